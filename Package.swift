@@ -1,0 +1,89 @@
+// swift-tools-version: 6.2
+
+import PackageDescription
+
+let package = Package(
+    name: "breakwater",
+    products: [
+        .executable(name: "worker", targets: ["worker"]),
+        .library(name: "Breakwater", targets: ["Breakwater"]),
+        .library(name: "BreakwaterExec", targets: ["BreakwaterExec"]),
+        .library(name: "BreakwaterHTTP", targets: ["BreakwaterHTTP"]),
+        .library(name: "BreakwaterTesting", targets: ["BreakwaterTesting"]),
+        .library(name: "WorkerCommand", targets: ["WorkerCommand"]),
+        .library(name: "Libpq", targets: ["Libpq"]),
+    ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0", traits: []),
+        .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
+        .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
+        .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.0"),
+    ],
+    targets: [
+        // PostgreSQL's client library, and the Swift shim over it.
+        .systemLibrary(name: "CLibpq", pkgConfig: "libpq", providers: [.apt(["libpq-dev"])]),
+        .target(
+            name: "Libpq",
+            dependencies: ["CLibpq", .product(name: "Logging", package: "swift-log")]
+        ),
+        .testTarget(name: "LibpqTests", dependencies: ["Libpq"]),
+
+        // The schema: the files of `sql/`, written into a Swift source at build time.
+        .executableTarget(name: "embed-schema"),
+        .plugin(name: "EmbedSchema", capability: .buildTool(), dependencies: ["embed-schema"], path: "Sources/EmbedSchema"),
+
+        // The core: claiming, circuits, retries, settling.
+        .target(
+            name: "Breakwater",
+            dependencies: [
+                "Libpq",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ],
+            plugins: ["EmbedSchema"]
+        ),
+        .testTarget(name: "BreakwaterTests", dependencies: ["Breakwater", "BreakwaterTesting"]),
+
+        // Handler plugins.
+        .target(
+            name: "BreakwaterExec",
+            dependencies: ["Breakwater", .product(name: "Subprocess", package: "swift-subprocess")]
+        ),
+        .testTarget(name: "BreakwaterExecTests", dependencies: ["BreakwaterExec", "BreakwaterTesting"]),
+        .systemLibrary(name: "CLibcurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
+        .target(name: "BreakwaterHTTP", dependencies: ["Breakwater", "CLibcurl"]),
+        .testTarget(name: "BreakwaterHTTPTests", dependencies: ["BreakwaterHTTP", "BreakwaterTesting"]),
+
+        // For tests: a migrated database of its own for each suite, conditions with a deadline.
+        .target(name: "BreakwaterTesting", dependencies: ["Breakwater"]),
+
+        // The command line, as a library for those who link handlers of their own, and as the product `worker`.
+        .target(
+            name: "WorkerCommand",
+            dependencies: [
+                "Breakwater", "BreakwaterExec", "BreakwaterHTTP",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Configuration", package: "swift-configuration"),
+                .product(name: "Yams", package: "Yams"),
+            ]
+        ),
+        .executableTarget(name: "worker", dependencies: ["WorkerCommand"]),
+        .executableTarget(name: "ExampleWorker", dependencies: ["WorkerCommand"]),
+        .testTarget(name: "WorkerCommandTests", dependencies: ["WorkerCommand", "BreakwaterTesting"]),
+    ],
+    swiftLanguageModes: [.v6]
+)
+
+// One list of settings for every Swift target.
+for target in package.targets where ![.system, .plugin].contains(target.type) {
+    target.swiftSettings = (target.swiftSettings ?? []) + [
+        // `any` is written where a value's type is erased at run time.
+        .enableUpcomingFeature("ExistentialAny"),
+        // An import is for this file alone unless it says otherwise.
+        .enableUpcomingFeature("InternalImportsByDefault"),
+        // A member is found only where its module is imported.
+        .enableUpcomingFeature("MemberImportVisibility"),
+    ]
+}
