@@ -1,0 +1,46 @@
+/// A kind of job, what runs it, and the rules around it.
+public struct HandlerRegistration: Sendable {
+    /// The kind of job it runs, such as `email.send`: 1 to 200 bytes.
+    public var kind: String
+    /// What runs the jobs.
+    public var plugin: any HandlerPlugin
+    /// The rules around it.
+    public var settings: HandlerSettings
+
+    /// - Parameters:
+    ///   - kind: The kind of job it runs.
+    ///   - plugin: What runs the jobs.
+    ///   - settings: Concurrency, timeout, retry, circuit. Defaults to the defaults of each.
+    public init(kind: String, plugin: any HandlerPlugin, settings: HandlerSettings = HandlerSettings()) {
+        self.kind = kind
+        self.plugin = plugin
+        self.settings = settings
+    }
+
+    /// Registers a handler written in Swift.
+    ///
+    /// - Parameters:
+    ///   - kind: The kind of job it runs.
+    ///   - handler: The handler.
+    ///   - settings: Concurrency, timeout, retry, circuit. Defaults to the defaults of each.
+    public init(kind: String, handler: some JobHandler, settings: HandlerSettings = HandlerSettings()) {
+        self.init(kind: kind, plugin: SwiftPlugin(handler: handler), settings: settings)
+    }
+}
+
+/// The rules around one kind's handler.
+public struct HandlerSettings: Sendable, Equatable {
+    /// How many of this kind's jobs run at once in one worker; nil for the worker's own limit. Defaults to nil.
+    public var concurrency: Int?
+    /// How long one run may take before it is cancelled and counts as failed. Defaults to 60 seconds.
+    public var timeout = Duration.seconds(60)
+    /// When and how often failed jobs run again.
+    public var retry = RetryPolicy()
+    /// When the kind's circuit opens and closes.
+    public var circuit = CircuitPolicy()
+    /// How long results stay in `breakwater.result`; zero keeps none. Defaults to zero.
+    public var keepResults = Duration.zero
+
+    /// The defaults.
+    public init() {}
+}

@@ -1,0 +1,72 @@
+public import struct Foundation.Date
+
+/// One claimed job, as its handler sees it.
+public struct Job: Sendable, Identifiable {
+    /// The job's row in `breakwater.job`. It stays the same through retries and redrives.
+    public var id: Int64
+    /// The group of jobs it was enqueued to.
+    public var queue: String
+    /// The name of the handler that runs it, such as `email.send`.
+    public var kind: String
+    /// 0 (first) to 9 (last); 5 unless the enqueuer said otherwise.
+    public var priority: Int
+    /// The payload: one JSON value as text.
+    public var payload: String
+    /// Which counted run this is, starting from 1.
+    public var attempt: Int
+    /// How many counted runs the job may have: its own limit, else its handler's.
+    public var maxAttempts: Int
+    /// When it was enqueued, by the database's clock.
+    public var enqueuedAt: Date
+    /// The W3C trace context its enqueuer gave, if any.
+    public var traceparent: String?
+    /// Whether a half-open circuit let it through to find out if its dependency works again.
+    public var isProbe: Bool
+
+    /// The number of the claim that gave this job to this worker. Only the holder of the newest lease may settle.
+    package var lease: Int64
+    /// The generation of the kind's circuit when the job was claimed.
+    package var generation: Int64
+
+    /// A text that is the same for every run of this job, for receivers that drop repeats.
+    public var idempotencyKey: String { "breakwater-\(id)" }
+
+    /// A job made by hand, for the tests of handlers.
+    ///
+    /// - Parameters:
+    ///   - id: The job's number. Defaults to 1.
+    ///   - queue: Defaults to `default`.
+    ///   - kind: The handler's name.
+    ///   - priority: 0 to 9. Defaults to 5.
+    ///   - payload: JSON text. Defaults to `{}`.
+    ///   - attempt: Starting from 1. Defaults to 1.
+    ///   - maxAttempts: Defaults to 20.
+    ///   - enqueuedAt: Defaults to now.
+    ///   - traceparent: Defaults to none.
+    ///   - isProbe: Defaults to false.
+    public init(
+        id: Int64 = 1,
+        queue: String = "default",
+        kind: String,
+        priority: Int = 5,
+        payload: String = "{}",
+        attempt: Int = 1,
+        maxAttempts: Int = 20,
+        enqueuedAt: Date = Date(),
+        traceparent: String? = nil,
+        isProbe: Bool = false
+    ) {
+        self.id = id
+        self.queue = queue
+        self.kind = kind
+        self.priority = priority
+        self.payload = payload
+        self.attempt = attempt
+        self.maxAttempts = maxAttempts
+        self.enqueuedAt = enqueuedAt
+        self.traceparent = traceparent
+        self.isProbe = isProbe
+        lease = 0
+        generation = 0
+    }
+}

@@ -1,0 +1,7 @@
+extension Duration {
+    /// This duration in seconds, fractions included.
+    package var inSeconds: Double {
+        let (seconds, attoseconds) = components
+        return Double(seconds) + Double(attoseconds) * 1e-18
+    }
+}

@@ -1,0 +1,98 @@
+import Foundation
+
+/// When and how often a failed job is run again.
+public struct RetryPolicy: Sendable, Equatable {
+    /// How the delay grows from one attempt to the next.
+    public enum Backoff: String, Sendable, CaseIterable {
+        /// `base · factor^(attempt-1)`.
+        case exponential
+        /// `base · attempt`.
+        case linear
+        /// `base`, always.
+        case constant
+    }
+
+    /// How the delay is spread, so that jobs that failed together do not come back together.
+    ///
+    /// The names are those of "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
+    public enum Jitter: String, Sendable, CaseIterable {
+        /// Uniform between nothing and the delay.
+        case full
+        /// Half the delay, and uniform over the other half.
+        case equal
+        /// The delay itself.
+        case none
+    }
+
+    /// How many counted runs a job may have before it becomes a dead letter; at least 1. A job's own
+    /// `max_attempts` goes before it. Defaults to 20.
+    public var maxAttempts = 20
+    /// How the delay grows. Defaults to exponential.
+    public var backoff = Backoff.exponential
+    /// The delay after the first attempt, before jitter. Defaults to 1 second.
+    public var base = Duration.seconds(1)
+    /// What each further attempt multiplies the delay by, when exponential; at least 1. Defaults to 2.
+    public var factor = 2.0
+    /// The delay never exceeds this. Defaults to 1 hour.
+    public var cap = Duration.seconds(3600)
+    /// How the delay is spread. Defaults to full.
+    public var jitter = Jitter.full
+    /// Names of failures that are retried although their handler would discard them. Defaults to none.
+    ///
+    /// A name may end in `*`, which stands for anything: `http.4*`.
+    public var retryOn: [String] = []
+    /// Names of failures that are discarded to the dead letters at once instead of retried. Defaults to none.
+    public var discardOn: [String] = []
+
+    /// The defaults.
+    public init() {}
+
+    /// The delay before the next run.
+    ///
+    /// `min(cap, base·factor^(attempt-1))` with jitter: never negative, never above the cap, for every attempt.
+    ///
+    /// - Parameters:
+    ///   - attempt: How many counted runs there have been; at least 1.
+    ///   - generator: The source of the jitter.
+    /// - Returns: Between zero and ``cap``.
+    public func delay(afterAttempt attempt: Int, using generator: inout some RandomNumberGenerator) -> Duration {
+        let longest = cap.inSeconds
+        let step: Double =
+            switch backoff {
+            case .exponential: base.inSeconds * pow(factor, Double(max(1, attempt) - 1))
+            case .linear: base.inSeconds * Double(max(1, attempt))
+            case .constant: base.inSeconds
+            }
+        // A step too large for a Double is infinite, and 0·∞ is not a number: both end at the cap.
+        let delay = step.isFinite ? min(longest, max(0, step)) : longest
+        let spread =
+            switch jitter {
+            case .full: Double.random(in: 0...1, using: &generator) * delay
+            case .equal: delay / 2 + Double.random(in: 0...1, using: &generator) * delay / 2
+            case .none: delay
+            }
+        return .seconds(spread)
+    }
+
+    /// Applies ``retryOn`` and ``discardOn`` to an outcome.
+    ///
+    /// - Parameter outcome: What the handler said.
+    /// - Returns: The same outcome, or the one that the rules turn it into.
+    public func applyRules(to outcome: JobOutcome) -> JobOutcome {
+        switch outcome {
+        case .failed(let failure), .unavailable(let failure, _):
+            discardOn.contains { failure.matches($0) } ? .discarded(failure) : outcome
+        case .discarded(let failure):
+            retryOn.contains { failure.matches($0) } ? .failed(failure) : outcome
+        case .succeeded, .throttled, .snoozed, .released:
+            outcome
+        }
+    }
+}
+
+extension JobFailure {
+    /// Whether this failure's name is `pattern`, or begins as `pattern` does before its final `*`.
+    func matches(_ pattern: String) -> Bool {
+        pattern.hasSuffix("*") ? name.hasPrefix(pattern.dropLast()) : name == pattern
+    }
+}
