@@ -71,7 +71,7 @@ struct Dispatcher {
     var isEmpty: Bool { running.isEmpty && waitingCount == 0 && finished.isEmpty && closedClaims.isEmpty }
 
     /// Claims whose jobs this worker knows of.
-    var knownClaims: [Int64] { Array(unsettled.keys) }
+    var knownClaims: [Int64] { unsettled.keys + closedClaims }
 
     // MARK: Claiming
 
@@ -132,6 +132,7 @@ struct Dispatcher {
         var jobs: [Job] = []
         for name in rotation {
             guard var kind = kinds[name], !kind.isStopped, !kind.waiting.isEmpty else { continue }
+            // Taken out while it changes, so that its array is not copied.
             kinds[name] = nil
             while running.count < concurrency, kind.running < kind.concurrency, var job = kind.waiting.popLast()?.job {
                 if job.maxAttempts == 0 { job.maxAttempts = kind.settings.retry.maxAttempts }
@@ -176,16 +177,15 @@ struct Dispatcher {
 
     /// What to settle now. It is gone from here; after a failure it must be put back.
     mutating func takeFinished(atMost limit: Int = 2000) -> (runs: [FinishedRun], claims: [Int64]) {
-        var names: Set<Int64> = []
         // A job that was lost and claimed again may be here twice: only its newest lease can still matter, and a
         // settle names each job once.
-        var runs = finished.suffix(limit).reversed().filter { names.insert($0.id).inserted }
-        runs.reverse()
-        finished.removeLast(min(limit, finished.count))
+        var names: Set<Int64> = []
+        let runs = finished.prefix(limit).reversed().filter { names.insert($0.id).inserted }
+        finished.removeFirst(min(limit, finished.count))
         // A claim may be struck off only together with the last of its runs.
-        let claims = finished.isEmpty ? closedClaims : []
-        if finished.isEmpty { closedClaims = [] }
-        return (runs, claims)
+        guard finished.isEmpty else { return (runs, []) }
+        defer { closedClaims = [] }
+        return (runs, closedClaims)
     }
 
     mutating func putBack(_ runs: [FinishedRun], claims: [Int64]) {

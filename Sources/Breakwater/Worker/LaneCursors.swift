@@ -55,8 +55,10 @@ struct LaneCursors {
     /// Takes note of a claim's jobs: the cursors of their lanes move behind them.
     mutating func claimed(_ jobs: [ClaimedJob], at now: ContinuousClock.Instant) {
         for job in jobs {
-            places[job.lane]?.cursor = max(job.position, places[job.lane]?.cursor ?? 0)
-            places[job.lane]?.activeUntil = now + Self.activeTime
+            guard var place = places[job.lane] else { continue }
+            place.cursor = max(place.cursor, job.position)
+            place.activeUntil = now + Self.activeTime
+            places[job.lane] = place
         }
     }
 
@@ -67,17 +69,27 @@ struct LaneCursors {
         }
     }
 
-    /// What `breakwater.horizon` is asked with: the holders noted last time.
-    var notedHolders: [String] { note?.holders ?? [] }
+    /// What `breakwater.horizon` is asked with, the holders noted last time; nil while every floor is as high as its
+    /// cursor and there is nothing to prove.
+    var notedHolders: [String]? {
+        places.values.contains { $0.floor < $0.cursor } ? note?.holders ?? [] : nil
+    }
 
-    /// Takes note of a sweep, made after `horizon` in the same transaction.
+    /// Takes note of a sweep.
     ///
+    /// - Parameters:
+    ///   - found: The lanes with ready jobs, and the position of the first.
+    ///   - horizon: What `breakwater.horizon` answered in a statement before the sweep; nil if it was not asked.
+    ///   - now: The time.
     /// - Returns: Whether the next claim can find jobs that the last could not.
-    mutating func swept(_ found: [Lane: Int64], horizon: Horizon.Output, at now: ContinuousClock.Instant) -> Bool {
-        // Everything up to here was committed before the sweep looked.
-        let proven = horizon.passed ? note?.highest ?? 0 : 0
-        if horizon.passed || note == nil {
-            note = Note(highest: horizon.highest, holders: horizon.holders)
+    mutating func swept(_ found: [Lane: Int64], horizon: Horizon.Output?, at now: ContinuousClock.Instant) -> Bool {
+        var proven: Int64 = 0
+        if let horizon {
+            // Once the noted holders have ended, everything up to the noted position was committed before this sweep.
+            if horizon.passed { proven = note?.highest ?? 0 }
+            if horizon.passed || note == nil {
+                note = Note(highest: horizon.highest, holders: horizon.holders)
+            }
         }
 
         var hasNews = false
