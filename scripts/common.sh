@@ -44,7 +44,7 @@ RUN_MARK=BREAKWATER_RUN=$$-$RANDOM$RANDOM
 AT_EXIT=()
 TEMP_DIRS=()
 CHILD=''
-CHILD_SECONDS=10 # How long a command under `run` may take to end after a signal.
+CHILD_SECONDS=5 # How long a command under `run` may take to end after a signal.
 KEEP=''
 
 at_exit() { AT_EXIT+=("$(printf '%q ' "$@")"); }
