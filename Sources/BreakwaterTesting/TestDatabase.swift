@@ -60,7 +60,8 @@ public func withTestDatabase<Result>(
 ) async throws -> Result {
     guard let serverURL = TestDatabase.serverURL else {
         throw BreakwaterTestingError(
-            "BREAKWATER_TEST_DATABASE is not set: run scripts/test, which starts a server and sets it")
+            "BREAKWATER_TEST_DATABASE is not set: run scripts/test, which starts a server and sets it"
+        )
     }
     let logger = Logger(label: "breakwater.testing") { _ in SwiftLogNoOpLogHandler() }
     let server = try await Connection.connect(ConnectionOptions(serverURL), logger: logger)

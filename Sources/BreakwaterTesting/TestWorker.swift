@@ -43,7 +43,9 @@ extension TestDatabase {
 
 /// Silent, unless `BREAKWATER_TEST_LOG` is set.
 let testLogger: Logger = {
-    guard ProcessInfo.processInfo.environment["BREAKWATER_TEST_LOG"] != nil else { return Logger(label: "breakwater.testing") { _ in SwiftLogNoOpLogHandler() } }
+    guard ProcessInfo.processInfo.environment["BREAKWATER_TEST_LOG"] != nil else {
+        return Logger(label: "breakwater.testing") { _ in SwiftLogNoOpLogHandler() }
+    }
     var logger = Logger(label: "breakwater.testing") { StreamLogHandler.standardError(label: $0) }
     logger.logLevel = .debug
     return logger

@@ -30,9 +30,12 @@ struct WorkerTests {
         try await withTestDatabase { database in
             let sent = Notes()
             try await database.query(
-                #"insert into breakwater.job (kind, payload) values ('email.send', '{"to":"a@b.c"}')"#)
+                #"insert into breakwater.job (kind, payload) values ('email.send', '{"to":"a@b.c"}')"#
+            )
             try await database.withWorker([HandlerRegistration(kind: "email.send", handler: SendEmail(sent: sent))]) {
-                try await waitUntil("the job ends") { try await database.number("select count(*) from breakwater.job") == 0 }
+                try await waitUntil("the job ends") {
+                    try await database.number("select count(*) from breakwater.job") == 0
+                }
             }
             #expect(sent.all == ["a@b.c"])
             #expect(try await database.number("select count(*) from breakwater.dead_letter") == 0)
@@ -46,14 +49,17 @@ struct WorkerTests {
         try await withTestDatabase { database in
             let ran = Notes()
             try await database.query(
-                "insert into breakwater.job (kind) select 'noop' from generate_series(1, 20000)")
+                "insert into breakwater.job (kind) select 'noop' from generate_series(1, 20000)"
+            )
             let handler = ClosureHandler { job, _ in
                 ran.add("\(job.id)")
                 return .succeeded()
             }
             let start = ContinuousClock.now
             try await database.withWorker([HandlerRegistration(kind: "noop", plugin: handler)]) {
-                try await waitUntil("the jobs end") { try await database.number("select count(*) from breakwater.job") == 0 }
+                try await waitUntil("the jobs end") {
+                    try await database.number("select count(*) from breakwater.job") == 0
+                }
             }
             print("drained in", ContinuousClock.now - start)
             #expect(Set(ran.all).count == 20000)
