@@ -1,0 +1,32 @@
+import Breakwater
+import BreakwaterExec
+
+extension PluginFactory {
+    /// `exec`: one process a job.
+    static let exec = PluginFactory(name: "exec") { section, kind in
+        let argument = ValueRule<String>(
+            allowed: "a text without NUL",
+            parse: { $0.utf8.contains(0) ? nil : $0 },
+            text: { $0 }
+        )
+        let variable = ValueRule<String>(
+            allowed: "the name of an environment variable: letters, digits and _",
+            parse: { $0.wholeMatch(of: /[A-Za-z_][A-Za-z0-9_]*/) == nil ? nil : $0 },
+            text: { $0 }
+        )
+        let command = section.readList("command", of: argument, default: [])
+        if command.first?.isEmpty ?? true {
+            section.report("command", "there is no program to run; give a list that begins with one: [sha256sum, -b]")
+        }
+        let environment = section.readTexts("environment", name: variable)
+        let inherit = section.readList("inherit", of: variable, default: [])
+        let directory = section.readIfPresent("working_directory", .text("a path", bytes: 1...4096))
+        let maxOutput = section.read("max_output", .bytes(1...(1 << 30)), default: 1 << 20)
+        _ = (environment, inherit, directory, maxOutput)
+        return PendingPlugin()
+    }
+}
+
+struct PendingPlugin: HandlerPlugin {
+    func run(_ job: Job, context: JobContext) async throws -> JobOutcome { .released }
+}

@@ -1,0 +1,45 @@
+import Breakwater
+import BreakwaterHTTP
+import Foundation
+
+extension PluginFactory {
+    /// `http`: one POST a job.
+    static let http = PluginFactory(name: "http") { section, kind in
+        let headerName = ValueRule<String>(
+            allowed: "the name of a header: letters, digits and any of !#$%&'*+-.^_`|~",
+            parse: { $0.wholeMatch(of: /[A-Za-z0-9!#$%&'*+.^_`|~-]+/) == nil ? nil : $0 },
+            text: { $0 }
+        )
+        let url = section.readIfPresent("url", .url, mask: Secrets.maskingPasswords(inURL:))
+        if !section.has("url") {
+            section.report("there is no url; give one, such as url: \"https://example.com/hook\"")
+        }
+        let headers = section.readTexts("headers", name: headerName)
+        let secret = section.readIfPresent("secret", .text("a secret", bytes: 1...1024)) { _ in Secrets.mask }
+        let allow = section.readList("allow", of: .text("a host or a network", bytes: 1...255), default: [])
+        let maxResponse = section.read("max_response", .bytes(0...(1 << 30)), default: 1 << 20)
+        let caFile = section.readIfPresent("ca_file", .text("a path", bytes: 1...4096))
+        _ = (url, headers, secret, allow, maxResponse, caFile)
+        return PendingPlugin()
+    }
+}
+
+extension ValueRule where Value == String {
+    /// A URL that a request can be sent to.
+    static var url: Self {
+        Self(
+            allowed: "an http or https URL with a host, such as https://example.com/hook",
+            parse: { text in
+                guard
+                    let parts = URLComponents(string: text, encodingInvalidCharacters: false),
+                    ["http", "https"].contains(parts.scheme?.lowercased()),
+                    parts.host?.isEmpty == false,
+                    parts.port.map({ (1...65_535).contains($0) }) ?? true,
+                    parts.fragment == nil
+                else { return nil }
+                return text
+            },
+            text: { $0 }
+        )
+    }
+}
