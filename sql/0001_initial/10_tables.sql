@@ -1,1 +1,232 @@
-select 1;
+-- The tables. Everything of Breakwater's lives in the schema `breakwater`.
+
+create schema breakwater;
+
+-- Which migrations have been applied. The last file of each migration adds its row.
+create table breakwater.schema_version (
+    version    integer primary key,
+    name       text not null,
+    applied_at timestamptz not null default now()
+);
+
+-- The order of jobs within a lane. A job that becomes ready again gets a new position, never an old one, so that
+-- no position below a claim's cursor comes back to life.
+create sequence breakwater.job_position;
+
+-- One row a job. Inserting a row here is enqueueing.
+--
+-- A claim writes `worker`, `lease` and `attempt` only. None of them is in any index, so that with the free space that
+-- fillfactor leaves, a claim is a heap-only (HOT) update and writes no index at all. Keep it so.
+create table breakwater.job (
+    id           bigint generated always as identity primary key,
+    queue        text collate "C" not null default 'default'
+                 constraint queue_is_1_to_200_bytes check (octet_length(queue) between 1 and 200),
+    kind         text collate "C" not null
+                 constraint kind_is_1_to_200_bytes check (octet_length(kind) between 1 and 200),
+    priority     smallint not null default 5
+                 constraint priority_is_0_to_9 check (priority between 0 and 9),
+    position     bigint not null default nextval('breakwater.job_position'),
+    -- null: ready now. Otherwise the job waits outside the lanes until then.
+    run_at       timestamptz,
+    -- When it was last made ready; waiting times are counted from here.
+    ready_at     timestamptz not null default now(),
+    enqueued_at  timestamptz not null default now(),
+    -- Who runs it (null: nobody), and the number of the claim that gave it to them.
+    worker       bigint,
+    lease        bigint not null default 0,
+    -- Counted runs so far, the present one included.
+    attempt      integer not null default 0,
+    -- null: as its handler says.
+    max_attempts integer constraint max_attempts_is_positive check (max_attempts > 0),
+    -- How often its worker died while it ran, in a row.
+    crashes      smallint not null default 0,
+    payload      jsonb not null default '{}',
+    unique_key   text collate "C"
+                 constraint unique_key_is_1_to_500_bytes check (octet_length(unique_key) between 1 and 500),
+    traceparent  text constraint traceparent_is_at_most_200_bytes check (octet_length(traceparent) <= 200),
+    -- One object for each failed run: attempt, class, name, message, at, worker. null: none.
+    errors       jsonb
+) with (
+    fillfactor = 50,
+    autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_insert_threshold = 100000, autovacuum_vacuum_insert_scale_factor = 0,
+    autovacuum_analyze_threshold = 50000, autovacuum_analyze_scale_factor = 0,
+    autovacuum_vacuum_cost_delay = 0
+);
+
+-- The lanes: claims walk along (queue, kind, priority) in the order of position.
+create index job_lane on breakwater.job (queue, kind, priority, position) where run_at is null;
+
+-- Future and retrying jobs, waiting for their time.
+create index job_due on breakwater.job (run_at) where run_at is not null;
+
+-- At most one live job a kind for each unique key; free for jobs without one.
+create unique index job_unique_key on breakwater.job (kind, unique_key) where unique_key is not null;
+
+-- Jobs that ended without success, with everything that was known of them.
+create table breakwater.dead_letter (
+    id           bigint primary key,
+    queue        text collate "C" not null,
+    kind         text collate "C" not null,
+    priority     smallint not null,
+    payload      jsonb not null,
+    -- exhausted, discarded, poison, circuit_open or cancelled.
+    reason       text not null,
+    attempt      integer not null,
+    max_attempts integer,
+    unique_key   text collate "C",
+    traceparent  text,
+    errors       jsonb not null default '[]',
+    enqueued_at  timestamptz not null,
+    died_at      timestamptz not null default now()
+);
+create index dead_letter_by_kind on breakwater.dead_letter (kind, died_at);
+create index dead_letter_by_time on breakwater.dead_letter (died_at);
+
+-- Results of succeeded jobs, for handlers that keep them and for the fallback that succeeds.
+create table breakwater.result (
+    id          bigint primary key,
+    kind        text collate "C" not null,
+    result      jsonb,
+    by_fallback boolean not null default false,
+    finished_at timestamptz not null default now(),
+    expires_at  timestamptz not null
+);
+create index result_by_expiry on breakwater.result (expires_at);
+
+-- The worker processes that are alive. A row is written by its worker's beats alone.
+create table breakwater.worker (
+    id          bigint generated always as identity primary key,
+    name        text not null,
+    version     text not null,
+    queues      text[] collate "C" not null,
+    kinds       text[] collate "C" not null,
+    concurrency integer not null,
+    -- Silent for this long, it loses its jobs.
+    lease       interval not null,
+    state       text not null default 'running' check (state in ('running', 'draining')),
+    running     integer not null default 0,
+    started_at  timestamptz not null default now(),
+    beat_at     timestamptz not null default now()
+) with (fillfactor = 50);
+
+-- One row a claim: which jobs it took. A dead worker's jobs are found through it, so that `job.worker` needs no index.
+-- A row may outlive some of its jobs; the lease number on the job says whether it is still held.
+create sequence breakwater.lease;
+create table breakwater.claim (
+    lease      bigint primary key,
+    worker     bigint not null,
+    claimed_at timestamptz not null default now(),
+    jobs       bigint[] not null
+) with (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
+create index claim_by_worker on breakwater.claim (worker);
+
+-- Which worker does the fleet's chores (rescue, promotion), until when. The term fences a leader that overslept.
+create table breakwater.leader (
+    only_one   boolean primary key default true check (only_one),
+    worker     bigint not null,
+    term       bigint not null,
+    expires_at timestamptz not null
+) with (fillfactor = 50);
+
+-- Workers that sleep, and the kinds whose inserts should wake them. Lost in a crash, and rebuilt by the next sleep.
+create unlogged table breakwater.sleeper (
+    worker bigint primary key,
+    kinds  text[] collate "C" not null
+);
+
+-- The rules of each kind's handler, as the last worker that started registered them. One policy rules the fleet.
+create table breakwater.handler (
+    kind                 text collate "C" primary key,
+    timeout              interval not null,
+    max_attempts         integer not null,
+    keep_results         interval not null,
+    circuit_enabled      boolean not null,
+    failure_rate         double precision,
+    circuit_window       interval not null,
+    minimum_calls        integer not null,
+    consecutive_failures integer,
+    open_for             interval not null,
+    open_factor          double precision not null,
+    open_cap             interval not null,
+    probes               integer not null,
+    successes_to_close   integer not null,
+    fallback             text not null check (fallback in ('hold', 'dead_letter', 'succeed')),
+    fallback_result      jsonb,
+    updated_at           timestamptz not null default now()
+);
+
+-- The circuit breaker of each kind (later: of each dependency of it, by key).
+create table breakwater.circuit (
+    kind           text collate "C" not null,
+    key            text collate "C" not null default '',
+    state          text not null default 'closed' check (state in ('closed', 'open', 'half_open')),
+    -- Raised by every transition. Results of an earlier generation change no state.
+    generation     bigint not null default 1,
+    since          timestamptz not null default now(),
+    -- Why it is in this state.
+    reason         text not null default 'new',
+    -- While open: when probing may begin. null while somebody holds it open.
+    retry_at       timestamptz,
+    -- How often it re-opened since it was last closed; the open time grows with it.
+    reopened       integer not null default 0,
+    -- While half-open: probes that succeeded.
+    successes      integer not null default 0,
+    -- Held in this state by hand, by whom, and until when (null: until somebody resets it).
+    override       text check (override in ('open', 'closed')),
+    override_actor text,
+    override_until timestamptz,
+    primary key (kind, key)
+) with (fillfactor = 50);
+
+-- Every transition of every circuit, once each.
+create table breakwater.circuit_transition (
+    id         bigint generated always as identity primary key,
+    kind       text collate "C" not null,
+    key        text collate "C" not null,
+    generation bigint not null,
+    from_state text not null,
+    to_state   text not null,
+    reason     text not null,
+    -- The person or program that asked for it, or null when the breaker decided.
+    actor      text,
+    -- The worker whose result or claim decided it, if one did.
+    worker     bigint,
+    at         timestamptz not null
+);
+create index circuit_transition_by_kind on breakwater.circuit_transition (kind, key, generation);
+
+-- What calls came to, in slots of one second: a row is written by one worker for one second, then only read.
+create table breakwater.tally (
+    kind              text collate "C" not null,
+    key               text collate "C" not null default '',
+    generation        bigint not null,
+    slot              timestamptz not null,
+    worker            bigint not null,
+    succeeded         integer not null,
+    failed            integer not null,
+    -- Failures since this worker's last success in this slot.
+    trailing_failures integer not null,
+    primary key (kind, key, generation, slot, worker)
+) with (fillfactor = 50, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0,
+        autovacuum_vacuum_cost_delay = 0);
+
+-- Probe leases: the jobs that half-open circuits let through and that have not been settled yet.
+create table breakwater.probe (
+    job        bigint primary key,
+    lease      bigint not null,
+    kind       text collate "C" not null,
+    key        text collate "C" not null default '',
+    expires_at timestamptz not null
+);
+create index probe_by_circuit on breakwater.probe (kind, key);
+
+-- Queues and kinds that people stopped for now.
+create table breakwater.pause (
+    scope  text not null check (scope in ('queue', 'kind')),
+    name   text collate "C" not null,
+    reason text not null,
+    actor  text not null,
+    since  timestamptz not null default now(),
+    primary key (scope, name)
+);

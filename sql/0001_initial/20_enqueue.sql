@@ -1,0 +1,118 @@
+-- Enqueueing: plain INSERTs work too; these functions add a return value, clear refusals, and unique keys that
+-- answer with the job that is already there.
+
+-- Enqueues one job and returns its id.
+--
+-- With a unique_key, and a live job of that kind and key there already, it returns that job's id and adds nothing.
+-- A run_at that has passed means now. Locks: the new row only.
+create function breakwater.enqueue(
+    kind         text,
+    payload      jsonb default '{}',
+    queue        text default 'default',
+    priority     integer default 5,
+    run_at       timestamptz default null,
+    max_attempts integer default null,
+    unique_key   text default null,
+    traceparent  text default null
+) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_id bigint;
+begin
+    perform breakwater.check_enqueue(enqueue.kind, enqueue.queue, enqueue.priority, enqueue.max_attempts);
+    if enqueue.payload is null then
+        raise exception 'the payload is NULL' using errcode = '22004', hint = 'Leave it out, or pass ''{}''.';
+    end if;
+    loop
+        insert into breakwater.job (kind, payload, queue, priority, run_at, max_attempts, unique_key, traceparent)
+        values (enqueue.kind, enqueue.payload, enqueue.queue, enqueue.priority,
+                case when enqueue.run_at > now() then enqueue.run_at end,
+                enqueue.max_attempts, enqueue.unique_key, enqueue.traceparent)
+        on conflict (kind, unique_key) where unique_key is not null do nothing
+        returning job.id into v_id;
+        exit when found;
+        select j.id into v_id from breakwater.job j
+         where j.kind = enqueue.kind and j.unique_key = enqueue.unique_key;
+        exit when found;
+        -- It ended between the two statements: try again.
+    end loop;
+    return v_id;
+end
+$$;
+
+-- Enqueues many jobs of one kind, one for each payload, in order, and returns their ids in that order.
+create function breakwater.enqueue_many(
+    kind         text,
+    payloads     jsonb[],
+    queue        text default 'default',
+    priority     integer default 5,
+    run_at       timestamptz default null,
+    max_attempts integer default null
+) returns setof bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    perform breakwater.check_enqueue(
+        enqueue_many.kind, enqueue_many.queue, enqueue_many.priority, enqueue_many.max_attempts);
+    if array_position(payloads, null) is not null then
+        raise exception 'payload % is NULL', array_position(payloads, null) using errcode = '22004';
+    end if;
+    return query
+        insert into breakwater.job (kind, payload, queue, priority, run_at, max_attempts)
+        select enqueue_many.kind, p.payload, enqueue_many.queue, enqueue_many.priority,
+               case when enqueue_many.run_at > now() then enqueue_many.run_at end, enqueue_many.max_attempts
+          from unnest(payloads) with ordinality p(payload, place)
+         order by p.place
+        returning job.id;
+end
+$$;
+
+-- Refuses what the table's constraints would refuse, in words that say what to do.
+create function breakwater.check_enqueue(p_kind text, p_queue text, p_priority integer, p_max_attempts integer)
+returns void
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if p_kind is null or octet_length(p_kind) not between 1 and 200 then
+        raise exception 'the kind has % bytes', coalesce(octet_length(p_kind)::text, 'no')
+            using errcode = '22023', hint = 'A kind names a handler, such as ''email.send'': 1 to 200 bytes.';
+    elsif p_queue is null or octet_length(p_queue) not between 1 and 200 then
+        raise exception 'the queue''s name has % bytes', coalesce(octet_length(p_queue)::text, 'no')
+            using errcode = '22023', hint = 'A queue''s name has 1 to 200 bytes; leave it out for ''default''.';
+    elsif p_priority is null or p_priority not between 0 and 9 then
+        raise exception 'priority % is not 0 to 9', coalesce(p_priority::text, 'NULL')
+            using errcode = '22023', hint = '0 runs first, 9 last; leave it out for 5.';
+    elsif p_max_attempts < 1 then
+        raise exception 'max_attempts % is not at least 1', p_max_attempts
+            using errcode = '22023', hint = 'Leave it out to follow the handler''s own limit.';
+    end if;
+end
+$$;
+
+-- Wakes the workers that sleep and could run one of these kinds. A NOTIFY takes a database-wide lock at commit, so
+-- none is sent while nobody sleeps.
+create function breakwater.wake(p_kinds text[]) returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+    select pg_notify('breakwater', 'job:' || k.kind)
+      from (select distinct unnest(p_kinds) collate "C" as kind) k
+     where exists (select from breakwater.sleeper s where k.kind = any (s.kinds))
+$$;
+
+create function breakwater.wake_for_inserted() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if exists (select from breakwater.sleeper) then
+        perform breakwater.wake(array(select distinct i.kind from inserted i where i.run_at is null));
+    end if;
+    return null;
+end
+$$;
+
+create trigger wake_for_inserted after insert on breakwater.job
+    referencing new table as inserted
+    for each statement execute function breakwater.wake_for_inserted();

@@ -1,0 +1,181 @@
+-- Settling: recording how runs ended. Every change matches (id, worker, lease), so a stale result changes nothing.
+
+-- What some calls of one kind, claimed under one generation of its circuit, came to.
+create type breakwater.counts as (kind text, generation bigint, succeeded integer, failed integer);
+
+-- Settles a worker's finished runs.
+--
+-- `p_done…` are the successes, the usual case, dealt with in bulk: the rows are deleted. `p_results` is empty, or holds
+-- one result (or NULL) for each of them. The others come with a class each: failed, unavailable, throttled,
+-- discarded, snoozed or released; `p_delays` are seconds until the next run. `p_claims` are claims of which nothing is
+-- left to settle. `p_probes` are those of the jobs that were probes. No job may be named twice.
+--
+-- Returns how many were settled, and the ids that this worker no longer held.
+--
+-- Locks: the jobs, and the row of each circuit that these results may move; it may wait for that one.
+create function breakwater.settle(
+    p_worker           bigint,
+    p_done             bigint[],
+    p_done_leases      bigint[],
+    p_done_generations bigint[],
+    p_results          jsonb[],
+    p_ids              bigint[],
+    p_leases           bigint[],
+    p_generations      bigint[],
+    p_classes          text[],
+    p_delays           double precision[],
+    p_names            text[],
+    p_messages         text[],
+    p_claims           bigint[],
+    p_probes           bigint[],
+    out settled integer,
+    out stale bigint[]
+)
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set enable_seqscan = off
+as $$
+declare
+    v_given  record;
+    v_kind   text;
+    v_tally  record;
+    v_gone   bigint[] := '{}';
+    v_kinds  text[] := '{}';
+    v_counts breakwater.counts[] := '{}';
+begin
+    settled := 0;
+    stale := '{}';
+
+    if cardinality(p_done) > 0 then
+        with gone as (
+            delete from breakwater.job j
+             where j.id = any (p_done) and j.worker = p_worker and j.lease = any (p_done_leases)
+            returning j.id, j.kind
+        ), kept as (
+            insert into breakwater.result (id, kind, result, expires_at)
+            select g.id, g.kind, d.result, now() + h.keep_results
+              from gone g
+              join unnest(p_done, p_results) d(id, result) on d.id = g.id
+              join breakwater.handler h on h.kind = g.kind
+             where cardinality(p_results) > 0 and h.keep_results > interval '0'
+            on conflict (id) do update
+               set result = excluded.result, finished_at = now(), expires_at = excluded.expires_at, by_fallback = false
+        ), counted as (
+            select g.kind, d.generation, count(*)::integer as succeeded
+              from gone g join unnest(p_done, p_done_generations) d(id, generation) on d.id = g.id
+             group by g.kind, d.generation
+        )
+        select coalesce(array_agg(row(c.kind, c.generation, c.succeeded, 0)::breakwater.counts), '{}'),
+               (select coalesce(array_agg(g.id), '{}') from gone g)
+          into v_counts, v_gone
+          from counted c;
+        settled := cardinality(v_gone);
+        if settled < cardinality(p_done) then
+            stale := array(select d.id from unnest(p_done) d(id) where d.id <> all (v_gone));
+        end if;
+    end if;
+
+    for v_given in
+        select *
+          from unnest(p_ids, p_leases, p_generations, p_classes, p_delays, p_names, p_messages)
+               as g(id, lease, generation, class, delay, name, message)
+    loop
+        v_kind := breakwater.settle_one(
+            p_worker, v_given.id, v_given.lease, v_given.class, v_given.delay, v_given.name, v_given.message,
+            v_given.id = any (p_probes));
+        if v_kind is null then
+            stale := stale || v_given.id;
+        else
+            settled := settled + 1;
+            if v_given.class in ('failed', 'unavailable') then
+                v_counts := v_counts || row(v_kind, v_given.generation, 0, 1)::breakwater.counts;
+            end if;
+        end if;
+    end loop;
+
+    if cardinality(p_claims) > 0 then
+        delete from breakwater.claim c where c.lease = any (p_claims) and c.worker = p_worker;
+    end if;
+    if cardinality(p_probes) > 0 then
+        delete from breakwater.probe p
+         using unnest(p_done || p_ids, p_done_leases || p_leases) g(id, lease)
+         where p.job = any (p_probes) and p.job = g.id and p.lease = g.lease;
+    end if;
+    perform breakwater.record_calls(p_worker, v_counts);
+end
+$$;
+
+-- Settles one run that did not succeed. Returns the job's kind, or null if this worker no longer holds the job.
+create function breakwater.settle_one(
+    p_worker bigint, p_id bigint, p_lease bigint, p_class text, p_delay double precision, p_name text,
+    p_message text, p_is_probe boolean
+) returns text
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_job    breakwater.job;
+    v_spent  boolean := p_class in ('failed', 'discarded') or (p_class = 'unavailable' and not p_is_probe);
+    v_errors jsonb;
+begin
+    select * into v_job from breakwater.job j
+     where j.id = p_id and j.worker = p_worker and j.lease = p_lease
+       for update;
+    if not found then
+        return null;
+    end if;
+
+    v_errors := v_job.errors;
+    if p_name is not null then
+        v_errors := breakwater.add_error(v_errors, v_job.attempt, p_class, p_name, p_message, p_worker);
+    end if;
+
+    if p_class = 'discarded' then
+        perform breakwater.bury(p_id, 'discarded', v_errors);
+    elsif v_spent and v_job.attempt >= coalesce(
+        v_job.max_attempts, (select h.max_attempts from breakwater.handler h where h.kind = v_job.kind), 1)
+    then
+        perform breakwater.bury(p_id, 'exhausted', v_errors);
+    else
+        update breakwater.job j
+           set worker = null,
+               attempt = case when v_spent then j.attempt else j.attempt - 1 end,
+               crashes = 0,
+               errors = v_errors,
+               run_at = case when p_delay > 0 then now() + make_interval(secs => p_delay) end,
+               ready_at = case when p_class = 'released' then j.ready_at else now() end,
+               position = nextval('breakwater.job_position')
+         where j.id = p_id;
+        -- One that is ready at once may be waited for.
+        if p_delay is null or p_delay <= 0 then
+            perform breakwater.wake(array[v_job.kind]);
+        end if;
+    end if;
+    return v_job.kind;
+end
+$$;
+
+-- Adds one run's error to a job's history, which keeps the newest 25, each message cut to 8192 characters.
+create function breakwater.add_error(
+    p_errors jsonb, p_attempt integer, p_class text, p_name text, p_message text, p_worker bigint
+) returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select case when jsonb_array_length(e.old) >= 25 then e.old - 0 else e.old end
+           || jsonb_build_object('attempt', p_attempt, 'class', p_class, 'name', left(p_name, 200),
+                                 'message', left(p_message, 8192), 'at', now(), 'worker', p_worker)
+      from (select coalesce(p_errors, '[]') as old) e
+$$;
+
+-- Moves a job to the dead letters, in one statement.
+create function breakwater.bury(p_id bigint, p_reason text, p_errors jsonb) returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+    with gone as (
+        delete from breakwater.job j where j.id = p_id returning j.*
+    )
+    insert into breakwater.dead_letter (
+        id, queue, kind, priority, payload, reason, attempt, max_attempts, unique_key, traceparent, errors, enqueued_at)
+    select g.id, g.queue, g.kind, g.priority, g.payload, p_reason, g.attempt, g.max_attempts, g.unique_key,
+           g.traceparent, coalesce(p_errors, g.errors, '[]'), g.enqueued_at
+      from gone g
+$$;

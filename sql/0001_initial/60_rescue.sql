@@ -1,0 +1,246 @@
+-- Workers come, beat, lead and go; the jobs of those that stopped beating are given back.
+
+-- Registers a worker and the rules of its handlers, and returns the worker's id.
+--
+-- `p_handlers` is an array of objects with the columns of `breakwater.handler`; times are in seconds. Each kind gets its
+-- circuit, closed, if it had none.
+create function breakwater.register(
+    p_name text, p_version text, p_queues text[], p_concurrency integer, p_lease double precision, p_handlers jsonb
+) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_worker bigint;
+begin
+    -- In the order of kinds, so that workers that start together wait for each other in one order.
+    insert into breakwater.handler (
+        kind, timeout, max_attempts, keep_results, circuit_enabled, failure_rate, circuit_window, minimum_calls,
+        consecutive_failures, open_for, open_factor, open_cap, probes, successes_to_close, fallback, fallback_result)
+    select h.kind, make_interval(secs => h.timeout), h.max_attempts, make_interval(secs => h.keep_results),
+           h.circuit_enabled, h.failure_rate, make_interval(secs => h.circuit_window), h.minimum_calls,
+           h.consecutive_failures, make_interval(secs => h.open_for), h.open_factor,
+           make_interval(secs => h.open_cap), h.probes, h.successes_to_close, h.fallback, h.fallback_result
+      from jsonb_to_recordset(p_handlers) h(
+           kind text, timeout double precision, max_attempts integer, keep_results double precision,
+           circuit_enabled boolean, failure_rate double precision, circuit_window double precision,
+           minimum_calls integer, consecutive_failures integer, open_for double precision,
+           open_factor double precision, open_cap double precision, probes integer, successes_to_close integer,
+           fallback text, fallback_result jsonb)
+     order by h.kind collate "C"
+    on conflict (kind) do update
+       set timeout = excluded.timeout, max_attempts = excluded.max_attempts, keep_results = excluded.keep_results,
+           circuit_enabled = excluded.circuit_enabled, failure_rate = excluded.failure_rate,
+           circuit_window = excluded.circuit_window, minimum_calls = excluded.minimum_calls,
+           consecutive_failures = excluded.consecutive_failures, open_for = excluded.open_for,
+           open_factor = excluded.open_factor, open_cap = excluded.open_cap, probes = excluded.probes,
+           successes_to_close = excluded.successes_to_close, fallback = excluded.fallback,
+           fallback_result = excluded.fallback_result, updated_at = now();
+
+    insert into breakwater.circuit (kind)
+    select h.kind from jsonb_to_recordset(p_handlers) h(kind text) order by h.kind collate "C"
+    on conflict do nothing;
+
+    insert into breakwater.worker (name, version, queues, kinds, concurrency, lease)
+    values (p_name, p_version, p_queues,
+            array(select h.kind from jsonb_to_recordset(p_handlers) h(kind text) order by h.kind collate "C"),
+            p_concurrency, make_interval(secs => p_lease))
+    returning worker.id into v_worker;
+    return v_worker;
+end
+$$;
+
+-- A worker's sign of life. `alive` is false when its jobs have been given to others: it must drop them and register
+-- anew. `stopped` are the kinds that give no jobs now, because they are paused or their circuit is open.
+create function breakwater.beat(
+    p_worker bigint, p_state text, p_running integer, out alive boolean, out stopped text[]
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update breakwater.worker w set beat_at = now(), state = p_state, running = p_running where w.id = p_worker;
+    alive := found;
+    stopped := array(
+        select c.kind from breakwater.circuit c where c.key = '' and c.state = 'open'
+        union
+        select p.name from breakwater.pause p where p.scope = 'kind');
+end
+$$;
+
+-- Takes or keeps the leadership for p_seconds, if nobody else holds it. Returns the term, or null for a follower. The
+-- lease row is all there is: no session lock, so it works through any pooler. Never waits.
+create function breakwater.lead(p_worker bigint, p_seconds double precision) returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_leader breakwater.leader;
+begin
+    select * into v_leader from breakwater.leader l for update skip locked;
+    if not found then
+        insert into breakwater.leader (worker, term, expires_at)
+        values (p_worker, 1, now() + make_interval(secs => p_seconds))
+        on conflict do nothing;
+        return case when found then 1 end;
+    elsif v_leader.worker <> p_worker and v_leader.expires_at >= now() then
+        return null;
+    end if;
+    if v_leader.worker <> p_worker then
+        v_leader.term := v_leader.term + 1;
+    end if;
+    update breakwater.leader l
+       set worker = p_worker, term = v_leader.term, expires_at = now() + make_interval(secs => p_seconds);
+    return v_leader.term;
+end
+$$;
+
+-- The leader's chores, each bounded: promote due jobs, rescue, turn circuits, apply fallbacks, prune. A follower gets
+-- `leads` false, and takes over once the leader has been silent for p_seconds. Leadership is taken in the same
+-- transaction, so a leader that overslept does nothing; and every chore would be safe to run twice at once.
+--
+-- `next_due` is how many seconds from now the next scheduled job is due, if one is.
+create function breakwater.maintain(
+    p_worker bigint, p_seconds double precision,
+    out leads boolean, out promoted integer, out rescued integer, out turned integer, out fell_back integer,
+    out next_due double precision
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    leads := breakwater.lead(p_worker, p_seconds) is not null;
+    if not leads then
+        return;
+    end if;
+    promoted := breakwater.promote(1000);
+    rescued := breakwater.rescue();
+    turned := breakwater.turn_circuits();
+    fell_back := breakwater.apply_fallbacks(1000);
+    perform breakwater.prune(1000);
+    select extract(epoch from min(j.run_at) - clock_timestamp()) into next_due
+      from breakwater.job j where j.run_at is not null;
+end
+$$;
+
+-- Makes due jobs ready, each at a new position, and wakes whoever could run them. Skips rows that others have locked.
+create function breakwater.promote(p_limit integer) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+declare
+    v_ids   bigint[];
+    v_kinds text[];
+begin
+    select array_agg(d.id), array_agg(distinct d.kind) into v_ids, v_kinds
+      from (select j.id, j.kind from breakwater.job j
+             where j.run_at <= now()
+             order by j.run_at
+             limit p_limit
+               for update skip locked) d;
+    if v_ids is null then
+        return 0;
+    end if;
+    update breakwater.job j
+       set ready_at = j.run_at, run_at = null, position = nextval('breakwater.job_position')
+     where j.id = any (v_ids);
+    perform breakwater.wake(v_kinds);
+    return cardinality(v_ids);
+end
+$$;
+
+-- Gives back the jobs of workers that have been silent for longer than their lease.
+-- Locks: the dead worker's row, which its own late beat would need, so a worker is either rescued or alive.
+create function breakwater.rescue() returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_dead  bigint;
+    v_count integer := 0;
+begin
+    for v_dead in
+        select w.id from breakwater.worker w where w.beat_at < now() - w.lease for update skip locked
+    loop
+        v_count := v_count + breakwater.give_back(v_dead, '{}', true);
+        delete from breakwater.worker w where w.id = v_dead;
+        delete from breakwater.sleeper s where s.worker = v_dead;
+    end loop;
+    return v_count;
+end
+$$;
+
+-- Makes ready again what a worker still holds, but for the claims it is known to be working on. The attempts are handed
+-- back. A job whose worker crashed five times in a row while it ran is dead-lettered as poison.
+create function breakwater.give_back(p_worker bigint, p_known bigint[], p_crashed boolean) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+declare
+    v_claim breakwater.claim;
+    v_job   record;
+    v_count integer := 0;
+    v_kinds text[] := '{}';
+begin
+    for v_claim in
+        select * from breakwater.claim c where c.worker = p_worker and c.lease <> all (p_known)
+    loop
+        for v_job in
+            select j.id, j.kind, j.attempt, j.crashes, j.errors from breakwater.job j
+             where j.id = any (v_claim.jobs) and j.worker = p_worker and j.lease = v_claim.lease
+               for update
+        loop
+            if p_crashed and v_job.crashes >= 4 then
+                perform breakwater.bury(v_job.id, 'poison', breakwater.add_error(
+                    v_job.errors, v_job.attempt, 'crashed', 'worker.lost',
+                    'its worker was lost while it ran, five times in a row', p_worker));
+            else
+                update breakwater.job j
+                   set worker = null, attempt = j.attempt - 1, ready_at = now(),
+                       crashes = j.crashes + p_crashed::integer,
+                       position = nextval('breakwater.job_position')
+                 where j.id = v_job.id;
+            end if;
+            v_count := v_count + 1;
+            if v_job.kind <> all (v_kinds) then
+                v_kinds := v_kinds || v_job.kind;
+            end if;
+        end loop;
+        delete from breakwater.probe p where p.job = any (v_claim.jobs) and p.lease = v_claim.lease;
+        delete from breakwater.claim c where c.lease = v_claim.lease;
+    end loop;
+    perform breakwater.wake(v_kinds);
+    return v_count;
+end
+$$;
+
+-- After a connection was lost with a claim unanswered: gives back what was claimed and never heard of. `p_known` are the
+-- claims whose jobs the worker has.
+create function breakwater.reconcile(p_worker bigint, p_known bigint[]) returns integer
+language sql security definer set search_path = pg_catalog, pg_temp
+as $$ select breakwater.give_back(p_worker, p_known, false) $$;
+
+-- A worker's goodbye: gives back whatever it still holds, unspent, and strikes it off.
+create function breakwater.leave(p_worker bigint) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_count integer;
+begin
+    v_count := breakwater.give_back(p_worker, '{}', false);
+    delete from breakwater.worker w where w.id = p_worker;
+    delete from breakwater.sleeper s where s.worker = p_worker;
+    update breakwater.leader l set expires_at = now() where l.worker = p_worker;
+    return v_count;
+end
+$$;
+
+-- Deletes what is of no more use: old tallies, expired results and probe leases, history beyond 90 days, claims
+-- of workers that are gone.
+create function breakwater.prune(p_limit integer) returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+    delete from breakwater.tally t where t.ctid = any (array(
+        select o.ctid from breakwater.tally o
+         where o.slot < breakwater.clock() - (
+               select greatest(interval '1 hour', 2 * max(h.circuit_window)) from breakwater.handler h)
+         limit p_limit for update skip locked));
+    delete from breakwater.result r where r.ctid = any (array(
+        select o.ctid from breakwater.result o where o.expires_at < now() limit p_limit for update skip locked));
+    delete from breakwater.probe p where p.expires_at < breakwater.clock() - interval '1 hour';
+    delete from breakwater.circuit_transition t where t.at < now() - interval '90 days';
+    delete from breakwater.sleeper s where not exists (select from breakwater.worker w where w.id = s.worker);
+$$;

@@ -1,0 +1,75 @@
+-- Three roles with the least they need. Grant them to your own: GRANT breakwater_enqueue TO web_app;
+--
+--   breakwater_enqueue  adds jobs, and sees nothing
+--   breakwater_worker   what `worker run` needs
+--   breakwater_admin    reads everything; redrives, cancels, pauses, and overrides circuits
+--
+-- Roles belong to the whole server. Where this one may not create roles, everything stays with its owner.
+
+revoke all on all functions in schema breakwater from public;
+
+do $$
+declare
+    v_role text;
+begin
+    foreach v_role in array array['breakwater_enqueue', 'breakwater_worker', 'breakwater_admin'] loop
+        if not exists (select from pg_roles where rolname = v_role) then
+            begin
+                execute format('create role %I nologin', v_role);
+            exception
+                -- Another database's migration was first.
+                when duplicate_object or unique_violation then null;
+                when insufficient_privilege then
+                    raise notice 'the role % is not created: this needs CREATEROLE', v_role;
+            end;
+        end if;
+    end loop;
+
+    if exists (select from pg_roles where rolname = 'breakwater_enqueue') then
+        grant usage on schema breakwater to breakwater_enqueue;
+        grant insert (queue, kind, priority, run_at, max_attempts, payload, unique_key, traceparent)
+            on breakwater.job to breakwater_enqueue;
+        grant usage on sequence breakwater.job_position to breakwater_enqueue;
+        grant execute on function
+            breakwater.enqueue(text, jsonb, text, integer, timestamptz, integer, text, text),
+            breakwater.enqueue_many(text, jsonb[], text, integer, timestamptz, integer)
+            to breakwater_enqueue;
+    end if;
+
+    if exists (select from pg_roles where rolname = 'breakwater_worker') then
+        grant usage on schema breakwater to breakwater_worker;
+        grant select on breakwater.schema_version to breakwater_worker;
+        grant execute on function
+            breakwater.register(text, text, text[], integer, double precision, jsonb),
+            breakwater.beat(bigint, text, integer),
+            breakwater.maintain(bigint, double precision),
+            breakwater.reconcile(bigint, bigint[]),
+            breakwater.leave(bigint),
+            breakwater.claim(bigint, text[], text[], smallint[], bigint[], integer[], integer[], integer),
+            breakwater.sweep(text[], text[], smallint[], bigint[]),
+            breakwater.horizon(text[]),
+            breakwater.sleep(bigint, text[]),
+            breakwater.awake(bigint),
+            breakwater.settle(bigint, bigint[], bigint[], bigint[], jsonb[], bigint[], bigint[], bigint[], text[],
+                              double precision[], text[], text[], bigint[], bigint[])
+            to breakwater_worker;
+    end if;
+
+    if exists (select from pg_roles where rolname = 'breakwater_admin') then
+        grant usage on schema breakwater to breakwater_admin;
+        grant select on all tables in schema breakwater to breakwater_admin;
+        grant execute on function
+            breakwater.enqueue(text, jsonb, text, integer, timestamptz, integer, text, text),
+            breakwater.enqueue_many(text, jsonb[], text, integer, timestamptz, integer),
+            breakwater.redrive(bigint), breakwater.redrive(text, text, integer),
+            breakwater.purge(bigint), breakwater.purge(text, text, interval, integer),
+            breakwater.cancel(bigint), breakwater.run_now(bigint),
+            breakwater.pause_queue(text, text, text), breakwater.pause_kind(text, text, text),
+            breakwater.resume_queue(text), breakwater.resume_kind(text),
+            breakwater.open_circuit(text, text, timestamptz, text),
+            breakwater.close_circuit(text, text, timestamptz, text),
+            breakwater.reset_circuit(text, text, text)
+            to breakwater_admin;
+    end if;
+end
+$$;
