@@ -1,0 +1,113 @@
+import FoundationEssentials
+
+/// Takes values off the front of bytes in Postgres's binary format; nil is a value that is not there.
+struct BinaryReader {
+    private var bytes: UnsafeRawBufferPointer
+
+    init(_ bytes: UnsafeRawBufferPointer) {
+        self.bytes = bytes
+    }
+
+    /// Whether every byte has been taken.
+    var isAtEnd: Bool { bytes.isEmpty }
+
+    static let integerTypes: Set<UInt32> = [TypeOID.int8, TypeOID.int4, TypeOID.int2, TypeOID.oid]
+    static let textTypes: Set<UInt32> = [
+        TypeOID.text, TypeOID.varchar, TypeOID.bpchar, TypeOID.char, TypeOID.name, TypeOID.json, TypeOID.jsonb,
+        TypeOID.unknown,
+    ]
+    static let textArrayTypes: Set<UInt32> = [TypeOID.textArray, TypeOID.jsonbArray, 1015, 1003]
+
+    /// An integer of the width of `type`, most significant byte first.
+    mutating func integer<Integer: FixedWidthInteger>(_ type: Integer.Type) -> Integer? {
+        guard let taken = take(MemoryLayout<Integer>.size) else { return nil }
+        return Integer(bigEndian: taken.loadUnaligned(as: Integer.self))
+    }
+
+    /// A signed integer as wide as what is left.
+    mutating func signedInteger() -> Int64? {
+        switch bytes.count {
+        case 8: integer(Int64.self)
+        case 4: integer(Int32.self).map { Int64($0) }
+        case 2: integer(Int16.self).map { Int64($0) }
+        default: nil
+        }
+    }
+
+    /// A floating-point number as wide as what is left.
+    mutating func float() -> Double? {
+        switch bytes.count {
+        case 8: integer(UInt64.self).map { Double(bitPattern: $0) }
+        case 4: integer(UInt32.self).map { Double(Float(bitPattern: $0)) }
+        default: nil
+        }
+    }
+
+    /// What is left, which must be UTF-8.
+    mutating func text() -> String? {
+        let taken = bytes
+        bytes = UnsafeRawBufferPointer(rebasing: bytes[bytes.endIndex...])
+        return String(validating: taken, as: UTF8.self)
+    }
+
+    /// What is left, as a `jsonb`'s text.
+    mutating func jsonb() -> String? {
+        guard integer(UInt8.self) == 1 else { return nil }
+        return text()
+    }
+
+    /// A copy of what is left.
+    mutating func rest() -> [UInt8]? {
+        take(bytes.count).map { Array($0) }
+    }
+
+    /// A point in time.
+    mutating func timestamp() -> Date? {
+        guard let microseconds = integer(Int64.self) else { return nil }
+        let seconds: Double =
+            switch microseconds {
+            case .max: .infinity
+            case .min: -.infinity
+            default: Double(microseconds) / 1_000_000 - TimestampEpoch.referenceDateOffset
+            }
+        return Date(timeIntervalSinceReferenceDate: seconds)
+    }
+
+    /// An interval that has no months.
+    mutating func interval() -> Duration? {
+        guard let microseconds = integer(Int64.self), let days = integer(Int32.self), integer(Int32.self) == 0 else {
+            return nil
+        }
+        return .seconds(Int64(days) * 86_400) + .microseconds(microseconds)
+    }
+
+    /// An array with at most one dimension; nil elements are NULL.
+    mutating func array<Element>(_ element: (inout BinaryReader) -> Element?) -> [Element?]? {
+        guard let dimensions = integer(Int32.self), integer(Int32.self) != nil, integer(UInt32.self) != nil else {
+            return nil
+        }
+        if dimensions == 0 { return [] }
+        guard dimensions == 1, let count = integer(Int32.self), integer(Int32.self) != nil else { return nil }
+        var values: [Element?] = []
+        values.reserveCapacity(min(Int(count), bytes.count / 4))
+        for _ in 0..<count {
+            guard let length = integer(Int32.self) else { return nil }
+            if length < 0 {
+                values.append(nil)
+                continue
+            }
+            guard let taken = take(Int(length)) else { return nil }
+            var reader = BinaryReader(taken)
+            guard let value = element(&reader), reader.isAtEnd else { return nil }
+            values.append(value)
+        }
+        return values
+    }
+
+    private mutating func take(_ count: Int) -> UnsafeRawBufferPointer? {
+        guard count <= bytes.count else { return nil }
+        let taken = UnsafeRawBufferPointer(rebasing: bytes[bytes.startIndex..<bytes.startIndex + count])
+        bytes = UnsafeRawBufferPointer(rebasing: bytes[(bytes.startIndex + count)...])
+        return taken
+    }
+}

@@ -1,0 +1,126 @@
+public import Logging
+
+/// A session on a Postgres server.
+///
+/// Calls may be made from any task, many at a time: they are sent at once and answered in order, and each is a
+/// transaction of its own unless `BEGIN` was sent. Every call has a deadline. A call that is cancelled, or whose
+/// deadline passes, is cancelled on the server in a way that can never hit a later call; where that is not possible
+/// the connection is closed. A call past its deadline ends a few seconds after it at the latest, when the server does
+/// not even answer the cancel.
+///
+/// A connection owns one thread, which polls its socket. It ends with ``close()``, with the session, or when the last
+/// reference to it is dropped.
+public actor Connection {
+    /// The thread of the connection.
+    public nonisolated var unownedExecutor: UnownedSerialExecutor { wire.unownedExecutor }
+
+    /// What arrives on the channels of ``listen(_:)``, for one consumer. It finishes when the connection ends; when
+    /// nobody reads, the newest 1,024 are kept.
+    public nonisolated let notifications: AsyncStream<Notification>
+    /// The process ID of the session's server process.
+    public nonisolated let backendPID: Int32
+    /// The server's version, as in `server_version_num`: 150004 is 15.4.
+    public nonisolated let serverVersion: Int
+
+    private nonisolated let wire: Wire
+
+    private init(_ wire: Wire, _ opened: Wire.Opened) {
+        self.wire = wire
+        notifications = wire.notifications
+        backendPID = opened.backendPID
+        serverVersion = opened.serverVersion
+    }
+
+    deinit {
+        wire.loop.post { $0.close(PostgresError(.connectionLost, "the connection was dropped")) }
+    }
+
+    /// Connects to the first server of `options` that will have us.
+    ///
+    /// The server's notices go to `logger`: warnings as warnings, notices and the like as info, the rest as debug.
+    /// Throws ``PostgresError/Code/connectionFailed`` after ``ConnectionOptions/connectTimeout`` at the latest (but
+    /// for a resolver of host names that blocks), or ``PostgresError/Code/cancelled``.
+    public static func connect(_ options: ConnectionOptions, logger: Logger) async throws(PostgresError) -> Connection {
+        let loop = try EventLoop()
+        let wire = Wire(loop: loop, logger: logger)
+        try loop.start(wire)
+        return Connection(wire, try await wire.open(options))
+    }
+
+    /// Whether the connection has ended; a call on it throws ``PostgresError/Code/connectionLost``.
+    public nonisolated var isClosed: Bool { wire.end.reason != nil }
+
+    /// Waits until the connection has ended, and says why. When the waiting task is cancelled first, returns an error
+    /// of the code ``PostgresError/Code/cancelled``.
+    public nonisolated func waitUntilClosed() async -> PostgresError {
+        await wire.end.wait()
+    }
+
+    /// Ends the connection. Calls that wait for an answer throw ``PostgresError/Code/connectionLost``, and the server
+    /// is asked to stop what it runs for them.
+    public func close() async {
+        await wire.close(PostgresError(.connectionLost, "the connection was closed"))
+    }
+
+    /// Runs one statement and returns its rows.
+    ///
+    /// - Parameters:
+    ///   - sql: one statement, with `$1`, `$2`, … for the parameters.
+    ///   - parameters: their values, in order.
+    ///   - timeout: how long to wait for the answer. Defaults to 30 seconds.
+    public func query(
+        _ sql: String,
+        _ parameters: [Parameter] = [],
+        timeout: Duration = .seconds(30)
+    ) async throws(PostgresError) -> QueryResult {
+        let results = try await pipeline([Statement(sql, parameters)], timeout: timeout)
+        guard let result = results.first else {
+            throw PostgresError(.misuse, "the statement was answered without a result")
+        }
+        return result
+    }
+
+    /// Runs statements in one round trip and, unless a transaction is open, in one transaction: all or none.
+    ///
+    /// - Returns: one result a statement, in order.
+    /// - Throws: the error of the first statement that failed, with its index in ``PostgresError/statement``.
+    public func pipeline(
+        _ statements: [Statement],
+        timeout: Duration = .seconds(30)
+    ) async throws(PostgresError) -> [QueryResult] {
+        for (index, statement) in statements.enumerated() { try statement.validate(index: index) }
+        return try await wire.run(.pipeline(statements), timeout: timeout)
+    }
+
+    /// Prepares `sql` as `name` for this session; run it with ``Statement/init(prepared:_:)``.
+    ///
+    /// The server infers the types of the parameters: write casts (`$1::int8`) that match the parameters to come.
+    public func prepare(_ name: String, _ sql: String, timeout: Duration = .seconds(30)) async throws(PostgresError) {
+        try Statement(name).validate(index: 0)
+        try Statement(sql).validate(index: 0)
+        _ = try await wire.run(.prepare(name: name, sql: sql), timeout: timeout)
+    }
+
+    /// Runs a script of many statements, for example a migration; in one transaction unless it says otherwise.
+    /// It waits until earlier calls are answered, and later ones wait for it.
+    public func script(_ sql: String, timeout: Duration = .seconds(30)) async throws(PostgresError) {
+        try Statement(sql).validate(index: 0)
+        _ = try await wire.run(.script(sql), timeout: timeout)
+    }
+
+    /// Makes what is sent on `channel` (exactly, case and all) arrive in ``notifications``.
+    public func listen(_ channel: String) async throws(PostgresError) {
+        guard (1...Self.maximumChannelBytes).contains(channel.utf8.count) else {
+            throw PostgresError(
+                .invalidParameter,
+                "a channel's name has 1 to \(Self.maximumChannelBytes) bytes, and \"\(channel)\" has "
+                    + "\(channel.utf8.count)"
+            )
+        }
+        let quoted = channel.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\"\"")
+        _ = try await query("LISTEN \"\(quoted)\"")
+    }
+
+    /// `NAMEDATALEN` less its NUL; the server would cut off the rest in LISTEN and refuse it in NOTIFY.
+    private static let maximumChannelBytes = 63
+}

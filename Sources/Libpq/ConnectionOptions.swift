@@ -1,0 +1,124 @@
+import CLibpq
+
+/// Where a server is and how to connect to it.
+public struct ConnectionOptions: Sendable {
+    /// A `postgresql://` URL or `keyword=value` pairs, as libpq reads them; several hosts and
+    /// `target_session_attrs` included. What it leaves out comes from libpq's environment variables (`PGHOST`, …),
+    /// its service file and its defaults. Defaults to the empty string: all from there.
+    public var conninfo: String
+    /// What `pg_stat_activity` shows, unless the conninfo or `PGAPPNAME` says otherwise. Defaults to `breakwater`.
+    public var applicationName: String
+    /// How long the whole attempt may take, over all hosts. Defaults to 10 seconds.
+    public var connectTimeout: Duration
+    /// libpq keywords that override the conninfo's. Defaults to none.
+    public var keywords: [String: String]
+
+    /// Makes options; nothing is read or checked before ``Connection/connect(_:logger:)``.
+    public init(
+        _ conninfo: String = "",
+        applicationName: String = "breakwater",
+        connectTimeout: Duration = .seconds(10),
+        keywords: [String: String] = [:]
+    ) {
+        self.conninfo = conninfo
+        self.applicationName = applicationName
+        self.connectTimeout = connectTimeout
+        self.keywords = keywords
+    }
+
+    /// Set when neither the conninfo nor a service says otherwise, so that a connection whose peer has silently
+    /// gone is noticed after about half a minute: probes after 15 s of quiet, each 5 s, 3 in a row; and at most 30 s
+    /// (`tcp_user_timeout` is in milliseconds) for what was sent to be acknowledged.
+    private static let keepalives = [
+        "keepalives_idle": "15", "keepalives_interval": "5", "keepalives_count": "3", "tcp_user_timeout": "30000",
+    ]
+
+    /// The keywords to give to libpq.
+    func resolved() throws(PostgresError) -> [String: String] {
+        for text in [conninfo, applicationName] + keywords.keys + keywords.values where text.utf8.contains(0) {
+            throw PostgresError(.connectionFailed, "the connection options contain U+0000")
+        }
+        var resolved = try parsed()
+        resolved.merge(keywords) { $1 }
+        if let host = resolved["host"], host.split(separator: ",").contains(where: { $0.dropFirst().contains("@") }) {
+            throw PostgresError(
+                .connectionFailed,
+                "the host of the conninfo contains \"@\": in a URL, write an @ of the user or password as %40"
+            )
+        }
+        if resolved["service"] == nil { resolved.merge(Self.keepalives) { given, _ in given } }
+        if resolved["fallback_application_name"] == nil { resolved["fallback_application_name"] = applicationName }
+        // Texts are decoded as UTF-8, whatever the environment says.
+        resolved["client_encoding"] = "UTF8"
+        return resolved
+    }
+
+    /// What the conninfo itself says.
+    private func parsed() throws(PostgresError) -> [String: String] {
+        var message: UnsafeMutablePointer<CChar>?
+        defer { PQfreemem(message) }
+        guard let options = PQconninfoParse(conninfo, &message) else {
+            let said = message.map { PostgresError.tidy(String(cString: $0)) } ?? "out of memory"
+            throw PostgresError(.connectionFailed, "the conninfo cannot be read: \(Self.withoutQuotations(said))")
+        }
+        defer { PQconninfoFree(options) }
+        return Self.values(of: options)
+    }
+
+    private static func values(of options: UnsafeMutablePointer<PQconninfoOption>) -> [String: String] {
+        var values: [String: String] = [:]
+        var option = options
+        while let keyword = option.pointee.keyword {
+            values[String(cString: keyword)] = option.pointee.val.map { String(cString: $0) }
+            option += 1
+        }
+        return values
+    }
+
+    /// libpq quotes what it cannot read, which may be a part of a password: all but the names of options is hidden.
+    static func withoutQuotations(_ text: String) -> String {
+        let names = Set(defaults().keys)
+        return text.split(separator: "\"", omittingEmptySubsequences: false).enumerated()
+            .map { index, part in
+                let isHidden = index % 2 == 1 && part.count > 1 && !names.contains(String(part))
+                return isHidden ? "…" : String(part)
+            }
+            .joined(separator: "\"")
+    }
+
+    /// `text` with every password of these options hidden.
+    func withoutSecrets(_ text: String) -> String {
+        let given = (try? parsed()) ?? [:]
+        let secrets = ["password", "sslpassword"].flatMap { [given[$0], keywords[$0]] }
+        return secrets.compactMap(\.self).filter { !$0.isEmpty }
+            .reduce(text) { text, secret in text.split(separator: secret).joined(separator: "…") }
+    }
+
+    /// Every keyword that libpq knows, with the value that the environment, the service file or libpq gives it.
+    private static func defaults() -> [String: String?] {
+        guard let options = PQconndefaults() else { return [:] }
+        defer { PQconninfoFree(options) }
+        var values: [String: String?] = [:]
+        var option = options
+        while let keyword = option.pointee.keyword {
+            values.updateValue(option.pointee.val.map { String(cString: $0) }, forKey: String(cString: keyword))
+            option += 1
+        }
+        return values
+    }
+}
+
+extension ConnectionOptions: CustomStringConvertible {
+    /// Host, port, database and user, for logs; never the password.
+    public var description: String {
+        guard var values = try? parsed() else { return "(unreadable conninfo)" }
+        values.merge(keywords) { $1 }
+        let defaults = Self.defaults()
+        return ["host", "port", "dbname", "user"]
+            .compactMap { key in
+                let value = values[key] ?? (key == "host" ? values["hostaddr"] : nil) ?? defaults[key] ?? nil
+                return value.map { "\(key)=\($0)" }
+            }
+            .joined(separator: " ")
+    }
+}

@@ -1,0 +1,54 @@
+import CLibpq
+import Glibc
+
+/// Starts threads for C calls that block.
+enum DetachedThread {
+    /// Carries the closure over pthread's untyped pointer.
+    private final class Body: Sendable {
+        let run: @Sendable () -> Void
+        init(_ run: @escaping @Sendable () -> Void) { self.run = run }
+    }
+
+    /// Ample for libpq, OpenSSL and the resolver; memory is only used as it is touched.
+    private static let stackBytes = 1 << 20
+
+    /// Runs `body` on a thread of its own, which ends with it. Returns false when the system has no thread to give.
+    ///
+    /// The thread takes no signals, faults aside: the program's handlers run on the program's threads, and a SIGPIPE
+    /// that libpq provokes stays pending here and is gone with the thread.
+    static func start(_ name: String, _ body: @escaping @Sendable () -> Void) -> Bool {
+        var attributes = pthread_attr_t()
+        pthread_attr_init(&attributes)
+        defer { pthread_attr_destroy(&attributes) }
+        pthread_attr_setdetachstate(&attributes, CInt(PTHREAD_CREATE_DETACHED))
+        pthread_attr_setstacksize(&attributes, stackBytes)
+
+        let box = Unmanaged.passRetained(
+            Body {
+                blockSignals()
+                breakwater_name_thread(name)
+                body()
+            }
+        )
+        var thread = pthread_t()
+        let failed = pthread_create(
+            &thread,
+            &attributes,
+            { raw in
+                // The pointer is the box that was retained for this thread, handed over once.
+                if let raw { Unmanaged<Body>.fromOpaque(raw).takeRetainedValue().run() }
+                return nil
+            },
+            box.toOpaque()
+        )
+        if failed != 0 { box.release() }
+        return failed == 0
+    }
+
+    private static func blockSignals() {
+        var signals = sigset_t()
+        sigfillset(&signals)
+        for fault in [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT] { sigdelset(&signals, fault) }
+        pthread_sigmask(SIG_SETMASK, &signals, nil)
+    }
+}

@@ -1,0 +1,53 @@
+import CLibpq
+
+/// The fields of libpq's error reports that are read here; the codes are those of the wire protocol.
+enum DiagnosticField: UInt8 {
+    case severity = 0x56  // V
+    case sqlState = 0x43  // C
+    case message = 0x4D  // M
+    case detail = 0x44  // D
+    case hint = 0x48  // H
+    case position = 0x50  // P
+    case context = 0x57  // W
+    case constraint = 0x6E  // n
+
+    /// The field of `result`, or nil when the server did not send it.
+    func read(_ result: OpaquePointer) -> String? {
+        PQresultErrorField(result, Int32(rawValue)).map { String(cString: $0) }
+    }
+}
+
+extension PostgresError {
+    /// The error that the server, or libpq itself, put into `result`.
+    ///
+    /// A FATAL or PANIC error ends the session, so it is a lost connection rather than a refused statement.
+    init(result: OpaquePointer, statement: Int?) {
+        let severity = DiagnosticField.severity.read(result)
+        let sqlState = DiagnosticField.sqlState.read(result)
+        let ends = severity == "FATAL" || severity == "PANIC" || sqlState == nil
+        self.init(
+            ends ? .connectionLost : .server,
+            DiagnosticField.message.read(result) ?? Self.tidy(String(cString: PQresultErrorMessage(result))),
+            sqlState: sqlState,
+            detail: DiagnosticField.detail.read(result),
+            hint: DiagnosticField.hint.read(result),
+            statement: statement
+        )
+        context = DiagnosticField.context.read(result)
+        constraint = DiagnosticField.constraint.read(result)
+        position = DiagnosticField.position.read(result).flatMap { Int($0) }
+    }
+
+    /// libpq's text without its line breaks, indents and trailing space: one line for logs.
+    static func tidy(_ text: String) -> String {
+        text.split(whereSeparator: \.isNewline)
+            .map { line in String(line.drop(while: \.isWhitespace)) }
+            .filter { !$0.isEmpty }
+            .joined(separator: "; ")
+    }
+
+    /// What libpq says is wrong with `connection`.
+    static func lastMessage(of connection: OpaquePointer) -> String {
+        tidy(String(cString: PQerrorMessage(connection)))
+    }
+}

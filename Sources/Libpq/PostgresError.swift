@@ -1,0 +1,80 @@
+/// What went wrong between this process and a Postgres server.
+///
+/// Decide by ``code`` (and by ``sqlState`` when the code is ``Code/server``); show ``description`` to people. No
+/// field holds a password.
+public struct PostgresError: Error, Sendable, Hashable {
+    /// The kinds of failure a caller can tell apart.
+    public struct Code: Sendable, Hashable, CustomStringConvertible {
+        private let name: String
+
+        /// The name of the code, for logs and metric labels.
+        public var description: String { name }
+
+        /// No connection could be made: wrong address, refused, rejected by the server, or no answer in time.
+        public static let connectionFailed = Code(name: "connection_failed")
+        /// The connection ended, and what was in flight on it may or may not have happened.
+        public static let connectionLost = Code(name: "connection_lost")
+        /// The call's deadline passed before its answer came.
+        public static let timedOut = Code(name: "timed_out")
+        /// The task that waited for the call was cancelled.
+        public static let cancelled = Code(name: "cancelled")
+        /// The server refused a statement; see ``PostgresError/sqlState``.
+        public static let server = Code(name: "server")
+        /// A parameter cannot be sent; nothing was sent.
+        public static let invalidParameter = Code(name: "invalid_parameter")
+        /// A value of a result is not what the caller asked for.
+        public static let decoding = Code(name: "decoding")
+        /// The call itself is wrong (for example SQL with U+0000 in it); nothing was sent.
+        public static let misuse = Code(name: "misuse")
+    }
+
+    /// The kind of failure.
+    public var code: Code
+    /// What happened, for people, and what to do about it where that is known.
+    public var message: String
+    /// The server's five-character SQLSTATE, when the failure came from the server.
+    public var sqlState: String?
+    /// The server's DETAIL.
+    public var detail: String?
+    /// The server's HINT.
+    public var hint: String?
+    /// The server's CONTEXT: the call stack of the functions the error arose in.
+    public var context: String?
+    /// The constraint that was violated, when the server named one.
+    public var constraint: String?
+    /// Where in the statement's text the server saw the error: a character offset, from 1.
+    public var position: Int?
+    /// Which statement of a pipeline failed, from 0.
+    public var statement: Int?
+
+    /// Makes an error; what is not given is unknown.
+    public init(
+        _ code: Code,
+        _ message: String,
+        sqlState: String? = nil,
+        detail: String? = nil,
+        hint: String? = nil,
+        statement: Int? = nil
+    ) {
+        self.code = code
+        self.message = message
+        self.sqlState = sqlState
+        self.detail = detail
+        self.hint = hint
+        self.statement = statement
+    }
+}
+
+extension PostgresError: CustomStringConvertible {
+    /// One line with everything that is known.
+    public var description: String {
+        var text = "\(code): \(message)"
+        if let sqlState { text += " (SQLSTATE \(sqlState))" }
+        if let statement { text += " [statement \(statement)]" }
+        if let position { text += " [at character \(position)]" }
+        if let detail { text += " detail: \(detail)" }
+        if let hint { text += " hint: \(hint)" }
+        if let context { text += " context: \(context)" }
+        return text
+    }
+}

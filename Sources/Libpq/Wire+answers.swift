@@ -1,0 +1,72 @@
+import CLibpq
+
+extension Wire {
+    /// Takes every answer that has come in full.
+    func readAnswers() {
+        // PQisBusy parses what has been read; without it PQgetResult would block.
+        while let connection, let head = pipeline.head, PQisBusy(connection) == 0 {
+            guard take(PQgetResult(connection), for: head) else { return closeAsLost(connection) }
+        }
+    }
+
+    /// Takes one answer for `head`, or nil, which separates the answers of statements. False when the connection
+    /// is of no more use.
+    private func take(_ result: OpaquePointer?, for head: PipelineState.Unit) -> Bool {
+        guard let result else {
+            if head.kind == .script {
+                endUnit()
+                return true
+            }
+            return pipeline.statementEnded()
+        }
+        switch PQresultStatus(result) {
+        case PGRES_TUPLES_OK, PGRES_COMMAND_OK, PGRES_EMPTY_QUERY:
+            calls[head.id]?.results.append(QueryResult(owning: result))
+            return true
+        case PGRES_PIPELINE_SYNC:
+            PQclear(result)
+            endUnit()
+            return true
+        case PGRES_PIPELINE_ABORTED:
+            PQclear(result)
+            return true
+        case PGRES_FATAL_ERROR, PGRES_BAD_RESPONSE:
+            defer { PQclear(result) }
+            let error = PostgresError(result: result, statement: head.kind == .script ? nil : head.answeredStatements)
+            if error.code == .connectionLost {
+                notices.lastFatal = error
+                return false
+            }
+            if calls[head.id]?.error == nil { calls[head.id]?.error = error }
+            return true
+        default:
+            let status = String(cString: PQresStatus(PQresultStatus(result)))
+            PQclear(result)
+            notices.lastFatal = PostgresError(
+                .misuse,
+                "a statement was answered with \(status), which is not supported: use INSERT or SELECT instead of COPY"
+            )
+            return false
+        }
+    }
+
+    private func endUnit() {
+        guard let (unit, action) = pipeline.unitEnded(at: .now) else { return }
+        if let call = calls.removeValue(forKey: unit.id) {
+            call.continuation.resume(returning: call.outcome(stopped: unit.stopped))
+        }
+        perform(action)
+    }
+}
+
+extension Wire.Call {
+    /// `query_canceled`.
+    private static let cancelledState = "57014"
+
+    /// What the caller gets. A call that was stopped and yet ran to its end has its results: they are the truth.
+    fileprivate func outcome(stopped: PipelineState.StopReason?) -> Result<[QueryResult], PostgresError> {
+        guard let error else { return .success(results) }
+        guard let stopped, error.sqlState == Self.cancelledState else { return .failure(error) }
+        return .failure(stopped.error(timeout: timeout, note: "the server cancelled it and undid what it had done"))
+    }
+}

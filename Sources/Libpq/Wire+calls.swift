@@ -1,0 +1,96 @@
+import CLibpq
+
+extension Wire {
+    /// What a call sends.
+    enum Work {
+        case pipeline([Statement])
+        case prepare(name: String, sql: String)
+        case script(String)
+
+        var kind: PipelineState.Kind {
+            switch self {
+            case .pipeline(let statements): .pipeline(statements: statements.count)
+            case .prepare: .pipeline(statements: 1)
+            case .script: .script
+            }
+        }
+    }
+
+    /// A call that waits for its answer.
+    struct Call {
+        /// Let go once it is sent, for its parameters may be large.
+        var work: Work?
+        let timeout: Duration
+        let continuation: CheckedContinuation<Result<[QueryResult], PostgresError>, Never>
+        var results: [QueryResult] = []
+        /// The first error; the rest of the unit failed because of it.
+        var error: PostgresError?
+    }
+
+    /// Runs one unit and waits for its answer. What is to be sent has been validated.
+    func run(_ work: Work, timeout: Duration) async throws(PostgresError) -> [QueryResult] {
+        lastID += 1
+        let id = lastID
+        let result = await withTaskCancellationHandler {
+            await withCheckedContinuation { submit(Call(work: work, timeout: timeout, continuation: $0), as: id) }
+        } onCancel: {
+            loop.post { wire in wire.perform(wire.pipeline.stop(id, .cancelled, at: .now)) }
+        }
+        return try result.get()
+    }
+
+    private func submit(_ call: Call, as id: PipelineState.UnitID) {
+        if let reason = end.reason {
+            let error = PostgresError(
+                .connectionLost,
+                "the connection has ended: \(reason.message)",
+                sqlState: reason.sqlState
+            )
+            return call.continuation.resume(returning: .failure(error))
+        }
+        if Task.isCancelled {
+            let error = PostgresError(.cancelled, "the task was cancelled; the call was not sent")
+            return call.continuation.resume(returning: .failure(error))
+        }
+        guard let kind = call.work?.kind else { return }
+        calls[id] = call
+        pipeline.submit(PipelineState.Unit(id: id, kind: kind, deadline: .now + call.timeout))
+    }
+
+    /// Whether an answer made room for a unit that waited.
+    var canSendMore: Bool {
+        var copy = pipeline
+        return connection != nil && copy.takeNextToSend() != nil
+    }
+
+    /// Sends every unit that may be sent now.
+    func sendWaiting() {
+        while let connection, let unit = pipeline.takeNextToSend() {
+            let work = calls[unit.id]?.work
+            calls[unit.id]?.work = nil
+            guard let work, send(work, on: connection) else {
+                let said = PostgresError.lastMessage(of: connection)
+                return close(PostgresError(.connectionLost, "libpq could not send a call: \(said)"))
+            }
+        }
+    }
+
+    private func send(_ work: Work, on connection: OpaquePointer) -> Bool {
+        let isPipelining = PQpipelineStatus(connection) != PQ_PIPELINE_OFF
+        if case .script(let sql) = work {
+            // The simple protocol needs libpq out of pipeline mode; nothing is in flight, so that it can leave.
+            if isPipelining, PQexitPipelineMode(connection) == 0 { return false }
+            return PQsendQuery(connection, sql) == 1
+        }
+        if !isPipelining, PQenterPipelineMode(connection) == 0 { return false }
+        switch work {
+        case .pipeline(let statements):
+            guard statements.allSatisfy({ $0.send(on: connection) }) else { return false }
+        case .prepare(let name, let sql):
+            guard PQsendPrepare(connection, name, sql, 0, nil) == 1 else { return false }
+        case .script:
+            break
+        }
+        return PQpipelineSync(connection) == 1
+    }
+}
