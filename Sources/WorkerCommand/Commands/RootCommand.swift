@@ -10,8 +10,9 @@ struct RootCommand: AsyncParsableCommand {
             discussion: """
                 Put the schema into a database, enqueue a job, run it, and see how things stand:
 
-                  \(executableName) migrate --database postgresql:///app
-                  \(executableName) enqueue file.digest '{"path": "/etc/hosts"}' --database postgresql:///app
+                  export DATABASE_URL=postgresql:///app
+                  \(executableName) migrate
+                  \(executableName) enqueue file.digest '{"path": "/etc/hosts"}'
                   \(executableName) run --config worker.yaml
                   \(executableName) status
 

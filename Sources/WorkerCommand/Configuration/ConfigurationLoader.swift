@@ -46,7 +46,7 @@ struct ConfigurationLoader {
         let handlers = [HandlerRegistration](handlersSection, registered: registered)
         handlersSection.finish()
         root.finish()
-        guard context.problems.isEmpty else { throw ConfigurationError(problems: context.problems) }
+        guard context.problems.isEmpty else { throw ConfigurationError(problems: context.sortedProblems) }
 
         var worker = WorkerConfiguration(
             database: ConnectionOptions(settings.database),

@@ -45,7 +45,7 @@ extension ConfigurationSection {
         do {
             let value = try rule.read(text.value)
             effective.append(
-                EffectiveEntry(key: key, value: .text(text.isSubstituted ? text.shown : mask(rule.text(value))))
+                EffectiveEntry(key: key, value: .text(mask(text.isSubstituted ? text.shown : rule.text(value))))
             )
             return value
         } catch {
@@ -95,10 +95,8 @@ extension ConfigurationSection {
             }
             guard let text = section.text(of: entry.node, key: entry.name, allowed: "a text") else { continue }
             texts.append((entry.name, text.value))
-            let masked = Secrets.isSecretName(entry.name) ? Secrets.mask : text.value
-            section.effective.append(
-                EffectiveEntry(key: entry.name, value: .text(text.isSubstituted ? text.shown : masked))
-            )
+            let shown = Secrets.isSecretName(entry.name) ? Secrets.mask : text.shown
+            section.effective.append(EffectiveEntry(key: entry.name, value: .text(shown)))
         }
         record(section, as: key)
         return texts

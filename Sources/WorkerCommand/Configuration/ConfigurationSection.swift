@@ -19,6 +19,15 @@ final class ConfigurationContext {
     func report(_ problem: ConfigurationProblem) {
         problems.append(problem)
     }
+
+    /// Everything found wrong: what flags and variables say first, then the file from top to bottom.
+    var sortedProblems: [ConfigurationProblem] {
+        func line(_ problem: ConfigurationProblem) -> Int {
+            if case .file(_, let line) = problem.origin { line } else { 0 }
+        }
+        // The standard library's sort is stable: what stands in one line keeps its order.
+        return problems.sorted { line($0) < line($1) }
+    }
 }
 
 /// One mapping of the file, read strictly.
@@ -41,6 +50,8 @@ final class ConfigurationSection {
     let origin: SettingOrigin
     /// The keys given.
     let entries: [Entry]
+    /// Whether something else than a mapping stands in its place, which was reported.
+    private(set) var isMalformed = false
     private var known: [String] = []
     /// The keys read so far with their values.
     var effective: [EffectiveEntry] = []
@@ -56,6 +67,7 @@ final class ConfigurationSection {
     convenience init(_ node: Node, context: ConfigurationContext, path: String, line: Int) {
         let origin = SettingOrigin.file(name: context.file, line: line)
         var entries: [Entry] = []
+        var isMalformed = false
         switch node {
         case .mapping(let mapping):
             for (key, value) in mapping {
@@ -71,11 +83,13 @@ final class ConfigurationSection {
         case .scalar where node.isEmptyScalar:
             break
         default:
+            isMalformed = true
             context.report(
                 .init(origin: origin, key: path, message: "\(node.description(limit: 60)) is not a mapping of keys")
             )
         }
         self.init(context: context, path: path, origin: origin, entries: entries)
+        self.isMalformed = isMalformed
     }
 
     /// A section that the file leaves out; every key reads as its default.
@@ -125,7 +139,8 @@ final class ConfigurationSection {
 
     /// The path of a key in this section.
     func path(of key: String) -> String {
-        path.isEmpty ? key : "\(path).\(key)"
+        let key = key.isEmpty ? "\"\"" : key.escapingControlCharacters
+        return path.isEmpty ? key : "\(path).\(key)"
     }
 }
 

@@ -83,11 +83,11 @@ struct TopLevelSettings {
                 do {
                     value = try rule.read(given.text)
                 } catch {
-                    let message = error.message.replacing("'\(given.text)'", with: "'\(shown ?? mask(given.text))'")
+                    let message = error.message.replacing("'\(given.text)'", with: "'\(mask(shown ?? given.text))'")
                     report(ConfigurationProblem(origin: origin, key: key, message: message))
                 }
             }
-            return EffectiveEntry(key: key, value: .text(shown ?? mask(rule.text(value))), comment: origin.label)
+            return EffectiveEntry(key: key, value: .text(mask(shown ?? rule.text(value))), comment: origin.label)
         }
 
         func takeList(

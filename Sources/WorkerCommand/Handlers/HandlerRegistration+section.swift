@@ -68,7 +68,8 @@ extension HandlerRegistration {
         }
         let options = names.dropLast().joined(separator: ", ")
         guard let name = given.first ?? (inSwift == nil ? nil : "swift") else {
-            section.report("nothing says what runs the jobs; give one of \(options), or swift for one linked in")
+            if section.isMalformed { return nil }
+            section.report("nothing says what runs the jobs; give one of \(options)")
             return nil
         }
         let inner = section.readSection(name)
