@@ -2,8 +2,8 @@
 
 -- Registers a worker and the rules of its handlers, and returns the worker's id.
 --
--- `p_handlers` is an array of objects with the columns of `breakwater.handler`; times are in seconds. Each kind gets its
--- circuit, closed, if it had none.
+-- `p_handlers` is an array of objects with the columns of `breakwater.handler`; times are in seconds, the fallback's
+-- result is a string of JSON text. Each kind gets its circuit, closed, if it had none.
 create function breakwater.register(
     p_name text, p_version text, p_queues text[], p_concurrency integer, p_lease double precision, p_handlers jsonb
 ) returns bigint
@@ -19,13 +19,13 @@ begin
     select h.kind, make_interval(secs => h.timeout), h.max_attempts, make_interval(secs => h.keep_results),
            h.circuit_enabled, h.failure_rate, make_interval(secs => h.circuit_window), h.minimum_calls,
            h.consecutive_failures, make_interval(secs => h.open_for), h.open_factor,
-           make_interval(secs => h.open_cap), h.probes, h.successes_to_close, h.fallback, h.fallback_result
+           make_interval(secs => h.open_cap), h.probes, h.successes_to_close, h.fallback, h.fallback_result::jsonb
       from jsonb_to_recordset(p_handlers) h(
            kind text, timeout double precision, max_attempts integer, keep_results double precision,
            circuit_enabled boolean, failure_rate double precision, circuit_window double precision,
            minimum_calls integer, consecutive_failures integer, open_for double precision,
            open_factor double precision, open_cap double precision, probes integer, successes_to_close integer,
-           fallback text, fallback_result jsonb)
+           fallback text, fallback_result text)
      order by h.kind collate "C"
     on conflict (kind) do update
        set timeout = excluded.timeout, max_attempts = excluded.max_attempts, keep_results = excluded.keep_results,

@@ -1,22 +1,29 @@
 public import Logging
 
-/// What a handler is given beside its job.
+/// What a handler is given beside its payload.
 public struct JobContext: Sendable {
     /// The job being run.
     public var job: Job
     /// When the handler's time is up and it is cancelled.
     public var deadline: ContinuousClock.Instant
-    /// A logger that already carries the job's id, kind, queue and attempt.
-    public var logger: Logger
+    private var workerLogger: Logger
 
     /// - Parameters:
     ///   - job: The job being run.
     ///   - deadline: When the handler is cancelled.
-    ///   - logger: Where the handler logs.
+    ///   - logger: Where the handler logs; the job's identity is added to it.
     public init(job: Job, deadline: ContinuousClock.Instant, logger: Logger) {
         self.job = job
         self.deadline = deadline
-        self.logger = logger
+        workerLogger = logger
+    }
+
+    /// A logger that carries the job's id, kind, queue and attempt.
+    public var logger: Logger {
+        // Made when asked for: most runs log nothing.
+        var logger = workerLogger
+        for (key, value) in job.metadata() { logger[metadataKey: key] = value }
+        return logger
     }
 
     /// The time left until the handler is cancelled; never negative.

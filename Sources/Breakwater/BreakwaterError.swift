@@ -1,0 +1,27 @@
+/// What keeps Breakwater from doing what it was asked, other than the database itself (see `PostgresError`).
+public struct BreakwaterError: Error, Sendable, CustomStringConvertible {
+    /// The kinds of error a caller can tell apart.
+    public enum Code: Sendable {
+        /// The database has no Breakwater schema.
+        case schemaMissing
+        /// The schema is older than this version needs.
+        case schemaOlder
+        /// The schema is newer than this version knows.
+        case schemaNewer
+        /// A setting cannot work.
+        case invalidConfiguration
+    }
+
+    /// The kind of error.
+    public var code: Code
+    /// What was wrong, and what to do, for people.
+    public var message: String
+
+    init(_ code: Code, _ message: String) {
+        self.code = code
+        self.message = message
+    }
+
+    /// The message.
+    public var description: String { message }
+}

@@ -1,0 +1,80 @@
+public import Libpq
+
+/// The schema `breakwater` in a database: which version it has, and bringing it up to date.
+public enum Schema {
+    /// The version that this program works with.
+    public static var wanted: Int { Migration.all.last?.version ?? 0 }
+
+    /// The version that a database has; nil if it has no Breakwater schema.
+    ///
+    /// - Parameter connection: A connection to the database.
+    /// - Throws: `PostgresError`.
+    public static func version(on connection: Connection) async throws -> Int? {
+        // to_regclass, so that a database without the schema is no error.
+        let exists = try await connection.query("select to_regclass('breakwater.schema_version') is not null")
+        guard try exists[0][0].bool() else { return nil }
+        let newest = try await connection.query("select max(version) from breakwater.schema_version")
+        return newest[0][0].isNull ? nil : try newest[0][0].int()
+    }
+
+    /// Refuses a database whose schema does not fit this program.
+    ///
+    /// - Parameter connection: A connection to the database.
+    /// - Throws: ``BreakwaterError`` when the schema is missing, older or newer; `PostgresError`.
+    public static func check(on connection: Connection) async throws {
+        guard let found = try await version(on: connection) else {
+            throw BreakwaterError(
+                .schemaMissing,
+                "the database has no Breakwater schema: run 'worker migrate' on it first")
+        }
+        if found < wanted {
+            throw BreakwaterError(
+                .schemaOlder,
+                "the database's schema has version \(found), and this worker needs \(wanted): run 'worker migrate'")
+        }
+        try refuseNewer(found)
+    }
+
+    /// Brings a database up to date: each missing migration in a transaction of its own, under a lock, so that any
+    /// number of these at once are safe.
+    ///
+    /// - Parameters:
+    ///   - connection: A connection whose user may create a schema in the database.
+    ///   - lockTimeout: How long a migration may wait for a lock on a table in use. Defaults to 10 seconds.
+    /// - Returns: The names of the migrations that this call applied, oldest first.
+    /// - Throws: ``BreakwaterError`` when the schema is newer than this program knows; `PostgresError`.
+    public static func migrate(
+        on connection: Connection,
+        lockTimeout: Duration = .seconds(10)
+    ) async throws -> [String] {
+        var applied: [String] = []
+        for migration in Migration.all {
+            // A transaction-level lock, which a pooler cannot leak.
+            try await connection.script("begin; select pg_advisory_xact_lock(\(Self.lock));", timeout: .seconds(300))
+            do {
+                let found = try await version(on: connection) ?? 0
+                try refuseNewer(found)
+                if found < migration.version {
+                    try await connection.script("set local lock_timeout = '\(lockTimeout.inMilliseconds)ms'")
+                    for file in migration.files { try await connection.script(file.sql, timeout: .seconds(300)) }
+                    applied.append(migration.name)
+                }
+                try await connection.script("commit", timeout: .seconds(300))
+            } catch {
+                try? await connection.script("rollback")
+                throw error
+            }
+        }
+        return applied
+    }
+
+    /// The key of the advisory lock: "breakwtr" in ASCII.
+    private static let lock: Int64 = 0x6272_6561_6b77_7472
+
+    private static func refuseNewer(_ found: Int) throws(BreakwaterError) {
+        guard found > wanted else { return }
+        throw BreakwaterError(
+            .schemaNewer,
+            "the database's schema has version \(found), and this program knows up to \(wanted): use a newer one")
+    }
+}

@@ -1,0 +1,2 @@
+/// The version of Breakwater, as `worker --version` tells it.
+package let breakwaterVersion = "0.1.0"

@@ -1,0 +1,182 @@
+import Foundation
+package import Libpq
+
+/// `breakwater.register`: a worker comes, with the rules of its handlers. Answers with its number.
+package struct Register: StoreCall {
+    package var configuration: WorkerConfiguration
+
+    package var statement: Statement {
+        Statement(
+            "select breakwater.register($1, $2, $3, $4, $5, $6)",
+            [
+                .text(configuration.name),
+                .text(breakwaterVersion),
+                .textArray(configuration.queues),
+                .int4(Int32(clamping: configuration.concurrency)),
+                .float8(configuration.lease.inSeconds),
+                .jsonb(String(decoding: policies, as: UTF8.self)),
+            ]
+        )
+    }
+
+    package func decode(_ result: QueryResult) throws(PostgresError) -> Int64 { try result[0][0].int64() }
+
+    private var policies: Data {
+        let rows = configuration.handlers.map { HandlerRow($0.kind, $0.settings) }
+        // Encoding numbers, strings and optionals of them cannot fail: infinities are refused with the configuration.
+        return (try? JSONEncoder().encode(rows)) ?? Data("[]".utf8)
+    }
+}
+
+/// A row of `breakwater.handler`, times in seconds.
+private struct HandlerRow: Encodable {
+    enum CodingKeys: String, CodingKey {
+        case kind, timeout, probes, fallback
+        case maxAttempts = "max_attempts"
+        case keepResults = "keep_results"
+        case circuitEnabled = "circuit_enabled"
+        case failureRate = "failure_rate"
+        case circuitWindow = "circuit_window"
+        case minimumCalls = "minimum_calls"
+        case consecutiveFailures = "consecutive_failures"
+        case openFor = "open_for"
+        case openFactor = "open_factor"
+        case openCap = "open_cap"
+        case successesToClose = "successes_to_close"
+        case fallbackResult = "fallback_result"
+    }
+
+    var kind: String
+    var settings: HandlerSettings
+
+    init(_ kind: String, _ settings: HandlerSettings) {
+        self.kind = kind
+        self.settings = settings
+    }
+
+    func encode(to encoder: any Encoder) throws {
+        let circuit = settings.circuit
+        var row = encoder.container(keyedBy: CodingKeys.self)
+        try row.encode(kind, forKey: .kind)
+        try row.encode(settings.timeout.inSeconds, forKey: .timeout)
+        try row.encode(settings.retry.maxAttempts, forKey: .maxAttempts)
+        try row.encode(settings.keepResults.inSeconds, forKey: .keepResults)
+        try row.encode(circuit.isEnabled, forKey: .circuitEnabled)
+        try row.encodeIfPresent(circuit.failureRate, forKey: .failureRate)
+        try row.encode(circuit.window.inSeconds, forKey: .circuitWindow)
+        try row.encode(circuit.minimumCalls, forKey: .minimumCalls)
+        try row.encodeIfPresent(circuit.consecutiveFailures, forKey: .consecutiveFailures)
+        try row.encode(circuit.openFor.inSeconds, forKey: .openFor)
+        try row.encode(circuit.openFactor, forKey: .openFactor)
+        try row.encode(circuit.openCap.inSeconds, forKey: .openCap)
+        try row.encode(circuit.probes, forKey: .probes)
+        try row.encode(circuit.successesToClose, forKey: .successesToClose)
+        switch circuit.fallback {
+        case .hold:
+            try row.encode("hold", forKey: .fallback)
+        case .deadLetter:
+            try row.encode("dead_letter", forKey: .fallback)
+        case .succeed(let result):
+            try row.encode("succeed", forKey: .fallback)
+            try row.encode(result, forKey: .fallbackResult)
+        }
+    }
+}
+
+/// `breakwater.beat`: a worker's sign of life.
+package struct Beat: StoreCall {
+    package var worker: Int64
+    package var isDraining: Bool
+    package var running: Int
+
+    package struct Output: Sendable {
+        /// False when this worker's jobs have been given to others.
+        package var isAlive: Bool
+        /// Kinds that are paused or whose circuit is open.
+        package var stopped: Set<String>
+    }
+
+    package var statement: Statement {
+        Statement(
+            "select alive, stopped from breakwater.beat($1, $2, $3)",
+            [.int8(worker), .text(isDraining ? "draining" : "running"), .int4(Int32(clamping: running))]
+        )
+    }
+
+    package func decode(_ result: QueryResult) throws(PostgresError) -> Output {
+        Output(isAlive: try result[0][0].bool(), stopped: Set(try result[0][1].stringArray()))
+    }
+}
+
+/// `breakwater.maintain`: the fleet's chores, if this worker leads.
+package struct Maintain: StoreCall {
+    package var worker: Int64
+    /// How long the leadership lasts unless renewed.
+    package var term: Duration
+
+    package struct Output: Sendable {
+        package var leads: Bool
+        package var promoted = 0
+        package var rescued = 0
+        package var turned = 0
+        package var fellBack = 0
+        /// Until the next scheduled job is due; nil if there is none.
+        package var nextDue: Duration?
+    }
+
+    package var statement: Statement {
+        Statement(
+            "select leads, promoted, rescued, turned, fell_back, next_due from breakwater.maintain($1, $2)",
+            [.int8(worker), .float8(term.inSeconds)]
+        )
+    }
+
+    package func decode(_ result: QueryResult) throws(PostgresError) -> Output {
+        let row = result[0]
+        guard try row[0].bool() else { return Output(leads: false) }
+        return Output(
+            leads: true,
+            promoted: try row[1].int(),
+            rescued: try row[2].int(),
+            turned: try row[3].int(),
+            fellBack: try row[4].int(),
+            nextDue: row[5].isNull ? nil : .seconds(try row[5].double())
+        )
+    }
+}
+
+/// `breakwater.reconcile`: gives back claims that this worker never heard of. Answers with the number of jobs.
+package struct Reconcile: StoreCall {
+    package var worker: Int64
+    package var known: [Int64]
+
+    package var statement: Statement {
+        Statement("select breakwater.reconcile($1, $2)", [.int8(worker), .int8Array(known)])
+    }
+
+    package func decode(_ result: QueryResult) throws(PostgresError) -> Int { try result[0][0].int() }
+}
+
+/// `breakwater.leave`: a worker's goodbye. Answers with the number of jobs it handed back.
+package struct Leave: StoreCall {
+    package var worker: Int64
+
+    package var statement: Statement { Statement("select breakwater.leave($1)", [.int8(worker)]) }
+
+    package func decode(_ result: QueryResult) throws(PostgresError) -> Int { try result[0][0].int() }
+}
+
+/// `breakwater.sleep` and `breakwater.awake`: whether inserts should wake this worker.
+package struct Sleep: StoreCall {
+    package var worker: Int64
+    /// The kinds to be woken for; none to be left alone.
+    package var kinds: [String]
+
+    package var statement: Statement {
+        kinds.isEmpty
+            ? Statement("select breakwater.awake($1)", [.int8(worker)])
+            : Statement("select breakwater.sleep($1, $2)", [.int8(worker), .textArray(kinds)])
+    }
+
+    package func decode(_ result: QueryResult) throws(PostgresError) {}
+}

@@ -1,0 +1,216 @@
+import Libpq
+import Logging
+
+/// Settles what has ended and claims what there is room for, in one transaction and one round trip, again and again.
+///
+/// While one such call is under way, ended runs gather for the next: batches grow with the load by themselves, and a
+/// lone job is settled at once.
+struct ClaimLoop {
+    /// A sweep is followed by at least so many times its own duration without one.
+    private static let sweepPause = 20
+    /// After so many claims in a row that found jobs, a worker no longer asks to be woken.
+    private static let busyClaims = 16
+
+    let engine: Engine
+    /// Whether a claim from the cursors would find nothing, as far as is known.
+    private var isExhausted = false
+    private var isSweepOwed = true
+    /// Not before this, unless somebody says that there are jobs.
+    private var nextSweep = ContinuousClock.now
+    private var nextPoll = ContinuousClock.now
+    private var claimsWithJobs = 0
+    /// The worker number under which inserts are asked to wake this worker, if they are.
+    private var sleepsAs: Int64?
+
+    init(_ engine: Engine) { self.engine = engine }
+
+    /// Runs until the worker is drained, over as many connections as it takes.
+    mutating func run() async {
+        var delay = ReconnectDelay()
+        while !Task.isCancelled {
+            do {
+                let connection = try await Connection.connect(engine.configuration.database, logger: engine.logger)
+                do {
+                    try await run(on: connection, &delay)
+                    await connection.close()
+                    return
+                } catch {
+                    await connection.close()
+                    throw error
+                }
+            } catch {
+                guard !Task.isCancelled else { return }
+                let pause = delay.next()
+                engine.logger.warning(
+                    "claiming stopped; connecting again",
+                    metadata: ["error": "\(error)", "in": "\(pause)"]
+                )
+                try? await Task.sleep(for: pause)
+            }
+        }
+    }
+
+    private mutating func run(on connection: Connection, _ delay: inout ReconnectDelay) async throws(PostgresError) {
+        sleepsAs = nil
+        isSweepOwed = true
+        let (worker, known) = engine.withState { ($0.worker, $0.dispatcher.knownClaims) }
+        let lost = try await connection.call(Reconcile(worker: worker, known: known))
+        if lost > 0 {
+            engine.logger.warning("gave back jobs whose claim was never answered", metadata: ["jobs": "\(lost)"])
+        }
+        delay.reset()
+
+        while !Task.isCancelled {
+            if engine.takeNews() { isExhausted = false }
+            if ContinuousClock.now >= nextPoll {
+                nextPoll = .now + engine.configuration.pollInterval
+                isExhausted = false
+                isSweepOwed = true
+            }
+            if try await settleAndClaim(on: connection) { continue }
+            if engine.withState({ $0.dispatcher.phase == .draining && $0.dispatcher.isEmpty }) { return }
+            if isSweepOwed, .now >= nextSweep, try await sweep(on: connection) { continue }
+            if !engine.withState({ $0.dispatcher.hasFinished }) { await engine.work.wait() }
+        }
+    }
+
+    // MARK: Settle and claim
+
+    /// - Returns: Whether the claim was answered in full, so that the next may find more at once.
+    private mutating func settleAndClaim(on connection: Connection) async throws(PostgresError) -> Bool {
+        let now = ContinuousClock.now
+        let (settle, claim) = engine.withState { state -> (Settle, Claim) in
+            let (runs, claims) = state.dispatcher.takeFinished()
+            let room = state.dispatcher.room()
+            let lanes = state.lanes.active(
+                kinds: Set(room.kinds.map(\.kind)), rotation: room.rotation, at: now)
+            return (
+                Settle(worker: state.worker, runs: runs, claims: claims),
+                Claim(
+                    worker: state.worker,
+                    lanes: lanes,
+                    cursors: lanes.map { state.lanes.cursor(of: $0) },
+                    room: room.kinds,
+                    total: room.total
+                )
+            )
+        }
+        let settles = !settle.runs.isEmpty || !settle.claims.isEmpty
+        let claims = !claim.lanes.isEmpty && claim.total > 0 && (settles || !isExhausted)
+        guard settles || claims else { return false }
+
+        let settled: Settle.Output?
+        let jobs: [ClaimedJob]
+        do {
+            switch (settles, claims) {
+            case (true, true): (settled, jobs) = try await connection.call(settle, claim)
+            case (true, false): (settled, jobs) = (try await connection.call(settle), [])
+            default: (settled, jobs) = (nil, try await connection.call(claim))
+            }
+        } catch {
+            engine.withState { $0.dispatcher.putBack(settle.runs, claims: settle.claims) }
+            guard error.refusesData, settles else { throw error }
+            try await settleOneByOne(on: connection)
+            return true
+        }
+        if let stale = settled?.stale, !stale.isEmpty {
+            engine.logger.warning(
+                "results of jobs that this worker no longer holds changed nothing",
+                metadata: ["jobs": "\(stale)"]
+            )
+        }
+        guard claims else { return false }
+
+        engine.withState { state in
+            state.lanes.claimed(jobs, at: now)
+            state.dispatcher.accept(jobs)
+        }
+        engine.startJobs()
+        claimsWithJobs = jobs.isEmpty ? 0 : claimsWithJobs + 1
+        if sleepsAs != nil, claimsWithJobs >= Self.busyClaims {
+            try await connection.call(Sleep(worker: claim.worker, kinds: []))
+            sleepsAs = nil
+        }
+        isExhausted = jobs.count < claim.total
+        if isExhausted { isSweepOwed = true }
+        return !isExhausted
+    }
+
+    /// After the server refused a batch because of its data, finds the run at fault: everything else is settled as it
+    /// is, and that one as a failure that says why.
+    private func settleOneByOne(on connection: Connection) async throws(PostgresError) {
+        let (worker, runs, claims) = engine.withState { state in
+            let (runs, claims) = state.dispatcher.takeFinished()
+            return (state.worker, runs, claims)
+        }
+        for (index, run) in runs.enumerated() {
+            do {
+                do {
+                    _ = try await connection.call(Settle(worker: worker, runs: [run], claims: []))
+                } catch where error.refusesData {
+                    var failed = run
+                    failed.ending = FinishedRun.Ending(
+                        className: "failed",
+                        failure: JobFailure("unstorable", "its outcome cannot be stored: \(error.message)").storable,
+                        delay: .seconds(60)
+                    )
+                    _ = try await connection.call(Settle(worker: worker, runs: [failed], claims: []))
+                }
+            } catch {
+                engine.withState { $0.dispatcher.putBack(Array(runs[index...]), claims: claims) }
+                throw error
+            }
+        }
+        engine.withState { $0.dispatcher.putBack([], claims: claims) }
+    }
+
+    // MARK: Sweep and sleep
+
+    /// Looks for jobs that a claim from the cursors would not find, and when there are none, asks to be woken.
+    ///
+    /// - Returns: Whether to claim, or to look again, at once.
+    private mutating func sweep(on connection: Connection) async throws(PostgresError) -> Bool {
+        let start = ContinuousClock.now
+        let (worker, sweep, holders) = engine.withState { state in
+            let lanes = state.lanes.all
+            return (
+                state.worker,
+                Sweep(lanes: lanes, floors: lanes.map { state.lanes.floor(of: $0) }),
+                state.lanes.notedHolders
+            )
+        }
+        let horizon: Horizon.Output?
+        let found: [Lane: Int64]
+        if let holders {
+            (horizon, found) = try await connection.call(Horizon(holders: holders), sweep)
+        } else {
+            (horizon, found) = (nil, try await connection.call(sweep))
+        }
+        let end = ContinuousClock.now
+        nextSweep = end + (end - start) * Self.sweepPause
+        isSweepOwed = false
+
+        let hasNews = engine.withState { $0.lanes.swept(found, horizon: horizon, at: end) }
+        if hasNews {
+            isExhausted = false
+            return true
+        }
+        guard engine.configuration.listens, sleepsAs != worker, claimsWithJobs == 0 else { return false }
+        try await connection.call(
+            Sleep(worker: worker, kinds: engine.configuration.handlers.map(\.kind))
+        )
+        sleepsAs = worker
+        // What was inserted before that woke nobody: look once more.
+        isSweepOwed = true
+        nextSweep = .now
+        return true
+    }
+}
+
+extension PostgresError {
+    /// Whether the server refused what it was given (SQLSTATE classes 22 and 23, 54), so that trying again is no use.
+    var refusesData: Bool {
+        guard let sqlState else { return code == .invalidParameter }
+        return ["22", "23", "54"].contains { sqlState.hasPrefix($0) }
+    }
+}

@@ -1,0 +1,249 @@
+/// What one worker holds: jobs claimed and not started, jobs running, and runs that wait to be settled.
+///
+/// A pure value: it decides, and its owner acts. A job goes `waiting → running → finished → gone`; a waiting job that
+/// is not to run (shutdown, an open circuit, a lost lease) goes straight to `finished`, released.
+struct Dispatcher {
+    /// At most so many jobs of a kind are claimed ahead of the slots that run them.
+    static let mostAhead = 1000
+
+    /// One run of one job.
+    struct RunKey: Hashable {
+        var id: Int64
+        var lease: Int64
+    }
+
+    /// Why a run was cancelled from outside, which decides what its end means.
+    enum CancelReason {
+        case timeout, shutdown, leaseLost
+    }
+
+    struct Running {
+        var job: Job
+        var deadline: ContinuousClock.Instant
+        var cancelReason: CancelReason?
+        var task: Task<Void, Never>?
+    }
+
+    private struct Kind {
+        var settings: HandlerSettings
+        var concurrency: Int
+        var running = 0
+        /// Claimed and not started, the next to start last.
+        var waiting: [ClaimedJob] = []
+        /// Runs that ended since the last claim: so many may be claimed ahead.
+        var ended = 0
+        /// Its circuit is open, or it is paused: nothing of it starts.
+        var isStopped = false
+    }
+
+    enum Phase {
+        /// Claims and runs. Goes to `draining`.
+        case working
+        /// Runs what has started; claims nothing. The end.
+        case draining
+    }
+
+    let concurrency: Int
+    private(set) var phase = Phase.working
+    /// False while this worker may have lost its lease: nothing is claimed or started.
+    private(set) var holdsLease = true
+    private var kinds: [String: Kind]
+    private var rotation: [String]
+    private(set) var running: [RunKey: Running] = [:]
+    private var waitingCount = 0
+    private var finished: [FinishedRun] = []
+    /// For each claim, how many of its jobs are not settled yet.
+    private var unsettled: [Int64: Int] = [:]
+    /// Claims of which everything is finished, to be struck off by the next settle.
+    private var closedClaims: [Int64] = []
+
+    init(concurrency: Int, handlers: [HandlerRegistration]) {
+        self.concurrency = concurrency
+        rotation = handlers.map(\.kind)
+        kinds = Dictionary(
+            handlers.map {
+                ($0.kind, Kind(settings: $0.settings, concurrency: $0.settings.concurrency ?? concurrency))
+            }
+        ) { first, _ in first }
+    }
+
+    /// Whether nothing is held any more.
+    var isEmpty: Bool { running.isEmpty && waitingCount == 0 && finished.isEmpty && closedClaims.isEmpty }
+
+    /// Claims whose jobs this worker knows of.
+    var knownClaims: [Int64] { unsettled.keys + closedClaims }
+
+    // MARK: Claiming
+
+    struct Room {
+        var kinds: [(kind: String, count: Int)]
+        var total: Int
+        /// The kinds in the order in which equals are asked.
+        var rotation: [String]
+    }
+
+    /// How many jobs to claim. Each call lets another kind go first among equals.
+    ///
+    /// A kind takes free slots, and ahead of them as many as ended since the last claim, so that a burst is taken in
+    /// large batches while a slow handler's worker hoards nothing. One slot is left to every other kind that runs
+    /// nothing, so that a slow kind cannot take them all.
+    mutating func room() -> Room {
+        guard phase == .working, holdsLease else { return Room(kinds: [], total: 0, rotation: rotation) }
+        if !rotation.isEmpty { rotation.append(rotation.removeFirst()) }
+        let idle = kinds.values.count { $0.running == 0 && $0.waiting.isEmpty }
+        let ended = kinds.values.reduce(0) { $0 + $1.ended }
+        let ahead = min(ended, Self.mostAhead)
+        let total = concurrency + ahead - running.count - waitingCount
+        var room: [(kind: String, count: Int)] = []
+        for name in rotation {
+            guard var kind = kinds[name] else { continue }
+            let reserved = min(idle - (kind.running == 0 && kind.waiting.isEmpty ? 1 : 0), concurrency - 1)
+            let own = kind.concurrency + min(kind.ended, Self.mostAhead) - kind.running - kind.waiting.count
+            let count = min(own, total - reserved)
+            kind.ended = 0
+            kinds[name] = kind
+            if count > 0 { room.append((name, count)) }
+        }
+        return Room(kinds: room, total: max(0, total), rotation: rotation)
+    }
+
+    /// Takes in what a claim gave.
+    mutating func accept(_ jobs: [ClaimedJob]) {
+        for job in jobs {
+            unsettled[job.job.lease, default: 0] += 1
+            kinds[job.job.kind]?.waiting.append(job)
+        }
+        waitingCount += jobs.count
+        for name in Set(jobs.map(\.job.kind)) {
+            kinds[name]?.waiting.sort { ($0.job.priority, $0.position) > ($1.job.priority, $1.position) }
+        }
+        if phase == .draining || !holdsLease {
+            releaseWaiting { _ in true }
+        } else {
+            releaseWaiting { $0.isStopped }
+        }
+    }
+
+    // MARK: Running
+
+    /// The jobs to start now; they count as running from here on.
+    mutating func startable(at now: ContinuousClock.Instant) -> [Job] {
+        guard phase == .working, holdsLease, waitingCount > 0 else { return [] }
+        var jobs: [Job] = []
+        for name in rotation {
+            guard var kind = kinds[name], !kind.isStopped, !kind.waiting.isEmpty else { continue }
+            // Taken out while it changes, so that its array is not copied.
+            kinds[name] = nil
+            while running.count < concurrency, kind.running < kind.concurrency, var job = kind.waiting.popLast()?.job {
+                if job.maxAttempts == 0 { job.maxAttempts = kind.settings.retry.maxAttempts }
+                kind.running += 1
+                waitingCount -= 1
+                running[RunKey(id: job.id, lease: job.lease)] =
+                    Running(job: job, deadline: now + kind.settings.timeout)
+                jobs.append(job)
+            }
+            kinds[name] = kind
+        }
+        return jobs
+    }
+
+    mutating func started(_ key: RunKey, as task: Task<Void, Never>) {
+        running[key]?.task = task
+    }
+
+    /// Takes a run out of the running ones.
+    mutating func ended(_ key: RunKey) -> Running? {
+        guard let run = running.removeValue(forKey: key) else { return nil }
+        kinds[run.job.kind]?.running -= 1
+        kinds[run.job.kind]?.ended += 1
+        return run
+    }
+
+    /// Puts a run's end among those to be settled, unless its claim was forgotten with the lease.
+    mutating func finish(_ job: Job, _ ending: FinishedRun.Ending) {
+        guard let left = unsettled[job.lease] else { return }
+        finished.append(FinishedRun(job, ending))
+        if left == 1 {
+            unsettled[job.lease] = nil
+            closedClaims.append(job.lease)
+        } else {
+            unsettled[job.lease] = left - 1
+        }
+    }
+
+    func settings(of kind: String) -> HandlerSettings? { kinds[kind]?.settings }
+
+    // MARK: Settling
+
+    /// What to settle now. It is gone from here; after a failure it must be put back.
+    mutating func takeFinished(atMost limit: Int = 2000) -> (runs: [FinishedRun], claims: [Int64]) {
+        // A job that was lost and claimed again may be here twice: only its newest lease can still matter, and a
+        // settle names each job once.
+        var names: Set<Int64> = []
+        let runs = finished.prefix(limit).reversed().filter { names.insert($0.id).inserted }
+        finished.removeFirst(min(limit, finished.count))
+        // A claim may be struck off only together with the last of its runs.
+        guard finished.isEmpty else { return (runs, []) }
+        defer { closedClaims = [] }
+        return (runs, closedClaims)
+    }
+
+    mutating func putBack(_ runs: [FinishedRun], claims: [Int64]) {
+        finished = runs + finished
+        closedClaims = claims + closedClaims
+    }
+
+    var hasFinished: Bool { !finished.isEmpty || !closedClaims.isEmpty }
+
+    // MARK: Stopping
+
+    /// Nothing of these kinds starts any more; what was claimed of them and not started is released.
+    mutating func stop(kinds stopped: Set<String>) {
+        for name in kinds.keys { kinds[name]?.isStopped = stopped.contains(name) }
+        releaseWaiting { $0.isStopped }
+    }
+
+    /// Claims and starts nothing any more; what has not started is released.
+    mutating func drain() {
+        phase = .draining
+        releaseWaiting { _ in true }
+    }
+
+    private mutating func releaseWaiting(where isChosen: (Kind) -> Bool) {
+        for (name, kind) in kinds where isChosen(kind) && !kind.waiting.isEmpty {
+            kinds[name]?.waiting = []
+            waitingCount -= kind.waiting.count
+            for job in kind.waiting { finish(job.job, .released) }
+        }
+    }
+
+    /// Marks runs as cancelled for a reason, and returns the tasks to cancel. A reason given earlier stays.
+    mutating func cancel(
+        for reason: CancelReason,
+        where isChosen: (Running) -> Bool = { _ in true }
+    ) -> [Task<Void, Never>] {
+        var tasks: [Task<Void, Never>] = []
+        for (key, run) in running where run.cancelReason == nil && isChosen(run) {
+            running[key]?.cancelReason = reason
+            if let task = run.task { tasks.append(task) }
+        }
+        return tasks
+    }
+
+    /// The lease may have ended: nothing goes on until `regainLease`.
+    mutating func loseLease() {
+        holdsLease = false
+        releaseWaiting { _ in true }
+    }
+
+    mutating func regainLease() { holdsLease = true }
+
+    /// Others have this worker's jobs now: forgets whatever was to be settled.
+    mutating func forgetClaims() {
+        finished = []
+        unsettled = [:]
+        closedClaims = []
+        for name in kinds.keys { kinds[name]?.waiting = [] }
+        waitingCount = 0
+    }
+}

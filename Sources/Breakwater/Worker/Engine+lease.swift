@@ -1,0 +1,57 @@
+import Logging
+
+extension Engine {
+    /// A beat was answered: until the lease has passed since it was sent, nobody else may have this worker's jobs.
+    ///
+    /// - Parameters:
+    ///   - sent: When the beat was sent, which is earlier than when the database saw it.
+    ///   - stopped: Kinds that are paused or whose circuit is open.
+    func beatAnswered(sentAt sent: ContinuousClock.Instant, stopped: Set<String>) {
+        let isBack = withState { state in
+            state.lastBeat = sent
+            let isBack = !state.dispatcher.holdsLease
+            state.dispatcher.regainLease()
+            state.dispatcher.stop(kinds: stopped)
+            return isBack
+        }
+        if isBack {
+            logger.notice("beats again, and still has its jobs")
+            woken(kind: nil)
+        }
+        work.raise()
+    }
+
+    /// Stops what runs and releases what waits, because the lease has ended or may end before the next beat.
+    ///
+    /// - Returns: How many runs were cancelled.
+    @discardableResult
+    func forgetLease() -> Int {
+        let cancelled = cancelRuns(for: .leaseLost)
+        withState { state in
+            state.dispatcher.loseLease()
+            state.dispatcher.forgetClaims()
+        }
+        return cancelled
+    }
+
+    /// Cancels all runs once three quarters of the lease have passed without an answered beat: before anyone else may
+    /// have their jobs.
+    func checkLease(at now: ContinuousClock.Instant) {
+        let isLate = withState { state in
+            guard state.dispatcher.holdsLease, now - state.lastBeat > configuration.lease * 3 / 4 else { return false }
+            state.dispatcher.loseLease()
+            return true
+        }
+        guard isLate else { return }
+        let cancelled = cancelRuns(for: .leaseLost)
+        logger.error(
+            "no beat was answered for three quarters of the lease; cancelling what runs",
+            metadata: ["cancelled": "\(cancelled)"]
+        )
+    }
+
+    /// Cancels the runs whose time is up.
+    func checkDeadlines(at now: ContinuousClock.Instant) {
+        cancelRuns(for: .timeout) { $0.deadline <= now }
+    }
+}

@@ -1,0 +1,112 @@
+import Libpq
+import Logging
+import Synchronization
+
+/// What the loops of one worker share: its dispatcher and lanes behind one lock, and the signals between the loops.
+///
+/// The loops decide nothing by themselves; they ask the ``Dispatcher`` and carry out what it says.
+final class Engine: Sendable {
+    struct State {
+        var dispatcher: Dispatcher
+        var lanes: LaneCursors
+        /// This worker's row in `breakwater.worker`; it changes when the lease was lost and the worker registers anew.
+        var worker: Int64
+        /// When the last beat that was answered had been sent.
+        var lastBeat: ContinuousClock.Instant
+        /// Whether there may be jobs to claim that the last claim could not find.
+        var hasNews = false
+        /// Whether a beat is wanted before its time, to learn which kinds are stopped.
+        var isBeatWanted = false
+    }
+
+    let configuration: WorkerConfiguration
+    let logger: Logger
+    let plugins: [String: any HandlerPlugin]
+    /// Raised when the claim loop may have something to do.
+    let work = Signal()
+    /// Raised when the beat loop should beat at once.
+    let beat = Signal()
+    private let state: Mutex<State>
+
+    init(configuration: WorkerConfiguration, worker: Int64, logger: Logger) {
+        self.configuration = configuration
+        self.logger = logger
+        plugins = Dictionary(configuration.handlers.map { ($0.kind, $0.plugin) }) { first, _ in first }
+        state = Mutex(
+            State(
+                dispatcher: Dispatcher(concurrency: configuration.concurrency, handlers: configuration.handlers),
+                lanes: LaneCursors(queues: configuration.queues, kinds: configuration.handlers.map(\.kind)),
+                worker: worker,
+                lastBeat: .now
+            )
+        )
+    }
+
+    func withState<Result>(_ body: (inout sending State) -> sending Result) -> sending Result {
+        state.withLock(body)
+    }
+
+    /// Starts whatever has a free slot.
+    func startJobs() {
+        let now = ContinuousClock.now
+        withState { state in
+            for job in state.dispatcher.startable(at: now) {
+                // Unstructured, so that one run can be cancelled by itself; the claim loop does not end before the
+                // dispatcher says that no run is left, or that the grace is over.
+                let task = Task { await self.run(job) }
+                state.dispatcher.started(Dispatcher.RunKey(id: job.id, lease: job.lease), as: task)
+            }
+        }
+    }
+
+    /// There may be something to claim: of this kind, or, when nil, of any.
+    func woken(kind: String?) {
+        withState { state in
+            if let kind { state.lanes.woken(kind: kind, at: .now) }
+            state.hasNews = true
+        }
+        work.raise()
+    }
+
+    /// Whether `woken` was called since the last time this was asked.
+    func takeNews() -> Bool {
+        withState { state in
+            defer { state.hasNews = false }
+            return state.hasNews
+        }
+    }
+
+    /// Asks for a beat before its time, to learn which kinds are stopped.
+    func wantBeat() {
+        withState { $0.isBeatWanted = true }
+        beat.raise()
+    }
+
+    /// Whether `wantBeat` was called since the last time this was asked.
+    func takeBeatWanted() -> Bool {
+        withState { state in
+            defer { state.isBeatWanted = false }
+            return state.isBeatWanted
+        }
+    }
+
+    /// Nothing new is claimed or started; what runs goes on.
+    func drain() {
+        withState { $0.dispatcher.drain() }
+        work.raise()
+        wantBeat()
+    }
+
+    /// Cancels runs, for a reason that decides what their ends mean.
+    ///
+    /// - Returns: How many were cancelled.
+    @discardableResult
+    func cancelRuns(
+        for reason: Dispatcher.CancelReason,
+        where isChosen: (Dispatcher.Running) -> Bool = { _ in true }
+    ) -> Int {
+        let tasks = withState { $0.dispatcher.cancel(for: reason, where: isChosen) }
+        for task in tasks { task.cancel() }
+        return tasks.count
+    }
+}

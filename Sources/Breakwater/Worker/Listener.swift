@@ -1,0 +1,48 @@
+import Libpq
+import Logging
+
+/// Hears the wake-ups of inserts and the news of circuits and pauses, on a connection of its own. Everything works
+/// without it, only later: by the poll and the next beat.
+struct Listener {
+    let engine: Engine
+
+    /// Runs until its task is cancelled.
+    func run() async {
+        var delay = ReconnectDelay()
+        while !Task.isCancelled {
+            do {
+                let connection = try await Connection.connect(engine.configuration.database, logger: engine.logger)
+                do {
+                    try await connection.listen("breakwater")
+                } catch {
+                    await connection.close()
+                    throw error
+                }
+                delay.reset()
+                // Whatever was said while nobody listened.
+                engine.wantBeat()
+                engine.woken(kind: nil)
+                for await notification in connection.notifications { hear(notification.payload) }
+                await connection.close()
+            } catch {
+                engine.logger.warning("cannot listen; connecting again", metadata: ["error": "\(error)"])
+            }
+            guard !Task.isCancelled else { return }
+            try? await Task.sleep(for: delay.next())
+        }
+    }
+
+    private func hear(_ payload: String) {
+        let words = payload.split(separator: ":", maxSplits: 1)
+        switch words.first {
+        case "job":
+            guard let kind = words.last.map(String.init), engine.plugins[kind] != nil else { return }
+            engine.woken(kind: kind)
+        case "circuit", "pause", "resume":
+            engine.wantBeat()
+            engine.woken(kind: nil)
+        default:
+            break
+        }
+    }
+}

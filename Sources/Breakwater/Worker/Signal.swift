@@ -1,0 +1,49 @@
+import Synchronization
+
+/// Something one task waits for and any number of others raise. A raise with nobody waiting is kept for the next wait;
+/// several count as one.
+final class Signal: Sendable {
+    private enum State {
+        /// Nothing raised, nobody waiting. Goes to `raised` or `waiting`.
+        case idle
+        /// The next wait returns at once. Goes to `idle`.
+        case raised
+        /// Somebody waits. Goes to `idle`, when raised or cancelled.
+        case waiting(CheckedContinuation<Void, Never>)
+    }
+
+    private let state = Mutex(State.idle)
+
+    /// Lets the waiting task, or else the next that waits, go on.
+    func raise() {
+        let waiter: CheckedContinuation<Void, Never>? = state.withLock { state in
+            guard case .waiting(let waiter) = state else {
+                state = .raised
+                return nil
+            }
+            state = .idle
+            return waiter
+        }
+        waiter?.resume()
+    }
+
+    /// Returns when the signal is raised, or when the task is cancelled. One task may wait at a time.
+    func wait() async {
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let goesOn = state.withLock { state in
+                    if case .raised = state {
+                        state = .idle
+                        return true
+                    }
+                    guard !Task.isCancelled else { return true }
+                    state = .waiting(continuation)
+                    return false
+                }
+                if goesOn { continuation.resume() }
+            }
+        } onCancel: {
+            raise()
+        }
+    }
+}

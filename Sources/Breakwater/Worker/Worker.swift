@@ -1,0 +1,130 @@
+import Libpq
+public import Logging
+public import ServiceLifecycle
+
+/// Claims jobs, runs their handlers, and settles them, until it is shut down.
+///
+/// A worker is a `Service`: on graceful shutdown it claims nothing more, lets running handlers finish for the grace time,
+/// then cancels them, hands back what is left without spending its attempts, and returns. It survives the loss of
+/// its database connections, for however long.
+public struct Worker: Service {
+    /// How long cancelled handlers may take to end before their jobs are handed back regardless.
+    static let cancellationGrace = Duration.seconds(5)
+
+    /// How this worker behaves.
+    public var configuration: WorkerConfiguration
+    private var logger: Logger
+
+    /// - Parameters:
+    ///   - configuration: How the worker behaves, and its handlers.
+    ///   - logger: Where it logs.
+    public init(configuration: WorkerConfiguration, logger: Logger) {
+        self.configuration = configuration
+        self.logger = logger
+    }
+
+    /// Works until shutdown.
+    ///
+    /// - Throws: ``BreakwaterError`` when the configuration cannot work or the schema does not fit, `PostgresError` when
+    ///   the database cannot be reached at the start. Later losses of the database are survived.
+    public func run() async throws {
+        try configuration.validate()
+        let engine = try await register()
+        logger.notice(
+            "worker started",
+            metadata: [
+                "worker": "\(configuration.name)",
+                "kinds": "\(configuration.handlers.map(\.kind))",
+                "queues": "\(configuration.queues)",
+                "concurrency": "\(configuration.concurrency)",
+            ]
+        )
+        await withGracefulShutdownHandler {
+            await work(engine)
+        } onGracefulShutdown: {
+            logger.notice("draining: nothing more is claimed")
+            engine.drain()
+        }
+        await leave(engine)
+    }
+
+    private func register() async throws -> Engine {
+        let connection = try await Connection.connect(configuration.database, logger: logger)
+        do {
+            try await Schema.check(on: connection)
+            let worker = try await connection.call(Register(configuration: configuration))
+            await connection.close()
+            return Engine(configuration: configuration, worker: worker, logger: logger)
+        } catch {
+            await connection.close()
+            throw error
+        }
+    }
+
+    private func work(_ engine: Engine) async {
+        await withTaskGroup { group in
+            group.addTask {
+                var beats = BeatLoop(engine)
+                await beats.run()
+            }
+            if configuration.listens {
+                group.addTask { await Listener(engine: engine).run() }
+            }
+            group.addTask { await keepTime(engine) }
+            await withTaskGroup { claims in
+                claims.addTask {
+                    var loop = ClaimLoop(engine)
+                    await loop.run()
+                }
+                // Ends when everything is settled, or when the grace is over and there is no more to wait for.
+                claims.addTask { await endAfterGrace(engine) }
+                await claims.next()
+                claims.cancelAll()
+            }
+            // Only left when this task itself was cancelled: nothing may go on behind its back.
+            engine.cancelRuns(for: .shutdown)
+            group.cancelAll()
+        }
+    }
+
+    /// Ten times a second: deadlines, the lease, and the polls of the other loops.
+    private func keepTime(_ engine: Engine) async {
+        while !Task.isCancelled {
+            try? await Task.sleep(for: .milliseconds(100))
+            let now = ContinuousClock.now
+            engine.checkDeadlines(at: now)
+            engine.checkLease(at: now)
+            engine.work.raise()
+            engine.beat.raise()
+        }
+    }
+
+    /// Returns when the grace for handlers, and then the grace for cancelled ones, is over. Without shutdown, never.
+    private func endAfterGrace(_ engine: Engine) async {
+        try? await gracefulShutdown()
+        try? await Task.sleep(for: configuration.shutdownGrace)
+        guard !Task.isCancelled else { return }
+        let cancelled = engine.cancelRuns(for: .shutdown)
+        logger.warning("the grace is over; cancelling what still runs", metadata: ["cancelled": "\(cancelled)"])
+        try? await Task.sleep(for: Self.cancellationGrace)
+    }
+
+    /// Hands back whatever is left, unspent, and strikes the worker off. Without the database, its lease will do that.
+    private func leave(_ engine: Engine) async {
+        // In a task of its own, since this one may be cancelled.
+        await Task {
+            do {
+                let connection = try await Connection.connect(configuration.database, logger: logger)
+                let released = try await connection.call(
+                    Leave(worker: engine.withState { $0.worker }), timeout: .seconds(10))
+                await connection.close()
+                logger.notice("worker stopped", metadata: ["handed_back": "\(released)"])
+            } catch {
+                logger.warning(
+                    "worker stopped without the database; its jobs are given back when its lease ends",
+                    metadata: ["error": "\(error)"]
+                )
+            }
+        }.value
+    }
+}
