@@ -17,7 +17,7 @@ import Foundation
 /// file can add handlers, and settings for those registered here under `swift: {}`.
 public enum WorkerCommand {
     /// The version that `--version` prints.
-    public static let version = "0.1.0"
+    public static var version: String { breakwaterVersion }
 
     /// The handlers that the executable registered.
     @TaskLocal static var handlers: [HandlerRegistration] = []

@@ -96,7 +96,7 @@ struct EnqueueCommand: AsyncParsableCommand {
         do {
             _ = try JSONSerialization.jsonObject(with: Data(text.utf8), options: .fragmentsAllowed)
         } catch {
-            throw ValidationError("The payload is not one JSON value; give one, such as '{\"to\": \"a@b.c\"}'.")
+            throw CommandFailure(.usage, "the payload is not one JSON value; give one, such as '{\"to\": \"a@b.c\"}'.")
         }
         return text
     }

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Breakwater
 
 /// `worker migrate`: brings the schema of a database up to date.
 struct MigrateCommand: AsyncParsableCommand {
@@ -18,7 +19,22 @@ struct MigrateCommand: AsyncParsableCommand {
     }
 
     @OptionGroup var database: DatabaseOptions
+    @OptionGroup var output: OutputOptions
 
     func run() async throws {
+        let applied = try await AdminDatabase.with(database.database) {
+            try await Schema.migrate(on: $0.connection)
+        }
+        if output.json {
+            Terminal.write(
+                .object([
+                    "version": .integer(Int64(Schema.wanted)), "applied": .array(applied.map { .string($0) }),
+                ])
+            )
+        } else if applied.isEmpty {
+            Terminal.write("The schema is up to date: version \(Schema.wanted).")
+        } else {
+            Terminal.write("Applied \(applied.joined(separator: ", ")); the schema has version \(Schema.wanted).")
+        }
     }
 }

@@ -59,6 +59,16 @@ struct ConfigurationLoader {
         worker.shutdownGrace = settings.shutdownGrace
         worker.pollInterval = settings.pollInterval
         worker.listens = settings.listens
+        do {
+            // What the file says was judged above; what is left is in settings that Swift code made.
+            try worker.validate()
+        } catch {
+            throw ConfigurationError(
+                problems: error.message.split(separator: "\n").map {
+                    ConfigurationProblem(origin: .code, key: "", message: String($0))
+                }
+            )
+        }
         let entries =
             settings.effective + [EffectiveEntry(key: "handlers", value: .map(handlersSection.effective))]
         return LoadedConfiguration(

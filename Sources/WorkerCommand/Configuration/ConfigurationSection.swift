@@ -52,6 +52,7 @@ final class ConfigurationSection {
     let entries: [Entry]
     /// Whether something else than a mapping stands in its place, which was reported.
     private(set) var isMalformed = false
+    private let problemsBefore: Int
     private var known: [String] = []
     /// The keys read so far with their values.
     var effective: [EffectiveEntry] = []
@@ -61,7 +62,11 @@ final class ConfigurationSection {
         self.path = path
         self.origin = origin
         self.entries = entries
+        problemsBefore = context.problems.count
     }
+
+    /// Whether nothing was reported since the reading of this section began.
+    var isFine: Bool { context.problems.count == problemsBefore && !isMalformed }
 
     /// A section for a node that must be a mapping; reports and reads as empty when it is something else.
     convenience init(_ node: Node, context: ConfigurationContext, path: String, line: Int) {

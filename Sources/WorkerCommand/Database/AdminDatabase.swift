@@ -1,3 +1,4 @@
+import Breakwater
 import Foundation
 import Libpq
 import Logging
@@ -33,6 +34,8 @@ struct AdminDatabase {
                 throw error
             }
         } catch let error as PostgresError {
+            throw CommandFailure(error, at: place)
+        } catch let error as BreakwaterError {
             throw CommandFailure(error, at: place)
         }
     }

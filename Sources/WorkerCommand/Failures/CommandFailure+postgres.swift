@@ -1,3 +1,4 @@
+import Breakwater
 import Libpq
 
 extension CommandFailure {
@@ -27,6 +28,11 @@ extension CommandFailure {
         default:
             self.init(.unexpected, "unexpected: \(error) (database: \(place))")
         }
+    }
+
+    /// What a schema or a configuration that does not fit means for whoever gave the command.
+    init(_ error: BreakwaterError, at place: String) {
+        self.init(.configuration, "\(error.message) (database: \(place))")
     }
 
     /// Sorts a server's refusal by its SQLSTATE (PostgreSQL's manual, appendix A).

@@ -23,7 +23,12 @@ extension [HandlerRegistration] {
             }
             section.record(handler, as: entry.name)
         }
-        for registration in registered where !section.has(registration.kind) {
+        for (index, registration) in registered.enumerated() where !section.has(registration.kind) {
+            guard !registered[..<index].contains(where: { $0.kind == registration.kind }) else {
+                let message = "the kind '\(registration.kind)' is registered twice; register each once"
+                section.context.report(.init(origin: .code, key: "kind", message: message))
+                continue
+            }
             do {
                 _ = try kindRule.read(registration.kind)
             } catch {

@@ -19,14 +19,22 @@ extension PluginFactory {
             section.report("command", "there is no program to run; give a list that begins with one: [sha256sum, -b]")
         }
         let environment = section.readTexts("environment", name: variable)
-        let inherit = section.readList("inherit", of: variable, default: [])
+        let inherit = section.readList("inherit", of: variable, default: ["PATH", "HOME", "LANG", "TZ", "TMPDIR"])
         let directory = section.readIfPresent("working_directory", .text("a path", bytes: 1...4096))
         let maxOutput = section.read("max_output", .bytes(1...(1 << 30)), default: 1 << 20)
-        _ = (environment, inherit, directory, maxOutput)
-        return PendingPlugin()
+        let killAfter = section.read(
+            "kill_after",
+            .duration(atLeast: .zero, atMost: .seconds(3600)),
+            default: .seconds(5)
+        )
+        guard section.isFine else { return nil }
+        return try ExecPlugin(
+            command: command,
+            environment: Dictionary(environment.map { ($0.name, $0.value) }) { $1 },
+            inherit: inherit,
+            workingDirectory: directory,
+            maxOutputBytes: maxOutput,
+            killAfter: killAfter
+        )
     }
-}
-
-struct PendingPlugin: HandlerPlugin {
-    func run(_ job: Job, context: JobContext) async throws -> JobOutcome { .released }
 }

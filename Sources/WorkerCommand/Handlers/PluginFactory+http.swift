@@ -17,8 +17,9 @@ extension PluginFactory {
         let headers = section.readTexts("headers", name: headerName)
         let secret = section.readIfPresent("secret", .text("a secret", bytes: 1...1024)) { _ in Secrets.mask }
         let allow = section.readList("allow", of: .text("a host or a network", bytes: 1...255), default: [])
-        let maxResponse = section.read("max_response", .bytes(0...(1 << 30)), default: 1 << 20)
+        let maxResponse = section.read("max_response", .bytes(1...(1 << 30)), default: 64 << 10)
         let caFile = section.readIfPresent("ca_file", .text("a path", bytes: 1...4096))
+        guard section.isFine, let url else { return nil }
         _ = (url, headers, secret, allow, maxResponse, caFile)
         return PendingPlugin()
     }
@@ -42,4 +43,8 @@ extension ValueRule where Value == String {
             text: { $0 }
         )
     }
+}
+
+struct PendingPlugin: HandlerPlugin {
+    func run(_ job: Job, context: JobContext) async throws -> JobOutcome { .released }
 }

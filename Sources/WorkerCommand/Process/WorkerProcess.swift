@@ -9,7 +9,15 @@ struct WorkerProcess {
     var logger: Logger
 
     /// Runs until a signal has been obeyed.
+    ///
+    /// - Throws: ``CommandFailure`` when the worker cannot start.
     func run() async throws {
+        let worker = ServiceGroupConfiguration.ServiceConfiguration(
+            service: Worker(configuration: configuration, logger: logger),
+            successTerminationBehavior: .gracefullyShutdownGroup,
+            failureTerminationBehavior: .cancelGroup,
+            serviceName: "worker"
+        )
         let signals = ServiceGroupConfiguration.ServiceConfiguration(
             service: StopSignals(),
             successTerminationBehavior: .gracefullyShutdownGroup,
@@ -17,8 +25,15 @@ struct WorkerProcess {
             serviceName: "signals"
         )
         let group = ServiceGroup(
-            configuration: ServiceGroupConfiguration(services: [signals], logger: logger)
+            configuration: ServiceGroupConfiguration(services: [worker, signals], logger: logger)
         )
-        try await group.run()
+        let place = "\(configuration.database)"
+        do {
+            try await group.run()
+        } catch let error as PostgresError {
+            throw CommandFailure(error, at: place)
+        } catch let error as BreakwaterError {
+            throw CommandFailure(error, at: place)
+        }
     }
 }
