@@ -28,13 +28,30 @@ extension PluginFactory {
             default: .seconds(5)
         )
         guard section.isFine else { return nil }
-        return try ExecPlugin(
-            command: command,
-            environment: Dictionary(environment.map { ($0.name, $0.value) }) { $1 },
-            inherit: inherit,
-            workingDirectory: directory,
-            maxOutputBytes: maxOutput,
-            killAfter: killAfter
-        )
+        do {
+            return try ExecPlugin(
+                command: command,
+                environment: Dictionary(environment.map { ($0.name, $0.value) }) { $1 },
+                inherit: inherit,
+                workingDirectory: directory,
+                maxOutputBytes: maxOutput,
+                killAfter: killAfter
+            )
+        } catch let error as ExecPluginError {
+            section.report(error.code.key, error.message)
+            return nil
+        }
+    }
+}
+
+extension ExecPluginError.Code {
+    /// The key whose value is at fault.
+    fileprivate var key: String {
+        switch self {
+        case .invalidCommand, .executableNotFound: "command"
+        case .invalidWorkingDirectory: "working_directory"
+        case .invalidEnvironment: "environment"
+        case .invalidLimit: "max_output"
+        }
     }
 }

@@ -20,8 +20,33 @@ extension PluginFactory {
         let maxResponse = section.read("max_response", .bytes(1...(1 << 30)), default: 64 << 10)
         let caFile = section.readIfPresent("ca_file", .text("a path", bytes: 1...4096))
         guard section.isFine, let url else { return nil }
-        _ = (url, headers, secret, allow, maxResponse, caFile)
-        return PendingPlugin()
+        do {
+            return try HTTPPlugin(
+                url: url,
+                headers: Dictionary(headers.map { ($0.name, $0.value) }) { $1 },
+                secret: secret,
+                allow: allow,
+                maxResponseBytes: maxResponse,
+                caFile: caFile
+            )
+        } catch let error as HTTPPluginError {
+            section.report(error.code.key, error.message)
+            return nil
+        }
+    }
+}
+
+extension HTTPPluginError.Code {
+    /// The key whose value is at fault.
+    fileprivate var key: String {
+        switch self {
+        case .invalidURL, .credentialsInURL: "url"
+        case .invalidHeader: "headers"
+        case .invalidSecret: "secret"
+        case .invalidAllowance: "allow"
+        case .invalidCAFile: "ca_file"
+        case .invalidLimit: "max_response"
+        }
     }
 }
 
@@ -43,8 +68,4 @@ extension ValueRule where Value == String {
             text: { $0 }
         )
     }
-}
-
-struct PendingPlugin: HandlerPlugin {
-    func run(_ job: Job, context: JobContext) async throws -> JobOutcome { .released }
 }

@@ -23,9 +23,10 @@ struct FleetStatus: Equatable {
 
     /// What somebody should know at once, in words.
     var sentences: [String] {
-        var sentences = unhandled.map { depth in
-            "No worker that is alive handles '\(depth.kind)' in the queue '\(depth.queue)': "
-                + "\(depth.ready + depth.scheduled + depth.retrying) jobs wait."
+        var sentences = unhandled.map { depth -> String in
+            let count = depth.ready + depth.scheduled + depth.retrying
+            return "No worker that is alive handles '\(depth.kind)' in the queue '\(depth.queue)': "
+                + (count == 1 ? "1 job waits." : "\(count) jobs wait.")
         }
         sentences += workers.filter { !$0.isAlive }.map { worker in
             "Worker \(worker.id) (\(worker.name)) has been silent for \(worker.silentFor.shortText); "
