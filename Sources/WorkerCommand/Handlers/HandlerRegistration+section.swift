@@ -77,13 +77,20 @@ extension HandlerRegistration {
             section.report("nothing says what runs the jobs; give one of \(options)")
             return nil
         }
-        let inner = section.readSection(name)
-        defer { section.record(inner, as: name) }
-        guard name == "swift" else {
-            guard inSwift == nil else {
-                section.report(name, "this kind is registered in Swift; give swift: {} or another kind")
-                return nil
-            }
+        switch (name, inSwift) {
+        case ("swift", .some(let registration)):
+            let inner = section.readSection(name)
+            section.record(inner, as: name)
+            return registration.plugin
+        case ("swift", nil):
+            section.report(name, "this executable has no Swift handler of the kind '\(kind)'; give one of \(options)")
+            return nil
+        case (_, .some):
+            section.report(name, "this kind is registered in Swift; give swift: {} or another kind")
+            return nil
+        case (_, nil):
+            let inner = section.readSection(name)
+            defer { section.record(inner, as: name) }
             do {
                 return try PluginFactory.all.first { $0.name == name }?.make(inner, kind)
             } catch {
@@ -91,10 +98,6 @@ extension HandlerRegistration {
                 return nil
             }
         }
-        if inSwift == nil {
-            section.report(name, "this executable has no Swift handler of the kind '\(kind)'; give one of \(options)")
-        }
-        return inSwift?.plugin
     }
 }
 
