@@ -33,7 +33,12 @@ let package = Package(
 
         // The schema: the files of `sql/`, written into a Swift source at build time.
         .executableTarget(name: "embed-schema"),
-        .plugin(name: "EmbedSchema", capability: .buildTool(), dependencies: ["embed-schema"], path: "Sources/EmbedSchema"),
+        .plugin(
+            name: "EmbedSchema",
+            capability: .buildTool(),
+            dependencies: ["embed-schema"],
+            path: "Sources/EmbedSchema"
+        ),
 
         // The core: claiming, circuits, retries, settling.
         .target(
@@ -83,13 +88,19 @@ let package = Package(
 )
 
 // One list of settings for every Swift target.
+let warningsAreErrors = Context.environment["BREAKWATER_STRICT"] == "1"
 for target in package.targets where ![.system, .plugin].contains(target.type) {
-    target.swiftSettings = (target.swiftSettings ?? []) + [
-        // `any` is written where a value's type is erased at run time.
-        .enableUpcomingFeature("ExistentialAny"),
-        // An import is for this file alone unless it says otherwise.
-        .enableUpcomingFeature("InternalImportsByDefault"),
-        // A member is found only where its module is imported.
-        .enableUpcomingFeature("MemberImportVisibility"),
-    ]
+    target.swiftSettings =
+        (target.swiftSettings ?? []) + [
+            // `any` is written where a value's type is erased at run time.
+            .enableUpcomingFeature("ExistentialAny"),
+            // An import is for this file alone unless it says otherwise.
+            .enableUpcomingFeature("InternalImportsByDefault"),
+            // A member is found only where its module is imported.
+            .enableUpcomingFeature("MemberImportVisibility"),
+        ]
+    // In CI, and for our own targets only: what we depend on is not ours to mend.
+    if warningsAreErrors {
+        target.swiftSettings?.append(.treatAllWarnings(as: .error))
+    }
 }

@@ -50,19 +50,20 @@ end
 $$;
 
 -- A worker's sign of life. `alive` is false when its jobs have been given to others: it must drop them and register
--- anew. `stopped` are the kinds that give no jobs now, because they are paused or their circuit is open.
+-- anew. `stopped` are the kinds of which nothing may start that was claimed under a circuit's generation before the one
+-- in `generations`: those whose circuit is open, and (with the highest number) those that are paused.
 create function breakwater.beat(
-    p_worker bigint, p_state text, p_running integer, out alive boolean, out stopped text[]
+    p_worker bigint, p_state text, p_running integer, out alive boolean, out stopped text[], out generations bigint[]
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     update breakwater.worker w set beat_at = now(), state = p_state, running = p_running where w.id = p_worker;
     alive := found;
-    stopped := array(
-        select c.kind from breakwater.circuit c where c.key = '' and c.state = 'open'
-        union
-        select p.name from breakwater.pause p where p.scope = 'kind');
+    select coalesce(array_agg(s.kind), '{}'), coalesce(array_agg(s.generation), '{}') into stopped, generations
+      from (select c.kind, c.generation from breakwater.circuit c where c.key = '' and c.state = 'open'
+            union all
+            select p.name, 9223372036854775807 from breakwater.pause p where p.scope = 'kind') s;
 end
 $$;
 

@@ -52,14 +52,18 @@ extension HandlerSettings {
         require(circuit.minimumCalls >= 1, "circuit.minimum_calls is \(circuit.minimumCalls); it must be at least 1")
         require(circuit.openFor > .zero, "circuit.open_for is \(circuit.openFor); it must be more than nothing")
         require(
-            circuit.openCap >= circuit.openFor, "circuit.open_cap is \(circuit.openCap); it must not be below open_for")
+            circuit.openCap >= circuit.openFor,
+            "circuit.open_cap is \(circuit.openCap); it must not be below open_for"
+        )
         require(
             circuit.openFactor >= 1 && circuit.openFactor.isFinite,
-            "circuit.open_factor is \(circuit.openFactor); it must be at least 1")
+            "circuit.open_factor is \(circuit.openFactor); it must be at least 1"
+        )
         require(circuit.probes >= 1, "circuit.probes is \(circuit.probes); it must be at least 1")
         require(
             circuit.successesToClose >= 1,
-            "circuit.successes_to_close is \(circuit.successesToClose); it must be at least 1")
+            "circuit.successes_to_close is \(circuit.successesToClose); it must be at least 1"
+        )
         return faults
     }
 }

@@ -25,12 +25,14 @@ public enum Schema {
         guard let found = try await version(on: connection) else {
             throw BreakwaterError(
                 .schemaMissing,
-                "the database has no Breakwater schema: run 'worker migrate' on it first")
+                "the database has no Breakwater schema: run 'worker migrate' on it first"
+            )
         }
         if found < wanted {
             throw BreakwaterError(
                 .schemaOlder,
-                "the database's schema has version \(found), and this worker needs \(wanted): run 'worker migrate'")
+                "the database's schema has version \(found), and this worker needs \(wanted): run 'worker migrate'"
+            )
         }
         try refuseNewer(found)
     }
@@ -75,6 +77,7 @@ public enum Schema {
         guard found > wanted else { return }
         throw BreakwaterError(
             .schemaNewer,
-            "the database's schema has version \(found), and this program knows up to \(wanted): use a newer one")
+            "the database's schema has version \(found), and this program knows up to \(wanted): use a newer one"
+        )
     }
 }

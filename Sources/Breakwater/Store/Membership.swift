@@ -92,19 +92,25 @@ package struct Beat: StoreCall {
     package struct Output: Sendable {
         /// False when this worker's jobs have been given to others.
         package var isAlive: Bool
-        /// Kinds that are paused or whose circuit is open.
-        package var stopped: Set<String>
+        /// For each kind whose circuit is open, the generation since when; for one that is paused, the highest number.
+        package var stopped: [String: Int64]
     }
 
     package var statement: Statement {
         Statement(
-            "select alive, stopped from breakwater.beat($1, $2, $3)",
+            "select alive, stopped, generations from breakwater.beat($1, $2, $3)",
             [.int8(worker), .text(isDraining ? "draining" : "running"), .int4(Int32(clamping: running))]
         )
     }
 
     package func decode(_ result: QueryResult) throws(PostgresError) -> Output {
-        Output(isAlive: try result[0][0].bool(), stopped: Set(try result[0][1].stringArray()))
+        Output(
+            isAlive: try result[0][0].bool(),
+            stopped: Dictionary(
+                zip(try result[0][1].stringArray(), try result[0][2].int64Array()),
+                uniquingKeysWith: max
+            )
+        )
     }
 }
 

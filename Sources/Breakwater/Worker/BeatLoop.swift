@@ -33,7 +33,9 @@ struct BeatLoop {
                 guard !Task.isCancelled else { return }
                 let pause = min(delay.next(), engine.configuration.lease / 10)
                 engine.logger.warning(
-                    "cannot beat; connecting again", metadata: ["error": "\(error)", "in": "\(pause)"])
+                    "cannot beat; connecting again",
+                    metadata: ["error": "\(error)", "in": "\(pause)"]
+                )
                 try? await Task.sleep(for: pause)
             }
         }

@@ -83,7 +83,10 @@ struct ClaimLoop {
             let (runs, claims) = state.dispatcher.takeFinished()
             let room = state.dispatcher.room()
             let lanes = state.lanes.active(
-                kinds: Set(room.kinds.map(\.kind)), rotation: room.rotation, at: now)
+                kinds: Set(room.kinds.map(\.kind)),
+                rotation: room.rotation,
+                at: now
+            )
             return (
                 Settle(worker: state.worker, runs: runs, claims: claims),
                 Claim(
@@ -147,7 +150,7 @@ struct ClaimLoop {
             do {
                 do {
                     _ = try await connection.call(Settle(worker: worker, runs: [run], claims: []))
-                } catch where error.refusesData {
+                } catch  where error.refusesData {
                     var failed = run
                     failed.ending = FinishedRun.Ending(
                         className: "failed",

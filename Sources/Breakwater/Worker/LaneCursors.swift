@@ -38,8 +38,10 @@ struct LaneCursors {
         let ranks = Dictionary(uniqueKeysWithValues: rotation.enumerated().map { ($1, $0) })
         return all.filter { kinds.contains($0.kind) && isActive($0, at: now) }
             .enumerated()
-            .sorted { ($0.element.priority, ranks[$0.element.kind] ?? 0, $0.offset)
-                < ($1.element.priority, ranks[$1.element.kind] ?? 0, $1.offset) }
+            .sorted {
+                ($0.element.priority, ranks[$0.element.kind] ?? 0, $0.offset)
+                    < ($1.element.priority, ranks[$1.element.kind] ?? 0, $1.offset)
+            }
             .map(\.element)
     }
 

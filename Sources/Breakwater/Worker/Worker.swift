@@ -116,7 +116,9 @@ public struct Worker: Service {
             do {
                 let connection = try await Connection.connect(configuration.database, logger: logger)
                 let released = try await connection.call(
-                    Leave(worker: engine.withState { $0.worker }), timeout: .seconds(10))
+                    Leave(worker: engine.withState { $0.worker }),
+                    timeout: .seconds(10)
+                )
                 await connection.close()
                 logger.notice("worker stopped", metadata: ["handed_back": "\(released)"])
             } catch {

@@ -1,0 +1,52 @@
+public import Breakwater
+import Foundation
+import Logging
+import ServiceLifecycle
+
+extension TestDatabase {
+    /// Runs a worker on this database while the body runs, and drains it afterwards.
+    ///
+    /// - Parameters:
+    ///   - handlers: The kinds it runs.
+    ///   - configure: Changes its configuration. Polls, beats and the lease are short unless changed here.
+    ///   - body: What happens meanwhile.
+    /// - Returns: What the body returns.
+    /// - Throws: What the body or the worker throws.
+    public func withWorker<Result: Sendable>(
+        _ handlers: [HandlerRegistration],
+        configure: (inout WorkerConfiguration) -> Void = { _ in },
+        _ body: @Sendable () async throws -> Result
+    ) async throws -> Result {
+        var configuration = WorkerConfiguration(database: options, handlers: handlers)
+        configuration.pollInterval = .milliseconds(200)
+        configuration.lease = .seconds(10)
+        configuration.shutdownGrace = .seconds(10)
+        configure(&configuration)
+        let group = ServiceGroup(
+            services: [Worker(configuration: configuration, logger: testLogger)],
+            logger: testLogger
+        )
+        return try await withThrowingTaskGroup(of: Void.self) { tasks in
+            tasks.addTask { try await group.run() }
+            do {
+                let result = try await body()
+                await group.triggerGracefulShutdown()
+                try await tasks.waitForAll()
+                return result
+            } catch {
+                await group.triggerGracefulShutdown()
+                throw error
+            }
+        }
+    }
+}
+
+/// Silent, unless `BREAKWATER_TEST_LOG` is set.
+let testLogger: Logger = {
+    guard ProcessInfo.processInfo.environment["BREAKWATER_TEST_LOG"] != nil else {
+        return Logger(label: "breakwater.testing") { _ in SwiftLogNoOpLogHandler() }
+    }
+    var logger = Logger(label: "breakwater.testing") { StreamLogHandler.standardError(label: $0) }
+    logger.logLevel = .debug
+    return logger
+}()
