@@ -37,7 +37,10 @@ struct EnqueueCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Run it at this time, such as 2030-01-31T08:00:00Z.", valueName: "time"))
     var runAt: TimeArgument?
 
-    @Option(name: .customLong("in"), help: ArgumentHelp("Run it after this long, such as 90s or 1h30m.", valueName: "duration"))
+    @Option(
+        name: .customLong("in"),
+        help: ArgumentHelp("Run it after this long, such as 90s or 1h30m.", valueName: "duration")
+    )
     var delay: DurationArgument?
 
     @Option(help: "How many runs it may have before it becomes a dead letter. Else as its handler says.")

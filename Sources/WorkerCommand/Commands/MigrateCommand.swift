@@ -1,5 +1,6 @@
 import ArgumentParser
 import Breakwater
+import Logging
 
 /// `worker migrate`: brings the schema of a database up to date.
 struct MigrateCommand: AsyncParsableCommand {
@@ -22,7 +23,7 @@ struct MigrateCommand: AsyncParsableCommand {
     @OptionGroup var output: OutputOptions
 
     func run() async throws {
-        let applied = try await AdminDatabase.with(database.database) {
+        let applied = try await AdminDatabase.with(database.database, logLevel: .info) {
             try await Schema.migrate(on: $0.connection)
         }
         if output.json {

@@ -45,7 +45,7 @@ indirect enum EffectiveValue: Equatable {
     /// A scalar as YAML: plain where that is surely read back as the same text, else in JSON's quotes.
     private static func quoted(_ text: String) -> String {
         let isPlain = text.wholeMatch(of: /[A-Za-z0-9_\/.][A-Za-z0-9_\/.%+@-]*/) != nil
-        if isPlain, text != "null", text != "~" { return text }
+        if isPlain, text.lowercased() != "null" { return text }
         var quoted = "\""
         for scalar in text.unicodeScalars {
             switch scalar {

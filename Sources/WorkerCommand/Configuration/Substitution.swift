@@ -25,7 +25,9 @@ enum Substitution {
                 continue
             }
             guard let end = rest[start.upperBound...].firstIndex(of: "}") else {
-                throw ValueRefusal("'\(text)' has a ${ without its }; write ${NAME}, or $${ for the characters themselves")
+                throw ValueRefusal(
+                    "'\(text)' has a ${ without its }; write ${NAME}, or $${ for the characters themselves"
+                )
             }
             result += rest[..<start.lowerBound]
             result += try value(of: rest[start.upperBound..<end], environment: environment)

@@ -53,7 +53,9 @@ extension AdminDatabase {
                    extract(epoch from oldest_ready)::float8 as oldest,
                    next_due, paused, circuit, workers
               from breakwater.depth order by ready + running + scheduled + retrying desc, queue, kind
-            """
+            """,
+            // It counts every job, which takes a while when there are many millions.
+            timeout: .seconds(300)
         ).map { row in
             Depth(
                 queue: try row["queue"].string(),

@@ -15,16 +15,22 @@ struct AdminDatabase {
     ///
     /// - Parameters:
     ///   - conninfo: What `--database` gave; nil for `DATABASE_URL`, and without it libpq's own environment.
+    ///   - logLevel: Which of the server's notices are shown: `info` for all, `warning` for warnings. Defaults to
+    ///     warnings.
     ///   - body: What is done with the connection.
     /// - Throws: ``CommandFailure`` for whatever the database refuses.
     static func with<Value>(
         _ conninfo: String?,
+        logLevel: Logger.Level = .warning,
         _ body: (AdminDatabase) async throws -> Value
     ) async throws -> Value {
         let options = options(conninfo, environment: ProcessInfo.processInfo.environment)
         let place = "\(options)"
         do {
-            let connection = try await Connection.connect(options, logger: Logger(label: "worker"))
+            let logger = Logger(label: "worker") { label in
+                LogFormat.auto.handler(label: label, level: logLevel, output: StandardErrorOutput())
+            }
+            let connection = try await Connection.connect(options, logger: logger)
             do {
                 let value = try await body(AdminDatabase(connection: connection, place: place))
                 await connection.close()

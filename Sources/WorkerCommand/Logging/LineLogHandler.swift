@@ -52,9 +52,11 @@ struct LineLogHandler: LogHandler {
         }
     }
 
-    private func jsonLine(_ event: LogEvent, time: String, fields: [(key: String, value: Logger.MetadataValue)]) -> String {
-        var line = "{\"ts\":\"\(time)\",\"level\":\"\(event.level.rawValue)\",\"msg\":\(event.message.description.jsonText)"
-        line += ",\"label\":\(label.jsonText)"
+    private typealias Fields = [(key: String, value: Logger.MetadataValue)]
+
+    private func jsonLine(_ event: LogEvent, time: String, fields: Fields) -> String {
+        var line = "{\"ts\":\"\(time)\",\"level\":\"\(event.level.rawValue)\""
+        line += ",\"msg\":\(event.message.description.jsonText),\"label\":\(label.jsonText)"
         for (key, value) in fields {
             // A field must not stand in for one of the line's own.
             let name = ["ts", "level", "msg", "label"].contains(key) ? "field_\(key)" : key
@@ -63,7 +65,7 @@ struct LineLogHandler: LogHandler {
         return line + "}\n"
     }
 
-    private func textLine(_ event: LogEvent, time: String, fields: [(key: String, value: Logger.MetadataValue)]) -> String {
+    private func textLine(_ event: LogEvent, time: String, fields: Fields) -> String {
         let level = event.level.rawValue.uppercased()
         var line = time + " " + level + String(repeating: " ", count: max(1, 9 - level.count))
         line += event.message.description.escapingControlCharacters
@@ -107,8 +109,9 @@ extension Logger.MetadataValue {
             }
         if case .array = self { return text }
         if case .dictionary = self { return text }
-        let isWord = !text.isEmpty && !text.unicodeScalars.contains { $0.isControl || " \"=\\".unicodeScalars.contains($0) }
-        return isWord ? text : text.jsonText
+        let separators = " \"=\\".unicodeScalars
+        let needsQuotes = text.isEmpty || text.unicodeScalars.contains { $0.isControl || separators.contains($0) }
+        return needsQuotes ? text.jsonText : text
     }
 }
 

@@ -1,12 +1,6 @@
 import Foundation
 import Logging
 
-#if canImport(Glibc)
-import Glibc
-#elseif canImport(Musl)
-import Musl
-#endif
-
 /// How log lines look.
 enum LogFormat: String, Sendable, CaseIterable {
     /// Text when standard error is a terminal, JSON otherwise.
@@ -53,7 +47,7 @@ struct StandardErrorOutput: LogOutput {
         line.withUTF8 { bytes in
             var rest = bytes[...]
             while !rest.isEmpty {
-                let written = rest.withUnsafeBytes { Glibc.write(STDERR_FILENO, $0.baseAddress, $0.count) }
+                let written = rest.withUnsafeBytes { Foundation.write(STDERR_FILENO, $0.baseAddress, $0.count) }
                 // Nobody reads any more, or the disk is full: a log line is not worth more than the work.
                 guard written > 0 || errno == EINTR else { return }
                 rest = rest.dropFirst(max(0, written))

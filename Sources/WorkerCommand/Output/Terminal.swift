@@ -31,8 +31,10 @@ enum Terminal {
         print(json.text)
     }
 
-    /// Prints a message beside the data, on standard error.
+    /// Prints a message beside the data, on standard error. Its lines stay lines; other control characters, which
+    /// the values that it names may hold, are escaped.
     static func complain(_ message: String) {
-        StandardErrorOutput().write(message + "\n")
+        let lines = message.split(separator: "\n", omittingEmptySubsequences: false)
+        StandardErrorOutput().write(lines.map { String($0).escapingControlCharacters + "\n" }.joined())
     }
 }

@@ -46,15 +46,21 @@ struct CommandParsingTests {
         #expect(timed.payload == "{}")
     }
 
-    @Test("are refused when they are wrong", arguments: [
-        ["run"], ["enqueue"], ["enqueue", ""], ["enqueue", "k", "--priority", "10"], ["enqueue", "k", "--in", "30"],
-        ["enqueue", "k", "--run-at", "tomorrow"], ["enqueue", "k", "--in", "1s", "--run-at", "2030-01-31T08:00:00Z"],
-        ["enqueue", "k", "--max-attempts", "0"], ["circuits", "open", "k"], ["circuits", "open", "k", "--reason", ""],
-        ["circuits", "open", "--reason", "x"], ["dead-letters", "redrive"], ["dead-letters", "purge"],
-        ["dead-letters", "redrive", "1", "--all"], ["dead-letters", "redrive", "1", "--kind", "k"],
-        ["dead-letters", "purge", "1", "--older-than", "1d"], ["dead-letters", "list", "--limit", "0"],
-        ["dead-letters", "show", "x"], ["nonsense"], ["status", "--nonsense"],
-    ])
+    @Test(
+        "are refused when they are wrong",
+        arguments: [
+            ["run"], ["enqueue"], ["enqueue", ""], ["enqueue", "k", "--priority", "10"],
+            ["enqueue", "k", "--in", "30"],
+            ["enqueue", "k", "--run-at", "tomorrow"],
+            ["enqueue", "k", "--in", "1s", "--run-at", "2030-01-31T08:00:00Z"],
+            ["enqueue", "k", "--max-attempts", "0"], ["circuits", "open", "k"],
+            ["circuits", "open", "k", "--reason", ""],
+            ["circuits", "open", "--reason", "x"], ["dead-letters", "redrive"], ["dead-letters", "purge"],
+            ["dead-letters", "redrive", "1", "--all"], ["dead-letters", "redrive", "1", "--kind", "k"],
+            ["dead-letters", "purge", "1", "--older-than", "1d"], ["dead-letters", "list", "--limit", "0"],
+            ["dead-letters", "show", "x"], ["nonsense"], ["status", "--nonsense"],
+        ]
+    )
     func refused(arguments: [String]) {
         #expect(throws: (any Error).self) { try RootCommand.parseAsRoot(arguments) }
     }

@@ -99,7 +99,9 @@ struct WorkerBinaryTests {
             #expect(ending.status == 0, "\(ending.errors)")
             #expect(ending.output.contains("concurrency: 7  # environment, BREAKWATER_CONCURRENCY\n"))
             #expect(ending.output.contains("lease: 9s  # flag, --lease\n"))
-            #expect(ending.output.contains("database: \"postgresql://u:***@127.0.0.1:1/x\"  # environment, DATABASE_URL\n"))
+            #expect(
+                ending.output.contains("database: \"postgresql://u:***@127.0.0.1:1/x\"  # environment, DATABASE_URL\n")
+            )
         }
     }
 }

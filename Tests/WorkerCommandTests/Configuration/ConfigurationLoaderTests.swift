@@ -159,9 +159,11 @@ struct ConfigurationLoaderTests {
     @Test(
         "takes any JSON value as the result of the fallback",
         arguments: [
-            ("{ succeed: null }", "null"), ("{ succeed: { queued: true, n: [1, -2.50, 1e3] } }", #"{"queued":true,"n":[1,-2.50,1e3]}"#),
+            ("{ succeed: null }", "null"),
+            ("{ succeed: { queued: true, n: [1, -2.50, 1e3] } }", #"{"queued":true,"n":[1,-2.50,1e3]}"#),
             ("{ succeed: text }", #""text""#), ("{ succeed: \"1\" }", #""1""#), ("{ succeed: 007 }", #""007""#),
-            ("{ succeed: \"a\\nb\" }", #""a\nb""#), ("{ succeed: \"${WHO}\" }", #""ada""#), ("{ succeed: yes }", #""yes""#),
+            ("{ succeed: \"a\\nb\" }", #""a\nb""#), ("{ succeed: \"${WHO}\" }", #""ada""#),
+            ("{ succeed: yes }", #""yes""#),
         ]
     )
     func fallbackResult(value: String, json: String) throws {

@@ -5,7 +5,10 @@ import Testing
 
 @Suite("What a value may be")
 struct ValueRuleTests {
-    @Test("a share is a percentage or a fraction", arguments: [("50%", 0.5), ("0.5", 0.5), ("100%", 1), ("0.1%", 0.001)])
+    @Test(
+        "a share is a percentage or a fraction",
+        arguments: [("50%", 0.5), ("0.5", 0.5), ("100%", 1), ("0.1%", 0.001)]
+    )
     func shares(text: String, value: Double) throws {
         #expect(try ValueRule.share.read(text) == value)
     }

@@ -76,7 +76,10 @@ struct JSONValueTests {
         #expect((object["payload"] as? [String: Int]) == ["a": 1])
     }
 
-    @Test("tells ages in two units", arguments: [(0, "0s"), (0.25, "250ms"), (75, "1m15s"), (3725, "1h2m"), (90_061, "1d1h")])
+    @Test(
+        "tells ages in two units",
+        arguments: [(0, "0s"), (0.25, "250ms"), (75, "1m15s"), (3725, "1h2m"), (90_061, "1d1h")]
+    )
     func ages(seconds: Double, text: String) {
         #expect(Duration.seconds(seconds).shortText == text)
     }
