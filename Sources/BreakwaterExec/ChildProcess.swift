@@ -150,6 +150,8 @@ struct ChildProcess: Sendable {
             guard let buffer = try? await iterator.next() else { return }
             if hadExited { remainingAfterExit -= buffer.count }
             consume(buffer.withUnsafeBytes { Array($0) })
+            // A program that writes faster than this reads would never let the task wait: let others have the thread.
+            await Task.yield()
         }
     }
 

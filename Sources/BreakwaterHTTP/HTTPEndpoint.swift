@@ -44,6 +44,10 @@ struct HTTPEndpoint: Sendable {
                 "the url's scheme is '\(part(CURLUPART_SCHEME) ?? "")': only http and https are allowed"
             )
         }
+        // curl reads "http:///a" as "http://a".
+        guard text.lowercased().hasPrefix("\(scheme)://"), text.dropFirst(scheme.count + 3).first != "/" else {
+            throw HTTPPluginError(.invalidURL, "the url has no host; write it as https://host/path")
+        }
         guard let bracketed = part(CURLUPART_HOST), !bracketed.isEmpty,
             let port = part(CURLUPART_PORT, CURLU_DEFAULT_PORT), let url = part(CURLUPART_URL)
         else { throw HTTPPluginError(.invalidURL, "the url has no host; write it as https://host/path") }

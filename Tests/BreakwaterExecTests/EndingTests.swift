@@ -91,6 +91,8 @@ import Testing
             let plugin = try ExecPlugin(command: ["sh", "-c", "echo $$ >\(file); \(script)"], maxOutputBytes: 100)
             let job = Task { try await run(plugin, Job(kind: "test")) }
             try await eventually("the program runs") { processNumber(in: file) != nil }
+            // It keeps its reader busy without a pause, and still others get their turn.
+            #expect(try await run("echo 1") == .succeeded(result: "1"))
             job.cancel()
             await #expect(throws: CancellationError.self) { try await job.value }
             let process = try #require(processNumber(in: file))

@@ -83,6 +83,7 @@ final class HTTPClient: Sendable {
     }
 
     private func loop() {
+        blockBrokenPipes()
         var work = Work()
         while true {
             let commands = queue.withLock { queue in
@@ -104,6 +105,15 @@ final class HTTPClient: Sendable {
             }
             curl_multi_poll(multi.pointer, nil, 0, Self.idlePollMilliseconds, nil)
         }
+    }
+
+    /// OpenSSL writes to sockets in a way that raises SIGPIPE when the server has hung up; without its own signal
+    /// handling (`CURLOPT_NOSIGNAL`), curl leaves that to its user. The signal comes to the thread that wrote.
+    private func blockBrokenPipes() {
+        var signals = sigset_t()
+        sigemptyset(&signals)
+        sigaddset(&signals, SIGPIPE)
+        pthread_sigmask(SIG_BLOCK, &signals, nil)
     }
 
     private func start(

@@ -51,6 +51,9 @@ final class HTTPTransfer {
         breakwater_set_long(easy, CURLOPT_CONNECTTIMEOUT_MS, min(timeout, Self.connectTimeoutMilliseconds))
         // Timeouts without SIGALRM, and no SIGPIPE: this process has many threads.
         breakwater_set_long(easy, CURLOPT_NOSIGNAL, 1)
+        // A name server that does not answer must not hold up the thread when a request that waits for it ends: without
+        // this, curl waits for its resolver's thread then.
+        breakwater_set_long(easy, CURLOPT_QUICK_EXIT, 1)
         breakwater_set_string(easy, CURLOPT_PROTOCOLS_STR, "http,https")
         breakwater_set_long(easy, CURLOPT_FOLLOWLOCATION, 0)
         // An empty text, unlike none, also overrules the proxies in the environment.

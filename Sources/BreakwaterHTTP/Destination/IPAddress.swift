@@ -13,6 +13,11 @@ struct IPAddress: Sendable, Hashable, CustomStringConvertible {
         self.bits = isMapped ? bits & 0xFFFF_FFFF : bits
     }
 
+    private init(_ address: in6_addr) {
+        let bits = withUnsafeBytes(of: address) { UInt128(bigEndian: $0.loadUnaligned(as: UInt128.self)) }
+        self.init(isV6: true, bits: bits)
+    }
+
     static func v4(_ bits: UInt32) -> IPAddress { IPAddress(isV6: false, bits: UInt128(bits)) }
 
     /// An address in its usual notation; nil for a name.
@@ -24,7 +29,7 @@ struct IPAddress: Sendable, Hashable, CustomStringConvertible {
         if inet_pton(AF_INET, String(address), &v4) == 1 {
             self = .v4(UInt32(bigEndian: v4.s_addr))
         } else if inet_pton(AF_INET6, String(address), &v6) == 1 {
-            self.init(isV6: true, bits: withUnsafeBytes(of: &v6) { UInt128(bigEndian: $0.loadUnaligned(as: UInt128.self)) })
+            self.init(v6)
         } else {
             return nil
         }
@@ -37,8 +42,7 @@ struct IPAddress: Sendable, Hashable, CustomStringConvertible {
         case AF_INET where length >= MemoryLayout<sockaddr_in>.size:
             self = .v4(UInt32(bigEndian: address.loadUnaligned(as: sockaddr_in.self).sin_addr.s_addr))
         case AF_INET6 where length >= MemoryLayout<sockaddr_in6>.size:
-            var v6 = address.loadUnaligned(as: sockaddr_in6.self).sin6_addr
-            self.init(isV6: true, bits: withUnsafeBytes(of: &v6) { UInt128(bigEndian: $0.loadUnaligned(as: UInt128.self)) })
+            self.init(address.loadUnaligned(as: sockaddr_in6.self).sin6_addr)
         default:
             return nil
         }
