@@ -5,7 +5,7 @@ extension Wire {
     func readAnswers() {
         // PQisBusy parses what has been read; without it PQgetResult would block.
         while let connection, let head = pipeline.head, PQisBusy(connection) == 0 {
-            guard take(PQgetResult(connection), for: head) else { return closeAsLost(connection) }
+            guard take(PQgetResult(connection), for: head) else { return closeAsLost() }
         }
     }
 
