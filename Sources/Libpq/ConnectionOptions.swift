@@ -54,7 +54,9 @@ public struct ConnectionOptions: Sendable {
         defer { PQfreemem(message) }
         guard let options = PQconninfoParse(conninfo, &message) else {
             let said = message.map { PostgresError.tidy(String(cString: $0)) } ?? "out of memory"
-            throw PostgresError(.connectionFailed, "the conninfo cannot be read: \(Self.withoutQuotations(said))")
+            let shown = Self.withoutQuotations(said)
+            let note = shown == said ? "" : " (what … stands for is hidden, for it may be part of a password)"
+            throw PostgresError(.connectionFailed, "the conninfo cannot be read: \(shown)\(note)")
         }
         defer { PQconninfoFree(options) }
         let values = Self.values(of: options)

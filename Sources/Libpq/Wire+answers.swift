@@ -21,7 +21,9 @@ extension Wire {
         }
         switch PQresultStatus(result) {
         case PGRES_TUPLES_OK, PGRES_COMMAND_OK, PGRES_EMPTY_QUERY:
-            calls[head.id]?.results.append(QueryResult(owning: result))
+            // Owned before it is known whether anybody still waits for it, so that it is freed in either case.
+            let owned = QueryResult(owning: result)
+            calls[head.id]?.results.append(owned)
             return true
         case PGRES_PIPELINE_SYNC:
             PQclear(result)
