@@ -19,7 +19,8 @@ struct ConnectingTests {
         let error = try await failure {
             await (try Connection.connect(options, logger: TestServer.silent)).close()
         }
-        #expect(ContinuousClock.now - start < options.connectTimeout + .seconds(2))
+        // Room for a busy machine: the other suites run at the same time.
+        #expect(ContinuousClock.now - start < options.connectTimeout + .seconds(8))
         return error
     }
 
