@@ -3,7 +3,6 @@ import BreakwaterTesting
 import Synchronization
 import Testing
 
-
 @Suite("A worker", .enabled(if: TestDatabase.isAvailable, "BREAKWATER_TEST_DATABASE is not set"))
 struct WorkerTests {
     struct SendEmail: JobHandler {

@@ -71,6 +71,12 @@ struct HandWorker: Sendable {
         try await connection.call(Settle(worker: id, runs: jobs.map { FinishedRun($0, ending) }, claims: claims))
     }
 
+    /// Does the fleet's chores, if it leads.
+    @discardableResult
+    func maintain() async throws -> Maintain.Output {
+        try await connection.call(Maintain(worker: id, term: .seconds(5)))
+    }
+
     /// Claims one job and settles it, as long as it is given one.
     @discardableResult
     func runOne(_ ending: FinishedRun.Ending) async throws -> Bool {
