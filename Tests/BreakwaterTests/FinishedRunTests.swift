@@ -1,0 +1,77 @@
+import Testing
+
+@testable import Breakwater
+
+@Suite("What is recorded of a run")
+struct FinishedRunTests {
+    private typealias Ending = FinishedRun.Ending
+    private let failure = JobFailure("name", "message")
+    private var settings: HandlerSettings {
+        var settings = HandlerSettings()
+        settings.retry.jitter = .none
+        settings.retry.base = .seconds(3)
+        return settings
+    }
+
+    private func ending(_ outcome: JobOutcome, attempt: Int = 1) -> Ending {
+        Ending(outcome, of: Job(kind: "k", attempt: attempt), settings: settings)
+    }
+
+    @Test("each class is recorded under its name, with its failure and its delay")
+    func classes() {
+        #expect(ending(.succeeded()) == Ending(className: "succeeded"))
+        #expect(
+            ending(.failed(failure), attempt: 2)
+                == Ending(className: "failed", failure: failure, delay: .seconds(6))
+        )
+        #expect(
+            ending(.unavailable(failure)) == Ending(className: "unavailable", failure: failure, delay: .seconds(3))
+        )
+        #expect(
+            ending(.unavailable(failure, retryAfter: .seconds(9)))
+                == Ending(className: "unavailable", failure: failure, delay: .seconds(9))
+        )
+        #expect(
+            ending(.throttled(failure, retryAfter: .seconds(8)))
+                == Ending(className: "throttled", failure: failure, delay: .seconds(8))
+        )
+        #expect(ending(.discarded(failure)) == Ending(className: "discarded", failure: failure))
+        #expect(ending(.snoozed(.seconds(7))) == Ending(className: "snoozed", delay: .seconds(7)))
+        #expect(ending(.released) == Ending(className: "released"))
+    }
+
+    @Test("a result is kept only for handlers that keep results")
+    func results() {
+        var keeping = settings
+        keeping.keepResults = .seconds(60)
+        let job = Job(kind: "k")
+        #expect(Ending(.succeeded(result: "1"), of: job, settings: settings).result == nil)
+        #expect(Ending(.succeeded(result: "1"), of: job, settings: keeping).result == "1")
+    }
+
+    @Test("a failure without what Postgres cannot store, and within bounds")
+    func storable() {
+        let stored = JobFailure("a\0b" + String(repeating: "n", count: 300), String(repeating: "é\0", count: 9000))
+            .storable
+        #expect(stored.name.count == 200)
+        #expect(stored.name.hasPrefix("a\u{FFFD}b"))
+        #expect(stored.message.count == JobFailure.longestMessage)
+        #expect(!stored.message.utf8.contains(0))
+    }
+
+    @Test("after a cancellation, work that was done counts, and the rest is the cancellation's doing")
+    func judged() {
+        let timeout = Duration.seconds(2)
+        #expect(JobOutcome.succeeded().judged(for: .timeout, timeout: timeout) == .succeeded())
+        #expect(JobOutcome.succeeded().judged(for: .leaseLost, timeout: timeout) == .succeeded())
+        #expect(JobOutcome.failed(failure).judged(for: nil, timeout: timeout) == .failed(failure))
+        #expect(JobOutcome.failed(failure).judged(for: .shutdown, timeout: timeout) == .released)
+        #expect(JobOutcome.discarded(failure).judged(for: .leaseLost, timeout: timeout) == .released)
+        guard case .failed(let late) = JobOutcome.released.judged(for: .timeout, timeout: timeout) else {
+            Issue.record("a run past its timeout did not fail")
+            return
+        }
+        #expect(late.name == "timeout")
+        #expect(late.message.contains("2.0 seconds"))
+    }
+}
