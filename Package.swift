@@ -18,6 +18,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0", traits: []),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
+        .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.0"),
     ],
@@ -49,33 +50,47 @@ let package = Package(
             ],
             plugins: ["EmbedSchema"]
         ),
-        .testTarget(name: "BreakwaterTests", dependencies: ["Breakwater", "BreakwaterTesting"]),
+        .testTarget(name: "BreakwaterTests", dependencies: ["Breakwater", "BreakwaterTesting", "Libpq"]),
 
         // Handler plugins.
         .target(
             name: "BreakwaterExec",
-            dependencies: ["Breakwater", .product(name: "Subprocess", package: "swift-subprocess")]
+            dependencies: [
+                "Breakwater",
+                .product(name: "Subprocess", package: "swift-subprocess"),
+                .product(name: "SystemPackage", package: "swift-system"),
+            ]
         ),
         .testTarget(name: "BreakwaterExecTests", dependencies: ["BreakwaterExec", "BreakwaterTesting"]),
         .systemLibrary(name: "CLibcurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
-        .target(name: "BreakwaterHTTP", dependencies: ["Breakwater", "CLibcurl"]),
+        .systemLibrary(name: "CLibcrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
+        .target(name: "BreakwaterHTTP", dependencies: ["Breakwater", "CLibcrypto", "CLibcurl"]),
         .testTarget(name: "BreakwaterHTTPTests", dependencies: ["BreakwaterHTTP", "BreakwaterTesting"]),
 
         // For tests: a migrated database of its own for each suite, conditions with a deadline.
-        .target(name: "BreakwaterTesting", dependencies: ["Breakwater"]),
+        .target(
+            name: "BreakwaterTesting",
+            dependencies: [
+                "Breakwater", "Libpq",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ]
+        ),
 
         // The command line, as a library for those who link handlers of their own, and as the product `worker`.
         .target(
             name: "WorkerCommand",
             dependencies: [
-                "Breakwater", "BreakwaterExec", "BreakwaterHTTP",
+                "Breakwater", "BreakwaterExec", "BreakwaterHTTP", "Libpq",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Configuration", package: "swift-configuration"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "Yams", package: "Yams"),
             ]
         ),
         .executableTarget(name: "worker", dependencies: ["WorkerCommand"]),
-        .executableTarget(name: "ExampleWorker", dependencies: ["WorkerCommand"]),
+        .executableTarget(name: "ExampleWorker", dependencies: ["Breakwater", "WorkerCommand"]),
         .testTarget(name: "WorkerCommandTests", dependencies: ["WorkerCommand", "BreakwaterTesting"]),
     ],
     swiftLanguageModes: [.v6]

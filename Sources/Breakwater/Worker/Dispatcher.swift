@@ -19,6 +19,7 @@ struct Dispatcher {
 
     struct Running {
         var job: Job
+        var start: ContinuousClock.Instant
         var deadline: ContinuousClock.Instant
         var cancelReason: CancelReason?
         var task: Task<Void, Never>?
@@ -79,7 +80,7 @@ struct Dispatcher {
     // MARK: Claiming
 
     struct Room {
-        var kinds: [(kind: String, count: Int)]
+        var kinds: [(kind: String, count: Int, concurrency: Int)]
         var total: Int
         /// The kinds in the order in which equals are asked.
         var rotation: [String]
@@ -99,7 +100,7 @@ struct Dispatcher {
         let total = max(0, concurrency + ahead - running.count - waitingCount)
         // Half of the slots at most are kept for kinds that run nothing.
         let reserved = min(idle, concurrency / 2)
-        var room: [(kind: String, count: Int)] = []
+        var room: [(kind: String, count: Int, concurrency: Int)] = []
         for name in rotation {
             guard var kind = kinds[name] else { continue }
             let own = kind.concurrency + min(kind.ended, Self.mostAhead) - kind.running - kind.waiting.count
@@ -108,7 +109,7 @@ struct Dispatcher {
             let count = min(own, share)
             kind.ended = 0
             kinds[name] = kind
-            if count > 0 { room.append((name, count)) }
+            if count > 0 { room.append((name, count, kind.concurrency)) }
         }
         return Room(kinds: room, total: total, rotation: rotation)
     }
@@ -145,7 +146,7 @@ struct Dispatcher {
                 kind.running += 1
                 waitingCount -= 1
                 running[RunKey(id: job.id, lease: job.lease)] =
-                    Running(job: job, deadline: now + kind.settings.timeout)
+                    Running(job: job, start: now, deadline: now + kind.settings.timeout)
                 jobs.append(job)
             }
             kinds[name] = kind

@@ -54,7 +54,7 @@ struct HandWorker: Sendable {
             worker: id,
             lanes: lanes,
             cursors: lanes.map { _ in after },
-            room: kinds.map { ($0, room?[$0] ?? (room == nil ? count : 0)) },
+            room: kinds.map { ($0, room?[$0] ?? (room == nil ? count : 0), concurrency: 1000) },
             total: count
         )
         let jobs = try await (other ?? connection).call(claim)
@@ -90,11 +90,21 @@ extension FinishedRun.Ending {
     static let succeeded = FinishedRun.Ending(className: "succeeded")
 
     static func failed(_ name: String = "broken", delay: Duration = .zero) -> FinishedRun.Ending {
-        FinishedRun.Ending(className: "failed", failure: JobFailure(name, "it is \(name)"), delay: delay)
+        FinishedRun.Ending(
+            className: "failed",
+            failure: JobFailure(name, "it is \(name)"),
+            delay: delay,
+            effect: .failed
+        )
     }
 
     static func unavailable(delay: Duration = .zero) -> FinishedRun.Ending {
-        FinishedRun.Ending(className: "unavailable", failure: JobFailure("down", "it is down"), delay: delay)
+        FinishedRun.Ending(
+            className: "unavailable",
+            failure: JobFailure("down", "it is down"),
+            delay: delay,
+            effect: .failed
+        )
     }
 
     static func throttled(delay: Duration = .zero) -> FinishedRun.Ending {
