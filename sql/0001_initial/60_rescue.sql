@@ -122,6 +122,7 @@ begin
     fell_back := breakwater.apply_fallbacks(1000);
     unparked := breakwater.unpark(1000);
     perform breakwater.prune(1000);
+    -- People hold jobs until 'infinity': there is no difference to that.
     select extract(epoch from min(j.run_at) - clock_timestamp()) into next_due
       from breakwater.job j where j.run_at < 'infinity';
 end
@@ -161,7 +162,7 @@ begin
         return 0;
     end if;
     update breakwater.job j
-       set ready_at = j.run_at, run_at = null, position = nextval('breakwater.job_position')
+       set ready_at = greatest(j.run_at, j.enqueued_at), run_at = null, position = nextval('breakwater.job_position')
      where j.id = any (v_ids);
     perform breakwater.wake(v_kinds);
     return cardinality(v_ids);
