@@ -14,12 +14,14 @@ struct RetryRuleTests {
             // Its next run would come too late.
             try await worker.settle(try await worker.claim(1), .failed(delay: .seconds(4000)))
             #expect(
-                try await database.number("select count(*) from breakwater.dead_letter where reason = 'expired'") == 1)
+                try await database.number("select count(*) from breakwater.dead_letter where reason = 'expired'") == 1
+            )
             // It has waited too long.
             try await database.query("update breakwater.job set enqueued_at = now() - interval '2 hours'")
             #expect(try await worker.claim(1).isEmpty)
             #expect(
-                try await database.number("select count(*) from breakwater.dead_letter where reason = 'expired'") == 2)
+                try await database.number("select count(*) from breakwater.dead_letter where reason = 'expired'") == 2
+            )
         }
     }
 

@@ -27,7 +27,8 @@ struct CircuitDepthTests {
                 try await worker.settle(try await worker.claim(1), ending)
                 #expect(try await state(database) == "open")
                 let open = try await database.query(
-                    "select extract(epoch from retry_at - since)::float8 from breakwater.circuit where kind = 'k'")
+                    "select extract(epoch from retry_at - since)::float8 from breakwater.circuit where kind = 'k'"
+                )
                 let seconds = try open[0][0].double()
                 #expect((least...most).contains(seconds.rounded()))
                 try await database.query("select breakwater.reset_circuit('k', 'test')")

@@ -35,7 +35,9 @@ struct KeyTests {
         try await worker.settle(jobs, .failed(delay: .seconds(3600)))
         try await database.query("delete from breakwater.job where attempt > 0")
         let state = try await database.query(
-            "select state from breakwater.circuit where kind = 'k' and key = $1", [.text(host)])
+            "select state from breakwater.circuit where kind = 'k' and key = $1",
+            [.text(host)]
+        )
         #expect(try state[0][0].string() == "open")
     }
 
@@ -56,7 +58,8 @@ struct KeyTests {
             let why = try await database.query("select distinct state from breakwater.job_status where worker is null")
             #expect(try why[0][0].string() == "circuit_open")
             #expect(
-                try await database.number("select waiting from breakwater.circuit_status where key = 'broken'") == 700)
+                try await database.number("select waiting from breakwater.circuit_status where key = 'broken'") == 700
+            )
         }
     }
 
