@@ -38,7 +38,7 @@ struct RoleTests {
                     "select breakwater.run_now(1)", "select breakwater.pause_queue('default', 'r')",
                     "select breakwater.resume_queue('default')", "select breakwater.open_circuit('k', 'r')",
                     "select breakwater.reset_circuit('k', 'r')", "select breakwater.beat(1, 'running', 0)",
-                    "select breakwater.claim(1, '{q}', '{k}', '{5}', '{0}', '{1}', '{1}', 1)",
+                    "select breakwater.claim(1, '{q}', '{k}', '{5}', '{0}', '{1}', '{1}', '{1}', 1)",
                     "select breakwater.leave(1)", "select breakwater.maintain(1, 5)",
                     "select breakwater.bury(1, 'r', null)", "create table breakwater.mine ()",
                     "truncate breakwater.job", "drop table breakwater.job",

@@ -207,6 +207,13 @@ begin
         delete from breakwater.worker w where w.id = v_dead;
         delete from breakwater.sleeper s where s.worker = v_dead;
     end loop;
+    -- A claim may commit after its worker was struck off: it was under way, and nobody could see it then.
+    for v_dead in
+        select distinct c.worker from breakwater.claim c
+         where not exists (select from breakwater.worker w where w.id = c.worker)
+    loop
+        v_count := v_count + breakwater.give_back(v_dead, '{}', false);
+    end loop;
     return v_count;
 end
 $$;
