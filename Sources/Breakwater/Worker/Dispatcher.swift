@@ -36,6 +36,8 @@ struct Dispatcher {
         /// Its circuit opened with this generation (or it is paused, and this is the highest number): nothing that was
         /// claimed under an earlier one starts.
         var stoppedBefore = Int64.min
+        /// When that was heard. Whatever is claimed later was given by a database that knew better.
+        var heardAt: ContinuousClock.Instant?
 
         var isIdle: Bool { running == 0 && waiting.isEmpty }
     }
@@ -114,14 +116,15 @@ struct Dispatcher {
         return Room(kinds: room, total: total, rotation: rotation)
     }
 
-    /// Takes in what a claim gave.
-    mutating func accept(_ jobs: [ClaimedJob]) {
+    /// Takes in what a claim gave that was sent at a certain time.
+    mutating func accept(_ jobs: [ClaimedJob], askedAt: ContinuousClock.Instant) {
         for job in jobs {
             unsettled[job.job.lease, default: 0] += 1
             kinds[job.job.kind]?.waiting.append(job)
         }
         waitingCount += jobs.count
         for name in Set(jobs.map(\.job.kind)) {
+            if let heardAt = kinds[name]?.heardAt, heardAt <= askedAt { kinds[name]?.stoppedBefore = .min }
             kinds[name]?.waiting.sort { ($0.job.priority, $0.position) > ($1.job.priority, $1.position) }
         }
         if phase == .draining || !holdsLease {
@@ -205,8 +208,11 @@ struct Dispatcher {
     // MARK: Stopping
 
     /// Of these kinds, nothing that was claimed under a generation before the given one starts any more; it is released.
-    mutating func stop(kinds stopped: [String: Int64]) {
-        for name in kinds.keys { kinds[name]?.stoppedBefore = stopped[name] ?? .min }
+    mutating func stop(kinds stopped: [String: Int64], at now: ContinuousClock.Instant) {
+        for name in kinds.keys {
+            kinds[name]?.stoppedBefore = stopped[name] ?? .min
+            kinds[name]?.heardAt = now
+        }
         releaseWaiting { $1.generation < $0.stoppedBefore }
     }
 
