@@ -5,7 +5,8 @@ extension ValueRule where Value == CircuitPolicy.Key {
     static var circuitKey: Self {
         let name = ValueRule<String>.text("a name", bytes: 1...200)
         return Self(
-            allowed: "a path into the payload, such as $.customer.host, or a name of 1 to 200 bytes that handlers share",
+            allowed:
+                "a path into the payload, such as $.customer.host, or a name of 1 to 200 bytes that handlers share",
             parse: { text in
                 if text.hasPrefix("$") { return .path(try JSONPath(text: text).segments) }
                 if text.hasPrefix(".") {

@@ -159,7 +159,10 @@ struct ConfigurationLoaderTests {
         #expect(loaded.warnings == [])
     }
 
-    @Test("takes a word as the fallback", arguments: [("hold", CircuitPolicy.Fallback.hold), ("dead_letter", .deadLetter)])
+    @Test(
+        "takes a word as the fallback",
+        arguments: [("hold", CircuitPolicy.Fallback.hold), ("dead_letter", .deadLetter)]
+    )
     func fallbackWord(word: String, fallback: CircuitPolicy.Fallback) throws {
         let loaded = try load("handlers: { a: { exec: { command: [cat] }, circuit: { fallback: \(word) } } }")
         #expect(loaded.worker.handlers.first?.settings.circuit.fallback == fallback)

@@ -167,7 +167,10 @@ struct ConfigurationRefusalTests {
                 "circuit.half_open_for: '10ms' is not allowed; give a duration from 1s to 3650d, such as 30s, or off"
             ),
             ("circuit: { ramp: off }", "circuit.ramp: 'off' is not a duration; " + aDuration),
-            ("circuit: { suspend_worker: no }", "circuit.suspend_worker: this key is not known; did you mean 'suspend_workers'?"),
+            (
+                "circuit: { suspend_worker: no }",
+                "circuit.suspend_worker: this key is not known; did you mean 'suspend_workers'?"
+            ),
             (
                 "circuit: { key: { path: a } }",
                 "circuit.key: a mapping is not allowed; give a path into the payload, such as $.customer.host, or a name of 1 to 200 bytes that handlers share, or off"

@@ -76,7 +76,10 @@ struct CircuitKeyTests {
         #expect(try ValueRule.circuitKey.read(ValueRule.circuitKey.text(key)) == key)
     }
 
-    @Test("is a name that handlers share where it does not", arguments: ["payments", "api.example.com", "a b", "host$"])
+    @Test(
+        "is a name that handlers share where it does not",
+        arguments: ["payments", "api.example.com", "a b", "host$"]
+    )
     func names(text: String) throws {
         #expect(try ValueRule.circuitKey.read(text) == .shared(text))
     }
