@@ -20,13 +20,8 @@ struct CancelRequest: ~Copyable {
             var buffer = [CChar](repeating: 0, count: 256)
             let isSent = PQcancel(key, &buffer, Int32(buffer.count)) == 1
             PQfreeCancel(key)
-            then(
-                isSent
-                    ? nil
-                    : PostgresError.tidy(
-                        String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
-                    )
-            )
+            let said = String(decoding: buffer.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+            then(isSent ? nil : PostgresError.tidy(said))
         }
         if !isStarted {
             PQfreeCancel(key)

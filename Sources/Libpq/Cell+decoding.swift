@@ -50,7 +50,7 @@ extension Cell {
     /// The error that says why the value cannot be read as `wanted`.
     func failure(_ wanted: String, _ why: String) -> PostgresError {
         guard let column else {
-            let asked = name.map { "a column \"\($0)\"" } ?? "such a column"
+            let asked = name.map { "column \"\($0)\"" } ?? "such column"
             return PostgresError(
                 .decoding,
                 "the result has no \(asked); it has \(result.columns.map { "\"\($0)\"" }.joined(separator: ", "))"

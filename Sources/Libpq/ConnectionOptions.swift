@@ -77,7 +77,7 @@ public struct ConnectionOptions: Sendable {
 
     /// libpq quotes what it cannot read, which may be a part of a password: all but the names of options is hidden.
     static func withoutQuotations(_ text: String) -> String {
-        let names = Set(defaults().keys)
+        let names = keywordNames
         return text.split(separator: "\"", omittingEmptySubsequences: false).enumerated()
             .map { index, part in
                 let isHidden = index % 2 == 1 && part.count > 1 && !names.contains(String(part))
@@ -86,25 +86,33 @@ public struct ConnectionOptions: Sendable {
             .joined(separator: "\"")
     }
 
+    /// Every keyword that libpq knows.
+    private static let keywordNames: Set<String> = {
+        guard let options = PQconndefaults() else { return [] }
+        defer { PQconninfoFree(options) }
+        var names: Set<String> = []
+        var option = options
+        while let keyword = option.pointee.keyword {
+            names.insert(String(cString: keyword))
+            option += 1
+        }
+        return names
+    }()
+
     /// `text` with every password of these options hidden.
     func withoutSecrets(_ text: String) -> String {
         let given = (try? parsed()) ?? [:]
-        let secrets = ["password", "sslpassword"].flatMap { [given[$0], keywords[$0]] }
+        let defaults = Self.defaults()
+        let secrets = ["password", "sslpassword"].flatMap { [given[$0], keywords[$0], defaults[$0]] }
         return secrets.compactMap(\.self).filter { !$0.isEmpty }
             .reduce(text) { text, secret in text.split(separator: secret).joined(separator: "…") }
     }
 
-    /// Every keyword that libpq knows, with the value that the environment, the service file or libpq gives it.
-    private static func defaults() -> [String: String?] {
+    /// The values that the environment, the service file of `PGSERVICE` or libpq itself gives.
+    static func defaults() -> [String: String] {
         guard let options = PQconndefaults() else { return [:] }
         defer { PQconninfoFree(options) }
-        var values: [String: String?] = [:]
-        var option = options
-        while let keyword = option.pointee.keyword {
-            values.updateValue(option.pointee.val.map { String(cString: $0) }, forKey: String(cString: keyword))
-            option += 1
-        }
-        return values
+        return values(of: options)
     }
 }
 
@@ -116,7 +124,7 @@ extension ConnectionOptions: CustomStringConvertible {
         let defaults = Self.defaults()
         return ["host", "port", "dbname", "user"]
             .compactMap { key in
-                let value = values[key] ?? (key == "host" ? values["hostaddr"] : nil) ?? defaults[key] ?? nil
+                let value = values[key] ?? (key == "host" ? values["hostaddr"] : nil) ?? defaults[key]
                 return value.map { "\(key)=\($0)" }
             }
             .joined(separator: " ")

@@ -42,7 +42,8 @@ final class NoticeLog {
     private static func level(of severity: String) -> Logger.Level {
         switch severity {
         case "DEBUG": .debug
-        case "LOG", "INFO", "NOTICE": .info
+        case "LOG", "INFO": .info
+        case "NOTICE": .notice
         default: .warning
         }
     }

@@ -66,17 +66,23 @@ struct PipelineState {
         return next
     }
 
+    /// Whether a unit that waits may be sent: behind one that is to be cancelled nothing may follow, and a script
+    /// goes alone.
+    var canSend: Bool {
+        guard let next = waiting.first, cancel == nil, inFlight.count < Self.maximumInFlight else { return false }
+        if next.kind == .script { return inFlight.isEmpty }
+        return inFlight.allSatisfy { $0.stopped == nil && $0.kind != .script }
+    }
+
     mutating func submit(_ unit: Unit) {
         waiting.append(unit)
     }
 
     /// The unit to send now, which is in flight from here on; nil when none may be sent.
     mutating func takeNextToSend() -> Unit? {
-        guard let next = waiting.first, cancel == nil, inFlight.count < Self.maximumInFlight else { return nil }
-        // Behind a unit that is to be cancelled nothing may follow; a script goes alone.
-        guard inFlight.allSatisfy({ $0.stopped == nil && $0.kind != .script }) else { return nil }
-        guard inFlight.isEmpty || next.kind != .script else { return nil }
-        inFlight.append(waiting.removeFirst())
+        guard canSend else { return nil }
+        let next = waiting.removeFirst()
+        inFlight.append(next)
         return next
     }
 

@@ -42,11 +42,12 @@ extension Wire {
         default:
             let status = String(cString: PQresStatus(PQresultStatus(result)))
             PQclear(result)
-            notices.lastFatal = PostgresError(
-                .misuse,
-                "a statement was answered with \(status), which is not supported: use INSERT or SELECT instead of COPY"
+            let message = "a statement was answered with \(status), which is not supported: do not use COPY here"
+            close(
+                PostgresError(.connectionLost, "the connection was closed: \(message)"),
+                except: (head.id, PostgresError(.misuse, message))
             )
-            return false
+            return true
         }
     }
 

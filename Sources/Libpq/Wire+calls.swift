@@ -41,11 +41,9 @@ extension Wire {
 
     private func submit(_ call: Call, as id: PipelineState.UnitID) {
         if let reason = end.reason {
-            let error = PostgresError(
-                .connectionLost,
-                "the connection has ended: \(reason.message)",
-                sqlState: reason.sqlState
-            )
+            var error = reason
+            error.code = .connectionLost
+            error.message = "the connection has ended: \(reason.message)"
             return call.continuation.resume(returning: .failure(error))
         }
         if Task.isCancelled {
@@ -54,13 +52,7 @@ extension Wire {
         }
         guard let kind = call.work?.kind else { return }
         calls[id] = call
-        pipeline.submit(PipelineState.Unit(id: id, kind: kind, deadline: .now + call.timeout))
-    }
-
-    /// Whether an answer made room for a unit that waited.
-    var canSendMore: Bool {
-        var copy = pipeline
-        return connection != nil && copy.takeNextToSend() != nil
+        pipeline.submit(PipelineState.Unit(id: id, kind: kind, deadline: .now + min(call.timeout, Self.maximumTimeout)))
     }
 
     /// Sends every unit that may be sent now.

@@ -7,6 +7,14 @@ extension Wire {
         let options: ConnectionOptions
         let deadline: ContinuousClock.Instant
         let continuation: CheckedContinuation<Result<Opened, PostgresError>, Never>
+        /// What libpq is given, and the servers among it that are still to be tried.
+        var keywords: [String: String] = [:]
+        var servers = HostList([:], defaults: [:])
+        /// The server that libpq is at, and how long it may take when there are others to try.
+        var server = ""
+        var serverDeadline: ContinuousClock.Instant
+        /// What was found out about servers that have been given up.
+        var findings: [String] = []
         /// The readiness that libpq waits for.
         var events = Int16(POLLOUT)
     }
@@ -19,12 +27,19 @@ extension Wire {
 
     /// Connects. On failure the wire has ended.
     func open(_ options: ConnectionOptions) async throws(PostgresError) -> Opened {
-        let deadline = ContinuousClock.now + options.connectTimeout
+        let deadline = ContinuousClock.now + min(options.connectTimeout, Self.maximumTimeout)
         let cancelled = PostgresError(.cancelled, "connecting was cancelled")
         let result = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
-                phase = .opening(Opening(options: options, deadline: deadline, continuation: continuation))
-                if Task.isCancelled { close(cancelled) } else { startOpening(options) }
+                phase = .opening(
+                    Opening(
+                        options: options,
+                        deadline: deadline,
+                        continuation: continuation,
+                        serverDeadline: deadline
+                    )
+                )
+                if Task.isCancelled { close(cancelled) } else { startOpening() }
             }
         } onCancel: {
             loop.post { wire in
@@ -34,44 +49,56 @@ extension Wire {
         return try result.get()
     }
 
-    private func startOpening(_ options: ConnectionOptions) {
+    private func startOpening() {
+        guard case .opening(var opening) = phase else { return }
         do throws(PostgresError) {
-            let keywords = try options.resolved()
-            connection = Self.withCStrings(keywords.map(\.key)) { keys in
-                Self.withCStrings(keywords.map(\.value)) { values in PQconnectStartParams(keys, values, 0) }
-            }
+            opening.keywords = try opening.options.resolved()
         } catch {
             return close(error)
         }
+        opening.servers = HostList(opening.keywords, defaults: ConnectionOptions.defaults())
+        startAttempt(opening)
+    }
+
+    /// Has libpq begin with the servers of `opening`.
+    private func startAttempt(_ next: Opening) {
+        var opening = next
+        let keywords = opening.servers.applied(to: opening.keywords)
+        connection = Self.withCStrings(keywords.map(\.key)) { keys in
+            Self.withCStrings(keywords.map(\.value)) { values in PQconnectStartParams(keys, values, 0) }
+        }
+        opening.events = Int16(POLLOUT)
+        opening.server = ""
+        phase = .opening(opening)
         guard let connection else { return close(PostgresError(.connectionFailed, "libpq is out of memory")) }
         notices.attach(to: connection)
-        if PQstatus(connection) == CONNECTION_BAD { failOpening(connection) }
+        if PQstatus(connection) == CONNECTION_BAD { return failOpening() }
+        noteServer()
     }
 
     func prepareToWaitForOpening() -> EventLoop.Interest? {
-        guard case .opening(let opening) = phase, let connection else { return nil }
-        if opening.deadline <= .now {
-            failOpening(
-                connection,
-                because: "no answer from \(opening.options) within \(opening.options.connectTimeout)"
-            )
-            return nil
+        if case .opening(let opening) = phase, min(opening.deadline, opening.serverDeadline) <= .now {
+            giveUpServer()
         }
+        guard case .opening(let opening) = phase, let connection else { return nil }
         // The socket changes as libpq goes through addresses and hosts.
-        return EventLoop.Interest(socket: PQsocket(connection), events: opening.events, deadline: opening.deadline)
+        return EventLoop.Interest(
+            socket: PQsocket(connection),
+            events: opening.events,
+            deadline: min(opening.deadline, opening.serverDeadline)
+        )
     }
 
     func continueOpening() {
         guard case .opening(var opening) = phase, let connection else { return }
-        switch PQconnectPoll(connection) {
-        case PGRES_POLLING_READING:
-            opening.events = Int16(POLLIN)
+        let progress = PQconnectPoll(connection)
+        switch progress {
+        case PGRES_POLLING_READING, PGRES_POLLING_WRITING:
+            opening.events = Int16(progress == PGRES_POLLING_READING ? POLLIN : POLLOUT)
             phase = .opening(opening)
-        case PGRES_POLLING_WRITING:
-            opening.events = Int16(POLLOUT)
-            phase = .opening(opening)
+            noteServer()
         case PGRES_POLLING_OK:
-            guard PQsetnonblocking(connection, 1) == 0 else { return failOpening(connection) }
+            guard PQsetnonblocking(connection, 1) == 0 else { return failOpening() }
             phase = .open
             let opened = Opened(
                 backendPID: PQbackendPID(connection),
@@ -79,15 +106,46 @@ extension Wire {
             )
             opening.continuation.resume(returning: .success(opened))
         default:
-            failOpening(connection)
+            failOpening()
         }
     }
 
-    private func failOpening(_ connection: OpaquePointer, because: String? = nil) {
-        guard case .opening(let opening) = phase else { return }
+    /// Gives each server that libpq comes to its share of the time. libpq itself would stay with one that never
+    /// answers: its `connect_timeout` is for blocking calls only.
+    private func noteServer() {
+        guard case .opening(var opening) = phase, let connection else { return }
+        let server = "\(Self.text(PQhost(connection))) port \(Self.text(PQport(connection)))"
+        guard server != opening.server else { return }
+        opening.server = server
+        let left = opening.deadline - .now
+        opening.serverDeadline = opening.servers.count > 1 ? .now + left / opening.servers.count : opening.deadline
+        phase = .opening(opening)
+    }
+
+    /// Goes on with the other servers, or fails when there are none or no time is left.
+    private func giveUpServer() {
+        guard case .opening(var opening) = phase, let connection else { return }
+        opening.findings.append("no answer from \(opening.server) in time")
+        phase = .opening(opening)
+        let isOver = opening.deadline <= .now
+        let (host, port) = (Self.text(PQhost(connection)), Self.text(PQport(connection)))
+        guard !isOver, opening.servers.remove(host: host, port: port) else {
+            return failOpening(because: "connecting took longer than \(opening.options.connectTimeout)")
+        }
+        PQfinish(connection)
+        self.connection = nil
+        startAttempt(opening)
+    }
+
+    private func failOpening(because: String? = nil) {
+        guard case .opening(let opening) = phase, let connection else { return }
         let said = opening.options.withoutSecrets(PostgresError.lastMessage(of: connection))
-        let message = [because, said].compactMap(\.self).filter { !$0.isEmpty }.joined(separator: "; ")
-        close(PostgresError(.connectionFailed, message))
+        let message = ([because] + opening.findings + [said]).compactMap(\.self).filter { !$0.isEmpty }
+        close(PostgresError(.connectionFailed, message.joined(separator: "; ")))
+    }
+
+    private static func text(_ text: UnsafePointer<CChar>?) -> String {
+        text.map { String(cString: $0) } ?? ""
     }
 
     /// Calls `body` with the texts as a C array of C strings that ends in NULL.
@@ -97,7 +155,7 @@ extension Wire {
     ) -> Value {
         let copies = texts.map { UnsafePointer<CChar>(strdup($0)) }
         defer { for copy in copies { free(UnsafeMutablePointer(mutating: copy)) } }
-        // The array is never empty, so that it has a base address: it ends in NULL.
+        // The array ends in NULL, so that it is never empty and always has an address.
         return (copies + [nil]).withUnsafeBufferPointer { body($0.baseAddress!) }
     }
 }

@@ -24,11 +24,11 @@ extension Wire {
         case .close(let id, let reason):
             let timeout = calls[id]?.timeout ?? .zero
             let note =
-                "the connection was closed because cancelling it on the server was not possible in time, or "
-                + "might have hit another call; what became of it is not known"
+                "the connection was closed, for a cancel went unanswered or might have hit another call; "
+                + "what became of it is not known"
             close(
                 PostgresError(.connectionLost, "the connection was closed to stop a call that was \(reason)"),
-                stopped: (id, reason.error(timeout: timeout, note: note))
+                except: (id, reason.error(timeout: timeout, note: note))
             )
         }
     }

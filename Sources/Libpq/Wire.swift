@@ -35,6 +35,8 @@ actor Wire {
     var lastID: PipelineState.UnitID = 0
     var mustFlush = false
 
+    /// The longest deadline, so that no instant overflows.
+    static let maximumTimeout = Duration.seconds(365 * 86_400)
     /// How many notifications are kept for a listener that is slow; the oldest are dropped.
     static let maximumNotifications = 1_024
 
@@ -60,7 +62,7 @@ actor Wire {
             sendWaiting()
             flush()
             readAnswers()
-        } while canSendMore
+        } while connection != nil && pipeline.canSend
         readNotifications()
         guard case .open = phase, let connection else { return nil }
         return EventLoop.Interest(
@@ -84,42 +86,41 @@ actor Wire {
 
     /// Ends the connection: frees libpq's part and answers every call. A second end does nothing.
     ///
-    /// `stopped` is the call for whose sake it ends, which learns its own reason; `isServerReachable` says whether
-    /// it is worth asking the server to stop what runs.
-    func close(_ reason: PostgresError, stopped: (id: PipelineState.UnitID, error: PostgresError)? = nil) {
+    /// `except` is the call for whose sake it ends, with an error of its own. The server is asked to stop what it
+    /// runs, unless it is gone already.
+    func close(
+        _ reason: PostgresError,
+        except: (id: PipelineState.UnitID, error: PostgresError)? = nil,
+        isServerGone: Bool = false
+    ) {
         if case .closed = phase { return }
         if case .opening(let opening) = phase { opening.continuation.resume(returning: .failure(reason)) }
         if let connection {
-            if reason.code != .connectionLost || stopped != nil, pipeline.head != nil {
-                CancelRequest(connection)?.send { _ in }
-            }
+            if pipeline.head != nil, !isServerGone { CancelRequest(connection)?.send { _ in } }
             PQfinish(connection)
         }
         connection = nil
         phase = .closed(reason)
         let (abandoned, unsent) = (calls, Set(pipeline.waiting.map(\.id)))
         calls = [:]
+        // Before the calls are answered: who sees one fail sees the connection closed.
+        end.set(reason)
         for (id, call) in abandoned {
             var error = reason
             error.code = .connectionLost
-            error.message +=
-                unsent.contains(id) ? " (the call was not sent)" : " (what became of the call is not known)"
-            if let stopped, stopped.id == id { error = stopped.error }
+            error.message += unsent.contains(id) ? "; the call was not sent" : "; what became of the call is not known"
+            if let except, except.id == id { error = except.error }
             call.continuation.resume(returning: .failure(error))
         }
         notificationSink.finish()
-        end.set(reason)
     }
 
     /// Ends the connection with what libpq and the server last said.
     func closeAsLost(_ connection: OpaquePointer) {
-        var reason = PostgresError(.connectionLost, PostgresError.lastMessage(of: connection))
-        if let fatal = notices.lastFatal {
-            reason.message = fatal.message
-            reason.sqlState = fatal.sqlState
-        }
+        var reason = notices.lastFatal ?? PostgresError(.connectionLost, PostgresError.lastMessage(of: connection))
+        reason.statement = nil
         if reason.message.isEmpty { reason.message = "the server closed the connection" }
-        close(reason)
+        close(reason, isServerGone: true)
     }
 
     private func flush() {

@@ -1,1 +1,67 @@
-// WorkerCommand
+import ArgumentParser
+public import Breakwater
+import Foundation
+
+/// The command line `worker`, for executables that link handlers written in Swift.
+///
+/// ```swift
+/// import Breakwater
+/// import WorkerCommand
+///
+/// await WorkerCommand.main(handlers: [
+///     HandlerRegistration(kind: "email.send", handler: SendEmail())
+/// ])
+/// ```
+///
+/// The executable then has every command that `worker` has: `run`, `migrate`, `enqueue`, `status`, …. A configuration
+/// file can add handlers, and settings for those registered here under `swift: {}`.
+public enum WorkerCommand {
+    /// The version that `--version` prints.
+    public static var version: String { breakwaterVersion }
+
+    /// The handlers that the executable registered.
+    @TaskLocal static var handlers: [HandlerRegistration] = []
+
+    /// Runs the command that the process's arguments name, and ends the process with its exit status.
+    ///
+    /// - Parameter handlers: The handlers written in Swift, each kind once. Defaults to none.
+    public static func main(handlers: [HandlerRegistration] = []) async -> Never {
+        // Nobody reading the output any more is an error of that write, not the end of the process.
+        signal(SIGPIPE, SIG_IGN)
+        let status = await $handlers.withValue(handlers) { await run(Array(CommandLine.arguments.dropFirst())) }
+        exit(status)
+    }
+
+    /// Runs one command.
+    ///
+    /// - Parameter arguments: Without the executable's name.
+    /// - Returns: The status that the process ends with.
+    static func run(_ arguments: [String]) async -> Int32 {
+        do {
+            var command = try RootCommand.parseAsRoot(arguments)
+            if var asynchronous = command as? any AsyncParsableCommand {
+                try await asynchronous.run()
+            } else {
+                try command.run()
+            }
+            return 0
+        } catch let failure as CommandFailure {
+            Terminal.complain("\(RootCommand.executableName): \(failure.message)")
+            return failure.status.rawValue
+        } catch {
+            let status = RootCommand.exitCode(for: error)
+            let isHelp = status == .success
+            let isUnexpected = status == .failure && !(error is ExitCode)
+            let message =
+                isUnexpected
+                ? "\(RootCommand.executableName): unexpected: \(error)"
+                : RootCommand.fullMessage(for: error)
+            if isHelp {
+                Terminal.write(message)
+            } else if !message.isEmpty {
+                Terminal.complain(message)
+            }
+            return isUnexpected ? CommandFailure.Status.unexpected.rawValue : status.rawValue
+        }
+    }
+}

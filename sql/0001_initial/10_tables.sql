@@ -44,6 +44,8 @@ create table breakwater.job (
     unique_key   text collate "C"
                  constraint unique_key_is_1_to_500_bytes check (octet_length(unique_key) between 1 and 500),
     traceparent  text constraint traceparent_is_at_most_200_bytes check (octet_length(traceparent) <= 200),
+    -- The key of the open circuit behind which the job was put aside (its run_at is infinity then).
+    parked       text collate "C",
     -- One object for each failed run: attempt, class, name, message, at, worker. null: none.
     errors       jsonb
 ) with (
@@ -60,6 +62,9 @@ create index job_lane on breakwater.job (queue, kind, priority, position) where 
 -- Future and retrying jobs, waiting for their time.
 create index job_due on breakwater.job (run_at) where run_at is not null;
 
+-- Jobs put aside until the circuit of their key lets them through, in the order in which they come back.
+create index job_parked on breakwater.job (kind, parked, priority, position) where parked is not null;
+
 -- At most one live job a kind for each unique key; free for jobs without one.
 create unique index job_unique_key on breakwater.job (kind, unique_key) where unique_key is not null;
 
@@ -70,7 +75,7 @@ create table breakwater.dead_letter (
     kind         text collate "C" not null,
     priority     smallint not null,
     payload      jsonb not null,
-    -- exhausted, discarded, poison, circuit_open or cancelled.
+    -- exhausted, discarded, expired, poison, circuit_open or cancelled.
     reason       text not null,
     attempt      integer not null,
     max_attempts integer,
@@ -136,46 +141,69 @@ create unlogged table breakwater.sleeper (
 );
 
 -- The rules of each kind's handler, as the last worker that started registered them. One policy rules the fleet.
+-- A threshold that is null never trips.
 create table breakwater.handler (
     kind                 text collate "C" primary key,
     timeout              interval not null,
     max_attempts         integer not null,
+    -- Jobs older than this are not run again.
+    max_age              interval,
+    -- Retries as a share of first attempts.
+    retry_budget         double precision,
     keep_results         interval not null,
     circuit_enabled      boolean not null,
     failure_rate         double precision,
-    circuit_window       interval not null,
+    slow_rate            double precision,
+    -- The window: one of the two.
+    circuit_window       interval,
+    window_calls         integer,
     minimum_calls        integer not null,
     consecutive_failures integer,
     open_for             interval not null,
     open_factor          double precision not null,
     open_cap             interval not null,
+    half_open_for        interval,
     probes               integer not null,
     successes_to_close   integer not null,
-    fallback             text not null check (fallback in ('hold', 'dead_letter', 'succeed')),
-    fallback_result      jsonb,
+    ramp                 interval not null,
+    suspends_workers     boolean not null,
+    -- Which circuit its calls belong to: one shared by several kinds, or one for each value at a path of the payload;
+    -- the kind's own, where both are null.
+    shared_key           text collate "C",
+    key_path             text[],
+    fallback             text not null check (fallback in ('hold', 'dead_letter', 'succeed', 'reroute')),
+    -- For succeed: JSON text. For reroute: the kind.
+    fallback_result      text,
+    fallback_kind        text collate "C",
     updated_at           timestamptz not null default now()
 );
 
--- The circuit breaker of each kind (later: of each dependency of it, by key).
+-- The circuit breakers. A kind's own circuit has the key ''; a dependency of a kind has its key; a circuit that several
+-- kinds share has the kind '*' and their shared key.
 create table breakwater.circuit (
-    kind           text collate "C" not null,
-    key            text collate "C" not null default '',
-    state          text not null default 'closed' check (state in ('closed', 'open', 'half_open')),
+    kind            text collate "C" not null,
+    key             text collate "C" not null default '',
+    state           text not null default 'closed' check (state in ('closed', 'open', 'half_open')),
     -- Raised by every transition. Results of an earlier generation change no state.
-    generation     bigint not null default 1,
-    since          timestamptz not null default now(),
+    generation      bigint not null default 1,
+    since           timestamptz not null default now(),
     -- Why it is in this state.
-    reason         text not null default 'new',
+    reason          text not null default 'new',
     -- While open: when probing may begin. null while somebody holds it open.
-    retry_at       timestamptz,
+    retry_at        timestamptz,
     -- How often it re-opened since it was last closed; the open time grows with it.
-    reopened       integer not null default 0,
+    reopened        integer not null default 0,
     -- While half-open: probes that succeeded.
-    successes      integer not null default 0,
-    -- Held in this state by hand, by whom, and until when (null: until somebody resets it).
-    override       text check (override in ('open', 'closed')),
-    override_actor text,
-    override_until timestamptz,
+    successes       integer not null default 0,
+    -- While closed: until when admission ramps up.
+    ramp_until      timestamptz,
+    -- Taken out of the breaker's hands, by whom, and until when (null: until somebody resets it). open and closed hold
+    -- that state; disabled counts nothing; metrics_only counts, and says what it would have done.
+    override        text check (override in ('open', 'closed', 'disabled', 'metrics_only')),
+    override_actor  text,
+    override_until  timestamptz,
+    -- Under metrics_only: whether it was said in this generation that it would have opened.
+    announced       boolean not null default false,
     primary key (kind, key)
 ) with (fillfactor = 50);
 
@@ -196,7 +224,8 @@ create table breakwater.circuit_transition (
 );
 create index circuit_transition_by_kind on breakwater.circuit_transition (kind, key, generation);
 
--- What calls came to, in slots of one second: a row is written by one worker for one second, then only read.
+-- What calls came to, in slots of one second: a row is written by one worker for one second, then only read. Every
+-- kind is tallied under its own circuit, and under another that its calls belong to.
 create table breakwater.tally (
     kind              text collate "C" not null,
     key               text collate "C" not null default '',
@@ -205,11 +234,27 @@ create table breakwater.tally (
     worker            bigint not null,
     succeeded         integer not null,
     failed            integer not null,
-    -- Failures since this worker's last success in this slot.
+    slow              integer not null,
+    -- Of all calls, those of jobs that had run before.
+    retries           integer not null,
+    -- Failures since this worker's last success in this slot, and when they began.
     trailing_failures integer not null,
+    failing_since     timestamptz,
+    last_success_at   timestamptz,
     primary key (kind, key, generation, slot, worker)
 ) with (fillfactor = 50, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0,
         autovacuum_vacuum_cost_delay = 0);
+
+-- For windows by count: single calls in the order in which they were settled, a batch a row. One letter a call: s
+-- succeeded, f failed; in capitals if it was slow.
+create table breakwater.recent_call (
+    id         bigint generated always as identity,
+    kind       text collate "C" not null,
+    key        text collate "C" not null,
+    generation bigint not null,
+    calls      text not null,
+    primary key (kind, key, generation, id)
+) with (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
 
 -- Probe leases: the jobs that half-open circuits let through and that have not been settled yet.
 create table breakwater.probe (
@@ -220,6 +265,20 @@ create table breakwater.probe (
     expires_at timestamptz not null
 );
 create index probe_by_circuit on breakwater.probe (kind, key);
+
+-- Workers whose calls failed while those of others succeeded. Until `until` they get no jobs of that circuit; then one at
+-- a time, until one succeeds.
+create table breakwater.suspension (
+    kind   text collate "C" not null,
+    key    text collate "C" not null,
+    worker bigint not null,
+    since  timestamptz not null,
+    until  timestamptz not null,
+    -- How often it was suspended without a success in between.
+    times  integer not null default 1,
+    reason text not null,
+    primary key (kind, key, worker)
+);
 
 -- Queues and kinds that people stopped for now.
 create table breakwater.pause (

@@ -3,26 +3,31 @@
 -- Takes ready jobs for a worker.
 --
 -- The lanes come as parallel arrays in the order of preference. `p_after` is each lane's cursor: the scan starts
--- behind it, so dead index entries in front cost nothing. `p_slots` names, for each lane, the element of `p_room` that
--- says how many jobs its kind may take; `p_total` bounds them all. Paused lanes and open circuits give nothing; a
--- half-open circuit gives at most as many jobs as it has free probe leases.
+-- behind it, so dead index entries in front cost nothing. `p_slots` names, for each lane, the element of `p_room` and
+-- `p_concurrency` that holds how many jobs its kind may take, and how many it may have at once; `p_total` bounds them
+-- all. Paused lanes and open circuits give nothing; a half-open circuit gives at most as many jobs as it has free probe
+-- leases; a circuit that has just closed, and a suspended worker, are given fewer (see breakwater.admit).
+--
+-- Jobs of an open key are put aside, and jobs beyond their handler's max_age are dead-lettered, on the way.
 --
 -- Locks: the claimed rows, by SKIP LOCKED, and the row of a circuit that is not closed, likewise. It never waits,
 -- so it can close no cycle of waits, as long as it stays the last statement of its transaction.
 --
 -- The settings keep the plan on the lane index whatever the statistics say, even when none exist.
 create function breakwater.claim(
-    p_worker     bigint,
-    p_queues     text[],
-    p_kinds      text[],
-    p_priorities smallint[],
-    p_after      bigint[],
-    p_slots      integer[],
-    p_room       integer[],
-    p_total      integer
+    p_worker      bigint,
+    p_queues      text[],
+    p_kinds       text[],
+    p_priorities  smallint[],
+    p_after       bigint[],
+    p_slots       integer[],
+    p_room        integer[],
+    p_concurrency integer[],
+    p_total       integer
 ) returns table (
     id bigint, queue text, kind text, priority smallint, "position" bigint, payload jsonb, attempt integer,
-    max_attempts integer, enqueued_at timestamptz, traceparent text, lease bigint, generation bigint, is_probe boolean
+    max_attempts integer, enqueued_at timestamptz, traceparent text, lease bigint, generation bigint, is_probe boolean,
+    circuit_key text
 )
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -34,11 +39,13 @@ declare
     v_left  integer := p_total;
     v_room  integer[] := p_room;
     v_lane  record;
-    v_limit integer;
+    v_permits integer;
+    v_generation bigint;
+    v_is_probe boolean;
     v_ctids tid[];
     v_ids   bigint[];
     v_all   bigint[] := '{}';
-    v_generation bigint;
+    v_after bigint;
 begin
     -- A worker whose jobs were given to others claims nothing until it has registered anew.
     if not exists (select from breakwater.worker w where w.id = p_worker) then
@@ -46,11 +53,21 @@ begin
     end if;
 
     for v_lane in
-        select l.queue, l.kind, l.priority, l.after, l.slot,
-               coalesce(c.state, 'closed') as state, coalesce(c.generation, 0) as generation
+        select l.queue, l.kind, l.priority, l.after, l.slot, h.key_path,
+               coalesce(c.kind, l.kind) as circuit_kind, coalesce(c.key, '') as circuit_key,
+               coalesce(c.state, 'closed') as state, coalesce(c.generation, 0) as generation,
+               -- Nearly always, there is nothing more to ask.
+               coalesce(c.state <> 'closed' or c.ramp_until > breakwater.clock(), false) or exists (
+                   select from breakwater.suspension s
+                    where s.kind = c.kind and s.key = c.key and s.worker = p_worker) as is_limited,
+               h.max_age is not null or (h.key_path is not null and exists (
+                   select from breakwater.circuit k
+                    where k.kind = l.kind collate "C" and k.key <> '' and k.state <> 'closed')) as is_sifted
           from unnest(p_queues, p_kinds, p_priorities, p_after, p_slots) with ordinality
                as l(queue, kind, priority, after, slot, place)
-          left join breakwater.circuit c on c.kind = l.kind collate "C" and c.key = ''
+          left join breakwater.handler h on h.kind = l.kind collate "C"
+          left join breakwater.circuit c on c.kind = case when h.shared_key is null then l.kind else '*' end collate "C"
+                                        and c.key = coalesce(h.shared_key, '')
          where not exists (select from breakwater.pause p
                             where (p.scope = 'kind' and p.name = l.kind collate "C")
                                or (p.scope = 'queue' and p.name = l.queue collate "C"))
@@ -62,30 +79,43 @@ begin
          order by l.place
     loop
         exit when v_left <= 0;
-        v_limit := least(v_left, v_room[v_lane.slot]);
+        v_permits := least(v_left, v_room[v_lane.slot]);
         v_generation := v_lane.generation;
-        if v_limit > 0 and v_lane.state <> 'closed' then
-            select a.permits, a.generation into v_limit, v_generation
-              from breakwater.admit_probes(v_lane.kind, '', v_limit) a;
+        v_is_probe := false;
+        if v_lane.is_limited then
+            select a.permits, a.generation, a.is_probe into v_permits, v_generation, v_is_probe
+              from breakwater.admit(v_lane.circuit_kind, v_lane.circuit_key, p_worker,
+                                    least(v_left, v_room[v_lane.slot]), v_room[v_lane.slot],
+                                    p_concurrency[v_lane.slot]) a;
         end if;
-        continue when v_limit <= 0;
+        continue when v_permits <= 0;
 
-        select array_agg(t.ctid), array_agg(t.id) into v_ctids, v_ids
-          from (select j.ctid, j.id
-                  from breakwater.job j
-                 where j.queue = v_lane.queue collate "C" and j.kind = v_lane.kind collate "C"
-                   and j.priority = v_lane.priority and j.position > v_lane.after
-                   and j.run_at is null and j.worker is null
-                 order by j.position
-                 limit v_limit
-                   for update skip locked) t;
-        continue when v_ids is null;
+        v_after := v_lane.after;
+        for round in 1..5 loop
+            select array_agg(t.ctid), array_agg(t.id), max(t.position) into v_ctids, v_ids, v_after
+              from (select j.ctid, j.id, j.position
+                      from breakwater.job j
+                     where j.queue = v_lane.queue collate "C" and j.kind = v_lane.kind collate "C"
+                       and j.priority = v_lane.priority and j.position > v_after
+                       and j.run_at is null and j.worker is null
+                     order by j.position
+                     limit case when v_lane.is_sifted then greatest(v_permits, 500)
+                                else v_permits end
+                       for update skip locked) t;
+            exit when v_ids is null or not v_lane.is_sifted;
+            v_ids := breakwater.sift(v_lane.kind, v_ids, v_permits);
+            exit when cardinality(v_ids) > 0;
+        end loop;
+        continue when v_ids is null or v_ids = '{}';
+        if v_lane.is_sifted then
+            v_ctids := array(select j.ctid from breakwater.job j where j.id = any (v_ids));
+        end if;
 
         if v_lease is null then
             v_lease := nextval('breakwater.lease');
         end if;
-        if v_lane.state <> 'closed' then
-            perform breakwater.lease_probes(v_lane.kind, '', v_ids, v_lease);
+        if v_is_probe then
+            perform breakwater.lease_probes(v_lane.circuit_kind, v_lane.circuit_key, v_lane.kind, v_ids, v_lease);
         end if;
 
         return query
@@ -93,8 +123,52 @@ begin
                set worker = p_worker, lease = v_lease, attempt = j.attempt + 1
              where j.ctid = any (v_ctids)
             returning j.id, j.queue::text, j.kind::text, j.priority, j.position, j.payload, j.attempt,
-                      j.max_attempts, j.enqueued_at, j.traceparent, v_lease, v_generation, v_lane.state <> 'closed';
+                      j.max_attempts, j.enqueued_at, j.traceparent, v_lease,
+                      case when v_lane.key_path is null then v_generation
+                           else breakwater.generation_of(j.kind, breakwater.key_of(j.payload, v_lane.key_path)) end,
+                      v_is_probe,
+                      case when v_lane.key_path is null then v_lane.circuit_key
+                           else breakwater.key_of(j.payload, v_lane.key_path) end;
 
+        v_all := v_all || v_ids;
+        v_left := v_left - cardinality(v_ids);
+        v_room[v_lane.slot] := v_room[v_lane.slot] - cardinality(v_ids);
+    end loop;
+
+    -- Probes of keys, from among the jobs put aside.
+    for v_lane in
+        select c.kind, c.key, k.slot
+          from (select distinct l.kind collate "C" as kind, l.slot
+                  from unnest(p_kinds, p_slots) l(kind, slot)) k
+          join breakwater.circuit c on c.kind = k.kind and c.key <> ''
+         where (c.state = 'half_open' or (c.state = 'open' and c.retry_at <= breakwater.clock()))
+           and not exists (select from breakwater.pause p where p.scope = 'kind' and p.name = k.kind)
+         limit 20
+    loop
+        exit when v_left <= 0;
+        select a.permits, a.generation into v_permits, v_generation
+          from breakwater.admit(v_lane.kind, v_lane.key, p_worker, least(v_left, v_room[v_lane.slot]),
+                                v_room[v_lane.slot], p_concurrency[v_lane.slot]) a;
+        continue when v_permits <= 0;
+        v_ids := array(
+            select j.id from breakwater.job j
+             where j.kind = v_lane.kind and j.parked = v_lane.key and j.queue = any (p_queues)
+             order by j.priority, j.position
+             limit v_permits
+               for update skip locked);
+        continue when v_ids = '{}';
+        if v_lease is null then
+            v_lease := nextval('breakwater.lease');
+        end if;
+        perform breakwater.lease_probes(v_lane.kind, v_lane.key, v_lane.kind, v_ids, v_lease);
+        return query
+            update breakwater.job j
+               set worker = p_worker, lease = v_lease, attempt = j.attempt + 1,
+                   run_at = null, parked = null, position = nextval('breakwater.job_position')
+             where j.id = any (v_ids)
+            returning j.id, j.queue::text, j.kind::text, j.priority, 0::bigint, j.payload, j.attempt,
+                      j.max_attempts, j.enqueued_at, j.traceparent, v_lease, v_generation, true,
+                      v_lane.key::text;
         v_all := v_all || v_ids;
         v_left := v_left - cardinality(v_ids);
         v_room[v_lane.slot] := v_room[v_lane.slot] - cardinality(v_ids);
@@ -103,6 +177,58 @@ begin
     if v_lease is not null then
         insert into breakwater.claim (lease, worker, jobs) values (v_lease, p_worker, v_all);
     end if;
+end
+$$;
+
+-- Of jobs that a claim has locked, keeps those that may run, at most p_limit, in their order. Jobs of a key whose circuit
+-- is not closed are put aside, out of the lane; jobs beyond their handler's max_age become dead letters.
+--
+-- Locks: FOR SHARE, the rows of the circuits behind which it puts jobs aside, so that none of them closes before the jobs
+-- can be seen there. Where one is just changing, its jobs are left for the next claim.
+create function breakwater.sift(p_kind text, p_ids bigint[], p_limit integer) returns bigint[]
+language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+declare
+    v_policy  breakwater.handler;
+    v_expired bigint[];
+    v_not_now bigint[];
+    v_locked  text[];
+begin
+    select * into v_policy from breakwater.handler h where h.kind = p_kind collate "C";
+    v_expired := array(select j.id from breakwater.job j
+                        where j.id = any (p_ids) and j.enqueued_at < breakwater.clock() - v_policy.max_age);
+    if v_expired <> '{}' then
+        perform breakwater.bury(i, 'expired', null) from unnest(v_expired) i;
+    end if;
+
+    v_not_now := '{}';
+    if v_policy.key_path is not null then
+        v_locked := array(
+            select c.key from breakwater.circuit c
+             where c.kind = p_kind collate "C" and c.key <> '' and c.state <> 'closed'
+               and c.key = any (array(select breakwater.key_of(j.payload, v_policy.key_path)
+                                        from breakwater.job j where j.id = any (p_ids)))
+               for share skip locked);
+        with aside as (
+            update breakwater.job j
+               set run_at = 'infinity', parked = breakwater.key_of(j.payload, v_policy.key_path)
+             where j.id = any (p_ids) and j.id <> all (v_expired)
+               and breakwater.key_of(j.payload, v_policy.key_path) = any (v_locked)
+            returning j.id
+        )
+        select coalesce(array_agg(a.id), '{}') into v_not_now from aside a;
+        v_not_now := v_not_now || array(
+            select j.id from breakwater.job j
+              join breakwater.circuit c on c.kind = j.kind
+                   and c.key = breakwater.key_of(j.payload, v_policy.key_path) and c.state <> 'closed'
+             where j.id = any (p_ids) and j.parked is null);
+    end if;
+
+    return array(
+        select i.id from unnest(p_ids) with ordinality i(id, place)
+         where i.id <> all (v_expired) and i.id <> all (v_not_now)
+         order by i.place
+         limit p_limit);
 end
 $$;
 

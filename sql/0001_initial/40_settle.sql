@@ -1,14 +1,32 @@
 -- Settling: recording how runs ended. Every change matches (id, worker, lease), so a stale result changes nothing.
 
--- What some calls of one kind, claimed under one generation of its circuit, came to.
-create type breakwater.counts as (kind text, generation bigint, succeeded integer, failed integer);
+-- What some calls came to that belong to one circuit and were claimed under one generation of it.
+create type breakwater.counts as (
+    kind        text,
+    key         text,
+    generation  bigint,
+    succeeded   integer,
+    failed      integer,
+    slow        integer,
+    -- Of all calls, those of jobs that had run before.
+    retries     integer,
+    -- One letter a call, as in breakwater.recent_call.
+    calls       text,
+    -- The failure that opens the circuit at once, if one does.
+    trip        text,
+    -- How long the dependency asked to be left alone, in seconds.
+    retry_after double precision
+);
 
 -- Settles a worker's finished runs.
 --
--- `p_done…` are the successes, the usual case, dealt with in bulk: the rows are deleted. `p_results` is empty, or holds
--- one result (or NULL) for each of them. The others come with a class each: failed, unavailable, throttled,
--- discarded, snoozed or released; `p_delays` are seconds until the next run. `p_claims` are claims of which nothing is
--- left to settle. `p_probes` are those of the jobs that were probes. No job may be named twice.
+-- `p_done…` are the successes, the usual case, dealt with in bulk: the rows are deleted. `p_done_slow`, `p_done_keys` and
+-- `p_results` are empty where nothing is slow, no circuit has a key, or no result is to be kept. The others come
+-- with a class each (failed, unavailable, throttled, discarded, snoozed or released), with the seconds until the next
+-- run, and with an effect on their circuit: failed, tripped (it opens at once) or ignored; `p_retry_after` are seconds, -1
+-- for none.
+-- `p_claims` are claims of which nothing is left to settle. `p_probes` are those of the jobs that were probes. No job may
+-- be named twice.
 --
 -- Returns how many were settled, and the ids that this worker no longer held.
 --
@@ -18,12 +36,18 @@ create function breakwater.settle(
     p_done             bigint[],
     p_done_leases      bigint[],
     p_done_generations bigint[],
+    p_done_slow        boolean[],
+    p_done_keys        text[],
     p_results          jsonb[],
     p_ids              bigint[],
     p_leases           bigint[],
     p_generations      bigint[],
+    p_keys             text[],
     p_classes          text[],
+    p_effects          text[],
+    p_slow             boolean[],
     p_delays           double precision[],
+    p_retry_after      double precision[],
     p_names            text[],
     p_messages         text[],
     p_claims           bigint[],
@@ -36,12 +60,11 @@ set search_path = pg_catalog, pg_temp
 set enable_seqscan = off
 as $$
 declare
-    v_given  record;
-    v_kind   text;
-    v_tally  record;
-    v_gone   bigint[] := '{}';
-    v_kinds  text[] := '{}';
-    v_counts breakwater.counts[] := '{}';
+    v_given   record;
+    v_kind    text;
+    v_retries integer;
+    v_gone    bigint[] := '{}';
+    v_counts  breakwater.counts[] := '{}';
 begin
     settled := 0;
     stale := '{}';
@@ -50,7 +73,7 @@ begin
         with gone as (
             delete from breakwater.job j
              where j.id = any (p_done) and j.worker = p_worker and j.lease = any (p_done_leases)
-            returning j.id, j.kind
+            returning j.id, j.kind, j.attempt
         ), kept as (
             insert into breakwater.result (id, kind, result, expires_at)
             select g.id, g.kind, d.result, now() + h.keep_results
@@ -61,11 +84,16 @@ begin
             on conflict (id) do update
                set result = excluded.result, finished_at = now(), expires_at = excluded.expires_at, by_fallback = false
         ), counted as (
-            select g.kind, d.generation, count(*)::integer as succeeded
-              from gone g join unnest(p_done, p_done_generations) d(id, generation) on d.id = g.id
-             group by g.kind, d.generation
+            select g.kind, coalesce(d.key, '') as key, d.generation,
+                   count(*)::integer as succeeded, count(*) filter (where d.slow)::integer as slow,
+                   count(*) filter (where g.attempt > 1)::integer as retries
+              from gone g join unnest(p_done, p_done_generations, p_done_slow, p_done_keys)
+                               d(id, generation, slow, key) on d.id = g.id
+             group by 1, 2, 3
         )
-        select coalesce(array_agg(row(c.kind, c.generation, c.succeeded, 0)::breakwater.counts), '{}'),
+        select coalesce(array_agg(row(c.kind, c.key, c.generation, c.succeeded, 0, c.slow, c.retries,
+                                      repeat('s', c.succeeded - c.slow) || repeat('S', c.slow), null, null
+                                  )::breakwater.counts), '{}'),
                (select coalesce(array_agg(g.id), '{}') from gone g)
           into v_counts, v_gone
           from counted c;
@@ -77,18 +105,24 @@ begin
 
     for v_given in
         select *
-          from unnest(p_ids, p_leases, p_generations, p_classes, p_delays, p_names, p_messages)
-               as g(id, lease, generation, class, delay, name, message)
+          from unnest(p_ids, p_leases, p_generations, p_keys, p_classes, p_effects, p_slow, p_delays, p_retry_after,
+                      p_names, p_messages)
+               as g(id, lease, generation, key, class, effect, slow, delay, retry_after, name, message)
     loop
-        v_kind := breakwater.settle_one(
-            p_worker, v_given.id, v_given.lease, v_given.class, v_given.delay, v_given.name, v_given.message,
-            v_given.id = any (p_probes));
+        select o.kind, (o.attempt > 1)::integer into v_kind, v_retries
+          from breakwater.settle_one(
+               p_worker, v_given.id, v_given.lease, v_given.class, v_given.delay, v_given.name, v_given.message,
+               v_given.id = any (p_probes)) o;
         if v_kind is null then
             stale := stale || v_given.id;
         else
             settled := settled + 1;
-            if v_given.class in ('failed', 'unavailable') then
-                v_counts := v_counts || row(v_kind, v_given.generation, 0, 1)::breakwater.counts;
+            if v_given.effect in ('failed', 'tripped') then
+                v_counts := v_counts || row(
+                    v_kind, coalesce(v_given.key, ''), v_given.generation, 0, 1, coalesce(v_given.slow, false)::integer,
+                    v_retries, case when v_given.slow then 'F' else 'f' end,
+                    case when v_given.effect = 'tripped' then v_given.name end, nullif(v_given.retry_after, -1)
+                )::breakwater.counts;
             end if;
         end if;
     end loop;
@@ -105,40 +139,44 @@ begin
 end
 $$;
 
--- Settles one run that did not succeed. Returns the job's kind, or null if this worker no longer holds the job.
+-- Settles one run that did not succeed. Returns the job's kind and attempt, or nulls if this worker no longer holds it.
 create function breakwater.settle_one(
     p_worker bigint, p_id bigint, p_lease bigint, p_class text, p_delay double precision, p_name text,
-    p_message text, p_is_probe boolean
-) returns text
+    p_message text, p_is_probe boolean, out kind text, out attempt integer
+)
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_job    breakwater.job;
     v_spent  boolean := p_class in ('failed', 'discarded') or (p_class = 'unavailable' and not p_is_probe);
     v_errors jsonb;
+    v_policy breakwater.handler;
 begin
     select * into v_job from breakwater.job j
      where j.id = p_id and j.worker = p_worker and j.lease = p_lease
        for update;
     if not found then
-        return null;
+        return;
     end if;
+    kind := v_job.kind;
+    attempt := v_job.attempt;
 
     v_errors := v_job.errors;
     if p_name is not null then
         v_errors := breakwater.add_error(v_errors, v_job.attempt, p_class, p_name, p_message, p_worker);
     end if;
 
+    select * into v_policy from breakwater.handler h where h.kind = v_job.kind;
     if p_class = 'discarded' then
         perform breakwater.bury(p_id, 'discarded', v_errors);
-    elsif v_spent and v_job.attempt >= coalesce(
-        v_job.max_attempts, (select h.max_attempts from breakwater.handler h where h.kind = v_job.kind), 1)
-    then
+    elsif v_spent and v_job.attempt >= coalesce(v_job.max_attempts, v_policy.max_attempts, 1) then
         perform breakwater.bury(p_id, 'exhausted', v_errors);
+    elsif v_job.enqueued_at + v_policy.max_age < now() + make_interval(secs => coalesce(p_delay, 0)) then
+        perform breakwater.bury(p_id, 'expired', v_errors);
     else
         update breakwater.job j
            set worker = null,
-               attempt = case when v_spent then j.attempt else j.attempt - 1 end,
+               attempt = v_job.attempt - (not v_spent)::integer,
                crashes = 0,
                errors = v_errors,
                run_at = case when p_delay > 0 then now() + make_interval(secs => p_delay) end,
@@ -150,7 +188,6 @@ begin
             perform breakwater.wake(array[v_job.kind]);
         end if;
     end if;
-    return v_job.kind;
 end
 $$;
 

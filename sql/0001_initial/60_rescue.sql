@@ -2,8 +2,8 @@
 
 -- Registers a worker and the rules of its handlers, and returns the worker's id.
 --
--- `p_handlers` is an array of objects with the columns of `breakwater.handler`; times are in seconds, the fallback's
--- result is a string of JSON text. Each kind gets its circuit, closed, if it had none.
+-- `p_handlers` is an array of objects with the columns of `breakwater.handler`. Each kind gets its circuit, closed, if it
+-- had none.
 create function breakwater.register(
     p_name text, p_version text, p_queues text[], p_concurrency integer, p_lease double precision, p_handlers jsonb
 ) returns bigint
@@ -13,36 +13,32 @@ declare
     v_worker bigint;
 begin
     -- In the order of kinds, so that workers that start together wait for each other in one order.
-    insert into breakwater.handler (
-        kind, timeout, max_attempts, keep_results, circuit_enabled, failure_rate, circuit_window, minimum_calls,
-        consecutive_failures, open_for, open_factor, open_cap, probes, successes_to_close, fallback, fallback_result)
-    select h.kind, make_interval(secs => h.timeout), h.max_attempts, make_interval(secs => h.keep_results),
-           h.circuit_enabled, h.failure_rate, make_interval(secs => h.circuit_window), h.minimum_calls,
-           h.consecutive_failures, make_interval(secs => h.open_for), h.open_factor,
-           make_interval(secs => h.open_cap), h.probes, h.successes_to_close, h.fallback, h.fallback_result::jsonb
-      from jsonb_to_recordset(p_handlers) h(
-           kind text, timeout double precision, max_attempts integer, keep_results double precision,
-           circuit_enabled boolean, failure_rate double precision, circuit_window double precision,
-           minimum_calls integer, consecutive_failures integer, open_for double precision,
-           open_factor double precision, open_cap double precision, probes integer, successes_to_close integer,
-           fallback text, fallback_result text)
-     order by h.kind collate "C"
+    insert into breakwater.handler
+    select h.* from jsonb_populate_recordset(null::breakwater.handler, p_handlers) h order by h.kind
     on conflict (kind) do update
-       set timeout = excluded.timeout, max_attempts = excluded.max_attempts, keep_results = excluded.keep_results,
-           circuit_enabled = excluded.circuit_enabled, failure_rate = excluded.failure_rate,
-           circuit_window = excluded.circuit_window, minimum_calls = excluded.minimum_calls,
-           consecutive_failures = excluded.consecutive_failures, open_for = excluded.open_for,
-           open_factor = excluded.open_factor, open_cap = excluded.open_cap, probes = excluded.probes,
-           successes_to_close = excluded.successes_to_close, fallback = excluded.fallback,
-           fallback_result = excluded.fallback_result, updated_at = now();
+       set (timeout, max_attempts, max_age, retry_budget, keep_results, circuit_enabled, failure_rate, slow_rate,
+            circuit_window, window_calls, minimum_calls, consecutive_failures, open_for, open_factor, open_cap,
+            half_open_for, probes, successes_to_close, ramp, suspends_workers, shared_key, key_path, fallback,
+            fallback_result, fallback_kind, updated_at)
+         = (excluded.timeout, excluded.max_attempts, excluded.max_age, excluded.retry_budget, excluded.keep_results,
+            excluded.circuit_enabled, excluded.failure_rate, excluded.slow_rate, excluded.circuit_window,
+            excluded.window_calls, excluded.minimum_calls, excluded.consecutive_failures, excluded.open_for,
+            excluded.open_factor, excluded.open_cap, excluded.half_open_for, excluded.probes,
+            excluded.successes_to_close, excluded.ramp, excluded.suspends_workers, excluded.shared_key,
+            excluded.key_path, excluded.fallback, excluded.fallback_result, excluded.fallback_kind, now());
+    perform breakwater.refuse_reroute_cycles();
 
-    insert into breakwater.circuit (kind)
-    select h.kind from jsonb_to_recordset(p_handlers) h(kind text) order by h.kind collate "C"
+    insert into breakwater.circuit (kind, key)
+    select h.kind, '' from jsonb_populate_recordset(null::breakwater.handler, p_handlers) h
+    union
+    select '*', h.shared_key from jsonb_populate_recordset(null::breakwater.handler, p_handlers) h
+     where h.shared_key is not null
+     order by 1, 2
     on conflict do nothing;
 
     insert into breakwater.worker (name, version, queues, kinds, concurrency, lease)
     values (p_name, p_version, p_queues,
-            array(select h.kind from jsonb_to_recordset(p_handlers) h(kind text) order by h.kind collate "C"),
+            array(select h.kind from jsonb_populate_recordset(null::breakwater.handler, p_handlers) h order by h.kind),
             p_concurrency, make_interval(secs => p_lease))
     returning worker.id into v_worker;
     return v_worker;
@@ -50,19 +46,27 @@ end
 $$;
 
 -- A worker's sign of life. `alive` is false when its jobs have been given to others: it must drop them and register
--- anew. `stopped` are the kinds that give no jobs now, because they are paused or their circuit is open.
+-- anew. `stopped` are the kinds of which nothing may start that was claimed under a circuit's generation before the one
+-- in `generations`: those whose circuit is open, and (with the highest number) those that are paused or suspended for this worker.
 create function breakwater.beat(
-    p_worker bigint, p_state text, p_running integer, out alive boolean, out stopped text[]
+    p_worker bigint, p_state text, p_running integer, out alive boolean, out stopped text[], out generations bigint[]
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     update breakwater.worker w set beat_at = now(), state = p_state, running = p_running where w.id = p_worker;
     alive := found;
-    stopped := array(
-        select c.kind from breakwater.circuit c where c.key = '' and c.state = 'open'
-        union
-        select p.name from breakwater.pause p where p.scope = 'kind');
+    select coalesce(array_agg(s.kind), '{}'), coalesce(array_agg(s.generation), '{}') into stopped, generations
+      from (select h.kind, c.generation
+              from breakwater.circuit c
+              join breakwater.handler h on (c.kind = h.kind and c.key = '' and h.shared_key is null)
+                                        or (c.kind = '*' and c.key = h.shared_key)
+             where c.state = 'open'
+            union all
+            select s.kind, 9223372036854775807 from breakwater.suspension s
+             where s.worker = p_worker and s.until > now() and s.key = ''
+            union all
+            select p.name, 9223372036854775807 from breakwater.pause p where p.scope = 'kind') s;
 end
 $$;
 
@@ -100,6 +104,7 @@ $$;
 create function breakwater.maintain(
     p_worker bigint, p_seconds double precision,
     out leads boolean, out promoted integer, out rescued integer, out turned integer, out fell_back integer,
+    out unparked integer,
     out next_due double precision
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -113,13 +118,15 @@ begin
     rescued := breakwater.rescue();
     turned := breakwater.turn_circuits();
     fell_back := breakwater.apply_fallbacks(1000);
+    unparked := breakwater.unpark(1000);
     perform breakwater.prune(1000);
     select extract(epoch from min(j.run_at) - clock_timestamp()) into next_due
-      from breakwater.job j where j.run_at is not null;
+      from breakwater.job j where j.run_at < 'infinity';
 end
 $$;
 
 -- Makes due jobs ready, each at a new position, and wakes whoever could run them. Skips rows that others have locked.
+-- Retries beyond their kind's budget stay for later.
 create function breakwater.promote(p_limit integer) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
 as $$
@@ -127,12 +134,27 @@ declare
     v_ids   bigint[];
     v_kinds text[];
 begin
-    select array_agg(d.id), array_agg(distinct d.kind) into v_ids, v_kinds
-      from (select j.id, j.kind from breakwater.job j
-             where j.run_at <= now()
-             order by j.run_at
-             limit p_limit
-               for update skip locked) d;
+    -- Due jobs of a kind whose budget is spent could hide others behind them: they are moved a second on.
+    with due as (
+        select j.id, j.kind, j.attempt, j.run_at from breakwater.job j
+         where j.run_at <= now()
+         order by j.run_at
+         limit p_limit
+           for update skip locked
+    ), ranked as (
+        select d.*, d.attempt > 0 as is_retry, row_number() over (partition by d.kind, d.attempt > 0 order by d.run_at)
+          from due d
+    ), allowed as (
+        select k.kind, breakwater.retries_left(k.kind) as retries from (select distinct d.kind from due d) k
+    ), later as (
+        update breakwater.job j set run_at = now() + interval '1 second'
+          from ranked r join allowed a using (kind)
+         where j.id = r.id and r.is_retry and r.row_number > a.retries
+        returning j.id
+    )
+    select array_agg(r.id order by r.run_at), array_agg(distinct r.kind) into v_ids, v_kinds
+      from ranked r join allowed a using (kind)
+     where not (r.is_retry and r.row_number > a.retries);
     if v_ids is null then
         return 0;
     end if;
@@ -142,6 +164,22 @@ begin
     perform breakwater.wake(v_kinds);
     return cardinality(v_ids);
 end
+$$;
+
+-- How many retries of a kind may become ready now: the kind's share of its first attempts of the last minute, and ten a
+-- second in any case, less the retries of the last minute that ran already or are ready.
+create function breakwater.retries_left(p_kind text) returns bigint
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(
+        (select greatest(0, ceil(h.retry_budget * t.firsts) + 600 - t.retries)::bigint
+           from breakwater.handler h,
+                lateral (select coalesce(sum(t.succeeded + t.failed - t.retries), 0) as firsts,
+                                coalesce(sum(t.retries), 0) as retries
+                           from breakwater.tally t
+                          where t.kind = h.kind and t.key = '' and t.slot > breakwater.clock() - interval '1 minute') t
+          where h.kind = p_kind collate "C" and h.retry_budget is not null),
+        9223372036854775807)
 $$;
 
 -- Gives back the jobs of workers that have been silent for longer than their lease.
@@ -236,11 +274,26 @@ as $$
     delete from breakwater.tally t where t.ctid = any (array(
         select o.ctid from breakwater.tally o
          where o.slot < breakwater.clock() - (
-               select greatest(interval '1 hour', 2 * max(h.circuit_window)) from breakwater.handler h)
+               select greatest(interval '2 hours', 2 * max(h.circuit_window)) from breakwater.handler h)
          limit p_limit for update skip locked));
     delete from breakwater.result r where r.ctid = any (array(
         select o.ctid from breakwater.result o where o.expires_at < now() limit p_limit for update skip locked));
     delete from breakwater.probe p where p.expires_at < breakwater.clock() - interval '1 hour';
+    delete from breakwater.recent_call r where (r.kind, r.key, r.generation, r.id) in (
+        select o.kind, o.key, o.generation, o.id
+          from (select c.kind, c.key, c.generation, c.id,
+                       row_number() over (partition by c.kind, c.key order by c.id desc) as age
+                  from breakwater.recent_call c) o
+         where o.age > 10000
+         limit p_limit);
+    delete from breakwater.suspension s where not exists (select from breakwater.worker w where w.id = s.worker);
+    -- Keys that have been idle for an hour.
+    delete from breakwater.circuit c
+     where c.key <> '' and c.kind <> '*' and c.state = 'closed' and c.override is null
+       and c.since < breakwater.clock() - interval '1 hour'
+       and not exists (select from breakwater.tally t
+                        where t.kind = c.kind and t.key = c.key and t.slot > breakwater.clock() - interval '1 hour')
+       and not exists (select from breakwater.job j where j.kind = c.kind and j.parked = c.key);
     delete from breakwater.circuit_transition t where t.at < now() - interval '90 days';
     delete from breakwater.sleeper s where not exists (select from breakwater.worker w where w.id = s.worker);
 $$;

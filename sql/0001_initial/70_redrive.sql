@@ -119,7 +119,7 @@ declare
     v_kind text;
 begin
     update breakwater.job j
-       set run_at = null, ready_at = now(), position = nextval('breakwater.job_position')
+       set run_at = null, parked = null, ready_at = now(), position = nextval('breakwater.job_position')
      where j.id = run_now.id and j.run_at is not null
     returning j.kind into v_kind;
     if v_kind is null then

@@ -5,13 +5,18 @@ create view breakwater.depth as
 select j.queue, j.kind,
        count(*) filter (where j.run_at is null and j.worker is null) as ready,
        count(*) filter (where j.worker is not null) as running,
-       count(*) filter (where j.run_at is not null and j.attempt = 0) as scheduled,
-       count(*) filter (where j.run_at is not null and j.attempt > 0) as retrying,
+       count(*) filter (where j.run_at < 'infinity' and j.attempt = 0) as scheduled,
+       count(*) filter (where j.run_at < 'infinity' and j.attempt > 0) as retrying,
+       count(*) filter (where j.parked is not null) as parked,
        now() - min(j.ready_at) filter (where j.run_at is null and j.worker is null) as oldest_ready,
-       min(j.run_at) as next_due,
+       min(j.run_at) filter (where j.run_at < 'infinity') as next_due,
        exists (select from breakwater.pause p
                 where (p.scope = 'queue' and p.name = j.queue) or (p.scope = 'kind' and p.name = j.kind)) as paused,
-       coalesce((select c.state from breakwater.circuit c where c.kind = j.kind and c.key = ''), 'none') as circuit,
+       coalesce((select c.state
+                   from breakwater.circuit c
+                   left join breakwater.handler h on h.kind = j.kind
+                  where c.kind = case when h.shared_key is null then j.kind else '*' end
+                    and c.key = coalesce(h.shared_key, '')), 'none') as circuit,
        (select count(*) from breakwater.worker w
          where j.kind = any (w.kinds) and j.queue = any (w.queues)
            and w.beat_at > now() - w.lease and w.state = 'running') as workers
@@ -28,17 +33,19 @@ select j.id, j.queue, j.kind, j.priority, j.attempt, coalesce(j.max_attempts, h.
            when 'scheduled' then format('scheduled for %s', j.run_at)
            when 'retrying' then format('attempt %s failed; retries at %s', j.attempt, j.run_at)
            when 'paused' then format('the %s ''%s'' is paused by %s: %s', p.scope, p.name, p.actor, p.reason)
-           when 'circuit_open' then format('the circuit of ''%s'' is open until %s: %s', j.kind,
+           when 'circuit_open' then format('the circuit of ''%s'' is open until %s: %s', n.name,
                                            coalesce(c.retry_at::text, c.override_until::text, 'somebody closes it'),
                                            c.reason)
-           when 'circuit_half_open' then format('the circuit of ''%s'' is half-open: only probes run', j.kind)
+           when 'circuit_half_open' then format('the circuit of ''%s'' is half-open: only probes run', n.name)
            when 'no_handler' then format('no worker that is alive handles ''%s'' in the queue ''%s''', j.kind, j.queue)
            else 'waiting for a free worker'
        end as why,
        j.enqueued_at, j.run_at, j.ready_at, j.worker, j.unique_key, j.errors, j.payload
   from breakwater.job j
   left join breakwater.handler h on h.kind = j.kind
-  left join breakwater.circuit c on c.kind = j.kind and c.key = ''
+  left join breakwater.circuit c on c.kind = case when h.shared_key is null then j.kind else '*' end
+                                and c.key = coalesce(j.parked, h.shared_key, '')
+ cross join lateral (select breakwater.circuit_name(c.kind, c.key) as name) n
   left join breakwater.worker w on w.id = j.worker
   left join breakwater.claim k on k.lease = j.lease and j.worker is not null
   left join lateral (select * from breakwater.pause p
@@ -46,6 +53,8 @@ select j.id, j.queue, j.kind, j.priority, j.attempt, coalesce(j.max_attempts, h.
                       limit 1) p on true
  cross join lateral (
        select case when j.worker is not null then 'running'
+                   when j.parked is not null and c.state = 'open' then 'circuit_open'
+                   when j.parked is not null then 'circuit_half_open'
                    when j.run_at is not null and j.attempt = 0 then 'scheduled'
                    when j.run_at is not null then 'retrying'
                    when p.name is not null then 'paused'
@@ -59,22 +68,36 @@ select j.id, j.queue, j.kind, j.priority, j.attempt, coalesce(j.max_attempts, h.
 
 -- Each circuit with what people ask about it: why it is so, when it is probed, what its window holds, what waits.
 create view breakwater.circuit_status as
-select c.kind, c.key, c.state, c.generation, c.since, c.reason, c.retry_at, c.reopened,
-       c.override, c.override_actor, c.override_until,
+select c.kind, c.key, breakwater.circuit_name(c.kind, c.key) as name, c.state, c.generation, c.since, c.reason,
+       c.retry_at, c.reopened, c.ramp_until, c.override, c.override_actor, c.override_until,
        (select count(*) from breakwater.probe p
          where p.kind = c.kind and p.key = c.key and p.expires_at > now()) as probes_out,
        c.successes as probes_succeeded,
-       t.calls, t.failed, case when t.calls > 0 then t.failed / t.calls::double precision end as failure_rate,
-       h.failure_rate as failure_threshold, h.minimum_calls, h.consecutive_failures, h.fallback,
-       (select count(*) from breakwater.job j
-         where j.kind = c.kind and j.run_at is null and j.worker is null) as waiting
+       w.calls, w.failed, w.slow,
+       w.failed / nullif(w.calls, 0)::double precision as failure_rate,
+       w.slow / nullif(w.calls, 0)::double precision as slow_rate,
+       w.streak as failures_in_a_row,
+       h.failure_rate as failure_threshold, h.slow_rate as slow_threshold, h.minimum_calls, h.consecutive_failures,
+       h.probes, h.successes_to_close, h.fallback,
+       case when c.kind <> '*' and c.key <> ''
+            then (select count(*) from breakwater.job j where j.kind = c.kind and j.parked = c.key)
+            else (select count(*) from breakwater.job j
+                   where j.run_at is null and j.worker is null
+                     and j.kind = any (array(select o.kind from breakwater.handler o
+                                              where case when c.kind = '*' then o.shared_key = c.key
+                                                         else o.kind = c.kind end)))
+       end as waiting,
+       (select count(*) from breakwater.suspension s where s.kind = c.kind and s.key = c.key) as suspended_workers
   from breakwater.circuit c
-  left join breakwater.handler h on h.kind = c.kind
-  left join lateral (
-       select coalesce(sum(t.succeeded + t.failed), 0)::bigint as calls, coalesce(sum(t.failed), 0)::bigint as failed
-         from breakwater.tally t
-        where t.kind = c.kind and t.key = c.key and t.generation = c.generation
-          and t.slot > now() - coalesce(h.circuit_window, interval '1 minute')) t on true;
+ cross join lateral breakwater.policy_of(c.kind, c.key) h
+ cross join lateral breakwater.window_of(c, h, null) w;
+
+-- Workers that get no jobs of a circuit, because their calls failed while those of others succeeded.
+create view breakwater.suspension_status as
+select s.kind, s.key, breakwater.circuit_name(s.kind, s.key) as circuit, s.worker, w.name as worker_name, s.since,
+       s.until, s.times, s.reason
+  from breakwater.suspension s
+  left join breakwater.worker w on w.id = s.worker;
 
 -- The workers that are alive, and who leads.
 create view breakwater.worker_status as

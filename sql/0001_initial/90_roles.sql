@@ -30,28 +30,16 @@ begin
         grant insert (queue, kind, priority, run_at, max_attempts, payload, unique_key, traceparent)
             on breakwater.job to breakwater_enqueue;
         grant usage on sequence breakwater.job_position to breakwater_enqueue;
-        grant execute on function
-            breakwater.enqueue(text, jsonb, text, integer, timestamptz, integer, text, text),
-            breakwater.enqueue_many(text, jsonb[], text, integer, timestamptz, integer)
-            to breakwater_enqueue;
+        grant execute on function breakwater.enqueue, breakwater.enqueue_many to breakwater_enqueue;
     end if;
 
     if exists (select from pg_roles where rolname = 'breakwater_worker') then
         grant usage on schema breakwater to breakwater_worker;
         grant select on breakwater.schema_version to breakwater_worker;
         grant execute on function
-            breakwater.register(text, text, text[], integer, double precision, jsonb),
-            breakwater.beat(bigint, text, integer),
-            breakwater.maintain(bigint, double precision),
-            breakwater.reconcile(bigint, bigint[]),
-            breakwater.leave(bigint),
-            breakwater.claim(bigint, text[], text[], smallint[], bigint[], integer[], integer[], integer),
-            breakwater.sweep(text[], text[], smallint[], bigint[]),
-            breakwater.horizon(text[]),
-            breakwater.sleep(bigint, text[]),
-            breakwater.awake(bigint),
-            breakwater.settle(bigint, bigint[], bigint[], bigint[], jsonb[], bigint[], bigint[], bigint[], text[],
-                              double precision[], text[], text[], bigint[], bigint[])
+            breakwater.register, breakwater.beat, breakwater.maintain, breakwater.reconcile, breakwater.leave,
+            breakwater.claim, breakwater.sweep, breakwater.horizon, breakwater.sleep, breakwater.awake,
+            breakwater.settle
             to breakwater_worker;
     end if;
 
@@ -59,16 +47,13 @@ begin
         grant usage on schema breakwater to breakwater_admin;
         grant select on all tables in schema breakwater to breakwater_admin;
         grant execute on function
-            breakwater.enqueue(text, jsonb, text, integer, timestamptz, integer, text, text),
-            breakwater.enqueue_many(text, jsonb[], text, integer, timestamptz, integer),
+            breakwater.enqueue, breakwater.enqueue_many,
             breakwater.redrive(bigint), breakwater.redrive(text, text, integer),
             breakwater.purge(bigint), breakwater.purge(text, text, interval, integer),
-            breakwater.cancel(bigint), breakwater.run_now(bigint),
-            breakwater.pause_queue(text, text, text), breakwater.pause_kind(text, text, text),
-            breakwater.resume_queue(text), breakwater.resume_kind(text),
-            breakwater.open_circuit(text, text, timestamptz, text),
-            breakwater.close_circuit(text, text, timestamptz, text),
-            breakwater.reset_circuit(text, text, text)
+            breakwater.cancel, breakwater.run_now,
+            breakwater.pause_queue, breakwater.pause_kind, breakwater.resume_queue, breakwater.resume_kind,
+            breakwater.open_circuit, breakwater.close_circuit, breakwater.disable_circuit,
+            breakwater.observe_circuit, breakwater.reset_circuit
             to breakwater_admin;
     end if;
 end

@@ -27,6 +27,8 @@ public struct Job: Sendable, Identifiable {
     package var lease: Int64
     /// The generation of the kind's circuit when the job was claimed.
     package var generation: Int64
+    /// The key of its circuit: empty for the kind's own.
+    package var circuitKey: String
 
     /// A text that is the same for every run of this job, for receivers that drop repeats.
     public var idempotencyKey: String { "breakwater-\(id)" }
@@ -68,5 +70,6 @@ public struct Job: Sendable, Identifiable {
         self.isProbe = isProbe
         lease = 0
         generation = 0
+        circuitKey = ""
     }
 }

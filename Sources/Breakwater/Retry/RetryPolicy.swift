@@ -10,6 +10,9 @@ public struct RetryPolicy: Sendable, Equatable {
         case linear
         /// `base`, always.
         case constant
+        /// Uniform between `base` and three times the delay before, whatever the jitter. From "Exponential Backoff And
+        /// Jitter", AWS Architecture Blog, 2015.
+        case decorrelated
     }
 
     /// How the delay is spread, so that jobs that failed together do not come back together.
@@ -44,6 +47,15 @@ public struct RetryPolicy: Sendable, Equatable {
     /// Names of failures that are discarded to the dead letters at once instead of retried. Defaults to none.
     public var discardOn: [String] = []
 
+    /// When not empty, failures of any other name are discarded to the dead letters at once. Defaults to none.
+    public var onlyOn: [String] = []
+    /// A job older than this is not run again; it becomes a dead letter for the reason `expired`. nil for no limit.
+    /// Defaults to nil.
+    public var maxAge: Duration?
+    /// The retries of a kind in the whole fleet, as a share of its first attempts over the last minute; nil for no limit.
+    /// Ten retries a second are always allowed. Defaults to 0.2, as Finagle has it.
+    public var budget: Double? = 0.2
+
     /// The defaults.
     public init() {}
 
@@ -62,11 +74,13 @@ public struct RetryPolicy: Sendable, Equatable {
             case .exponential: base.inSeconds * pow(factor, Double(max(1, attempt) - 1))
             case .linear: base.inSeconds * Double(max(1, attempt))
             case .constant: base.inSeconds
+            case .decorrelated: decorrelatedWalk(steps: attempt, using: &generator)
             }
         // A step too large for a Double is infinite, and 0·∞ is not a number: both end at the cap.
         let delay = step.isFinite ? min(longest, max(0, step)) : longest
         let spread =
             switch jitter {
+            case _ where backoff == .decorrelated: delay
             case .full: Double.random(in: 0...1, using: &generator) * delay
             case .equal: delay / 2 + Double.random(in: 0...1, using: &generator) * delay / 2
             case .none: delay
@@ -74,16 +88,31 @@ public struct RetryPolicy: Sendable, Equatable {
         return .seconds(spread)
     }
 
-    /// Applies ``retryOn`` and ``discardOn`` to an outcome.
+    /// A walk of `delay = min(cap, uniform(base, 3·delay))`, drawn anew each time: so no job needs to remember its last
+    /// delay, and each delay still has the walk's distribution.
+    private func decorrelatedWalk(steps: Int, using generator: inout some RandomNumberGenerator) -> Double {
+        var delay = base.inSeconds
+        // After so many steps the walk has long met the cap, or will not.
+        for _ in 0..<min(max(1, steps), 100) {
+            delay = min(
+                cap.inSeconds,
+                Double.random(in: base.inSeconds...max(base.inSeconds, 3 * delay), using: &generator)
+            )
+        }
+        return delay
+    }
+
+    /// Applies ``retryOn``, ``onlyOn`` and ``discardOn`` to an outcome.
     ///
     /// - Parameter outcome: What the handler said.
     /// - Returns: The same outcome, or the one that the rules turn it into.
     public func applyRules(to outcome: JobOutcome) -> JobOutcome {
         switch outcome {
         case .failed(let failure), .unavailable(let failure, _):
-            discardOn.contains { failure.matches($0) } ? .discarded(failure) : outcome
+            failure.matches(any: discardOn) || !(onlyOn.isEmpty || failure.matches(any: onlyOn))
+                ? .discarded(failure) : outcome
         case .discarded(let failure):
-            retryOn.contains { failure.matches($0) } ? .failed(failure) : outcome
+            failure.matches(any: retryOn) ? .failed(failure) : outcome
         case .succeeded, .throttled, .snoozed, .released:
             outcome
         }
@@ -95,4 +124,6 @@ extension JobFailure {
     func matches(_ pattern: String) -> Bool {
         pattern.hasSuffix("*") ? name.hasPrefix(pattern.dropLast()) : name == pattern
     }
+
+    func matches(any patterns: [String]) -> Bool { patterns.contains { matches($0) } }
 }

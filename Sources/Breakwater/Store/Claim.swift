@@ -9,8 +9,8 @@ package struct Claim: StoreCall {
     package var lanes: [Lane]
     /// For each lane, the position to look behind.
     package var cursors: [Int64]
-    /// How many jobs each kind may take.
-    package var room: [(kind: String, count: Int)]
+    /// How many jobs each kind may take, and how many it may have at once.
+    package var room: [(kind: String, count: Int, concurrency: Int)]
     /// How many jobs all kinds together may take.
     package var total: Int
 
@@ -19,7 +19,8 @@ package struct Claim: StoreCall {
         return Statement(
             """
             select id, queue, kind, priority, position, payload, attempt, max_attempts, enqueued_at, traceparent, \
-            lease, generation, is_probe from breakwater.claim($1, $2, $3, $4, $5, $6, $7, $8)
+            lease, generation, is_probe, circuit_key \
+            from breakwater.claim($1, $2, $3, $4, $5, $6, $7, $8, $9)
             """,
             [
                 .int8(worker),
@@ -29,6 +30,7 @@ package struct Claim: StoreCall {
                 .int8Array(cursors),
                 .int4Array(lanes.map { slots[$0.kind] ?? 0 }),
                 .int4Array(room.map { Int32(clamping: $0.count) }),
+                .int4Array(room.map { Int32(clamping: $0.concurrency) }),
                 .int4(Int32(clamping: total)),
             ]
         )
@@ -52,6 +54,7 @@ package struct Claim: StoreCall {
             )
             job.lease = try row[10].int64()
             job.generation = try row[11].int64()
+            job.circuitKey = try row[13].string()
             jobs.append(ClaimedJob(job: job, position: try row[4].int64()))
         }
         return jobs

@@ -28,61 +28,6 @@ package struct Register: StoreCall {
     }
 }
 
-/// A row of `breakwater.handler`, times in seconds.
-private struct HandlerRow: Encodable {
-    enum CodingKeys: String, CodingKey {
-        case kind, timeout, probes, fallback
-        case maxAttempts = "max_attempts"
-        case keepResults = "keep_results"
-        case circuitEnabled = "circuit_enabled"
-        case failureRate = "failure_rate"
-        case circuitWindow = "circuit_window"
-        case minimumCalls = "minimum_calls"
-        case consecutiveFailures = "consecutive_failures"
-        case openFor = "open_for"
-        case openFactor = "open_factor"
-        case openCap = "open_cap"
-        case successesToClose = "successes_to_close"
-        case fallbackResult = "fallback_result"
-    }
-
-    var kind: String
-    var settings: HandlerSettings
-
-    init(_ kind: String, _ settings: HandlerSettings) {
-        self.kind = kind
-        self.settings = settings
-    }
-
-    func encode(to encoder: any Encoder) throws {
-        let circuit = settings.circuit
-        var row = encoder.container(keyedBy: CodingKeys.self)
-        try row.encode(kind, forKey: .kind)
-        try row.encode(settings.timeout.inSeconds, forKey: .timeout)
-        try row.encode(settings.retry.maxAttempts, forKey: .maxAttempts)
-        try row.encode(settings.keepResults.inSeconds, forKey: .keepResults)
-        try row.encode(circuit.isEnabled, forKey: .circuitEnabled)
-        try row.encodeIfPresent(circuit.failureRate, forKey: .failureRate)
-        try row.encode(circuit.window.inSeconds, forKey: .circuitWindow)
-        try row.encode(circuit.minimumCalls, forKey: .minimumCalls)
-        try row.encodeIfPresent(circuit.consecutiveFailures, forKey: .consecutiveFailures)
-        try row.encode(circuit.openFor.inSeconds, forKey: .openFor)
-        try row.encode(circuit.openFactor, forKey: .openFactor)
-        try row.encode(circuit.openCap.inSeconds, forKey: .openCap)
-        try row.encode(circuit.probes, forKey: .probes)
-        try row.encode(circuit.successesToClose, forKey: .successesToClose)
-        switch circuit.fallback {
-        case .hold:
-            try row.encode("hold", forKey: .fallback)
-        case .deadLetter:
-            try row.encode("dead_letter", forKey: .fallback)
-        case .succeed(let result):
-            try row.encode("succeed", forKey: .fallback)
-            try row.encode(result, forKey: .fallbackResult)
-        }
-    }
-}
-
 /// `breakwater.beat`: a worker's sign of life.
 package struct Beat: StoreCall {
     package var worker: Int64
@@ -92,19 +37,25 @@ package struct Beat: StoreCall {
     package struct Output: Sendable {
         /// False when this worker's jobs have been given to others.
         package var isAlive: Bool
-        /// Kinds that are paused or whose circuit is open.
-        package var stopped: Set<String>
+        /// For each kind whose circuit is open, the generation since when; for one that is paused, the highest number.
+        package var stopped: [String: Int64]
     }
 
     package var statement: Statement {
         Statement(
-            "select alive, stopped from breakwater.beat($1, $2, $3)",
+            "select alive, stopped, generations from breakwater.beat($1, $2, $3)",
             [.int8(worker), .text(isDraining ? "draining" : "running"), .int4(Int32(clamping: running))]
         )
     }
 
     package func decode(_ result: QueryResult) throws(PostgresError) -> Output {
-        Output(isAlive: try result[0][0].bool(), stopped: Set(try result[0][1].stringArray()))
+        Output(
+            isAlive: try result[0][0].bool(),
+            stopped: Dictionary(
+                zip(try result[0][1].stringArray(), try result[0][2].int64Array()),
+                uniquingKeysWith: max
+            )
+        )
     }
 }
 

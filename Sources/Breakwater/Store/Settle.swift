@@ -18,23 +18,33 @@ package struct Settle: StoreCall {
     package var statement: Statement {
         let done = runs.filter { $0.ending.isSuccess }
         let others = runs.filter { !$0.ending.isSuccess }
+        // Left empty in the usual case, where they would say nothing.
         let hasResults = done.contains { $0.ending.result != nil }
+        let hasSlow = done.contains { $0.ending.isSlow }
+        let hasKeys = done.contains { !$0.circuitKey.isEmpty }
         return Statement(
             """
-            select settled, stale from breakwater.settle(\
-            $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+            select settled, stale from breakwater.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
+            $14, $15, $16, $17, $18, $19, $20)
             """,
             [
                 .int8(worker),
                 .int8Array(done.map(\.id)),
                 .int8Array(done.map(\.lease)),
                 .int8Array(done.map(\.generation)),
+                .boolArray(hasSlow ? done.map(\.ending.isSlow) : []),
+                .textArray(hasKeys ? done.map(\.circuitKey) : []),
                 .jsonbArray(hasResults ? done.map(\.ending.result) : []),
                 .int8Array(others.map(\.id)),
                 .int8Array(others.map(\.lease)),
                 .int8Array(others.map(\.generation)),
+                .textArray(others.map(\.circuitKey)),
                 .textArray(others.map(\.ending.className)),
+                .textArray(others.map(\.ending.effect.rawValue)),
+                .boolArray(others.map(\.ending.isSlow)),
                 .float8Array(others.map(\.ending.delay.inSeconds)),
+                // Negative for none: an array of doubles has no room for nil here, and no wait is below zero.
+                .float8Array(others.map { $0.ending.retryAfter?.inSeconds ?? -1 }),
                 .textArray(others.map(\.ending.failure?.name)),
                 .textArray(others.map(\.ending.failure?.message)),
                 .int8Array(claims),
@@ -55,6 +65,7 @@ package struct FinishedRun: Sendable {
     package var lease: Int64
     package var generation: Int64
     package var isProbe: Bool
+    package var circuitKey: String
     package var ending: Ending
 
     package init(_ job: Job, _ ending: Ending) {
@@ -63,7 +74,13 @@ package struct FinishedRun: Sendable {
         lease = job.lease
         generation = job.generation
         isProbe = job.isProbe
+        circuitKey = job.circuitKey
         self.ending = ending
+    }
+
+    /// What a run that did not succeed means to its circuit.
+    package enum Effect: String, Sendable {
+        case failed, tripped, ignored
     }
 
     /// What is recorded of an outcome, once retry rules and delays are applied.
@@ -74,6 +91,12 @@ package struct FinishedRun: Sendable {
         package var result: String?
         /// Until the next run.
         package var delay: Duration = .zero
+        /// What the circuit learns of a run that did not succeed.
+        package var effect = Effect.ignored
+        /// Whether the run took longer than its handler's circuit allows.
+        package var isSlow = false
+        /// How long the dependency asked to be left alone, if the circuit honours that.
+        package var retryAfter: Duration?
 
         package var isSuccess: Bool { className == "succeeded" }
 

@@ -19,6 +19,7 @@ struct Dispatcher {
 
     struct Running {
         var job: Job
+        var start: ContinuousClock.Instant
         var deadline: ContinuousClock.Instant
         var cancelReason: CancelReason?
         var task: Task<Void, Never>?
@@ -32,8 +33,11 @@ struct Dispatcher {
         var waiting: [ClaimedJob] = []
         /// Runs that ended since the last claim: so many may be claimed ahead.
         var ended = 0
-        /// Its circuit is open, or it is paused: nothing of it starts.
-        var isStopped = false
+        /// Its circuit opened with this generation (or it is paused, and this is the highest number): nothing that was
+        /// claimed under an earlier one starts.
+        var stoppedBefore = Int64.min
+
+        var isIdle: Bool { running == 0 && waiting.isEmpty }
     }
 
     enum Phase {
@@ -76,7 +80,7 @@ struct Dispatcher {
     // MARK: Claiming
 
     struct Room {
-        var kinds: [(kind: String, count: Int)]
+        var kinds: [(kind: String, count: Int, concurrency: Int)]
         var total: Int
         /// The kinds in the order in which equals are asked.
         var rotation: [String]
@@ -90,21 +94,24 @@ struct Dispatcher {
     mutating func room() -> Room {
         guard phase == .working, holdsLease else { return Room(kinds: [], total: 0, rotation: rotation) }
         if !rotation.isEmpty { rotation.append(rotation.removeFirst()) }
-        let idle = kinds.values.count { $0.running == 0 && $0.waiting.isEmpty }
+        let idle = kinds.values.count { $0.isIdle }
         let ended = kinds.values.reduce(0) { $0 + $1.ended }
         let ahead = min(ended, Self.mostAhead)
-        let total = concurrency + ahead - running.count - waitingCount
-        var room: [(kind: String, count: Int)] = []
+        let total = max(0, concurrency + ahead - running.count - waitingCount)
+        // Half of the slots at most are kept for kinds that run nothing.
+        let reserved = min(idle, concurrency / 2)
+        var room: [(kind: String, count: Int, concurrency: Int)] = []
         for name in rotation {
             guard var kind = kinds[name] else { continue }
-            let reserved = min(idle - (kind.running == 0 && kind.waiting.isEmpty ? 1 : 0), concurrency - 1)
             let own = kind.concurrency + min(kind.ended, Self.mostAhead) - kind.running - kind.waiting.count
-            let count = min(own, total - reserved)
+            // An idle kind may always have one of the free slots.
+            let share = kind.isIdle ? max(min(1, total), total - max(0, reserved - 1)) : total - reserved
+            let count = min(own, share)
             kind.ended = 0
             kinds[name] = kind
-            if count > 0 { room.append((name, count)) }
+            if count > 0 { room.append((name, count, kind.concurrency)) }
         }
-        return Room(kinds: room, total: max(0, total), rotation: rotation)
+        return Room(kinds: room, total: total, rotation: rotation)
     }
 
     /// Takes in what a claim gave.
@@ -118,9 +125,9 @@ struct Dispatcher {
             kinds[name]?.waiting.sort { ($0.job.priority, $0.position) > ($1.job.priority, $1.position) }
         }
         if phase == .draining || !holdsLease {
-            releaseWaiting { _ in true }
+            releaseWaiting { _, _ in true }
         } else {
-            releaseWaiting { $0.isStopped }
+            releaseWaiting { $1.generation < $0.stoppedBefore }
         }
     }
 
@@ -131,7 +138,7 @@ struct Dispatcher {
         guard phase == .working, holdsLease, waitingCount > 0 else { return [] }
         var jobs: [Job] = []
         for name in rotation {
-            guard var kind = kinds[name], !kind.isStopped, !kind.waiting.isEmpty else { continue }
+            guard var kind = kinds[name], !kind.waiting.isEmpty else { continue }
             // Taken out while it changes, so that its array is not copied.
             kinds[name] = nil
             while running.count < concurrency, kind.running < kind.concurrency, var job = kind.waiting.popLast()?.job {
@@ -139,7 +146,7 @@ struct Dispatcher {
                 kind.running += 1
                 waitingCount -= 1
                 running[RunKey(id: job.id, lease: job.lease)] =
-                    Running(job: job, deadline: now + kind.settings.timeout)
+                    Running(job: job, start: now, deadline: now + kind.settings.timeout)
                 jobs.append(job)
             }
             kinds[name] = kind
@@ -197,23 +204,25 @@ struct Dispatcher {
 
     // MARK: Stopping
 
-    /// Nothing of these kinds starts any more; what was claimed of them and not started is released.
-    mutating func stop(kinds stopped: Set<String>) {
-        for name in kinds.keys { kinds[name]?.isStopped = stopped.contains(name) }
-        releaseWaiting { $0.isStopped }
+    /// Of these kinds, nothing that was claimed under a generation before the given one starts any more; it is released.
+    mutating func stop(kinds stopped: [String: Int64]) {
+        for name in kinds.keys { kinds[name]?.stoppedBefore = stopped[name] ?? .min }
+        releaseWaiting { $1.generation < $0.stoppedBefore }
     }
 
     /// Claims and starts nothing any more; what has not started is released.
     mutating func drain() {
         phase = .draining
-        releaseWaiting { _ in true }
+        releaseWaiting { _, _ in true }
     }
 
-    private mutating func releaseWaiting(where isChosen: (Kind) -> Bool) {
-        for (name, kind) in kinds where isChosen(kind) && !kind.waiting.isEmpty {
-            kinds[name]?.waiting = []
-            waitingCount -= kind.waiting.count
-            for job in kind.waiting { finish(job.job, .released) }
+    private mutating func releaseWaiting(where isChosen: (Kind, Job) -> Bool) {
+        for (name, kind) in kinds where !kind.waiting.isEmpty {
+            let released = kind.waiting.filter { isChosen(kind, $0.job) }
+            guard !released.isEmpty else { continue }
+            kinds[name]?.waiting.removeAll { isChosen(kind, $0.job) }
+            waitingCount -= released.count
+            for job in released { finish(job.job, .released) }
         }
     }
 
@@ -233,7 +242,7 @@ struct Dispatcher {
     /// The lease may have ended: nothing goes on until `regainLease`.
     mutating func loseLease() {
         holdsLease = false
-        releaseWaiting { _ in true }
+        releaseWaiting { _, _ in true }
     }
 
     mutating func regainLease() { holdsLease = true }

@@ -5,8 +5,8 @@ extension Engine {
     ///
     /// - Parameters:
     ///   - sent: When the beat was sent, which is earlier than when the database saw it.
-    ///   - stopped: Kinds that are paused or whose circuit is open.
-    func beatAnswered(sentAt sent: ContinuousClock.Instant, stopped: Set<String>) {
+    ///   - stopped: For each kind that is stopped, the generation before which nothing of it may start.
+    func beatAnswered(sentAt sent: ContinuousClock.Instant, stopped: [String: Int64]) {
         let isBack = withState { state in
             state.lastBeat = sent
             let isBack = !state.dispatcher.holdsLease

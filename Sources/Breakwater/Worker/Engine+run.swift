@@ -21,7 +21,7 @@ extension Engine {
                 return nil
             }
             outcome = outcome.judged(for: run.cancelReason, timeout: settings.timeout)
-            let ending = FinishedRun.Ending(outcome, of: job, settings: settings)
+            let ending = FinishedRun.Ending(outcome, of: job, duration: .now - run.start, settings: settings)
             state.dispatcher.finish(job, ending)
             return ending
         }

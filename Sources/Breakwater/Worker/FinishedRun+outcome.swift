@@ -1,11 +1,13 @@
 extension FinishedRun.Ending {
-    /// What is recorded of an outcome: its class, after the retry rules, and how long until the next run.
+    /// What is recorded of an outcome: its class after the retry rules, how long until the next run, and what the circuit
+    /// learns.
     ///
     /// - Parameters:
     ///   - outcome: What the handler said.
     ///   - job: The job it ran.
+    ///   - duration: How long it took.
     ///   - settings: The rules around the handler.
-    init(_ outcome: JobOutcome, of job: Job, settings: HandlerSettings) {
+    init(_ outcome: JobOutcome, of job: Job, duration: Duration, settings: HandlerSettings) {
         let policy = settings.retry
         var generator = SystemRandomNumberGenerator()
         switch policy.applyRules(to: outcome) {
@@ -31,6 +33,44 @@ extension FinishedRun.Ending {
             self.init(className: "snoozed", delay: delay)
         case .released:
             self = .released
+        }
+        let circuit = settings.circuit
+        effect = circuit.effect(of: outcome)
+        if let slow = circuit.slowCall, duration >= slow, isSuccess || effect != .ignored { isSlow = true }
+        if circuit.honoursRetryAfter, effect != .ignored { retryAfter = outcome.retryAfter }
+    }
+}
+
+extension CircuitPolicy {
+    /// What a run that did not succeed means to the circuit: its class says, unless a rule for its failure's name does.
+    func effect(of outcome: JobOutcome) -> FinishedRun.Effect {
+        guard let failure = outcome.failure else { return .ignored }
+        if failure.matches(any: ignoreOn) { return .ignored }
+        if failure.matches(any: tripOn) { return .tripped }
+        if failure.matches(any: countOn) { return .failed }
+        return switch outcome {
+        case .failed, .unavailable: .failed
+        case .throttled: honoursRetryAfter ? .tripped : .ignored
+        case .succeeded, .discarded, .snoozed, .released: .ignored
+        }
+    }
+}
+
+extension JobOutcome {
+    fileprivate var failure: JobFailure? {
+        switch self {
+        case .failed(let failure), .unavailable(let failure, _), .throttled(let failure, _), .discarded(let failure):
+            failure
+        case .succeeded, .snoozed, .released:
+            nil
+        }
+    }
+
+    fileprivate var retryAfter: Duration? {
+        switch self {
+        case .unavailable(_, let retryAfter): retryAfter
+        case .throttled(_, let retryAfter): retryAfter
+        case .succeeded, .failed, .discarded, .snoozed, .released: nil
         }
     }
 }

@@ -1,0 +1,17 @@
+/// The beginning of what a program wrote, and how much it was in all.
+struct BoundedOutput: Sendable {
+    let limit: Int
+    private(set) var kept: [UInt8] = []
+    private(set) var written = 0
+
+    init(limit: Int) {
+        self.limit = limit
+    }
+
+    var isCut: Bool { written > kept.count }
+
+    mutating func append(_ bytes: [UInt8]) {
+        written += bytes.count
+        if kept.count < limit { kept += bytes.prefix(limit - kept.count) }
+    }
+}

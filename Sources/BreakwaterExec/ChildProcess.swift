@@ -1,0 +1,187 @@
+import Breakwater
+import Glibc
+import Logging
+import Subprocess
+import SystemPackage
+
+/// One run of a program: fed, read, and ended together with what it started.
+///
+/// The pipes belong to swift-subprocess, whose own threads wait for them and for the exit. Once the program has
+/// exited it ends the streams, even while a process left behind still holds them open.
+struct ChildProcess: Sendable {
+    var executable: String
+    var command: [String]
+    var environment: [String: String]
+    var workingDirectory: String?
+    var input: [UInt8]
+    var maxOutputBytes: Int
+    var killAfter: Duration
+    var logger: Logger
+
+    /// How a program ended, and what it said.
+    struct Ending: Sendable {
+        var status: TerminationStatus
+        var output: BoundedOutput
+        var errorTail: String
+    }
+
+    enum Outcome: Sendable {
+        case ended(Ending)
+        case notStarted(JobFailure)
+    }
+
+    /// Runs the program to its end.
+    ///
+    /// The run itself is in a task that is never cancelled: a cancelled task cannot wait for the program to end nor
+    /// read what it still writes. Cancellation of the caller reaches it as a message.
+    ///
+    /// - Throws: `CancellationError` when the caller was cancelled and the program was told to end.
+    func run() async throws -> Outcome {
+        let (stops, stop) = AsyncStream.makeStream(of: Void.self)
+        let run = Task { try await start(stops: stops) }
+        return try await withTaskCancellationHandler {
+            try await run.value
+        } onCancel: {
+            stop.yield()
+        }
+    }
+
+    private func start(stops: AsyncStream<Void>) async throws -> Outcome {
+        var options = PlatformOptions()
+        options.createSession = true
+        let result: ExecutionResult<Said, SequenceOutput, SequenceOutput>
+        do {
+            result = try await Subprocess.run(
+                .path(FilePath(executable)),
+                arguments: Arguments(executablePathOverride: command[0], remainingValues: Array(command.dropFirst())),
+                environment: .custom(
+                    Dictionary(uniqueKeysWithValues: environment.map { (Environment.Key(stringLiteral: $0), $1) })
+                ),
+                workingDirectory: workingDirectory.map { FilePath($0) },
+                platformOptions: options,
+                input: .inputWriter,
+                output: .sequence,
+                error: .sequence
+            ) { execution in
+                await attend(execution, stops: stops)
+            }
+        } catch let error as SubprocessError {
+            return .notStarted(failure(for: error))
+        }
+        let said = result.closureResult
+        if said.wasStopped { throw CancellationError() }
+        return .ended(Ending(status: result.terminationStatus, output: said.output, errorTail: said.errorTail))
+    }
+
+    /// What a program said while it ran.
+    private struct Said: Sendable {
+        var output = BoundedOutput(limit: 0)
+        var errorTail = ""
+        var wasStopped = false
+    }
+
+    private enum Finished: Sendable {
+        case output(BoundedOutput)
+        case error(String)
+        case fed
+        case stopped(Bool)
+    }
+
+    private typealias Child = Execution<CustomWriteInput, SequenceOutput, SequenceOutput>
+
+    /// Feeds and reads the program until it has exited, then kills what it left behind.
+    private func attend(_ child: Child, stops: AsyncStream<Void>) async -> Said {
+        await withTaskGroup(of: Finished.self) { group in
+            group.addTask {
+                // A program need not read its input: a broken pipe says nothing about the job.
+                _ = try? await child.standardInputWriter.write(input)
+                try? await child.standardInputWriter.finish()
+                return .fed
+            }
+            group.addTask {
+                var output = BoundedOutput(limit: maxOutputBytes)
+                await read(child.standardOutput, of: child) { output.append($0) }
+                return .output(output)
+            }
+            group.addTask {
+                var log = ErrorLog(logger: logger)
+                await read(child.standardError, of: child) { log.append($0) }
+                return .error(log.finish())
+            }
+            group.addTask {
+                guard await stops.first(where: { _ in true }) != nil, !child.hasExited else { return .stopped(false) }
+                await child.teardown(
+                    using: [.gracefulShutDown(toProcessGroup: true, allowedDurationToNextStep: killAfter)]
+                )
+                return .stopped(true)
+            }
+
+            var said = Said()
+            var streams = 2
+            while let finished = await group.next() {
+                switch finished {
+                case .output(let output): said.output = output
+                case .error(let tail): said.errorTail = tail
+                case .stopped(let wasStopped): said.wasStopped = wasStopped
+                case .fed: break
+                }
+                switch finished {
+                case .output, .error: streams -= 1
+                case .stopped, .fed: continue
+                }
+                if streams == 0 {
+                    await child.waitForExit()
+                    // The exited program is not yet reaped, so the number of its group cannot be another's.
+                    try? child.send(signal: .kill, toProcessGroup: true)
+                    group.cancelAll()
+                }
+            }
+            return said
+        }
+    }
+
+    /// Reads a stream to its end, or as far as the program itself can have written it.
+    private func read(_ stream: SubprocessOutputSequence, of child: Child, into consume: ([UInt8]) -> Void) async {
+        // After the exit what the program wrote is at most the content of a pipe; more comes from what it left behind.
+        var remainingAfterExit = 1 << 20
+        var iterator = stream.makeAsyncIterator()
+        while remainingAfterExit > 0 {
+            let hadExited = child.hasExited
+            guard let buffer = try? await iterator.next() else { return }
+            if hadExited { remainingAfterExit -= buffer.count }
+            consume(buffer.withUnsafeBytes { Array($0) })
+            // A program that writes faster than this reads would never let the task wait: let others have the thread.
+            await Task.yield()
+        }
+    }
+
+    private func failure(for error: SubprocessError) -> JobFailure {
+        switch error.code {
+        case .executableNotFound:
+            JobFailure("exec.notFound", "the program \(executable) could not be run: is it, or its interpreter, gone?")
+        case .failedToChangeWorkingDirectory:
+            JobFailure("exec.workingDirectory", "the directory \(workingDirectory ?? "") cannot be entered: \(error)")
+        default:
+            JobFailure("exec.spawn", "the program \(executable) could not be run: \(error)")
+        }
+    }
+}
+
+extension Execution {
+    /// Whether the program has exited. It stays a zombie until `run` reaps it.
+    fileprivate var hasExited: Bool {
+        var information = siginfo_t()
+        let options = WEXITED | WNOHANG | WNOWAIT
+        guard waitid(P_PID, id_t(processIdentifier.value), &information, options) == 0 else { return errno == ECHILD }
+        return information.si_signo == SIGCHLD
+    }
+
+    /// Waits until the program has exited, which is mostly at once: its streams have ended.
+    fileprivate func waitForExit() async {
+        var pause = Duration.microseconds(100)
+        while !hasExited {
+            try? await Task.sleep(for: pause)
+            pause = min(pause * 2, .milliseconds(50))
+        }
+    }
+}

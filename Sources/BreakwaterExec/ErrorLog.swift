@@ -1,0 +1,72 @@
+import Breakwater
+import Logging
+
+/// Logs a program's standard error line by line, within limits, and keeps its end for the message of a failure.
+struct ErrorLog {
+    /// A longer line is logged cut.
+    static let maximumLineBytes = 2048
+    /// After so many lines of one job the rest are only counted.
+    static let maximumLines = 1000
+    /// How much of the end is kept.
+    static let maximumTailBytes = 2048
+
+    private let logger: Logger
+    private var line = BoundedOutput(limit: Self.maximumLineBytes)
+    private var lines = 0
+    private var tail: [UInt8] = []
+    private var isTailCut = false
+
+    init(logger: Logger) {
+        self.logger = logger
+    }
+
+    mutating func append(_ bytes: [UInt8]) {
+        tail += bytes.suffix(Self.maximumTailBytes)
+        if tail.count > Self.maximumTailBytes || bytes.count > Self.maximumTailBytes {
+            tail.removeFirst(max(0, tail.count - Self.maximumTailBytes))
+            isTailCut = true
+        }
+        if lines > Self.maximumLines {
+            lines += bytes.count { $0 == UInt8(ascii: "\n") }
+            return
+        }
+        var rest = bytes[...]
+        while let end = rest.firstIndex(of: UInt8(ascii: "\n")) {
+            line.append(Array(rest[..<end]))
+            endLine()
+            rest = rest[(end + 1)...]
+        }
+        line.append(Array(rest))
+    }
+
+    /// Logs what is left.
+    ///
+    /// - Returns: The end of all that was written, from the beginning of a line where there is one.
+    mutating func finish() -> String {
+        if line.written > 0 { endLine() }
+        if lines > Self.maximumLines {
+            logger.info(
+                "The program wrote more to standard error than is logged",
+                metadata: ["dropped_lines": "\(lines - Self.maximumLines)"]
+            )
+        }
+        var kept = tail[...]
+        if isTailCut, let lineEnd = kept.dropLast().firstIndex(of: UInt8(ascii: "\n")) {
+            kept = kept[(lineEnd + 1)...]
+        } else if isTailCut {
+            // The cut may have left the end of a character.
+            kept = kept.drop { (0x80..<0xC0).contains($0) }
+        }
+        while let last = kept.last, last == UInt8(ascii: "\n") || last == UInt8(ascii: "\r") { kept.removeLast() }
+        return JobResult.text(from: kept)
+    }
+
+    private mutating func endLine() {
+        lines += 1
+        if lines <= Self.maximumLines {
+            let text = JobResult.text(from: line.kept, isCut: line.isCut) + (line.isCut ? "…" : "")
+            logger.info("\(text)", metadata: ["stream": "stderr"])
+        }
+        line = BoundedOutput(limit: Self.maximumLineBytes)
+    }
+}

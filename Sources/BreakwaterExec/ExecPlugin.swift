@@ -1,0 +1,101 @@
+public import Breakwater
+import Glibc
+
+/// Runs each job as one process of its own.
+///
+/// The process gets the job's payload on standard input, and says how the job ended by its exit status:
+///
+/// | exit status | outcome |
+/// |---|---|
+/// | 0 | succeeded; what is on standard output is the result |
+/// | 65 (`EX_DATAERR`) | discarded |
+/// | 69 (`EX_UNAVAILABLE`) | unavailable |
+/// | 75 (`EX_TEMPFAIL`) and any other, or a signal | failed |
+///
+/// A result that is a JSON value is kept as it is, other text becomes a JSON string, and no output is no result.
+/// Each line of standard error is logged, and the last of them are the message of a failure.
+///
+/// No shell takes part: the words of the command reach the program as they are. The environment holds what was
+/// configured and the `BREAKWATER_` variables of the job, nothing else. The program leads a session of its own, and
+/// a job ends with its program: processes that it left behind in its process group are killed, and output that
+/// they would still have written is not waited for. A process that moved to another session (`setsid`) escapes this.
+///
+/// ```swift
+/// let digest = try ExecPlugin(command: ["sha256sum"])
+/// ```
+public struct ExecPlugin: HandlerPlugin {
+    let command: [String]
+    let executable: String
+    let environment: [String: String]
+    let workingDirectory: String?
+    let maxOutputBytes: Int
+    let killAfter: Duration
+
+    /// A plugin that runs this command for each job.
+    ///
+    /// - Parameters:
+    ///   - command: The program and its arguments. A program without a slash is looked for in `PATH`; a relative path
+    ///     starts from the working directory.
+    ///   - environment: Variables set for the program. They win over inherited ones. Defaults to none.
+    ///   - inherit: The variables that the program inherits from the worker, where the worker has them. Defaults to
+    ///     `PATH`, `HOME`, `LANG`, `TZ` and `TMPDIR`.
+    ///   - workingDirectory: The directory that the program runs in. Defaults to the worker's.
+    ///   - maxOutputBytes: How much of standard output is kept as the result; the rest is read and dropped. Defaults
+    ///     to 1 MiB.
+    ///   - killAfter: How long a cancelled job's processes have between SIGTERM and SIGKILL. Defaults to 5 seconds.
+    /// - Throws: ``ExecPluginError`` when there is no such program or directory, or a value is not allowed.
+    public init(
+        command: [String],
+        environment: [String: String] = [:],
+        inherit: [String] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR"],
+        workingDirectory: String? = nil,
+        maxOutputBytes: Int = 1 << 20,
+        killAfter: Duration = .seconds(5)
+    ) throws {
+        guard maxOutputBytes > 0 else {
+            throw ExecPluginError(.invalidLimit, "maxOutputBytes is \(maxOutputBytes): it must be at least 1")
+        }
+        guard killAfter >= .zero else {
+            throw ExecPluginError(.invalidLimit, "killAfter is \(killAfter): it must not be negative")
+        }
+        self.environment = try Self.configuredEnvironment(environment, inherit: inherit)
+        executable = try ExecutableSearch(path: self.environment["PATH"], directory: workingDirectory)
+            .executable(of: command)
+        self.command = command
+        self.workingDirectory = workingDirectory
+        self.maxOutputBytes = maxOutputBytes
+        self.killAfter = killAfter
+        Self.ignoreBrokenPipes
+    }
+
+    /// Runs the command for one job and judges its exit status.
+    ///
+    /// - Throws: `CancellationError` once the processes of a cancelled job have ended.
+    public func run(_ job: Job, context: JobContext) async throws -> JobOutcome {
+        try Task.checkCancellation()
+        let child = ChildProcess(
+            executable: executable,
+            command: command,
+            environment: environment.merging(Self.jobEnvironment(job, context: context)) { $1 },
+            workingDirectory: workingDirectory,
+            input: Array(job.payload.utf8),
+            maxOutputBytes: maxOutputBytes,
+            killAfter: killAfter,
+            logger: context.logger
+        )
+        switch try await child.run() {
+        case .ended(let ending):
+            return outcome(of: ending, logger: context.logger)
+        case .notStarted(let failure):
+            return .failed(failure)
+        }
+    }
+
+    /// A program that ends before it has read its input must not end the worker, so SIGPIPE is ignored from the first
+    /// plugin on, unless the worker handles it. Programs start with their signals at the defaults.
+    private static let ignoreBrokenPipes: Void = {
+        var action = sigaction()
+        guard sigaction(SIGPIPE, nil, &action) == 0, action.__sigaction_handler.sa_handler == nil else { return }
+        signal(SIGPIPE, SIG_IGN)
+    }()
+}

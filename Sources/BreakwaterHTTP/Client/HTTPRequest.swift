@@ -1,0 +1,64 @@
+/// One POST, as the client sends it.
+struct HTTPRequest: Sendable {
+    var url: String
+    /// The header lines as curl takes them.
+    var headers: [String]
+    var body: [UInt8]
+    /// How long it may take from beginning to end, in milliseconds; at least 1.
+    var timeoutMilliseconds: Int
+    /// How much of the answer's body is kept.
+    var maxResponseBytes: Int
+    /// Which addresses it may connect to.
+    var policy: DestinationPolicy
+    /// A file of certificate authorities in place of the system's.
+    var caFile: String?
+    /// Answers of a name server made up for tests, as `host:port:address`.
+    var resolve: [String] = []
+}
+
+/// How a request ended.
+enum HTTPAnswer: Sendable {
+    case response(HTTPResponse)
+    /// There was no whole answer.
+    case failure(HTTPTransferFailure)
+    /// The task that waited was cancelled.
+    case cancelled
+}
+
+/// What a server answered.
+struct HTTPResponse: Sendable {
+    var status: Int
+    var body: [UInt8] = []
+    /// Whether the body was longer than what was kept.
+    var isBodyCut = false
+    /// The `Retry-After` header.
+    var retryAfter: String?
+    /// The `Date` header.
+    var date: String?
+}
+
+/// Why there was no whole answer.
+struct HTTPTransferFailure: Sendable {
+    enum Code: String, Sendable {
+        /// The name does not resolve.
+        case dns
+        /// Refused, reset, or closed before the answer's end.
+        case connection
+        /// No certificate that can be trusted, or no TLS at all.
+        case tls
+        /// No answer in time.
+        case timeout
+        /// The address is not allowed.
+        case refusedAddress
+        /// The answer has more headers than are read.
+        case headers
+        /// The answer is not HTTP.
+        case `protocol`
+        /// The request could not be made at all.
+        case client
+    }
+
+    var code: Code
+    /// What happened, for people, without the URL.
+    var reason: String
+}

@@ -1,0 +1,195 @@
+import CLibcurl
+import Glibc
+
+/// One request while the client's thread works on it. Only that thread touches it, curl's callbacks included.
+final class HTTPTransfer {
+    /// More bytes of headers than this end the request.
+    static let maximumHeaderBytes = 64 << 10
+    /// How long connecting may take, in milliseconds, when the request has longer.
+    static let connectTimeoutMilliseconds = 10_000
+
+    let easy: UnsafeMutableRawPointer
+    private let request: HTTPRequest
+    private var lists: [UnsafeMutablePointer<curl_slist>] = []
+    private let errorText = UnsafeMutablePointer<CChar>.allocate(capacity: Int(CURL_ERROR_SIZE))
+
+    private var response = HTTPResponse(status: 0)
+    private var headerBytes = 0
+    private var refusal: String?
+    private var triedAnAddress = false
+
+    /// Nil when memory is out.
+    init?(_ request: HTTPRequest) {
+        guard let easy = curl_easy_init() else { return nil }
+        self.easy = easy
+        self.request = request
+        errorText[0] = 0
+        setRequest()
+        setLimits()
+        setCallbacks()
+    }
+
+    deinit {
+        curl_easy_cleanup(easy)
+        for list in lists { curl_slist_free_all(list) }
+        errorText.deallocate()
+    }
+
+    private func setRequest() {
+        breakwater_set_string(easy, CURLOPT_URL, request.url)
+        breakwater_set_long(easy, CURLOPT_POST, 1)
+        breakwater_set_offset(easy, CURLOPT_POSTFIELDSIZE_LARGE, curl_off_t(request.body.count))
+        breakwater_set_pointer(easy, CURLOPT_COPYPOSTFIELDS, request.body)
+        breakwater_set_pointer(easy, CURLOPT_HTTPHEADER, list(request.headers))
+        if !request.resolve.isEmpty { breakwater_set_pointer(easy, CURLOPT_RESOLVE, list(request.resolve)) }
+        if let caFile = request.caFile { breakwater_set_string(easy, CURLOPT_CAINFO, caFile) }
+    }
+
+    private func setLimits() {
+        let timeout = max(1, request.timeoutMilliseconds)
+        breakwater_set_long(easy, CURLOPT_TIMEOUT_MS, timeout)
+        breakwater_set_long(easy, CURLOPT_CONNECTTIMEOUT_MS, min(timeout, Self.connectTimeoutMilliseconds))
+        // Timeouts without SIGALRM, and no SIGPIPE: this process has many threads.
+        breakwater_set_long(easy, CURLOPT_NOSIGNAL, 1)
+        // A name server that does not answer must not hold up the thread when a request that waits for it ends: without
+        // this, curl waits for its resolver's thread then.
+        breakwater_set_long(easy, CURLOPT_QUICK_EXIT, 1)
+        breakwater_set_string(easy, CURLOPT_PROTOCOLS_STR, "http,https")
+        breakwater_set_long(easy, CURLOPT_FOLLOWLOCATION, 0)
+        // An empty text, unlike none, also overrules the proxies in the environment.
+        breakwater_set_string(easy, CURLOPT_PROXY, "")
+        breakwater_set_long(easy, CURLOPT_TCP_KEEPALIVE, 1)
+        breakwater_set_pointer(easy, CURLOPT_ERRORBUFFER, errorText)
+    }
+
+    private func setCallbacks() {
+        // Not retained: the client keeps this object until the handle is removed.
+        let context = Unmanaged.passUnretained(self).toOpaque()
+        breakwater_set_pointer(easy, CURLOPT_WRITEDATA, context)
+        breakwater_set_data_callback(easy, CURLOPT_WRITEFUNCTION) { data, size, count, context in
+            HTTPTransfer.from(context).receiveBody(UnsafeRawBufferPointer(start: data, count: size * count))
+        }
+        breakwater_set_pointer(easy, CURLOPT_HEADERDATA, context)
+        breakwater_set_data_callback(easy, CURLOPT_HEADERFUNCTION) { data, size, count, context in
+            HTTPTransfer.from(context).receiveHeader(UnsafeRawBufferPointer(start: data, count: size * count))
+        }
+        breakwater_set_pointer(easy, CURLOPT_OPENSOCKETDATA, context)
+        breakwater_set_socket_callback(easy) { context, _, address in
+            guard let address else { return CURL_SOCKET_BAD }
+            return HTTPTransfer.from(context).openSocket(to: address)
+        }
+        breakwater_set_pointer(easy, CURLOPT_PREREQDATA, context)
+        breakwater_set_prerequest_callback(easy) { context, remoteAddress, _, _, _ in
+            HTTPTransfer.from(context).mayUseConnection(to: remoteAddress.map { String(cString: $0) })
+                ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT
+        }
+    }
+
+    private static func from(_ context: UnsafeMutableRawPointer?) -> HTTPTransfer {
+        // `setCallbacks` gave curl this object, which outlives the handle.
+        Unmanaged.fromOpaque(context!).takeUnretainedValue()
+    }
+
+    private func list(_ lines: [String]) -> UnsafeMutablePointer<curl_slist>? {
+        let list = lines.reduce(nil) { curl_slist_append($0, $1) ?? $0 }
+        if let list { lists.append(list) }
+        return list
+    }
+
+    // MARK: What curl tells
+
+    /// Keeps what fits. Anything less than all of it ends the transfer.
+    private func receiveBody(_ data: UnsafeRawBufferPointer) -> Int {
+        let room = request.maxResponseBytes - response.body.count
+        response.body += data.prefix(room)
+        response.isBodyCut = data.count > room
+        return response.isBodyCut ? 0 : data.count
+    }
+
+    private func receiveHeader(_ data: UnsafeRawBufferPointer) -> Int {
+        headerBytes += data.count
+        guard headerBytes <= Self.maximumHeaderBytes else { return 0 }
+        if data.starts(with: "HTTP/".utf8) {
+            // Another answer begins: what came before was interim (1xx).
+            response = HTTPResponse(status: 0)
+        } else if let colon = data.firstIndex(of: UInt8(ascii: ":")) {
+            let value = String(decoding: data[(colon + 1)...], as: UTF8.self)
+            switch String(decoding: data[..<colon], as: UTF8.self).lowercased() {
+            case "retry-after": response.retryAfter = value.trimmingHeaderWhitespace
+            case "date": response.date = value.trimmingHeaderWhitespace
+            default: break
+            }
+        }
+        return data.count
+    }
+
+    /// Judges the address that the name resolved to.
+    private func openSocket(to address: UnsafeMutablePointer<curl_sockaddr>) -> curl_socket_t {
+        let (family, type, number) = (address.pointee.family, address.pointee.socktype, address.pointee.protocol)
+        // The field is declared as a `sockaddr` and is as long as `addrlen` says.
+        guard let offset = MemoryLayout<curl_sockaddr>.offset(of: \.addr),
+            let destination = IPAddress(UnsafeRawPointer(address) + offset, length: Int(address.pointee.addrlen))
+        else { return CURL_SOCKET_BAD }
+        if let refusal = request.policy.refusal(of: destination) {
+            self.refusal = refusal
+            return CURL_SOCKET_BAD
+        }
+        triedAnAddress = true
+        return socket(family, type | Int32(SOCK_CLOEXEC.rawValue), number)
+    }
+
+    /// Judges the connection again: it may be one that another handler, with another allow-list, opened.
+    private func mayUseConnection(to address: String?) -> Bool {
+        guard let address = address.flatMap(IPAddress.init) else { return false }
+        refusal = request.policy.refusal(of: address)
+        triedAnAddress = refusal == nil
+        return refusal == nil
+    }
+
+    // MARK: The end
+
+    /// What came of the request.
+    func answer(_ result: CURLcode) -> HTTPAnswer {
+        var status = 0
+        breakwater_get_long(easy, CURLINFO_RESPONSE_CODE, &status)
+        response.status = status
+        if result == CURLE_OK || result == CURLE_WRITE_ERROR && response.isBodyCut { return .response(response) }
+        if let refusal, !triedAnAddress {
+            return .failure(HTTPTransferFailure(code: .refusedAddress, reason: refusal))
+        }
+        if result == CURLE_WRITE_ERROR {
+            let reason = "the answer has more than \(Self.maximumHeaderBytes) bytes of headers"
+            return .failure(HTTPTransferFailure(code: .headers, reason: reason))
+        }
+        let detail = String(cString: errorText)
+        let reason = detail.isEmpty ? String(cString: curl_easy_strerror(result)) : detail
+        return .failure(HTTPTransferFailure(code: .init(result), reason: reason))
+    }
+}
+
+extension HTTPTransferFailure.Code {
+    fileprivate init(_ result: CURLcode) {
+        self =
+            switch result {
+            case CURLE_COULDNT_RESOLVE_HOST, CURLE_COULDNT_RESOLVE_PROXY: .dns
+            case CURLE_OPERATION_TIMEDOUT: .timeout
+            case CURLE_COULDNT_CONNECT, CURLE_SEND_ERROR, CURLE_RECV_ERROR, CURLE_GOT_NOTHING, CURLE_PARTIAL_FILE,
+                CURLE_HTTP2, CURLE_HTTP2_STREAM, CURLE_SEND_FAIL_REWIND:
+                .connection
+            case CURLE_SSL_CONNECT_ERROR, CURLE_PEER_FAILED_VERIFICATION, CURLE_SSL_CERTPROBLEM, CURLE_SSL_CIPHER,
+                CURLE_SSL_CACERT_BADFILE, CURLE_SSL_ISSUER_ERROR, CURLE_SSL_INVALIDCERTSTATUS,
+                CURLE_SSL_PINNEDPUBKEYNOTMATCH, CURLE_SSL_CLIENTCERT, CURLE_USE_SSL_FAILED:
+                .tls
+            case CURLE_UNSUPPORTED_PROTOCOL, CURLE_WEIRD_SERVER_REPLY, CURLE_BAD_CONTENT_ENCODING: .protocol
+            default: .client
+            }
+    }
+}
+
+extension String {
+    fileprivate var trimmingHeaderWhitespace: String {
+        var text = self[...]
+        while text.unicodeScalars.last?.properties.isWhitespace == true { text.unicodeScalars.removeLast() }
+        return String(text.drop { $0 == " " || $0 == "\t" })
+    }
+}

@@ -1,0 +1,56 @@
+/// The ranges of addresses that are not the public internet.
+///
+/// From the IANA registries of special-purpose addresses:
+/// https://www.iana.org/assignments/iana-ipv4-special-registry and …/iana-ipv6-special-registry
+enum SpecialNetworks {
+    /// What kind of place the address is in, if it is not the public internet.
+    static func kind(of address: IPAddress) -> String? {
+        if let (_, kind) = networks.first(where: { $0.0.contains(address) }) { return kind }
+        // Translated addresses are judged by the IPv4 address within.
+        if nat64.contains(address) { return kind(of: .v4(UInt32(truncatingIfNeeded: address.bits))) }
+        if sixToFour.contains(address) { return kind(of: .v4(UInt32(truncatingIfNeeded: address.bits >> 80))) }
+        return nil
+    }
+
+    static let nat64 = IPNetwork(prefix: "64:ff9b::/96")
+    static let sixToFour = IPNetwork(prefix: "2002::/16")
+
+    static let networks: [(IPNetwork, String)] = [
+        ("0.0.0.0/8", "this host"),
+        ("10.0.0.0/8", "private"),
+        ("100.64.0.0/10", "shared by a carrier"),
+        ("127.0.0.0/8", "loopback"),
+        ("169.254.0.0/16", "link-local, where clouds serve instance metadata"),
+        ("172.16.0.0/12", "private"),
+        ("192.0.0.0/24", "reserved"),
+        ("192.0.2.0/24", "for documentation"),
+        ("192.88.99.0/24", "reserved"),
+        ("192.168.0.0/16", "private"),
+        ("198.18.0.0/15", "for benchmarks"),
+        ("198.51.100.0/24", "for documentation"),
+        ("203.0.113.0/24", "for documentation"),
+        ("224.0.0.0/4", "multicast"),
+        ("240.0.0.0/4", "reserved"),
+        ("::/128", "this host"),
+        ("::1/128", "loopback"),
+        ("::/96", "reserved"),
+        ("64:ff9b:1::/48", "private"),
+        ("100::/64", "reserved"),
+        ("2001::/23", "reserved"),
+        ("2001:db8::/32", "for documentation"),
+        ("3fff::/20", "for documentation"),
+        ("5f00::/16", "reserved"),
+        ("fc00::/7", "unique local"),
+        ("fe80::/10", "link-local"),
+        ("fec0::/10", "site-local"),
+        ("ff00::/8", "multicast"),
+    ].map { (IPNetwork(prefix: $0), $1) }
+}
+
+extension IPNetwork {
+    /// A network written in this source.
+    fileprivate init(prefix: StaticString) {
+        guard let network = IPNetwork("\(prefix)") else { preconditionFailure("\(prefix) is not a network") }
+        self = network
+    }
+}

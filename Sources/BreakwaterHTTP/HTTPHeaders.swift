@@ -1,0 +1,91 @@
+import Breakwater
+
+/// The headers of a handler's requests: the configured ones and those of the job.
+struct HTTPHeaders: Sendable {
+    let configured: [String: String]
+
+    /// The names that the request itself, the job or the signature sets, in lower case.
+    private static let reserved: Set<String> = [
+        "connection", "content-length", "expect", "host", "idempotency-key", "te", "traceparent", "trailer",
+        "transfer-encoding", "upgrade", "webhook-id", "webhook-signature", "webhook-timestamp",
+    ]
+
+    /// - Throws: ``HTTPPluginError`` for a name or a value that cannot be sent, or that is not to be configured.
+    init(_ configured: [String: String]) throws {
+        var seen: Set<String> = []
+        for (name, value) in configured {
+            guard !name.isEmpty, name.utf8.allSatisfy(\.isTokenCharacter) else {
+                throw HTTPPluginError(
+                    .invalidHeader,
+                    "\(name.debugDescription) cannot be a header's name: letters, digits and !#$%&'*+-.^_`|~ are allowed"
+                )
+            }
+            let lowercased = name.lowercased()
+            guard !Self.reserved.contains(lowercased), !lowercased.hasPrefix("breakwater-") else {
+                throw HTTPPluginError(.invalidHeader, "the header '\(name)' is set by the worker itself; leave it out")
+            }
+            guard seen.insert(lowercased).inserted else {
+                throw HTTPPluginError(.invalidHeader, "the header '\(name)' is given twice, in different letter case")
+            }
+            guard value.utf8.allSatisfy({ $0 >= 0x20 && $0 != 0x7F || $0 == 0x09 }) else {
+                throw HTTPPluginError(
+                    .invalidHeader,
+                    "the value of the header '\(name)' contains a line break or another control character"
+                )
+            }
+        }
+        self.configured = configured
+    }
+
+    /// The headers of one request as curl takes them.
+    ///
+    /// - Parameters:
+    ///   - job: The job that the request is for.
+    ///   - context: Its deadline.
+    ///   - signature: The headers of the signature, if the request is signed.
+    func lines(for job: Job, context: JobContext, signature: [(String, String)]) -> [String] {
+        var fields: [(String, String)] = [
+            ("Breakwater-Job-Id", String(job.id)),
+            ("Breakwater-Kind", job.kind),
+            ("Breakwater-Queue", job.queue),
+            ("Breakwater-Attempt", String(job.attempt)),
+            ("Breakwater-Max-Attempts", String(job.maxAttempts)),
+            ("Breakwater-Deadline", context.deadlineText),
+            ("Idempotency-Key", job.idempotencyKey),
+        ]
+        if let traceparent = job.traceparent { fields.append(("traceparent", traceparent)) }
+        fields = fields.map { ($0, $1.percentEncodedForHeader) } + signature
+        let names = Set(configured.keys.map { $0.lowercased() })
+        if !names.contains("content-type") { fields.append(("Content-Type", "application/json")) }
+        if !names.contains("user-agent") { fields.append(("User-Agent", "breakwater")) }
+        fields += configured.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
+        // A name with a semicolon is curl's way to send an empty value; with nothing after the colon it would be left
+        // out, as "Expect" is to be: no request waits for permission to send its body.
+        return fields.map { $1.isEmpty ? "\($0);" : "\($0): \($1)" } + ["Expect:"]
+    }
+}
+
+extension UInt8 {
+    /// Whether RFC 9110 allows it in the name of a header.
+    fileprivate var isTokenCharacter: Bool {
+        switch self {
+        case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "a")...UInt8(ascii: "z"),
+            UInt8(ascii: "A")...UInt8(ascii: "Z"):
+            true
+        default: "!#$%&'*+-.^_`|~".utf8.contains(self)
+        }
+    }
+}
+
+extension String {
+    /// The text with control characters, `%` and what is not ASCII written as `%XX`.
+    fileprivate var percentEncodedForHeader: String {
+        utf8.reduce(into: "") { text, byte in
+            if (0x20..<0x7F).contains(byte), byte != UInt8(ascii: "%") {
+                text.unicodeScalars.append(Unicode.Scalar(byte))
+            } else {
+                text += "%" + (byte < 0x10 ? "0" : "") + String(byte, radix: 16, uppercase: true)
+            }
+        }
+    }
+}

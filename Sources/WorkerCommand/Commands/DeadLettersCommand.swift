@@ -1,0 +1,180 @@
+import ArgumentParser
+
+/// `worker dead-letters`: jobs that ended without success.
+struct DeadLettersCommand: AsyncParsableCommand {
+    static var configuration: CommandConfiguration {
+        CommandConfiguration(
+            commandName: "dead-letters",
+            abstract: "Show jobs that ended without success, put them back, or delete them.",
+            discussion: """
+                Examples:
+
+                  worker dead-letters --kind email.send
+                  worker dead-letters show 4711
+                  worker dead-letters redrive 4711
+                  worker dead-letters redrive --kind email.send --reason exhausted
+                  worker dead-letters purge --kind email.send --older-than 30d
+                """,
+            subcommands: [List.self, Show.self, Redrive.self, Purge.self],
+            defaultSubcommand: List.self
+        )
+    }
+}
+
+/// Which dead letters a command is about.
+struct DeadLetterOptions: ParsableArguments {
+    @Option(help: "Only those of this kind.")
+    var kind: String?
+
+    @Option(help: "Only those that died for this: exhausted, discarded, poison, circuit_open or cancelled.")
+    var reason: String?
+
+    var filter: DeadLetterFilter { DeadLetterFilter(kind: kind, reason: reason) }
+}
+
+extension DeadLettersCommand {
+    /// `worker dead-letters list`.
+    struct List: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "list",
+            abstract: "List dead letters, the newest first.",
+            discussion: "Example:\n\n  worker dead-letters list --kind email.send --limit 100"
+        )
+
+        @OptionGroup var which: DeadLetterOptions
+
+        @Option(help: "At most so many.")
+        var limit = 50
+
+        @OptionGroup var database: DatabaseOptions
+        @OptionGroup var output: OutputOptions
+
+        func validate() throws {
+            guard limit > 0 else { throw ValidationError("--limit \(limit) is not allowed; give at least 1.") }
+        }
+
+        func run() async throws {
+            let letters = try await AdminDatabase.with(database.database) {
+                try await $0.deadLetters(which.filter, limit: limit)
+            }
+            if output.json {
+                Terminal.write(.array(letters.map(\.json)))
+            } else if letters.isEmpty {
+                Terminal.write("There are no dead letters\(which.filter == DeadLetterFilter() ? "" : " of these").")
+            } else {
+                Terminal.write(DeadLetter.table(letters))
+                if letters.count == limit {
+                    Terminal.complain("Only the newest \(limit) are shown; --limit shows more.")
+                }
+            }
+        }
+    }
+
+    /// `worker dead-letters show`.
+    struct Show: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "show",
+            abstract: "Show one dead letter with its payload and every attempt's error.",
+            discussion: "Example:\n\n  worker dead-letters show 4711"
+        )
+
+        @Argument(help: "Its id.")
+        var id: Int64
+
+        @OptionGroup var database: DatabaseOptions
+        @OptionGroup var output: OutputOptions
+
+        func run() async throws {
+            let letter = try await AdminDatabase.with(database.database) { try await $0.deadLetter(id: id) }
+            guard let letter else { throw CommandFailure.noDeadLetters([id]) }
+            if output.json {
+                Terminal.write(letter.json)
+            } else {
+                for (name, value) in letter.details { Terminal.write("\(name): \(value.escapingControlCharacters)") }
+            }
+        }
+    }
+
+    /// `worker dead-letters redrive`.
+    struct Redrive: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "redrive",
+            abstract: "Put dead letters back as jobs, with their counters reset.",
+            discussion: """
+                Examples:
+
+                  worker dead-letters redrive 4711 4712
+                  worker dead-letters redrive --kind email.send --limit 100
+                  worker dead-letters redrive --all
+
+                Those whose unique key a newer job has taken stay dead letters.
+                """
+        )
+
+        @OptionGroup var selection: DeadLetterSelection
+
+        @Option(help: "At most so many, oldest first.")
+        var limit = 1000
+
+        func validate() throws {
+            guard limit > 0 else { throw ValidationError("--limit \(limit) is not allowed; give at least 1.") }
+        }
+
+        func run() async throws {
+            try await selection.apply(done: "put back", key: "redriven") { admin, id in
+                try await admin.redrive(id: id)
+            } all: { admin, filter in
+                try await admin.redrive(filter, limit: limit)
+            }
+        }
+    }
+
+    /// `worker dead-letters purge`.
+    struct Purge: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "purge",
+            abstract: "Delete dead letters for good.",
+            discussion: """
+                Examples:
+
+                  worker dead-letters purge 4711
+                  worker dead-letters purge --kind email.send --older-than 30d
+                  worker dead-letters purge --all --older-than 365d
+                """
+        )
+
+        @OptionGroup var selection: DeadLetterSelection
+
+        @Option(help: "Only those that died longer ago than this, such as 30d.")
+        var olderThan: DurationArgument?
+
+        @Option(help: "At most so many, oldest first.")
+        var limit = 10_000
+
+        func validate() throws {
+            guard limit > 0 else { throw ValidationError("--limit \(limit) is not allowed; give at least 1.") }
+            if olderThan != nil, !selection.ids.isEmpty {
+                throw ValidationError("--older-than goes with --kind, --reason or --all, not with ids.")
+            }
+        }
+
+        func run() async throws {
+            try await selection.apply(done: "deleted", key: "purged") { admin, id in
+                try await admin.purge(id: id)
+            } all: { admin, filter in
+                try await admin.purge(filter, olderThan: olderThan?.duration ?? .zero, limit: limit)
+            }
+        }
+    }
+}
+
+extension CommandFailure {
+    static func noDeadLetters(_ ids: [Int64]) -> CommandFailure {
+        let list = ids.map { "\($0)" }.joined(separator: ", ")
+        return CommandFailure(
+            .refused,
+            "there is no dead letter with the id \(list); it may have been put back or deleted.\n"
+                + "Run: worker dead-letters list"
+        )
+    }
+}

@@ -1,0 +1,65 @@
+import ArgumentParser
+import Foundation
+
+/// `worker`: everything below it.
+struct RootCommand: AsyncParsableCommand {
+    static var configuration: CommandConfiguration {
+        CommandConfiguration(
+            commandName: executableName,
+            abstract: "Runs jobs that are rows in Postgres, and keeps an eye on them.",
+            discussion: """
+                Put the schema into a database, enqueue a job, run it, and see how things stand:
+
+                  export DATABASE_URL=postgresql:///app
+                  \(executableName) migrate
+                  \(executableName) enqueue file.digest '{"path": "/etc/hosts"}'
+                  \(executableName) run --config worker.yaml
+                  \(executableName) status
+
+                The database comes from --database, else from DATABASE_URL, else from libpq's own environment \
+                (PGHOST, PGSERVICE, …) and service files.
+
+                \(CommandFailure.help)
+                """,
+            version: WorkerCommand.version,
+            subcommands: [
+                RunCommand.self, MigrateCommand.self, EnqueueCommand.self, StatusCommand.self, CircuitsCommand.self,
+                DeadLettersCommand.self,
+            ]
+        )
+    }
+
+    /// The name in usage texts: that of the executable, which is somebody's own when it links handlers.
+    static var executableName: String {
+        let path = CommandLine.arguments.first ?? ""
+        let name = URL(filePath: path.isEmpty ? "worker" : path).lastPathComponent
+        return name.hasSuffix(".xctest") ? "worker" : name
+    }
+}
+
+/// Where the database is.
+struct DatabaseOptions: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "The database, as a URL or a connection string. Else DATABASE_URL, else libpq's environment.",
+            valueName: "conninfo"
+        )
+    )
+    var database: String?
+}
+
+/// Whether data is printed for people or for programs.
+struct OutputOptions: ParsableArguments {
+    @Flag(help: "Print one JSON document instead of tables. Times are RFC 3339, durations are seconds.")
+    var json = false
+}
+
+/// A duration on the command line.
+struct DurationArgument: ExpressibleByArgument, Equatable {
+    var duration: Duration
+
+    init?(argument: String) {
+        guard let duration = try? Duration(text: argument) else { return nil }
+        self.duration = duration
+    }
+}

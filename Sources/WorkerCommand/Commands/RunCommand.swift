@@ -1,0 +1,112 @@
+import ArgumentParser
+import Breakwater
+import Foundation
+import Logging
+
+/// `worker run`: claims jobs and runs their handlers until it is told to stop.
+struct RunCommand: AsyncParsableCommand {
+    static var configuration: CommandConfiguration {
+        CommandConfiguration(
+            commandName: "run",
+            abstract: "Run a worker: claim jobs, run their handlers, until it is told to stop.",
+            discussion: """
+                Examples:
+
+                  worker run --config worker.yaml
+                  worker run --config worker.yaml --check
+                  BREAKWATER_CONCURRENCY=50 worker run --config worker.yaml --queues default,bulk
+
+                A small configuration:
+
+                  database: postgresql:///app
+                  handlers:
+                    file.digest:
+                      exec: { command: [sha256sum] }
+                      retry: { max_attempts: 5, base: 1s, cap: 10m }
+
+                Flags go before the environment (BREAKWATER_CONCURRENCY, BREAKWATER_QUEUES, …), and the environment \
+                goes before the file. DATABASE_URL counts where none of them names a database.
+
+                On SIGTERM or SIGINT it claims no more, lets handlers finish for shutdown_grace, releases the rest \
+                without costing them an attempt, and exits 0. A second signal ends it at once.
+                """
+        )
+    }
+
+    @Option(name: .shortAndLong, help: ArgumentHelp("The configuration file, in YAML.", valueName: "path"))
+    var config: String?
+
+    @Flag(help: "Check the configuration, print what would hold with secrets masked, and exit.")
+    var check = false
+
+    @OptionGroup var database: DatabaseOptions
+
+    @Option(help: ArgumentHelp("The queues whose jobs it takes.", valueName: "name,…"))
+    var queues: String?
+
+    @Option(help: "How many handlers run at once.")
+    var concurrency: String?
+
+    @Option(help: ArgumentHelp("A worker silent for this long loses its jobs.", valueName: "duration"))
+    var lease: String?
+
+    @Option(help: ArgumentHelp("How long handlers may go on after a signal.", valueName: "duration"))
+    var shutdownGrace: String?
+
+    @Option(help: ArgumentHelp("How often an idle worker looks for jobs.", valueName: "duration"))
+    var pollInterval: String?
+
+    @Flag(inversion: .prefixedNo, help: "Listen for wake-ups while idle.")
+    var listen: Bool?
+
+    @Option(help: "A name that people recognise the worker by.")
+    var name: String?
+
+    @Option(help: ArgumentHelp("trace, debug, info, notice, warning, error or critical.", valueName: "level"))
+    var logLevel: String?
+
+    @Option(help: ArgumentHelp("text, json, or auto: text on a terminal.", valueName: "format"))
+    var logFormat: String?
+
+    /// The values given, by key. Their texts are read by the same rules as those of the file.
+    var flags: [String: SettingText] {
+        let one = [
+            "database": database.database, "concurrency": concurrency, "lease": lease, "shutdown_grace": shutdownGrace,
+            "poll_interval": pollInterval, "listen": listen.map { "\($0)" }, "name": name, "log_level": logLevel,
+            "log_format": logFormat,
+        ].compactMapValues { $0.map { SettingText.one($0) } }
+        let list = queues.map { queues in
+            queues.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }
+        }
+        return one.merging(list.map { ["queues": .list($0)] } ?? [:]) { $1 }
+    }
+
+    func validate() throws {
+        if config == nil, WorkerCommand.handlers.isEmpty {
+            throw ValidationError("There is no configuration; give --config worker.yaml.")
+        }
+    }
+
+    func run() async throws {
+        let loader = ConfigurationLoader(
+            flags: flags,
+            environment: ProcessInfo.processInfo.environment,
+            registered: WorkerCommand.handlers
+        )
+        let loaded: LoadedConfiguration
+        do {
+            loaded = try loader.load(try config.map { try ConfigurationFile(path: $0) })
+        } catch let error as ConfigurationError {
+            throw CommandFailure(.configuration, error.description)
+        }
+        if check {
+            for warning in loaded.warnings { Terminal.complain("warning: \(warning)") }
+            Terminal.write(String(loaded.effectiveText.dropLast()))
+            return
+        }
+        loaded.logFormat.bootstrap(level: loaded.logLevel)
+        let logger = Logger(label: "breakwater")
+        for warning in loaded.warnings { logger.warning("\(warning)") }
+        try await WorkerProcess(configuration: loaded.worker, logger: logger).run()
+    }
+}

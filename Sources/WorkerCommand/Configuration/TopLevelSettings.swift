@@ -1,0 +1,121 @@
+import Logging
+
+/// The settings of the worker itself, each with where it came from.
+struct TopLevelSettings {
+    /// A connection string or URL; empty for libpq's own environment and service files.
+    var database = ""
+    var queues = ["default"]
+    var concurrency = 200
+    var lease = Duration.seconds(30)
+    var shutdownGrace = Duration.seconds(30)
+    var pollInterval = Duration.seconds(1)
+    var listens = true
+    /// Nil for the host's name and the process number.
+    var name: String?
+    var logLevel = Logger.Level.info
+    var logFormat = LogFormat.auto
+
+    /// The keys that the file, the environment and the flags may give.
+    static let keys = [
+        "database", "queues", "concurrency", "lease", "shutdown_grace", "poll_interval", "listen", "name", "log_level",
+        "log_format",
+    ]
+
+    /// The values as they are shown, in the order of the keys.
+    private(set) var effective: [EffectiveEntry] = []
+
+    /// Reads every setting; reports what is wrong and goes on with the default.
+    ///
+    /// - Parameters:
+    ///   - layers: Flags, environment and file.
+    ///   - substituted: The values of the file that a variable took part in, as they stand there, by key.
+    ///   - report: Takes each problem.
+    init(
+        _ layers: LayeredSettings,
+        substituted: [String: String],
+        report: @escaping (ConfigurationProblem) -> Void
+    ) {
+        let source = Source(layers: layers, substituted: substituted, report: report)
+        var shown: [EffectiveEntry] = []
+        func take<Value>(_ key: String, _ rule: ValueRule<Value>, _ value: inout Value) {
+            shown.append(source.take(key, rule, into: &value))
+        }
+        let conninfo = ValueRule<String>(
+            allowed: "a connection string or URL, such as postgresql:///app",
+            parse: { $0.utf8.contains(0) ? nil : $0 },
+            text: { $0 }
+        )
+        shown.append(source.take("database", conninfo, into: &database, mask: Secrets.maskingPasswords(inConninfo:)))
+        shown.append(source.takeList("queues", ValueRule.text("a queue's name", bytes: 1...200), into: &queues))
+        take("concurrency", .whole(1...10_000), &concurrency)
+        take("lease", .duration(atLeast: .seconds(1), atMost: .days(1)), &lease)
+        take("shutdown_grace", .duration(atLeast: .zero, atMost: .days(1)), &shutdownGrace)
+        take("poll_interval", .duration(atLeast: .milliseconds(10), atMost: .days(1)), &pollInterval)
+        take("listen", .flag, &listens)
+        var givenName = ""
+        let nameEntry = source.take("name", ValueRule.text("a name", bytes: 1...200), into: &givenName)
+        if !givenName.isEmpty {
+            name = givenName
+            shown.append(nameEntry)
+        }
+        take("log_level", .choice, &logLevel)
+        take("log_format", .choice, &logFormat)
+        effective = shown
+    }
+
+    /// Reads single settings.
+    private struct Source {
+        var layers: LayeredSettings
+        var substituted: [String: String]
+        var report: (ConfigurationProblem) -> Void
+
+        func take<Value>(
+            _ key: String,
+            _ rule: ValueRule<Value>,
+            into value: inout Value,
+            mask: (String) -> String = { $0 }
+        ) -> EffectiveEntry {
+            var origin = SettingOrigin.fallback
+            var shown: String?
+            if let given = layers.text(key) {
+                origin = given.origin
+                if case .file = origin { shown = substituted[key] }
+                do {
+                    value = try rule.read(given.text)
+                } catch {
+                    let message = error.message.replacing("'\(given.text)'", with: "'\(mask(shown ?? given.text))'")
+                    report(ConfigurationProblem(origin: origin, key: key, message: message))
+                }
+            }
+            return EffectiveEntry(key: key, value: .text(mask(shown ?? rule.text(value))), comment: origin.label)
+        }
+
+        func takeList(
+            _ key: String,
+            _ rule: ValueRule<String>,
+            into values: inout [String]
+        ) -> EffectiveEntry {
+            var origin = SettingOrigin.fallback
+            if let given = layers.texts(key) {
+                origin = given.origin
+                var taken: [String] = []
+                for text in given.texts {
+                    do {
+                        let value = try rule.read(text)
+                        if taken.contains(value) { throw ValueRefusal("'\(text)' is given twice; name each once") }
+                        taken.append(value)
+                    } catch {
+                        let message = (error as? ValueRefusal)?.message ?? "\(error)"
+                        report(ConfigurationProblem(origin: origin, key: key, message: message))
+                    }
+                }
+                if given.texts.isEmpty {
+                    let message = "the list is empty; give at least one, or leave the key out for default"
+                    report(ConfigurationProblem(origin: origin, key: key, message: message))
+                }
+                values = taken
+            }
+            return EffectiveEntry(key: key, value: .list(values.map { .text($0) }), comment: origin.label)
+        }
+    }
+}

@@ -1,0 +1,116 @@
+import Foundation
+import Libpq
+
+/// One row of `breakwater.depth`: how many jobs of a queue and a kind there are, and how old.
+struct Depth: Equatable {
+    var queue: String
+    var kind: String
+    var ready: Int
+    var running: Int
+    var scheduled: Int
+    var retrying: Int
+    /// How long the oldest ready job has waited.
+    var oldestReady: Duration?
+    var nextDue: Date?
+    var isPaused: Bool
+    var circuit: String
+    /// How many live workers take it.
+    var workers: Int
+}
+
+/// One row of `breakwater.worker_status`.
+struct WorkerStatus: Equatable {
+    var id: Int64
+    var name: String
+    var version: String
+    var state: String
+    var queues: [String]
+    var kinds: [String]
+    var concurrency: Int
+    var running: Int
+    var startedAt: Date
+    var silentFor: Duration
+    var isAlive: Bool
+    var leads: Bool
+}
+
+/// One row of `breakwater.pause`.
+struct Pause: Equatable {
+    /// `queue` or `kind`.
+    var scope: String
+    var name: String
+    var reason: String
+    var actor: String
+    var since: Date
+}
+
+extension AdminDatabase {
+    /// `breakwater.depth`, the fullest first.
+    func depths() async throws -> [Depth] {
+        try await connection.query(
+            """
+            select queue, kind, ready, running, scheduled, retrying,
+                   extract(epoch from oldest_ready)::float8 as oldest,
+                   next_due, paused, circuit, workers
+              from breakwater.depth order by ready + running + scheduled + retrying desc, queue, kind
+            """,
+            // It counts every job, which takes a while when there are many millions.
+            timeout: .seconds(300)
+        ).map { row in
+            Depth(
+                queue: try row["queue"].string(),
+                kind: try row["kind"].string(),
+                ready: try row["ready"].int(),
+                running: try row["running"].int(),
+                scheduled: try row["scheduled"].int(),
+                retrying: try row["retrying"].int(),
+                oldestReady: try row["oldest"].doubleOrNil().map { .seconds($0) },
+                nextDue: try row["next_due"].dateOrNil(),
+                isPaused: try row["paused"].bool(),
+                circuit: try row["circuit"].string(),
+                workers: try row["workers"].int()
+            )
+        }
+    }
+
+    /// `breakwater.worker_status`, in the order of their start.
+    func workers() async throws -> [WorkerStatus] {
+        try await connection.query(
+            """
+            select id, name, version, state, queues, kinds, concurrency, running, started_at,
+                   extract(epoch from silent_for)::float8 as silent_for, alive, leads
+              from breakwater.worker_status order by id
+            """
+        ).map { row in
+            WorkerStatus(
+                id: try row["id"].int64(),
+                name: try row["name"].string(),
+                version: try row["version"].string(),
+                state: try row["state"].string(),
+                queues: try row["queues"].stringArray(),
+                kinds: try row["kinds"].stringArray(),
+                concurrency: try row["concurrency"].int(),
+                running: try row["running"].int(),
+                startedAt: try row["started_at"].date(),
+                silentFor: .seconds(try row["silent_for"].double()),
+                isAlive: try row["alive"].bool(),
+                leads: try row["leads"].bool()
+            )
+        }
+    }
+
+    /// `breakwater.pause`: the queues and kinds that people stopped.
+    func pauses() async throws -> [Pause] {
+        try await connection.query(
+            "select scope, name, reason, actor, since from breakwater.pause order by scope, name"
+        ).map { row in
+            Pause(
+                scope: try row["scope"].string(),
+                name: try row["name"].string(),
+                reason: try row["reason"].string(),
+                actor: try row["actor"].string(),
+                since: try row["since"].date()
+            )
+        }
+    }
+}

@@ -1,0 +1,78 @@
+import Breakwater
+import Libpq
+
+extension CommandFailure {
+    /// What a failure of the database means for whoever gave the command.
+    ///
+    /// - Parameters:
+    ///   - error: What the database or the way to it said.
+    ///   - place: Where the database is, without passwords.
+    init(_ error: PostgresError, at place: String) {
+        switch error.code {
+        case .connectionFailed:
+            self.init(
+                Self.isAboutPermission(error) ? .noPermission : .unavailable,
+                "cannot connect to the database (\(place)): \(error.text)\n"
+                    + "Give another one by --database, DATABASE_URL, or libpq's own variables (PGHOST, PGUSER, …)."
+            )
+        case .connectionLost, .timedOut:
+            self.init(
+                .unavailable,
+                "the database (\(place)) did not answer: \(error.text)\n"
+                    + "What was asked may or may not have happened; look before you repeat it."
+            )
+        case .server:
+            self.init(sqlState: error.sqlState ?? "", text: error.text, place: place)
+        case .invalidParameter:
+            self.init(.usage, "this cannot be sent to the database: \(error.text)")
+        default:
+            self.init(.unexpected, "unexpected: \(error) (database: \(place))")
+        }
+    }
+
+    /// What a schema or a configuration that does not fit means for whoever gave the command.
+    init(_ error: BreakwaterError, at place: String) {
+        self.init(.configuration, "\(error.message) (database: \(place))")
+    }
+
+    /// Sorts a server's refusal by its SQLSTATE (PostgreSQL's manual, appendix A).
+    private init(sqlState: String, text: String, place: String) {
+        switch sqlState {
+        case "42501":
+            self.init(
+                .noPermission,
+                "not permitted (\(place)): \(text)\n"
+                    + "Grant the user a role: breakwater_enqueue, breakwater_worker or breakwater_admin."
+            )
+        case "3F000", "42P01", "42883", "42703":
+            self.init(
+                .configuration,
+                "the schema of this database (\(place)) is not the one this program needs: \(text)\n"
+                    + "Run: worker migrate"
+            )
+        case _ where sqlState.hasPrefix("08") || sqlState.hasPrefix("53") || sqlState.hasPrefix("57"):
+            self.init(.unavailable, "the database (\(place)) cannot answer now: \(text)")
+        case _ where sqlState.hasPrefix("22"):
+            self.init(.usage, text)
+        case _ where sqlState.hasPrefix("23") || sqlState.hasPrefix("P0"):
+            self.init(.refused, text)
+        default:
+            self.init(.unexpected, "unexpected: \(text) (SQLSTATE \(sqlState), database: \(place))")
+        }
+    }
+
+    /// Failed logins come without a SQLSTATE from libpq before version 18; the server's words then decide.
+    private static func isAboutPermission(_ error: PostgresError) -> Bool {
+        if let state = error.sqlState { return state.hasPrefix("28") || state == "42501" }
+        return ["authentication failed", "no pg_hba.conf entry", "permission denied", "is not permitted to log in"]
+            .contains { error.message.contains($0) }
+    }
+}
+
+extension PostgresError {
+    /// The message with the server's detail and hint.
+    fileprivate var text: String {
+        let more = [detail, hint].compactMap(\.self).joined(separator: " ")
+        return more.isEmpty ? message : "\(message)\n\(more)"
+    }
+}

@@ -1,0 +1,134 @@
+import Foundation
+import Logging
+
+/// Writes each event as one line, whatever is in it: control characters are escaped, so that nothing that a job
+/// carries can forge a line or drive a terminal.
+struct LineLogHandler: LogHandler {
+    let label: String
+    var logLevel: Logger.Level
+    /// Text or JSON, never auto.
+    let format: LogFormat
+    let output: any LogOutput
+    /// The time of an event; another one in tests.
+    var now: @Sendable () -> Date = { Date() }
+
+    var metadata: Logger.Metadata = [:]
+    var metadataProvider: Logger.MetadataProvider?
+
+    init(label: String, logLevel: Logger.Level, format: LogFormat, output: any LogOutput) {
+        self.label = label
+        self.logLevel = logLevel
+        self.format = format
+        self.output = output
+    }
+
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
+    }
+
+    func log(event: LogEvent) {
+        var merged = metadata
+        if let provided = metadataProvider?.get() {
+            merged.merge(provided) { _, new in new }
+        }
+        if let given = event.metadata {
+            merged.merge(given) { _, new in new }
+        }
+        if let error = event.error, merged["error"] == nil {
+            merged["error"] = "\(error)"
+        }
+        // Payloads hold other people's data; whoever writes a handler may forget it.
+        for key in ["payload", "result"] where merged[key] != nil {
+            merged[key] = "(withheld)"
+        }
+        let fields = merged.sorted { $0.key < $1.key }
+        let time = now().formatted(LogTime.style)
+        switch format {
+        case .json:
+            output.write(jsonLine(event, time: time, fields: fields))
+        case .text, .auto:
+            output.write(textLine(event, time: time, fields: fields))
+        }
+    }
+
+    private typealias Fields = [(key: String, value: Logger.MetadataValue)]
+
+    private func jsonLine(_ event: LogEvent, time: String, fields: Fields) -> String {
+        var line = "{\"ts\":\"\(time)\",\"level\":\"\(event.level.rawValue)\""
+        line += ",\"msg\":\(event.message.description.jsonText),\"label\":\(label.jsonText)"
+        for (key, value) in fields {
+            // A field must not stand in for one of the line's own.
+            let name = ["ts", "level", "msg", "label"].contains(key) ? "field_\(key)" : key
+            line += ",\(name.jsonText):\(value.jsonText)"
+        }
+        return line + "}\n"
+    }
+
+    private func textLine(_ event: LogEvent, time: String, fields: Fields) -> String {
+        let level = event.level.rawValue.uppercased()
+        var line = time + " " + level + String(repeating: " ", count: max(1, 9 - level.count))
+        line += event.message.description.escapingControlCharacters
+        for (key, value) in fields {
+            line += " \(key.escapingControlCharacters)=\(value.fieldText)"
+        }
+        return line + "\n"
+    }
+}
+
+/// The form of a log line's time: RFC 3339 in UTC with milliseconds.
+private enum LogTime {
+    static let style = Date.ISO8601FormatStyle(includingFractionalSeconds: true)
+}
+
+extension Logger.MetadataValue {
+    /// The value as JSON: texts, lists and objects.
+    fileprivate var jsonText: String {
+        switch self {
+        case .string(let text): text.jsonText
+        case .stringConvertible(let value as Bool): "\(value)"
+        case .stringConvertible(let value as any FixedWidthInteger): "\(value)"
+        case .stringConvertible(let value as Double) where value.isFinite: "\(value)"
+        case .stringConvertible(let value): value.description.jsonText
+        case .array(let values): "[\(values.map(\.jsonText).joined(separator: ","))]"
+        case .dictionary(let values):
+            "{"
+                + values.sorted { $0.key < $1.key }
+                .map { "\($0.key.jsonText):\($0.value.jsonText)" }
+                .joined(separator: ",") + "}"
+        }
+    }
+
+    /// The value after `key=`: bare where one word is enough, else in quotes.
+    fileprivate var fieldText: String {
+        let text =
+            switch self {
+            case .string(let text): text
+            case .stringConvertible(let value): value.description
+            case .array, .dictionary: jsonText
+            }
+        if case .array = self { return text }
+        if case .dictionary = self { return text }
+        let separators = " \"=\\".unicodeScalars
+        let needsQuotes = text.isEmpty || text.unicodeScalars.contains { $0.isControl || separators.contains($0) }
+        return needsQuotes ? text.jsonText : text
+    }
+}
+
+extension String {
+    /// The text on one line, with control characters as `\n` or `\u001b`.
+    var escapingControlCharacters: String {
+        guard unicodeScalars.contains(where: \.isControl) else { return self }
+        var text = ""
+        for scalar in unicodeScalars {
+            switch scalar {
+            case "\n": text += "\\n"
+            case "\r": text += "\\r"
+            case "\t": text += "\\t"
+            case _ where scalar.isControl: text += "\\u" + scalar.value.fourHexDigits
+            default: text.unicodeScalars.append(scalar)
+            }
+        }
+        return text
+    }
+}

@@ -1,0 +1,160 @@
+/// Everything that `worker status` shows.
+struct FleetStatus: Equatable {
+    var depths: [Depth]
+    var workers: [WorkerStatus]
+    /// Those that are not closed, or held by hand.
+    var circuits: [CircuitStatus]
+    var pauses: [Pause]
+    var deadLetters: [DeadLetterCount]
+
+    /// The parts that have something in them, for people.
+    var tables: [(title: String, table: Table)] {
+        [
+            ("JOBS", Depth.table(depths)),
+            ("WORKERS", WorkerStatus.table(workers)),
+            ("CIRCUITS NOT CLOSED", CircuitStatus.table(circuits)),
+            ("PAUSED", Pause.table(pauses)),
+            ("DEAD LETTERS", DeadLetterCount.table(deadLetters)),
+        ].filter { !$0.1.rows.isEmpty }
+    }
+
+    /// Queues and kinds that have jobs which no living worker takes.
+    var unhandled: [Depth] { depths.filter { $0.workers == 0 } }
+
+    /// What somebody should know at once, in words.
+    var sentences: [String] {
+        var sentences = unhandled.map { depth -> String in
+            let count = depth.ready + depth.scheduled + depth.retrying
+            return "No worker that is alive handles '\(depth.kind)' in the queue '\(depth.queue)': "
+                + (count == 1 ? "1 job waits." : "\(count) jobs wait.")
+        }
+        sentences += workers.filter { !$0.isAlive }.map { worker in
+            "Worker \(worker.id) (\(worker.name)) has been silent for \(worker.silentFor.shortText); "
+                + "its jobs go to the others."
+        }
+        if depths.isEmpty { sentences.append("There are no jobs.") }
+        if workers.isEmpty { sentences.append("There are no workers.") }
+        return sentences
+    }
+
+    /// Everything, for programs.
+    var json: JSONValue {
+        .object([
+            "jobs": .array(depths.map(\.json)),
+            "workers": .array(workers.map(\.json)),
+            "circuits_not_closed": .array(circuits.map(\.json)),
+            "paused": .array(pauses.map(\.json)),
+            "dead_letters": .array(deadLetters.map(\.json)),
+            "unhandled": .array(
+                unhandled.map { .object(["queue": .string($0.queue), "kind": .string($0.kind)]) }
+            ),
+        ])
+    }
+}
+
+extension Depth {
+    fileprivate var json: JSONValue {
+        .object([
+            "queue": .string(queue),
+            "kind": .string(kind),
+            "ready": .integer(Int64(ready)),
+            "running": .integer(Int64(running)),
+            "scheduled": .integer(Int64(scheduled)),
+            "retrying": .integer(Int64(retrying)),
+            "oldest_ready_seconds": .seconds(oldestReady),
+            "next_due": .time(nextDue),
+            "paused": .bool(isPaused),
+            "circuit": .string(circuit),
+            "workers": .integer(Int64(workers)),
+        ])
+    }
+
+    fileprivate static func table(_ depths: [Depth]) -> Table {
+        Table(
+            columns: [
+                .long("QUEUE"), .long("KIND"), .number("READY"), .number("RUNNING"), .number("SCHEDULED"),
+                .number("RETRYING"), .number("OLDEST"), .number("WORKERS"), .text("CIRCUIT"),
+            ],
+            rows: depths.map { depth in
+                [
+                    depth.queue, depth.kind, "\(depth.ready)", "\(depth.running)", "\(depth.scheduled)",
+                    "\(depth.retrying)", depth.oldestReady?.shortText ?? "", "\(depth.workers)",
+                    depth.circuit + (depth.isPaused ? ", paused" : ""),
+                ]
+            }
+        )
+    }
+}
+
+extension WorkerStatus {
+    fileprivate var json: JSONValue {
+        .object([
+            "id": .integer(id),
+            "name": .string(name),
+            "version": .string(version),
+            "state": .string(state),
+            "alive": .bool(isAlive),
+            "leads": .bool(leads),
+            "queues": .array(queues.map { .string($0) }),
+            "kinds": .array(kinds.map { .string($0) }),
+            "concurrency": .integer(Int64(concurrency)),
+            "running": .integer(Int64(running)),
+            "started_at": .time(startedAt),
+            "silent_seconds": .seconds(silentFor),
+        ])
+    }
+
+    fileprivate static func table(_ workers: [WorkerStatus]) -> Table {
+        Table(
+            columns: [
+                .number("ID"), .long("NAME"), .text("STATE"), .number("RUNNING"), .number("BEAT"), .text("STARTED"),
+                .long("QUEUES"), .long("KINDS"),
+            ],
+            rows: workers.map { worker in
+                [
+                    "\(worker.id)", worker.name,
+                    (worker.isAlive ? worker.state : "silent") + (worker.leads ? ", leads" : ""),
+                    "\(worker.running)/\(worker.concurrency)", worker.silentFor.shortText, worker.startedAt.shortText,
+                    worker.queues.joined(separator: " "), worker.kinds.joined(separator: " "),
+                ]
+            }
+        )
+    }
+}
+
+extension Pause {
+    fileprivate var json: JSONValue {
+        .object([
+            "scope": .string(scope),
+            "name": .string(name),
+            "reason": .string(reason),
+            "actor": .string(actor),
+            "since": .time(since),
+        ])
+    }
+
+    fileprivate static func table(_ pauses: [Pause]) -> Table {
+        Table(
+            columns: [.text("WHAT"), .long("NAME"), .text("SINCE"), .long("BY"), .long("REASON")],
+            rows: pauses.map { [$0.scope, $0.name, $0.since.shortText, $0.actor, $0.reason] }
+        )
+    }
+}
+
+extension DeadLetterCount {
+    fileprivate var json: JSONValue {
+        .object([
+            "kind": .string(kind),
+            "reason": .string(reason),
+            "count": .integer(Int64(count)),
+            "newest": .time(newest),
+        ])
+    }
+
+    fileprivate static func table(_ counts: [DeadLetterCount]) -> Table {
+        Table(
+            columns: [.long("KIND"), .text("REASON"), .number("COUNT"), .text("NEWEST")],
+            rows: counts.map { [$0.kind, $0.reason, "\($0.count)", $0.newest.shortText] }
+        )
+    }
+}

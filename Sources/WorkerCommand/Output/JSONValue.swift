@@ -1,0 +1,94 @@
+import Foundation
+
+/// A JSON document for the readers of `--json`, with its keys in the order of writing.
+enum JSONValue: Equatable, ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByBooleanLiteral {
+    case string(String)
+    case integer(Int64)
+    case number(Double)
+    case bool(Bool)
+    case null
+    case array([JSONValue])
+    case object([Member])
+    /// JSON text that the database made.
+    case raw(String)
+
+    /// One key of an object.
+    struct Member: Equatable {
+        var key: String
+        var value: JSONValue
+
+        init(_ key: String, _ value: JSONValue) {
+            self.key = key
+            self.value = value
+        }
+    }
+
+    init(stringLiteral value: String) { self = .string(value) }
+    init(integerLiteral value: Int64) { self = .integer(value) }
+    init(booleanLiteral value: Bool) { self = .bool(value) }
+
+    /// An object from its members.
+    static func object(_ members: KeyValuePairs<String, JSONValue>) -> JSONValue {
+        .object(members.map { Member($0.key, $0.value) })
+    }
+
+    /// A text, or null.
+    static func string(orNull text: String?) -> JSONValue { text.map { .string($0) } ?? .null }
+
+    /// A time as RFC 3339 in UTC, or null.
+    static func time(_ date: Date?) -> JSONValue { date.map { .string($0.timeText) } ?? .null }
+
+    /// A duration in seconds, or null.
+    static func seconds(_ duration: Duration?) -> JSONValue {
+        duration.map { .number(Double($0 / .milliseconds(1)) / 1000) } ?? .null
+    }
+
+    /// The document, indented by two blanks.
+    var text: String { text(depth: 0) }
+
+    private func text(depth: Int) -> String {
+        let indentation = String(repeating: "  ", count: depth + 1)
+        let end = "\n" + String(repeating: "  ", count: depth)
+        switch self {
+        case .string(let text): return text.jsonText
+        case .integer(let number): return "\(number)"
+        case .number(let number): return number.isFinite ? number.shortText : "null"
+        case .bool(let flag): return "\(flag)"
+        case .null: return "null"
+        case .raw(let text): return text
+        case .array(let values) where values.isEmpty: return "[]"
+        case .array(let values):
+            let lines = values.map { indentation + $0.text(depth: depth + 1) }
+            return "[\n" + lines.joined(separator: ",\n") + end + "]"
+        case .object(let members) where members.isEmpty: return "{}"
+        case .object(let members):
+            let lines = members.map { "\(indentation)\($0.key.jsonText): \($0.value.text(depth: depth + 1))" }
+            return "{\n" + lines.joined(separator: ",\n") + end + "}"
+        }
+    }
+}
+
+extension Date {
+    /// RFC 3339 in UTC, to the millisecond.
+    var timeText: String {
+        formatted(Date.ISO8601FormatStyle(includingFractionalSeconds: true))
+    }
+
+    /// For tables: to the second, with a blank between date and time.
+    var shortText: String {
+        formatted(Date.ISO8601FormatStyle()).replacing("T", with: " ")
+    }
+}
+
+extension Duration {
+    /// For tables: the two largest units, such as `3m12s`; milliseconds only below a second.
+    var shortText: String {
+        let seconds = components.seconds
+        switch seconds {
+        case ..<1: return self <= .zero ? "0s" : Duration.milliseconds(Int64(self / .milliseconds(1))).text
+        case ..<3600: return Duration.seconds(seconds).text
+        case ..<86_400: return Duration.seconds(seconds / 60 * 60).text
+        default: return Duration.seconds(seconds / 3600 * 3600).text
+        }
+    }
+}

@@ -1,0 +1,91 @@
+/// Rows under headings, for people.
+struct Table {
+    /// One column.
+    struct Column {
+        /// Its heading.
+        var title: String
+        /// Whether its cells are numbers, which stand to the right.
+        var isNumber = false
+        /// Whether it may be cut when the lines get too long.
+        var canShrink = false
+
+        static func text(_ title: String) -> Column { Column(title: title) }
+        static func number(_ title: String) -> Column { Column(title: title, isNumber: true) }
+        static func long(_ title: String) -> Column { Column(title: title, canShrink: true) }
+    }
+
+    var columns: [Column]
+    var rows: [[String]] = []
+
+    /// A column is never cut to fewer characters than this.
+    private static let narrowest = 8
+
+    /// The lines of the table, without line feeds.
+    ///
+    /// Control characters in cells are escaped: what a job carries must not drive a terminal.
+    ///
+    /// - Parameter width: What fits a line; nil when there is no terminal, and nothing is cut.
+    func lines(width: Int?) -> [String] {
+        let cells = rows.map { row in row.map { $0.isEmpty ? "-" : $0.escapingControlCharacters } }
+        var widths = columns.indices.map { column in
+            max(columns[column].title.displayWidth, cells.map { $0[column].displayWidth }.max() ?? 0)
+        }
+        if let width { shrink(&widths, toFit: width) }
+        return ([columns.map(\.title)] + cells).map { row in
+            var line = ""
+            for (column, cell) in row.enumerated() {
+                let text = cell.truncated(toWidth: widths[column])
+                let padding = String(repeating: " ", count: widths[column] - text.displayWidth)
+                let isLast = column == row.count - 1
+                line += columns[column].isNumber ? padding + text : text + (isLast ? "" : padding)
+                if !isLast { line += "  " }
+            }
+            return line
+        }
+    }
+
+    /// Takes from the widest column that may be cut until the line fits, or none can give more.
+    private func shrink(_ widths: inout [Int], toFit width: Int) {
+        let gaps = 2 * (columns.count - 1)
+        while widths.reduce(gaps, +) > width {
+            let widest = columns.indices
+                .filter { columns[$0].canShrink && widths[$0] > Self.narrowest }
+                .max { widths[$0] < widths[$1] }
+            guard let widest else { return }
+            widths[widest] -= 1
+        }
+    }
+}
+
+extension String {
+    /// How many columns of a terminal the text takes: two for wide characters, such as Chinese ones and emoji.
+    var displayWidth: Int {
+        reduce(0) { $0 + $1.displayWidth }
+    }
+
+    /// The text itself, or its beginning and `…`.
+    func truncated(toWidth width: Int) -> String {
+        guard displayWidth > width else { return self }
+        var text = ""
+        var used = 1
+        for character in self {
+            used += character.displayWidth
+            guard used <= width else { break }
+            text.append(character)
+        }
+        return text + "…"
+    }
+}
+
+extension Character {
+    fileprivate var displayWidth: Int {
+        guard let scalar = unicodeScalars.first else { return 0 }
+        switch scalar.value {
+        case 0x1100...0x115F, 0x2E80...0x303E, 0x3041...0xA4CF, 0xAC00...0xD7A3, 0xF900...0xFAFF, 0xFE30...0xFE6F,
+            0xFF00...0xFF60, 0xFFE0...0xFFE6, 0x1F300...0x1FAFF, 0x20000...0x3FFFD:
+            return 2
+        default:
+            return 1
+        }
+    }
+}

@@ -1,0 +1,40 @@
+import Foundation
+
+/// What this process prints to.
+enum Terminal {
+    /// How many columns a line of standard output has; nil when it is not a terminal, and lines may be of any length.
+    ///
+    /// `COLUMNS` decides where it is set, also for what is not a terminal.
+    static var width: Int? {
+        if let columns = ProcessInfo.processInfo.environment["COLUMNS"].flatMap({ Int($0) }), columns > 0 {
+            return columns
+        }
+        var size = winsize()
+        guard isatty(STDOUT_FILENO) == 1, ioctl(STDOUT_FILENO, UInt(TIOCGWINSZ), &size) == 0, size.ws_col > 0 else {
+            return nil
+        }
+        return Int(size.ws_col)
+    }
+
+    /// Prints one line for the reader of standard output.
+    static func write(_ line: String) {
+        print(line)
+    }
+
+    /// Prints a table that fits the terminal.
+    static func write(_ table: Table) {
+        for line in table.lines(width: width) { print(line) }
+    }
+
+    /// Prints one JSON document.
+    static func write(_ json: JSONValue) {
+        print(json.text)
+    }
+
+    /// Prints a message beside the data, on standard error. Its lines stay lines; other control characters, which
+    /// the values that it names may hold, are escaped.
+    static func complain(_ message: String) {
+        let lines = message.split(separator: "\n", omittingEmptySubsequences: false)
+        StandardErrorOutput().write(lines.map { String($0).escapingControlCharacters + "\n" }.joined())
+    }
+}

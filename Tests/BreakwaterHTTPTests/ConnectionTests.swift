@@ -1,0 +1,143 @@
+import Breakwater
+import Glibc
+import Testing
+
+@testable import BreakwaterHTTP
+
+@Suite struct ConnectionTests {
+    @Test func aRefusedConnectionIsUnavailable() async throws {
+        let (listener, port) = try TestServer.listen()
+        close(listener)
+        let outcome = try await run(try HTTPPlugin(url: "http://127.0.0.1:\(port)"))
+        #expect(outcome.outcomeClass == .unavailable)
+        #expect(outcome.failure?.name == "http.connection")
+    }
+
+    @Test func aServerThatNeverAnswersIsUnavailableBeforeTheDeadline() async throws {
+        let started = ContinuousClock.now
+        let outcome = try await outcome(of: .never, within: .milliseconds(600))
+        #expect(outcome.outcomeClass == .unavailable)
+        #expect(outcome.failure?.name == "http.timeout")
+        #expect(.now - started < .seconds(20))
+        #expect(HTTPPlugin.timeoutMilliseconds(within: .milliseconds(600)) == 540)
+        #expect(HTTPPlugin.timeoutMilliseconds(within: .seconds(10)) == 9750)
+        #expect(HTTPPlugin.timeoutMilliseconds(within: .zero) == 1)
+    }
+
+    @Test func aConnectionThatNobodyAcceptsIsUnavailable() async throws {
+        // A listener that never accepts: the kernel completes the connection, and nothing answers.
+        let (listener, port) = try TestServer.listen(backlog: 1)
+        defer { close(listener) }
+        let outcome = try await run(try HTTPPlugin(url: "http://127.0.0.1:\(port)"), within: .milliseconds(300))
+        #expect(outcome.failure?.name == "http.timeout")
+    }
+
+    @Test func aSlowDripEndsAtTheDeadline() async throws {
+        let outcome = try await outcome(of: .drip, within: .milliseconds(400))
+        #expect(outcome.failure?.name == "http.timeout")
+    }
+
+    @Test(arguments: [
+        TestServer.Reply.reset, .raw(""), .raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"),
+        .raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhal"),
+    ])
+    func aConnectionThatBreaksIsUnavailable(reply: TestServer.Reply) async throws {
+        let outcome = try await outcome(of: reply)
+        #expect(outcome.outcomeClass == .unavailable)
+        #expect(outcome.failure?.name == "http.connection")
+    }
+
+    @Test func anAnswerThatIsNotHTTPFails() async throws {
+        let outcome = try await outcome(of: .raw("SSH-2.0-OpenSSH_9.2\r\n"))
+        #expect(outcome.outcomeClass == .failed)
+        #expect(outcome.failure?.name == "http.protocol")
+    }
+
+    @Test func aNameThatDoesNotExistIsUnavailable() async throws {
+        // The top-level domain "invalid" never resolves (RFC 2606).
+        let outcome = try await run(try HTTPPlugin(url: "http://no-such-host.invalid/"), within: .seconds(30))
+        #expect(outcome.outcomeClass == .unavailable)
+        #expect(["http.dns", "http.timeout"].contains(outcome.failure?.name))
+    }
+
+    @Test func aServerWithoutTLSIsUnavailable() async throws {
+        try await withServer({ _ in .answer(200) }) { server in
+            let outcome = try await run(try HTTPPlugin(url: "https://127.0.0.1:\(server.port)"))
+            #expect(outcome.outcomeClass == .unavailable)
+            #expect(outcome.failure?.name == "http.tls")
+        }
+    }
+
+    @Test func connectionsAreUsedAgain() async throws {
+        try await withServer({ _ in .answer(200, body: "{}") }) { server in
+            let plugin = try HTTPPlugin(url: server.url)
+            for _ in 0..<20 { #expect(try await run(plugin) == .succeeded(result: "{}")) }
+            // Other tests' many connections may push this one out of those that are kept.
+            #expect(server.connections < 5)
+        }
+    }
+
+    @Test func aConnectionThatTheServerClosedIsOpenedAnew() async throws {
+        try await withServer({ _ in .raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") }) { server in
+            let plugin = try HTTPPlugin(url: server.url)
+            for _ in 0..<10 { #expect(try await run(plugin) == .succeeded(result: "{}")) }
+        }
+    }
+
+    @Test func twoHundredRequestsAtOnce() async throws {
+        let gate = Gate(count: 200)
+        try await withServer({ request in
+            // No answer before every request has arrived: all of them are under way together.
+            gate.arriveAndWait()
+            return .answer(200, body: String(decoding: request.body, as: UTF8.self))
+        }) { server in
+            let plugin = try HTTPPlugin(url: server.url)
+            try await withThrowingTaskGroup(of: Bool.self) { group in
+                for number in 0..<200 {
+                    group.addTask {
+                        let outcome = try await run(plugin, Job(kind: "test", payload: "\(number)"))
+                        return outcome == .succeeded(result: "\(number)")
+                    }
+                }
+                for try await isRight in group { #expect(isRight) }
+            }
+            #expect(server.requests.count == 200)
+        }
+    }
+
+    @Test func aCancelledRequestFreesItsConnection() async throws {
+        try await withServer({ _ in .never }) { server in
+            let plugin = try HTTPPlugin(url: server.url)
+            let job = Task { try await run(plugin) }
+            try await eventually("the request arrived") { server.requests.count == 1 }
+            job.cancel()
+            await #expect(throws: CancellationError.self) { try await job.value }
+            try await eventually("the server sees the connection closed") { server.openConnections == 0 }
+        }
+    }
+
+    @Test func cancellationAtAnyMomentEndsTheWait() async throws {
+        try await withServer({ _ in .never }) { server in
+            let plugin = try HTTPPlugin(url: server.url)
+            await withTaskGroup(of: Void.self) { group in
+                for number in 0..<100 {
+                    group.addTask {
+                        let job = Task { try await run(plugin) }
+                        for _ in 0..<number { await Task.yield() }
+                        job.cancel()
+                        await #expect(throws: CancellationError.self) { try await job.value }
+                    }
+                }
+            }
+            try await eventually("no connection is left") { server.openConnections == 0 }
+        }
+    }
+
+    @Test func aLargePayloadArrivesWhole() async throws {
+        try await withServer({ .answer(200, body: "\($0.body.count)") }) { server in
+            let payload = "\"" + String(repeating: "x", count: 10_000_000) + "\""
+            let outcome = try await run(try HTTPPlugin(url: server.url), Job(kind: "test", payload: payload))
+            #expect(outcome == .succeeded(result: "10000002"))
+        }
+    }
+}

@@ -1,0 +1,74 @@
+import Foundation
+
+/// A TLS server on a loopback port: the openssl command, which answers the first request that reaches it.
+///
+/// Its certificate is for 127.0.0.1 and its own authority.
+struct TLSServer: Sendable {
+    let port: UInt16
+    /// The certificate's file.
+    let certificate: String
+    private let process: Int32
+
+    /// Gives the body a server that answers so.
+    static func with<Result>(
+        answer: String,
+        _ body: (TLSServer) async throws -> Result
+    ) async throws -> Result {
+        let directory = FileManager.default.temporaryDirectory.appending(path: "breakwater-http-\(UUID())").path
+        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        let server = try await onThread { try TLSServer(answer: answer, directory: directory) }
+        defer { kill(server.process, SIGKILL) }
+        return try await body(server)
+    }
+
+    private init(answer: String, directory: String) throws {
+        let key = directory + "/key.pem"
+        certificate = directory + "/certificate.pem"
+        let (generator, _, said) = try Self.openssl([
+            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+            "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate,
+        ])
+        _ = try said.readToEnd()
+        generator.waitUntilExit()
+        let (server, input, output) = try Self.openssl([
+            "s_server", "-accept", "127.0.0.1:0", "-naccept", "1", "-cert", certificate, "-key", key,
+        ])
+        process = server.processIdentifier
+        // It sends its standard input once someone has connected, and says "ACCEPT 127.0.0.1:12345" once it listens.
+        try input.write(contentsOf: Data(answer.utf8))
+        var line = ""
+        while !(line.hasPrefix("ACCEPT") && line.hasSuffix("\n")) {
+            guard let byte = try output.read(upToCount: 1), !byte.isEmpty else { throw CocoaError(.fileReadUnknown) }
+            if line.hasSuffix("\n") { line = "" }
+            line += String(decoding: byte, as: UTF8.self)
+        }
+        guard let port = line.split(separator: ":").last.flatMap({ UInt16($0.dropLast()) }) else {
+            throw CocoaError(.fileReadUnknown)
+        }
+        self.port = port
+    }
+
+    private static func openssl(
+        _ arguments: [String]
+    ) throws -> (process: Process, input: FileHandle, output: FileHandle) {
+        let process = Process()
+        process.executableURL = URL(filePath: "/usr/bin/openssl")
+        process.arguments = arguments
+        let (input, output) = (Pipe(), Pipe())
+        process.standardInput = input
+        process.standardOutput = output
+        process.standardError = FileHandle.nullDevice
+        try process.run()
+        return (process, input.fileHandleForWriting, output.fileHandleForReading)
+    }
+
+    /// Runs what blocks on a thread of its own, away from the tests' few.
+    private static func onThread<Result: Sendable>(
+        _ body: @escaping @Sendable () throws -> Result
+    ) async throws -> Result {
+        try await withCheckedThrowingContinuation { continuation in
+            Thread { continuation.resume(with: .init(catching: body)) }.start()
+        }
+    }
+}

@@ -1,0 +1,126 @@
+import Testing
+
+@testable import Libpq
+
+/// `#expect` for what a mutating call gives: the macro cannot hold such a call.
+private func check<Value: Equatable>(
+    _ value: Value,
+    _ expected: Value,
+    sourceLocation: SourceLocation = #_sourceLocation
+) {
+    #expect(value == expected, sourceLocation: sourceLocation)
+}
+
+@Suite("The order of calls on a connection")
+struct PipelineStateTests {
+    private let start = ContinuousClock.now
+
+    private func unit(_ id: UInt64, _ kind: PipelineState.Kind = .pipeline(statements: 1)) -> PipelineState.Unit {
+        PipelineState.Unit(id: id, kind: kind, deadline: start + .seconds(Int64(id)))
+    }
+
+    private func state(_ units: [PipelineState.Unit], sending: Bool = true) -> PipelineState {
+        var state = PipelineState()
+        for unit in units { state.submit(unit) }
+        while sending, state.takeNextToSend() != nil {}
+        return state
+    }
+
+    @Test func `all that wait are sent at once, up to the limit`() {
+        let state = state((1...300).map { unit($0) })
+        #expect(state.inFlight.map(\.id) == Array(1...256))
+        #expect(state.waiting.map(\.id) == Array(257...300))
+    }
+
+    @Test func `a script goes alone`() {
+        var state = state([unit(1), unit(2, .script), unit(3)])
+        #expect(state.inFlight.map(\.id) == [1])
+        _ = state.unitEnded(at: start)
+        check(state.takeNextToSend()?.id, 2)
+        check(state.takeNextToSend(), nil)
+        _ = state.unitEnded(at: start)
+        check(state.takeNextToSend()?.id, 3)
+    }
+
+    @Test func `a unit that was not sent is refused without a word to the server`() {
+        var state = state([unit(1)], sending: false)
+        check(state.stop(1, .cancelled, at: start) == .refuse(1, .cancelled), true)
+        check(state.takeNextToSend(), nil)
+        check(state.stop(1, .cancelled, at: start), .nothing)
+    }
+
+    @Test func `while a cancel is under way nothing is sent, until the answer and the request are both over`() {
+        for requestFirst in [true, false] {
+            var state = state([unit(1)])
+            check(state.stop(1, .cancelled, at: start) == .cancelOnServer(1), true)
+            state.submit(unit(2))
+            check(state.takeNextToSend(), nil)
+            if requestFirst { state.cancelRequestReturned() } else { _ = state.unitEnded(at: start) }
+            check(state.takeNextToSend(), nil)
+            if requestFirst { _ = state.unitEnded(at: start) } else { state.cancelRequestReturned() }
+            check(state.takeNextToSend()?.id, 2)
+        }
+    }
+
+    @Test func `with another behind it in flight, stopping the head closes the connection`() {
+        var state = state([unit(1), unit(2)])
+        check(state.stop(1, .timedOut, at: start) == .close(1, .timedOut), true)
+    }
+
+    @Test func `one behind the head is given up at once and cancelled when its turn comes`() {
+        var state = state([unit(1), unit(2)])
+        check(state.stop(2, .cancelled, at: start) == .abandon(2, .cancelled), true)
+        state.submit(unit(3))
+        check(state.takeNextToSend(), nil)
+        let ended = state.unitEnded(at: start)
+        #expect(ended?.ended.id == 1)
+        #expect(ended?.1 == .cancelOnServer(2))
+    }
+
+    @Test func `a server that is silent after a cancel has the connection closed when the grace is over`() {
+        var state = state([unit(1)])
+        check(state.expire(at: start + .milliseconds(999)), .nothing)
+        #expect(state.nextDeadline == start + .seconds(1))
+        check(state.expire(at: start + .seconds(1)) == .cancelOnServer(1), true)
+        #expect(state.nextDeadline == start + .seconds(1) + PipelineState.cancelGrace)
+        check(state.expire(at: start + .seconds(3)), .nothing)
+        check(state.expire(at: start + .seconds(4)) == .close(1, .timedOut), true)
+    }
+
+    @Test func `an answer more than the unit has statements is out of step`() {
+        var state = state([unit(1, .pipeline(statements: 2))])
+        check([state.statementEnded(), state.statementEnded(), state.statementEnded()], [true, true, false])
+        check(state.unitEnded(at: start)?.ended.id, 1)
+        check(state.unitEnded(at: start)?.ended, nil)
+    }
+}
+
+@Suite("The servers of a conninfo")
+struct HostListTests {
+    @Test func `one that is given up is left out with its address and port`() {
+        let keywords = ["host": "a,b,c", "hostaddr": "1.1.1.1,,3.3.3.3", "port": "1,2,3", "user": "u"]
+        var list = HostList(keywords, defaults: [:])
+        #expect(list.count == 3)
+        check(list.remove(host: "b", port: "2"), true)
+        #expect(
+            list.applied(to: keywords)
+                == ["host": "a,c", "hostaddr": "1.1.1.1,3.3.3.3", "port": "1,3", "user": "u"]
+        )
+    }
+
+    @Test func `servers of one host differ by their ports, and one port serves all`() {
+        var ports = HostList(["host": "a,a", "port": "1,2"], defaults: [:])
+        check(ports.remove(host: "a", port: "2"), true)
+        #expect(ports.applied(to: [:]) == ["host": "a", "port": "1"])
+        var shared = HostList(["host": "a,b"], defaults: ["port": "5432"])
+        check(shared.remove(host: "a", port: "5432"), true)
+        #expect(shared.applied(to: [:]) == ["host": "b", "port": "5432"])
+    }
+
+    @Test func `the only server and an unknown one stay`() {
+        var one = HostList(["host": "a"], defaults: [:])
+        check(one.remove(host: "a", port: "5432"), false)
+        var two = HostList(["host": "a,b"], defaults: [:])
+        check(two.remove(host: "c", port: "5432"), false)
+    }
+}

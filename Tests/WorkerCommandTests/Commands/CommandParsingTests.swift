@@ -1,0 +1,82 @@
+import ArgumentParser
+import Foundation
+import Libpq
+import Testing
+
+@testable import WorkerCommand
+
+@Suite("Arguments")
+struct CommandParsingTests {
+    @Test("of run become settings, read by the file's rules")
+    func run() throws {
+        let command = try #require(
+            try RootCommand.parseAsRoot([
+                "run", "--config", "w.yaml", "--database", "postgresql:///x", "--queues", "a, b", "--concurrency", "5",
+                "--lease", "9s", "--shutdown-grace", "1m", "--poll-interval", "1s", "--no-listen", "--name", "n",
+                "--log-level", "debug", "--log-format", "json", "--check",
+            ]) as? RunCommand
+        )
+        #expect(
+            command.flags == [
+                "database": .one("postgresql:///x"), "queues": .list(["a", "b"]), "concurrency": .one("5"),
+                "lease": .one("9s"), "shutdown_grace": .one("1m"), "poll_interval": .one("1s"),
+                "listen": .one("false"), "name": .one("n"), "log_level": .one("debug"), "log_format": .one("json"),
+            ]
+        )
+        #expect(Set(command.flags.keys) == Set(TopLevelSettings.keys))
+        #expect(command.check)
+    }
+
+    @Test("of enqueue become a job")
+    func enqueue() throws {
+        let command = try #require(
+            try RootCommand.parseAsRoot([
+                "enqueue", "email.send", "{}", "--queue", "bulk", "--priority", "0", "--in", "1h30m",
+                "--max-attempts", "3", "--unique-key", "k",
+            ]) as? EnqueueCommand
+        )
+        #expect(command.kind == "email.send")
+        #expect(command.queue == "bulk")
+        #expect(command.delay?.duration == .seconds(5400))
+        #expect(command.maxAttempts == 3)
+        let timed = try #require(
+            try RootCommand.parseAsRoot(["enqueue", "k", "--run-at", "2030-01-31T08:00:00Z"]) as? EnqueueCommand
+        )
+        #expect(timed.runAt?.date == Date(timeIntervalSince1970: 1_896_076_800))
+        #expect(timed.payload == "{}")
+    }
+
+    @Test(
+        "are refused when they are wrong",
+        arguments: [
+            ["run"], ["enqueue"], ["enqueue", ""], ["enqueue", "k", "--priority", "10"],
+            ["enqueue", "k", "--in", "30"],
+            ["enqueue", "k", "--run-at", "tomorrow"],
+            ["enqueue", "k", "--in", "1s", "--run-at", "2030-01-31T08:00:00Z"],
+            ["enqueue", "k", "--max-attempts", "0"], ["circuits", "open", "k"],
+            ["circuits", "open", "k", "--reason", ""],
+            ["circuits", "open", "--reason", "x"], ["dead-letters", "redrive"], ["dead-letters", "purge"],
+            ["dead-letters", "redrive", "1", "--all"], ["dead-letters", "redrive", "1", "--kind", "k"],
+            ["dead-letters", "purge", "1", "--older-than", "1d"], ["dead-letters", "list", "--limit", "0"],
+            ["dead-letters", "show", "x"], ["nonsense"], ["status", "--nonsense"],
+        ]
+    )
+    func refused(arguments: [String]) {
+        #expect(throws: (any Error).self) { try RootCommand.parseAsRoot(arguments) }
+    }
+
+    @Test("name the default subcommands")
+    func defaults() throws {
+        #expect(try RootCommand.parseAsRoot(["circuits"]) is CircuitsCommand.List)
+        #expect(try RootCommand.parseAsRoot(["dead-letters", "--kind", "k"]) is DeadLettersCommand.List)
+    }
+
+    @Test("choose the database: a flag, our variable, everybody's variable")
+    func database() {
+        let environment = ["DATABASE_URL": "postgresql:///url", "BREAKWATER_DATABASE": "postgresql:///own"]
+        #expect(AdminDatabase.options("x=1", environment: environment).conninfo == "x=1")
+        #expect(AdminDatabase.options(nil, environment: environment).conninfo == "postgresql:///own")
+        #expect(AdminDatabase.options(nil, environment: ["DATABASE_URL": "u"]).conninfo == "u")
+        #expect(AdminDatabase.options(nil, environment: [:]).conninfo == "")
+    }
+}

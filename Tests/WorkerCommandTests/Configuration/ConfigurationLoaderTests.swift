@@ -1,0 +1,215 @@
+import Breakwater
+import Libpq
+import Logging
+import Testing
+
+@testable import WorkerCommand
+
+/// Loads a text as the file `worker.yaml`.
+func load(
+    _ text: String,
+    environment: [String: String] = [:],
+    flags: [String: SettingText] = [:],
+    registered: [HandlerRegistration] = []
+) throws -> LoadedConfiguration {
+    try ConfigurationLoader(flags: flags, environment: environment, registered: registered)
+        .load(ConfigurationFile(name: "worker.yaml", text: text))
+}
+
+/// A handler that does nothing.
+struct Idle: JobHandler {
+    struct Payload: Codable {}
+    func handle(_ payload: Payload, context: JobContext) async throws -> JobOutcome { .succeeded() }
+}
+
+@Suite("A configuration file")
+struct ConfigurationLoaderTests {
+    @Test("sets every top-level key")
+    func topLevel() throws {
+        let loaded = try load(
+            """
+            database: postgresql:///app
+            queues: [default, bulk]
+            concurrency: 50
+            lease: 45s
+            shutdown_grace: 1m
+            poll_interval: 250ms
+            listen: false
+            name: box-1
+            log_level: debug
+            log_format: json
+            handlers: { a: { exec: { command: [cat] } } }
+            """
+        )
+        #expect(loaded.worker.database.conninfo == "postgresql:///app")
+        #expect(loaded.worker.queues == ["default", "bulk"])
+        #expect(loaded.worker.concurrency == 50)
+        #expect(loaded.worker.lease == .seconds(45))
+        #expect(loaded.worker.shutdownGrace == .seconds(60))
+        #expect(loaded.worker.pollInterval == .milliseconds(250))
+        #expect(loaded.worker.listens == false)
+        #expect(loaded.worker.name == "box-1")
+        #expect(loaded.logLevel == .debug)
+        #expect(loaded.logFormat == .json)
+        #expect(loaded.warnings.isEmpty)
+    }
+
+    @Test("needs nothing but a handler")
+    func defaults() throws {
+        let loaded = try load("handlers: { a: { exec: { command: [cat] } } }")
+        #expect(loaded.worker.database.conninfo == "")
+        #expect(loaded.worker.queues == ["default"])
+        #expect(loaded.worker.concurrency == 200)
+        #expect(loaded.worker.lease == .seconds(30))
+        #expect(loaded.worker.shutdownGrace == .seconds(30))
+        #expect(loaded.worker.pollInterval == .seconds(1))
+        #expect(loaded.worker.listens)
+        #expect(loaded.logLevel == .info)
+        #expect(loaded.worker.handlers.map(\.kind) == ["a"])
+        #expect(loaded.worker.handlers.first?.settings == HandlerSettings())
+    }
+
+    @Test("sets every key of a handler")
+    func handler() throws {
+        let loaded = try load(
+            """
+            handlers:
+              webhook.deliver:
+                http:
+                  url: "http://127.0.0.1:8080/hook"
+                  headers: { Authorization: Bearer x, X-Region: eu }
+                  secret: whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz
+                  allow: [127.0.0.1, 10.0.0.0/8]
+                  max_response: 16KiB
+                concurrency: 50
+                timeout: 10s
+                keep_results: 7d
+                retry:
+                  max_attempts: 10
+                  backoff: linear
+                  base: 2s
+                  factor: 1.5
+                  cap: 1h30m
+                  jitter: equal
+                  retry_on: [http.4*]
+                  discard_on: [http.413, exit.3]
+                circuit:
+                  failure_rate: 0.25
+                  window: 2m
+                  minimum_calls: 5
+                  consecutive_failures: off
+                  open_for: 500ms
+                  open_factor: 3
+                  open_cap: 5m
+                  probes: 1
+                  successes_to_close: 2
+                  fallback: dead_letter
+            """
+        )
+        let settings = try #require(loaded.worker.handlers.first?.settings)
+        #expect(settings.concurrency == 50)
+        #expect(settings.timeout == .seconds(10))
+        #expect(settings.keepResults == .seconds(7 * 86_400))
+        #expect(settings.retry.maxAttempts == 10)
+        #expect(settings.retry.backoff == .linear)
+        #expect(settings.retry.base == .seconds(2))
+        #expect(settings.retry.factor == 1.5)
+        #expect(settings.retry.cap == .seconds(5400))
+        #expect(settings.retry.jitter == .equal)
+        #expect(settings.retry.retryOn == ["http.4*"])
+        #expect(settings.retry.discardOn == ["http.413", "exit.3"])
+        #expect(settings.circuit.isEnabled)
+        #expect(settings.circuit.failureRate == 0.25)
+        #expect(settings.circuit.window == .seconds(120))
+        #expect(settings.circuit.minimumCalls == 5)
+        #expect(settings.circuit.consecutiveFailures == nil)
+        #expect(settings.circuit.openFor == .milliseconds(500))
+        #expect(settings.circuit.openFactor == 3)
+        #expect(settings.circuit.openCap == .seconds(300))
+        #expect(settings.circuit.probes == 1)
+        #expect(settings.circuit.successesToClose == 2)
+        #expect(settings.circuit.fallback == .deadLetter)
+    }
+
+    @Test("sets every key of an exec handler")
+    func exec() throws {
+        let loaded = try load(
+            """
+            handlers:
+              file.digest:
+                exec:
+                  command: [sha256sum, -b]
+                  environment: { LC_ALL: C, API_TOKEN: "${TOKEN}" }
+                  inherit: [PATH]
+                  working_directory: /
+                  max_output: 1KiB
+                  kill_after: 1s
+            """,
+            environment: ["TOKEN": "t0ken"]
+        )
+        #expect(loaded.worker.handlers.map(\.kind) == ["file.digest"])
+    }
+
+    @Test("turns a circuit off by a word or by a key", arguments: ["off", "{ enabled: false }"])
+    func circuitOff(value: String) throws {
+        let loaded = try load("handlers: { a: { exec: { command: [cat] }, circuit: \(value) } }")
+        #expect(loaded.worker.handlers.first?.settings.circuit.isEnabled == false)
+    }
+
+    @Test(
+        "takes any JSON value as the result of the fallback",
+        arguments: [
+            ("{ succeed: null }", "null"),
+            ("{ succeed: { queued: true, n: [1, -2.50, 1e3] } }", #"{"queued":true,"n":[1,-2.50,1e3]}"#),
+            ("{ succeed: text }", #""text""#), ("{ succeed: \"1\" }", #""1""#), ("{ succeed: 007 }", #""007""#),
+            ("{ succeed: \"a\\nb\" }", #""a\nb""#), ("{ succeed: \"${WHO}\" }", #""ada""#),
+            ("{ succeed: yes }", #""yes""#),
+        ]
+    )
+    func fallbackResult(value: String, json: String) throws {
+        let loaded = try load(
+            "handlers: { a: { exec: { command: [cat] }, circuit: { fallback: \(value) } } }",
+            environment: ["WHO": "ada"]
+        )
+        #expect(loaded.worker.handlers.first?.settings.circuit.fallback == .succeed(result: json))
+    }
+
+    @Test("may use YAML's anchors for what handlers have in common")
+    func anchors() throws {
+        let loaded = try load(
+            """
+            handlers:
+              a: { exec: { command: [cat] }, retry: &patient { max_attempts: 3, base: 5s } }
+              b: { exec: { command: [cat] }, retry: *patient }
+            """
+        )
+        #expect(loaded.worker.handlers.map(\.settings.retry.maxAttempts) == [3, 3])
+    }
+
+    @Test("gives settings to handlers registered in Swift")
+    func swiftHandlers() throws {
+        var settings = HandlerSettings()
+        settings.timeout = .seconds(5)
+        settings.retry.maxAttempts = 7
+        let registered = [
+            HandlerRegistration(kind: "email.send", handler: Idle(), settings: settings),
+            HandlerRegistration(kind: "email.bounce", handler: Idle(), settings: settings),
+        ]
+        let loaded = try load(
+            "handlers: { email.send: { swift: {}, timeout: 9s, retry: { base: 3s } }, x: { exec: { command: [cat] } } }",
+            registered: registered
+        )
+        #expect(loaded.worker.handlers.map(\.kind) == ["email.send", "x", "email.bounce"])
+        let changed = try #require(loaded.worker.handlers.first?.settings)
+        #expect(changed.timeout == .seconds(9))
+        #expect(changed.retry.base == .seconds(3))
+        #expect(changed.retry.maxAttempts == 7)
+        #expect(loaded.worker.handlers.last?.settings == settings)
+    }
+
+    @Test("is not needed when handlers are registered in Swift")
+    func noFile() throws {
+        let loader = ConfigurationLoader(registered: [HandlerRegistration(kind: "email.send", handler: Idle())])
+        #expect(try loader.load(nil).worker.handlers.map(\.kind) == ["email.send"])
+    }
+}

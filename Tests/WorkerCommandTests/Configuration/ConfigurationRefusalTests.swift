@@ -1,0 +1,262 @@
+import Breakwater
+import Testing
+
+@testable import WorkerCommand
+
+/// The messages about a text; empty when it is fine.
+private func problems(
+    _ text: String,
+    environment: [String: String] = [:],
+    flags: [String: SettingText] = [:],
+    registered: [HandlerRegistration] = []
+) -> [String] {
+    do {
+        _ = try load(text, environment: environment, flags: flags, registered: registered)
+        return []
+    } catch let error as ConfigurationError {
+        return error.problems.map(\.description)
+    } catch {
+        return ["unexpected: \(error)"]
+    }
+}
+
+/// A file whose only handler has these keys beside its program; its problems are in line 1.
+private func problems(handler keys: String) -> [String] {
+    problems("handlers: { a: { exec: { command: [cat] }, \(keys) } }")
+}
+
+/// What several keys allow.
+private let aCount = "give a whole number from 1 to 1000000"
+private let aDuration = "write one like 500ms, 30s, 5m, 1h, 1d or 1h30m"
+private let aFallback = "give hold, dead_letter, or { succeed: a JSON value }"
+private let aURL = "give an http or https URL with a host, such as https://example.com/hook"
+private let aProgram = "there is no program to run; give a list that begins with one: [sha256sum, -b]"
+
+private let fine = "\nhandlers: { a: { exec: { command: [cat] } } }"
+
+@Suite("A configuration is refused")
+struct ConfigurationRefusalTests {
+    @Test(
+        "for a wrong value at the top, with the line, the key, the value and what is allowed",
+        arguments: [
+            ("concurrency: 0", "concurrency: '0' is not allowed; give a whole number from 1 to 10000"),
+            ("concurrency: -3", "concurrency: '-3' is not allowed; give a whole number from 1 to 10000"),
+            ("concurrency: many", "concurrency: 'many' is not allowed; give a whole number from 1 to 10000"),
+            ("concurrency: [1]", "concurrency: a list is not allowed; give one value"),
+            ("concurrency:", "concurrency: there is no value; give one value, or leave the key out"),
+            ("lease: 500ms", "lease: '500ms' is not allowed; give a duration from 1s to 1d, such as 30s"),
+            ("lease: 30", "lease: '30' has no unit; write 30s, or another of ms, s, m, h and d"),
+            ("shutdown_grace: soon", "shutdown_grace: 'soon' is not a duration; " + aDuration),
+            ("poll_interval: 1ms", "poll_interval: '1ms' is not allowed; give a duration from 10ms to 1d, such as 30s"),
+            ("listen: maybe", "listen: 'maybe' is not allowed; give true or false"),
+            ("log_format: xml", "log_format: 'xml' is not allowed; give one of auto, text, json"),
+            ("queues: default", "queues: 'default' is not a list; give [default, bulk]"),
+            ("queues: []", "queues: the list is empty; give at least one, or leave the key out for default"),
+            ("queues: [a, a]", "queues: 'a' is given twice; name each once"),
+            (
+                "queues: ['']",
+                "queues: '' is not allowed; give a queue's name of 1 to 200 bytes, without control characters"
+            ),
+            ("concurency: 5", "concurency: this key is not known; did you mean 'concurrency'?"),
+            (
+                "name: ${NOBODY}",
+                "name: the environment variable NOBODY is not set; set it, or write ${NOBODY:-text} to do without it"
+            ),
+        ]
+    )
+    func topLevel(line: String, message: String) {
+        #expect(problems("# a comment\n" + line + fine) == ["worker.yaml:2: " + message])
+    }
+
+    @Test(
+        "for a wrong value in a handler",
+        arguments: [
+            ("concurrency: 0", "concurrency: '0' is not allowed; give a whole number from 1 to 10000, or off"),
+            ("timeout: 0s", "timeout: '0s' is not allowed; give a duration from 1ms to 3650d, such as 30s"),
+            ("keep_results: -1s", "keep_results: '-1s' is not a duration; " + aDuration),
+            ("retry: { max_attempts: 0 }", "retry.max_attempts: '0' is not allowed; " + aCount),
+            (
+                "retry: { backoff: fast }",
+                "retry.backoff: 'fast' is not allowed; give one of exponential, linear, constant"
+            ),
+            ("retry: { factor: 0.5 }", "retry.factor: '0.5' is not allowed; give a number from 1 to 1000"),
+            ("retry: { factor: nan }", "retry.factor: 'nan' is not allowed; give a number from 1 to 1000"),
+            ("retry: { jitter: lots }", "retry.jitter: 'lots' is not allowed; give one of full, equal, none"),
+            (
+                "retry: { base: 2h }",
+                "retry.base: base, 2h, is longer than cap, 1h; give a base of at most cap, or a longer cap"
+            ),
+            (
+                "retry: { retry_on: http.500 }",
+                "retry.retry_on: 'http.500' is not a list; give [a, b], each the name of a failure, which may end in *, of 1 to 200 bytes, without control characters"
+            ),
+            ("retry: 5", "retry: '5' is not a mapping of keys"),
+            ("retry: { max_atempts: 5 }", "retry.max_atempts: this key is not known; did you mean 'max_attempts'?"),
+            (
+                "circuit: { failure_rate: 150% }",
+                "circuit.failure_rate: '150%' is not allowed; give a share above 0% and up to 100%, such as 50% or 0.5, or off"
+            ),
+            (
+                "circuit: { window: 10ms }",
+                "circuit.window: '10ms' is not allowed; give a duration from 1s to 1d, such as 30s"
+            ),
+            ("circuit: { minimum_calls: 0 }", "circuit.minimum_calls: '0' is not allowed; " + aCount),
+            (
+                "circuit: { consecutive_failures: 0 }",
+                "circuit.consecutive_failures: '0' is not allowed; " + aCount + ", or off"
+            ),
+            (
+                "circuit: { open_for: 1h }",
+                "circuit.open_for: open_for, 1h, is longer than open_cap, 10m; give an open_for of at most open_cap, or a longer open_cap"
+            ),
+            ("circuit: { probes: 0 }", "circuit.probes: '0' is not allowed; give a whole number from 1 to 10000"),
+            ("circuit: { fallback: drop }", "circuit.fallback: 'drop' is not allowed; " + aFallback),
+            ("circuit: { fallback: { suceed: 1 } }", "circuit.fallback: 'suceed' is not allowed here; " + aFallback),
+            ("http: { url: \"http://h/\" }", "http and exec are both given; a kind has one of them"),
+            ("swift: {}", "exec and swift are both given; a kind has one of them"),
+        ]
+    )
+    func handler(keys: String, message: String) {
+        let separator = message.contains("both given") ? ": " : "."
+        #expect(problems(handler: keys) == ["worker.yaml:1: handlers.a" + separator + message])
+    }
+
+    @Test(
+        "for a wrong plugin",
+        arguments: [
+            ("{ exec: {} }", "exec.command: " + aProgram),
+            ("{ exec: { command: [] } }", "exec.command: " + aProgram),
+            (
+                "{ exec: { command: [cat], inherit: [a=b] } }",
+                "exec.inherit: [0] 'a=b' is not allowed; give the name of an environment variable: letters, digits and _"
+            ),
+            (
+                "{ exec: { command: [cat], max_output: 5 } }",
+                "exec.max_output: '5' is not allowed; give a size from 1B to 1GiB, such as 64KiB"
+            ),
+            ("{ http: {} }", "http: there is no url; give one, such as url: \"https://example.com/hook\""),
+            ("{ http: { url: \"ftp://h/\" } }", "http.url: 'ftp://h/' is not allowed; " + aURL),
+            ("{ http: { url: \"https://\" } }", "http.url: 'https://' is not allowed; " + aURL),
+            (
+                "{ http: { url: \"http://u:p@h/\" } }",
+                "http.url: the url contains a user or a password; send them in a header, such as Authorization, instead"
+            ),
+            (
+                "{ http: { url: \"http://h/\", headers: { \"a b\": c } } }",
+                "http.headers.a b: 'a b' is not allowed; give the name of a header: letters, digits and any of !#$%&'*+-.^_`|~"
+            ),
+            (
+                "{ http: { url: \"http://h/\", ca_file: /none.pem } }",
+                "http.ca_file: the file of certificate authorities '/none.pem' cannot be read"
+            ),
+            ("{ timeout: 1s }", ": nothing says what runs the jobs; give one of http, exec"),
+            ("{ swift: {} }", "swift: this executable has no Swift handler of the kind 'a'; give one of http, exec"),
+            ("5", ": '5' is not a mapping of keys"),
+            ("{ exe: { command: [cat] } }", ": nothing says what runs the jobs; give one of http, exec"),
+        ]
+    )
+    func plugin(value: String, message: String) {
+        let separator = message.hasPrefix(":") ? "" : "."
+        let found = problems("handlers: { a: \(value) }")
+        #expect(found.first == "worker.yaml:1: handlers.a" + separator + message)
+    }
+
+    @Test("for a program that is not there")
+    func missingProgram() {
+        let found = problems("handlers: { a: { exec: { command: [no-such-program-anywhere] } } }")
+        #expect(found.count == 1)
+        #expect(found.first?.hasPrefix("worker.yaml:1: handlers.a.exec.command: ") == true)
+        #expect(found.first?.contains("no-such-program-anywhere") == true)
+    }
+
+    @Test("for a kind that is empty or too long", arguments: ["", String(repeating: "k", count: 201)])
+    func kinds(kind: String) {
+        let found = problems("handlers: { \"\(kind)\": { exec: { command: [cat] } } }")
+        #expect(found.count == 1)
+        #expect(found.first?.contains("is not allowed; give a kind of 1 to 200 bytes") == true)
+    }
+
+    @Test("for having no handler", arguments: ["", "concurrency: 5", "handlers: {}", "handlers:"])
+    func noHandlers(text: String) {
+        #expect(problems(text).first?.contains("handlers: there is no handler; a worker needs at least one") == true)
+    }
+
+    @Test("for a kind that is both in Swift and in the file")
+    func twice() {
+        let registered = [HandlerRegistration(kind: "a", handler: Idle())]
+        #expect(
+            problems("handlers: { a: { exec: { command: [cat] } } }", registered: registered)
+                == ["worker.yaml:1: handlers.a.exec: this kind is registered in Swift; give swift: {} or another kind"]
+        )
+    }
+
+    @Test("for a kind that is registered in Swift twice")
+    func registeredTwice() {
+        let registration = HandlerRegistration(kind: "b", handler: Idle())
+        #expect(
+            problems(fine, registered: [registration, registration])
+                == ["registered in Swift: kind: the kind 'b' is registered twice; register each once"]
+        )
+    }
+
+    @Test("for settings in Swift that cannot work")
+    func codeSettings() {
+        var settings = HandlerSettings()
+        settings.retry.maxAttempts = 0
+        let found = problems(fine, registered: [HandlerRegistration(kind: "b", handler: Idle(), settings: settings)])
+        #expect(found == ["registered in Swift: handlers.b.retry.max_attempts is 0; it must be at least 1"])
+    }
+
+    @Test(
+        "for not being YAML, with the line",
+        arguments: [
+            ("a: [1\nb: 2", "worker.yaml:2: this is not YAML: "),
+            ("a: 1\na: 2", "worker.yaml:1: 'a' is given twice; keep one"),
+            ("handlers: *nobody", "worker.yaml:1: this is not YAML: "), ("\tx: 1", "worker.yaml:1: this is not YAML: "),
+            ("- 1", "worker.yaml:1: a list is not a mapping of keys"),
+        ]
+    )
+    func notYAML(text: String, beginning: String) {
+        #expect(problems(text).first?.hasPrefix(beginning) == true, "\(problems(text))")
+    }
+
+    @Test("for everything that is wrong at once, in the order of the file")
+    func many() {
+        let found = problems(
+            """
+            quques: [a]
+            concurrency: 0
+            handlers:
+              a:
+                exec: { comand: [cat] }
+                retry: { jiter: full }
+              b: {}
+            """,
+            environment: ["BREAKWATER_LEASE": "7"],
+            flags: ["poll_interval": .one("x")]
+        )
+        #expect(
+            found.map { $0.prefix { $0 != ";" }.description } == [
+                "environment variable BREAKWATER_LEASE: lease: '7' has no unit",
+                "--poll-interval: poll_interval: 'x' is not a duration",
+                "worker.yaml:1: quques: this key is not known",
+                "worker.yaml:2: concurrency: '0' is not allowed",
+                "worker.yaml:5: handlers.a.exec.command: there is no program to run",
+                "worker.yaml:5: handlers.a.exec.comand: this key is not known",
+                "worker.yaml:6: handlers.a.retry.jiter: this key is not known",
+                "worker.yaml:7: handlers.b: nothing says what runs the jobs",
+            ]
+        )
+    }
+
+    @Test("without telling its secrets")
+    func secrets() {
+        let found = problems(
+            "handlers: { a: { http: { url: \"ftp://u:${PW}@h/?token=${PW}\", secret: \"${PW}\" } } }",
+            environment: ["PW": "hunter2"],
+            flags: ["database": .one("postgresql://u:hunter2@h/x\0")]
+        )
+        #expect(found.count == 2)
+        #expect(!found.joined().contains("hunter2"), "\(found)")
+    }
+}

@@ -1,0 +1,82 @@
+-- Admission: how many jobs a circuit that is not simply closed lets through.
+
+-- How many jobs a circuit lets a worker claim that is not simply closed to it, under which generation, and whether as
+-- probes. Makes an open circuit half-open when its time has come.
+--
+-- Half-open: as many as there are free probe leases in the fleet. Just closed: a share of the worker's concurrency, what
+-- runs already counted, that grows from a tenth to all of it over the ramp. Suspended: none, and after that one.
+--
+-- Locks the circuit's row, unless it is closed; where somebody else has it, admits none this time.
+create function breakwater.admit(
+    p_kind text, p_key text, p_worker bigint, p_wanted integer, p_room integer, p_concurrency integer,
+    out permits integer, out generation bigint, out is_probe boolean
+)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_circuit    breakwater.circuit;
+    v_policy     breakwater.handler;
+    v_suspension breakwater.suspension;
+    v_running    integer := greatest(0, p_concurrency - p_room);
+begin
+    permits := 0;
+    is_probe := false;
+    select * into v_suspension from breakwater.suspension s
+     where s.kind = p_kind collate "C" and s.key = p_key collate "C" and s.worker = p_worker;
+    if found and v_suspension.until > breakwater.clock() then
+        return;
+    end if;
+
+    select * into v_circuit from breakwater.circuit c
+     where c.kind = p_kind collate "C" and c.key = p_key collate "C" and c.state = 'closed';
+    if not found then
+        select * into v_circuit from breakwater.circuit c
+         where c.kind = p_kind collate "C" and c.key = p_key collate "C"
+           for update skip locked;
+        if not found then
+            return;
+        end if;
+    end if;
+    v_policy := breakwater.policy_of(p_kind, p_key);
+    if v_circuit.state = 'open' and v_circuit.override is null and v_circuit.retry_at <= breakwater.clock() then
+        perform breakwater.transition(p_kind, p_key, 'half_open', 'its open time is over', null, p_worker, null);
+        v_circuit.state := 'half_open';
+        v_circuit.generation := v_circuit.generation + 1;
+    end if;
+
+    generation := v_circuit.generation;
+    if v_circuit.state = 'half_open' then
+        is_probe := true;
+        permits := greatest(0, least(p_wanted, coalesce(v_policy.probes, 1) - (
+            select count(*)::integer from breakwater.probe p
+             where p.kind = p_kind collate "C" and p.key = p_key collate "C"
+               and p.expires_at > breakwater.clock())));
+    elsif v_circuit.state = 'closed' then
+        permits := p_wanted;
+        if v_circuit.ramp_until > breakwater.clock() then
+            permits := least(permits, ceil(p_concurrency * greatest(0.1, 1 - (
+                extract(epoch from v_circuit.ramp_until - breakwater.clock())
+                / nullif(extract(epoch from v_policy.ramp), 0))))::integer - v_running);
+        end if;
+        if v_suspension.worker is not null then
+            permits := least(permits, 1 - v_running);
+        end if;
+        permits := greatest(permits, 0);
+    end if;
+end
+$$;
+
+-- Writes down the probe leases of jobs that a half-open circuit lets through. A lease ends when its job is settled,
+-- or by itself when its worker must be dead.
+create function breakwater.lease_probes(
+    p_kind text, p_key text, p_job_kind text, p_jobs bigint[], p_lease bigint
+) returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+    insert into breakwater.probe (job, lease, kind, key, expires_at)
+    select j, p_lease, p_kind, p_key,
+           breakwater.clock() + interval '1 minute'
+           + coalesce((select h.timeout from breakwater.handler h where h.kind = p_job_kind collate "C"), interval '0')
+      from unnest(p_jobs) j
+    on conflict (job) do update set lease = excluded.lease, expires_at = excluded.expires_at
+$$;

@@ -1,0 +1,72 @@
+-- Suspension: one broken worker does not open the fleet's circuit.
+
+-- How the other workers' calls of a circuit have come out since this worker's began to fail: 'well' if some succeeded,
+-- 'ill' if none did or there are no others, 'unknown' while it is too early to tell.
+--
+-- Calls are settled some time after they end, so only a success a quarter of a second later says anything; and others
+-- that were at work a moment ago are given a second to show how they fare.
+create function breakwater.others_fare(p_circuit breakwater.circuit, p_worker bigint) returns text
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_since timestamptz;
+    v_last_success timestamptz;
+    v_others_failed boolean;
+    v_others_active boolean;
+begin
+    select max(t.last_success_at) into v_last_success
+      from breakwater.tally t
+     where t.kind = p_circuit.kind and t.key = p_circuit.key and t.generation = p_circuit.generation
+       and t.worker = p_worker and t.slot > breakwater.clock() - interval '10 minutes';
+    select min(t.failing_since) into v_since
+      from breakwater.tally t
+     where t.kind = p_circuit.kind and t.key = p_circuit.key and t.generation = p_circuit.generation
+       and t.worker = p_worker and t.slot > breakwater.clock() - interval '10 minutes'
+       and t.failing_since > coalesce(v_last_success, '-infinity');
+    v_since := coalesce(v_since, breakwater.clock() - interval '1 second');
+
+    if exists (select from breakwater.tally t
+                where t.kind = p_circuit.kind and t.key = p_circuit.key and t.generation = p_circuit.generation
+                  and t.worker <> p_worker and t.slot >= date_trunc('second', v_since)
+                  and t.last_success_at > v_since + interval '250 milliseconds')
+    then
+        return 'well';
+    end if;
+    select coalesce(bool_or(t.failed > 0), false),
+           coalesce(bool_or(t.last_success_at > breakwater.clock() - interval '2 seconds'), false)
+      into v_others_failed, v_others_active
+      from breakwater.tally t
+     where t.kind = p_circuit.kind and t.key = p_circuit.key and t.generation = p_circuit.generation
+       and t.worker <> p_worker and t.slot > breakwater.clock() - interval '3 seconds'
+       and not exists (select from breakwater.suspension s
+                        where s.kind = t.kind and s.key = t.key and s.worker = t.worker);
+    return case when v_others_active and not v_others_failed
+                     and v_since > breakwater.clock() - interval '1 second' then 'unknown' else 'ill' end;
+end
+$$;
+
+-- Suspends a worker for a circuit, for longer each time without a success in between.
+create function breakwater.suspend(
+    p_circuit breakwater.circuit, p_policy breakwater.handler, p_worker bigint, p_reason text
+) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_until timestamptz;
+begin
+    insert into breakwater.suspension as s (kind, key, worker, since, until, reason)
+    values (p_circuit.kind, p_circuit.key, p_worker, breakwater.clock(),
+            breakwater.clock() + breakwater.open_time(p_policy, 0), p_reason)
+    on conflict (kind, key, worker) do update
+       set times = s.times + 1, reason = excluded.reason,
+           until = breakwater.clock() + breakwater.open_time(p_policy, s.times)
+     where s.until <= breakwater.clock()
+    returning s.until into v_until;
+    if v_until is not null then
+        raise notice 'worker % is suspended for the circuit of % until %: %', p_worker,
+            breakwater.circuit_name(p_circuit.kind, p_circuit.key), v_until, p_reason;
+        -- It holds jobs that have not started.
+        perform pg_notify('breakwater', 'circuit:' || p_circuit.kind);
+    end if;
+end
+$$;

@@ -1,0 +1,126 @@
+-- What becomes of jobs behind circuits: fallbacks while they are open, and the way back for those put aside.
+
+-- What becomes of the jobs that wait behind an open circuit, where its handler's fallback is not to hold them: at most
+-- p_limit jobs a kind. Returns how many jobs it ended or moved.
+create function breakwater.apply_fallbacks(p_limit integer) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+declare
+    v_policy record;
+    v_ids    bigint[];
+    v_count  integer := 0;
+begin
+    for v_policy in
+        select h.kind, h.fallback, h.fallback_result, h.fallback_kind, h.keep_results, c.key,
+               h.key_path is not null and c.key <> '' as is_keyed
+          from breakwater.circuit c
+          join breakwater.handler h on (c.kind = h.kind and h.shared_key is null)
+                                    or (c.kind = '*' and c.key = h.shared_key)
+         where c.state = 'open' and h.fallback <> 'hold'
+    loop
+        if v_policy.is_keyed then
+            v_ids := array(
+                select j.id from breakwater.job j
+                 where j.kind = v_policy.kind and j.parked = v_policy.key
+                 limit p_limit
+                   for update skip locked);
+        else
+            v_ids := array(
+                select j.id from breakwater.job j
+                 where j.queue = any (array(select distinct unnest(w.queues) from breakwater.worker w
+                                             where v_policy.kind = any (w.kinds)))
+                   and j.kind = v_policy.kind and j.run_at is null and j.worker is null
+                 limit p_limit
+                   for update skip locked);
+        end if;
+        continue when v_ids = '{}';
+        case v_policy.fallback
+            when 'dead_letter' then
+                perform breakwater.bury(i, 'circuit_open', null) from unnest(v_ids) i;
+            when 'succeed' then
+                with gone as (
+                    delete from breakwater.job j where j.id = any (v_ids) returning j.id, j.kind
+                )
+                insert into breakwater.result (id, kind, result, by_fallback, expires_at)
+                select g.id, g.kind, v_policy.fallback_result::jsonb, true,
+                       now() + greatest(v_policy.keep_results, interval '1 day')
+                  from gone g
+                on conflict (id) do update
+                   set result = excluded.result, finished_at = now(), expires_at = excluded.expires_at,
+                       by_fallback = true;
+            when 'reroute' then
+                -- One whose unique key a job of the other kind has already stays where it is.
+                update breakwater.job j
+                   set kind = v_policy.fallback_kind, run_at = null, parked = null, ready_at = now(), attempt = 0,
+                       position = nextval('breakwater.job_position'),
+                       errors = breakwater.add_error(j.errors, j.attempt, 'rerouted', 'circuit_open',
+                                                     'rerouted from ' || j.kind, null)
+                 where j.id = any (v_ids)
+                   and not exists (select from breakwater.job o
+                                    where o.kind = v_policy.fallback_kind and o.unique_key = j.unique_key);
+                perform breakwater.wake(array[v_policy.fallback_kind]);
+        end case;
+        v_count := v_count + cardinality(v_ids);
+    end loop;
+    return v_count;
+end
+$$;
+
+-- Refuses reroutes that lead back to where they began.
+create function breakwater.refuse_reroute_cycles() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_cycle text;
+begin
+    with recursive path as (
+        select h.kind as start, h.fallback_kind as at, h.kind || ' → ' || h.fallback_kind as way, 1 as steps
+          from breakwater.handler h where h.fallback = 'reroute'
+        union all
+        select p.start, h.fallback_kind, p.way || ' → ' || h.fallback_kind, p.steps + 1
+          from path p join breakwater.handler h on h.kind = p.at and h.fallback = 'reroute'
+         where p.at <> p.start and p.steps < 100
+    )
+    select p.way into v_cycle from path p where p.at = p.start limit 1;
+    if v_cycle is not null then
+        raise exception 'the fallbacks lead in a circle: %', v_cycle
+            using errcode = '22023', hint = 'Let one of these handlers hold its jobs, or reroute elsewhere.';
+    end if;
+end
+$$;
+
+-- Brings back jobs that were put aside behind circuits that are closed now, in their order, at most p_limit. Returns how
+-- many.
+create function breakwater.unpark(p_limit integer) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
+as $$
+declare
+    v_circuit record;
+    v_job     record;
+    v_count   integer := 0;
+    v_kinds   text[] := '{}';
+begin
+    for v_circuit in
+        select c.kind, c.key from breakwater.circuit c
+         where c.key <> '' and c.kind <> '*' and c.state = 'closed'
+           and exists (select from breakwater.job j where j.kind = c.kind and j.parked = c.key)
+    loop
+        for v_job in
+            select j.id from breakwater.job j
+             where j.kind = v_circuit.kind and j.parked = v_circuit.key
+             order by j.priority, j.position
+             limit p_limit - v_count
+               for update skip locked
+        loop
+            update breakwater.job j
+               set run_at = null, parked = null, position = nextval('breakwater.job_position')
+             where j.id = v_job.id;
+            v_count := v_count + 1;
+        end loop;
+        v_kinds := v_kinds || v_circuit.kind;
+        exit when v_count >= p_limit;
+    end loop;
+    perform breakwater.wake(v_kinds);
+    return v_count;
+end
+$$;
