@@ -50,7 +50,7 @@ let package = Package(
             ],
             plugins: ["EmbedSchema"]
         ),
-        .testTarget(name: "BreakwaterTests", dependencies: ["Breakwater", "BreakwaterTesting"]),
+        .testTarget(name: "BreakwaterTests", dependencies: ["Breakwater", "BreakwaterTesting", "Libpq"]),
 
         // Handler plugins.
         .target(
@@ -68,20 +68,29 @@ let package = Package(
         .testTarget(name: "BreakwaterHTTPTests", dependencies: ["BreakwaterHTTP", "BreakwaterTesting"]),
 
         // For tests: a migrated database of its own for each suite, conditions with a deadline.
-        .target(name: "BreakwaterTesting", dependencies: ["Breakwater"]),
+        .target(
+            name: "BreakwaterTesting",
+            dependencies: [
+                "Breakwater", "Libpq",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ]
+        ),
 
         // The command line, as a library for those who link handlers of their own, and as the product `worker`.
         .target(
             name: "WorkerCommand",
             dependencies: [
-                "Breakwater", "BreakwaterExec", "BreakwaterHTTP",
+                "Breakwater", "BreakwaterExec", "BreakwaterHTTP", "Libpq",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Configuration", package: "swift-configuration"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
                 .product(name: "Yams", package: "Yams"),
             ]
         ),
         .executableTarget(name: "worker", dependencies: ["WorkerCommand"]),
-        .executableTarget(name: "ExampleWorker", dependencies: ["WorkerCommand"]),
+        .executableTarget(name: "ExampleWorker", dependencies: ["Breakwater", "WorkerCommand"]),
         .testTarget(name: "WorkerCommandTests", dependencies: ["WorkerCommand", "BreakwaterTesting"]),
     ],
     swiftLanguageModes: [.v6]

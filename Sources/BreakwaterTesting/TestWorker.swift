@@ -15,7 +15,7 @@ extension TestDatabase {
     public func withWorker<Result: Sendable>(
         _ handlers: [HandlerRegistration],
         configure: (inout WorkerConfiguration) -> Void = { _ in },
-        _ body: @Sendable () async throws -> Result
+        _ body: @escaping @Sendable () async throws -> Result
     ) async throws -> Result {
         var configuration = WorkerConfiguration(database: options, handlers: handlers)
         configuration.pollInterval = .milliseconds(200)
@@ -26,17 +26,18 @@ extension TestDatabase {
             services: [Worker(configuration: configuration, logger: testLogger)],
             logger: testLogger
         )
-        return try await withThrowingTaskGroup(of: Void.self) { tasks in
-            tasks.addTask { try await group.run() }
-            do {
-                let result = try await body()
-                await group.triggerGracefulShutdown()
-                try await tasks.waitForAll()
-                return result
-            } catch {
-                await group.triggerGracefulShutdown()
-                throw error
+        return try await withThrowingTaskGroup(of: Result?.self) { tasks in
+            tasks.addTask {
+                try await group.run()
+                return nil
             }
+            tasks.addTask { try await body() }
+            // Whatever ends first: the body, or a worker that cannot go on.
+            let first = try await tasks.next() ?? nil
+            await group.triggerGracefulShutdown()
+            let second = try await tasks.next() ?? nil
+            guard let result = first ?? second else { throw BreakwaterTestingError("the worker stopped by itself") }
+            return result
         }
     }
 }

@@ -113,7 +113,7 @@ struct LossTests {
         }
         let said = log.lines
         #expect(said.contains("warning careful look 01000"))
-        #expect(said.contains("info by the way - 00000"))
+        #expect(said.contains("notice by the way - 00000"))
         #expect(said.contains("debug details - 00000"))
     }
 }

@@ -10,11 +10,13 @@ create function breakwater.register(
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_worker bigint;
+    v_worker   bigint;
+    v_handlers jsonb := (select jsonb_agg(h || jsonb_build_object('updated_at', now()))
+                           from jsonb_array_elements(p_handlers) h);
 begin
     -- In the order of kinds, so that workers that start together wait for each other in one order.
     insert into breakwater.handler
-    select h.* from jsonb_populate_recordset(null::breakwater.handler, p_handlers) h order by h.kind
+    select h.* from jsonb_populate_recordset(null::breakwater.handler, v_handlers) h order by h.kind
     on conflict (kind) do update
        set (timeout, max_attempts, max_age, retry_budget, keep_results, circuit_enabled, failure_rate, slow_rate,
             circuit_window, window_calls, minimum_calls, consecutive_failures, open_for, open_factor, open_cap,
@@ -29,16 +31,16 @@ begin
     perform breakwater.refuse_reroute_cycles();
 
     insert into breakwater.circuit (kind, key)
-    select h.kind, '' from jsonb_populate_recordset(null::breakwater.handler, p_handlers) h
+    select h.kind, '' from jsonb_populate_recordset(null::breakwater.handler, v_handlers) h
     union
-    select '*', h.shared_key from jsonb_populate_recordset(null::breakwater.handler, p_handlers) h
+    select '*', h.shared_key from jsonb_populate_recordset(null::breakwater.handler, v_handlers) h
      where h.shared_key is not null
      order by 1, 2
     on conflict do nothing;
 
     insert into breakwater.worker (name, version, queues, kinds, concurrency, lease)
     values (p_name, p_version, p_queues,
-            array(select h.kind from jsonb_populate_recordset(null::breakwater.handler, p_handlers) h order by h.kind),
+            array(select h.kind from jsonb_populate_recordset(null::breakwater.handler, v_handlers) h order by h.kind),
             p_concurrency, make_interval(secs => p_lease))
     returning worker.id into v_worker;
     return v_worker;

@@ -18,7 +18,9 @@ extension CircuitPolicy {
         let section = handler.readSection("circuit")
         isEnabled = section.read("enabled", .flag, default: defaults.isEnabled)
         failureRate = section.read("failure_rate", ValueRule.share.orOff(), default: defaults.failureRate)
-        window = section.read("window", .duration(atLeast: .seconds(1), atMost: .days(1)), default: defaults.window)
+        window = .time(
+            section.read("window", .duration(atLeast: .seconds(1), atMost: .days(1)), default: .seconds(60))
+        )
         minimumCalls = section.read("minimum_calls", .whole(1...1_000_000), default: defaults.minimumCalls)
         consecutiveFailures = section.read(
             "consecutive_failures",
@@ -79,6 +81,7 @@ extension CircuitPolicy.Fallback {
         case .hold: .text("hold")
         case .deadLetter: .text("dead_letter")
         case .succeed(let result): .map([EffectiveEntry(key: "succeed", value: .json(result))])
+        case .reroute(let kind): .map([EffectiveEntry(key: "reroute", value: .text(kind))])
         }
     }
 }

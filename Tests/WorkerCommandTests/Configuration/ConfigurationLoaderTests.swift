@@ -120,7 +120,7 @@ struct ConfigurationLoaderTests {
         #expect(settings.retry.discardOn == ["http.413", "exit.3"])
         #expect(settings.circuit.isEnabled)
         #expect(settings.circuit.failureRate == 0.25)
-        #expect(settings.circuit.window == .seconds(120))
+        #expect(settings.circuit.window == .time(.seconds(120)))
         #expect(settings.circuit.minimumCalls == 5)
         #expect(settings.circuit.consecutiveFailures == nil)
         #expect(settings.circuit.openFor == .milliseconds(500))

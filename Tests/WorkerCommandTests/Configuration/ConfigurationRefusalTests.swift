@@ -77,7 +77,7 @@ struct ConfigurationRefusalTests {
             ("retry: { max_attempts: 0 }", "retry.max_attempts: '0' is not allowed; " + aCount),
             (
                 "retry: { backoff: fast }",
-                "retry.backoff: 'fast' is not allowed; give one of exponential, linear, constant"
+                "retry.backoff: 'fast' is not allowed; give one of exponential, linear, constant, decorrelated"
             ),
             ("retry: { factor: 0.5 }", "retry.factor: '0.5' is not allowed; give a number from 1 to 1000"),
             ("retry: { factor: nan }", "retry.factor: 'nan' is not allowed; give a number from 1 to 1000"),
