@@ -143,11 +143,11 @@ struct RandomTests {
             // Each ending is written down once, and a job that ended twice would break a primary key here.
             try await database.connection.script(
                 """
-                create table ended (id bigint primary key, how text);
-                create function note() returns trigger language plpgsql as $$
-                    begin insert into ended values (new.id, tg_table_name); return null; end $$;
-                create trigger note after insert on breakwater.result for each row execute function note();
-                create trigger note after insert on breakwater.dead_letter for each row execute function note();
+                create table public.ended (id bigint primary key, how text);
+                create function public.note() returns trigger language plpgsql as $$
+                    begin insert into public.ended values (new.id, tg_table_name); return null; end $$;
+                create trigger note after insert on breakwater.result for each row execute function public.note();
+                create trigger note after insert on breakwater.dead_letter for each row execute function public.note();
                 """
             )
             let total = 1500
@@ -186,7 +186,7 @@ struct RandomTests {
                     }
                 }
             }
-            #expect(try await database.number("select count(*) from ended") == total)
+            #expect(try await database.number("select count(*) from public.ended") == total)
             #expect(try await database.count("claim") == 0)
             #expect(try await database.count("probe") == 0)
             #expect(
