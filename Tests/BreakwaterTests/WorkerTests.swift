@@ -3,15 +3,6 @@ import BreakwaterTesting
 import Synchronization
 import Testing
 
-/// What handlers did, noted as they did it.
-final class Notes: Sendable {
-    private let lines = Mutex<[String]>([])
-
-    func add(_ line: String) { lines.withLock { $0.append(line) } }
-
-    var all: [String] { lines.withLock { $0 } }
-}
-
 @Suite("A worker", .enabled(if: TestDatabase.isAvailable, "BREAKWATER_TEST_DATABASE is not set"))
 struct WorkerTests {
     struct SendEmail: JobHandler {
