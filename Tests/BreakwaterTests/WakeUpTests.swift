@@ -95,7 +95,7 @@ struct WakeUpTests {
                 }
             )
             try await database.insert(3)
-            let configure = { (configuration: inout WorkerConfiguration) in
+            let configure = { @Sendable (configuration: inout WorkerConfiguration) in
                 configuration.pollInterval = .seconds(3600)
                 configuration.concurrency = 1
             }
@@ -141,7 +141,7 @@ struct WakeUpTests {
     @Test("without running in circles when what was paused is resumed and nobody tells the worker")
     func resumedUnheard() async throws {
         try await withTestDatabase { database in
-            let configure = { (configuration: inout WorkerConfiguration) in
+            let configure = { @Sendable (configuration: inout WorkerConfiguration) in
                 configuration.listens = false
                 configuration.lease = .seconds(60)
             }

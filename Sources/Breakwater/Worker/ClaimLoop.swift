@@ -70,6 +70,7 @@ struct ClaimLoop {
                 nextPoll = .now + engine.configuration.pollInterval
                 isExhausted = false
                 isSweepOwed = true
+                engine.askForProbes()
             }
             if try await settleAndClaim(on: connection) {
                 // Other lanes may have got their first jobs meanwhile, more important ones among them.
