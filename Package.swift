@@ -91,7 +91,10 @@ let package = Package(
         ),
         .executableTarget(name: "worker", dependencies: ["WorkerCommand"]),
         .executableTarget(name: "ExampleWorker", dependencies: ["Breakwater", "WorkerCommand"]),
-        .testTarget(name: "WorkerCommandTests", dependencies: ["WorkerCommand", "BreakwaterTesting"]),
+        .testTarget(
+            name: "WorkerCommandTests",
+            dependencies: ["WorkerCommand", "BreakwaterTesting", .product(name: "Yams", package: "Yams")]
+        ),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -131,7 +131,7 @@ struct CircuitCommandTests {
             #expect(circuit["waiting"] as? Int == 1)
             #expect((shown["transitions"] as? [Any])?.count == 1)
             #expect(
-                try await database.worker("circuits", "show", "hook").output.contains("state:                closed")
+                try await database.worker("circuits", "show", "hook").output.contains(/state: +closed/)
             )
             let missing = try await database.worker("circuits", "show", "hook", "--key", "b.example")
             #expect(missing.status == 1)
