@@ -114,11 +114,8 @@ struct BadInputTests {
                 }
             }
             let dead = try await database.worker("job", "1")
-            #expect(dead.output.contains("reason:"), "\(dead.output)")
-            #expect(dead.output.contains("discarded"))
-            #expect(dead.output.contains("to"), "\(dead.output)")
-            let error = try await database.query("select errors -> 0 ->> 'message' from breakwater.dead_letter")[0][0]
-            #expect(try error.string().contains("to"))
+            #expect(dead.output.contains(/reason: +discarded/), "\(dead.output)")
+            #expect(dead.output.contains("the payload's field 'to' is not a String"), "\(dead.output)")
             #expect(try await database.number("select count(*) from breakwater.result where id = 2") == 1)
         }
     }
