@@ -164,21 +164,27 @@ begin
     update breakwater.job j
        set ready_at = greatest(j.run_at, j.enqueued_at), run_at = null, position = nextval('breakwater.job_position')
      where j.id = any (v_ids);
+    -- Worker 0 stands for promotion: what is ready counts against the budget before it has run.
+    perform breakwater.tally(0, r.kind, '', 0, 0, 0, 0, r.retries)
+       from (select j.kind, count(*)::integer as retries from breakwater.job j
+              where j.id = any (v_ids) and j.attempt > 0
+              group by j.kind) r;
     perform breakwater.wake(v_kinds);
     return cardinality(v_ids);
 end
 $$;
 
 -- How many retries of a kind may become ready now: the kind's share of its first attempts of the last minute, and ten a
--- second in any case, less the retries of the last minute that ran already or are ready.
+-- second in any case, less those that became ready in the last minute.
 create function breakwater.retries_left(p_kind text) returns bigint
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(
         (select greatest(0, ceil(h.retry_budget * t.firsts) + 600 - t.retries)::bigint
            from breakwater.handler h,
-                lateral (select coalesce(sum(t.succeeded + t.failed - t.retries), 0) as firsts,
-                                coalesce(sum(t.retries), 0) as retries
+                lateral (select coalesce(sum(t.succeeded + t.failed), 0)
+                                - coalesce(sum(t.retries) filter (where t.worker <> 0), 0) as firsts,
+                                coalesce(sum(t.retries) filter (where t.worker = 0), 0) as retries
                            from breakwater.tally t
                           where t.kind = h.kind and t.key = '' and t.slot > breakwater.clock() - interval '1 minute') t
           where h.kind = p_kind collate "C" and h.retry_budget is not null),
