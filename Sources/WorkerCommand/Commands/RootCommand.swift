@@ -24,7 +24,7 @@ struct RootCommand: AsyncParsableCommand {
             version: WorkerCommand.version,
             subcommands: [
                 RunCommand.self, MigrateCommand.self, EnqueueCommand.self, StatusCommand.self, CircuitsCommand.self,
-                DeadLettersCommand.self,
+                DeadLettersCommand.self, BenchCommand.self,
             ]
         )
     }
