@@ -49,6 +49,12 @@ struct DrainBenchmark {
             return zip(edges, edges.dropFirst()).map { $0 < $1 ? Self.rate(samples[$0...$1]) : 0 }
         }
 
+        /// Whether it kept its speed: the rate of the last tenth as a share of the first.
+        var lastTenthToFirst: Double? {
+            guard let first = tenths.first, let last = tenths.last, first > 0 else { return nil }
+            return last / first
+        }
+
         private static func rate(_ samples: ArraySlice<Sample>) -> Double {
             guard let first = samples.first, let last = samples.last, last.time > first.time else { return 0 }
             return Double(last.settled - first.settled) / ((last.time - first.time) / .seconds(1))
@@ -106,21 +112,46 @@ struct DrainBenchmark {
     // MARK: Counting
 
     private func watch(_ database: BenchDatabase, from already: Int) async throws -> [Sample] {
+        guard feed > 0 else { return try await look(at: database, from: already) }
+        return try await withThrowingTaskGroup(of: [Sample]?.self) { tasks in
+            tasks.addTask {
+                try await BenchDatabase.with(database.options.conninfo, isForced: true, leavesTraces: true) {
+                    try await addJobs(to: $0, from: already)
+                }
+                return nil
+            }
+            tasks.addTask { try await look(at: database, from: already) }
+            while let ended = try await tasks.next() {
+                guard let samples = ended else { continue }
+                tasks.cancelAll()
+                return samples
+            }
+            return []
+        }
+    }
+
+    /// Keeps a backlog of one to two portions.
+    private func addJobs(to database: BenchDatabase, from already: Int) async throws {
+        var fed = 0
+        while fed < jobs, !Task.isCancelled {
+            if fed - (try await database.settled(load) - already) < feed {
+                try await database.fill(load, jobs: min(jobs - fed, feed))
+                fed += min(jobs - fed, feed)
+            } else {
+                try await Task.sleep(for: .milliseconds(5))
+            }
+        }
+    }
+
+    private func look(at database: BenchDatabase, from already: Int) async throws -> [Sample] {
         var samples: [Sample] = []
         let start = ContinuousClock.now
-        var fed = feed == 0 ? jobs : 0
         while true {
             let settled = try await database.settled(load) - already
             let now = ContinuousClock.now - start
             if settled > 0 { samples.append(Sample(time: now, settled: settled)) }
             if settled >= jobs || now > limit { return samples }
-            if fed < jobs, fed - settled < feed {
-                let more = min(jobs - fed, feed)
-                try await database.fill(load, jobs: more)
-                fed += more
-            } else {
-                try await Task.sleep(for: Self.lookInterval)
-            }
+            try await Task.sleep(for: Self.lookInterval)
         }
     }
 
@@ -159,6 +190,7 @@ extension DrainBenchmark.Report {
             "runs": .integer(Int64(runs)),
             "left": .integer(Int64(left)),
             "dead_letters": .integer(Int64(deadLetters)),
+            "last_tenth_to_first": lastTenthToFirst.map { .number($0) } ?? .null,
             "tenths_jobs_per_second": .array(tenths.map { .number($0) }),
             "start_to_first_run_seconds": .seconds(startToFirstRun),
             "processor_seconds": .seconds(processorTime),
@@ -175,19 +207,12 @@ extension DrainBenchmark.Report {
             ["jobs left", "\(left)"],
             ["dead letters", "\(deadLetters)"],
         ]
-        if let first = tenths.first, let last = tenths.last {
-            table.rows.append(["last tenth to first", last.formatted(over: first)])
+        if let lastTenthToFirst {
+            table.rows.append(["last tenth to first", String(format: "%.2f", lastTenthToFirst)])
         }
         if let startToFirstRun { table.rows.append(["start to first run", startToFirstRun.shortText]) }
         if let processorTime { table.rows.append(["processor time", processorTime.shortText]) }
         if let peakMemory { table.rows.append(["peak memory", "\(peakMemory / 1_048_576) MB"]) }
         return table
-    }
-}
-
-extension Double {
-    /// A ratio with two digits.
-    func formatted(over base: Double) -> String {
-        base > 0 ? String(format: "%.2f", self / base) : "-"
     }
 }
