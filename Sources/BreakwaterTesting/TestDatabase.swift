@@ -11,6 +11,12 @@ public struct TestDatabase: Sendable {
     /// Whether there is a server to test against.
     public static var isAvailable: Bool { serverURL != nil }
 
+    /// How many tests with a database run at once in one process: enough to keep the server busy, and few enough that
+    /// each has a fair share of it.
+    public static let mostAtOnce = 8
+
+    static let gate = TestGate(limit: mostAtOnce)
+
     static var serverURL: String? { ProcessInfo.processInfo.environment["BREAKWATER_TEST_DATABASE"] }
 
     /// The database's name.
@@ -22,6 +28,23 @@ public struct TestDatabase: Sendable {
 
     /// Where the database is, for a ``WorkerConfiguration``.
     public var options: ConnectionOptions { ConnectionOptions(url) }
+
+    /// Another session on the database, for the caller to close; it ends with the database at the latest.
+    ///
+    /// - Parameter user: Whose session it is. Defaults to the server's test user.
+    /// - Returns: The connection.
+    /// - Throws: `PostgresError`.
+    public func connect(as user: String? = nil) async throws -> Connection {
+        try await Connection.connect(options(for: user), logger: testLogger)
+    }
+
+    /// Where the database is, for a ``WorkerConfiguration`` that is to connect as a certain user.
+    ///
+    /// - Parameter user: Nil for the server's test user.
+    /// - Returns: The options.
+    public func options(for user: String?) -> ConnectionOptions {
+        ConnectionOptions(url, keywords: user.map { ["user": $0] } ?? [:])
+    }
 
     /// Makes a query on ``connection`` and returns its result.
     ///
@@ -45,9 +68,44 @@ public struct TestDatabase: Sendable {
     public func number(_ sql: String, _ parameters: [Parameter] = []) async throws -> Int {
         try await query(sql, parameters)[0][0].int()
     }
+
+    /// The single text that a query answers with.
+    ///
+    /// - Parameters:
+    ///   - sql: One statement with one row of one column.
+    ///   - parameters: Its parameters.
+    /// - Returns: The text; empty for NULL.
+    /// - Throws: `PostgresError`.
+    public func text(_ sql: String, _ parameters: [Parameter] = []) async throws -> String {
+        try await query(sql, parameters)[0][0].stringOrNil() ?? ""
+    }
+
+    /// The first column of a query's rows.
+    ///
+    /// - Parameters:
+    ///   - sql: One statement with one column of texts.
+    ///   - parameters: Its parameters.
+    /// - Returns: The texts.
+    /// - Throws: `PostgresError`.
+    public func texts(_ sql: String, _ parameters: [Parameter] = []) async throws -> [String] {
+        try await query(sql, parameters).map { try $0[0].string() }
+    }
+
+    /// The first column of a query's rows.
+    ///
+    /// - Parameters:
+    ///   - sql: One statement with one column of numbers.
+    ///   - parameters: Its parameters.
+    /// - Returns: The numbers.
+    /// - Throws: `PostgresError`.
+    public func numbers(_ sql: String, _ parameters: [Parameter] = []) async throws -> [Int64] {
+        try await query(sql, parameters).map { try $0[0].int64() }
+    }
 }
 
 /// Runs a test with a database of its own.
+///
+/// At most ``TestDatabase/mostAtOnce`` of them run at once in a process; the others wait their turn.
 ///
 /// - Parameters:
 ///   - isMigrated: Whether it has Breakwater's schema. Defaults to true.
@@ -63,14 +121,15 @@ public func withTestDatabase<Result>(
             "BREAKWATER_TEST_DATABASE is not set: run scripts/test, which starts a server and sets it"
         )
     }
-    let logger = Logger(label: "breakwater.testing") { _ in SwiftLogNoOpLogHandler() }
-    let server = try await Connection.connect(ConnectionOptions(serverURL), logger: logger)
+    await TestDatabase.gate.enter()
+    defer { TestDatabase.gate.leave() }
+    let server = try await Connection.connect(ConnectionOptions(serverURL), logger: testLogger)
     let name = "test_\(UUID().uuidString.lowercased().replacing("-", with: ""))"
-    try await server.script("create database \(name)", timeout: .seconds(120))
+    let template = isMigrated ? try await TemplateDatabase.shared.ready(on: serverURL) : "template1"
+    try await server.script("create database \(name) template \(template)", timeout: .seconds(120))
     let url = urlOfDatabase(name, on: serverURL)
     do {
-        let connection = try await Connection.connect(ConnectionOptions(url), logger: logger)
-        if isMigrated { _ = try await Schema.migrate(on: connection) }
+        let connection = try await Connection.connect(ConnectionOptions(url), logger: testLogger)
         let result = try await body(TestDatabase(name: name, url: url, connection: connection))
         await connection.close()
         try await server.script("drop database \(name) with (force)", timeout: .seconds(120))
@@ -83,7 +142,7 @@ public func withTestDatabase<Result>(
     }
 }
 
-private func urlOfDatabase(_ name: String, on server: String) -> String {
+func urlOfDatabase(_ name: String, on server: String) -> String {
     guard var components = URLComponents(string: server) else { return server }
     components.path = "/\(name)"
     return components.string ?? server

@@ -8,12 +8,13 @@ public struct ConnectionOptions: Sendable {
     public var conninfo: String
     /// What `pg_stat_activity` shows, unless the conninfo or `PGAPPNAME` says otherwise. Defaults to `breakwater`.
     public var applicationName: String
-    /// How long the whole attempt may take, over all hosts. Defaults to 10 seconds.
+    /// How long the whole attempt may take, over all hosts: each has its share of what is left. It counts instead of
+    /// libpq's `connect_timeout`. Defaults to 10 seconds.
     public var connectTimeout: Duration
     /// libpq keywords that override the conninfo's. Defaults to none.
     public var keywords: [String: String]
 
-    /// Makes options; nothing is read or checked before ``Connection/connect(_:logger:)``.
+    /// Makes options; nothing is read or checked before ``check()`` or ``Connection/connect(_:logger:)``.
     public init(
         _ conninfo: String = "",
         applicationName: String = "breakwater",
@@ -33,6 +34,11 @@ public struct ConnectionOptions: Sendable {
         "keepalives_idle": "15", "keepalives_interval": "5", "keepalives_count": "3", "tcp_user_timeout": "30000",
     ]
 
+    /// Refuses options that cannot be read, without connecting.
+    ///
+    /// - Throws: ``PostgresError`` that says what is wrong with them, without the conninfo itself.
+    public func check() throws(PostgresError) { _ = try resolved() }
+
     /// The keywords to give to libpq.
     func resolved() throws(PostgresError) -> [String: String] {
         for text in [conninfo, applicationName] + keywords.keys + keywords.values where text.utf8.contains(0) {
@@ -40,12 +46,6 @@ public struct ConnectionOptions: Sendable {
         }
         var resolved = try parsed()
         resolved.merge(keywords) { $1 }
-        if let host = resolved["host"], host.split(separator: ",").contains(where: { $0.dropFirst().contains("@") }) {
-            throw PostgresError(
-                .connectionFailed,
-                "the host of the conninfo contains \"@\": in a URL, write an @ of the user or password as %40"
-            )
-        }
         if resolved["service"] == nil { resolved.merge(Self.keepalives) { given, _ in given } }
         if resolved["fallback_application_name"] == nil { resolved["fallback_application_name"] = applicationName }
         // Texts are decoded as UTF-8, whatever the environment says.
@@ -59,10 +59,29 @@ public struct ConnectionOptions: Sendable {
         defer { PQfreemem(message) }
         guard let options = PQconninfoParse(conninfo, &message) else {
             let said = message.map { PostgresError.tidy(String(cString: $0)) } ?? "out of memory"
-            throw PostgresError(.connectionFailed, "the conninfo cannot be read: \(Self.withoutQuotations(said))")
+            let shown = Self.withoutQuotations(said)
+            let note = shown == said ? "" : " (what … stands for is hidden, for it may be part of a password)"
+            throw PostgresError(.connectionFailed, "the conninfo cannot be read: \(shown)\(note)")
         }
         defer { PQconninfoFree(options) }
-        return Self.values(of: options)
+        let values = Self.values(of: options)
+        if Self.looksTorn(values) {
+            throw PostgresError(
+                .connectionFailed,
+                "the conninfo cannot be read: its host, port or database name holds what belongs to the password; "
+                    + "in a URL, write @ / ? # % : of a user or password as %40 %2F %3F %23 %25 %3A"
+            )
+        }
+        return values
+    }
+
+    /// Whether a character that should have been encoded has broken a URL in the wrong place. libpq and logs would
+    /// show the pieces, which hold parts of the password. (A host that begins with @ is a socket without a file.)
+    private static func looksTorn(_ values: [String: String]) -> Bool {
+        let hosts = values["host"]?.split(separator: ",") ?? []
+        return hosts.contains { $0.dropFirst().contains("@") }
+            || values["port"]?.contains { !$0.isNumber && $0 != "," } ?? false
+            || values["dbname"]?.contains("@") ?? false
     }
 
     private static func values(of options: UnsafeMutablePointer<PQconninfoOption>) -> [String: String] {
@@ -98,15 +117,6 @@ public struct ConnectionOptions: Sendable {
         }
         return names
     }()
-
-    /// `text` with every password of these options hidden.
-    func withoutSecrets(_ text: String) -> String {
-        let given = (try? parsed()) ?? [:]
-        let defaults = Self.defaults()
-        let secrets = ["password", "sslpassword"].flatMap { [given[$0], keywords[$0], defaults[$0]] }
-        return secrets.compactMap(\.self).filter { !$0.isEmpty }
-            .reduce(text) { text, secret in text.split(separator: secret).joined(separator: "…") }
-    }
 
     /// The values that the environment, the service file of `PGSERVICE` or libpq itself gives.
     static func defaults() -> [String: String] {

@@ -21,11 +21,12 @@ struct HostList: Equatable {
     /// Leaves out the server that libpq calls by this name and port; false when it is not there or the only one.
     mutating func remove(host: String, port: String) -> Bool {
         let names = hosts ?? addresses ?? []
-        guard count > 1, names.count == count else { return false }
+        // Lists that do not match are for libpq to refuse.
+        guard count > 1, names.count == count, addresses?.count ?? count == count else { return false }
         let index = names.indices.first { index in
             let isHost = names[index] == host || addresses?[index] == host
             guard let ports, ports.count > 1 else { return isHost }
-            return isHost && ports.indices.contains(index) && ports[index] == port
+            return isHost && ports.indices.contains(index) && (ports[index].isEmpty || ports[index] == port)
         }
         guard let index else { return false }
         if ports?.count == count { ports?.remove(at: index) }

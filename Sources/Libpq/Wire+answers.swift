@@ -5,7 +5,7 @@ extension Wire {
     func readAnswers() {
         // PQisBusy parses what has been read; without it PQgetResult would block.
         while let connection, let head = pipeline.head, PQisBusy(connection) == 0 {
-            guard take(PQgetResult(connection), for: head) else { return closeAsLost(connection) }
+            guard take(PQgetResult(connection), for: head) else { return closeAsLost() }
         }
     }
 
@@ -21,7 +21,9 @@ extension Wire {
         }
         switch PQresultStatus(result) {
         case PGRES_TUPLES_OK, PGRES_COMMAND_OK, PGRES_EMPTY_QUERY:
-            calls[head.id]?.results.append(QueryResult(owning: result))
+            // Owned before it is known whether anybody still waits for it, so that it is freed in either case.
+            let owned = QueryResult(owning: result)
+            calls[head.id]?.results.append(owned)
             return true
         case PGRES_PIPELINE_SYNC:
             PQclear(result)

@@ -139,7 +139,9 @@ extension Wire {
 
     private func failOpening(because: String? = nil) {
         guard case .opening(let opening) = phase, let connection else { return }
-        let said = opening.options.withoutSecrets(PostgresError.lastMessage(of: connection))
+        // In the midst of an attempt, libpq has begun a line that does not say anything yet.
+        let said = PostgresError.lastMessage(of: connection).split(separator: "; ")
+            .filter { !$0.hasSuffix("failed: ") && !$0.hasSuffix("failed:") }.joined(separator: "; ")
         let message = ([because] + opening.findings + [said]).compactMap(\.self).filter { !$0.isEmpty }
         close(PostgresError(.connectionFailed, message.joined(separator: "; ")))
     }

@@ -11,11 +11,11 @@ actor Wire {
     /// idle → opening → open → closed; idle and opening may go to closed at once.
     enum Phase {
         case idle
-        /// libpq is at work on the connection; `wanted` is the readiness that it asked for.
+        /// libpq is at work on the connection.
         case opening(Opening)
         case open
         /// The `PGconn` is gone.
-        case closed(PostgresError)
+        case closed
     }
 
     nonisolated let loop: EventLoop
@@ -80,7 +80,7 @@ actor Wire {
             // What came before the end is answered first: it may be the reason.
             readAnswers()
             readNotifications()
-            return closeAsLost(connection)
+            return closeAsLost()
         }
     }
 
@@ -100,7 +100,7 @@ actor Wire {
             PQfinish(connection)
         }
         connection = nil
-        phase = .closed(reason)
+        phase = .closed
         let (abandoned, unsent) = (calls, Set(pipeline.waiting.map(\.id)))
         calls = [:]
         // Before the calls are answered: who sees one fail sees the connection closed.
@@ -115,8 +115,9 @@ actor Wire {
         notificationSink.finish()
     }
 
-    /// Ends the connection with what libpq and the server last said.
-    func closeAsLost(_ connection: OpaquePointer) {
+    /// Ends the connection with what libpq and the server last said; does nothing when it has ended already.
+    func closeAsLost() {
+        guard let connection else { return }
         var reason = notices.lastFatal ?? PostgresError(.connectionLost, PostgresError.lastMessage(of: connection))
         reason.statement = nil
         if reason.message.isEmpty { reason.message = "the server closed the connection" }

@@ -19,7 +19,8 @@ struct ConnectingTests {
         let error = try await failure {
             await (try Connection.connect(options, logger: TestServer.silent)).close()
         }
-        #expect(ContinuousClock.now - start < options.connectTimeout + .seconds(20))
+        // Room for a busy machine: the other suites run at the same time.
+        #expect(ContinuousClock.now - start < options.connectTimeout + .seconds(8))
         return error
     }
 
@@ -66,16 +67,14 @@ struct ConnectingTests {
     @Test(arguments: [
         "postgresql://u:hunter2@[::1/db", "host=h password=hun ter2", "postgresql://u:hunter2@h:port:x/db",
         "postgresql://u:hun?ter2@h/db", "nonsense", "postgresql://u:p@hunter2@h/db", "postgresql://u:hunter2%zz@h/db",
-        "host=127.0.0.1 port=1 password=hunter2", "host=127.0.0.1 port=hunter2 password=hunter2",
+        "host=127.0.0.1 port=1 password=hunter2", "postgresql://u:hun/ter2@h/db", "postgresql://u:7/hunter2@h/db",
     ])
     func `a bad conninfo is refused without telling the password`(_ conninfo: String) async throws {
         let options = ConnectionOptions(conninfo, connectTimeout: .seconds(5))
         let error = try await connecting(options)
         #expect(error.code == .connectionFailed)
         #expect(!"\(error)".contains("ter2"))
-        if !conninfo.contains("port=hunter2"), !conninfo.contains("@hunter2") {
-            #expect(!"\(options)".contains("ter2"))
-        }
+        #expect(!"\(options)".contains("ter2"))
     }
 
     @Test func `options describe themselves without the password`() {

@@ -153,6 +153,7 @@ begin
         v_ids := array(
             select j.id from breakwater.job j
              where j.kind = v_lane.kind and j.parked = v_lane.key and j.queue = any (p_queues)
+               and not exists (select from breakwater.pause p where p.scope = 'queue' and p.name = j.queue)
              order by j.priority, j.position
              limit v_permits
                for update skip locked);

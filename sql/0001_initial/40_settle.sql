@@ -72,7 +72,11 @@ begin
     if cardinality(p_done) > 0 then
         with gone as (
             delete from breakwater.job j
-             where j.id = any (p_done) and j.worker = p_worker and j.lease = any (p_done_leases)
+             where j.id = any (p_done) and j.worker = p_worker
+               -- Each with its own lease: the same worker may hold the job again under a newer one. The CASE keeps the
+               -- planner from joining instead of looking up ids and filtering.
+               and case when (j.id, j.lease) in (
+                       select g.id, g.lease from unnest(p_done, p_done_leases) g(id, lease)) then true end
             returning j.id, j.kind, j.attempt
         ), kept as (
             insert into breakwater.result (id, kind, result, expires_at)

@@ -186,15 +186,17 @@ end
 $$;
 
 -- Why a window is reason to open, in words; null if it is not.
+--
+-- The rates are divided, not multiplied: 7 of 100 is exactly as near to 0.07 as a number can be, and 0.07 · 100 is above 7.
 create function breakwater.verdict(
     p_policy breakwater.handler, p_calls bigint, p_failed bigint, p_slow bigint, p_streak bigint
 ) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
     select case
-        when p_calls >= p_policy.minimum_calls and p_failed >= p_policy.failure_rate * p_calls
+        when p_calls >= p_policy.minimum_calls and p_failed / nullif(p_calls, 0)::float8 >= p_policy.failure_rate
             then format('%s of %s calls failed in %s', p_failed, p_calls, w.described)
-        when p_calls >= p_policy.minimum_calls and p_slow >= p_policy.slow_rate * p_calls
+        when p_calls >= p_policy.minimum_calls and p_slow / nullif(p_calls, 0)::float8 >= p_policy.slow_rate
             then format('%s of %s calls were slow in %s', p_slow, p_calls, w.described)
         when p_streak >= p_policy.consecutive_failures
             then format('%s failures in a row', p_streak)

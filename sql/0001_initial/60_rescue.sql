@@ -122,6 +122,7 @@ begin
     fell_back := breakwater.apply_fallbacks(1000);
     unparked := breakwater.unpark(1000);
     perform breakwater.prune(1000);
+    -- People hold jobs until 'infinity': there is no difference to that.
     select extract(epoch from min(j.run_at) - clock_timestamp()) into next_due
       from breakwater.job j where j.run_at < 'infinity';
 end
@@ -161,23 +162,29 @@ begin
         return 0;
     end if;
     update breakwater.job j
-       set ready_at = j.run_at, run_at = null, position = nextval('breakwater.job_position')
+       set ready_at = greatest(j.run_at, j.enqueued_at), run_at = null, position = nextval('breakwater.job_position')
      where j.id = any (v_ids);
+    -- Worker 0 stands for promotion: what is ready counts against the budget before it has run.
+    perform breakwater.tally(0, r.kind, '', 0, 0, 0, 0, r.retries)
+       from (select j.kind, count(*)::integer as retries from breakwater.job j
+              where j.id = any (v_ids) and j.attempt > 0
+              group by j.kind) r;
     perform breakwater.wake(v_kinds);
     return cardinality(v_ids);
 end
 $$;
 
 -- How many retries of a kind may become ready now: the kind's share of its first attempts of the last minute, and ten a
--- second in any case, less the retries of the last minute that ran already or are ready.
+-- second in any case, less those that became ready in the last minute.
 create function breakwater.retries_left(p_kind text) returns bigint
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(
         (select greatest(0, ceil(h.retry_budget * t.firsts) + 600 - t.retries)::bigint
            from breakwater.handler h,
-                lateral (select coalesce(sum(t.succeeded + t.failed - t.retries), 0) as firsts,
-                                coalesce(sum(t.retries), 0) as retries
+                lateral (select coalesce(sum(t.succeeded + t.failed), 0)
+                                - coalesce(sum(t.retries) filter (where t.worker <> 0), 0) as firsts,
+                                coalesce(sum(t.retries) filter (where t.worker = 0), 0) as retries
                            from breakwater.tally t
                           where t.kind = h.kind and t.key = '' and t.slot > breakwater.clock() - interval '1 minute') t
           where h.kind = p_kind collate "C" and h.retry_budget is not null),
@@ -199,6 +206,13 @@ begin
         v_count := v_count + breakwater.give_back(v_dead, '{}', true);
         delete from breakwater.worker w where w.id = v_dead;
         delete from breakwater.sleeper s where s.worker = v_dead;
+    end loop;
+    -- A claim may commit after its worker was struck off: it was under way, and nobody could see it then.
+    for v_dead in
+        select distinct c.worker from breakwater.claim c
+         where not exists (select from breakwater.worker w where w.id = c.worker)
+    loop
+        v_count := v_count + breakwater.give_back(v_dead, '{}', false);
     end loop;
     return v_count;
 end

@@ -53,7 +53,9 @@ begin
             breakwater.cancel, breakwater.run_now,
             breakwater.pause_queue, breakwater.pause_kind, breakwater.resume_queue, breakwater.resume_kind,
             breakwater.open_circuit, breakwater.close_circuit, breakwater.disable_circuit,
-            breakwater.observe_circuit, breakwater.reset_circuit
+            breakwater.observe_circuit, breakwater.reset_circuit,
+            -- What the views call, which run with their reader's rights there.
+            breakwater.circuit_name, breakwater.policy_of, breakwater.window_of, breakwater.clock
             to breakwater_admin;
     end if;
 end

@@ -5,7 +5,7 @@
 public struct CircuitPolicy: Sendable, Equatable {
     /// Which calls count for the rates.
     public enum Window: Sendable, Equatable {
-        /// Those of so long ago at most, in slots of one second; at least 1 second.
+        /// Those of so long ago at most, in slots of one second; 1 second to 1 day.
         case time(Duration)
         /// The last so many; 1 to 10,000.
         case calls(Int)
@@ -63,9 +63,9 @@ public struct CircuitPolicy: Sendable, Equatable {
     /// How long the circuit stays open the first time, half of it for certain and half by chance (equal jitter).
     /// Defaults to 30 seconds.
     public var openFor = Duration.seconds(30)
-    /// What each re-opening multiplies the open time by; at least 1. Defaults to 2.
+    /// What each re-opening multiplies the open time by; 1 to 1000. Defaults to 2.
     public var openFactor = 2.0
-    /// The open time never exceeds this, `Retry-After` included. Defaults to 10 minutes.
+    /// The open time never exceeds this, `Retry-After` included; at most a year. Defaults to 10 minutes.
     public var openCap = Duration.seconds(600)
     /// How many jobs a half-open circuit lets through at once, in the whole fleet; at least 1. Defaults to 3.
     public var probes = 3
@@ -86,4 +86,9 @@ public struct CircuitPolicy: Sendable, Equatable {
 
     /// The defaults.
     public init() {}
+
+    /// Whether a value of each payload decides which circuit its job belongs to.
+    var hasOwnKeys: Bool {
+        if case .path = key { true } else { false }
+    }
 }

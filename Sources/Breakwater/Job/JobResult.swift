@@ -19,6 +19,13 @@ package enum JobResult {
         return quoted(text(from: bytes, isCut: isCut))
     }
 
+    /// Whether the text is one JSON value that Postgres stores as `jsonb` just as it is.
+    package static func isStorable(_ text: String) -> Bool {
+        let trimmed = text.utf8.drop(while: \.isJSONWhitespace).reversed().drop(while: \.isJSONWhitespace).reversed()
+        var scanner = JSONScanner(Array(trimmed))
+        return scanner.scan()?.elementsEqual(trimmed) ?? false
+    }
+
     /// The bytes as text that Postgres stores: broken UTF-8 becomes U+FFFD, NUL is dropped.
     ///
     /// - Parameters:

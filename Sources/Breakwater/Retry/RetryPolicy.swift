@@ -71,12 +71,13 @@ public struct RetryPolicy: Sendable, Equatable {
         let longest = cap.inSeconds
         let step: Double =
             switch backoff {
-            case .exponential: base.inSeconds * pow(factor, Double(max(1, attempt) - 1))
+            // Zero times a power too large for a Double would not be a number.
+            case .exponential: base == .zero ? 0 : base.inSeconds * pow(factor, Double(max(1, attempt) - 1))
             case .linear: base.inSeconds * Double(max(1, attempt))
             case .constant: base.inSeconds
             case .decorrelated: decorrelatedWalk(steps: attempt, using: &generator)
             }
-        // A step too large for a Double is infinite, and 0·∞ is not a number: both end at the cap.
+        // A step too large for a Double is infinite: it ends at the cap.
         let delay = step.isFinite ? min(longest, max(0, step)) : longest
         let spread =
             switch jitter {

@@ -8,6 +8,9 @@ import Logging
 struct ClaimLoop {
     /// A sweep is followed by at least so many times its own duration without one.
     private static let sweepPause = 20
+    /// A worker that finds jobs at every claim sweeps this often nevertheless, and one that neither sleeps nor knows of
+    /// every ready job what became of it looks again after this time at the latest.
+    private static let longestBlindness = Duration.seconds(1)
     /// After so many claims in a row that found jobs, a worker no longer asks to be woken.
     private static let busyClaims = 16
 
@@ -18,6 +21,7 @@ struct ClaimLoop {
     /// Not before this, unless somebody says that there are jobs.
     private var nextSweep = ContinuousClock.now
     private var nextPoll = ContinuousClock.now
+    private var lastSweep = ContinuousClock.now
     private var claimsWithJobs = 0
     /// The worker number under which inserts are asked to wake this worker, if they are.
     private var sleepsAs: Int64?
@@ -66,8 +70,13 @@ struct ClaimLoop {
                 nextPoll = .now + engine.configuration.pollInterval
                 isExhausted = false
                 isSweepOwed = true
+                engine.askForProbes()
             }
-            if try await settleAndClaim(on: connection) { continue }
+            if try await settleAndClaim(on: connection) {
+                // Other lanes may have got their first jobs meanwhile, more important ones among them.
+                if .now >= lastSweep + Self.longestBlindness { _ = try await sweep(on: connection) }
+                continue
+            }
             if engine.withState({ $0.dispatcher.phase == .draining && $0.dispatcher.isEmpty }) { return }
             if isSweepOwed, .now >= nextSweep, try await sweep(on: connection) { continue }
             if !engine.withState({ $0.dispatcher.hasFinished }) { await engine.work.wait() }
@@ -99,7 +108,13 @@ struct ClaimLoop {
             )
         }
         let settles = !settle.runs.isEmpty || !settle.claims.isEmpty
-        let claims = !claim.lanes.isEmpty && claim.total > 0 && (settles || !isExhausted)
+        let mayClaim = claim.total > 0 && (settles || !isExhausted)
+        let claims = mayClaim && !claim.lanes.isEmpty
+        if mayClaim, !claims {
+            // Every lane is quiet: only a sweep can tell whether that is still so.
+            isExhausted = true
+            isSweepOwed = true
+        }
         guard settles || claims else { return false }
 
         let settled: Settle.Output?
@@ -126,7 +141,8 @@ struct ClaimLoop {
 
         engine.withState { state in
             state.lanes.claimed(jobs, at: now)
-            state.dispatcher.accept(jobs)
+            // Struck off meanwhile, this worker has no right to them; whoever strikes it off gives them back.
+            if state.worker == claim.worker { state.dispatcher.accept(jobs, askedAt: now) }
         }
         engine.startJobs()
         claimsWithJobs = jobs.isEmpty ? 0 : claimsWithJobs + 1
@@ -190,6 +206,7 @@ struct ClaimLoop {
             (horizon, found) = (nil, try await connection.call(sweep))
         }
         let end = ContinuousClock.now
+        lastSweep = end
         nextSweep = end + (end - start) * Self.sweepPause
         isSweepOwed = false
 
@@ -198,7 +215,10 @@ struct ClaimLoop {
             isExhausted = false
             return true
         }
-        guard engine.configuration.listens, sleepsAs != worker, claimsWithJobs == 0 else { return false }
+        // Ready jobs that this worker did not get, or inserts that nobody will tell it of: it looks again soon.
+        let isAwake = engine.configuration.listens && sleepsAs != worker
+        if isAwake || !found.isEmpty { nextPoll = min(nextPoll, end + Self.longestBlindness) }
+        guard isAwake, isExhausted, claimsWithJobs == 0 else { return false }
         try await connection.call(
             Sleep(worker: worker, kinds: engine.configuration.handlers.map(\.kind))
         )

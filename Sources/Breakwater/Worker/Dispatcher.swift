@@ -36,6 +36,8 @@ struct Dispatcher {
         /// Its circuit opened with this generation (or it is paused, and this is the highest number): nothing that was
         /// claimed under an earlier one starts.
         var stoppedBefore = Int64.min
+        /// When that was heard. Whatever is claimed later was given by a database that knew better.
+        var heardAt: ContinuousClock.Instant?
 
         var isIdle: Bool { running == 0 && waiting.isEmpty }
     }
@@ -98,15 +100,14 @@ struct Dispatcher {
         let ended = kinds.values.reduce(0) { $0 + $1.ended }
         let ahead = min(ended, Self.mostAhead)
         let total = max(0, concurrency + ahead - running.count - waitingCount)
-        // Half of the slots at most are kept for kinds that run nothing.
-        let reserved = min(idle, concurrency / 2)
         var room: [(kind: String, count: Int, concurrency: Int)] = []
         for name in rotation {
             guard var kind = kinds[name] else { continue }
             let own = kind.concurrency + min(kind.ended, Self.mostAhead) - kind.running - kind.waiting.count
-            // An idle kind may always have one of the free slots.
-            let share = kind.isIdle ? max(min(1, total), total - max(0, reserved - 1)) : total - reserved
-            let count = min(own, share)
+            // Half of the slots at most are kept for other kinds that run nothing. An idle kind may always have one of
+            // the free slots.
+            let reserved = min(kind.isIdle ? idle - 1 : idle, concurrency / 2)
+            let count = min(own, max(total - reserved, kind.isIdle ? min(1, total) : 0))
             kind.ended = 0
             kinds[name] = kind
             if count > 0 { room.append((name, count, kind.concurrency)) }
@@ -114,14 +115,15 @@ struct Dispatcher {
         return Room(kinds: room, total: total, rotation: rotation)
     }
 
-    /// Takes in what a claim gave.
-    mutating func accept(_ jobs: [ClaimedJob]) {
+    /// Takes in what a claim gave that was sent at a certain time.
+    mutating func accept(_ jobs: [ClaimedJob], askedAt: ContinuousClock.Instant) {
         for job in jobs {
             unsettled[job.job.lease, default: 0] += 1
             kinds[job.job.kind]?.waiting.append(job)
         }
         waitingCount += jobs.count
         for name in Set(jobs.map(\.job.kind)) {
+            if let heardAt = kinds[name]?.heardAt, heardAt <= askedAt { kinds[name]?.stoppedBefore = .min }
             kinds[name]?.waiting.sort { ($0.job.priority, $0.position) > ($1.job.priority, $1.position) }
         }
         if phase == .draining || !holdsLease {
@@ -205,8 +207,11 @@ struct Dispatcher {
     // MARK: Stopping
 
     /// Of these kinds, nothing that was claimed under a generation before the given one starts any more; it is released.
-    mutating func stop(kinds stopped: [String: Int64]) {
-        for name in kinds.keys { kinds[name]?.stoppedBefore = stopped[name] ?? .min }
+    mutating func stop(kinds stopped: [String: Int64], at now: ContinuousClock.Instant) {
+        for name in kinds.keys {
+            kinds[name]?.stoppedBefore = stopped[name] ?? .min
+            kinds[name]?.heardAt = now
+        }
         releaseWaiting { $1.generation < $0.stoppedBefore }
     }
 

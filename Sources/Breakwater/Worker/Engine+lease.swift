@@ -11,7 +11,7 @@ extension Engine {
             state.lastBeat = sent
             let isBack = !state.dispatcher.holdsLease
             state.dispatcher.regainLease()
-            state.dispatcher.stop(kinds: stopped)
+            state.dispatcher.stop(kinds: stopped, at: .now)
             return isBack
         }
         if isBack {

@@ -12,6 +12,8 @@ extension Engine {
             outcome = try await plugin.run(job, context: JobContext(job: job, deadline: deadline, logger: logger))
         } catch let failure as JobFailure {
             outcome = .failed(failure)
+        } catch let refusal as CircuitOpenError {
+            outcome = refusal.outcome
         } catch {
             outcome = .failed(JobFailure("\(type(of: error))", "\(error)"))
         }

@@ -13,6 +13,8 @@ struct LaneCursors {
         var floor: Int64 = 0
         /// Until when the lane is asked at every claim.
         var activeUntil: ContinuousClock.Instant?
+        /// The first ready position that the last sweep found, if it found one.
+        var seen: Int64?
     }
 
     /// What was noted for the next proof of a floor.
@@ -99,12 +101,15 @@ struct LaneCursors {
             guard var place = places[lane] else { continue }
             if let first = found[lane] {
                 place.floor = max(place.floor, min(proven, first - 1))
-                hasNews = hasNews || first <= place.cursor || !isActive(lane, at: now)
+                // A job that the last sweep found already is one that claims do not get: it is paused, or locked.
+                hasNews = hasNews || first <= place.cursor || first != place.seen || !isActive(lane, at: now)
                 place.cursor = first - 1
+                place.seen = first
                 place.activeUntil = now + Self.activeTime
             } else {
                 place.floor = max(place.floor, proven)
                 place.cursor = max(place.cursor, place.floor)
+                place.seen = nil
             }
             places[lane] = place
         }

@@ -40,6 +40,7 @@ struct Listener {
             engine.woken(kind: kind)
         case "circuit", "pause", "resume":
             engine.wantBeat()
+            engine.askForProbes()
             engine.woken(kind: nil)
         default:
             break

@@ -1,0 +1,37 @@
+/// A call did not take place, because its circuit does not let it through now.
+///
+/// A handler that lets this error through spends no attempt: its job is snoozed until the circuit may let calls through
+/// again.
+public struct CircuitOpenError: Error, Sendable, Equatable, CustomStringConvertible {
+    /// The name of the circuit.
+    public var circuit: String
+    /// Whether it is open, half-open with all its probes under way, or closed and still ramping up.
+    public var phase: CircuitPhase
+    /// How long until the next probe; nil when nobody knows: somebody holds it open, or it waits for the end of probes.
+    public var retryAfter: Duration?
+
+    /// - Parameters:
+    ///   - circuit: The name of the circuit.
+    ///   - phase: The state it is in.
+    ///   - retryAfter: How long until the next probe, if that is known.
+    public init(circuit: String, phase: CircuitPhase, retryAfter: Duration?) {
+        self.circuit = circuit
+        self.phase = phase
+        self.retryAfter = retryAfter
+    }
+
+    /// What happened, for people.
+    public var description: String {
+        let state =
+            switch phase {
+            case .open: "is open"
+            case .halfOpen: "is half-open, and all its probes are under way"
+            case .closed: "has just closed, and ramps up"
+            }
+        let next = retryAfter.map { "; try again in \($0)" } ?? ""
+        return "the circuit of \(circuit) \(state)\(next)"
+    }
+
+    /// What the job of a handler that met this error comes to.
+    var outcome: JobOutcome { .snoozed(max(retryAfter ?? .zero, .seconds(1))) }
+}

@@ -1,0 +1,119 @@
+/// Some calls of one circuit that were settled together, as counts.
+struct CircuitCalls: Sendable, Equatable {
+    var succeeded = 0
+    var failed = 0
+    /// Of the successes, those that were slow.
+    var slowSucceeded = 0
+    /// Of the failures, those that were slow.
+    var slowFailed = 0
+    /// The name of a failure that opens the circuit at once, if one of these does.
+    var trip: String?
+    /// How long the dependency asked to be left alone.
+    var retryAfter: Duration?
+
+    var slow: Int { slowSucceeded + slowFailed }
+}
+
+/// The calls by which a closed circuit is judged: those of the last seconds or the last so many, and the failures in a
+/// row.
+///
+/// Calls that were settled together have no order among them; their failures count as the earlier ones, so that a
+/// success among them ends a streak.
+struct CircuitWindow: Sendable {
+    /// What the window holds at a moment.
+    struct Counts: Sendable, Equatable {
+        var calls = 0
+        var failed = 0
+        var slow = 0
+
+        fileprivate static func += (left: inout Counts, right: Counts) {
+            left.calls += right.calls
+            left.failed += right.failed
+            left.slow += right.slow
+        }
+
+        fileprivate static func -= (left: inout Counts, right: Counts) {
+            left.calls -= right.calls
+            left.failed -= right.failed
+            left.slow -= right.slow
+        }
+    }
+
+    /// One second's calls.
+    private struct Slot {
+        var second: Duration
+        var counts: Counts
+    }
+
+    private let extent: CircuitPolicy.Window
+    private var total = Counts()
+    /// For a window by time, the oldest first; no more than it has seconds, and one.
+    private var slots: [Slot] = []
+    /// For a window by count: a ring of single calls.
+    private var ring: [Counts] = []
+    private var oldest = 0
+    /// Failures since the last success, whether they are still in the window or not.
+    private(set) var streak = 0
+
+    init(_ extent: CircuitPolicy.Window) { self.extent = extent }
+
+    /// Adds calls that were settled now.
+    mutating func add(_ calls: CircuitCalls, at now: Duration) {
+        streak = calls.succeeded > 0 ? 0 : streak + calls.failed
+        switch extent {
+        case .time:
+            let counts = Counts(calls: calls.succeeded + calls.failed, failed: calls.failed, slow: calls.slow)
+            let second = Duration.seconds(now.wholeSeconds)
+            if let last = slots.indices.last, slots[last].second == second {
+                slots[last].counts += counts
+            } else {
+                slots.append(Slot(second: second, counts: counts))
+            }
+            total += counts
+            forget(at: now)
+        case .calls(let size):
+            for index in 0..<calls.failed {
+                push(Counts(calls: 1, failed: 1, slow: index < calls.slowFailed ? 1 : 0), size: size)
+            }
+            for index in 0..<calls.succeeded {
+                push(
+                    Counts(calls: 1, failed: 0, slow: index >= calls.succeeded - calls.slowSucceeded ? 1 : 0),
+                    size: size
+                )
+            }
+        }
+    }
+
+    /// What the window holds now.
+    mutating func counts(at now: Duration) -> Counts {
+        forget(at: now)
+        return total
+    }
+
+    private mutating func push(_ call: Counts, size: Int) {
+        total += call
+        if ring.count < size {
+            ring.append(call)
+        } else {
+            total -= ring[oldest]
+            ring[oldest] = call
+            oldest = (oldest + 1) % size
+        }
+    }
+
+    private mutating func forget(at now: Duration) {
+        guard case .time(let length) = extent else { return }
+        let old = slots.prefix { $0.second <= now - length }
+        guard !old.isEmpty else { return }
+        for slot in old { total -= slot.counts }
+        slots.removeFirst(old.count)
+    }
+}
+
+extension Duration {
+    /// The seconds of this duration, rounded down.
+    fileprivate var wholeSeconds: Int64 {
+        let (seconds, attoseconds) = components
+        return attoseconds < 0 ? seconds - 1 : seconds
+    }
+}

@@ -1,0 +1,144 @@
+import BreakwaterTesting
+import Libpq
+
+@testable import Breakwater
+
+/// A worker whose every move the test makes, so that the SQL is tested without the loops.
+struct HandWorker: Sendable {
+    let connection: Connection
+    let id: Int64
+    let kinds: [String]
+    let queues: [String]
+
+    /// Registers on a session of its own.
+    init(
+        _ database: TestDatabase,
+        _ kinds: [String] = ["k"],
+        queues: [String] = ["default"],
+        lease: Duration = .seconds(30),
+        settings: (inout HandlerSettings) -> Void = { _ in }
+    ) async throws {
+        var rules = HandlerSettings()
+        settings(&rules)
+        let nothing = ClosureHandler { _, _ in .succeeded() }
+        var configuration = WorkerConfiguration(
+            database: database.options,
+            handlers: kinds.map { HandlerRegistration(kind: $0, plugin: nothing, settings: rules) },
+            name: "by hand"
+        )
+        configuration.queues = queues
+        configuration.lease = lease
+        connection = try await database.connect()
+        id = try await connection.call(Register(configuration: configuration))
+        self.kinds = kinds
+        self.queues = queues
+    }
+
+    /// Puts the time that circuits go by in this session at so many seconds after the server's own start of 2030.
+    func setClock(_ seconds: Double) async throws {
+        _ = try await connection.query(
+            "select set_config('breakwater.clock', ('2030-01-01'::timestamptz + make_interval(secs => $1))::text, false)",
+            [.float8(seconds)]
+        )
+    }
+
+    /// Claims at most so many jobs, from the start of every lane.
+    func claim(
+        _ count: Int = 100,
+        room: [String: Int]? = nil,
+        after: Int64 = 0,
+        on other: Connection? = nil
+    ) async throws -> [Job] {
+        let lanes = LaneCursors(queues: queues, kinds: kinds).all
+        let claim = Claim(
+            worker: id,
+            lanes: lanes,
+            cursors: lanes.map { _ in after },
+            room: kinds.map { ($0, room?[$0] ?? (room == nil ? count : 0), concurrency: 1000) },
+            total: count
+        )
+        let jobs = try await (other ?? connection).call(claim)
+        return jobs.sorted { ($0.job.priority, $0.position) < ($1.job.priority, $1.position) }.map(\.job)
+    }
+
+    /// Settles jobs, all in the same way.
+    @discardableResult
+    func settle(
+        _ jobs: [Job],
+        _ ending: FinishedRun.Ending = .succeeded,
+        claims: [Int64] = []
+    ) async throws -> Settle.Output {
+        try await connection.call(Settle(worker: id, runs: jobs.map { FinishedRun($0, ending) }, claims: claims))
+    }
+
+    /// Does the fleet's chores, if it leads.
+    @discardableResult
+    func maintain() async throws -> Maintain.Output {
+        try await connection.call(Maintain(worker: id, term: .seconds(5)))
+    }
+
+    /// Claims one job and settles it, as long as it is given one.
+    @discardableResult
+    func runOne(_ ending: FinishedRun.Ending) async throws -> Bool {
+        let jobs = try await claim(1)
+        try await settle(jobs, ending)
+        return !jobs.isEmpty
+    }
+}
+
+extension FinishedRun.Ending {
+    static let succeeded = FinishedRun.Ending(className: "succeeded")
+
+    static func failed(_ name: String = "broken", delay: Duration = .zero) -> FinishedRun.Ending {
+        FinishedRun.Ending(
+            className: "failed",
+            failure: JobFailure(name, "it is \(name)"),
+            delay: delay,
+            effect: .failed
+        )
+    }
+
+    static func unavailable(delay: Duration = .zero) -> FinishedRun.Ending {
+        FinishedRun.Ending(
+            className: "unavailable",
+            failure: JobFailure("down", "it is down"),
+            delay: delay,
+            effect: .failed
+        )
+    }
+
+    static func throttled(delay: Duration = .zero) -> FinishedRun.Ending {
+        FinishedRun.Ending(className: "throttled", failure: JobFailure("http.429", "too many"), delay: delay)
+    }
+
+    static let discarded = FinishedRun.Ending(className: "discarded", failure: JobFailure("bad", "it is bad"))
+
+    static func snoozed(_ delay: Duration = .zero) -> FinishedRun.Ending {
+        FinishedRun.Ending(className: "snoozed", delay: delay)
+    }
+}
+
+/// What a test that needs the server says when there is none.
+let needsServer = "BREAKWATER_TEST_DATABASE is not set"
+
+extension TestDatabase {
+    /// Enqueues jobs with a plain INSERT.
+    func insert(_ count: Int = 1, kind: String = "k", maxAttempts: Int? = nil) async throws {
+        try await query(
+            "insert into breakwater.job (kind, max_attempts) select $1, $2 from generate_series(1, $3)",
+            [.text(kind), .int4(maxAttempts.map { Int32($0) }), .int4(Int32(count))]
+        )
+    }
+
+    func count(_ table: String) async throws -> Int { try await number("select count(*) from breakwater.\(table)") }
+}
+
+/// The error that a body throws, for what it says to be looked at.
+func postgresError(_ body: () async throws -> Void) async -> PostgresError? {
+    do {
+        try await body()
+        return nil
+    } catch {
+        return error as? PostgresError
+    }
+}

@@ -1,0 +1,163 @@
+import BreakwaterTesting
+import Libpq
+import Testing
+
+@testable import Breakwater
+
+@Suite("Finding work", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
+struct WakeUpTests {
+    private let noop = HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded() })
+
+    @Test("by polling alone, without LISTEN")
+    func polling() async throws {
+        try await withTestDatabase { database in
+            try await database.withWorker([noop], configure: { $0.listens = false }) {
+                for round in 1...3 {
+                    try await database.insert()
+                    try await waitUntil("job \(round) ends") { try await database.count("job") == 0 }
+                }
+                // Nobody asks to be woken, so that inserts stay free of NOTIFY's lock.
+                #expect(try await database.count("sleeper") == 0)
+            }
+        }
+    }
+
+    @Test("by being woken, long before the next poll")
+    func notified() async throws {
+        try await withTestDatabase { database in
+            try await database.withWorker([noop], configure: { $0.pollInterval = .seconds(3600) }) {
+                try await waitUntil("it sleeps") { try await database.count("sleeper") == 1 }
+                for (round, call) in ["'k'", "'k', priority => 0", "'k', priority => 9"].enumerated() {
+                    try await database.query("select breakwater.enqueue(\(call))")
+                    try await waitUntil("job \(round) ends", deadline: .seconds(10)) {
+                        try await database.count("job") == 0
+                    }
+                }
+                try await database.query("select breakwater.enqueue('k', run_at => now() + interval '200 ms')")
+                try await waitUntil("the job for later ends", deadline: .seconds(10)) {
+                    try await database.count("job") == 0
+                }
+            }
+            #expect(try await database.count("sleeper") == 0)
+        }
+    }
+
+    @Test("by being woken, while a slow job holds one slot since the start")
+    func notifiedWhileSlow() async throws {
+        try await withTestDatabase { database in
+            let door = Door()
+            let slow = HandlerRegistration(
+                kind: "slow",
+                plugin: ClosureHandler { _, _ in
+                    try await door.pass()
+                    return .succeeded()
+                }
+            )
+            try await database.insert(kind: "slow")
+            try await database.withWorker([noop, slow], configure: { $0.pollInterval = .seconds(3600) }) {
+                try await waitUntil("the slow one runs") { door.waiting == 1 }
+                for round in 1...3 {
+                    try await database.insert()
+                    try await waitUntil("job \(round) ends", deadline: .seconds(10)) {
+                        try await database.count("job") == 1
+                    }
+                }
+                door.open()
+            }
+        }
+    }
+
+    @Test("when a pause ends, however long ago its lane was last heard of")
+    func resumed() async throws {
+        try await withTestDatabase { database in
+            try await database.query("select breakwater.pause_kind('k', 'for now')")
+            try await database.withWorker([noop], configure: { $0.pollInterval = .seconds(3600) }) {
+                try await waitUntil("it sleeps") { try await database.count("sleeper") == 1 }
+                try await database.insert(5)
+                // For the lane to go quiet.
+                try await Task.sleep(for: LaneCursors.activeTime + .milliseconds(500))
+                #expect(try await database.count("job") == 5)
+                try await database.query("select breakwater.resume_kind('k')")
+                try await waitUntil("the jobs end", deadline: .seconds(10)) { try await database.count("job") == 0 }
+            }
+        }
+    }
+
+    @Test("after a slow run, whose lane had gone quiet meanwhile")
+    func afterSlowRun() async throws {
+        try await withTestDatabase { database in
+            let door = Door()
+            let slow = HandlerRegistration(
+                kind: "k",
+                plugin: ClosureHandler { _, _ in
+                    try await door.pass()
+                    return .succeeded()
+                }
+            )
+            try await database.insert(3)
+            let configure = { @Sendable (configuration: inout WorkerConfiguration) in
+                configuration.pollInterval = .seconds(3600)
+                configuration.concurrency = 1
+            }
+            try await database.withWorker([slow], configure: configure) {
+                try await waitUntil("the first runs") { door.waiting == 1 }
+                try await Task.sleep(for: LaneCursors.activeTime + .milliseconds(500))
+                door.open()
+                try await waitUntil("the others follow", deadline: .seconds(10)) {
+                    try await database.count("job") == 0
+                }
+            }
+        }
+    }
+
+    @Test("in a lane that was empty so far, while another keeps the worker busy")
+    func whileBusy() async throws {
+        try await withTestDatabase { database in
+            let order = Notes()
+            let flood = HandlerRegistration(
+                kind: "flood",
+                plugin: ClosureHandler { job, _ in
+                    order.add("\(job.priority)")
+                    return .succeeded()
+                },
+                settings: {
+                    var settings = HandlerSettings()
+                    settings.concurrency = 20
+                    return settings
+                }()
+            )
+            try await database.query("insert into breakwater.job (kind) select 'flood' from generate_series(1, 60000)")
+            try await database.withWorker([flood], configure: { $0.concurrency = 20 }) {
+                try await waitUntil("the flood runs") { order.all.count > 100 }
+                try await database.query("select breakwater.enqueue('flood', priority => 0)")
+                try await waitUntil("all run", deadline: .seconds(60)) { try await database.count("job") == 0 }
+            }
+            print("PLACE", order.all.firstIndex(of: "0") as Any)
+            let place = try #require(order.all.firstIndex(of: "0"))
+            #expect(place < 55_000, "the urgent one waited for the whole flood")
+        }
+    }
+
+    @Test("without running in circles when what was paused is resumed and nobody tells the worker")
+    func resumedUnheard() async throws {
+        try await withTestDatabase { database in
+            let configure = { @Sendable (configuration: inout WorkerConfiguration) in
+                configuration.listens = false
+                configuration.lease = .seconds(60)
+            }
+            try await database.query("select breakwater.pause_kind('k', 'for now')")
+            try await database.withWorker([noop], configure: configure) {
+                try await waitUntil("it runs") { try await database.count("worker") == 1 }
+                try await waitUntil("it has heard of the pause") {
+                    try await database.number("select count(*) from breakwater.worker where beat_at > started_at") == 1
+                }
+                try await database.insert(10)
+                try await database.query("select breakwater.resume_kind('k')")
+                try await waitUntil("the jobs end") { try await database.count("job") == 0 }
+            }
+            print("LEASES", try await database.number("select last_value from breakwater.lease"))
+            // Each claim draws a lease: a few are enough.
+            #expect(try await database.number("select last_value from breakwater.lease") < 15)
+        }
+    }
+}
