@@ -80,13 +80,20 @@ as $$
 declare
     v_leader breakwater.leader;
 begin
-    select * into v_leader from breakwater.leader l for update skip locked;
+    -- Followers only look: a lock of theirs would make the leader itself find the row taken, and miss its turn.
+    select * into v_leader from breakwater.leader l;
     if not found then
         insert into breakwater.leader (worker, term, expires_at)
         values (p_worker, 1, now() + make_interval(secs => p_seconds))
         on conflict do nothing;
         return case when found then 1 end;
     elsif v_leader.worker <> p_worker and v_leader.expires_at >= now() then
+        return null;
+    end if;
+    select * into v_leader from breakwater.leader l
+     where l.worker = p_worker or l.expires_at < now()
+       for update skip locked;
+    if not found then
         return null;
     end if;
     if v_leader.worker <> p_worker then
