@@ -446,6 +446,37 @@ struct LossTests {
         }
     }
 
+    @Test("a claim of a lost connection that commits only after its worker is back is given back, too")
+    func lateAnswer() async throws {
+        try await withTestDatabase { database in
+            let handler = HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded() })
+            try await database.withWorker([handler], configure: { $0.lease = .seconds(2) }) {
+                try await waitUntil("it is there") { try await database.count("worker") == 1 }
+                let worker = try await database.number("select id from breakwater.worker")
+                try await database.query("begin")
+                try await database.insert(5)
+                try await database.query(
+                    "select * from breakwater.claim(\(worker), '{default}', '{k}', '{5}', '{0}', '{1}', '{9}', '{9}', 9)"
+                )
+                let other = try await database.connect()
+                _ = try await other.query(
+                    """
+                    select count(pg_terminate_backend(pid)) from pg_stat_activity
+                     where datname = current_database() and pid not in (pg_backend_pid(), \(database.connection.backendPID))
+                    """
+                )
+                // It is back when it does new work.
+                _ = try await other.query("insert into breakwater.job (kind) values ('k')")
+                try await waitUntil("it is back") {
+                    try await other.query("select count(*) from breakwater.job")[0][0].int() == 0
+                }
+                try await database.query("commit")
+                try await waitUntil("they run") { try await database.count("job") == 0 }
+                #expect(try await database.number("select id from breakwater.worker") == worker)
+            }
+        }
+    }
+
     @Test("a claim whose answer was lost is given back while the worker lives on")
     func lostAnswer() async throws {
         try await withTestDatabase { database in

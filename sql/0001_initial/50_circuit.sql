@@ -168,7 +168,8 @@ begin
        and t.slot > breakwater.clock() - coalesce(p_policy.circuit_window, interval '1 minute')
        and case when p_worker is not null then t.worker = p_worker
                 else not exists (select from breakwater.suspension s
-                                  where s.kind = t.kind and s.key = t.key and s.worker = t.worker) end;
+                                  where s.kind = t.kind and s.key = t.key and s.worker = t.worker
+                                    and s.times > 0) end;
     -- Walk back from the newest tally to the first that saw a success.
     select coalesce(sum(w.trailing_failures), 0) into streak
       from (select r.trailing_failures,
@@ -178,7 +179,8 @@ begin
                      where t.kind = p_circuit.kind and t.key = p_circuit.key and t.generation = p_circuit.generation
                        and case when p_worker is not null then t.worker = p_worker
                                 else not exists (select from breakwater.suspension s
-                                                  where s.kind = t.kind and s.key = t.key and s.worker = t.worker) end
+                                                  where s.kind = t.kind and s.key = t.key and s.worker = t.worker
+                                    and s.times > 0) end
                      order by t.slot desc
                      limit 1000) r) w
      where coalesce(w.successes_since, 0) = 0;
@@ -237,9 +239,11 @@ begin
                     when 'well' then
                         perform breakwater.suspend(p_circuit, v_policy, p_worker, v_alone);
                         return;
-                    -- Too early to tell whether it is the dependency or this worker: a moment later it will be known.
-                    when 'unknown' then return;
-                    else null;
+                    -- Too early to tell whether it is the dependency or this worker: it waits until that is known.
+                    when 'unknown' then
+                        perform breakwater.hold(p_circuit, p_worker, v_alone);
+                        return;
+                    else v_reason := coalesce(v_reason, v_alone);
                 end case;
             end if;
         end if;
