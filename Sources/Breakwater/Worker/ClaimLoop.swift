@@ -31,27 +31,8 @@ struct ClaimLoop {
 
     /// Runs until the worker is drained, over as many connections as it takes.
     mutating func run() async {
-        var delay = ReconnectDelay()
-        while !Task.isCancelled {
-            do {
-                let connection = try await Connection.connect(engine.configuration.database, logger: engine.logger)
-                do {
-                    try await run(on: connection, &delay)
-                    await connection.close()
-                    return
-                } catch {
-                    await connection.close()
-                    throw error
-                }
-            } catch {
-                guard !Task.isCancelled else { return }
-                let pause = delay.next()
-                engine.logger.warning(
-                    "claiming stopped; connecting again",
-                    metadata: ["error": "\(error)", "in": "\(pause)"]
-                )
-                try? await Task.sleep(for: pause)
-            }
+        await engine.keepConnected(for: "claims") { connection, delay throws(PostgresError) in
+            try await run(on: connection, &delay)
         }
     }
 
