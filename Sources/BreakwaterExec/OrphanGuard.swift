@@ -16,8 +16,14 @@ final class OrphanGuard: Sendable {
     /// The pipe's writing end; negative when there is no guard. Also orders the messages.
     private let pipeEnd: Mutex<CInt>
 
-    private init() {
+    /// Starts a guard. One serves a whole process; others are for tests.
+    init() {
         pipeEnd = Mutex(Self.start())
+    }
+
+    /// Lets it do what it does when the process dies.
+    deinit {
+        pipeEnd.withLock { if $0 >= 0 { close($0) } }
     }
 
     /// The group is to be killed if this process dies from now on.

@@ -45,8 +45,11 @@ extension ValueRule where Value == CircuitPolicy.Window {
                 if Double(text) != nil {
                     throw ValueRefusal("'\(text)' has no unit; write \(text)s for a time, or \(text) calls for a count")
                 }
-                if text.hasSuffix(" calls") { return try counts.parse(String(text.dropLast(6))).map { .calls($0) } }
-                return try times.parse(text).map { .time($0) }
+                if let match = text.wholeMatch(of: /([0-9]+) ?calls?/) {
+                    return try counts.parse(String(match.1)).map { .calls($0) }
+                }
+                // What else is no duration is refused in the words of both.
+                return try (try? Duration(text: text)).flatMap { try times.parse($0.text) }.map { .time($0) }
             },
             text: { window in
                 switch window {

@@ -134,6 +134,10 @@ struct ConfigurationRefusalTests {
                 "circuit.window: '0 calls' is not allowed; give a duration from 1s to 1d, such as 60s, or a number from 1 to 10000 of calls, such as 100 calls"
             ),
             (
+                "circuit: { window: soon }",
+                "circuit.window: 'soon' is not allowed; give a duration from 1s to 1d, such as 60s, or a number from 1 to 10000 of calls, such as 100 calls"
+            ),
+            (
                 "circuit: { window: 100 }",
                 "circuit.window: '100' has no unit; write 100s for a time, or 100 calls for a count"
             ),
