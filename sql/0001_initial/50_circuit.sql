@@ -19,12 +19,15 @@ as $$
       from (select p_payload #>> p_path as key) k
 $$;
 
--- The generation of a circuit; 0 for a key that has none yet.
+-- The generation of a key's circuit. For a key that has none yet, minus that of its kind's own circuit, for which its
+-- calls count if there are too many keys.
 create function breakwater.generation_of(p_kind text, p_key text) returns bigint
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
     select coalesce((select c.generation from breakwater.circuit c
-                      where c.kind = p_kind collate "C" and c.key = p_key collate "C"), 0)
+                      where c.kind = p_kind collate "C" and c.key = p_key collate "C"),
+                    (select - c.generation from breakwater.circuit c where c.kind = p_kind collate "C" and c.key = ''),
+                    0)
 $$;
 
 -- The policy that rules a circuit: its kind's, or for a shared one that of the first kind, by name, that shares it.
@@ -55,7 +58,8 @@ begin
     for v_calls in
         select c.kind, c.key, c.generation, sum(c.succeeded)::integer as succeeded, sum(c.failed)::integer as failed,
                sum(c.slow)::integer as slow, sum(c.retries)::integer as retries,
-               string_agg(c.calls, '') as calls, max(c.trip) as trip, max(c.retry_after) as retry_after,
+               -- Failures first: a success that was settled with them ends a streak.
+               string_agg(c.calls, '' order by c.failed desc, c.slow desc) as calls, max(c.trip) as trip, max(c.retry_after) as retry_after,
                h.shared_key, h.key_path is not null as has_keys, h.circuit_enabled, h.window_calls
           from unnest(p_counts) c
           join breakwater.handler h on h.kind = c.kind collate "C"
@@ -80,6 +84,7 @@ begin
 
         -- For its kind always, for people and for the retry budget; and for another circuit, if it is watched.
         if (v_circuit.kind, v_circuit.key) is distinct from (v_calls.kind, '') then
+            v_calls.generation := abs(v_calls.generation);
             perform breakwater.tally(p_worker, v_calls.kind, '', 0, v_calls.succeeded, v_calls.failed, v_calls.slow,
                                      v_calls.retries);
         end if;
@@ -111,7 +116,8 @@ begin
 end
 $$;
 
--- Adds to a worker's tally row of the present second.
+-- Adds to a worker's tally row of the present second. Its run of failures starts anew when another worker's success in
+-- the same second interrupted it.
 create function breakwater.tally(
     p_worker bigint, p_kind text, p_key text, p_generation bigint, p_succeeded integer, p_failed integer,
     p_slow integer, p_retries integer
@@ -122,6 +128,7 @@ as $$
         kind, key, generation, slot, worker, succeeded, failed, slow, retries, trailing_failures, failing_since,
         last_success_at)
     values (p_kind, p_key, p_generation, date_trunc('second', breakwater.clock()), p_worker,
+begin
             p_succeeded, p_failed, p_slow, p_retries,
             case when p_succeeded > 0 then 0 else p_failed end,
             case when p_succeeded = 0 and p_failed > 0 then breakwater.clock() end,
@@ -131,11 +138,19 @@ as $$
            failed = t.failed + excluded.failed,
            slow = t.slow + excluded.slow,
            retries = t.retries + excluded.retries,
-           trailing_failures = case when excluded.succeeded > 0 then 0
-                                    else t.trailing_failures + excluded.failed end,
-           failing_since = case when excluded.succeeded > 0 then null
-                                else coalesce(t.failing_since, excluded.failing_since) end,
-           last_success_at = coalesce(excluded.last_success_at, t.last_success_at)
+           (trailing_failures, failing_since) = (
+               select case when excluded.succeeded > 0 then 0
+                           when o.was_interrupted then excluded.failed
+                           else t.trailing_failures + excluded.failed end,
+                      case when excluded.succeeded > 0 then null
+                           when o.was_interrupted then excluded.failing_since
+                           else coalesce(t.failing_since, excluded.failing_since) end
+                 from (select excluded.succeeded = 0 and exists (
+                              select from breakwater.tally s
+                               where s.kind = t.kind and s.key = t.key and s.generation = t.generation
+                                 and s.slot = t.slot and s.last_success_at > t.failing_since) as was_interrupted) o),
+           last_success_at = coalesce(excluded.last_success_at, t.last_success_at);
+end
 $$;
 
 -- What a circuit's window holds, of all workers but the suspended ones, or of one worker alone.
@@ -149,7 +164,8 @@ declare
     v_recent text;
 begin
     if p_policy.window_calls is not null and p_worker is null then
-        select right(string_agg(r.calls, '' order by r.id), p_policy.window_calls) into v_recent
+        -- A streak may be longer than the window.
+        select coalesce(string_agg(r.calls, '' order by r.id), '') into v_recent
           from (select c.id, c.calls from breakwater.recent_call c
                  where c.kind = p_circuit.kind and c.key = p_circuit.key and c.generation = p_circuit.generation
                  order by c.id desc
@@ -168,22 +184,20 @@ begin
        and t.slot > breakwater.clock() - coalesce(p_policy.circuit_window, interval '1 minute')
        and case when p_worker is not null then t.worker = p_worker
                 else not exists (select from breakwater.suspension s
-                                  where s.kind = t.kind and s.key = t.key and s.worker = t.worker
-                                    and s.times > 0) end;
-    -- Walk back from the newest tally to the first that saw a success.
-    select coalesce(sum(w.trailing_failures), 0) into streak
-      from (select r.trailing_failures,
-                   count(*) filter (where r.succeeded > 0) over (order by r.slot desc, r.worker
-                       rows between unbounded preceding and 1 preceding) as successes_since
-              from (select * from breakwater.tally t
-                     where t.kind = p_circuit.kind and t.key = p_circuit.key and t.generation = p_circuit.generation
-                       and case when p_worker is not null then t.worker = p_worker
-                                else not exists (select from breakwater.suspension s
-                                                  where s.kind = t.kind and s.key = t.key and s.worker = t.worker
-                                    and s.times > 0) end
-                     order by t.slot desc
-                     limit 1000) r) w
-     where coalesce(w.successes_since, 0) = 0;
+                                  where s.kind = t.kind and s.key = t.key and s.worker = t.worker and s.times > 0) end;
+    -- Runs of failures that began after the last success of anybody.
+    with recent as (
+        select t.trailing_failures, t.failing_since, t.last_success_at from breakwater.tally t
+         where t.kind = p_circuit.kind and t.key = p_circuit.key and t.generation = p_circuit.generation
+           and case when p_worker is not null then t.worker = p_worker
+                    else not exists (select from breakwater.suspension s
+                                      where s.kind = t.kind and s.key = t.key and s.worker = t.worker and s.times > 0) end
+         order by t.slot desc
+         limit 1000
+    )
+    select coalesce(sum(r.trailing_failures), 0) into streak
+      from recent r
+     where r.failing_since >= coalesce((select max(s.last_success_at) from recent s), '-infinity');
 end
 $$;
 
