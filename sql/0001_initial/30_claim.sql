@@ -31,7 +31,7 @@ create function breakwater.claim(
 )
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
-set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
+set enable_seqscan = off set jit = off set enable_bitmapscan = off set enable_sort = off
 as $$
 #variable_conflict use_column
 declare
@@ -186,7 +186,7 @@ $$;
 -- Locks: FOR SHARE, the rows of the circuits behind which it puts jobs aside, so that none of them closes before the jobs
 -- can be seen there. Where one is just changing, its jobs are left for the next claim.
 create function breakwater.sift(p_kind text, p_ids bigint[], p_limit integer) returns bigint[]
-language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
+language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off
 as $$
 declare
     v_policy  breakwater.handler;
@@ -240,7 +240,7 @@ create function breakwater.sweep(p_queues text[], p_kinds text[], p_priorities s
 returns table (place integer, first_ready bigint)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
-set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
+set enable_seqscan = off set jit = off set enable_bitmapscan = off set enable_sort = off
 as $$
 begin
     return query

@@ -131,7 +131,7 @@ $$;
 -- Makes due jobs ready, each at a new position, and wakes whoever could run them. Skips rows that others have locked.
 -- Retries beyond their kind's budget stay for later.
 create function breakwater.promote(p_limit integer) returns integer
-language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
+language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off
 as $$
 declare
     v_ids   bigint[];
@@ -221,7 +221,7 @@ $$;
 -- Makes ready again what a worker still holds, but for the claims it is known to be working on. The attempts are handed
 -- back. A job whose worker crashed five times in a row while it ran is dead-lettered as poison.
 create function breakwater.give_back(p_worker bigint, p_known bigint[], p_crashed boolean) returns integer
-language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
+language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off
 as $$
 declare
     v_claim breakwater.claim;
