@@ -124,10 +124,11 @@ begin
              where j.ctid = any (v_ctids)
             returning j.id, j.queue::text, j.kind::text, j.priority, j.position, j.payload, j.attempt,
                       j.max_attempts, j.enqueued_at, j.traceparent, v_lease,
-                      case when v_lane.key_path is null then v_generation
+                      -- A probe belongs to the circuit that let it through, or that would never hear of it.
+                      case when v_lane.key_path is null or v_is_probe then v_generation
                            else breakwater.generation_of(j.kind, breakwater.key_of(j.payload, v_lane.key_path)) end,
                       v_is_probe,
-                      case when v_lane.key_path is null then v_lane.circuit_key
+                      case when v_lane.key_path is null or v_is_probe then v_lane.circuit_key
                            else breakwater.key_of(j.payload, v_lane.key_path) end;
 
         v_all := v_all || v_ids;
@@ -220,7 +221,7 @@ begin
         v_not_now := v_not_now || array(
             select j.id from breakwater.job j
               join breakwater.circuit c on c.kind = j.kind
-                   and c.key = breakwater.key_of(j.payload, v_policy.key_path) and c.state <> 'closed'
+                   and c.key = breakwater.key_of(j.payload, v_policy.key_path) and c.key <> '' and c.state <> 'closed'
              where j.id = any (p_ids) and j.parked is null);
     end if;
 
