@@ -19,12 +19,15 @@ as $$
       from (select p_payload #>> p_path as key) k
 $$;
 
--- The generation of a circuit; 0 for a key that has none yet.
+-- The generation of a key's circuit. For a key that has none yet, minus that of its kind's own circuit, for which its
+-- calls count if there are too many keys.
 create function breakwater.generation_of(p_kind text, p_key text) returns bigint
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
     select coalesce((select c.generation from breakwater.circuit c
-                      where c.kind = p_kind collate "C" and c.key = p_key collate "C"), 0)
+                      where c.kind = p_kind collate "C" and c.key = p_key collate "C"),
+                    (select - c.generation from breakwater.circuit c where c.kind = p_kind collate "C" and c.key = ''),
+                    0)
 $$;
 
 -- The policy that rules a circuit: its kind's, or for a shared one that of the first kind, by name, that shares it.
@@ -76,6 +79,7 @@ begin
         if not found and v_calls.failed > 0 then
             v_key := '';
             select * into v_circuit from breakwater.circuit c where c.kind = v_kind collate "C" and c.key = '';
+            v_calls.generation := abs(v_calls.generation);
         end if;
 
         -- For its kind always, for people and for the retry budget; and for another circuit, if it is watched.
