@@ -58,7 +58,8 @@ begin
     for v_calls in
         select c.kind, c.key, c.generation, sum(c.succeeded)::integer as succeeded, sum(c.failed)::integer as failed,
                sum(c.slow)::integer as slow, sum(c.retries)::integer as retries,
-               string_agg(c.calls, '') as calls, max(c.trip) as trip, max(c.retry_after) as retry_after,
+               -- Failures first: a success that was settled with them ends a streak.
+               string_agg(c.calls, '' order by c.failed desc, c.slow desc) as calls, max(c.trip) as trip, max(c.retry_after) as retry_after,
                h.shared_key, h.key_path is not null as has_keys, h.circuit_enabled, h.window_calls
           from unnest(p_counts) c
           join breakwater.handler h on h.kind = c.kind collate "C"
@@ -153,7 +154,8 @@ declare
     v_recent text;
 begin
     if p_policy.window_calls is not null and p_worker is null then
-        select right(string_agg(r.calls, '' order by r.id), p_policy.window_calls) into v_recent
+        -- A streak may be longer than the window.
+        select coalesce(string_agg(r.calls, '' order by r.id), '') into v_recent
           from (select c.id, c.calls from breakwater.recent_call c
                  where c.kind = p_circuit.kind and c.key = p_circuit.key and c.generation = p_circuit.generation
                  order by c.id desc
