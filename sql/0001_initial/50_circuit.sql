@@ -116,13 +116,15 @@ begin
 end
 $$;
 
--- Adds to a worker's tally row of the present second.
+-- Adds to a worker's tally row of the present second. Its run of failures starts anew when another worker's success in
+-- the same second interrupted it.
 create function breakwater.tally(
     p_worker bigint, p_kind text, p_key text, p_generation bigint, p_succeeded integer, p_failed integer,
     p_slow integer, p_retries integer
 ) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
+begin
     insert into breakwater.tally as t (
         kind, key, generation, slot, worker, succeeded, failed, slow, retries, trailing_failures, failing_since,
         last_success_at)
@@ -136,11 +138,19 @@ as $$
            failed = t.failed + excluded.failed,
            slow = t.slow + excluded.slow,
            retries = t.retries + excluded.retries,
-           trailing_failures = case when excluded.succeeded > 0 then 0
-                                    else t.trailing_failures + excluded.failed end,
-           failing_since = case when excluded.succeeded > 0 then null
-                                else coalesce(t.failing_since, excluded.failing_since) end,
-           last_success_at = coalesce(excluded.last_success_at, t.last_success_at)
+           (trailing_failures, failing_since) = (
+               select case when excluded.succeeded > 0 then 0
+                           when o.was_interrupted then excluded.failed
+                           else t.trailing_failures + excluded.failed end,
+                      case when excluded.succeeded > 0 then null
+                           when o.was_interrupted then excluded.failing_since
+                           else coalesce(t.failing_since, excluded.failing_since) end
+                 from (select excluded.succeeded = 0 and exists (
+                              select from breakwater.tally s
+                               where s.kind = t.kind and s.key = t.key and s.generation = t.generation
+                                 and s.slot = t.slot and s.last_success_at > t.failing_since) as was_interrupted) o),
+           last_success_at = coalesce(excluded.last_success_at, t.last_success_at);
+end
 $$;
 
 -- What a circuit's window holds, of all workers but the suspended ones, or of one worker alone.
@@ -175,19 +185,19 @@ begin
        and case when p_worker is not null then t.worker = p_worker
                 else not exists (select from breakwater.suspension s
                                   where s.kind = t.kind and s.key = t.key and s.worker = t.worker) end;
-    -- Walk back from the newest tally to the first that saw a success.
-    select coalesce(sum(w.trailing_failures), 0) into streak
-      from (select r.trailing_failures,
-                   count(*) filter (where r.succeeded > 0) over (order by r.slot desc, r.worker
-                       rows between unbounded preceding and 1 preceding) as successes_since
-              from (select * from breakwater.tally t
-                     where t.kind = p_circuit.kind and t.key = p_circuit.key and t.generation = p_circuit.generation
-                       and case when p_worker is not null then t.worker = p_worker
-                                else not exists (select from breakwater.suspension s
-                                                  where s.kind = t.kind and s.key = t.key and s.worker = t.worker) end
-                     order by t.slot desc
-                     limit 1000) r) w
-     where coalesce(w.successes_since, 0) = 0;
+    -- Runs of failures that began after the last success of anybody.
+    with recent as (
+        select t.trailing_failures, t.failing_since, t.last_success_at from breakwater.tally t
+         where t.kind = p_circuit.kind and t.key = p_circuit.key and t.generation = p_circuit.generation
+           and case when p_worker is not null then t.worker = p_worker
+                    else not exists (select from breakwater.suspension s
+                                      where s.kind = t.kind and s.key = t.key and s.worker = t.worker) end
+         order by t.slot desc
+         limit 1000
+    )
+    select coalesce(sum(r.trailing_failures), 0) into streak
+      from recent r
+     where r.failing_since >= coalesce((select max(s.last_success_at) from recent s), '-infinity');
 end
 $$;
 
