@@ -77,7 +77,8 @@ end
 $$;
 
 -- Moves circuits that time alone moves, even where no job asks: open ones whose time is over become half-open, half-open
--- ones that do not come to a decision re-open, overrides run out. Returns how many.
+-- ones that do not come to a decision re-open, overrides run out; and those close whose handler was switched to having
+-- no circuit, since nothing is counted that could close them. Returns how many.
 create function breakwater.turn_circuits() returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -91,11 +92,16 @@ begin
             or (c.state = 'half_open'
                 and c.since <= breakwater.clock() - (breakwater.policy_of(c.kind, c.key)).half_open_for)
             or c.override_until <= breakwater.clock()
+            or (c.state <> 'closed' and c.override is null
+                and not (breakwater.policy_of(c.kind, c.key)).circuit_enabled)
            for update skip locked
     loop
         if v_circuit.override is not null then
             perform breakwater.transition(v_circuit.kind, v_circuit.key, 'closed',
                 format('%s until %s', v_circuit.override, v_circuit.override_until), null, null, null);
+        elsif not (breakwater.policy_of(v_circuit.kind, v_circuit.key)).circuit_enabled then
+            perform breakwater.transition(
+                v_circuit.kind, v_circuit.key, 'closed', 'its handler has no circuit any more', null, null, null);
         elsif v_circuit.state = 'open' then
             perform breakwater.transition(
                 v_circuit.kind, v_circuit.key, 'half_open', 'its open time is over', null, null, null);
