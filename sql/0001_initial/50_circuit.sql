@@ -54,6 +54,7 @@ declare
     v_circuit breakwater.circuit;
     v_kind    text;
     v_key     text;
+    v_counts  boolean;
 begin
     for v_calls in
         select c.kind, c.key, c.generation, sum(c.succeeded)::integer as succeeded, sum(c.failed)::integer as failed,
@@ -64,7 +65,9 @@ begin
           from unnest(p_counts) c
           join breakwater.handler h on h.kind = c.kind collate "C"
          group by c.kind, c.key, c.generation, h.kind
-         order by c.kind, c.key, c.generation
+         -- In the order of circuits, so that those who wait for each other's circuits do so in one order.
+         order by case when h.shared_key is null then c.kind else '*' end collate "C",
+                  coalesce(h.shared_key, c.key) collate "C", c.kind, c.generation
     loop
         -- The circuit that the calls belong to.
         v_kind := case when v_calls.shared_key is null then v_calls.kind else '*' end;
@@ -84,11 +87,12 @@ begin
         end if;
 
         -- For its kind always, for people and for the retry budget; and for another circuit, if it is watched.
-        if (v_circuit.kind, v_circuit.key) is distinct from (v_calls.kind, '') then
+        v_counts := coalesce(v_circuit.override, '') <> 'disabled' and v_calls.circuit_enabled;
+        if not v_counts or (v_circuit.kind, v_circuit.key) is distinct from (v_calls.kind, '') then
             perform breakwater.tally(p_worker, v_calls.kind, '', 0, v_calls.succeeded, v_calls.failed, v_calls.slow,
                                      v_calls.retries);
         end if;
-        continue when v_circuit.kind is null or v_circuit.override = 'disabled' or not v_calls.circuit_enabled;
+        continue when v_circuit.kind is null or not v_counts;
         -- What was claimed before its key had a circuit counts for the circuit's first generation.
         v_calls.generation := greatest(v_calls.generation, 1);
         perform breakwater.tally(p_worker, v_circuit.kind, v_circuit.key, v_calls.generation, v_calls.succeeded,
