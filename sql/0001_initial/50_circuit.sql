@@ -249,7 +249,8 @@ begin
     else
         select * into v_window from breakwater.window_of(p_circuit, v_policy, null);
         v_reason := breakwater.verdict(v_policy, v_window.calls, v_window.failed, v_window.slow, v_window.streak);
-        if v_policy.suspends_workers then
+        -- Under metrics_only nobody is stopped.
+        if v_policy.suspends_workers and p_circuit.override is null then
             select * into v_own from breakwater.window_of(p_circuit, v_policy, p_worker);
             v_alone := breakwater.verdict(v_policy, v_own.calls, v_own.failed, v_own.slow, v_own.streak);
             if v_alone is not null then
