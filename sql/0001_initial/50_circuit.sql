@@ -126,7 +126,7 @@ create function breakwater.tally(
     p_worker bigint, p_kind text, p_key text, p_generation bigint, p_succeeded integer, p_failed integer,
     p_slow integer, p_retries integer
 ) returns void
-language sql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
     insert into breakwater.tally as t (
@@ -173,11 +173,12 @@ begin
           from (select c.id, c.calls from breakwater.recent_call c
                  where c.kind = p_circuit.kind and c.key = p_circuit.key and c.generation = p_circuit.generation
                  order by c.id desc
-                 limit p_policy.window_calls) r;
-        calls := length(coalesce(v_recent, ''));
-        failed := calls - length(translate(coalesce(v_recent, ''), 'fF', ''));
-        slow := calls - length(translate(coalesce(v_recent, ''), 'SF', ''));
-        streak := calls - length(rtrim(coalesce(v_recent, ''), 'fF'));
+                 limit greatest(p_policy.window_calls, p_policy.consecutive_failures)) r;
+        streak := length(v_recent) - length(rtrim(v_recent, 'fF'));
+        v_recent := right(v_recent, p_policy.window_calls);
+        calls := length(v_recent);
+        failed := calls - length(translate(v_recent, 'fF', ''));
+        slow := calls - length(translate(v_recent, 'SF', ''));
         return;
     end if;
 
