@@ -91,7 +91,9 @@ struct ChildProcess: Sendable {
 
     /// Feeds and reads the program until it has exited, then kills what it left behind.
     private func attend(_ child: Child, stops: AsyncStream<Void>) async -> Said {
-        await withTaskGroup(of: Finished.self) { group in
+        // It leads a session, and so a group, of its own.
+        OrphanGuard.shared.watch(child.processIdentifier.value)
+        return await withTaskGroup(of: Finished.self) { group in
             group.addTask {
                 // A program need not read its input: a broken pipe says nothing about the job.
                 _ = try? await child.standardInputWriter.write(input)
@@ -133,6 +135,7 @@ struct ChildProcess: Sendable {
                     await child.waitForExit()
                     // The exited program is not yet reaped, so the number of its group cannot be another's.
                     try? child.send(signal: .kill, toProcessGroup: true)
+                    OrphanGuard.shared.forget(child.processIdentifier.value)
                     group.cancelAll()
                 }
             }

@@ -19,6 +19,7 @@ import Glibc
 /// configured and the `BREAKWATER_` variables of the job, nothing else. The program leads a session of its own, and
 /// a job ends with its program: processes that it left behind in its process group are killed, and output that
 /// they would still have written is not waited for. A process that moved to another session (`setsid`) escapes this.
+/// A worker that is killed takes its programs with it: a small `/bin/sh` beside it sees to that.
 ///
 /// ```swift
 /// let digest = try ExecPlugin(command: ["sha256sum"])

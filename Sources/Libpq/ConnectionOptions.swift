@@ -14,7 +14,7 @@ public struct ConnectionOptions: Sendable {
     /// libpq keywords that override the conninfo's. Defaults to none.
     public var keywords: [String: String]
 
-    /// Makes options; nothing is read or checked before ``Connection/connect(_:logger:)``.
+    /// Makes options; nothing is read or checked before ``check()`` or ``Connection/connect(_:logger:)``.
     public init(
         _ conninfo: String = "",
         applicationName: String = "breakwater",
@@ -33,6 +33,11 @@ public struct ConnectionOptions: Sendable {
     private static let keepalives = [
         "keepalives_idle": "15", "keepalives_interval": "5", "keepalives_count": "3", "tcp_user_timeout": "30000",
     ]
+
+    /// Refuses options that cannot be read, without connecting.
+    ///
+    /// - Throws: ``PostgresError`` that says what is wrong with them, without the conninfo itself.
+    public func check() throws(PostgresError) { _ = try resolved() }
 
     /// The keywords to give to libpq.
     func resolved() throws(PostgresError) -> [String: String] {

@@ -96,29 +96,28 @@ struct EnqueueTests {
         }
     }
 
-    @Test(
-        "is refused with a message that says what is wrong",
-        arguments: [
-            ("'k', priority => 10", "22023", "priority 10 is not 0 to 9"),
-            ("'k', priority => -1", "22023", "priority -1 is not 0 to 9"),
-            ("'k', priority => null", "22023", "priority NULL is not 0 to 9"),
-            ("''", "22023", "the kind has 0 bytes"),
-            ("null", "22023", "the kind has no bytes"),
-            ("repeat('x', 10000)", "22023", "the kind has 10000 bytes"),
-            ("'k', queue => ''", "22023", "the queue's name has 0 bytes"),
-            ("'k', queue => repeat('é', 150)", "22023", "the queue's name has 300 bytes"),
-            ("'k', null", "22004", "the payload is NULL"),
-            ("'k', max_attempts => 0", "22023", "max_attempts 0 is not at least 1"),
-            ("'k', unique_key => ''", "23514", "unique_key_is_1_to_500_bytes"),
-            ("'k', unique_key => repeat('x', 501)", "23514", "unique_key_is_1_to_500_bytes"),
-            ("'k', '{oops'", "22P02", "invalid input syntax for type json"),
-        ]
-    )
-    func refusals(call: String, state: String, message: String) async throws {
+    @Test("is refused with a message that says what is wrong")
+    func refusals() async throws {
         try await withTestDatabase { database in
-            let error = await postgresError { try await database.query("select breakwater.enqueue(\(call))") }
-            #expect(error?.sqlState == state)
-            #expect(error?.message.contains(message) == true, "\(error as Any)")
+            for (call, state, message) in [
+                ("'k', priority => 10", "22023", "priority 10 is not 0 to 9"),
+                ("'k', priority => -1", "22023", "priority -1 is not 0 to 9"),
+                ("'k', priority => null", "22023", "priority NULL is not 0 to 9"),
+                ("''", "22023", "the kind has 0 bytes"),
+                ("null", "22023", "the kind has no bytes"),
+                ("repeat('x', 10000)", "22023", "the kind has 10000 bytes"),
+                ("'k', queue => ''", "22023", "the queue's name has 0 bytes"),
+                ("'k', queue => repeat('é', 150)", "22023", "the queue's name has 300 bytes"),
+                ("'k', null", "22004", "the payload is NULL"),
+                ("'k', max_attempts => 0", "22023", "max_attempts 0 is not at least 1"),
+                ("'k', unique_key => ''", "23514", "unique_key_is_1_to_500_bytes"),
+                ("'k', unique_key => repeat('x', 501)", "23514", "unique_key_is_1_to_500_bytes"),
+                ("'k', '{oops'", "22P02", "invalid input syntax for type json"),
+            ] {
+                let error = await postgresError { try await database.query("select breakwater.enqueue(\(call))") }
+                #expect(error?.sqlState == state, "\(call)")
+                #expect(error?.message.contains(message) == true, "\(call): \(error as Any)")
+            }
             let left = try await database.count("job")
             #expect(left == 0)
         }

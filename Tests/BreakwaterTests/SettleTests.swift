@@ -41,24 +41,24 @@ struct SettleTests {
         }
     }
 
-    @Test(
-        "a class that spends keeps the attempt, one that does not hands it back",
-        arguments: [
-            (FinishedRun.Ending.failed(), Standing(attempt: 1, isScheduled: false, errors: ["failed"])),
-            (.failed(delay: .seconds(9)), Standing(attempt: 1, isScheduled: true, errors: ["failed"])),
-            (.unavailable(delay: .seconds(9)), Standing(attempt: 1, isScheduled: true, errors: ["unavailable"])),
-            (.throttled(delay: .seconds(9)), Standing(attempt: 0, isScheduled: true, errors: ["throttled"])),
-            (.snoozed(.seconds(9)), Standing(attempt: 0, isScheduled: true, errors: [])),
-            (.snoozed(.seconds(-9)), Standing(attempt: 0, isScheduled: false, errors: [])),
-            (.released, Standing(attempt: 0, isScheduled: false, errors: [])),
-        ]
-    )
-    func classes(ending: FinishedRun.Ending, expected: Standing) async throws {
+    @Test("a class that spends keeps the attempt, one that does not hands it back")
+    func classes() async throws {
         try await withTestDatabase { database in
-            try await database.insert()
             let worker = try await HandWorker(database)
-            #expect(try await worker.runOne(ending))
-            #expect(try await standing(database) == expected)
+            let cases: [(FinishedRun.Ending, Standing)] = [
+                (.failed(), Standing(attempt: 1, isScheduled: false, errors: ["failed"])),
+                (.failed(delay: .seconds(9)), Standing(attempt: 1, isScheduled: true, errors: ["failed"])),
+                (.unavailable(delay: .seconds(9)), Standing(attempt: 1, isScheduled: true, errors: ["unavailable"])),
+                (.throttled(delay: .seconds(9)), Standing(attempt: 0, isScheduled: true, errors: ["throttled"])),
+                (.snoozed(.seconds(9)), Standing(attempt: 0, isScheduled: true, errors: [])),
+                (.snoozed(.seconds(-9)), Standing(attempt: 0, isScheduled: false, errors: [])),
+                (.released, Standing(attempt: 0, isScheduled: false, errors: [])),
+            ]
+            try await database.insert(cases.count)
+            for (job, (ending, expected)) in zip(try await worker.claim(), cases) {
+                try await worker.settle([job], ending)
+                #expect(try await standing(database, id: job.id) == expected, "\(ending)")
+            }
         }
     }
 
@@ -289,16 +289,16 @@ struct SettleTests {
 
 @Suite("Outcomes that cannot be stored", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct UnstorableTests {
-    @Test(
-        "fail alone, and their neighbours end as they should",
-        arguments: [#""\u0000""#, "not json", "{", "", #"{"a": "\ud800"}"#, "a\0b"]
-    )
-    func badResults(result: String) async throws {
+    @Test("fail alone, and their neighbours end as they should")
+    func badResults() async throws {
         try await withTestDatabase { database in
-            try await database.insert(50)
+            try await database.insert(60)
             let handler = HandlerRegistration(
                 kind: "k",
-                plugin: ClosureHandler { job, _ in .succeeded(result: job.id == 25 ? result : "1") },
+                plugin: ClosureHandler { job, _ in
+                    let bad = [10: #""\u0000""#, 20: "not json", 30: "{", 40: "", 50: #"{"a": "\ud800"}"#, 60: "a\0b"]
+                    return .succeeded(result: bad[Int(job.id)] ?? "1")
+                },
                 settings: {
                     var settings = HandlerSettings()
                     settings.keepResults = .seconds(600)
@@ -306,16 +306,17 @@ struct UnstorableTests {
                 }()
             )
             try await database.withWorker([handler]) {
-                try await waitUntil("all but one end") { try await database.count("job") == 1 }
-                try await waitUntil("it is settled") {
-                    try await database.number("select count(*) from breakwater.job where worker is null") == 1
+                try await waitUntil("all but six end, and those are settled") {
+                    try await database.number("select count(*) from breakwater.job where run_at is null") == 0
                 }
             }
-            let row = try await database.query("select id, attempt, errors -> 0 ->> 'name' from breakwater.job")[0]
-            #expect(try row[0].int() == 25)
-            #expect(try row[1].int() == 1)
-            #expect(try row[2].string() == "unstorable")
-            #expect(try await database.count("result") == 49)
+            let rows = try await database.query(
+                "select id, attempt, errors -> 0 ->> 'name' from breakwater.job order by id"
+            )
+            #expect(try rows.map { try $0[0].int() } == [10, 20, 30, 40, 50, 60])
+            #expect(try rows.allSatisfy { try $0[1].int() == 1 })
+            #expect(try rows.allSatisfy { try $0[2].string() == "unstorable" })
+            #expect(try await database.count("result") == 54)
         }
     }
 

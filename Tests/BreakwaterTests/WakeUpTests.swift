@@ -27,6 +27,8 @@ struct WakeUpTests {
         try await withTestDatabase { database in
             try await database.withWorker([noop], configure: { $0.pollInterval = .seconds(3600) }) {
                 try await waitUntil("it sleeps") { try await database.count("sleeper") == 1 }
+                // For its last look around to be over.
+                try await Task.sleep(for: .milliseconds(1500))
                 for (round, call) in ["'k'", "'k', priority => 0", "'k', priority => 9"].enumerated() {
                     try await database.query("select breakwater.enqueue(\(call))")
                     try await waitUntil("job \(round) ends", deadline: .seconds(10)) {
@@ -39,6 +41,30 @@ struct WakeUpTests {
                 }
             }
             #expect(try await database.count("sleeper") == 0)
+        }
+    }
+
+    @Test("is told of inserts of the kinds that somebody sleeps for, once a statement, and of no others")
+    func notifications() async throws {
+        try await withTestDatabase { database in
+            let listener = try await database.connect()
+            try await listener.listen("breakwater")
+            try await database.insert()
+            try await database.query("select breakwater.sleep(1, '{k,other}')")
+            try await database.insert(kind: "nobody")
+            try await database.query("select breakwater.enqueue('k', run_at => now() + interval '1 hour')")
+            try await database.insert(100)
+            try await database.insert(kind: "other")
+            try await database.query("select breakwater.awake(1)")
+            try await database.insert()
+            try await database.query("select pg_notify('breakwater', 'end')")
+            var heard: [String] = []
+            for await notification in listener.notifications {
+                heard.append(notification.payload)
+                if notification.payload == "end" { break }
+            }
+            #expect(heard == ["job:k", "job:other", "end"])
+            await listener.close()
         }
     }
 
@@ -95,7 +121,7 @@ struct WakeUpTests {
                 }
             )
             try await database.insert(3)
-            let configure = { (configuration: inout WorkerConfiguration) in
+            let configure = { @Sendable (configuration: inout WorkerConfiguration) in
                 configuration.pollInterval = .seconds(3600)
                 configuration.concurrency = 1
             }
@@ -132,7 +158,6 @@ struct WakeUpTests {
                 try await database.query("select breakwater.enqueue('flood', priority => 0)")
                 try await waitUntil("all run", deadline: .seconds(60)) { try await database.count("job") == 0 }
             }
-            print("PLACE", order.all.firstIndex(of: "0") as Any)
             let place = try #require(order.all.firstIndex(of: "0"))
             #expect(place < 55_000, "the urgent one waited for the whole flood")
         }
@@ -141,7 +166,7 @@ struct WakeUpTests {
     @Test("without running in circles when what was paused is resumed and nobody tells the worker")
     func resumedUnheard() async throws {
         try await withTestDatabase { database in
-            let configure = { (configuration: inout WorkerConfiguration) in
+            let configure = { @Sendable (configuration: inout WorkerConfiguration) in
                 configuration.listens = false
                 configuration.lease = .seconds(60)
             }
@@ -155,7 +180,6 @@ struct WakeUpTests {
                 try await database.query("select breakwater.resume_kind('k')")
                 try await waitUntil("the jobs end") { try await database.count("job") == 0 }
             }
-            print("LEASES", try await database.number("select last_value from breakwater.lease"))
             // Each claim draws a lease: a few are enough.
             #expect(try await database.number("select last_value from breakwater.lease") < 15)
         }

@@ -280,7 +280,7 @@ create table breakwater.suspension (
     worker bigint not null,
     since  timestamptz not null,
     until  timestamptz not null,
-    -- How often it was suspended without a success in between.
+    -- How often it was suspended without a success in between; 0 while it only waits to see how the others fare.
     times  integer not null default 1,
     reason text not null,
     primary key (kind, key, worker)

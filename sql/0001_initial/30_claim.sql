@@ -13,7 +13,9 @@
 -- Locks: the claimed rows, by SKIP LOCKED, and the row of a circuit that is not closed, likewise. It never waits,
 -- so it can close no cycle of waits, as long as it stays the last statement of its transaction.
 --
--- The settings keep the plan on the lane index whatever the statistics say, even when none exist.
+-- The settings keep the plan on the lane index whatever the statistics say, even when none exist. What is off counts as
+-- so dear that any statement that cannot do without it, even in a function called from here, would be compiled first,
+-- for half a second: hence jit, here and wherever else a way of scanning is off.
 create function breakwater.claim(
     p_worker      bigint,
     p_queues      text[],
@@ -31,7 +33,7 @@ create function breakwater.claim(
 )
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
-set enable_seqscan = off set jit = off set enable_bitmapscan = off set enable_sort = off
+set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
 as $$
 #variable_conflict use_column
 declare
@@ -154,6 +156,7 @@ begin
         v_ids := array(
             select j.id from breakwater.job j
              where j.kind = v_lane.kind and j.parked = v_lane.key and j.queue = any (p_queues)
+               and not exists (select from breakwater.pause p where p.scope = 'queue' and p.name = j.queue)
              order by j.priority, j.position
              limit v_permits
                for update skip locked);
@@ -187,7 +190,7 @@ $$;
 -- Locks: FOR SHARE, the rows of the circuits behind which it puts jobs aside, so that none of them closes before the jobs
 -- can be seen there. Where one is just changing, its jobs are left for the next claim.
 create function breakwater.sift(p_kind text, p_ids bigint[], p_limit integer) returns bigint[]
-language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
 declare
     v_policy  breakwater.handler;
@@ -241,7 +244,7 @@ create function breakwater.sweep(p_queues text[], p_kinds text[], p_priorities s
 returns table (place integer, first_ready bigint)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
-set enable_seqscan = off set jit = off set enable_bitmapscan = off set enable_sort = off
+set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
 as $$
 begin
     return query
@@ -276,7 +279,8 @@ begin
        and k.database = (select d.oid from pg_database d where d.datname = current_database())
        and k.mode not in ('AccessShareLock', 'RowShareLock')
        and k.pid is distinct from pg_backend_pid();
-    passed := not (holders && p_holders);
+    -- A prepared transaction is known by another name than before it was prepared: while there is one, nothing is proven.
+    passed := not (holders && p_holders) and not exists (select from unnest(holders) h where h like '-1/%');
 end
 $$;
 

@@ -57,7 +57,7 @@ create function breakwater.settle(
 )
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
-set enable_seqscan = off set jit = off
+set jit = off set enable_seqscan = off
 as $$
 declare
     v_given   record;

@@ -189,14 +189,16 @@ begin
        and t.slot > breakwater.clock() - coalesce(p_policy.circuit_window, interval '1 minute')
        and case when p_worker is not null then t.worker = p_worker
                 else not exists (select from breakwater.suspension s
-                                  where s.kind = t.kind and s.key = t.key and s.worker = t.worker) end;
+                                  where s.kind = t.kind and s.key = t.key and s.worker = t.worker
+                                    and s.times > 0) end;
     -- Runs of failures that began after the last success of anybody.
     with recent as (
         select t.trailing_failures, t.failing_since, t.last_success_at from breakwater.tally t
          where t.kind = p_circuit.kind and t.key = p_circuit.key and t.generation = p_circuit.generation
            and case when p_worker is not null then t.worker = p_worker
                     else not exists (select from breakwater.suspension s
-                                      where s.kind = t.kind and s.key = t.key and s.worker = t.worker) end
+                                      where s.kind = t.kind and s.key = t.key and s.worker = t.worker
+                                    and s.times > 0) end
          order by t.slot desc
          limit 1000
     )
@@ -259,9 +261,11 @@ begin
                     when 'well' then
                         perform breakwater.suspend(p_circuit, v_policy, p_worker, v_alone);
                         return;
-                    -- Too early to tell whether it is the dependency or this worker: a moment later it will be known.
-                    when 'unknown' then return;
-                    else null;
+                    -- Too early to tell whether it is the dependency or this worker: it waits until that is known.
+                    when 'unknown' then
+                        perform breakwater.hold(p_circuit, p_worker, v_alone);
+                        return;
+                    else v_reason := coalesce(v_reason, v_alone);
                 end case;
             end if;
         end if;

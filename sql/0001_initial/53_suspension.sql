@@ -39,7 +39,7 @@ begin
      where t.kind = p_circuit.kind and t.key = p_circuit.key and t.generation = p_circuit.generation
        and t.worker <> p_worker and t.slot > breakwater.clock() - interval '3 seconds'
        and not exists (select from breakwater.suspension s
-                        where s.kind = t.kind and s.key = t.key and s.worker = t.worker);
+                        where s.kind = t.kind and s.key = t.key and s.worker = t.worker and s.times > 0);
     return case when v_others_active and not v_others_failed
                      and v_since > breakwater.clock() - interval '1 second' then 'unknown' else 'ill' end;
 end
@@ -60,11 +60,28 @@ begin
     on conflict (kind, key, worker) do update
        set times = s.times + 1, reason = excluded.reason,
            until = breakwater.clock() + breakwater.open_time(p_policy, s.times)
-     where s.until <= breakwater.clock()
+     where s.until <= breakwater.clock() or s.times = 0
     returning s.until into v_until;
     if v_until is not null then
         raise notice 'worker % is suspended for the circuit of % until %: %', p_worker,
             breakwater.circuit_name(p_circuit.kind, p_circuit.key), v_until, p_reason;
+        -- It holds jobs that have not started.
+        perform pg_notify('breakwater', 'circuit:' || p_circuit.kind);
+    end if;
+end
+$$;
+
+-- Keeps a failing worker from claiming more for a second, until the others have shown how they fare. Counts as no
+-- suspension (times is 0).
+create function breakwater.hold(p_circuit breakwater.circuit, p_worker bigint, p_reason text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    insert into breakwater.suspension (kind, key, worker, since, until, times, reason)
+    values (p_circuit.kind, p_circuit.key, p_worker, breakwater.clock(), breakwater.clock() + interval '1 second', 0,
+            p_reason || '; how others fare is not known yet')
+    on conflict do nothing;
+    if found then
         -- It holds jobs that have not started.
         perform pg_notify('breakwater', 'circuit:' || p_circuit.kind);
     end if;

@@ -3,7 +3,7 @@
 -- What becomes of the jobs that wait behind an open circuit, where its handler's fallback is not to hold them: at most
 -- p_limit jobs a kind. Returns how many jobs it ended or moved.
 create function breakwater.apply_fallbacks(p_limit integer) returns integer
-language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
 declare
     v_policy record;
@@ -92,7 +92,7 @@ $$;
 -- Brings back jobs that were put aside behind circuits that are closed now, in their order, at most p_limit. Returns how
 -- many.
 create function breakwater.unpark(p_limit integer) returns integer
-language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
 declare
     v_circuit record;

@@ -80,13 +80,20 @@ as $$
 declare
     v_leader breakwater.leader;
 begin
-    select * into v_leader from breakwater.leader l for update skip locked;
+    -- Followers only look: a lock of theirs would make the leader itself find the row taken, and miss its turn.
+    select * into v_leader from breakwater.leader l;
     if not found then
         insert into breakwater.leader (worker, term, expires_at)
         values (p_worker, 1, now() + make_interval(secs => p_seconds))
         on conflict do nothing;
         return case when found then 1 end;
     elsif v_leader.worker <> p_worker and v_leader.expires_at >= now() then
+        return null;
+    end if;
+    select * into v_leader from breakwater.leader l
+     where l.worker = p_worker or l.expires_at < now()
+       for update skip locked;
+    if not found then
         return null;
     end if;
     if v_leader.worker <> p_worker then
@@ -131,7 +138,7 @@ $$;
 -- Makes due jobs ready, each at a new position, and wakes whoever could run them. Skips rows that others have locked.
 -- Retries beyond their kind's budget stay for later.
 create function breakwater.promote(p_limit integer) returns integer
-language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
 declare
     v_ids   bigint[];
@@ -221,7 +228,7 @@ $$;
 -- Makes ready again what a worker still holds, but for the claims it is known to be working on. The attempts are handed
 -- back. A job whose worker crashed five times in a row while it ran is dead-lettered as poison.
 create function breakwater.give_back(p_worker bigint, p_known bigint[], p_crashed boolean) returns integer
-language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
 declare
     v_claim breakwater.claim;

@@ -5,8 +5,8 @@ create view breakwater.depth as
 select j.queue, j.kind,
        count(*) filter (where j.run_at is null and j.worker is null) as ready,
        count(*) filter (where j.worker is not null) as running,
-       count(*) filter (where j.run_at is not null and j.parked is null and j.attempt = 0) as scheduled,
-       count(*) filter (where j.run_at is not null and j.parked is null and j.attempt > 0) as retrying,
+       count(*) filter (where j.run_at is not null and j.parked is null and j.attempt = 0 and j.errors is null) as scheduled,
+       count(*) filter (where j.run_at is not null and j.parked is null and (j.attempt > 0 or j.errors is not null)) as retrying,
        count(*) filter (where j.parked is not null) as parked,
        now() - min(j.ready_at) filter (where j.run_at is null and j.worker is null) as oldest_ready,
        min(j.run_at) filter (where j.run_at < 'infinity') as next_due,
@@ -31,7 +31,7 @@ select j.id, j.queue, j.kind, j.priority, j.attempt, coalesce(j.max_attempts, h.
            when 'running' then format('running on %s since %s', coalesce(w.name, 'worker ' || j.worker),
                                       coalesce(k.claimed_at::text, '?'))
            when 'scheduled' then format('scheduled for %s', j.run_at)
-           when 'retrying' then format('attempt %s failed; retries at %s', j.attempt, j.run_at)
+           when 'retrying' then format('%s; runs again at %s', coalesce(j.errors -> -1 ->> 'name', 'not yet'), j.run_at)
            when 'paused' then format('the %s ''%s'' is paused by %s: %s', p.scope, p.name, p.actor, p.reason)
            when 'circuit_open' then format('the circuit of ''%s'' is open until %s: %s', n.name,
                                            coalesce(c.retry_at::text, c.override_until::text, 'somebody closes it'),
@@ -55,7 +55,7 @@ select j.id, j.queue, j.kind, j.priority, j.attempt, coalesce(j.max_attempts, h.
        select case when j.worker is not null then 'running'
                    when j.parked is not null and c.state = 'open' then 'circuit_open'
                    when j.parked is not null then 'circuit_half_open'
-                   when j.run_at is not null and j.attempt = 0 then 'scheduled'
+                   when j.run_at is not null and j.attempt = 0 and j.errors is null then 'scheduled'
                    when j.run_at is not null then 'retrying'
                    when p.name is not null then 'paused'
                    when not exists (select from breakwater.worker a

@@ -86,4 +86,9 @@ public struct CircuitPolicy: Sendable, Equatable {
 
     /// The defaults.
     public init() {}
+
+    /// Whether a value of each payload decides which circuit its job belongs to.
+    var hasOwnKeys: Bool {
+        if case .path = key { true } else { false }
+    }
 }

@@ -1,57 +1,29 @@
 import Libpq
 import Logging
 
-/// Keeps the worker alive in the database's eyes, and does the fleet's chores while it leads. On a connection of its
-/// own, so that a busy claim loop never delays a beat.
+/// Keeps the worker alive in the database's eyes. On a connection of its own, so that neither a busy claim loop nor long
+/// chores delay a beat.
 struct BeatLoop {
-    /// A leader renews its term at each round of chores; the others take over after this long without.
-    private static let term = Duration.seconds(5)
-    private static let leaderInterval = Duration.seconds(1)
-    private static let followerInterval = Duration.milliseconds(2500)
-
     let engine: Engine
     private var nextBeat = ContinuousClock.now
-    private var nextChores = ContinuousClock.now
-    private var leads = false
 
     init(_ engine: Engine) { self.engine = engine }
 
     /// Runs until its task is cancelled.
     mutating func run() async {
-        var delay = ReconnectDelay()
-        while !Task.isCancelled {
-            do {
-                let connection = try await Connection.connect(engine.configuration.database, logger: engine.logger)
-                do {
-                    try await run(on: connection, &delay)
-                    await connection.close()
-                } catch {
-                    await connection.close()
-                    throw error
+        await engine.keepConnected(for: "beats", longestPause: engine.configuration.lease / 10) {
+            connection,
+            delay throws(PostgresError) in
+            nextBeat = .now
+            while !Task.isCancelled {
+                if ContinuousClock.now >= nextBeat {
+                    try await beat(on: connection)
+                    delay.reset()
                 }
-            } catch {
-                guard !Task.isCancelled else { return }
-                let pause = min(delay.next(), engine.configuration.lease / 10)
-                engine.logger.warning(
-                    "cannot beat; connecting again",
-                    metadata: ["error": "\(error)", "in": "\(pause)"]
-                )
-                try? await Task.sleep(for: pause)
+                // The ticker raises this signal ten times a second; others do when a beat is wanted at once.
+                await engine.beat.wait()
+                if engine.takeBeatWanted() { nextBeat = .now }
             }
-        }
-    }
-
-    private mutating func run(on connection: Connection, _ delay: inout ReconnectDelay) async throws(PostgresError) {
-        nextBeat = .now
-        while !Task.isCancelled {
-            if ContinuousClock.now >= nextBeat {
-                try await beat(on: connection)
-                delay.reset()
-            }
-            if ContinuousClock.now >= nextChores { try await doChores(on: connection) }
-            // The ticker raises this signal ten times a second; others do when a beat is wanted at once.
-            await engine.beat.wait()
-            if engine.takeBeatWanted() { nextBeat = .now }
         }
     }
 
@@ -90,25 +62,5 @@ struct BeatLoop {
         }
         engine.woken(kind: nil)
         nextBeat = .now
-    }
-
-    private mutating func doChores(on connection: Connection) async throws(PostgresError) {
-        let worker = engine.withState { $0.worker }
-        let done = try await connection.call(Maintain(worker: worker, term: Self.term))
-        if done.leads != leads {
-            leads = done.leads
-            engine.logger.debug(leads ? "leads the fleet" : "follows")
-        }
-        if done.rescued > 0 {
-            engine.logger.warning("gave back the jobs of a lost worker", metadata: ["jobs": "\(done.rescued)"])
-        }
-        if done.promoted > 0 || done.turned > 0 { engine.woken(kind: nil) }
-        guard leads else {
-            nextChores = .now + Self.followerInterval
-            return
-        }
-        // Sooner when more is due: the chores are done in bounded portions.
-        let due = min(Self.leaderInterval, max(.milliseconds(10), done.nextDue ?? Self.leaderInterval))
-        nextChores = .now + due
     }
 }

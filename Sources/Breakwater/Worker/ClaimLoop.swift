@@ -22,6 +22,7 @@ struct ClaimLoop {
     private var nextSweep = ContinuousClock.now
     private var nextPoll = ContinuousClock.now
     private var lastSweep = ContinuousClock.now
+    private var nextReconciliation = ContinuousClock.now
     private var claimsWithJobs = 0
     /// The worker number under which inserts are asked to wake this worker, if they are.
     private var sleepsAs: Int64?
@@ -30,46 +31,25 @@ struct ClaimLoop {
 
     /// Runs until the worker is drained, over as many connections as it takes.
     mutating func run() async {
-        var delay = ReconnectDelay()
-        while !Task.isCancelled {
-            do {
-                let connection = try await Connection.connect(engine.configuration.database, logger: engine.logger)
-                do {
-                    try await run(on: connection, &delay)
-                    await connection.close()
-                    return
-                } catch {
-                    await connection.close()
-                    throw error
-                }
-            } catch {
-                guard !Task.isCancelled else { return }
-                let pause = delay.next()
-                engine.logger.warning(
-                    "claiming stopped; connecting again",
-                    metadata: ["error": "\(error)", "in": "\(pause)"]
-                )
-                try? await Task.sleep(for: pause)
-            }
+        await engine.keepConnected(for: "claims") { connection, delay throws(PostgresError) in
+            try await run(on: connection, &delay)
         }
     }
 
     private mutating func run(on connection: Connection, _ delay: inout ReconnectDelay) async throws(PostgresError) {
         sleepsAs = nil
         isSweepOwed = true
-        let (worker, known) = engine.withState { ($0.worker, $0.dispatcher.knownClaims) }
-        let lost = try await connection.call(Reconcile(worker: worker, known: known))
-        if lost > 0 {
-            engine.logger.warning("gave back jobs whose claim was never answered", metadata: ["jobs": "\(lost)"])
-        }
+        try await reconcile(on: connection)
         delay.reset()
 
         while !Task.isCancelled {
+            if ContinuousClock.now >= nextReconciliation { try await reconcile(on: connection) }
             if engine.takeNews() { isExhausted = false }
             if ContinuousClock.now >= nextPoll {
                 nextPoll = .now + engine.configuration.pollInterval
                 isExhausted = false
                 isSweepOwed = true
+                engine.askForProbes()
             }
             if try await settleAndClaim(on: connection) {
                 // Other lanes may have got their first jobs meanwhile, more important ones among them.
@@ -79,6 +59,19 @@ struct ClaimLoop {
             if engine.withState({ $0.dispatcher.phase == .draining && $0.dispatcher.isEmpty }) { return }
             if isSweepOwed, .now >= nextSweep, try await sweep(on: connection) { continue }
             if !engine.withState({ $0.dispatcher.hasFinished }) { await engine.work.wait() }
+        }
+    }
+
+    /// Gives back claims in this worker's name that it never heard of. After each connection, and once a lease: what a
+    /// lost connection had asked for may still be under way in the server when the next one is made.
+    private mutating func reconcile(on connection: Connection) async throws(PostgresError) {
+        nextReconciliation = .now + engine.configuration.lease
+        // Nothing is claimed meanwhile, so that every answered claim is known.
+        let (worker, known) = engine.withState { ($0.worker, $0.dispatcher.knownClaims) }
+        let lost = try await connection.call(Reconcile(worker: worker, known: known))
+        if lost > 0 {
+            engine.logger.warning("gave back jobs whose claim was never answered", metadata: ["jobs": "\(lost)"])
+            isExhausted = false
         }
     }
 

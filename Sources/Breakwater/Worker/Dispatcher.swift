@@ -100,15 +100,14 @@ struct Dispatcher {
         let ended = kinds.values.reduce(0) { $0 + $1.ended }
         let ahead = min(ended, Self.mostAhead)
         let total = max(0, concurrency + ahead - running.count - waitingCount)
-        // Half of the slots at most are kept for kinds that run nothing.
-        let reserved = min(idle, concurrency / 2)
         var room: [(kind: String, count: Int, concurrency: Int)] = []
         for name in rotation {
             guard var kind = kinds[name] else { continue }
             let own = kind.concurrency + min(kind.ended, Self.mostAhead) - kind.running - kind.waiting.count
-            // An idle kind may always have one of the free slots.
-            let share = kind.isIdle ? max(min(1, total), total - max(0, reserved - 1)) : total - reserved
-            let count = min(own, share)
+            // Half of the slots at most are kept for other kinds that run nothing. An idle kind may always have one of
+            // the free slots.
+            let reserved = min(kind.isIdle ? idle - 1 : idle, concurrency / 2)
+            let count = min(own, max(total - reserved, kind.isIdle ? min(1, total) : 0))
             kind.ended = 0
             kinds[name] = kind
             if count > 0 { room.append((name, count, kind.concurrency)) }

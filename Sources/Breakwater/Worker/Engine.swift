@@ -22,6 +22,7 @@ final class Engine: Sendable {
     let configuration: WorkerConfiguration
     let logger: Logger
     let plugins: [String: any HandlerPlugin]
+    private let keyedKinds: [String]
     /// Raised when the claim loop may have something to do.
     let work = Signal()
     /// Raised when the beat loop should beat at once.
@@ -32,6 +33,7 @@ final class Engine: Sendable {
         self.configuration = configuration
         self.logger = logger
         plugins = Dictionary(configuration.handlers.map { ($0.kind, $0.plugin) }) { first, _ in first }
+        keyedKinds = configuration.handlers.filter(\.settings.circuit.hasOwnKeys).map(\.kind)
         state = Mutex(
             State(
                 dispatcher: Dispatcher(concurrency: configuration.concurrency, handlers: configuration.handlers),
@@ -66,6 +68,14 @@ final class Engine: Sendable {
             state.hasNews = true
         }
         work.raise()
+    }
+
+    /// Lets the next claim ask for the kinds whose circuits have keys, though nothing of them may be ready: all their
+    /// jobs may be put aside behind circuits that want probes, where no sweep finds them.
+    func askForProbes() {
+        withState { state in
+            for kind in keyedKinds { state.lanes.woken(kind: kind, at: .now) }
+        }
     }
 
     /// Whether `woken` was called since the last time this was asked.

@@ -8,27 +8,15 @@ struct Listener {
 
     /// Runs until its task is cancelled.
     func run() async {
-        var delay = ReconnectDelay()
-        while !Task.isCancelled {
-            do {
-                let connection = try await Connection.connect(engine.configuration.database, logger: engine.logger)
-                do {
-                    try await connection.listen("breakwater")
-                } catch {
-                    await connection.close()
-                    throw error
-                }
-                delay.reset()
-                // Whatever was said while nobody listened.
-                engine.wantBeat()
-                engine.woken(kind: nil)
-                for await notification in connection.notifications { hear(notification.payload) }
-                await connection.close()
-            } catch {
-                engine.logger.warning("cannot listen; connecting again", metadata: ["error": "\(error)"])
-            }
-            guard !Task.isCancelled else { return }
-            try? await Task.sleep(for: delay.next())
+        await engine.keepConnected(for: "wake-ups") { connection, delay throws(PostgresError) in
+            try await connection.listen("breakwater")
+            delay.reset()
+            // Whatever was said while nobody listened.
+            engine.wantBeat()
+            engine.woken(kind: nil)
+            for await notification in connection.notifications { hear(notification.payload) }
+            // The notifications end with the connection.
+            throw await connection.waitUntilClosed()
         }
     }
 
@@ -40,6 +28,7 @@ struct Listener {
             engine.woken(kind: kind)
         case "circuit", "pause", "resume":
             engine.wantBeat()
+            engine.askForProbes()
             engine.woken(kind: nil)
         default:
             break

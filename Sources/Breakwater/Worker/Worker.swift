@@ -67,6 +67,10 @@ public struct Worker: Service {
                 var beats = BeatLoop(engine)
                 await beats.run()
             }
+            group.addTask {
+                var chores = ChoreLoop(engine)
+                await chores.run()
+            }
             if configuration.listens {
                 group.addTask { await Listener(engine: engine).run() }
             }

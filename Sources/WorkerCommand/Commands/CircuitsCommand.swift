@@ -6,20 +6,48 @@ struct CircuitsCommand: AsyncParsableCommand {
     static var configuration: CommandConfiguration {
         CommandConfiguration(
             commandName: "circuits",
-            abstract: "Show the circuit breakers, and hold them open or closed by hand.",
+            abstract: "Show the circuit breakers, and take them out of the breaker's hands.",
             discussion: """
                 Examples:
 
                   worker circuits
                   worker circuits show webhook.deliver
+                  worker circuits show webhook.deliver --key api.example.com
                   worker circuits open webhook.deliver --reason "the provider asked us to stop" --for 1h
                   worker circuits reset webhook.deliver --reason "all is well again"
 
-                While a circuit is open, jobs of its kind wait in the whole fleet and lose nothing by it.
+                While a circuit is open, jobs of its kind wait in the whole fleet and lose nothing by it. A circuit \
+                that several kinds share goes by its name in the place of a kind.
                 """,
-            subcommands: [List.self, Show.self, Open.self, Close.self, Reset.self],
+            subcommands: [
+                List.self, Show.self, History.self, Open.self, Close.self, Disable.self, Observe.self, Reset.self,
+            ],
             defaultSubcommand: List.self
         )
+    }
+}
+
+/// One circuit, as people name it.
+struct CircuitSelection: ParsableArguments {
+    @Argument(help: "The kind of job, or the name of a circuit that several kinds share.")
+    var kind: String
+
+    @Option(
+        help: "The value in payloads whose circuit it is, where the kind has a circuit for each. Else the kind's own."
+    )
+    var key: String?
+
+    /// Finds it.
+    ///
+    /// - Throws: ``CommandFailure`` when there is none.
+    func find(_ admin: AdminDatabase) async throws -> CircuitStatus {
+        guard
+            let id = try await admin.circuitID(kind: kind, key: key),
+            let circuit = try await admin.circuits(id).first
+        else {
+            throw key == nil ? CommandFailure.noCircuit(kind) : CommandFailure.noCircuit(kind, key: key ?? "")
+        }
+        return circuit
     }
 }
 
@@ -28,8 +56,16 @@ extension CircuitsCommand {
     struct List: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "list",
-            abstract: "List all circuits.",
-            discussion: "Example:\n\n  worker circuits list --json"
+            abstract: "List all circuits, and the workers that are suspended from them.",
+            discussion: """
+                Example:
+
+                  worker circuits list --json
+
+                PROBES: when the next job is let through an open circuit, or how many of those are out. CALLS: in the \
+                window now. FAILED and SLOW: their share now, and the share that opens the circuit. WAITING: jobs \
+                behind it.
+                """
         )
 
         @OptionGroup var database: DatabaseOptions
@@ -39,11 +75,14 @@ extension CircuitsCommand {
             let circuits = try await AdminDatabase.with(database.database) { try await $0.circuits() }
             if output.json {
                 Terminal.write(.array(circuits.map(\.json)))
-            } else if circuits.isEmpty {
-                Terminal.write("There are no circuits yet: a worker that handles a kind creates the kind's circuit.")
-            } else {
-                Terminal.write(CircuitStatus.table(circuits))
+                return
             }
+            guard !circuits.isEmpty else {
+                Terminal.write("There are no circuits yet: a worker that handles a kind creates the kind's circuit.")
+                return
+            }
+            Terminal.write(CircuitStatus.table(circuits))
+            CircuitsCommand.writeSuspensions(circuits.flatMap(\.suspensions))
         }
     }
 
@@ -51,12 +90,16 @@ extension CircuitsCommand {
     struct Show: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "show",
-            abstract: "Show one circuit and its latest transitions.",
-            discussion: "Example:\n\n  worker circuits show webhook.deliver --limit 50"
+            abstract: "Show one circuit, who is suspended from it, and its latest transitions.",
+            discussion: """
+                Examples:
+
+                  worker circuits show webhook.deliver --limit 50
+                  worker circuits show webhook.deliver --key api.example.com
+                """
         )
 
-        @Argument(help: "The kind of job.")
-        var kind: String
+        @OptionGroup var selection: CircuitSelection
 
         @Option(help: "How many transitions are shown, newest first.")
         var limit = 10
@@ -64,110 +107,110 @@ extension CircuitsCommand {
         @OptionGroup var database: DatabaseOptions
         @OptionGroup var output: OutputOptions
 
+        func validate() throws {
+            guard limit >= 0 else { throw ValidationError("--limit \(limit) is not allowed; give at least 0.") }
+        }
+
         func run() async throws {
-            let (circuits, transitions) = try await AdminDatabase.with(database.database) {
-                (try await $0.circuits(kind: kind), try await $0.transitions(ofKind: kind, limit: max(0, limit)))
+            let (circuit, transitions) = try await AdminDatabase.with(database.database) { admin in
+                let circuit = try await selection.find(admin)
+                return (
+                    circuit,
+                    try await admin.transitions(kind: circuit.id.kind, key: circuit.id.key, limit: limit)
+                )
             }
-            guard let circuit = circuits.first else { throw CommandFailure.noCircuit(kind) }
             if output.json {
                 Terminal.write(
                     .object(["circuit": circuit.json, "transitions": .array(transitions.map(\.json))])
                 )
                 return
             }
-            for (name, value) in circuit.details { Terminal.write("\(name): \(value.escapingControlCharacters)") }
+            Terminal.write(details: circuit.details)
+            CircuitsCommand.writeSuspensions(circuit.suspensions)
             if !transitions.isEmpty {
-                Terminal.write("")
+                Terminal.write("\nHISTORY")
                 Terminal.write(CircuitTransition.table(transitions))
             }
         }
     }
 
-    /// `worker circuits open`.
-    struct Open: AsyncParsableCommand {
+    /// `worker circuits history`.
+    struct History: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
-            commandName: "open",
-            abstract: "Hold a circuit open: nothing of its kind runs anywhere.",
-            discussion: "Example:\n\n  worker circuits open webhook.deliver --reason \"maintenance\" --for 2h"
+            commandName: "history",
+            abstract: "List the transitions of all circuits, or of some, the newest first.",
+            discussion: """
+                Examples:
+
+                  worker circuits history --limit 100
+                  worker circuits history webhook.deliver
+
+                With a kind alone, those of all its keys.
+                """
         )
 
-        @OptionGroup var change: CircuitChange
-        @Option(name: .customLong("for"), help: "Hold it for this long. Else until it is closed or reset.")
-        var duration: DurationArgument?
+        @Argument(help: "Only those of this kind, or of the shared circuit of this name.")
+        var kind: String?
 
-        func run() async throws { try await change.apply(.open(for: duration?.duration), done: "open") }
-    }
+        @Option(help: "Only those of the circuit of this key.")
+        var key: String?
 
-    /// `worker circuits close`.
-    struct Close: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(
-            commandName: "close",
-            abstract: "Hold a circuit closed: its jobs run, whatever happens to them.",
-            discussion: "Example:\n\n  worker circuits close webhook.deliver --reason \"false alarm\" --for 10m"
-        )
+        @Option(help: "At most so many.")
+        var limit = 50
 
-        @OptionGroup var change: CircuitChange
-        @Option(name: .customLong("for"), help: "Hold it for this long. Else until it is opened or reset.")
-        var duration: DurationArgument?
+        @OptionGroup var database: DatabaseOptions
+        @OptionGroup var output: OutputOptions
 
-        func run() async throws { try await change.apply(.closed(for: duration?.duration), done: "closed") }
-    }
-
-    /// `worker circuits reset`.
-    struct Reset: AsyncParsableCommand {
-        static let configuration = CommandConfiguration(
-            commandName: "reset",
-            abstract: "End any override, forget all counts, and start over as closed.",
-            discussion: "Example:\n\n  worker circuits reset webhook.deliver --reason \"the provider is back\""
-        )
-
-        @OptionGroup var change: CircuitChange
-
-        func run() async throws { try await change.apply(.reset, done: "reset") }
-    }
-}
-
-/// What opening, closing and resetting have in common.
-struct CircuitChange: ParsableArguments {
-    @Argument(help: "The kind of job.")
-    var kind: String
-
-    @Option(help: "Why, for whoever reads the circuit's history next.")
-    var reason: String
-
-    @Option(help: "Who does it. Else the USER of this shell, else the database's user.")
-    var actor: String?
-
-    @OptionGroup var database: DatabaseOptions
-    @OptionGroup var output: OutputOptions
-
-    func validate() throws {
-        if reason.isEmpty { throw ValidationError("The reason is empty; say why in a few words.") }
-    }
-
-    /// Does it, and says how the circuit stands then.
-    func apply(_ override: CircuitOverride, done: String) async throws {
-        let actor = actor ?? ProcessInfo.processInfo.environment["USER"]
-        let circuits = try await AdminDatabase.with(database.database) { admin in
-            guard try await !admin.circuits(kind: kind).isEmpty else { throw CommandFailure.noCircuit(kind) }
-            try await admin.override(kind: kind, override, reason: reason, actor: actor)
-            return try await admin.circuits(kind: kind)
+        func validate() throws {
+            guard limit > 0 else { throw ValidationError("--limit \(limit) is not allowed; give at least 1.") }
+            if kind == nil, key != nil { throw ValidationError("--key goes with a kind.") }
         }
-        guard let circuit = circuits.first else { throw CommandFailure.noCircuit(kind) }
-        if output.json {
-            Terminal.write(circuit.json)
-        } else {
-            let until = circuit.overrideUntil.map { ", until \($0.shortText)" } ?? ""
-            Terminal.write("The circuit of \(kind.escapingControlCharacters) is \(done)\(until).")
+
+        func run() async throws {
+            let transitions = try await AdminDatabase.with(database.database) { admin in
+                guard let kind else { return try await admin.transitions(limit: limit) }
+                guard let id = try await admin.circuitID(kind: kind, key: key) else {
+                    throw key.map { CommandFailure.noCircuit(kind, key: $0) } ?? CommandFailure.noCircuit(kind)
+                }
+                let isOneOfMany = key == nil && id.kind != "*"
+                return try await admin.transitions(kind: id.kind, key: isOneOfMany ? nil : id.key, limit: limit)
+            }
+            if output.json {
+                Terminal.write(.array(transitions.map(\.json)))
+            } else if transitions.isEmpty {
+                Terminal.write("There were no transitions yet.")
+            } else {
+                Terminal.write(CircuitTransition.table(transitions))
+                if transitions.count == limit {
+                    Terminal.complain("Only the newest \(limit) are shown; --limit shows more.")
+                }
+            }
         }
+    }
+
+    /// Suspended workers under a title, if there are any.
+    fileprivate static func writeSuspensions(_ suspensions: [Suspension]) {
+        guard !suspensions.isEmpty else { return }
+        Terminal.write("\nSUSPENDED WORKERS")
+        Terminal.write(Suspension.table(suspensions))
     }
 }
 
 extension CommandFailure {
-    fileprivate static func noCircuit(_ kind: String) -> CommandFailure {
+    /// There is no circuit that goes by this kind or name.
+    static func noCircuit(_ kind: String) -> CommandFailure {
         CommandFailure(
             .refused,
-            "there is no circuit for the kind '\(kind)'; a worker that handles the kind creates it when it starts.\n"
+            "there is no circuit for the kind '\(kind)', and no shared one of this name; "
+                + "a worker that handles the kind creates it when it starts.\nRun: worker circuits list"
+        )
+    }
+
+    /// There is no circuit for this key.
+    static func noCircuit(_ kind: String, key: String) -> CommandFailure {
+        CommandFailure(
+            .refused,
+            "there is no circuit for the key '\(key)' of the kind '\(kind)'; a key gets one with its first failure.\n"
                 + "Run: worker circuits list"
         )
     }

@@ -26,7 +26,7 @@ struct DeadLetterOptions: ParsableArguments {
     @Option(help: "Only those of this kind.")
     var kind: String?
 
-    @Option(help: "Only those that died for this: exhausted, discarded, poison, circuit_open or cancelled.")
+    @Option(help: "Only those that died for this: exhausted, discarded, expired, poison, circuit_open or cancelled.")
     var reason: String?
 
     var filter: DeadLetterFilter { DeadLetterFilter(kind: kind, reason: reason) }
@@ -85,12 +85,15 @@ extension DeadLettersCommand {
         @OptionGroup var output: OutputOptions
 
         func run() async throws {
-            let letter = try await AdminDatabase.with(database.database) { try await $0.deadLetter(id: id) }
-            guard let letter else { throw CommandFailure.noDeadLetters([id]) }
+            let (letter, runs) = try await AdminDatabase.with(database.database) { admin in
+                guard let letter = try await admin.deadLetter(id: id) else { throw CommandFailure.noDeadLetters([id]) }
+                return (letter, output.json ? [] : try await admin.failedRuns(letter.errors))
+            }
             if output.json {
                 Terminal.write(letter.json)
             } else {
-                for (name, value) in letter.details { Terminal.write("\(name): \(value.escapingControlCharacters)") }
+                Terminal.write(details: letter.details)
+                Terminal.write(runs)
             }
         }
     }

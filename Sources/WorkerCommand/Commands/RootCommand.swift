@@ -24,7 +24,8 @@ struct RootCommand: AsyncParsableCommand {
             version: WorkerCommand.version,
             subcommands: [
                 RunCommand.self, MigrateCommand.self, EnqueueCommand.self, StatusCommand.self, CircuitsCommand.self,
-                DeadLettersCommand.self,
+                DeadLettersCommand.self, JobCommand.self, CancelCommand.self, RunNowCommand.self, PauseCommand.self,
+                ResumeCommand.self, BenchCommand.self,
             ]
         )
     }

@@ -12,7 +12,7 @@ struct StatusCommand: AsyncParsableCommand {
                   worker status
                   worker status --json | jq '.jobs[] | select(.workers == 0)'
 
-                Why one job is not running: SELECT state, why FROM breakwater.job_status WHERE id = 4711
+                Why one job is not running: worker job 4711, or the view breakwater.job_status in SQL.
                 """
         )
     }
@@ -26,6 +26,7 @@ struct StatusCommand: AsyncParsableCommand {
                 depths: try await admin.depths(),
                 workers: try await admin.workers(),
                 circuits: try await admin.circuits().filter { $0.state != "closed" || $0.override != nil },
+                suspensions: try await admin.suspensions(),
                 pauses: try await admin.pauses(),
                 deadLetters: try await admin.deadLetterCounts()
             )

@@ -15,6 +15,8 @@ struct LoadedConfiguration: Sendable {
     var warnings: [String]
     /// Everything as YAML: defaults filled in, secrets masked, beside each top-level value where it came from.
     var effectiveText: String
+    /// The path of every key that could have been given, for the kinds and plugins that were.
+    var knownKeys: Set<String>
 }
 
 /// Reads the configuration from its file, the environment and the flags, in rising order of precedence.
@@ -75,8 +77,9 @@ struct ConfigurationLoader {
             worker: worker,
             logLevel: settings.logLevel,
             logFormat: settings.logFormat,
-            warnings: unknownVariables(),
-            effectiveText: EffectiveValue.map(entries).lines().joined(separator: "\n") + "\n"
+            warnings: unknownVariables() + context.sortedWarnings.map(\.description),
+            effectiveText: EffectiveValue.map(entries).lines().joined(separator: "\n") + "\n",
+            knownKeys: context.knownKeys
         )
     }
 

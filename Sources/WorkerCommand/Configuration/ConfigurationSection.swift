@@ -10,6 +10,12 @@ final class ConfigurationContext {
     let environment: [String: String]
     /// Everything found wrong.
     private(set) var problems: [ConfigurationProblem] = []
+    /// Everything found odd but not wrong.
+    private(set) var warnings: [ConfigurationProblem] = []
+    /// The path of every key that was asked for, given or not.
+    private(set) var knownKeys: Set<String> = []
+    /// Where each key stands that was asked for and given, by its path.
+    private var origins: [String: SettingOrigin] = [:]
 
     init(file: String, environment: [String: String]) {
         self.file = file
@@ -20,8 +26,28 @@ final class ConfigurationContext {
         problems.append(problem)
     }
 
+    func warn(_ warning: ConfigurationProblem) {
+        warnings.append(warning)
+    }
+
+    /// Remembers a key that was asked for, and where it stands.
+    func note(_ path: String, at origin: SettingOrigin?) {
+        knownKeys.insert(path)
+        if let origin { origins[path] = origin }
+    }
+
+    /// A problem with a key that was read before: where it stands in the file, or in Swift when it does not.
+    func problem(with path: String, _ message: String) -> ConfigurationProblem {
+        ConfigurationProblem(origin: origins[path] ?? .code, key: path, message: message)
+    }
+
     /// Everything found wrong: what flags and variables say first, then the file from top to bottom.
-    var sortedProblems: [ConfigurationProblem] {
+    var sortedProblems: [ConfigurationProblem] { Self.sorted(problems) }
+
+    /// Everything found odd, in the same order.
+    var sortedWarnings: [ConfigurationProblem] { Self.sorted(warnings) }
+
+    private static func sorted(_ problems: [ConfigurationProblem]) -> [ConfigurationProblem] {
         func line(_ problem: ConfigurationProblem) -> Int {
             if case .file(_, let line) = problem.origin { line } else { 0 }
         }
@@ -109,19 +135,29 @@ final class ConfigurationSection {
 
     /// Looks a key up, which makes it known.
     func entry(_ key: String) -> Entry? {
-        known.append(key)
+        know([key])
         return entries.first { $0.name == key }
     }
 
     /// Makes keys known that another part of the program reads.
     func know(_ keys: [String]) {
         known += keys
+        for key in keys { context.note(path(of: key), at: place(of: key)) }
     }
 
     /// Reports what is wrong with a key: where it stands in the file, or with the section when it does not.
     func report(_ key: String, _ message: String) {
-        let line = entries.first { $0.name == key }.map { SettingOrigin.file(name: context.file, line: $0.line) }
-        context.report(.init(origin: line ?? origin, key: path(of: key), message: message))
+        context.report(.init(origin: place(of: key) ?? origin, key: path(of: key), message: message))
+    }
+
+    /// Tells what is odd but not wrong about a key.
+    func warn(_ key: String, _ message: String) {
+        context.warn(.init(origin: place(of: key) ?? origin, key: path(of: key), message: message))
+    }
+
+    /// Where a key stands in the file.
+    private func place(of key: String) -> SettingOrigin? {
+        entries.first { $0.name == key }.map { .file(name: context.file, line: $0.line) }
     }
 
     /// Reports what is wrong with the section as a whole.

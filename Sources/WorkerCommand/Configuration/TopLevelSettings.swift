@@ -1,3 +1,4 @@
+import Libpq
 import Logging
 
 /// The settings of the worker itself, each with where it came from.
@@ -41,8 +42,16 @@ struct TopLevelSettings {
             shown.append(source.take(key, rule, into: &value))
         }
         let conninfo = ValueRule<String>(
-            allowed: "a connection string or URL, such as postgresql:///app",
-            parse: { $0.utf8.contains(0) ? nil : $0 },
+            allowed: Self.aDatabase,
+            parse: { text in
+                do throws(PostgresError) {
+                    try ConnectionOptions(text).check()
+                    return text
+                } catch {
+                    // Without the value: whatever is wrong with it, it may hold a password anywhere.
+                    throw ValueRefusal("\(error.message); give \(Self.aDatabase)")
+                }
+            },
             text: { $0 }
         )
         shown.append(source.take("database", conninfo, into: &database, mask: Secrets.maskingPasswords(inConninfo:)))
@@ -62,6 +71,8 @@ struct TopLevelSettings {
         take("log_format", .choice, &logFormat)
         effective = shown
     }
+
+    private static let aDatabase = "a connection string or URL, such as postgresql:///app"
 
     /// Reads single settings.
     private struct Source {

@@ -1,114 +1,121 @@
 import Foundation
 import Libpq
 
-/// One row of `breakwater.circuit_status`.
-struct CircuitStatus: Equatable {
-    var kind: String
-    var key: String
-    var state: String
-    var generation: Int64
-    var since: Date
-    var reason: String
-    var retryAt: Date?
-    var reopened: Int
-    /// Held `open` or `closed` by hand.
-    var override: String?
-    var overrideActor: String?
-    var overrideUntil: Date?
-    var probesOut: Int
-    var probesSucceeded: Int
-    var calls: Int
-    var failed: Int
-    var waiting: Int
-}
-
-/// One row of `breakwater.circuit_transition`.
-struct CircuitTransition: Equatable {
-    var at: Date
-    var generation: Int64
-    var from: String
-    var to: String
-    var reason: String
-    var actor: String?
-    var worker: Int64?
-}
-
-/// What people do to a circuit by hand.
-enum CircuitOverride: Equatable {
-    /// Nothing of the kind runs, for so long; nil until somebody closes or resets it.
-    case open(for: Duration?)
-    /// Everything runs, for so long; nil until somebody opens or resets it.
-    case closed(for: Duration?)
-    /// The breaker decides again, and starts over as closed.
-    case reset
-}
-
 extension AdminDatabase {
-    /// `breakwater.circuit_status`.
+    /// The circuit that people mean by a kind, or by a kind and a key; nil if it is not there.
     ///
-    /// - Parameter kind: Nil for all.
-    func circuits(kind: String? = nil) async throws -> [CircuitStatus] {
+    /// Without a key that is the circuit that the kind's calls belong to, which may be one shared with other kinds; or
+    /// the shared circuit of that name, so that nobody needs to know that its kind is `*`.
+    func circuitID(kind: String, key: String?) async throws -> CircuitID? {
         try await connection.query(
             """
-            select kind, key, state, generation, since, reason, retry_at, reopened, override, override_actor,
-                   override_until, probes_out, probes_succeeded, calls, failed, waiting
-              from breakwater.circuit_status where $1::text is null or kind = $1 order by kind, key
+            select c.kind, c.key
+              from breakwater.circuit c
+             cross join lateral (
+                   select case when c.kind = '*' and c.key = (select h.shared_key from breakwater.handler h
+                                                               where h.kind = $1) then 1
+                               when c.kind = $1 and c.key = '' then 2
+                               when c.kind = '*' and c.key = $1 then 3 end as rank) r
+             where case when $2::text is null then r.rank is not null else c.kind = $1 and c.key = $2 end
+             order by r.rank limit 1
             """,
-            [.text(kind)]
+            [.text(kind), .text(key)]
+        ).first.map { CircuitID(kind: try $0["kind"].string(), key: try $0["key"].string()) }
+    }
+
+    /// `breakwater.circuit_status` with the suspended workers of each.
+    ///
+    /// The own circuit of a kind that shares another's is left out: it decides nothing.
+    ///
+    /// - Parameter id: Nil for all.
+    func circuits(_ id: CircuitID? = nil) async throws -> [CircuitStatus] {
+        let suspensions = Dictionary(grouping: try await suspensions()) { "\($0.circuit)" }
+        return try await connection.query(
+            """
+            select c.kind, c.key, c.name, c.state, c.generation, c.since, c.reason, c.retry_at, c.reopened, c.ramp_until,
+                   c.override, c.override_actor, c.override_until, c.probes_out, c.probes_succeeded, c.calls, c.failed,
+                   c.slow, c.failures_in_a_row, c.failure_threshold, c.slow_threshold, c.minimum_calls,
+                   c.consecutive_failures, c.probes, c.successes_to_close, c.fallback, c.waiting,
+                   extract(epoch from now() - c.since)::float8 as age,
+                   extract(epoch from c.retry_at - now())::float8 as next_probe_in,
+                   array(select h.kind from breakwater.handler h
+                          where c.kind = '*' and h.shared_key = c.key order by h.kind) as shared_by
+              from breakwater.circuit_status c
+             where case when $1::text is not null then c.kind = $1 and c.key = $2
+                        else not exists (select from breakwater.handler h
+                                          where h.kind = c.kind and c.key = '' and h.shared_key is not null) end
+             order by c.name
+            """,
+            [.text(id?.kind), .text(id?.key)],
+            // It counts the jobs that wait behind each.
+            timeout: .seconds(300)
         ).map { row in
-            CircuitStatus(
-                kind: try row["kind"].string(),
-                key: try row["key"].string(),
-                state: try row["state"].string(),
-                generation: try row["generation"].int64(),
-                since: try row["since"].date(),
-                reason: try row["reason"].string(),
-                retryAt: try row["retry_at"].dateOrNil(),
-                reopened: try row["reopened"].int(),
-                override: try row["override"].stringOrNil(),
-                overrideActor: try row["override_actor"].stringOrNil(),
-                overrideUntil: try row["override_until"].dateOrNil(),
-                probesOut: try row["probes_out"].int(),
-                probesSucceeded: try row["probes_succeeded"].int(),
-                calls: try row["calls"].int(),
-                failed: try row["failed"].int(),
-                waiting: try row["waiting"].int()
-            )
+            var circuit = try CircuitStatus(row)
+            circuit.suspensions = suspensions["\(circuit.id)"] ?? []
+            return circuit
         }
+    }
+
+    /// `breakwater.suspension_status`.
+    func suspensions() async throws -> [Suspension] {
+        try await connection.query(
+            """
+            select kind, key, circuit, worker, worker_name, since, until, times, reason,
+                   extract(epoch from until - now())::float8 as ends_in
+              from breakwater.suspension_status order by circuit, worker
+            """
+        ).map { try Suspension($0) }
     }
 
     /// `breakwater.circuit_transition`, the newest first.
-    func transitions(ofKind kind: String, limit: Int) async throws -> [CircuitTransition] {
+    ///
+    /// - Parameters:
+    ///   - kind: Those of all circuits of this kind; nil for those of all kinds.
+    ///   - key: Only those of this key; nil for all.
+    ///   - limit: At most so many.
+    func transitions(kind: String? = nil, key: String? = nil, limit: Int) async throws -> [CircuitTransition] {
         try await connection.query(
             """
-            select at, generation, from_state, to_state, reason, actor, worker
-              from breakwater.circuit_transition where kind = $1 and key = '' order by generation desc, id desc limit $2
+            select t.kind, t.key, breakwater.circuit_name(t.kind, t.key) as circuit, t.at, t.generation, t.from_state,
+                   t.to_state, t.reason, t.actor, t.worker, w.name as worker_name
+              from breakwater.circuit_transition t left join breakwater.worker w on w.id = t.worker
+             where ($1::text is null or t.kind = $1) and ($2::text is null or t.key = $2)
+             order by t.id desc limit $3
             """,
-            [.text(kind), .int8(Int64(limit))]
-        ).map { row in
-            CircuitTransition(
-                at: try row["at"].date(),
-                generation: try row["generation"].int64(),
-                from: try row["from_state"].string(),
-                to: try row["to_state"].string(),
-                reason: try row["reason"].string(),
-                actor: try row["actor"].stringOrNil(),
-                worker: try row["worker"].int64OrNil()
-            )
-        }
+            [.text(kind), .text(key), .int8(Int64(limit))]
+        ).map { try CircuitTransition($0) }
     }
 
-    /// `breakwater.open_circuit`, `breakwater.close_circuit` and `breakwater.reset_circuit`.
-    func override(kind: String, _ override: CircuitOverride, reason: String, actor: String?) async throws {
-        let (sql, duration): (String, Duration?) =
-            switch override {
-            case .open(let duration):
-                ("select breakwater.open_circuit($1, $2, now() + $3, coalesce($4, session_user))", duration)
-            case .closed(let duration):
-                ("select breakwater.close_circuit($1, $2, now() + $3, coalesce($4, session_user))", duration)
-            case .reset:
-                ("select breakwater.reset_circuit($1, $2, coalesce($4, session_user)) where $3::interval is null", nil)
-            }
-        _ = try await one(sql, [.text(kind), .text(reason), .interval(duration), .text(actor)])
+    /// `breakwater.open_circuit`, `close_circuit`, `disable_circuit`, `observe_circuit` and `reset_circuit`.
+    ///
+    /// - Parameters:
+    ///   - id: The circuit.
+    ///   - override: What is done to it.
+    ///   - reason: Why, for the history.
+    ///   - actor: Who does it; nil for the database's user.
+    ///   - duration: For how long, by the database's clock; nil for no end but `until`. Resetting has no end.
+    ///   - until: Until when; nil until somebody does something else.
+    func override(
+        _ id: CircuitID,
+        _ override: CircuitOverride,
+        reason: String,
+        actor: String?,
+        for duration: Duration? = nil,
+        until: Date? = nil
+    ) async throws {
+        let whoAndWhich = [Parameter.text(id.kind), .text(reason), .text(actor), .text(id.key)]
+        let ends = [Parameter.interval(duration), .timestamptz(until)]
+        let arguments = "($1, $2, coalesce(now() + $5, $6), coalesce($3, session_user), $4)"
+        switch override {
+        case .open: _ = try await one("select breakwater.open_circuit\(arguments)", whoAndWhich + ends)
+        case .close: _ = try await one("select breakwater.close_circuit\(arguments)", whoAndWhich + ends)
+        case .disable: _ = try await one("select breakwater.disable_circuit\(arguments)", whoAndWhich + ends)
+        case .observe: _ = try await one("select breakwater.observe_circuit\(arguments)", whoAndWhich + ends)
+        case .reset:
+            _ = try await one(
+                "select breakwater.reset_circuit($1, $2, coalesce($3, session_user), $4)",
+                whoAndWhich
+            )
+        }
     }
 }

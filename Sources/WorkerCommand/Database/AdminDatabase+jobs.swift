@@ -17,6 +17,58 @@ struct NewJob: Equatable {
     var traceparent: String?
 }
 
+/// One row of `breakwater.job_status`: a job that has not ended.
+struct JobStatus: Equatable {
+    var id: Int64
+    var queue: String
+    var kind: String
+    var priority: Int
+    var attempt: Int
+    /// Its own or its handler's; nil where neither says.
+    var maxAttempts: Int?
+    var state: String
+    /// Why it is not running, or where it runs.
+    var why: String
+    var enqueuedAt: Date
+    /// When it is due, where it waits for its time.
+    var runAt: Date?
+    var uniqueKey: String?
+    /// JSON.
+    var payload: String
+    /// A JSON list with one object for each failed run.
+    var errors: String
+}
+
+/// One row of `breakwater.result`: a job that succeeded, of a kind whose results are kept.
+struct JobSuccess: Equatable {
+    var id: Int64
+    var kind: String
+    /// JSON; nil for none.
+    var result: String?
+    /// Whether a circuit's fallback gave the result, without the handler.
+    var isByFallback: Bool
+    var finishedAt: Date
+    var expiresAt: Date
+}
+
+/// What is known of a job.
+enum JobStory: Equatable {
+    case waitsOrRuns(JobStatus)
+    case died(DeadLetter)
+    case succeeded(JobSuccess)
+}
+
+/// One failed run of a job.
+struct FailedRun: Equatable {
+    var attempt: Int?
+    var className: String
+    /// The failure's name and message.
+    var failure: String
+    var at: Date?
+    /// The name of its worker, or its number where the worker is gone.
+    var worker: String
+}
+
 extension AdminDatabase {
     /// `breakwater.enqueue`: adds a job and returns its id, or that of the live job with its unique key.
     func enqueue(_ job: NewJob) async throws -> Int64 {
@@ -31,5 +83,90 @@ extension AdminDatabase {
                 .text(job.uniqueKey), .text(job.traceparent),
             ]
         )[0].int64()
+    }
+
+    /// What is known of a job: where it stands, or how it ended. Nil when nothing is.
+    func story(ofJob id: Int64) async throws -> JobStory? {
+        if let status = try await jobStatus(id: id) { return .waitsOrRuns(status) }
+        if let letter = try await deadLetter(id: id) { return .died(letter) }
+        return try await success(id: id).map { .succeeded($0) }
+    }
+
+    /// The failed runs of a job, oldest first.
+    ///
+    /// - Parameter errors: As `job.errors` and `dead_letter.errors` have them.
+    func failedRuns(_ errors: String) async throws -> [FailedRun] {
+        try await connection.query(
+            """
+            select (e ->> 'attempt')::int8 as attempt, coalesce(e ->> 'class', '') as class,
+                   concat_ws(': ', e ->> 'name', e ->> 'message') as failure, (e ->> 'at')::timestamptz as at,
+                   coalesce(w.name, e ->> 'worker', '') as worker
+              from jsonb_array_elements($1) with ordinality o(e, position)
+              left join breakwater.worker w on w.id = (e ->> 'worker')::int8
+             order by position
+            """,
+            [.jsonb(errors)]
+        ).map { row in
+            FailedRun(
+                attempt: try row["attempt"].intOrNil(),
+                className: try row["class"].string(),
+                failure: try row["failure"].string(),
+                at: try row["at"].dateOrNil(),
+                worker: try row["worker"].string()
+            )
+        }
+    }
+
+    /// `breakwater.cancel`: moves a job that does not run to the dead letters. False when there is no such job.
+    func cancel(id: Int64) async throws -> Bool {
+        try await one("select breakwater.cancel($1)", [.int8(id)])[0].bool()
+    }
+
+    /// `breakwater.run_now`: makes a job ready that waits for its time. False when there is no such job.
+    func runNow(id: Int64) async throws -> Bool {
+        try await one("select breakwater.run_now($1)", [.int8(id)])[0].bool()
+    }
+
+    private func jobStatus(id: Int64) async throws -> JobStatus? {
+        try await connection.query(
+            """
+            select id, queue, kind, priority, attempt, max_attempts, state, why, enqueued_at, run_at, unique_key, payload,
+                   coalesce(errors, '[]') as errors
+              from breakwater.job_status where id = $1
+            """,
+            [.int8(id)]
+        ).first.map { row in
+            JobStatus(
+                id: try row["id"].int64(),
+                queue: try row["queue"].string(),
+                kind: try row["kind"].string(),
+                priority: try row["priority"].int(),
+                attempt: try row["attempt"].int(),
+                maxAttempts: try row["max_attempts"].intOrNil(),
+                state: try row["state"].string(),
+                why: try row["why"].string(),
+                enqueuedAt: try row["enqueued_at"].date(),
+                runAt: try row["run_at"].dateOrNil(),
+                uniqueKey: try row["unique_key"].stringOrNil(),
+                payload: try row["payload"].string(),
+                errors: try row["errors"].string()
+            )
+        }
+    }
+
+    private func success(id: Int64) async throws -> JobSuccess? {
+        try await connection.query(
+            "select id, kind, result, by_fallback, finished_at, expires_at from breakwater.result where id = $1",
+            [.int8(id)]
+        ).first.map { row in
+            JobSuccess(
+                id: try row["id"].int64(),
+                kind: try row["kind"].string(),
+                result: try row["result"].stringOrNil(),
+                isByFallback: try row["by_fallback"].bool(),
+                finishedAt: try row["finished_at"].date(),
+                expiresAt: try row["expires_at"].date()
+            )
+        }
     }
 }

@@ -9,6 +9,8 @@ struct Depth: Equatable {
     var running: Int
     var scheduled: Int
     var retrying: Int
+    /// Put aside behind the open circuit of their key.
+    var parked: Int
     /// How long the oldest ready job has waited.
     var oldestReady: Duration?
     var nextDue: Date?
@@ -34,25 +36,15 @@ struct WorkerStatus: Equatable {
     var leads: Bool
 }
 
-/// One row of `breakwater.pause`.
-struct Pause: Equatable {
-    /// `queue` or `kind`.
-    var scope: String
-    var name: String
-    var reason: String
-    var actor: String
-    var since: Date
-}
-
 extension AdminDatabase {
     /// `breakwater.depth`, the fullest first.
     func depths() async throws -> [Depth] {
         try await connection.query(
             """
-            select queue, kind, ready, running, scheduled, retrying,
+            select queue, kind, ready, running, scheduled, retrying, parked,
                    extract(epoch from oldest_ready)::float8 as oldest,
                    next_due, paused, circuit, workers
-              from breakwater.depth order by ready + running + scheduled + retrying desc, queue, kind
+              from breakwater.depth order by ready + running + scheduled + retrying + parked desc, queue, kind
             """,
             // It counts every job, which takes a while when there are many millions.
             timeout: .seconds(300)
@@ -64,6 +56,7 @@ extension AdminDatabase {
                 running: try row["running"].int(),
                 scheduled: try row["scheduled"].int(),
                 retrying: try row["retrying"].int(),
+                parked: try row["parked"].int(),
                 oldestReady: try row["oldest"].doubleOrNil().map { .seconds($0) },
                 nextDue: try row["next_due"].dateOrNil(),
                 isPaused: try row["paused"].bool(),
@@ -95,21 +88,6 @@ extension AdminDatabase {
                 silentFor: .seconds(try row["silent_for"].double()),
                 isAlive: try row["alive"].bool(),
                 leads: try row["leads"].bool()
-            )
-        }
-    }
-
-    /// `breakwater.pause`: the queues and kinds that people stopped.
-    func pauses() async throws -> [Pause] {
-        try await connection.query(
-            "select scope, name, reason, actor, since from breakwater.pause order by scope, name"
-        ).map { row in
-            Pause(
-                scope: try row["scope"].string(),
-                name: try row["name"].string(),
-                reason: try row["reason"].string(),
-                actor: try row["actor"].string(),
-                since: try row["since"].date()
             )
         }
     }

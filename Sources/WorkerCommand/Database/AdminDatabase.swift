@@ -27,6 +27,11 @@ struct AdminDatabase {
         let options = options(conninfo, environment: ProcessInfo.processInfo.environment)
         let place = "\(options)"
         do {
+            try options.check()
+        } catch {
+            throw CommandFailure(.configuration, "\(error.message)\n\(CommandFailure.otherDatabase)")
+        }
+        do {
             let logger = Logger(label: "worker") { label in
                 LogFormat.auto.handler(label: label, level: logLevel, output: StandardErrorOutput())
             }

@@ -2,6 +2,10 @@ import Breakwater
 import Libpq
 
 extension CommandFailure {
+    /// What to do about a database that is not the right one.
+    static let otherDatabase =
+        "Give another one by --database, DATABASE_URL, or libpq's own variables (PGHOST, PGUSER, …)."
+
     /// What a failure of the database means for whoever gave the command.
     ///
     /// - Parameters:
@@ -13,7 +17,7 @@ extension CommandFailure {
             self.init(
                 Self.isAboutPermission(error) ? .noPermission : .unavailable,
                 "cannot connect to the database (\(place)): \(error.text)\n"
-                    + "Give another one by --database, DATABASE_URL, or libpq's own variables (PGHOST, PGUSER, …)."
+                    + Self.otherDatabase
             )
         case .connectionLost, .timedOut:
             self.init(
@@ -64,8 +68,11 @@ extension CommandFailure {
     /// Failed logins come without a SQLSTATE from libpq before version 18; the server's words then decide.
     private static func isAboutPermission(_ error: PostgresError) -> Bool {
         if let state = error.sqlState { return state.hasPrefix("28") || state == "42501" }
-        return ["authentication failed", "no pg_hba.conf entry", "permission denied", "is not permitted to log in"]
-            .contains { error.message.contains($0) }
+        return [
+            "authentication failed", "FATAL:  role ", "no pg_hba.conf entry", "permission denied",
+            "is not permitted to log in",
+        ]
+        .contains { error.message.contains($0) }
     }
 }
 

@@ -9,7 +9,7 @@ extension [HandlerRegistration] {
     ///   - registered: The handlers written in Swift. The file may give settings for one under `swift: {}`.
     init(_ section: ConfigurationSection, registered: [HandlerRegistration]) {
         self = []
-        let kindRule = ValueRule.text("a kind", bytes: 1...200)
+        let kindRule = ValueRule<String>.kind
         for entry in section.entries {
             section.know([entry.name])
             do {
@@ -40,6 +40,7 @@ extension [HandlerRegistration] {
             }
             section.record(handler, as: registration.kind)
         }
+        checkTogether(section.context)
         if isEmpty, section.entries.isEmpty {
             section.report(
                 "there is no handler; a worker needs at least one, such as  file.digest: { exec: { command: [sha256sum] } }"
@@ -115,6 +116,6 @@ extension HandlerSettings {
         let retrySection = section.readSection("retry")
         retry = RetryPolicy(retrySection, defaults: defaults.retry)
         section.record(retrySection, as: "retry")
-        circuit = CircuitPolicy(in: section, defaults: defaults.circuit)
+        circuit = CircuitPolicy(in: section, defaults: defaults.circuit, timeout: timeout)
     }
 }

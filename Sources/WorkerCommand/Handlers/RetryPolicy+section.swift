@@ -9,19 +9,30 @@ extension RetryPolicy {
     init(_ section: ConfigurationSection, defaults: RetryPolicy) {
         self = defaults
         maxAttempts = section.read("max_attempts", .whole(1...1_000_000), default: defaults.maxAttempts)
+        let ages = ValueRule.duration(atLeast: .seconds(1)).orOff()
+        maxAge = section.read("max_age", ages, default: defaults.maxAge)
         backoff = section.read("backoff", .choice, default: defaults.backoff)
         base = section.read("base", .duration(atLeast: .zero), default: defaults.base)
         factor = section.read("factor", .number(1...1000), default: defaults.factor)
         cap = section.read("cap", .duration(atLeast: .zero), default: defaults.cap)
         jitter = section.read("jitter", .choice, default: defaults.jitter)
-        let pattern = ValueRule.text("the name of a failure, which may end in *,", bytes: 1...200)
-        retryOn = section.readList("retry_on", of: pattern, default: defaults.retryOn)
-        discardOn = section.readList("discard_on", of: pattern, default: defaults.discardOn)
+        budget = section.read("budget", ValueRule.ratio.orOff(), default: defaults.budget)
+        retryOn = section.readList("retry_on", of: .failureName, default: defaults.retryOn)
+        discardOn = section.readList("discard_on", of: .failureName, default: defaults.discardOn)
+        onlyOn = section.readList("only_on", of: .failureName, default: defaults.onlyOn)
+        section.refuseNames(in: "discard_on", discardOn, alsoIn: "retry_on", retryOn)
+        section.refuseNames(in: "discard_on", discardOn, alsoIn: "only_on", onlyOn)
         if base > cap {
             section.report(
                 section.has("base") ? "base" : "cap",
                 "base, \(base.text), is longer than cap, \(cap.text); give a base of at most cap, or a longer cap"
             )
+        }
+        if backoff != .exponential, section.has("factor") {
+            section.warn("factor", "it has no effect with the backoff \(backoff.rawValue)")
+        }
+        if backoff == .decorrelated, section.has("jitter") {
+            section.warn("jitter", "it has no effect with the backoff decorrelated, which has its own")
         }
     }
 }

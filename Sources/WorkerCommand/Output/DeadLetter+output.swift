@@ -1,14 +1,20 @@
 extension DeadLetter {
     /// The dead letter for programs.
-    var json: JSONValue {
+    var json: JSONValue { json(state: nil) }
+
+    /// The dead letter for programs, with a state where there are other jobs beside it.
+    func json(state: String?) -> JSONValue {
+        .object([.init("id", .integer(id))] + (state.map { [.init("state", .string($0))] } ?? []) + facts.members)
+    }
+
+    private var facts: JSONValue {
         .object([
-            "id": .integer(id),
             "queue": .string(queue),
             "kind": .string(kind),
             "priority": .integer(Int64(priority)),
             "reason": .string(reason),
             "attempt": .integer(Int64(attempt)),
-            "max_attempts": maxAttempts.map { .integer(Int64($0)) } ?? .null,
+            "max_attempts": .integer(orNull: maxAttempts),
             "unique_key": .string(orNull: uniqueKey),
             "enqueued_at": .time(enqueuedAt),
             "died_at": .time(diedAt),
@@ -23,7 +29,7 @@ extension DeadLetter {
             ("id", "\(id)"), ("kind", kind), ("queue", queue), ("priority", "\(priority)"), ("reason", reason),
             ("attempts", maxAttempts.map { "\(attempt) of \($0)" } ?? "\(attempt)"), ("unique key", uniqueKey ?? "-"),
             ("enqueued", enqueuedAt.shortText), ("died", diedAt.shortText), ("last error", lastError ?? "-"),
-            ("payload", payload), ("errors", errors),
+            ("payload", payload),
         ]
     }
 

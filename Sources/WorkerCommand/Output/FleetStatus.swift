@@ -4,6 +4,7 @@ struct FleetStatus: Equatable {
     var workers: [WorkerStatus]
     /// Those that are not closed, or held by hand.
     var circuits: [CircuitStatus]
+    var suspensions: [Suspension]
     var pauses: [Pause]
     var deadLetters: [DeadLetterCount]
 
@@ -13,6 +14,7 @@ struct FleetStatus: Equatable {
             ("JOBS", Depth.table(depths)),
             ("WORKERS", WorkerStatus.table(workers)),
             ("CIRCUITS NOT CLOSED", CircuitStatus.table(circuits)),
+            ("SUSPENDED WORKERS", Suspension.table(suspensions)),
             ("PAUSED", Pause.table(pauses)),
             ("DEAD LETTERS", DeadLetterCount.table(deadLetters)),
         ].filter { !$0.1.rows.isEmpty }
@@ -24,7 +26,7 @@ struct FleetStatus: Equatable {
     /// What somebody should know at once, in words.
     var sentences: [String] {
         var sentences = unhandled.map { depth -> String in
-            let count = depth.ready + depth.scheduled + depth.retrying
+            let count = depth.ready + depth.scheduled + depth.retrying + depth.parked
             return "No worker that is alive handles '\(depth.kind)' in the queue '\(depth.queue)': "
                 + (count == 1 ? "1 job waits." : "\(count) jobs wait.")
         }
@@ -43,6 +45,9 @@ struct FleetStatus: Equatable {
             "jobs": .array(depths.map(\.json)),
             "workers": .array(workers.map(\.json)),
             "circuits_not_closed": .array(circuits.map(\.json)),
+            "suspended_workers": .array(
+                suspensions.map { .object([.init("circuit", .string($0.circuitName))] + $0.json.members) }
+            ),
             "paused": .array(pauses.map(\.json)),
             "dead_letters": .array(deadLetters.map(\.json)),
             "unhandled": .array(
@@ -61,6 +66,7 @@ extension Depth {
             "running": .integer(Int64(running)),
             "scheduled": .integer(Int64(scheduled)),
             "retrying": .integer(Int64(retrying)),
+            "parked": .integer(Int64(parked)),
             "oldest_ready_seconds": .seconds(oldestReady),
             "next_due": .time(nextDue),
             "paused": .bool(isPaused),
@@ -73,12 +79,14 @@ extension Depth {
         Table(
             columns: [
                 .long("QUEUE"), .long("KIND"), .number("READY"), .number("RUNNING"), .number("SCHEDULED"),
-                .number("RETRYING"), .number("OLDEST"), .number("WORKERS"), .text("CIRCUIT"),
+                .number("RETRYING"), .number("PARKED", isOptional: true), .number("OLDEST"), .number("WORKERS"),
+                .text("CIRCUIT"),
             ],
             rows: depths.map { depth in
                 [
                     depth.queue, depth.kind, "\(depth.ready)", "\(depth.running)", "\(depth.scheduled)",
-                    "\(depth.retrying)", depth.oldestReady?.shortText ?? "", "\(depth.workers)",
+                    "\(depth.retrying)", depth.parked > 0 ? "\(depth.parked)" : "", depth.oldestReady?.shortText ?? "",
+                    "\(depth.workers)",
                     depth.circuit + (depth.isPaused ? ", paused" : ""),
                 ]
             }

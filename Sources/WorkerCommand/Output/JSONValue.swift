@@ -32,8 +32,17 @@ enum JSONValue: Equatable, ExpressibleByStringLiteral, ExpressibleByIntegerLiter
         .object(members.map { Member($0.key, $0.value) })
     }
 
+    /// The members of an object; of anything else, none.
+    var members: [Member] { if case .object(let members) = self { members } else { [] } }
+
     /// A text, or null.
     static func string(orNull text: String?) -> JSONValue { text.map { .string($0) } ?? .null }
+
+    /// A whole number, or null.
+    static func integer(orNull number: Int?) -> JSONValue { number.map { .integer(Int64($0)) } ?? .null }
+
+    /// A number, or null.
+    static func number(orNull number: Double?) -> JSONValue { number.map { .number($0) } ?? .null }
 
     /// A time as RFC 3339 in UTC, or null.
     static func time(_ date: Date?) -> JSONValue { date.map { .string($0.timeText) } ?? .null }

@@ -8,10 +8,18 @@ struct Table {
         var isNumber = false
         /// Whether it may be cut when the lines get too long.
         var canShrink = false
+        /// Whether it is left out where all its cells are empty.
+        var isOptional = false
 
-        static func text(_ title: String) -> Column { Column(title: title) }
-        static func number(_ title: String) -> Column { Column(title: title, isNumber: true) }
-        static func long(_ title: String) -> Column { Column(title: title, canShrink: true) }
+        static func text(_ title: String, isOptional: Bool = false) -> Column {
+            Column(title: title, isOptional: isOptional)
+        }
+        static func number(_ title: String, isOptional: Bool = false) -> Column {
+            Column(title: title, isNumber: true, isOptional: isOptional)
+        }
+        static func long(_ title: String, isOptional: Bool = false) -> Column {
+            Column(title: title, canShrink: true, isOptional: isOptional)
+        }
     }
 
     var columns: [Column]
@@ -26,6 +34,13 @@ struct Table {
     ///
     /// - Parameter width: What fits a line; nil when there is no terminal, and nothing is cut.
     func lines(width: Int?) -> [String] {
+        let needed = columns.indices.filter { column in
+            !columns[column].isOptional || rows.contains { !$0[column].isEmpty }
+        }
+        guard needed.count == columns.count else {
+            let rows = rows.map { row in needed.map { row[$0] } }
+            return Table(columns: needed.map { columns[$0] }, rows: rows).lines(width: width)
+        }
         let cells = rows.map { row in row.map { $0.isEmpty ? "-" : $0.escapingControlCharacters } }
         var widths = columns.indices.map { column in
             max(columns[column].title.displayWidth, cells.map { $0[column].displayWidth }.max() ?? 0)

@@ -26,6 +26,15 @@ enum Terminal {
         for line in table.lines(width: width) { print(line) }
     }
 
+    /// Prints one fact a line, the names in a column of their own.
+    static func write(details: [(name: String, value: String)]) {
+        let width = details.map(\.name.count).max() ?? 0
+        for (name, value) in details {
+            let padding = String(repeating: " ", count: width - name.count)
+            print("\(name): \(padding)\(value.escapingControlCharacters)")
+        }
+    }
+
     /// Prints one JSON document.
     static func write(_ json: JSONValue) {
         print(json.text)

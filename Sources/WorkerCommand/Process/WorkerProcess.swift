@@ -30,6 +30,10 @@ struct WorkerProcess {
         let place = "\(configuration.database)"
         do {
             try await group.run()
+        } catch let error as PostgresError where error.sqlState == "22023" {
+            // Registering refuses what only the handlers of the whole fleet show: a circle of reroutes.
+            let hint = error.hint.map { "\n\($0)" } ?? ""
+            throw CommandFailure(.configuration, "the fleet refuses these handlers: \(error.message)\(hint)")
         } catch let error as PostgresError {
             throw CommandFailure(error, at: place)
         } catch let error as BreakwaterError {

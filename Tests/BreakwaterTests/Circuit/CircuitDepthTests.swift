@@ -181,6 +181,31 @@ struct CircuitDepthTests {
         }
     }
 
+    @Test("while it is too early to tell, the failing worker waits; when the others fail too, the circuit opens")
+    func waitsToSee() async throws {
+        try await withTestDatabase { database in
+            func rules(_ settings: inout HandlerSettings) {
+                settings.circuit.consecutiveFailures = 5
+                settings.circuit.minimumCalls = 50
+            }
+            let one = try await HandWorker(database, settings: rules)
+            let other = try await HandWorker(database, settings: rules)
+            try await database.insert(200)
+            try await one.setClock(0)
+            try await other.setClock(0)
+            try await other.settle(try await other.claim(5))
+            try await one.setClock(0.5)
+            try await one.settle(try await one.claim(5), .failed(delay: .seconds(60)))
+            #expect(try await state(database) == "closed")
+            #expect(try await one.claim(1000).isEmpty)
+            #expect(try await database.number("select times from breakwater.suspension") == 0)
+            try await other.setClock(0.6)
+            try await other.settle(try await other.claim(5), .failed(delay: .seconds(60)))
+            #expect(try await state(database) == "open")
+            #expect(try await database.number("select count(*) from breakwater.suspension") == 0)
+        }
+    }
+
     @Test("a worker that is alone has nothing to compare with: the fleet's rule applies at once")
     func aloneTheFleetRules() async throws {
         try await withTestDatabase { database in

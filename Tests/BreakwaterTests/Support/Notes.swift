@@ -39,6 +39,8 @@ final class Door: Sendable {
 
     private let state = Mutex(State())
 
+    var isOpen: Bool { state.withLock { $0.isOpen } }
+
     /// How many wait at the door.
     var waiting: Int { state.withLock { $0.waiting.count } }
 

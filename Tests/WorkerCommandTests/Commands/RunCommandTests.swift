@@ -1,13 +1,14 @@
 import BreakwaterTesting
 import Foundation
+import Libpq
 import Testing
 
 @testable import WorkerCommand
 
 @Suite(
     "A running worker",
-    .enabled(if: TestDatabase.isAvailable, "BREAKWATER_TEST_DATABASE is not set: run scripts/test"),
-    .enabled(if: WorkerBinary.isBuilt, "there is no executable 'worker' beside the tests")
+    .enabled(if: TestDatabase.isAvailable, "\(needsDatabase)"),
+    .enabled(if: WorkerBinary.isBuilt, "\(needsBinary)")
 )
 struct RunCommandTests {
     private let file = """
@@ -51,6 +52,78 @@ struct RunCommandTests {
                 run.signal(signal)
                 #expect(try await run.end().status == 128 + signal)
             }
+        }
+    }
+
+    /// Whether a process does anything any more.
+    private func isAlive(_ process: String) -> Bool {
+        // After the name in brackets comes the state; Z is one whose end nobody has asked for yet.
+        let status = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8)
+        return status.map { !$0.contains(") Z ") } ?? false
+    }
+
+    @Test("leaves none of its programs behind, however it ends", arguments: [[SIGKILL], [SIGTERM, SIGTERM]])
+    func orphans(signals: [Int32]) async throws {
+        try await withTestDatabase { database in
+            let pids = FileManager.default.temporaryDirectory.appending(path: "pids-\(UUID().uuidString)")
+            defer { try? FileManager.default.removeItem(at: pids) }
+            // The program has its input only after the worker knows of it; it has a child of its own.
+            let script = "cat; sleep 600 & echo $$ $! > \(pids.path()).new; mv \(pids.path()).new \(pids.path()); wait"
+            let file = """
+                poll_interval: 50ms
+                shutdown_grace: 10m
+                handlers: { stuck: { exec: { command: [sh, -c, "\(script)"] }, timeout: 10m } }
+                """
+            try await withFile(file) { path in
+                let run = try WorkerBinary.Run(["run", "--config", path, "--database", database.url])
+                try await database.query("insert into breakwater.job (kind) values ('stuck')")
+                try await waitUntil("the program runs") { FileManager.default.fileExists(atPath: pids.path()) }
+                let programs = try String(contentsOf: pids, encoding: .utf8).split(whereSeparator: \.isWhitespace)
+                #expect(programs.count == 2)
+                #expect(programs.allSatisfy { isAlive(String($0)) })
+                run.signal(signals[0])
+                if signals.count > 1 {
+                    try await waitUntil("the worker drains") { run.errors.contains("draining") }
+                    run.signal(signals[1])
+                }
+                _ = try await run.end()
+                try await waitUntil("the programs have ended") { !programs.contains { isAlive(String($0)) } }
+            }
+        }
+    }
+
+    @Test("logs a transition once in the fleet: in the worker whose call made it")
+    func transitions() async throws {
+        let file = """
+            poll_interval: 50ms
+            handlers:
+              bad:
+                exec: { command: ["false"] }
+                circuit: { consecutive_failures: 3, open_for: 1h, open_cap: 1h, suspend_workers: false }
+            """
+        try await withTestDatabase { database in
+            var second: WorkerBinary.Ending?
+            let first = try await database.running(file) { _ in
+                second = try await database.running(file) { _ in
+                    try await waitUntil("both are there") {
+                        try await database.number("select count(*) from breakwater.worker") == 2
+                    }
+                    try await database.query(
+                        "insert into breakwater.job (kind) select 'bad' from generate_series(1, 20)"
+                    )
+                    try await waitUntil("the circuit is open") {
+                        try await database.number("select count(*) from breakwater.circuit where state = 'open'") == 1
+                    }
+                }
+            }
+            let endings = [first, try #require(second)]
+            let lines = endings.flatMap(\.logLines).filter {
+                ($0["msg"] as? String)?.hasPrefix("the circuit of bad went from closed to open: ") == true
+            }
+            #expect(lines.count == 1, "\(endings.map(\.errors))")
+            #expect(lines.first?["level"] as? String == "notice")
+            let message = try await database.query("select reason from breakwater.circuit_transition")[0][0].string()
+            #expect((lines.first?["msg"] as? String)?.hasSuffix(message) == true)
         }
     }
 }

@@ -12,13 +12,18 @@ struct WorkerBinary {
     }
 
     /// Beside the test bundle, where the package manager puts both.
-    static let path: URL = {
+    static let path = built("worker")
+
+    /// The example of an executable with a handler written in Swift.
+    static let example = built("ExampleWorker")
+
+    private static func built(_ name: String) -> URL {
         let bundle = Bundle.allBundles.first { $0.bundlePath.hasSuffix(".xctest") }?.bundleURL
         let executable = URL(filePath: CommandLine.arguments[0])
         let directories = [bundle?.deletingLastPathComponent(), executable.deletingLastPathComponent()]
-        return directories.compactMap { $0?.appending(path: "worker") }
-            .first { FileManager.default.isExecutableFile(atPath: $0.path()) } ?? URL(filePath: ".build/debug/worker")
-    }()
+        return directories.compactMap { $0?.appending(path: name) }
+            .first { FileManager.default.isExecutableFile(atPath: $0.path()) } ?? URL(filePath: ".build/debug/\(name)")
+    }
 
     /// Whether it was built, for suites that need it.
     static var isBuilt: Bool { FileManager.default.isExecutableFile(atPath: path.path()) }
@@ -30,11 +35,16 @@ struct WorkerBinary {
         private let directory: URL
 
         /// Starts the binary with exactly this environment, and `PATH`.
-        init(_ arguments: [String], environment: [String: String] = [:], input: String? = nil) throws {
+        init(
+            _ arguments: [String],
+            program: URL = WorkerBinary.path,
+            environment: [String: String] = [:],
+            input: String? = nil
+        ) throws {
             directory = FileManager.default.temporaryDirectory.appending(path: "worker-test-\(UUID().uuidString)")
             try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
             let process = Process()
-            process.executableURL = WorkerBinary.path
+            process.executableURL = program
             process.arguments = arguments
             process.environment = environment.merging(["PATH": "/usr/bin:/bin"]) { given, _ in given }
             process.standardOutput = try Self.file(directory.appending(path: "out"))

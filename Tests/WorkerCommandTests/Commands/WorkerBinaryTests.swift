@@ -17,7 +17,9 @@ struct WorkerBinaryTests {
         "has help with an example for each command",
         arguments: [
             [], ["run"], ["migrate"], ["enqueue"], ["status"], ["circuits"], ["circuits", "list"],
-            ["circuits", "show"], ["circuits", "open"], ["circuits", "close"], ["circuits", "reset"], ["dead-letters"],
+            ["circuits", "show"], ["circuits", "history"], ["circuits", "open"], ["circuits", "close"],
+            ["circuits", "disable"], ["circuits", "observe"], ["circuits", "reset"], ["job"], ["cancel"], ["run-now"],
+            ["pause"], ["resume"], ["dead-letters"],
             ["dead-letters", "list"], ["dead-letters", "show"], ["dead-letters", "redrive"], ["dead-letters", "purge"],
         ]
     )

@@ -93,17 +93,31 @@ struct ConfigurationLoaderTests {
                   jitter: equal
                   retry_on: [http.4*]
                   discard_on: [http.413, exit.3]
+                  only_on: [http.5*, timeout]
+                  max_age: 3d
+                  budget: 150%
                 circuit:
                   failure_rate: 0.25
+                  slow_call: 2s
+                  slow_rate: 60%
                   window: 2m
                   minimum_calls: 5
                   consecutive_failures: off
+                  count_on: [http.404]
+                  ignore_on: [http.5*]
+                  trip_on: [http.refused, "*"]
+                  retry_after: true
                   open_for: 500ms
                   open_factor: 3
                   open_cap: 5m
                   probes: 1
                   successes_to_close: 2
-                  fallback: dead_letter
+                  half_open_for: 5m
+                  ramp: 0s
+                  suspend_workers: false
+                  key: $.customer.host
+                  fallback: { reroute: webhook.later }
+              webhook.later: { exec: { command: [cat] } }
             """
         )
         let settings = try #require(loaded.worker.handlers.first?.settings)
@@ -118,17 +132,72 @@ struct ConfigurationLoaderTests {
         #expect(settings.retry.jitter == .equal)
         #expect(settings.retry.retryOn == ["http.4*"])
         #expect(settings.retry.discardOn == ["http.413", "exit.3"])
+        #expect(settings.retry.onlyOn == ["http.5*", "timeout"])
+        #expect(settings.retry.maxAge == .seconds(3 * 86_400))
+        #expect(settings.retry.budget == 1.5)
         #expect(settings.circuit.isEnabled)
         #expect(settings.circuit.failureRate == 0.25)
+        #expect(settings.circuit.slowCall == .seconds(2))
+        #expect(settings.circuit.slowRate == 0.6)
         #expect(settings.circuit.window == .time(.seconds(120)))
         #expect(settings.circuit.minimumCalls == 5)
         #expect(settings.circuit.consecutiveFailures == nil)
+        #expect(settings.circuit.countOn == ["http.404"])
+        #expect(settings.circuit.ignoreOn == ["http.5*"])
+        #expect(settings.circuit.tripOn == ["http.refused", "*"])
+        #expect(settings.circuit.honoursRetryAfter)
         #expect(settings.circuit.openFor == .milliseconds(500))
         #expect(settings.circuit.openFactor == 3)
         #expect(settings.circuit.openCap == .seconds(300))
         #expect(settings.circuit.probes == 1)
         #expect(settings.circuit.successesToClose == 2)
-        #expect(settings.circuit.fallback == .deadLetter)
+        #expect(settings.circuit.halfOpenFor == .seconds(300))
+        #expect(settings.circuit.ramp == .zero)
+        #expect(!settings.circuit.suspendsWorkers)
+        #expect(settings.circuit.key == .path(["customer", "host"]))
+        #expect(settings.circuit.fallback == .reroute(kind: "webhook.later"))
+        #expect(
+            loaded.warnings == [
+                "worker.yaml:16: handlers.webhook.deliver.retry.factor: it has no effect with the backoff linear"
+            ]
+        )
+    }
+
+    @Test(
+        "takes a word as the fallback",
+        arguments: [("hold", CircuitPolicy.Fallback.hold), ("dead_letter", .deadLetter)]
+    )
+    func fallbackWord(word: String, fallback: CircuitPolicy.Fallback) throws {
+        let loaded = try load("handlers: { a: { exec: { command: [cat] }, circuit: { fallback: \(word) } } }")
+        #expect(loaded.worker.handlers.first?.settings.circuit.fallback == fallback)
+    }
+
+    @Test("may count calls instead of time, and then needs no more calls than it holds", arguments: [5, 500])
+    func countWindow(calls: Int) throws {
+        let loaded = try load("handlers: { a: { exec: { command: [cat] }, circuit: { window: \(calls) calls } } }")
+        let circuit = try #require(loaded.worker.handlers.first?.settings.circuit)
+        #expect(circuit.window == .calls(calls))
+        #expect(circuit.minimumCalls == min(20, calls))
+    }
+
+    @Test("shows what it came to as a file that says the same")
+    func effective() throws {
+        let text = """
+            handlers:
+              a:
+                exec: { command: [cat] }
+                retry: { only_on: ["x*"], budget: off, max_age: 1d }
+                circuit:
+                  { window: 100 calls, key: '$.a[0]["b c"]', slow_call: 5s, fallback: { reroute: b }, half_open_for: 9s }
+              b: { exec: { command: [cat] }, circuit: { key: payments, ramp: 1m, fallback: { succeed: { a: [1] } } } }
+              c: { exec: { command: [cat] }, circuit: off }
+            """
+        let first = try load(text)
+        let second = try load(first.effectiveText)
+        #expect(second.worker.handlers.map(\.settings) == first.worker.handlers.map(\.settings))
+        // The top-level values come from elsewhere the second time.
+        let comments = #/ {2}# .*/#
+        #expect(second.effectiveText.replacing(comments, with: "") == first.effectiveText.replacing(comments, with: ""))
     }
 
     @Test("sets every key of an exec handler")

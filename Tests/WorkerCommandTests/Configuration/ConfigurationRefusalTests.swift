@@ -28,7 +28,8 @@ private func problems(handler keys: String) -> [String] {
 /// What several keys allow.
 private let aCount = "give a whole number from 1 to 1000000"
 private let aDuration = "write one like 500ms, 30s, 5m, 1h, 1d or 1h30m"
-private let aFallback = "give hold, dead_letter, or { succeed: a JSON value }"
+private let aFallback = "give hold, dead_letter, { succeed: a JSON value } or { reroute: a kind }"
+private let aPath = "write names and numbers, such as $.customer.host, $.hosts[0] or $[\"home page\"]"
 private let aURL = "give an http or https URL with a host, such as https://example.com/hook"
 private let aProgram = "there is no program to run; give a list that begins with one: [sha256sum, -b]"
 
@@ -98,7 +99,7 @@ struct ConfigurationRefusalTests {
             ),
             (
                 "circuit: { window: 10ms }",
-                "circuit.window: '10ms' is not allowed; give a duration from 1s to 1d, such as 30s"
+                "circuit.window: '10ms' is not allowed; give a duration from 1s to 1d, such as 60s, or a number from 1 to 10000 of calls, such as 100 calls"
             ),
             ("circuit: { minimum_calls: 0 }", "circuit.minimum_calls: '0' is not allowed; " + aCount),
             (
@@ -111,7 +112,105 @@ struct ConfigurationRefusalTests {
             ),
             ("circuit: { probes: 0 }", "circuit.probes: '0' is not allowed; give a whole number from 1 to 10000"),
             ("circuit: { fallback: drop }", "circuit.fallback: 'drop' is not allowed; " + aFallback),
-            ("circuit: { fallback: { suceed: 1 } }", "circuit.fallback: 'suceed' is not allowed here; " + aFallback),
+            (
+                "circuit: { fallback: { suceed: 1 } }",
+                "circuit.fallback: 'suceed' is not allowed here; did you mean 'succeed'?"
+            ),
+            ("circuit: { fallback: { drop: 1 } }", "circuit.fallback: 'drop' is not allowed here; " + aFallback),
+            (
+                "circuit: { fallback: { succeed: 1, reroute: b } }",
+                "circuit.fallback: 'succeed, reroute' is not allowed here; " + aFallback
+            ),
+            (
+                "circuit: { fallback: { reroute: } }",
+                "circuit.fallback: there is no value; give { reroute: a kind }, or leave the key out"
+            ),
+            (
+                "circuit: { fallback: { reroute: a } }",
+                "circuit.fallback: reroute: 'a' → 'a' leads back to the kind itself; give another kind, or another fallback"
+            ),
+            (
+                "circuit: { window: 0 calls }",
+                "circuit.window: '0 calls' is not allowed; give a duration from 1s to 1d, such as 60s, or a number from 1 to 10000 of calls, such as 100 calls"
+            ),
+            (
+                "circuit: { window: soon }",
+                "circuit.window: 'soon' is not allowed; give a duration from 1s to 1d, such as 60s, or a number from 1 to 10000 of calls, such as 100 calls"
+            ),
+            (
+                "circuit: { window: 100 }",
+                "circuit.window: '100' has no unit; write 100s for a time, or 100 calls for a count"
+            ),
+            (
+                "circuit: { window: 10 calls, minimum_calls: 11 }",
+                "circuit.minimum_calls: minimum_calls, 11, is more than the window of 10 calls ever holds; give at most 10, or a larger window"
+            ),
+            (
+                "timeout: 5s, circuit: { slow_call: 5s }",
+                "circuit.slow_call: slow_call, 5s, is not below the handler's timeout, 5s, which ends every call; give a shorter slow_call, or a longer timeout"
+            ),
+            (
+                "circuit: { slow_call: 0s }",
+                "circuit.slow_call: '0s' is not allowed; give a duration from 1ms to 3650d, such as 30s, or off"
+            ),
+            (
+                "circuit: { slow_call: 1s, slow_rate: 0% }",
+                "circuit.slow_rate: '0%' is not allowed; give a share above 0% and up to 100%, such as 50% or 0.5"
+            ),
+            (
+                "circuit: { trip_on: [\"a*b\"] }",
+                "circuit.trip_on: [0] 'a*b' has a * before its end; only the last character may be one: http.5*"
+            ),
+            (
+                "circuit: { count_on: [x, y], ignore_on: [z, x] }",
+                "circuit.ignore_on: 'x' is in both ignore_on and count_on; keep it in one of them"
+            ),
+            ("circuit: { retry_after: 30s }", "circuit.retry_after: '30s' is not allowed; give true or false"),
+            (
+                "circuit: { half_open_for: 10ms }",
+                "circuit.half_open_for: '10ms' is not allowed; give a duration from 1s to 3650d, such as 30s, or off"
+            ),
+            ("circuit: { ramp: off }", "circuit.ramp: 'off' is not a duration; " + aDuration),
+            (
+                "circuit: { suspend_worker: no }",
+                "circuit.suspend_worker: this key is not known; did you mean 'suspend_workers'?"
+            ),
+            (
+                "circuit: { key: { path: a } }",
+                "circuit.key: a mapping is not allowed; give a path into the payload, such as $.customer.host, or a name of 1 to 200 bytes that handlers share, or off"
+            ),
+            (
+                "circuit: { key: .host }",
+                "circuit.key: '.host' is neither a path nor a name; write $.host for what stands there in the payload"
+            ),
+            (
+                "circuit: { key: $ }",
+                "circuit.key: '$' is not the path of one value: it names nothing in the payload; " + aPath
+            ),
+            (
+                "circuit: { key: \"$.a[*].b\" }",
+                "circuit.key: '$.a[*].b' is not the path of one value: '[*].b' is not understood; " + aPath
+            ),
+            (
+                "circuit: { key: $..host }",
+                "circuit.key: '$..host' is not the path of one value: '..host' is not understood; " + aPath
+            ),
+            (
+                "retry: { max_age: 0s }",
+                "retry.max_age: '0s' is not allowed; give a duration from 1s to 3650d, such as 30s, or off"
+            ),
+            (
+                "retry: { budget: -1% }",
+                "retry.budget: '-1%' is not allowed; give a share from 0% to 10000%, such as 20% or 0.2, or off"
+            ),
+            (
+                "retry: { retry_on: [x], discard_on: [x] }",
+                "retry.discard_on: 'x' is in both discard_on and retry_on; keep it in one of them"
+            ),
+            (
+                "retry: { only_on: [x], discard_on: [x] }",
+                "retry.discard_on: 'x' is in both discard_on and only_on; keep it in one of them"
+            ),
             ("http: { url: \"http://h/\" }", "http and exec are both given; a kind has one of them"),
             ("swift: {}", "exec and swift are both given; a kind has one of them"),
         ]
@@ -197,6 +296,40 @@ struct ConfigurationRefusalTests {
             problems(fine, registered: [registration, registration])
                 == ["registered in Swift: kind: the kind 'b' is registered twice; register each once"]
         )
+    }
+
+    @Test("for fallbacks that lead in a circle, which it names once, in the file's line")
+    func circle() {
+        let found = problems(
+            """
+            handlers:
+              a: { exec: { command: [cat] }, circuit: { fallback: { reroute: b } } }
+              b: { exec: { command: [cat] }, circuit: { fallback: { reroute: c } } }
+              c: { exec: { command: [cat] }, circuit: { fallback: { reroute: d } } }
+              d:
+                exec: { command: [cat] }
+                circuit:
+                  fallback: { reroute: b }
+            """
+        )
+        #expect(
+            found == [
+                "worker.yaml:3: handlers.b.circuit.fallback: reroute: 'b' → 'c' → 'd' → 'b' is a circle; "
+                    + "give one of these kinds another fallback"
+            ]
+        )
+    }
+
+    @Test("for a circle that goes through a handler in Swift")
+    func circleInSwift() {
+        var settings = HandlerSettings()
+        settings.circuit.fallback = .reroute(kind: "a")
+        let found = problems(
+            "handlers: { a: { exec: { command: [cat] }, circuit: { fallback: { reroute: b } } } }",
+            registered: [HandlerRegistration(kind: "b", handler: Idle(), settings: settings)]
+        )
+        #expect(found.count == 1)
+        #expect(found.first?.hasPrefix("worker.yaml:1: handlers.a.circuit.fallback: reroute: 'a' → 'b' → 'a'") == true)
     }
 
     @Test("for settings in Swift that cannot work")

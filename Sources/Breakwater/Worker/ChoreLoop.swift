@@ -1,0 +1,45 @@
+import Libpq
+import Logging
+
+/// Does the fleet's chores while this worker leads: promotion, rescue, what time alone does to circuits.
+///
+/// The others ask now and then whether the leader still leads.
+struct ChoreLoop {
+    /// A leader renews its term at each round of chores; another takes over after this long without.
+    private static let term = Duration.seconds(5)
+    private static let leaderInterval = Duration.seconds(1)
+    private static let followerInterval = Duration.milliseconds(2500)
+
+    let engine: Engine
+    private var leads = false
+
+    init(_ engine: Engine) { self.engine = engine }
+
+    /// Runs until its task is cancelled.
+    mutating func run() async {
+        await engine.keepConnected(for: "chores") { connection, delay throws(PostgresError) in
+            while !Task.isCancelled {
+                let pause = try await doChores(on: connection)
+                delay.reset()
+                try? await Task.sleep(for: pause)
+            }
+        }
+    }
+
+    /// - Returns: How long until the next round.
+    private mutating func doChores(on connection: Connection) async throws(PostgresError) -> Duration {
+        let worker = engine.withState { $0.worker }
+        let done = try await connection.call(Maintain(worker: worker, term: Self.term))
+        if done.leads != leads {
+            leads = done.leads
+            engine.logger.debug(leads ? "leads the fleet" : "follows")
+        }
+        if done.rescued > 0 {
+            engine.logger.warning("gave back the jobs of a lost worker", metadata: ["jobs": "\(done.rescued)"])
+        }
+        if done.promoted > 0 || done.turned > 0 { engine.woken(kind: nil) }
+        guard leads else { return Self.followerInterval }
+        // Sooner when more is due: the chores are done in bounded portions.
+        return min(Self.leaderInterval, max(.milliseconds(10), done.nextDue ?? Self.leaderInterval))
+    }
+}

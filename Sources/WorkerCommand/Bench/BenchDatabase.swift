@@ -1,0 +1,87 @@
+import Breakwater
+import Foundation
+import Libpq
+
+/// The database that a benchmark runs in.
+struct BenchDatabase {
+    var admin: AdminDatabase
+    var options: ConnectionOptions
+
+    /// How long one statement of the preparations may take.
+    private static let patience = Duration.seconds(1200)
+    private static let ours = "\(BenchLoad.prefix)%"
+
+    /// Connects, checks that nobody else's jobs are disturbed, runs `body`, and takes away what the benchmark left.
+    ///
+    /// - Parameters:
+    ///   - conninfo: What `--database` gave.
+    ///   - isForced: Whether other jobs in the database are no reason to refuse.
+    ///   - leavesTraces: Whether the tallies, circuits and leftover jobs stay.
+    static func with<Value>(
+        _ conninfo: String?,
+        isForced: Bool,
+        leavesTraces: Bool = false,
+        _ body: (BenchDatabase) async throws -> Value
+    ) async throws -> Value {
+        try await AdminDatabase.with(conninfo) { admin in
+            try await Schema.check(on: admin.connection)
+            let options = AdminDatabase.options(conninfo, environment: ProcessInfo.processInfo.environment)
+            let database = BenchDatabase(admin: admin, options: options)
+            if !isForced { try await database.refuseOthersJobs() }
+            let value = try await body(database)
+            if !leavesTraces { try await database.cleanUp() }
+            return value
+        }
+    }
+
+    private func refuseOthersJobs() async throws {
+        let row = try await admin.one(
+            "select exists (select from breakwater.job where kind not like $1)",
+            [.text(Self.ours)]
+        )
+        guard try row[0].bool() else { return }
+        throw CommandFailure(
+            .refused,
+            "this database (\(admin.place)) holds jobs, and a benchmark would slow them down. "
+                + "Give another one (createdb bench; worker migrate --database …), or --force."
+        )
+    }
+
+    /// Adds ready jobs, spread over the kinds, queues and priorities of `load`.
+    func fill(_ load: BenchLoad, jobs: Int) async throws {
+        _ = try await admin.connection.query(
+            """
+            insert into breakwater.job (queue, kind, priority, payload)
+            select ($2::text[])[1 + i / $5 % cardinality($2)], ($3::text[])[1 + i % $5],
+                   case when $4 = 1 then 5 else i % $4 end,
+                   jsonb_build_object('number', i, 'text', repeat('x', 72))
+              from generate_series(0, $1 - 1) i
+            """,
+            [
+                .int8(Int64(jobs)), .textArray(load.queueNames), .textArray(load.kindNames),
+                .int8(Int64(load.priorities)), .int8(Int64(load.kinds)),
+            ],
+            timeout: Self.patience
+        )
+    }
+
+    /// How many jobs of `load` have been settled as succeeded, ever: as durable as the jobs' own ends, and in the
+    /// same transactions.
+    func settled(_ load: BenchLoad) async throws -> Int {
+        try await admin.one(
+            "select coalesce(sum(succeeded), 0)::int8 from breakwater.tally where kind = any ($1) and key = ''",
+            [.textArray(load.kindNames)]
+        )[0].int()
+    }
+
+    /// Takes away the jobs of benchmarks, and what the breaker keeps of their kinds.
+    func cleanUp() async throws {
+        for table in ["job", "dead_letter", "handler", "circuit", "tally"] {
+            _ = try await admin.connection.query(
+                "delete from breakwater.\(table) where kind like $1",
+                [.text(Self.ours)],
+                timeout: Self.patience
+            )
+        }
+    }
+}

@@ -1,0 +1,218 @@
+import Breakwater
+import Foundation
+import Libpq
+import Synchronization
+
+/// How fast workers settle jobs.
+///
+/// The count is the database's: jobs whose success is committed, as the tallies have them, looked at fifty times a
+/// second. The clock starts at the first look that finds some, so connecting is not in it, and ends when all are.
+struct DrainBenchmark {
+    var load: BenchLoad
+    var jobs: Int
+    /// How many processes work; one is this process itself.
+    var processes = 1
+    /// Whether the jobs are there already.
+    var isFilled = false
+    /// Jobs are added while others run, a backlog of about so many; 0 adds all of them beforehand.
+    var feed = 0
+    /// Gives up after this long.
+    var limit = Duration.seconds(600)
+
+    /// One look at the count.
+    struct Sample: Equatable {
+        var time: Duration
+        var settled: Int
+    }
+
+    struct Report {
+        var samples: [Sample]
+        var runs: Int
+        var left: Int
+        var deadLetters: Int
+        var startToFirstRun: Duration?
+        var processorTime: Duration?
+        var peakMemory: Int64?
+
+        var settled: Int { samples.last?.settled ?? 0 }
+
+        /// Jobs a second between the first look that found some and the last.
+        var rate: Double { Self.rate(samples[...]) }
+
+        /// The rate of each tenth of the jobs.
+        var tenths: [Double] {
+            guard let first = samples.first, let last = samples.last, samples.count > 10 else { return [] }
+            let jobs = last.settled - first.settled
+            let edges = (0...10).map { tenth in
+                samples.firstIndex { $0.settled >= first.settled + jobs * tenth / 10 } ?? samples.endIndex - 1
+            }
+            return zip(edges, edges.dropFirst()).map { $0 < $1 ? Self.rate(samples[$0...$1]) : 0 }
+        }
+
+        /// Whether it kept its speed: the rate of the last tenth as a share of the first.
+        var lastTenthToFirst: Double? {
+            guard let first = tenths.first, let last = tenths.last, first > 0 else { return nil }
+            return last / first
+        }
+
+        private static func rate(_ samples: ArraySlice<Sample>) -> Double {
+            guard let first = samples.first, let last = samples.last, last.time > first.time else { return 0 }
+            return Double(last.settled - first.settled) / ((last.time - first.time) / .seconds(1))
+        }
+    }
+
+    private static let lookInterval = Duration.milliseconds(20)
+
+    func run(in database: BenchDatabase) async throws -> Report {
+        if !isFilled, feed == 0 {
+            Terminal.complain("adding \(jobs) jobs")
+            try await database.fill(load, jobs: jobs)
+        }
+        Terminal.complain("draining \(jobs) jobs")
+        return processes == 1 ? try await runHere(in: database) : try await runElsewhere(in: database)
+    }
+
+    // MARK: One process
+
+    private func runHere(in database: BenchDatabase) async throws -> Report {
+        let runs = RunCount()
+        let configuration = load.configuration(database.options) { _ in
+            IdleHandler(runs: runs, time: load.handlerTime).plugin
+        }
+        let already = try await database.settled(load)
+        let (before, start) = (ProcessFigures.processorTime, ContinuousClock.now)
+        let samples = try await BenchWorker.with(configuration) { [self] in try await watch(database, from: already) }
+        return try await report(
+            samples,
+            runs: runs.total,
+            in: database,
+            startToFirstRun: runs.first.map { $0 - start },
+            processorTime: ProcessFigures.processorTime - before,
+            peakMemory: ProcessFigures.peakMemory
+        )
+    }
+
+    // MARK: Several processes
+
+    private func runElsewhere(in database: BenchDatabase) async throws -> Report {
+        let already = try await database.settled(load)
+        let children = try (0..<processes).map { _ in try BenchProcess(load, database.options) }
+        defer { for child in children { child.end() } }
+        let samples = try await watch(database, from: already)
+        for child in children { child.end() }
+        let reports = try children.map { try $0.report() }
+        return try await report(
+            samples,
+            runs: reports.reduce(0) { $0 + $1.runs },
+            in: database,
+            peakMemory: reports.compactMap(\.peakMemoryBytes).max()
+        )
+    }
+
+    // MARK: Counting
+
+    private func watch(_ database: BenchDatabase, from already: Int) async throws -> [Sample] {
+        guard feed > 0 else { return try await look(at: database, from: already) }
+        return try await withThrowingTaskGroup(of: [Sample]?.self) { tasks in
+            tasks.addTask {
+                try await BenchDatabase.with(database.options.conninfo, isForced: true, leavesTraces: true) {
+                    try await addJobs(to: $0, from: already)
+                }
+                return nil
+            }
+            tasks.addTask { try await look(at: database, from: already) }
+            while let ended = try await tasks.next() {
+                guard let samples = ended else { continue }
+                tasks.cancelAll()
+                return samples
+            }
+            return []
+        }
+    }
+
+    /// Keeps a backlog of one to two portions.
+    private func addJobs(to database: BenchDatabase, from already: Int) async throws {
+        var fed = 0
+        while fed < jobs, !Task.isCancelled {
+            if fed - (try await database.settled(load) - already) < feed {
+                try await database.fill(load, jobs: min(jobs - fed, feed))
+                fed += min(jobs - fed, feed)
+            } else {
+                try await Task.sleep(for: .milliseconds(5))
+            }
+        }
+    }
+
+    private func look(at database: BenchDatabase, from already: Int) async throws -> [Sample] {
+        var samples: [Sample] = []
+        let start = ContinuousClock.now
+        while true {
+            let settled = try await database.settled(load) - already
+            let now = ContinuousClock.now - start
+            if settled > 0 { samples.append(Sample(time: now, settled: settled)) }
+            if settled >= jobs || now > limit { return samples }
+            try await Task.sleep(for: Self.lookInterval)
+        }
+    }
+
+    private func report(
+        _ samples: [Sample],
+        runs: Int,
+        in database: BenchDatabase,
+        startToFirstRun: Duration? = nil,
+        processorTime: Duration? = nil,
+        peakMemory: Int64?
+    ) async throws -> Report {
+        let row = try await database.admin.one(
+            """
+            select (select count(*) from breakwater.job where kind = any ($1) and run_at is null),
+                   (select count(*) from breakwater.dead_letter where kind = any ($1))
+            """,
+            [.textArray(load.kindNames)]
+        )
+        return Report(
+            samples: samples,
+            runs: runs,
+            left: try row[0].int(),
+            deadLetters: try row[1].int(),
+            startToFirstRun: startToFirstRun,
+            processorTime: processorTime,
+            peakMemory: peakMemory
+        )
+    }
+}
+
+extension DrainBenchmark.Report {
+    var json: JSONValue {
+        .object([
+            "settled": .integer(Int64(settled)),
+            "jobs_per_second": .number(rate),
+            "runs": .integer(Int64(runs)),
+            "left": .integer(Int64(left)),
+            "dead_letters": .integer(Int64(deadLetters)),
+            "last_tenth_to_first": lastTenthToFirst.map { .number($0) } ?? .null,
+            "tenths_jobs_per_second": .array(tenths.map { .number($0) }),
+            "start_to_first_run_seconds": .seconds(startToFirstRun),
+            "processor_seconds": .seconds(processorTime),
+            "peak_memory_bytes": peakMemory.map { .integer($0) } ?? .null,
+        ])
+    }
+
+    var table: Table {
+        var table = Table(columns: [.text("FIGURE"), .number("VALUE")])
+        table.rows = [
+            ["jobs settled", "\(settled)"],
+            ["jobs a second", "\(Int(rate))"],
+            ["handler runs", "\(runs)"],
+            ["jobs left", "\(left)"],
+            ["dead letters", "\(deadLetters)"],
+        ]
+        if let lastTenthToFirst {
+            table.rows.append(["last tenth to first", String(format: "%.2f", lastTenthToFirst)])
+        }
+        if let startToFirstRun { table.rows.append(["start to first run", startToFirstRun.shortText]) }
+        if let processorTime { table.rows.append(["processor time", processorTime.shortText]) }
+        if let peakMemory { table.rows.append(["peak memory", "\(peakMemory / 1_048_576) MB"]) }
+        return table
+    }
+}

@@ -1,0 +1,48 @@
+import ArgumentParser
+
+/// `worker job`: the story of one job.
+struct JobCommand: AsyncParsableCommand {
+    static var configuration: CommandConfiguration {
+        CommandConfiguration(
+            commandName: "job",
+            abstract: "Show one job: where it stands, why it is not running, and what went wrong so far.",
+            discussion: """
+                Examples:
+
+                  worker job 4711
+                  worker job 4711 --json | jq -r .why
+
+                Finds jobs that wait or run, dead letters, and results as long as they are kept.
+                """
+        )
+    }
+
+    @Argument(help: "Its id.")
+    var id: Int64
+
+    @OptionGroup var database: DatabaseOptions
+    @OptionGroup var output: OutputOptions
+
+    func run() async throws {
+        let (story, runs) = try await AdminDatabase.with(database.database) { admin in
+            guard let story = try await admin.story(ofJob: id) else { throw CommandFailure.noJob(id) }
+            return (story, output.json ? [] : try await admin.failedRuns(story.errors))
+        }
+        if output.json {
+            Terminal.write(story.json)
+            return
+        }
+        Terminal.write(details: story.details)
+        Terminal.write(runs)
+        if case .died = story { Terminal.write("\nPut it back with: worker dead-letters redrive \(id)") }
+    }
+}
+
+extension CommandFailure {
+    static func noJob(_ id: Int64) -> CommandFailure {
+        CommandFailure(
+            .refused,
+            "nothing is known of a job \(id): it was never there, was deleted, or succeeded and its result is not kept."
+        )
+    }
+}

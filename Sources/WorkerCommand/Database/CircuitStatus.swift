@@ -1,0 +1,179 @@
+import Foundation
+import Libpq
+
+/// Which circuit: SQL's two words for it.
+struct CircuitID: Equatable {
+    /// The kind of job; `*` for a circuit that several kinds share.
+    var kind: String
+    /// Empty for the kind's own; else a value from payloads, or the shared circuit's name.
+    var key: String
+}
+
+/// One row of `breakwater.circuit_status`, and who is suspended from it.
+struct CircuitStatus: Equatable {
+    var id: CircuitID
+    /// For people: the kind, the kind and its key, or the name that several kinds share.
+    var name: String
+    /// The kinds that share it; empty for a kind's own.
+    var sharedBy: [String]
+    var state: String
+    var generation: Int64
+    var since: Date
+    /// How long it has been in this state, by the database's clock.
+    var age: Duration
+    var reason: String
+    var retryAt: Date?
+    /// How long until it is probed, by the database's clock; negative when that is due.
+    var nextProbeIn: Duration?
+    var reopened: Int
+    var rampUntil: Date?
+    /// `open`, `closed`, `disabled` or `metrics_only`, by hand.
+    var override: String?
+    var overrideActor: String?
+    var overrideUntil: Date?
+    var probesOut: Int
+    var probesSucceeded: Int
+    /// What its window holds now.
+    var calls: Int
+    var failed: Int
+    var slow: Int
+    var failuresInARow: Int
+    /// The rules; nil where no worker has registered a handler.
+    var policy: Policy
+    var waiting: Int
+    var suspensions: [Suspension] = []
+
+    /// The thresholds that its window is measured by. Each is nil where it never trips.
+    struct Policy: Equatable {
+        var failureRate: Double?
+        var slowRate: Double?
+        var minimumCalls: Int?
+        var consecutiveFailures: Int?
+        var probes: Int?
+        var successesToClose: Int?
+        var fallback: String?
+    }
+
+    /// The share of failed calls now; nil without calls.
+    var failureRate: Double? { calls > 0 ? Double(failed) / Double(calls) : nil }
+    /// The share of slow calls now; nil without calls.
+    var slowRate: Double? { calls > 0 ? Double(slow) / Double(calls) : nil }
+}
+
+/// One row of `breakwater.suspension_status`: a worker that gets no jobs of a circuit, for its calls failed while those of
+/// others succeeded.
+struct Suspension: Equatable {
+    var circuit: CircuitID
+    var circuitName: String
+    var worker: Int64
+    /// Nil when the worker is gone.
+    var workerName: String?
+    var since: Date
+    var until: Date
+    /// How long until it gets one job to try again, by the database's clock; negative when that is due.
+    var endsIn: Duration
+    var times: Int
+    var reason: String
+}
+
+/// One row of `breakwater.circuit_transition`.
+struct CircuitTransition: Equatable {
+    var circuit: CircuitID
+    var circuitName: String
+    var at: Date
+    var generation: Int64
+    var from: String
+    var to: String
+    var reason: String
+    /// Who asked for it; nil when the breaker decided.
+    var actor: String?
+    /// The worker whose call decided it; nil when time did, or somebody.
+    var worker: Int64?
+    /// Nil also when the worker is gone.
+    var workerName: String?
+}
+
+/// What people do to a circuit by hand.
+enum CircuitOverride: Equatable {
+    /// Nothing of it runs.
+    case open
+    /// Everything runs, whatever comes of it.
+    case close
+    /// Everything runs, and nothing is counted.
+    case disable
+    /// Everything runs, and the history says when it would have opened.
+    case observe
+    /// The breaker decides again, and starts over as closed.
+    case reset
+}
+
+extension CircuitStatus {
+    init(_ row: Row) throws {
+        self.init(
+            id: CircuitID(kind: try row["kind"].string(), key: try row["key"].string()),
+            name: try row["name"].string(),
+            sharedBy: try row["shared_by"].stringArray(),
+            state: try row["state"].string(),
+            generation: try row["generation"].int64(),
+            since: try row["since"].date(),
+            age: .seconds(try row["age"].double()),
+            reason: try row["reason"].string(),
+            retryAt: try row["retry_at"].dateOrNil(),
+            nextProbeIn: try row["next_probe_in"].doubleOrNil().map { .seconds($0) },
+            reopened: try row["reopened"].int(),
+            rampUntil: try row["ramp_until"].dateOrNil(),
+            override: try row["override"].stringOrNil(),
+            overrideActor: try row["override_actor"].stringOrNil(),
+            overrideUntil: try row["override_until"].dateOrNil(),
+            probesOut: try row["probes_out"].int(),
+            probesSucceeded: try row["probes_succeeded"].int(),
+            calls: try row["calls"].int(),
+            failed: try row["failed"].int(),
+            slow: try row["slow"].int(),
+            failuresInARow: try row["failures_in_a_row"].int(),
+            policy: Policy(
+                failureRate: try row["failure_threshold"].doubleOrNil(),
+                slowRate: try row["slow_threshold"].doubleOrNil(),
+                minimumCalls: try row["minimum_calls"].intOrNil(),
+                consecutiveFailures: try row["consecutive_failures"].intOrNil(),
+                probes: try row["probes"].intOrNil(),
+                successesToClose: try row["successes_to_close"].intOrNil(),
+                fallback: try row["fallback"].stringOrNil()
+            ),
+            waiting: try row["waiting"].int()
+        )
+    }
+}
+
+extension Suspension {
+    init(_ row: Row) throws {
+        self.init(
+            circuit: CircuitID(kind: try row["kind"].string(), key: try row["key"].string()),
+            circuitName: try row["circuit"].string(),
+            worker: try row["worker"].int64(),
+            workerName: try row["worker_name"].stringOrNil(),
+            since: try row["since"].date(),
+            until: try row["until"].date(),
+            endsIn: .seconds(try row["ends_in"].double()),
+            times: try row["times"].int(),
+            reason: try row["reason"].string()
+        )
+    }
+}
+
+extension CircuitTransition {
+    init(_ row: Row) throws {
+        self.init(
+            circuit: CircuitID(kind: try row["kind"].string(), key: try row["key"].string()),
+            circuitName: try row["circuit"].string(),
+            at: try row["at"].date(),
+            generation: try row["generation"].int64(),
+            from: try row["from_state"].string(),
+            to: try row["to_state"].string(),
+            reason: try row["reason"].string(),
+            actor: try row["actor"].stringOrNil(),
+            worker: try row["worker"].int64OrNil(),
+            workerName: try row["worker_name"].stringOrNil()
+        )
+    }
+}

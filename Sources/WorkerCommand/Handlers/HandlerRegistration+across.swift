@@ -1,0 +1,109 @@
+import Breakwater
+
+extension [HandlerRegistration] {
+    /// Looks at what no handler shows alone: fallbacks that lead in a circle or nowhere, and rules of a shared circuit
+    /// that differ.
+    ///
+    /// - Parameter context: Takes the problems and warnings; it knows where each handler's keys stand.
+    func checkTogether(_ context: ConfigurationContext) {
+        checkReroutes(context)
+        checkSharedCircuits(context)
+    }
+
+    private func checkReroutes(_ context: ConfigurationContext) {
+        var targets: [String: String] = [:]
+        for handler in self {
+            if case .reroute(let kind) = handler.settings.circuit.fallback {
+                targets[handler.kind] = kind
+            }
+        }
+        var inCycles: Set<String> = []
+        for handler in self {
+            guard let target = targets[handler.kind], !inCycles.contains(handler.kind) else { continue }
+            let key = ConfigurationSection.fallbackPath(of: handler.kind)
+            if let cycle = cycle(from: handler.kind, targets) {
+                inCycles.formUnion(cycle)
+                let way = (cycle + [handler.kind]).map { "'\($0)'" }.joined(separator: " → ")
+                let message =
+                    cycle.count == 1
+                    ? "reroute: \(way) leads back to the kind itself; give another kind, or another fallback"
+                    : "reroute: \(way) is a circle; give one of these kinds another fallback"
+                context.report(context.problem(with: key, message))
+            } else if !contains(where: { $0.kind == target }) {
+                context.warn(
+                    context.problem(
+                        with: key,
+                        "reroute: this worker has no handler of the kind '\(target)'; another worker must have one"
+                    )
+                )
+            }
+        }
+    }
+
+    /// The kinds on the way from a kind back to itself, beginning with it; nil if the way ends elsewhere.
+    private func cycle(from start: String, _ targets: [String: String]) -> [String]? {
+        var way = [start]
+        var visited: Set = [start]
+        while let last = way.last, let next = targets[last] {
+            if next == start { return way }
+            // A circle further on, which is reported from a kind that is in it.
+            guard visited.insert(next).inserted else { return nil }
+            way.append(next)
+        }
+        return nil
+    }
+
+    private func checkSharedCircuits(_ context: ConfigurationContext) {
+        let shared = Dictionary(grouping: filter(\.settings.circuit.isEnabled)) { handler in
+            if case .shared(let name) = handler.settings.circuit.key { name } else { nil as String? }
+        }
+        for case let (name?, handlers) in shared where handlers.count > 1 {
+            // As SQL sorts text COLLATE "C", for it is SQL that decides which policy rules.
+            let handlers = handlers.sorted { $0.kind.utf8.lexicographicallyPrecedes($1.kind.utf8) }
+            let first = handlers[0]
+            let differing = CircuitPolicy.fleetRules.filter { rule in
+                handlers.contains { rule.text($0.settings.circuit) != rule.text(first.settings.circuit) }
+            }.map(\.key)
+            guard !differing.isEmpty else { continue }
+            let kinds = handlers.map { "'\($0.kind)'" }.joined(separator: ", ")
+            context.warn(
+                context.problem(
+                    with: ConfigurationSection.circuitPath(of: first.kind, key: "key"),
+                    "\(kinds) share the circuit '\(name)' but differ in \(differing.joined(separator: ", ")); "
+                        + "what '\(first.kind)' says, the first by name, holds for all"
+                )
+            )
+        }
+    }
+}
+
+extension CircuitPolicy {
+    /// The rules that SQL applies to the circuit as a whole, each as its key and a text that is equal where the rule is.
+    /// The others, such as `slow_call` and the lists of names, are each handler's own.
+    fileprivate static var fleetRules: [(key: String, text: (CircuitPolicy) -> String)] {
+        [
+            ("failure_rate", { "\($0.failureRate as Any)" }),
+            ("slow_rate", { $0.slowCall == nil ? "" : "\($0.slowRate)" }),
+            ("window", { "\($0.window)" }),
+            ("minimum_calls", { "\($0.minimumCalls)" }),
+            ("consecutive_failures", { "\($0.consecutiveFailures as Any)" }),
+            ("open_for", { "\($0.openFor)" }),
+            ("open_factor", { "\($0.openFactor)" }),
+            ("open_cap", { "\($0.openCap)" }),
+            ("probes", { "\($0.probes)" }),
+            ("successes_to_close", { "\($0.successesToClose)" }),
+            ("half_open_for", { "\($0.halfOpenFor as Any)" }),
+            ("ramp", { "\($0.ramp)" }),
+            ("suspend_workers", { "\($0.suspendsWorkers)" }),
+        ]
+    }
+}
+
+extension ConfigurationSection {
+    /// Where a key of a kind's circuit stands.
+    fileprivate static func circuitPath(of kind: String, key: String) -> String {
+        "handlers.\(kind.escapingControlCharacters).circuit.\(key)"
+    }
+
+    fileprivate static func fallbackPath(of kind: String) -> String { circuitPath(of: kind, key: "fallback") }
+}

@@ -1,0 +1,99 @@
+extension JobStory {
+    /// A JSON list with one object for each failed run.
+    var errors: String {
+        switch self {
+        case .waitsOrRuns(let job): job.errors
+        case .died(let letter): letter.errors
+        case .succeeded: "[]"
+        }
+    }
+
+    /// The job for programs; `state` says where it stands, or `dead_letter` or `succeeded`.
+    var json: JSONValue {
+        switch self {
+        case .waitsOrRuns(let job): job.json
+        case .died(let letter): letter.json(state: "dead_letter")
+        case .succeeded(let success): success.json
+        }
+    }
+
+    /// The job for people, one fact a line.
+    var details: [(name: String, value: String)] {
+        switch self {
+        case .waitsOrRuns(let job): job.details
+        case .died(let letter): [("id", "\(letter.id)"), ("state", "dead letter")] + letter.details.dropFirst()
+        case .succeeded(let success): success.details
+        }
+    }
+}
+
+extension JobStatus {
+    fileprivate var json: JSONValue {
+        .object([
+            "id": .integer(id),
+            "state": .string(state),
+            "why": .string(why),
+            "kind": .string(kind),
+            "queue": .string(queue),
+            "priority": .integer(Int64(priority)),
+            "attempt": .integer(Int64(attempt)),
+            "max_attempts": .integer(orNull: maxAttempts),
+            "unique_key": .string(orNull: uniqueKey),
+            "enqueued_at": .time(enqueuedAt),
+            "run_at": .time(runAt),
+            "payload": .raw(payload),
+            "errors": .raw(errors),
+        ])
+    }
+
+    fileprivate var details: [(name: String, value: String)] {
+        [
+            ("id", "\(id)"), ("state", state.replacing("_", with: "-")), ("why", why), ("kind", kind), ("queue", queue),
+            ("priority", "\(priority)"), ("attempts", maxAttempts.map { "\(attempt) of \($0)" } ?? "\(attempt)"),
+            ("unique key", uniqueKey ?? "-"), ("enqueued", enqueuedAt.shortText),
+        ] + (runAt.map { [("due", $0.shortText)] } ?? []) + [("payload", payload)]
+    }
+}
+
+extension JobSuccess {
+    fileprivate var json: JSONValue {
+        .object([
+            "id": .integer(id),
+            "state": "succeeded",
+            "kind": .string(kind),
+            "by_fallback": .bool(isByFallback),
+            "finished_at": .time(finishedAt),
+            "expires_at": .time(expiresAt),
+            "result": result.map { .raw($0) } ?? .null,
+        ])
+    }
+
+    fileprivate var details: [(name: String, value: String)] {
+        [
+            ("id", "\(id)"), ("state", isByFallback ? "succeeded, by its circuit's fallback" : "succeeded"),
+            ("kind", kind), ("finished", finishedAt.shortText), ("kept until", expiresAt.shortText),
+            ("result", result ?? "-"),
+        ]
+    }
+}
+
+extension FailedRun {
+    /// Failed runs under headings.
+    static func table(_ runs: [FailedRun]) -> Table {
+        Table(
+            columns: [.number("ATTEMPT"), .text("AT"), .text("CLASS"), .long("WORKER"), .long("ERROR")],
+            rows: runs.map { run in
+                [run.attempt.map { "\($0)" } ?? "", run.at?.shortText ?? "", run.className, run.worker, run.failure]
+            }
+        )
+    }
+}
+
+extension Terminal {
+    /// Prints a job's failed runs under a title, if there are any.
+    static func write(_ runs: [FailedRun]) {
+        guard !runs.isEmpty else { return }
+        write("\nFAILED RUNS")
+        write(FailedRun.table(runs))
+    }
+}

@@ -1,0 +1,37 @@
+import BreakwaterTesting
+import Foundation
+import Testing
+
+@testable import BreakwaterExec
+
+@Suite("Of the programs of a worker that died")
+struct OrphanGuardTests {
+    /// A program with a child of its own. Foundation gives it a process group.
+    private func startGroup() throws -> Process {
+        let process = Process()
+        process.executableURL = URL(filePath: "/bin/sh")
+        process.arguments = ["-c", "sleep 600 & wait"]
+        process.standardOutput = FileHandle.nullDevice
+        process.standardError = FileHandle.nullDevice
+        try process.run()
+        return process
+    }
+
+    @Test("those are killed, with what they started, that had not ended before", arguments: [0, 1, 2])
+    func kills(forgotten: Int) async throws {
+        let groups = try (0..<3).map { _ in try startGroup() }
+        defer { for group in groups { kill(-group.processIdentifier, SIGKILL) } }
+        try await waitUntil("all lead their groups") { groups.allSatisfy { kill(-$0.processIdentifier, 0) == 0 } }
+        do {
+            let watch = OrphanGuard()
+            for group in groups { watch.watch(group.processIdentifier) }
+            watch.forget(groups[forgotten].processIdentifier)
+        }
+        let killed = groups.indices.filter { $0 != forgotten }
+        try await waitUntil("the others have been killed") {
+            killed.allSatisfy { !groups[$0].isRunning && kill(-groups[$0].processIdentifier, 0) != 0 }
+        }
+        #expect(killed.allSatisfy { groups[$0].terminationStatus == SIGKILL })
+        #expect(groups[forgotten].isRunning)
+    }
+}

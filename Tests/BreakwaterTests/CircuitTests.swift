@@ -1,0 +1,654 @@
+import BreakwaterTesting
+import Libpq
+import Testing
+
+@testable import Breakwater
+
+/// A circuit driven through its SQL, with a clock that the test moves.
+struct CircuitBench: Sendable {
+    let database: TestDatabase
+    let worker: HandWorker
+
+    init(
+        _ database: TestDatabase,
+        kinds: [String] = ["k"],
+        _ circuit: (inout CircuitPolicy) -> Void = { _ in }
+    ) async throws {
+        self.database = database
+        worker = try await HandWorker(database, kinds) { settings in
+            settings.circuit.minimumCalls = 4
+            settings.circuit.failureRate = 0.5
+            settings.circuit.consecutiveFailures = nil
+            settings.circuit.openFor = .seconds(10)
+            settings.circuit.openCap = .seconds(100)
+            settings.circuit.probes = 2
+            settings.circuit.successesToClose = 2
+            settings.circuit.ramp = .zero
+            settings.circuit.suspendsWorkers = false
+            settings.retry.maxAttempts = 1000
+            circuit(&settings.circuit)
+        }
+        try await worker.setClock(0)
+    }
+
+    var state: String {
+        get async throws { try await database.text("select state from breakwater.circuit where kind = 'k'") }
+    }
+
+    var generation: Int {
+        get async throws { try await database.number("select generation from breakwater.circuit where kind = 'k'") }
+    }
+
+    /// How long it stays open from now on, in seconds.
+    var openTime: Double {
+        get async throws {
+            let answer = try await worker.connection.query(
+                "select extract(epoch from retry_at - breakwater.clock())::float8 from breakwater.circuit where kind = 'k'"
+            )
+            return try answer[0][0].double()
+        }
+    }
+
+    /// Runs so many jobs, enqueued for this, with one ending each.
+    func run(_ endings: FinishedRun.Ending...) async throws {
+        try await database.insert(endings.count)
+        for ending in endings { try await worker.runOne(ending) }
+    }
+
+    func trip() async throws {
+        try await run(.failed(), .failed(), .failed(), .failed())
+        #expect(try await state == "open")
+    }
+
+    /// From closed to half-open, with the clock so many seconds on.
+    func halfOpen(at seconds: Double = 11) async throws {
+        try await trip()
+        try await worker.setClock(seconds)
+        try await worker.maintain()
+        #expect(try await state == "half_open")
+    }
+
+    var history: [String] {
+        get async throws {
+            try await database.texts(
+                "select format('%s %s→%s', generation, from_state, to_state) from breakwater.circuit_transition order by id"
+            )
+        }
+    }
+}
+
+@Suite("A circuit", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
+struct CircuitTests {
+    @Test("below its minimum of calls never trips, and at it the rate decides, threshold included")
+    func minimum() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database)
+            try await bench.run(.failed(), .failed(), .failed())
+            #expect(try await bench.state == "closed")
+            // 4 of 4.
+            try await bench.run(.failed())
+            #expect(try await bench.state == "open")
+        }
+    }
+
+    @Test("below its threshold does not trip")
+    func belowThreshold() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database)
+            try await bench.run(.succeeded, .succeeded, .succeeded, .failed(), .failed())
+            #expect(try await bench.state == "closed")
+            // 3 of 6: at the threshold.
+            try await bench.run(.failed())
+            #expect(try await bench.state == "open")
+        }
+    }
+
+    @Test("at exactly a threshold that binary fractions miss, trips")
+    func exactThreshold() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database) {
+                $0.failureRate = 0.07
+                $0.minimumCalls = 100
+            }
+            try await database.insert(93)
+            try await bench.worker.settle(try await bench.worker.claim(93))
+            try await bench.run(.failed(), .failed(), .failed(), .failed(), .failed(), .failed())
+            #expect(try await bench.state == "closed")
+            try await bench.run(.failed())
+            #expect(try await bench.state == "open")
+        }
+    }
+
+    @Test("forgets calls that have left its window")
+    func window() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database) { $0.window = .time(.seconds(10)) }
+            try await bench.run(.failed(), .failed(), .failed())
+            try await bench.worker.setClock(11)
+            try await bench.run(.failed(), .failed(), .failed())
+            #expect(try await bench.state == "closed")
+            try await bench.worker.setClock(12)
+            try await bench.run(.failed())
+            #expect(try await bench.state == "open")
+        }
+    }
+
+    @Test("trips on failures in a row, which a success interrupts")
+    func consecutive() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database) {
+                $0.failureRate = nil
+                $0.consecutiveFailures = 3
+            }
+            try await bench.run(.failed(), .failed(), .succeeded, .failed(), .failed())
+            #expect(try await bench.state == "closed")
+            try await bench.worker.setClock(5)
+            try await bench.run(.unavailable())
+            #expect(try await bench.state == "open")
+        }
+    }
+
+    @Test("does not see snoozed, released, throttled and discarded runs")
+    func ignored() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database) { $0.consecutiveFailures = 2 }
+            try await bench.run(.snoozed(), .released, .throttled(), .discarded, .discarded, .discarded)
+            #expect(try await bench.state == "closed")
+            #expect(try await database.number("select coalesce(sum(failed + succeeded), 0) from breakwater.tally") == 0)
+        }
+    }
+
+    @Test("that is switched off never trips")
+    func disabledByPolicy() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database) { $0.isEnabled = false }
+            try await bench.run(.failed(), .failed(), .failed(), .failed(), .failed(), .failed())
+            #expect(try await bench.state == "closed")
+        }
+    }
+
+    @Test("open gives nothing to any worker, and no waiting job's attempts move")
+    func open() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database)
+            let other = try await CircuitBench(database).worker
+            try await bench.trip()
+            try await database.query("delete from breakwater.job")
+            try await database.insert(50)
+            for worker in [bench.worker, other] { #expect(try await worker.claim().isEmpty) }
+            #expect(try await database.number("select max(attempt) from breakwater.job") == 0)
+            let row = try await database.query("select state, why from breakwater.job_status limit 1")[0]
+            #expect(try row[0].string() == "circuit_open")
+            #expect(try row[1].string().contains("4 of 4 calls failed"))
+            #expect(
+                try await database.number("select waiting::int8 from breakwater.circuit_status where kind = 'k'") == 50
+            )
+        }
+    }
+
+    @Test("becomes half-open by time alone, with nobody asking")
+    func halfOpenByTime() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database)
+            try await bench.trip()
+            try await database.query("delete from breakwater.job")
+            let open = try await bench.openTime
+            try await bench.worker.setClock(open - 0.01)
+            #expect(try await bench.worker.maintain().turned == 0)
+            try await bench.worker.setClock(open + 0.01)
+            #expect(try await bench.worker.maintain().turned == 1)
+            #expect(try await bench.state == "half_open")
+        }
+    }
+
+    @Test("half-open admits exactly N probes, however many sessions ask at once")
+    func exactlyN() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database) { $0.probes = 3 }
+            try await bench.trip()
+            try await database.insert(100)
+            let workers = try await withThrowingTaskGroup(of: HandWorker.self) { group in
+                for _ in 0..<20 {
+                    group.addTask {
+                        let worker = try await HandWorker(database) { $0.circuit.probes = 3 }
+                        try await worker.setClock(11)
+                        return worker
+                    }
+                }
+                return try await group.reduce(into: []) { $0.append($1) }
+            }
+            // The open time is over: the first who asks makes it half-open.
+            let probes = try await withThrowingTaskGroup(of: [Job].self) { group in
+                for worker in workers {
+                    group.addTask {
+                        var jobs: [Job] = []
+                        for _ in 0..<3 { jobs += try await worker.claim(5) }
+                        return jobs
+                    }
+                }
+                return try await group.reduce(into: []) { $0 += $1 }
+            }
+            #expect(probes.count == 3)
+            #expect(probes.allSatisfy { $0.isProbe })
+            #expect(Set(probes.map(\.id)).count == 3)
+            #expect(try await database.count("probe") == 3)
+            #expect(try await bench.history == ["2 closed→open", "3 open→half_open"])
+        }
+    }
+
+    @Test("closes after k successes, not before, and forgets its failures")
+    func closes() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database)
+            try await bench.halfOpen()
+            try await bench.run(.succeeded)
+            #expect(try await bench.state == "half_open")
+            try await bench.run(.succeeded)
+            #expect(try await bench.state == "closed")
+            #expect(try await database.number("select reopened from breakwater.circuit where kind = 'k'") == 0)
+            try await bench.run(.failed(), .failed(), .failed())
+            #expect(try await bench.state == "closed")
+            #expect(try await bench.history == ["2 closed→open", "3 open→half_open", "4 half_open→closed"])
+        }
+    }
+
+    @Test("re-opens for longer each time a probe fails, within its jitter's bounds and below its cap, and starts over")
+    func reopens() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database)
+            try await bench.trip()
+            var clock = 0.0
+            for (reopened, longest) in [10.0, 20, 40, 80, 100, 100, 100].enumerated() {
+                let open = try await bench.openTime
+                #expect(open >= longest / 2 && open <= longest, "\(reopened): \(open)")
+                #expect(
+                    try await database.number("select reopened from breakwater.circuit where kind = 'k'") == reopened
+                )
+                clock += open + 0.001
+                try await bench.worker.setClock(clock)
+                #expect(try await bench.worker.runOne(.unavailable()))
+                #expect(try await bench.state == "open")
+            }
+            // 2^31 re-openings later it is still the cap.
+            try await database.query(
+                "update breakwater.circuit set reopened = 2147483646, state = 'half_open', retry_at = null"
+            )
+            try await bench.worker.runOne(.failed())
+            #expect(try await bench.openTime <= 100)
+            clock += 101
+            try await bench.worker.setClock(clock)
+            try await bench.worker.runOne(.succeeded)
+            try await bench.worker.runOne(.succeeded)
+            #expect(try await bench.state == "closed")
+            try await bench.trip()
+            #expect(try await bench.openTime <= 10)
+        }
+    }
+
+    @Test("a probe that is unavailable has its attempt handed back")
+    func probeAttempt() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database)
+            try await bench.halfOpen()
+            try await database.query("delete from breakwater.job")
+            try await bench.run(.unavailable())
+            #expect(try await bench.state == "open")
+            #expect(try await database.number("select attempt from breakwater.job") == 0)
+        }
+    }
+
+    @Test(
+        "an ignored probe frees exactly its own permit, and decides nothing",
+        arguments: [FinishedRun.Ending.snoozed(.seconds(60)), .released, .discarded, .throttled(delay: .seconds(60))]
+    )
+    func ignoredProbe(ending: FinishedRun.Ending) async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database)
+            try await bench.halfOpen()
+            try await database.query("delete from breakwater.job")
+            try await database.insert(10)
+            let probes = try await bench.worker.claim()
+            #expect(probes.count == 2)
+            #expect(try await bench.worker.claim().isEmpty)
+            try await bench.worker.settle([probes[0]], ending)
+            #expect(try await bench.state == "half_open")
+            #expect(try await bench.worker.claim().count == 1)
+            #expect(try await bench.worker.claim().isEmpty)
+            // Good ones that follow still close it.
+            try await bench.worker.settle([probes[1]])
+            try await bench.worker.runOne(.succeeded)
+            #expect(try await bench.state == "closed")
+        }
+    }
+
+    @Test("a probe whose worker dies is replaced, by the rescue at once and by its expiry at the latest")
+    func deadProbe() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database)
+            let dead = try await CircuitBench(database).worker
+            try await bench.halfOpen()
+            try await dead.setClock(11)
+            try await database.insert(10)
+            #expect(try await dead.claim().count >= 1)
+            let taken = try await database.count("probe")
+            try await database.query(
+                "update breakwater.worker set beat_at = now() - interval '1 hour' where id = \(dead.id)"
+            )
+            try await bench.worker.maintain()
+            #expect(try await database.count("probe") == 0)
+            #expect(try await bench.worker.claim().count == taken)
+            #expect(try await bench.worker.claim().isEmpty)
+            // A minute beyond the handler's timeout, whoever holds it.
+            try await bench.worker.setClock(11 + 60 + 61)
+            #expect(try await bench.worker.claim().count == taken)
+        }
+    }
+
+    @Test("a late result of an earlier generation is tallied, and moves nothing")
+    func lateResults() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database)
+            try await database.insert(4)
+            let late = try await bench.worker.claim()
+            try await bench.trip()
+            let (opened, generation) = (try await bench.openTime, try await bench.generation)
+            // Late failures neither lengthen the open time nor re-open; late successes do not close.
+            try await bench.worker.settle([late[0]], .failed())
+            #expect(try await bench.openTime == opened)
+            try await bench.worker.setClock(11)
+            try await bench.worker.maintain()
+            #expect(try await bench.state == "half_open")
+            try await bench.worker.settle([late[1]], .failed())
+            try await bench.worker.settle([late[2], late[3]])
+            #expect(try await bench.state == "half_open")
+            #expect(try await bench.generation == generation + 1)
+            #expect(
+                try await database.number(
+                    "select sum(succeeded) from breakwater.tally where generation = 1 and key = ''"
+                ) == 2
+            )
+        }
+    }
+
+    @Test("keeps its state when every worker starts anew")
+    func survivesRestart() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database)
+            try await bench.trip()
+            _ = try await bench.worker.connection.call(Leave(worker: bench.worker.id))
+            let next = try await CircuitBench(database)
+            #expect(try await next.state == "open")
+            try await database.insert()
+            #expect(try await next.worker.claim().isEmpty)
+        }
+    }
+
+    @Test("of one kind does not concern the others")
+    func otherKinds() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database)
+            let other = try await CircuitBench(database, kinds: ["k", "other"]).worker
+            try await bench.trip()
+            try await database.insert(5, kind: "other")
+            #expect(try await other.claim().map(\.kind) == Array(repeating: "other", count: 5))
+        }
+    }
+
+    @Test("trips on slow calls alone, and a slow probe re-opens it")
+    func slowCalls() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database) {
+                $0.failureRate = nil
+                $0.slowCall = .seconds(1)
+                $0.slowRate = 1
+            }
+            var slow = FinishedRun.Ending.succeeded
+            slow.isSlow = true
+            try await bench.run(slow, slow, slow)
+            #expect(try await bench.state == "closed")
+            try await bench.run(slow)
+            #expect(try await bench.state == "open")
+            try await bench.worker.setClock(11)
+            try await bench.run(slow)
+            #expect(try await bench.state == "open")
+            #expect(try await database.number("select reopened from breakwater.circuit where kind = 'k'") == 1)
+        }
+    }
+
+    @Test("with a window of the last calls forgets the oldest")
+    func countWindow() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database) {
+                $0.window = .calls(4)
+                $0.failureRate = 0.75
+            }
+            try await bench.run(.failed(), .failed(), .succeeded, .succeeded, .succeeded, .failed(), .failed())
+            #expect(try await bench.state == "closed")
+            try await bench.run(.failed())
+            #expect(try await bench.state == "open")
+        }
+    }
+
+    @Test("of a key with all its jobs put aside is probed and closes, though no new job comes")
+    func parkedKey() async throws {
+        try await withTestDatabase { database in
+            let down = Door()
+            let handler = HandlerRegistration(
+                kind: "k",
+                plugin: ClosureHandler { _, _ in
+                    // Down until the door is opened, without waiting at it.
+                    if down.isOpen { .succeeded() } else { .unavailable(JobFailure("down", "it is down")) }
+                },
+                settings: {
+                    var settings = HandlerSettings()
+                    settings.retry.base = .milliseconds(10)
+                    settings.retry.cap = .milliseconds(10)
+                    settings.retry.maxAttempts = 1000
+                    settings.circuit.key = .path(["host"])
+                    settings.circuit.consecutiveFailures = 3
+                    settings.circuit.suspendsWorkers = false
+                    settings.circuit.openFor = .seconds(14)
+                    settings.circuit.openCap = .seconds(14)
+                    settings.circuit.ramp = .zero
+                    return settings
+                }()
+            )
+            try await database.query(
+                #"insert into breakwater.job (kind, payload) select 'k', '{"host": "a"}' from generate_series(1, 10)"#
+            )
+            try await database.withWorker([handler]) {
+                try await waitUntil("all are put aside") {
+                    try await database.number("select count(*) from breakwater.job where parked is not null") == 10
+                }
+                down.open()
+                try await waitUntil("all end") { try await database.count("job") == 0 }
+            }
+        }
+    }
+}
+
+@Suite("Overriding a circuit", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
+struct OverrideTests {
+    @Test("open holds everything until it is reset, whatever the time")
+    func forcedOpen() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database)
+            try await database.insert(5)
+            try await database.query("select breakwater.open_circuit('k', 'the vendor called', actor => 'ada')")
+            let row = try await database.query(
+                "select reason, override, override_actor from breakwater.circuit_status"
+            )[0]
+            #expect(try row[0].string() == "the vendor called")
+            #expect(try row[1].string() == "open")
+            #expect(try row[2].string() == "ada")
+            try await bench.worker.setClock(1_000_000)
+            try await bench.worker.maintain()
+            #expect(try await bench.worker.claim().isEmpty)
+            try await database.query("select breakwater.reset_circuit('k', 'they fixed it', actor => 'ada')")
+            #expect(try await bench.worker.claim().count == 5)
+            #expect(
+                try await database.texts(
+                    "select format('%s %s', actor, reason) from breakwater.circuit_transition order by id"
+                )
+                    == ["ada the vendor called", "ada they fixed it"]
+            )
+        }
+    }
+
+    @Test("closed lets jobs run whatever happens to them; after a reset it counts afresh")
+    func forcedClosed() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database)
+            try await bench.trip()
+            try await database.query("select breakwater.close_circuit('k', 'let them run')")
+            try await bench.run(.failed(), .failed(), .failed(), .failed(), .failed(), .failed())
+            #expect(try await bench.state == "closed")
+            try await database.query("select breakwater.reset_circuit('k', 'enough')")
+            try await bench.run(.failed(), .failed(), .failed())
+            #expect(try await bench.state == "closed")
+            try await bench.run(.failed())
+            #expect(try await bench.state == "open")
+        }
+    }
+
+    @Test("ends when it is told to, in a clean state", arguments: ["open", "close", "disable", "observe"])
+    func until(call: String) async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database)
+            _ = try await bench.worker.connection.query(
+                "select breakwater.\(call)_circuit('k', 'for a minute', until => breakwater.clock() + interval '60 s')"
+            )
+            try await bench.worker.setClock(59)
+            #expect(try await bench.worker.maintain().turned == 0)
+            try await bench.worker.setClock(61)
+            #expect(try await bench.worker.maintain().turned == 1)
+            let row = try await database.query(
+                "select state, override is null and override_until is null and override_actor is null from breakwater.circuit"
+            )[0]
+            #expect(try row[0].string() == "closed")
+            #expect(try row[1].bool())
+            try await bench.trip()
+        }
+    }
+
+    @Test("cancels the change that was due by itself")
+    func cancelsPending() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database)
+            try await bench.trip()
+            try await database.query("select breakwater.open_circuit('k', 'not yet')")
+            try await bench.worker.setClock(100)
+            #expect(try await bench.worker.maintain().turned == 0)
+            #expect(try await bench.worker.claim().isEmpty)
+            #expect(try await bench.state == "open")
+        }
+    }
+
+    @Test("disabled counts nothing; observed says once what it would have done")
+    func disabledAndObserved() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database)
+            try await database.query("select breakwater.disable_circuit('k', 'noise')")
+            for _ in 0..<6 { try await bench.run(.failed()) }
+            #expect(try await bench.state == "closed")
+            try await database.query("select breakwater.observe_circuit('k', 'looking')")
+            for _ in 0..<8 { try await bench.run(.failed()) }
+            #expect(try await bench.state == "closed")
+            let said = try await database.texts(
+                "select reason from breakwater.circuit_transition where reason like 'would have opened%'"
+            )
+            #expect(said.count == 1)
+        }
+    }
+
+    @Test("is refused without a reason, for the past, and for a circuit that is not there")
+    func refusals() async throws {
+        try await withTestDatabase { database in
+            _ = try await CircuitBench(database)
+            for (call, state, message) in [
+                ("open_circuit('k', '')", "22023", "a reason is needed"),
+                ("close_circuit('k', null)", "22023", "a reason is needed"),
+                ("open_circuit('k', 'r', until => now() - interval '1 s')", "22023", "is in the past"),
+                ("reset_circuit('nobody', 'r')", "P0002", "there is no circuit of 'nobody'"),
+            ] {
+                let error = await postgresError { try await database.query("select breakwater.\(call)") }
+                #expect(error?.sqlState == state, "\(call)")
+                #expect(error?.message.contains(message) == true, "\(error as Any)")
+            }
+        }
+    }
+
+    @Test("and everything else appears in the history once, in the order of generations")
+    func history() async throws {
+        try await withTestDatabase { database in
+            let bench = try await CircuitBench(database)
+            try await bench.halfOpen()
+            try await bench.run(.succeeded, .succeeded)
+            for call in ["open_circuit", "close_circuit", "disable_circuit", "reset_circuit"] {
+                try await database.query("select breakwater.\(call)('k', 'r')")
+            }
+            let generations = try await database.numbers(
+                "select generation from breakwater.circuit_transition where kind = 'k' order by id"
+            )
+            #expect(generations == (2...8).map { Int64($0) })
+            #expect(try await bench.generation == 8)
+        }
+    }
+}
+
+@Suite("Fallbacks of an open circuit", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
+struct FallbackTests {
+    private func bench(_ database: TestDatabase, _ fallback: CircuitPolicy.Fallback) async throws -> CircuitBench {
+        let bench = try await CircuitBench(database) { $0.fallback = fallback }
+        try await bench.trip()
+        try await database.query("delete from breakwater.job")
+        try await database.insert(5)
+        try await bench.worker.maintain()
+        return bench
+    }
+
+    @Test("hold keeps the jobs")
+    func hold() async throws {
+        try await withTestDatabase { database in
+            _ = try await bench(database, .hold)
+            #expect(try await database.count("job") == 5)
+        }
+    }
+
+    @Test("dead_letter ends them with that reason, unspent")
+    func deadLetter() async throws {
+        try await withTestDatabase { database in
+            _ = try await bench(database, .deadLetter)
+            #expect(try await database.count("job") == 0)
+            #expect(
+                try await database.texts("select distinct reason || attempt from breakwater.dead_letter")
+                    == ["circuit_open0"]
+            )
+            #expect(try await database.count("dead_letter") == 5)
+        }
+    }
+
+    @Test("succeed ends them with its result")
+    func succeed() async throws {
+        try await withTestDatabase { database in
+            _ = try await bench(database, .succeed(result: #"{"cached": true}"#))
+            #expect(try await database.count("job") == 0)
+            #expect(try await database.count("dead_letter") == 0)
+            let results = try await database.texts(
+                "select distinct result::text from breakwater.result where by_fallback"
+            )
+            #expect(results == [#"{"cached": true}"#])
+            #expect(try await database.count("result") == 5)
+        }
+    }
+
+    @Test("reroute makes them jobs of another kind")
+    func reroute() async throws {
+        try await withTestDatabase { database in
+            _ = try await bench(database, .reroute(kind: "spare"))
+            #expect(try await database.number("select count(*) from breakwater.job where kind = 'spare'") == 5)
+            let spare = try await HandWorker(database, ["spare"])
+            #expect(try await spare.claim().count == 5)
+        }
+    }
+}

@@ -1,0 +1,98 @@
+import BreakwaterTesting
+import Foundation
+import Libpq
+import Testing
+
+@testable import WorkerCommand
+
+extension TestDatabase {
+    /// Runs the program on this database.
+    func worker(_ arguments: String..., input: String? = nil) async throws -> WorkerBinary.Ending {
+        try await WorkerBinary.run(arguments, environment: ["DATABASE_URL": url], input: input)
+    }
+
+    /// Runs `worker run` on this database while the body runs, drains it then, and returns how it ended.
+    ///
+    /// - Parameters:
+    ///   - program: The executable. Defaults to `worker`.
+    ///   - file: The configuration file's text.
+    ///   - environment: Variables for it. Defaults to none.
+    ///   - body: What happens meanwhile.
+    @discardableResult
+    func running(
+        _ file: String,
+        program: URL = WorkerBinary.path,
+        environment: [String: String] = [:],
+        _ body: (WorkerBinary.Run) async throws -> Void
+    ) async throws -> WorkerBinary.Ending {
+        try await withFile(file) { path in
+            let run = try WorkerBinary.Run(
+                ["run", "--config", path, "--database", url],
+                program: program,
+                environment: environment
+            )
+            do {
+                try await body(run)
+            } catch {
+                run.signal(SIGKILL)
+                let log = try await run.end().errors
+                Issue.record("the worker's log:\n\(log)")
+                throw error
+            }
+            run.signal(SIGTERM)
+            return try await run.end()
+        }
+    }
+
+    /// Puts dead letters there, as settling would.
+    func bury(_ ids: ClosedRange<Int>, kind: String, reason: String = "exhausted") async throws {
+        for id in ids {
+            try await query(
+                """
+                insert into breakwater.dead_letter (id, queue, kind, priority, payload, reason, attempt, errors, enqueued_at)
+                overriding system value
+                values ($1, 'default', $2, 5, '{"n": 1}', $3, 2,
+                        '[{"name": "first", "message": "no"}, {"name": "http.500", "message": "it broke"}]', now())
+                """,
+                [.int8(Int64(id)), .text(kind), .text(reason)]
+            )
+        }
+    }
+
+    /// Makes a kind's circuit, as a starting worker would.
+    func makeCircuit(kind: String, key: String = "") async throws {
+        try await query("insert into breakwater.circuit (kind, key) values ($1, $2)", [.text(kind), .text(key)])
+    }
+
+    /// Makes a role that may log in, for the length of the body, which gets this database's URL as that role.
+    func withRole(_ membership: String?, _ body: (_ url: String) async throws -> Void) async throws {
+        let role = "u\(UUID().uuidString.lowercased().replacing("-", with: ""))"
+        try await connection.script("create role \(role) login; " + (membership.map { "grant \($0) to \(role)" } ?? ""))
+        var parts = try #require(URLComponents(string: url))
+        parts.user = role
+        try await body(try #require(parts.string))
+        try await connection.script("drop owned by \(role); drop role \(role)")
+    }
+}
+
+extension WorkerBinary.Ending {
+    /// The JSON document that the program printed.
+    func json<Value>(as type: Value.Type = Value.self) throws -> Value {
+        let object = try JSONSerialization.jsonObject(with: Data(output.utf8), options: .fragmentsAllowed)
+        return try #require(object as? Value, "\(output)\(errors)")
+    }
+
+    /// The messages of the log's lines.
+    var messages: [String] { logLines.compactMap { $0["msg"] as? String } }
+
+    /// The log's lines, which are JSON.
+    var logLines: [[String: Any]] {
+        errors.split(separator: "\n").compactMap {
+            try? JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any]
+        }
+    }
+}
+
+/// What suites of commands on a database need.
+let needsDatabase = "BREAKWATER_TEST_DATABASE is not set: run scripts/test"
+let needsBinary = "there is no executable 'worker' beside the tests"
