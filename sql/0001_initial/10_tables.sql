@@ -178,7 +178,12 @@ create table breakwater.handler (
     -- For succeed: JSON text. For reroute: the kind.
     fallback_result      text,
     fallback_kind        text collate "C",
-    updated_at           timestamptz not null default now()
+    updated_at           timestamptz not null default now(),
+    -- Refused here, since a fallback that fails would stop all of the leader's chores.
+    constraint fallback_result_is_json
+        check (case when fallback = 'succeed' then coalesce(fallback_result::jsonb is not null, false) else true end),
+    constraint fallback_kind_is_1_to_200_bytes
+        check (fallback <> 'reroute' or coalesce(octet_length(fallback_kind) between 1 and 200, false))
 );
 
 -- The circuit breakers. A kind's own circuit has the key ''; a dependency of a kind has its key; a circuit that several

@@ -54,6 +54,7 @@ declare
     v_circuit breakwater.circuit;
     v_kind    text;
     v_key     text;
+    v_counts  boolean;
 begin
     for v_calls in
         select c.kind, c.key, c.generation, sum(c.succeeded)::integer as succeeded, sum(c.failed)::integer as failed,
@@ -64,7 +65,9 @@ begin
           from unnest(p_counts) c
           join breakwater.handler h on h.kind = c.kind collate "C"
          group by c.kind, c.key, c.generation, h.kind
-         order by c.kind, c.key, c.generation
+         -- In the order of circuits, so that those who wait for each other's circuits do so in one order.
+         order by case when h.shared_key is null then c.kind else '*' end collate "C",
+                  coalesce(h.shared_key, c.key) collate "C", c.kind, c.generation
     loop
         -- The circuit that the calls belong to.
         v_kind := case when v_calls.shared_key is null then v_calls.kind else '*' end;
@@ -80,15 +83,16 @@ begin
         if not found and v_calls.failed > 0 then
             v_key := '';
             select * into v_circuit from breakwater.circuit c where c.kind = v_kind collate "C" and c.key = '';
+            v_calls.generation := abs(v_calls.generation);
         end if;
 
         -- For its kind always, for people and for the retry budget; and for another circuit, if it is watched.
-        if (v_circuit.kind, v_circuit.key) is distinct from (v_calls.kind, '') then
-            v_calls.generation := abs(v_calls.generation);
+        v_counts := coalesce(v_circuit.override, '') <> 'disabled' and v_calls.circuit_enabled;
+        if not v_counts or (v_circuit.kind, v_circuit.key) is distinct from (v_calls.kind, '') then
             perform breakwater.tally(p_worker, v_calls.kind, '', 0, v_calls.succeeded, v_calls.failed, v_calls.slow,
                                      v_calls.retries);
         end if;
-        continue when v_circuit.kind is null or v_circuit.override = 'disabled' or not v_calls.circuit_enabled;
+        continue when v_circuit.kind is null or not v_counts;
         -- What was claimed before its key had a circuit counts for the circuit's first generation.
         v_calls.generation := greatest(v_calls.generation, 1);
         perform breakwater.tally(p_worker, v_circuit.kind, v_circuit.key, v_calls.generation, v_calls.succeeded,
@@ -122,13 +126,13 @@ create function breakwater.tally(
     p_worker bigint, p_kind text, p_key text, p_generation bigint, p_succeeded integer, p_failed integer,
     p_slow integer, p_retries integer
 ) returns void
-language sql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
+begin
     insert into breakwater.tally as t (
         kind, key, generation, slot, worker, succeeded, failed, slow, retries, trailing_failures, failing_since,
         last_success_at)
     values (p_kind, p_key, p_generation, date_trunc('second', breakwater.clock()), p_worker,
-begin
             p_succeeded, p_failed, p_slow, p_retries,
             case when p_succeeded > 0 then 0 else p_failed end,
             case when p_succeeded = 0 and p_failed > 0 then breakwater.clock() end,
@@ -169,11 +173,12 @@ begin
           from (select c.id, c.calls from breakwater.recent_call c
                  where c.kind = p_circuit.kind and c.key = p_circuit.key and c.generation = p_circuit.generation
                  order by c.id desc
-                 limit p_policy.window_calls) r;
-        calls := length(coalesce(v_recent, ''));
-        failed := calls - length(translate(coalesce(v_recent, ''), 'fF', ''));
-        slow := calls - length(translate(coalesce(v_recent, ''), 'SF', ''));
-        streak := calls - length(rtrim(coalesce(v_recent, ''), 'fF'));
+                 limit greatest(p_policy.window_calls, p_policy.consecutive_failures)) r;
+        streak := length(v_recent) - length(rtrim(v_recent, 'fF'));
+        v_recent := right(v_recent, p_policy.window_calls);
+        calls := length(v_recent);
+        failed := calls - length(translate(v_recent, 'fF', ''));
+        slow := calls - length(translate(v_recent, 'SF', ''));
         return;
     end if;
 
@@ -184,14 +189,16 @@ begin
        and t.slot > breakwater.clock() - coalesce(p_policy.circuit_window, interval '1 minute')
        and case when p_worker is not null then t.worker = p_worker
                 else not exists (select from breakwater.suspension s
-                                  where s.kind = t.kind and s.key = t.key and s.worker = t.worker and s.times > 0) end;
+                                  where s.kind = t.kind and s.key = t.key and s.worker = t.worker
+                                    and s.times > 0) end;
     -- Runs of failures that began after the last success of anybody.
     with recent as (
         select t.trailing_failures, t.failing_since, t.last_success_at from breakwater.tally t
          where t.kind = p_circuit.kind and t.key = p_circuit.key and t.generation = p_circuit.generation
            and case when p_worker is not null then t.worker = p_worker
                     else not exists (select from breakwater.suspension s
-                                      where s.kind = t.kind and s.key = t.key and s.worker = t.worker and s.times > 0) end
+                                      where s.kind = t.kind and s.key = t.key and s.worker = t.worker
+                                    and s.times > 0) end
          order by t.slot desc
          limit 1000
     )
@@ -245,7 +252,8 @@ begin
     else
         select * into v_window from breakwater.window_of(p_circuit, v_policy, null);
         v_reason := breakwater.verdict(v_policy, v_window.calls, v_window.failed, v_window.slow, v_window.streak);
-        if v_policy.suspends_workers then
+        -- Under metrics_only nobody is stopped.
+        if v_policy.suspends_workers and p_circuit.override is null then
             select * into v_own from breakwater.window_of(p_circuit, v_policy, p_worker);
             v_alone := breakwater.verdict(v_policy, v_own.calls, v_own.failed, v_own.slow, v_own.streak);
             if v_alone is not null then

@@ -5,11 +5,11 @@
 create function breakwater.open_time(p_policy breakwater.handler, p_reopened integer) returns interval
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$
-    -- The exponent is bounded, so that the power does not overflow long after the cap is reached.
+    -- By its logarithm, which is bounded, so that the power does not overflow long after the cap is reached.
     select make_interval(secs => t.seconds / 2 + random() * t.seconds / 2)
       from (select least(extract(epoch from p_policy.open_cap)::double precision,
                          extract(epoch from p_policy.open_for)::double precision
-                         * least(p_policy.open_factor, 1000) ^ least(p_reopened, 60)) as seconds) t
+                         * exp(least(p_reopened * ln(p_policy.open_factor), 300))) as seconds) t
 $$;
 
 -- A circuit's name for people: its kind, its kind and key, or the key that several kinds share.
@@ -30,16 +30,19 @@ declare
     v_policy   breakwater.handler;
     v_reopened integer;
     v_open_for interval;
+    v_open_cap interval;
 begin
     select * into v_old from breakwater.circuit c where c.kind = p_kind collate "C" and c.key = p_key collate "C";
     v_policy := breakwater.policy_of(p_kind, p_key);
     v_reopened := case when p_to = 'closed' or v_old.state = 'closed' then 0
-                       when p_to = 'open' and v_old.state = 'half_open' then v_old.reopened + 1
+                       when p_to = 'open' and v_old.state = 'half_open' then least(v_old.reopened, 2147483646) + 1
                        else v_old.reopened end;
     v_open_for := coalesce(breakwater.open_time(v_policy, v_reopened), interval '30 seconds');
     if p_retry_after is not null then
-        v_open_for := least(greatest(v_open_for, make_interval(secs => p_retry_after)),
-                            coalesce(v_policy.open_cap, interval '10 minutes'));
+        -- The number is bounded before it becomes an interval, which could not hold an absurd one.
+        v_open_cap := coalesce(v_policy.open_cap, interval '10 minutes');
+        v_open_for := least(v_open_cap, greatest(
+            v_open_for, make_interval(secs => least(p_retry_after, extract(epoch from v_open_cap)))));
     end if;
     update breakwater.circuit c
        set state = p_to,
@@ -74,7 +77,8 @@ end
 $$;
 
 -- Moves circuits that time alone moves, even where no job asks: open ones whose time is over become half-open, half-open
--- ones that do not come to a decision re-open, overrides run out. Returns how many.
+-- ones that do not come to a decision re-open, overrides run out; and those close whose handler was switched to having
+-- no circuit, since nothing is counted that could close them. Returns how many.
 create function breakwater.turn_circuits() returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -88,11 +92,16 @@ begin
             or (c.state = 'half_open'
                 and c.since <= breakwater.clock() - (breakwater.policy_of(c.kind, c.key)).half_open_for)
             or c.override_until <= breakwater.clock()
+            or (c.state <> 'closed' and c.override is null
+                and not (breakwater.policy_of(c.kind, c.key)).circuit_enabled)
            for update skip locked
     loop
         if v_circuit.override is not null then
             perform breakwater.transition(v_circuit.kind, v_circuit.key, 'closed',
                 format('%s until %s', v_circuit.override, v_circuit.override_until), null, null, null);
+        elsif not (breakwater.policy_of(v_circuit.kind, v_circuit.key)).circuit_enabled then
+            perform breakwater.transition(
+                v_circuit.kind, v_circuit.key, 'closed', 'its handler has no circuit any more', null, null, null);
         elsif v_circuit.state = 'open' then
             perform breakwater.transition(
                 v_circuit.kind, v_circuit.key, 'half_open', 'its open time is over', null, null, null);

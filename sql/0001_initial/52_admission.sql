@@ -54,9 +54,10 @@ begin
     elsif v_circuit.state = 'closed' then
         permits := p_wanted;
         if v_circuit.ramp_until > breakwater.clock() then
-            permits := least(permits, ceil(p_concurrency * greatest(0.1, 1 - (
-                extract(epoch from v_circuit.ramp_until - breakwater.clock())
-                / nullif(extract(epoch from v_policy.ramp), 0))))::integer - v_running);
+            -- Divided last, so that no rounding adds one.
+            permits := least(permits, ceil(greatest(p_concurrency * 0.1, p_concurrency
+                * extract(epoch from v_policy.ramp - (v_circuit.ramp_until - breakwater.clock()))
+                / nullif(extract(epoch from v_policy.ramp), 0)))::integer - v_running);
         end if;
         if v_suspension.worker is not null then
             permits := least(permits, 1 - v_running);
@@ -78,5 +79,6 @@ as $$
            breakwater.clock() + interval '1 minute'
            + coalesce((select h.timeout from breakwater.handler h where h.kind = p_job_kind collate "C"), interval '0')
       from unnest(p_jobs) j
-    on conflict (job) do update set lease = excluded.lease, expires_at = excluded.expires_at
+    on conflict (job) do update
+       set lease = excluded.lease, kind = excluded.kind, key = excluded.key, expires_at = excluded.expires_at
 $$;

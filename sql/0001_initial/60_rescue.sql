@@ -66,7 +66,7 @@ begin
              where c.state = 'open'
             union all
             select s.kind, 9223372036854775807 from breakwater.suspension s
-             where s.worker = p_worker and s.until > now() and s.key = ''
+             where s.worker = p_worker and s.until > breakwater.clock() and s.key = ''
             union all
             select p.name, 9223372036854775807 from breakwater.pause p where p.scope = 'kind') s;
 end

@@ -126,8 +126,7 @@ struct Circuit: Sendable {
         switch state {
         case .closed(let rampUntil):
             if let rampUntil, rampUntil > now, let concurrency {
-                let share = Int((Double(concurrency) * policy.rampShare(left: rampUntil - now)).rounded(.up))
-                admission.count = min(wanted, share - running)
+                admission.count = min(wanted, policy.rampPermits(of: concurrency, left: rampUntil - now) - running)
             }
         case .open:
             admission.count = 0

@@ -29,11 +29,17 @@ extension CircuitPolicy {
         return min(max(own, retryAfter), openCap)
     }
 
-    /// The share of its usual calls that a circuit lets through while it ramps up: from a tenth to all of them.
+    /// How many of so many concurrent calls a circuit lets through while it ramps up: a tenth of them at first, and all in
+    /// the end.
     ///
-    /// - Parameter left: How much of ``ramp`` is left.
-    func rampShare(left: Duration) -> Double {
-        guard ramp > .zero else { return 1 }
-        return min(1, max(0.1, 1 - left / ramp))
+    /// - Parameters:
+    ///   - concurrency: How many calls there are at once in good times.
+    ///   - left: How much of ``ramp`` is left.
+    func rampPermits(of concurrency: Int, left: Duration) -> Int {
+        guard ramp > .zero else { return concurrency }
+        // In whole numbers, so that no rounding adds one.
+        let passed = max(.zero, ramp - left).attoseconds
+        let share = (Int128(concurrency) * passed + ramp.attoseconds - 1) / ramp.attoseconds
+        return min(concurrency, max((concurrency + 9) / 10, Int(share)))
     }
 }

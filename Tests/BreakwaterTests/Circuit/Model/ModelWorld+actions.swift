@@ -1,0 +1,294 @@
+import Libpq
+
+@testable import Breakwater
+
+extension ModelWorld {
+    /// One random action of one unit.
+    func act(_ index: Int) -> [Move] {
+        let slot = Int.random(in: 0..<units[index].workers.count, using: &generator)
+        switch Int.random(in: 0..<1000, using: &generator) {
+        case 0..<420: return [claim(index, slot)]
+        case 420..<950: return settle(index)
+        case 950..<960: return crash(index, slot)
+        case 960..<970: return leave(index, slot)
+        case 970..<980: return [reconcile(index, slot)]
+        default: return override(index)
+        }
+    }
+
+    // MARK: Settling
+
+    private func settle(_ index: Int) -> [Move] {
+        let worker = units[index].workers.filter { !units[index].held(by: $0).isEmpty }.randomElement(using: &generator)
+        var runs: [(job: Job, ending: FinishedRun.Ending)] = []
+        if let worker {
+            let held = units[index].held(by: worker).shuffled(using: &generator)
+            let count = Int.random(in: 1...min(6, held.count), using: &generator)
+            runs = held.prefix(count).map { ($0, ending(index)) }
+        }
+        // Now and then a result that nobody waits for any more.
+        if !units[index].stale.isEmpty, chance(worker == nil ? 1 : 0.05) {
+            let old = units[index].stale.remove(at: .random(in: 0..<units[index].stale.count, using: &generator))
+            if worker == nil || worker == old.worker, !runs.contains(where: { $0.job.id == old.job.id }) {
+                return [settle(index, old.worker, runs, stale: (old.job, ending(index)))]
+            }
+        }
+        guard let worker else { return [] }
+        return [settle(index, worker, runs, stale: nil)]
+    }
+
+    private func settle(
+        _ index: Int,
+        _ worker: Int64,
+        _ runs: [(job: Job, ending: FinishedRun.Ending)],
+        stale: (job: Job, ending: FinishedRun.Ending)?
+    ) -> Move {
+        var claims: [Int64] = []
+        for run in runs {
+            units[index].unsettled[run.job.lease, default: 0] -= 1
+            if units[index].unsettled[run.job.lease] == 0 {
+                units[index].unsettled[run.job.lease] = nil
+                claims.append(run.job.lease)
+            }
+        }
+        let all = (runs + (stale.map { [$0] } ?? [])).map { FinishedRun($0.job, $0.ending) }
+        return Move(Settle(worker: worker, runs: all, claims: claims)) { output in
+            self.note(
+                "settle \(worker): \(all.map { "\($0.id) \($0.circuitKey)@\($0.generation) \($0.ending.summary)" })"
+            )
+            try self.require(output.settled == runs.count, "settled \(output.settled) of \(runs.count)")
+            try self.require(output.stale == (stale.map { [$0.job.id] } ?? []), "stale: \(output.stale)")
+            self.tally.settled += runs.count
+            self.tally.stale += stale == nil ? 0 : 1
+            for run in runs { self.finish(index, run.job, run.ending) }
+            self.record(index, runs)
+        }
+    }
+
+    /// What becomes of a settled job.
+    private func finish(_ index: Int, _ claimed: Job, _ ending: FinishedRun.Ending) {
+        guard var job = units[index].jobs[claimed.id] else { return }
+        if claimed.isProbe { free(index, probe: claimed.id) }
+        switch ending.className {
+        case "succeeded", "discarded":
+            units[index].jobs[claimed.id] = nil
+            return
+        case "failed": break
+        case "unavailable": if claimed.isProbe { job.attempt -= 1 }
+        default: job.attempt -= 1
+        }
+        job.crashes = 0
+        job.place = .waiting
+        units[index].jobs[claimed.id] = job
+    }
+
+    func free(_ index: Int, probe id: Int64) {
+        for circuit in units[index].circuits.keys { units[index].circuits[circuit]?.free(probe: id) }
+    }
+
+    /// Tells the circuits, a kind, a key and a generation at a time.
+    private func record(_ index: Int, _ runs: [(job: Job, ending: FinishedRun.Ending)]) {
+        struct Group: Hashable {
+            var circuit: ModelUnit.CircuitID
+            var generation: Int64
+        }
+        var groups: [Group: CircuitCalls] = [:]
+        for (job, ending) in runs where ending.isSuccess || ending.effect != .ignored {
+            let id = ModelUnit.CircuitID(kind: job.kind, key: job.circuitKey)
+            groups[Group(circuit: id, generation: job.generation), default: CircuitCalls()].add(ending)
+        }
+        let order = groups.sorted { ($0.key.circuit, $0.key.generation) < ($1.key.circuit, $1.key.generation) }
+        for (group, calls) in order {
+            var id = units[index].gate(of: group.circuit.kind)
+            if units[index].isKeyed, group.circuit.key != "" {
+                id = group.circuit
+                // A key gets its circuit with its first failure.
+                if calls.failed > 0, units[index].circuits[id] == nil {
+                    units[index].circuits[id] = Circuit(policy: units[index].policy, now: now)
+                }
+            }
+            guard var circuit = units[index].circuits[id] else { continue }
+            let before = circuit.generation
+            circuit.record(calls, of: max(1, group.generation), at: now, using: &generator)
+            if circuit.generation != before { retryAfter[id] = calls.retryAfter }
+            units[index].circuits[id] = circuit
+        }
+    }
+
+    private func ending(_ index: Int) -> FinishedRun.Ending {
+        let policy = units[index].policy
+        var ending: FinishedRun.Ending
+        switch Double.random(in: 0..<1, using: &generator) {
+        case ..<0.05: ending = FinishedRun.Ending(className: "released")
+        case ..<0.08: ending = .snoozed()
+        case ..<0.10: ending = .discarded
+        case ..<0.12:
+            ending = .failed()
+            ending.effect = .ignored
+        case ..<0.14 where !policy.tripOn.isEmpty:
+            ending = .failed("fatal")
+            ending.effect = .tripped
+        default:
+            let fails = chance(units[index].weather.failureRate)
+            ending = fails ? (chance(0.5) ? .failed() : .unavailable()) : .succeeded
+            if policy.slowCall != nil { ending.isSlow = chance(fails ? 0.3 : 0.15) }
+        }
+        if policy.honoursRetryAfter, ending.effect != .ignored, chance(0.3) {
+            ending.retryAfter = .milliseconds(Int.random(in: 0...40_000, using: &generator))
+        }
+        return ending
+    }
+
+    // MARK: Losing jobs
+
+    /// A worker dies, its lease ends, and another comes in its place.
+    private func crash(_ index: Int, _ slot: Int) -> [Move] {
+        let worker = units[index].workers[slot]
+        let lose = Statement(
+            "update breakwater.worker set beat_at = now() - interval '2 days' where id = $1",
+            [.int8(worker)]
+        )
+        let rescue = Move(Statement("select breakwater.rescue()")) { result in
+            self.note("crash \(worker)")
+            self.tally.crashes += 1
+            let held = self.units[index].held(by: worker)
+            let rescued = try result[0][0].int()
+            try self.require(rescued == held.count, "rescued \(rescued) of \(held.count)")
+            for job in held { self.giveBack(index, job, worker, crashed: true) }
+        }
+        return [Move(lose), rescue, register(index, slot: slot)]
+    }
+
+    /// A worker goes by itself, and another comes in its place.
+    private func leave(_ index: Int, _ slot: Int) -> [Move] {
+        let worker = units[index].workers[slot]
+        let leave = Move(Leave(worker: worker)) { count in
+            self.note("leave \(worker)")
+            let held = self.units[index].held(by: worker)
+            try self.require(count == held.count, "gave back \(count) of \(held.count)")
+            for job in held { self.giveBack(index, job, worker, crashed: false) }
+        }
+        return [leave, register(index, slot: slot)]
+    }
+
+    /// A worker never heard of some of its claims.
+    private func reconcile(_ index: Int, _ slot: Int) -> Move {
+        let worker = units[index].workers[slot]
+        let leases = Set(units[index].held(by: worker).map(\.lease)).sorted()
+        let known = leases.filter { _ in chance(0.5) }
+        return Move(Reconcile(worker: worker, known: known)) { count in
+            self.note("reconcile \(worker)")
+            let lost = self.units[index].held(by: worker).filter { !known.contains($0.lease) }
+            try self.require(count == lost.count, "gave back \(count) of \(lost.count)")
+            for job in lost { self.giveBack(index, job, worker, crashed: false) }
+        }
+    }
+
+    private func giveBack(_ index: Int, _ claimed: Job, _ worker: Int64, crashed: Bool) {
+        guard var job = units[index].jobs[claimed.id] else { return }
+        if claimed.isProbe { free(index, probe: claimed.id) }
+        units[index].unsettled[claimed.lease] = nil
+        units[index].stale.append((claimed, worker))
+        if units[index].stale.count > 20 { units[index].stale.removeFirst() }
+        if crashed, job.crashes >= 4 {
+            units[index].jobs[claimed.id] = nil
+            return
+        }
+        job.attempt -= 1
+        job.crashes += crashed ? 1 : 0
+        job.place = .waiting
+        units[index].jobs[claimed.id] = job
+    }
+
+    // MARK: Time and people
+
+    /// Lets time make its transitions, in all circuits.
+    func turn() -> Move {
+        Move(Statement("select breakwater.turn_circuits()")) { result in
+            self.note("turn")
+            var turned = 0
+            for index in self.units.indices {
+                for (id, circuit) in self.units[index].circuits {
+                    var circuit = circuit
+                    circuit.turn(at: self.now, using: &self.generator)
+                    if circuit.generation != self.units[index].circuits[id]?.generation { turned += 1 }
+                    self.units[index].circuits[id] = circuit
+                }
+            }
+            try self.require(try result[0][0].int() == turned, "turned \(try result[0][0].int()), not \(turned)")
+        }
+    }
+
+    /// Brings back the jobs of keys whose circuits are closed.
+    func unpark() -> [Move] {
+        [
+            Move(Statement("select breakwater.unpark(1000)")) { result in
+                self.note("unpark")
+                var back = 0
+                for index in self.units.indices where self.units[index].isKeyed {
+                    for (id, circuit) in self.units[index].circuits where circuit.state.phase == .closed {
+                        for job in self.units[index].parked(of: id.kind, key: id.key) {
+                            self.units[index].jobs[job]?.place = .waiting
+                            back += 1
+                        }
+                    }
+                }
+                try self.require(try result[0][0].int() == back, "unparked \(try result[0][0].int()), not \(back)")
+            }
+        ]
+    }
+
+    /// Somebody takes a circuit in hand, or gives it back.
+    private func override(_ index: Int) -> [Move] {
+        guard let id = units[index].circuits.keys.sorted().randomElement(using: &generator) else { return [] }
+        // Mostly back to normal, so that there is something else to see.
+        let override = chance(0.4) ? nil : CircuitOverride.allCases.randomElement(using: &generator)
+        let function =
+            switch override {
+            case nil: "reset"
+            case .open: "open"
+            case .closed: "close"
+            case .disabled: "disable"
+            case .metricsOnly: "observe"
+            }
+        let duration: Duration? =
+            override == nil || chance(0.1) ? nil : .milliseconds(Int.random(in: 1...5000, using: &generator))
+        let until = override == nil ? "" : "until => breakwater.clock() + $3 * interval '1 microsecond', "
+        let statement = Statement(
+            "select breakwater.\(function)_circuit($1, 'because', \(until)actor => 'ann', key => $2)",
+            [.text(id.kind), .text(id.key)] + (override == nil ? [] : [.int8(duration?.wholeMicroseconds)])
+        )
+        return [
+            Move(statement) { _ in
+                self.note("override \(id) \(function) \(duration.map { "\($0)" } ?? "")")
+                self.tally.overrides += 1
+                self.units[index].circuits[id]?.override(
+                    override,
+                    reason: "because",
+                    actor: "ann",
+                    until: duration.map { self.now + $0 },
+                    at: self.now,
+                    using: &self.generator
+                )
+            }
+        ]
+    }
+}
+
+extension CircuitCalls {
+    fileprivate mutating func add(_ ending: FinishedRun.Ending) {
+        if ending.isSuccess {
+            succeeded += 1
+            slowSucceeded += ending.isSlow ? 1 : 0
+            return
+        }
+        failed += 1
+        slowFailed += ending.isSlow ? 1 : 0
+        if ending.effect == .tripped { trip = max(trip ?? "", ending.failure?.name ?? "") }
+        if let wait = ending.retryAfter { retryAfter = max(retryAfter ?? .zero, wait) }
+    }
+}
+
+extension FinishedRun.Ending {
+    fileprivate var summary: String { "\(className)/\(effect.rawValue)\(isSlow ? "/slow" : "")" }
+}

@@ -1,0 +1,135 @@
+import Libpq
+
+@testable import Breakwater
+
+extension ModelWorld {
+    /// A worker claims, from every lane of its kinds.
+    func claim(_ index: Int, _ slot: Int) -> Move {
+        let worker = units[index].workers[slot]
+        let concurrency = units[index].concurrency
+        let running = units[index].held(by: worker).count
+        // A keyed unit has room for everything, see there.
+        let room = units[index].isKeyed ? concurrency : max(0, concurrency - running)
+        let total = units[index].isKeyed ? concurrency : Int.random(in: 0...max(1, room), using: &generator)
+        let kinds = units[index].kinds
+        let lanes = kinds.map { Lane(queue: "default", kind: $0, priority: 5) }
+        let claim = Claim(
+            worker: worker,
+            lanes: lanes,
+            cursors: lanes.map { _ in 0 },
+            room: kinds.map { ($0, room, concurrency) },
+            total: total
+        )
+        return Move(claim) { claimed in
+            self.note("claim \(worker): \(claimed.map { "\($0.job.id) \($0.job.circuitKey)@\($0.job.generation)" })")
+            try self.accept(index, claimed, by: worker, room: room, total: total)
+        }
+    }
+
+    private func accept(_ index: Int, _ claimed: [ClaimedJob], by worker: Int64, room: Int, total: Int) throws {
+        let before = units[index].circuits
+        // Jobs from behind a key's circuit come with no place in a lane.
+        let fromLanes = claimed.filter { $0.position > 0 }.map(\.job)
+        let fromAside = claimed.filter { $0.position == 0 }.map(\.job)
+        let waiting = Dictionary(uniqueKeysWithValues: units[index].kinds.map { ($0, units[index].waiting(of: $0)) })
+        var left = total
+        for kind in units[index].kinds where left > 0 {
+            let id = units[index].gate(of: kind)
+            guard let circuit = before[id], circuit.mayAdmit(at: now), waiting[kind]?.isEmpty == false else { continue }
+            let admission = admit(index, id, min(left, room), room: room)
+            guard admission.count > 0 else { continue }
+            if units[index].isKeyed { park(index, kind, before) }
+            let eligible = units[index].waiting(of: kind)
+            let jobs = fromLanes.filter { $0.kind == kind }
+            let expected = min(admission.count, eligible.count)
+            try require(jobs.count == expected, "\(kind): claimed \(jobs.count) from the lane, not \(expected)")
+            try require(Set(jobs.map(\.id)).isSubset(of: eligible), "\(kind): claimed what was not waiting")
+            for job in jobs { try take(index, job, by: worker, through: id, admission) }
+            left -= jobs.count
+        }
+        try require(total - left == fromLanes.count, "claimed \(fromLanes.count) from lanes, not \(total - left)")
+
+        var expected = 0
+        for (id, circuit) in before where id.kind != "*" && id.key != "" && left > 0 {
+            guard circuit.state.phase != .closed, circuit.mayAdmit(at: now) else { continue }
+            let admission = admit(index, id, left, room: room)
+            let parked = units[index].parked(of: id.kind, key: id.key)
+            let jobs = fromAside.filter { $0.circuitKey == id.key }
+            let count = min(admission.count, parked.count)
+            try require(jobs.count == count, "\(id): \(jobs.count) probes, not \(count)")
+            try require(Set(jobs.map(\.id)).isSubset(of: parked), "\(id): probes that were not aside")
+            for job in jobs { try take(index, job, by: worker, through: id, admission) }
+            expected += count
+        }
+        try require(fromAside.count == expected, "claimed \(fromAside.count) from aside, not \(expected)")
+        for job in claimed.map(\.job) { units[index].unsettled[job.lease, default: 0] += 1 }
+    }
+
+    private func admit(
+        _ index: Int,
+        _ id: ModelUnit.CircuitID,
+        _ wanted: Int,
+        room: Int
+    ) -> Circuit.Admission {
+        let concurrency = units[index].concurrency
+        guard var circuit = units[index].circuits[id] else {
+            return Circuit.Admission(count: 0, generation: 0, isProbe: false)
+        }
+        defer { units[index].circuits[id] = circuit }
+        return circuit.admit(
+            wanted,
+            running: concurrency - room,
+            concurrency: concurrency,
+            at: now,
+            using: &generator
+        )
+    }
+
+    /// Puts aside the jobs whose key's circuit is not closed, if there is such a key.
+    private func park(_ index: Int, _ kind: String, _ circuits: [ModelUnit.CircuitID: Circuit]) {
+        for id in units[index].waiting(of: kind) {
+            guard let key = units[index].jobs[id]?.key, key != "" else { continue }
+            let circuit = circuits[ModelUnit.CircuitID(kind: kind, key: key)]
+            if let circuit, circuit.state.phase != .closed { units[index].jobs[id]?.place = .parked }
+        }
+    }
+
+    /// Takes note of a claimed job, which must be just as the circuit that let it through says.
+    private func take(
+        _ index: Int,
+        _ claimed: Job,
+        by worker: Int64,
+        through id: ModelUnit.CircuitID,
+        _ admission: Circuit.Admission
+    ) throws {
+        guard var job = units[index].jobs[claimed.id], let circuit = units[index].circuits[id] else { return }
+        try require(circuit.state.phase != .open, "job \(claimed.id) was claimed while \(id) is open")
+        var key = id.key
+        var generation = admission.generation
+        if units[index].isKeyed, !admission.isProbe {
+            key = job.key
+            let own = units[index].circuits[ModelUnit.CircuitID(kind: job.kind, key: key)]
+            generation = own?.generation ?? -admission.generation
+        }
+        job.attempt += 1
+        let expected = "attempt \(job.attempt), generation \(generation), key \(key), probe \(admission.isProbe)"
+        let actual =
+            "attempt \(claimed.attempt), generation \(claimed.generation), key \(claimed.circuitKey), probe \(claimed.isProbe)"
+        try require(actual == expected, "job \(claimed.id) through \(id): \(actual); expected \(expected)")
+        job.place = .held(claimed, worker: worker)
+        units[index].jobs[claimed.id] = job
+        tally.claimed += 1
+        if admission.isProbe {
+            tally.probes += 1
+            units[index].circuits[id]?.lease(probe: claimed.id, until: now + ModelUnit.probeLease)
+        }
+    }
+}
+
+extension Circuit {
+    /// Whether a claim asks it at all.
+    fileprivate func mayAdmit(at now: Duration) -> Bool {
+        guard case .open(let retryAt) = state else { return true }
+        return retryAt.map { $0 <= now } ?? false
+    }
+}
