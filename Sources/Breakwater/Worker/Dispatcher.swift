@@ -64,6 +64,8 @@ struct Dispatcher {
     private var rotation: [String]
     private(set) var running: [RunKey: Running] = [:]
     private var waitingCount = 0
+    /// The kinds that may have waiting jobs, the next to start first: few, where there may be hundreds of kinds.
+    private var startOrder: [String] = []
     private var finished: [FinishedRun] = []
     /// For each claim, how many of its jobs are not settled yet.
     private var unsettled: [Int64: Int] = [:]
@@ -104,6 +106,7 @@ struct Dispatcher {
     mutating func room() -> Room {
         guard phase == .working, holdsLease else { return Room(kinds: [], total: 0, rotation: rotation) }
         if !rotation.isEmpty { rotation.append(rotation.removeFirst()) }
+        if !startOrder.isEmpty { startOrder.append(startOrder.removeFirst()) }
         let idle = kinds.values.count { $0.isIdle }
         for name in rotation { kinds[name]?.keepPace() }
         let ahead = min(2 * kinds.values.reduce(0) { $0 + $1.pace }, 2 * Self.mostAhead)
@@ -130,6 +133,7 @@ struct Dispatcher {
         }
         waitingCount += jobs.count
         for name in Set(jobs.map(\.job.kind)) {
+            if !startOrder.contains(name) { startOrder.append(name) }
             if let heardAt = kinds[name]?.heardAt, heardAt <= askedAt { kinds[name]?.stoppedBefore = .min }
             kinds[name]?.waiting.sort { ($0.job.priority, $0.position) > ($1.job.priority, $1.position) }
         }
@@ -146,8 +150,9 @@ struct Dispatcher {
     mutating func startable(at now: ContinuousClock.Instant, atMost limit: Int = .max) -> [Job] {
         guard phase == .working, holdsLease, waitingCount > 0 else { return [] }
         var jobs: [Job] = []
-        for name in rotation {
-            guard var kind = kinds[name], !kind.waiting.isEmpty else { continue }
+        startOrder.removeAll { kinds[$0]?.waiting.isEmpty ?? true }
+        for name in startOrder {
+            guard jobs.count < limit, var kind = kinds[name] else { break }
             // Taken out while it changes, so that its array is not copied.
             kinds[name] = nil
             while jobs.count < limit, running.count < concurrency, kind.running < kind.concurrency, var job = kind.waiting.popLast()?.job {
