@@ -143,14 +143,14 @@ struct Dispatcher {
     // MARK: Running
 
     /// The jobs to start now; they count as running from here on.
-    mutating func startable(at now: ContinuousClock.Instant) -> [Job] {
+    mutating func startable(at now: ContinuousClock.Instant, atMost limit: Int = .max) -> [Job] {
         guard phase == .working, holdsLease, waitingCount > 0 else { return [] }
         var jobs: [Job] = []
         for name in rotation {
             guard var kind = kinds[name], !kind.waiting.isEmpty else { continue }
             // Taken out while it changes, so that its array is not copied.
             kinds[name] = nil
-            while running.count < concurrency, kind.running < kind.concurrency, var job = kind.waiting.popLast()?.job {
+            while jobs.count < limit, running.count < concurrency, kind.running < kind.concurrency, var job = kind.waiting.popLast()?.job {
                 if job.maxAttempts == 0 { job.maxAttempts = kind.settings.retry.maxAttempts }
                 kind.running += 1
                 waitingCount -= 1
