@@ -126,6 +126,8 @@ create table breakwater.claim (
     jobs       bigint[] not null
 ) with (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
 create index claim_by_worker on breakwater.claim (worker);
+-- Gone before long: compressing it costs more than it saves.
+alter table breakwater.claim alter jobs set storage external;
 
 -- Which worker does the fleet's chores (rescue, promotion), until when. The term fences a leader that overslept.
 create table breakwater.leader (

@@ -3,7 +3,7 @@
 /// A pure value: it decides, and its owner acts. A job goes `waiting → running → finished → gone`; a waiting job that
 /// is not to run (shutdown, an open circuit, a lost lease) goes straight to `finished`, released.
 struct Dispatcher {
-    /// At most so many jobs of a kind are claimed ahead of the slots that run them.
+    /// A claim takes at most so many jobs beyond the slots that are free.
     static let mostAhead = 1000
 
     /// One run of one job.
@@ -31,8 +31,10 @@ struct Dispatcher {
         var running = 0
         /// Claimed and not started, the next to start last.
         var waiting: [ClaimedJob] = []
-        /// Runs that ended since the last claim: so many may be claimed ahead.
+        /// Runs that ended since the last claim.
         var ended = 0
+        /// How many runs end from one claim to the next: this often lately, and a quarter less with each claim.
+        var pace = 0
         /// Its circuit opened with this generation (or it is paused, and this is the highest number): nothing that was
         /// claimed under an earlier one starts.
         var stoppedBefore = Int64.min
@@ -40,6 +42,11 @@ struct Dispatcher {
         var heardAt: ContinuousClock.Instant?
 
         var isIdle: Bool { running == 0 && waiting.isEmpty }
+
+        mutating func keepPace() {
+            pace = max(min(ended, Dispatcher.mostAhead), pace * 3 / 4)
+            ended = 0
+        }
     }
 
     enum Phase {
@@ -90,26 +97,26 @@ struct Dispatcher {
 
     /// How many jobs to claim. Each call lets another kind go first among equals.
     ///
-    /// A kind takes free slots, and ahead of them as many as ended since the last claim, so that a burst is taken in
-    /// large batches while a slow handler's worker hoards nothing. One slot is left to every other kind that runs
-    /// nothing, so that a slow kind cannot take them all.
+    /// A kind takes free slots, and ahead of them twice as many jobs as end from one claim to the next: some run while
+    /// the next are claimed, and neither waits for the other. So a burst is taken in large batches, while a slow
+    /// handler's worker hoards nothing. One slot is left to every other kind that runs nothing, so that a slow kind
+    /// cannot take them all.
     mutating func room() -> Room {
         guard phase == .working, holdsLease else { return Room(kinds: [], total: 0, rotation: rotation) }
         if !rotation.isEmpty { rotation.append(rotation.removeFirst()) }
         let idle = kinds.values.count { $0.isIdle }
-        let ended = kinds.values.reduce(0) { $0 + $1.ended }
-        let ahead = min(ended, Self.mostAhead)
-        let total = max(0, concurrency + ahead - running.count - waitingCount)
+        for name in rotation { kinds[name]?.keepPace() }
+        let ahead = min(2 * kinds.values.reduce(0) { $0 + $1.pace }, 2 * Self.mostAhead)
+        let held = running.count + waitingCount
+        let total = min(max(0, concurrency + ahead - held), max(0, concurrency - held) + Self.mostAhead)
         var room: [(kind: String, count: Int, concurrency: Int)] = []
         for name in rotation {
-            guard var kind = kinds[name] else { continue }
-            let own = kind.concurrency + min(kind.ended, Self.mostAhead) - kind.running - kind.waiting.count
+            guard let kind = kinds[name] else { continue }
+            let own = kind.concurrency + 2 * kind.pace - kind.running - kind.waiting.count
             // Half of the slots at most are kept for other kinds that run nothing. An idle kind may always have one of
             // the free slots.
             let reserved = min(kind.isIdle ? idle - 1 : idle, concurrency / 2)
             let count = min(own, max(total - reserved, kind.isIdle ? min(1, total) : 0))
-            kind.ended = 0
-            kinds[name] = kind
             if count > 0 { room.append((name, count, kind.concurrency)) }
         }
         return Room(kinds: room, total: total, rotation: rotation)
@@ -136,14 +143,14 @@ struct Dispatcher {
     // MARK: Running
 
     /// The jobs to start now; they count as running from here on.
-    mutating func startable(at now: ContinuousClock.Instant) -> [Job] {
+    mutating func startable(at now: ContinuousClock.Instant, atMost limit: Int = .max) -> [Job] {
         guard phase == .working, holdsLease, waitingCount > 0 else { return [] }
         var jobs: [Job] = []
         for name in rotation {
             guard var kind = kinds[name], !kind.waiting.isEmpty else { continue }
             // Taken out while it changes, so that its array is not copied.
             kinds[name] = nil
-            while running.count < concurrency, kind.running < kind.concurrency, var job = kind.waiting.popLast()?.job {
+            while jobs.count < limit, running.count < concurrency, kind.running < kind.concurrency, var job = kind.waiting.popLast()?.job {
                 if job.maxAttempts == 0 { job.maxAttempts = kind.settings.retry.maxAttempts }
                 kind.running += 1
                 waitingCount -= 1

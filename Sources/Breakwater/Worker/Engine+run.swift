@@ -1,35 +1,58 @@
 import Logging
 
 extension Engine {
-    /// Runs one job that the dispatcher has started, and hands its end to the claim loop.
-    func run(_ job: Job) async {
-        let key = Dispatcher.RunKey(id: job.id, lease: job.lease)
-        guard let plugin = plugins[job.kind], let deadline = withState({ $0.dispatcher.running[key]?.deadline }) else {
-            return
+    /// Runs one job that the dispatcher has started, and hands its end to the claim loop; then, in the same task, what its
+    /// slot is given next, until there is nothing.
+    func run(_ first: Job, deadline: ContinuousClock.Instant) async {
+        var next: (job: Job, deadline: ContinuousClock.Instant)? = (first, deadline)
+        while let (job, deadline) = next {
+            next = end(job, await outcome(of: job, deadline: deadline))
         }
-        var outcome: JobOutcome
-        do {
-            outcome = try await plugin.run(job, context: JobContext(job: job, deadline: deadline, logger: logger))
-        } catch let failure as JobFailure {
-            outcome = .failed(failure)
-        } catch let refusal as CircuitOpenError {
-            outcome = refusal.outcome
-        } catch {
-            outcome = .failed(JobFailure("\(type(of: error))", "\(error)"))
-        }
+    }
 
-        let ending: FinishedRun.Ending? = withState { state in
+    private func outcome(of job: Job, deadline: ContinuousClock.Instant) async -> JobOutcome {
+        guard let plugin = plugins[job.kind] else { return .released }
+        do {
+            return try await plugin.run(job, context: JobContext(job: job, deadline: deadline, logger: logger))
+        } catch let failure as JobFailure {
+            return .failed(failure)
+        } catch let refusal as CircuitOpenError {
+            return refusal.outcome
+        } catch {
+            return .failed(JobFailure("\(type(of: error))", "\(error)"))
+        }
+    }
+
+    /// Records the end of a run.
+    ///
+    /// - Returns: The job that the same task runs next.
+    private func end(_ job: Job, _ outcome: JobOutcome) -> (job: Job, deadline: ContinuousClock.Instant)? {
+        let now = ContinuousClock.now
+        let key = Dispatcher.RunKey(id: job.id, lease: job.lease)
+        var ending: FinishedRun.Ending?
+        var next: (job: Job, deadline: ContinuousClock.Instant)?
+        var isFirst = true
+        withState { state in
             guard let run = state.dispatcher.ended(key), let settings = state.dispatcher.settings(of: job.kind) else {
-                return nil
+                return
             }
-            outcome = outcome.judged(for: run.cancelReason, timeout: settings.timeout)
-            let ending = FinishedRun.Ending(outcome, of: job, duration: .now - run.start, settings: settings)
-            state.dispatcher.finish(job, ending)
-            return ending
+            let judged = outcome.judged(for: run.cancelReason, timeout: settings.timeout)
+            let recorded = FinishedRun.Ending(judged, of: job, duration: now - run.start, settings: settings)
+            ending = recorded
+            isFirst = !state.dispatcher.hasFinished
+            state.dispatcher.finish(job, recorded)
+            // A task that was cancelled, or is about to be, would carry that over.
+            guard run.cancelReason == nil, let task = run.task else { return }
+            next = state.dispatcher.startable(at: now, atMost: 1).first.map { job in
+                state.dispatcher.started(Dispatcher.RunKey(id: job.id, lease: job.lease), as: task)
+                return (job, now + (state.dispatcher.settings(of: job.kind)?.timeout ?? .zero))
+            }
         }
         if let ending { log(ending, of: job) }
-        startJobs()
-        work.raise()
+        if next == nil { startJobs() }
+        // Whoever finished something earlier that still waits has raised it.
+        if isFirst { work.raise() }
+        return next
     }
 
     private func log(_ ending: FinishedRun.Ending, of job: Job) {

@@ -55,7 +55,8 @@ final class Engine: Sendable {
             for job in state.dispatcher.startable(at: now) {
                 // Unstructured, so that one run can be cancelled by itself; the claim loop does not end before the
                 // dispatcher says that no run is left, or that the grace is over.
-                let task = Task { await self.run(job) }
+                let deadline = now + (state.dispatcher.settings(of: job.kind)?.timeout ?? .zero)
+                let task = Task { await self.run(job, deadline: deadline) }
                 state.dispatcher.started(Dispatcher.RunKey(id: job.id, lease: job.lease), as: task)
             }
         }
