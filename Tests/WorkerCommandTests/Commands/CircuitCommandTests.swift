@@ -184,8 +184,8 @@ struct CircuitCommandTests {
             try await database.query(
                 """
                 insert into breakwater.tally (kind, key, generation, slot, worker, succeeded, failed, slow, retries,
-                                              trailing_failures)
-                values ('hook', '', 1, now(), $1 + 1, 6, 2, 1, 0, 2)
+                                              trailing_failures, failing_since, last_success_at)
+                values ('hook', '', 1, now(), $1 + 1, 6, 2, 1, 0, 2, now(), now() - interval '1 second')
                 """,
                 [.int8(Int64(worker))]
             )

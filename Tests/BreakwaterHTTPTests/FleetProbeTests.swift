@@ -1,0 +1,248 @@
+import BreakwaterHTTP
+import BreakwaterTesting
+import Foundation
+import Glibc
+import Libpq
+import Synchronization
+import Testing
+
+@testable import Breakwater
+
+@Suite(
+    "A fleet before a half-open circuit",
+    .enabled(if: TestDatabase.isAvailable, "BREAKWATER_TEST_DATABASE is not set")
+)
+struct FleetProbeTests {
+    private static let probes = 3
+    private static let fleet = 20
+
+    /// A worker of the fleet: its own session, and its own way to the server.
+    private struct Member: Sendable {
+        var connection: Connection
+        var worker: Int64
+        var plugin: HTTPPlugin
+
+        /// Claims as much as it can, says so, makes the requests, and settles what they came to.
+        ///
+        /// - Returns: How many jobs it was given, and how many of them were no probes.
+        func work(claimed: @Sendable () -> Void) async throws -> (jobs: Int, others: Int) {
+            let claim = Claim(
+                worker: worker,
+                lanes: [Lane(queue: "default", kind: "hook", priority: 5)],
+                cursors: [0],
+                room: [("hook", 10, 10)],
+                total: 10
+            )
+            let jobs = try await connection.call(claim).map(\.job)
+            claimed()
+            let runs = try await withThrowingTaskGroup(of: FinishedRun.self) { group in
+                for job in jobs {
+                    group.addTask {
+                        let context = JobContext(
+                            job: job,
+                            deadline: .now + .seconds(60),
+                            logger: RecordedLog().logger()
+                        )
+                        let outcome = try await plugin.run(job, context: context)
+                        var ending = FinishedRun.Ending(className: "succeeded")
+                        if case .succeeded = outcome {
+                        } else {
+                            ending.className = "unavailable"
+                            ending.effect = .failed
+                        }
+                        return FinishedRun(job, ending)
+                    }
+                }
+                return try await group.reduce(into: []) { $0.append($1) }
+            }
+            _ = try await connection.call(
+                Settle(worker: worker, runs: runs, claims: Set(jobs.map(\.lease)).sorted())
+            )
+            return (jobs.count, jobs.count { !$0.isProbe })
+        }
+    }
+
+    /// One round: everybody claims at once, and the server answers when all have been told what they get.
+    private func round(_ fleet: [Member], _ receiver: Receiver, answer: Int) async throws -> Int {
+        receiver.startCounting()
+        receiver.answer(nil)
+        let claimed = Counter()
+        return try await withThrowingTaskGroup(of: (jobs: Int, others: Int).self) { group in
+            for member in fleet {
+                group.addTask { try await member.work { claimed.raise() } }
+            }
+            try await waitUntil("all have claimed") { claimed.value == fleet.count }
+            try await waitUntil("the probes arrive") { receiver.atOnce >= Self.probes }
+            receiver.answer(answer)
+            var jobs = 0
+            for try await given in group {
+                jobs += given.jobs
+                #expect(given.others == 0)
+            }
+            return jobs
+        }
+    }
+
+    @Test("twenty sessions that ask at once send exactly so many probes to the server, each time it half-opens")
+    func exactlySoMany() async throws {
+        let receiver = Receiver()
+        try await withServer({ receiver.receive($0) }) { server in
+            try await withTestDatabase { database in
+                var settings = HandlerSettings()
+                settings.retry.maxAttempts = 1000
+                settings.circuit.consecutiveFailures = 1
+                settings.circuit.probes = Self.probes
+                settings.circuit.successesToClose = Self.probes
+                settings.circuit.openFor = .seconds(3600)
+                settings.circuit.openCap = .seconds(3600)
+                settings.circuit.suspendsWorkers = false
+                settings.circuit.ramp = .zero
+                var fleet: [Member] = []
+                for _ in 0..<Self.fleet {
+                    let plugin = try HTTPPlugin(url: server.url)
+                    let registration = HandlerRegistration(kind: "hook", plugin: plugin, settings: settings)
+                    let configuration = WorkerConfiguration(database: database.options, handlers: [registration])
+                    let connection = try await database.connect()
+                    let worker = try await connection.call(Register(configuration: configuration))
+                    fleet.append(Member(connection: connection, worker: worker, plugin: plugin))
+                }
+                try await database.query("insert into breakwater.job (kind) select 'hook' from generate_series(1, 200)")
+                receiver.answer(503)
+                _ = try await fleet[0].work {}
+                let state = "select state from breakwater.circuit where kind = 'hook'"
+                #expect(try await database.text(state) == "open")
+
+                let halfOpens = "update breakwater.circuit set retry_at = now() where state = 'open'"
+                let attempts = "select sum(attempt) from breakwater.job"
+                let spent = try await database.number(attempts)
+                for number in 1...10 {
+                    try await database.query(halfOpens)
+                    let isLast = number == 10
+                    let jobs = try await round(fleet, receiver, answer: isLast ? 200 : 503)
+                    #expect(jobs == Self.probes, "round \(number)")
+                    #expect(receiver.mostAtOnce == Self.probes, "round \(number)")
+                    #expect(receiver.count == Self.probes, "round \(number)")
+                    #expect(try await database.text(state) == (isLast ? "closed" : "open"), "round \(number)")
+                }
+                // The outage's probes cost their jobs nothing, and the rest was never touched.
+                #expect(try await database.number(attempts) == spent)
+
+                receiver.answer(200)
+                try await waitUntil("the jobs end") {
+                    try await withThrowingTaskGroup { group in
+                        for member in fleet { group.addTask { _ = try await member.work {} } }
+                        try await group.waitForAll()
+                    }
+                    return try await database.number("select count(*) from breakwater.job") == 0
+                }
+                for member in fleet { await member.connection.close() }
+            }
+        }
+    }
+
+    @Test("a worker killed in the middle of a probe does not wedge the circuit", .enabled(if: WorkerProgram.isBuilt))
+    func killedInTheMiddle() async throws {
+        let receiver = Receiver()
+        try await withServer({ receiver.receive($0) }) { server in
+            try await withTestDatabase { database in
+                try await database.query("insert into breakwater.job (kind) select 'hook' from generate_series(1, 20)")
+                let configuration = """
+                    lease: 2s
+                    poll_interval: 100ms
+                    handlers:
+                      hook:
+                        http: { url: "\(server.url)" }
+                        timeout: 5m
+                        retry: { max_attempts: 1000, base: 10ms, cap: 100ms }
+                        circuit:
+                          consecutive_failures: 3
+                          open_for: 200ms
+                          open_cap: 200ms
+                          probes: 1
+                          successes_to_close: 1
+                          ramp: 0s
+                    """
+                let transitions = """
+                    select to_state from breakwater.circuit_transition where kind = 'hook' and id > $1 order by id
+                    """
+                receiver.answer(503)
+                let victim = try WorkerProgram(configuration, database: database.url)
+                try await waitUntil("the circuit opens") {
+                    try await database.text("select state from breakwater.circuit where kind = 'hook'") == "open"
+                }
+                // Requests that are under way end; the next one to arrive is a probe.
+                try await waitUntil("nothing is under way") { receiver.atOnce == 0 }
+                receiver.answer(nil)
+                try await waitUntil("a probe is under way") {
+                    try await database.number(
+                        "select count(*) from breakwater.probe p join breakwater.job j on j.id = p.job and j.lease = p.lease"
+                    ) == 1 && receiver.atOnce == 1
+                }
+                victim.kill()
+                let last = Int64(try await database.number("select max(id) from breakwater.circuit_transition"))
+                receiver.startCounting()
+                receiver.answer(200)
+
+                let heir = try WorkerProgram(configuration, database: database.url)
+                try await waitUntil("the jobs end", deadline: .seconds(60)) {
+                    try await database.number("select count(*) from breakwater.job") == 0
+                }
+                // It did not take a re-opening, nor the minutes that a probe's lease lasts.
+                #expect(try await database.texts(transitions, [.int8(last)]) == ["closed"])
+                #expect(try await database.number("select count(*) from breakwater.dead_letter") == 0)
+                heir.kill()
+            }
+        }
+    }
+}
+
+private final class Counter: Sendable {
+    private let count = Mutex(0)
+
+    var value: Int { count.withLock { $0 } }
+
+    func raise() { count.withLock { $0 += 1 } }
+}
+
+/// The built `worker`, run as a process of its own.
+private final class WorkerProgram: Sendable {
+    private static let path: URL = {
+        let bundle = Bundle.allBundles.first { $0.bundlePath.hasSuffix(".xctest") }?.bundleURL
+        let executable = URL(filePath: CommandLine.arguments[0])
+        let directories = [bundle?.deletingLastPathComponent(), executable.deletingLastPathComponent()]
+        return directories.compactMap { $0?.appending(path: "worker") }
+            .first { FileManager.default.isExecutableFile(atPath: $0.path()) } ?? URL(filePath: ".build/debug/worker")
+    }()
+
+    static var isBuilt: Bool { FileManager.default.isExecutableFile(atPath: path.path()) }
+
+    private let process: Mutex<Process>
+    private let file: URL
+
+    init(_ configuration: String, database: String) throws {
+        file = FileManager.default.temporaryDirectory.appending(path: "fleet-\(UUID().uuidString).yaml")
+        try configuration.write(to: file, atomically: true, encoding: .utf8)
+        let process = Process()
+        process.executableURL = Self.path
+        process.arguments = ["run", "--config", file.path(), "--database", database]
+        process.environment = ["PATH": "/usr/bin:/bin"]
+        if ProcessInfo.processInfo.environment["BREAKWATER_TEST_LOG"] == nil {
+            process.standardError = FileHandle.nullDevice
+        }
+        try process.run()
+        self.process = Mutex(process)
+    }
+
+    deinit {
+        kill()
+        try? FileManager.default.removeItem(at: file)
+    }
+
+    /// Ends it without a word, if it still runs.
+    func kill() {
+        process.withLock { process in
+            guard process.isRunning else { return }
+            _ = Glibc.kill(process.processIdentifier, SIGKILL)
+        }
+    }
+}
