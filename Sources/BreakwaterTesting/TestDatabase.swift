@@ -64,9 +64,12 @@ public struct TestDatabase: Sendable {
     ///   - sql: One statement with one row of one column.
     ///   - parameters: Its parameters.
     /// - Returns: The number.
-    /// - Throws: `PostgresError`.
+    /// - Throws: `PostgresError`; ``BreakwaterTestingError`` when there is no row.
     public func number(_ sql: String, _ parameters: [Parameter] = []) async throws -> Int {
-        try await query(sql, parameters)[0][0].int()
+        guard let row = try await query(sql, parameters).first else {
+            throw BreakwaterTestingError("no row came of: \(sql)")
+        }
+        return try row[0].int()
     }
 
     /// The single text that a query answers with.
@@ -74,10 +77,10 @@ public struct TestDatabase: Sendable {
     /// - Parameters:
     ///   - sql: One statement with one row of one column.
     ///   - parameters: Its parameters.
-    /// - Returns: The text; empty for NULL.
+    /// - Returns: The text; empty for NULL, and when there is no row.
     /// - Throws: `PostgresError`.
     public func text(_ sql: String, _ parameters: [Parameter] = []) async throws -> String {
-        try await query(sql, parameters)[0][0].stringOrNil() ?? ""
+        try await query(sql, parameters).first?[0].stringOrNil() ?? ""
     }
 
     /// The first column of a query's rows.

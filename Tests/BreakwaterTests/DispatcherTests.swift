@@ -145,7 +145,9 @@ struct DispatcherTests {
         #expect(Array(firsts.prefix(3)) == Array(firsts.suffix(3)))
     }
 
-    @Test("claims ahead twice what ends from claim to claim, less and less of it afterwards, and never beyond its bound")
+    @Test(
+        "claims ahead twice what ends from claim to claim, less and less of it afterwards, and never beyond its bound"
+    )
     func prefetch() {
         var dispatcher = dispatcher(4000)
         dispatcher.accept(jobs(1...4000), askedAt: now)

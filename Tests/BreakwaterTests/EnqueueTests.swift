@@ -254,7 +254,7 @@ struct OrderTests {
                 ran.add(job.payload)
                 return .succeeded()
             }
-            try await database.query("select breakwater.enqueue('k', '1', run_at => now() + interval '1500 ms')")
+            try await database.query("select breakwater.enqueue('k', '1', run_at => now() + interval '6 s')")
             try await database.query("select breakwater.enqueue('k', '2', run_at => now() - interval '1 day')")
             try await database.query(
                 """

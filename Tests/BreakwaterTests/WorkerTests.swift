@@ -204,7 +204,7 @@ struct WorkerTests {
                         "select count(*) \(others) and state like 'idle in transaction%'"
                     )
                     #expect(idle == 0)
-                    #expect(try await database.number("select count(*) \(others)") <= 3)
+                    #expect(try await database.number("select count(*) \(others)") <= 4)
                     try await Task.sleep(for: .milliseconds(5))
                 }
                 door.open()

@@ -20,7 +20,7 @@ struct ConnectingTests {
             await (try Connection.connect(options, logger: TestServer.silent)).close()
         }
         // Room for a busy machine: the other suites run at the same time.
-        #expect(ContinuousClock.now - start < options.connectTimeout + .seconds(8))
+        #expect(ContinuousClock.now - start < options.connectTimeout + .seconds(30))
         return error
     }
 

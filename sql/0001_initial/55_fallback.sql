@@ -66,19 +66,24 @@ begin
 end
 $$;
 
--- Refuses reroutes that lead back to where they began.
-create function breakwater.refuse_reroute_cycles() returns void
+-- Refuses reroutes that lead back to where they began, among the given kinds and those that some worker handles. What
+-- nobody handles any more leads nowhere.
+create function breakwater.refuse_reroute_cycles(p_kinds text[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_cycle text;
 begin
-    with recursive path as (
-        select h.kind as start, h.fallback_kind as at, h.kind || ' → ' || h.fallback_kind as way, 1 as steps
-          from breakwater.handler h where h.fallback = 'reroute'
+    with recursive reroute as (
+        select h.kind, h.fallback_kind from breakwater.handler h
+         where h.fallback = 'reroute'
+           and (h.kind = any (p_kinds) or exists (select from breakwater.worker w where h.kind = any (w.kinds)))
+    ), path as (
+        select r.kind as start, r.fallback_kind as at, r.kind || ' → ' || r.fallback_kind as way, 1 as steps
+          from reroute r
         union all
-        select p.start, h.fallback_kind, p.way || ' → ' || h.fallback_kind, p.steps + 1
-          from path p join breakwater.handler h on h.kind = p.at and h.fallback = 'reroute'
+        select p.start, r.fallback_kind, p.way || ' → ' || r.fallback_kind, p.steps + 1
+          from path p join reroute r on r.kind = p.at
          where p.at <> p.start and p.steps < 100
     )
     select p.way into v_cycle from path p where p.at = p.start limit 1;

@@ -28,7 +28,7 @@ begin
             excluded.open_factor, excluded.open_cap, excluded.half_open_for, excluded.probes,
             excluded.successes_to_close, excluded.ramp, excluded.suspends_workers, excluded.shared_key,
             excluded.key_path, excluded.fallback, excluded.fallback_result, excluded.fallback_kind, now());
-    perform breakwater.refuse_reroute_cycles();
+    perform breakwater.refuse_reroute_cycles(array(select h ->> 'kind' from jsonb_array_elements(v_handlers) h));
 
     insert into breakwater.circuit (kind, key)
     select h.kind, '' from jsonb_populate_recordset(null::breakwater.handler, v_handlers) h

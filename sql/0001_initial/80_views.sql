@@ -87,7 +87,8 @@ select c.kind, c.key, breakwater.circuit_name(c.kind, c.key) as name, c.state, c
                                               where case when c.kind = '*' then o.shared_key = c.key
                                                          else o.kind = c.kind end)))
        end as waiting,
-       (select count(*) from breakwater.suspension s where s.kind = c.kind and s.key = c.key) as suspended_workers
+       (select count(*) from breakwater.suspension s
+         where s.kind = c.kind and s.key = c.key and s.times > 0) as suspended_workers
   from breakwater.circuit c
  cross join lateral breakwater.policy_of(c.kind, c.key) h
  cross join lateral breakwater.window_of(c, h, null) w;
@@ -97,7 +98,8 @@ create view breakwater.suspension_status as
 select s.kind, s.key, breakwater.circuit_name(s.kind, s.key) as circuit, s.worker, w.name as worker_name, s.since,
        s.until, s.times, s.reason
   from breakwater.suspension s
-  left join breakwater.worker w on w.id = s.worker;
+  left join breakwater.worker w on w.id = s.worker
+ where s.times > 0;
 
 -- The workers that are alive, and who leads.
 create view breakwater.worker_status as

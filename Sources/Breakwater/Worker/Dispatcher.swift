@@ -150,7 +150,9 @@ struct Dispatcher {
             guard var kind = kinds[name], !kind.waiting.isEmpty else { continue }
             // Taken out while it changes, so that its array is not copied.
             kinds[name] = nil
-            while jobs.count < limit, running.count < concurrency, kind.running < kind.concurrency, var job = kind.waiting.popLast()?.job {
+            while jobs.count < limit, running.count < concurrency, kind.running < kind.concurrency,
+                var job = kind.waiting.popLast()?.job
+            {
                 if job.maxAttempts == 0 { job.maxAttempts = kind.settings.retry.maxAttempts }
                 kind.running += 1
                 waitingCount -= 1
