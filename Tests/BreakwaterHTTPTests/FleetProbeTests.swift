@@ -225,7 +225,9 @@ private final class WorkerProgram: Sendable {
         let process = Process()
         process.executableURL = Self.path
         process.arguments = ["run", "--config", file.path(), "--database", database]
-        process.environment = ["PATH": "/usr/bin:/bin"]
+        // Nobody listens there: a worker that took its environment's proxy would reach nothing.
+        let nobody = "http://127.0.0.1:1"
+        process.environment = ["PATH": "/usr/bin:/bin", "http_proxy": nobody, "all_proxy": nobody]
         if ProcessInfo.processInfo.environment["BREAKWATER_TEST_LOG"] == nil {
             process.standardError = FileHandle.nullDevice
         }

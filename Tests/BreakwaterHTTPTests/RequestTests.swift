@@ -60,17 +60,6 @@ import Testing
         #expect(seen.headers["expect"] == nil)
     }
 
-    @Test func theEnvironmentsProxyIsNotUsed() async throws {
-        // In a process of its own: an environment cannot be changed safely while other threads read it.
-        await #expect(processExitsWith: .success) {
-            let (server, proxy) = (try TestServer { _ in .answer(200) }, try TestServer { _ in .answer(500) })
-            for name in ["http_proxy", "all_proxy"] { setenv(name, proxy.url, 1) }
-            let outcome = try await run(try HTTPPlugin(url: server.url))
-            #expect(outcome == .succeeded())
-            #expect(proxy.connections == 0)
-        }
-    }
-
     @Test func itIsSignedAsStandardWebhooks() async throws {
         let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
         let job = Job(id: 7, kind: "test", payload: "{\"test\": 2432232314}")
