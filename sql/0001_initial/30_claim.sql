@@ -46,6 +46,8 @@ declare
     v_is_probe boolean;
     v_ctids tid[];
     v_ids   bigint[];
+    v_keys  text[];
+    v_sifted bigint[];
     v_all   bigint[] := '{}';
     v_after bigint;
 begin
@@ -94,8 +96,11 @@ begin
 
         v_after := v_lane.after;
         for round in 1..5 loop
-            select array_agg(t.ctid), array_agg(t.id), max(t.position) into v_ctids, v_ids, v_after
-              from (select j.ctid, j.id, j.position
+            select array_agg(t.ctid), array_agg(t.id), max(t.position), array_agg(t.key)
+              into v_ctids, v_ids, v_after, v_keys
+              from (select j.ctid, j.id, j.position,
+                           case when v_lane.is_sifted and v_lane.key_path is not null
+                                then breakwater.key_of(j.payload, v_lane.key_path) end as key
                       from breakwater.job j
                      where j.queue = v_lane.queue collate "C" and j.kind = v_lane.kind collate "C"
                        and j.priority = v_lane.priority and j.position > v_after
@@ -105,13 +110,14 @@ begin
                                 else v_permits end
                        for update skip locked) t;
             exit when v_ids is null or not v_lane.is_sifted;
-            v_ids := breakwater.sift(v_lane.kind, v_ids, v_permits);
+            v_sifted := breakwater.sift(v_lane.kind, v_ids, v_keys, v_permits);
+            if v_sifted <> v_ids then
+                v_ids := v_sifted;
+                v_ctids := array(select j.ctid from breakwater.job j where j.id = any (v_ids));
+            end if;
             exit when cardinality(v_ids) > 0;
         end loop;
         continue when v_ids is null or v_ids = '{}';
-        if v_lane.is_sifted then
-            v_ctids := array(select j.ctid from breakwater.job j where j.id = any (v_ids));
-        end if;
 
         if v_lease is null then
             v_lease := nextval('breakwater.lease');
@@ -184,53 +190,43 @@ begin
 end
 $$;
 
--- Of jobs that a claim has locked, keeps those that may run, at most p_limit, in their order. Jobs of a key whose circuit
+-- Of jobs that a claim has locked, given with their keys, keeps those that may run, at most p_limit, in their order. Jobs of a key whose circuit
 -- is not closed are put aside, out of the lane; jobs beyond their handler's max_age become dead letters.
 --
 -- Locks: FOR SHARE, the rows of the circuits behind which it puts jobs aside, so that none of them closes before the jobs
 -- can be seen there. Where one is just changing, its jobs are left for the next claim.
-create function breakwater.sift(p_kind text, p_ids bigint[], p_limit integer) returns bigint[]
+create function breakwater.sift(p_kind text, p_ids bigint[], p_keys text[], p_limit integer) returns bigint[]
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
 declare
-    v_policy  breakwater.handler;
-    v_expired bigint[];
-    v_not_now bigint[];
+    v_max_age interval := (select h.max_age from breakwater.handler h where h.kind = p_kind collate "C");
+    v_expired bigint[] := '{}';
+    v_stopped text[];
     v_locked  text[];
 begin
-    select * into v_policy from breakwater.handler h where h.kind = p_kind collate "C";
-    v_expired := array(select j.id from breakwater.job j
-                        where j.id = any (p_ids) and j.enqueued_at < breakwater.clock() - v_policy.max_age);
-    if v_expired <> '{}' then
+    if v_max_age is not null then
+        v_expired := array(select j.id from breakwater.job j
+                            where j.id = any (p_ids) and j.enqueued_at < breakwater.clock() - v_max_age);
         perform breakwater.bury(i, 'expired', null) from unnest(v_expired) i;
     end if;
 
-    v_not_now := '{}';
-    if v_policy.key_path is not null then
-        v_locked := array(
-            select c.key from breakwater.circuit c
-             where c.kind = p_kind collate "C" and c.key <> '' and c.state <> 'closed'
-               and c.key = any (array(select breakwater.key_of(j.payload, v_policy.key_path)
-                                        from breakwater.job j where j.id = any (p_ids)))
-               for share skip locked);
-        with aside as (
-            update breakwater.job j
-               set run_at = 'infinity', parked = breakwater.key_of(j.payload, v_policy.key_path)
-             where j.id = any (p_ids) and j.id <> all (v_expired)
-               and breakwater.key_of(j.payload, v_policy.key_path) = any (v_locked)
-            returning j.id
-        )
-        select coalesce(array_agg(a.id), '{}') into v_not_now from aside a;
-        v_not_now := v_not_now || array(
-            select j.id from breakwater.job j
-              join breakwater.circuit c on c.kind = j.kind
-                   and c.key = breakwater.key_of(j.payload, v_policy.key_path) and c.key <> '' and c.state <> 'closed'
-             where j.id = any (p_ids) and j.parked is null);
+    v_stopped := array(select c.key from breakwater.circuit c
+                        where c.kind = p_kind collate "C" and c.key <> '' and c.state <> 'closed'
+                          and c.key = any (p_keys));
+    if v_stopped <> '{}' then
+        v_locked := array(select c.key from breakwater.circuit c
+                           where c.kind = p_kind collate "C" and c.key = any (v_stopped) and c.state <> 'closed'
+                             for share skip locked);
+        -- By ids alone, so that there is nothing to join.
+        update breakwater.job j
+           set run_at = 'infinity', parked = p_keys[array_position(p_ids, j.id)]
+         where j.id = any (array(select a.id from unnest(p_ids, p_keys) a(id, key)
+                                  where a.key = any (v_locked) and a.id <> all (v_expired)));
     end if;
 
     return array(
-        select i.id from unnest(p_ids) with ordinality i(id, place)
-         where i.id <> all (v_expired) and i.id <> all (v_not_now)
+        select i.id from unnest(p_ids, p_keys) with ordinality i(id, key, place)
+         where i.id <> all (v_expired) and (i.key is null or i.key <> all (v_stopped))
          order by i.place
          limit p_limit);
 end

@@ -15,8 +15,9 @@ as $$ select coalesce(nullif(current_setting('breakwater.clock', true), '')::tim
 create function breakwater.key_of(p_payload jsonb, p_path text[]) returns text
 language sql immutable
 as $$
-    select case when octet_length(k.key) > 200 then 'md5:' || md5(k.key) else coalesce(k.key, '') end
-      from (select p_payload #>> p_path as key) k
+    -- One expression, so that it is put in place instead of called.
+    select case when octet_length(p_payload #>> p_path) > 200 then 'md5:' || md5(p_payload #>> p_path)
+                else coalesce(p_payload #>> p_path, '') end
 $$;
 
 -- The generation of a key's circuit. For a key that has none yet, minus that of its kind's own circuit, for which its
@@ -60,9 +61,20 @@ begin
         select c.kind, c.key, c.generation, sum(c.succeeded)::integer as succeeded, sum(c.failed)::integer as failed,
                sum(c.slow)::integer as slow, sum(c.retries)::integer as retries,
                -- Failures first: a success that was settled with them ends a streak.
-               string_agg(c.calls, '' order by c.failed desc, c.slow desc) as calls, max(c.trip) as trip, max(c.retry_after) as retry_after,
+               string_agg(c.calls, '' order by c.failed desc, c.slow desc) as calls, max(c.trip) as trip,
+               max(c.retry_after) as retry_after,
                h.shared_key, h.key_path is not null as has_keys, h.circuit_enabled, h.window_calls
-          from unnest(p_counts) c
+          from (select u.kind, u.succeeded, u.failed, u.slow, u.retries, u.calls, u.trip, u.retry_after,
+                       case when w.is_watched then u.key end as key,
+                       case when w.is_watched then u.generation else 0 end as generation
+                  from (select p.*, bool_or(p.failed > 0) over (partition by p.kind, p.key) as has_failed
+                          from unnest(p_counts) p) u
+                  join breakwater.handler o on o.kind = u.kind collate "C"
+                 cross join lateral (
+                       -- Healthy keys that have no circuit are counted together, without a key.
+                       select u.key = '' or o.key_path is null or o.shared_key is not null or u.has_failed or exists (
+                              select from breakwater.circuit k
+                               where k.kind = u.kind collate "C" and k.key = u.key collate "C") as is_watched) w) c
           join breakwater.handler h on h.kind = c.kind collate "C"
          group by c.kind, c.key, c.generation, h.kind
          -- In the order of circuits, so that those who wait for each other's circuits do so in one order.
@@ -71,7 +83,7 @@ begin
     loop
         -- The circuit that the calls belong to.
         v_kind := case when v_calls.shared_key is null then v_calls.kind else '*' end;
-        v_key := coalesce(v_calls.shared_key, case when v_calls.has_keys then v_calls.key end, '');
+        v_key := coalesce(v_calls.shared_key, case when v_calls.has_keys then v_calls.key else '' end);
         if v_calls.has_keys and v_key <> '' and v_calls.failed > 0 and (
                select count(*) from (select from breakwater.circuit c
                                       where c.kind = v_kind collate "C" and c.key <> '' limit 1000) k) < 1000
