@@ -1,3 +1,4 @@
+import BreakwaterTesting
 import Breakwater
 import BreakwaterExec
 import Foundation

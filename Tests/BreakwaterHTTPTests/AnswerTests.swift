@@ -1,3 +1,4 @@
+import BreakwaterTesting
 import Breakwater
 import BreakwaterHTTP
 import Testing

@@ -1,14 +1,21 @@
-import Logging
+public import Logging
 import Synchronization
 
 /// What was logged during a test.
-final class RecordedLog: Sendable {
+public final class RecordedLog: Sendable {
     private let entries = Mutex<[(level: Logger.Level, message: String)]>([])
 
-    var messages: [String] { entries.withLock { $0.map(\.message) } }
-    var warnings: [String] { entries.withLock { $0.filter { $0.level == .warning }.map(\.message) } }
+    /// A log with nothing in it.
+    public init() {}
 
-    func logger() -> Logger { Logger(label: "test") { _ in Handler(log: self) } }
+    /// Every message, in order.
+    public var messages: [String] { entries.withLock { $0.map(\.message) } }
+
+    /// The messages at the level warning, in order.
+    public var warnings: [String] { entries.withLock { $0.filter { $0.level == .warning }.map(\.message) } }
+
+    /// A logger that writes here, at every level.
+    public func logger() -> Logger { Logger(label: "test") { _ in Handler(log: self) } }
 
     private struct Handler: LogHandler {
         var log: RecordedLog
