@@ -190,8 +190,9 @@ begin
 end
 $$;
 
--- Of jobs that a claim has locked, given with their keys, keeps those that may run, at most p_limit, in their order. Jobs of a key whose circuit
--- is not closed are put aside, out of the lane; jobs beyond their handler's max_age become dead letters.
+-- Of jobs that a claim has locked, given with their keys, keeps those that may run, at most p_limit, in their order. Jobs
+-- of a key whose circuit is not closed are put aside, out of the lane; jobs beyond their handler's max_age become dead
+-- letters.
 --
 -- Locks: FOR SHARE, the rows of the circuits behind which it puts jobs aside, so that none of them closes before the jobs
 -- can be seen there. Where one is just changing, its jobs are left for the next claim.

@@ -71,13 +71,14 @@ package struct Maintain: StoreCall {
         package var rescued = 0
         package var turned = 0
         package var fellBack = 0
+        package var unparked = 0
         /// Until the next scheduled job is due; nil if there is none.
         package var nextDue: Duration?
     }
 
     package var statement: Statement {
         Statement(
-            "select leads, promoted, rescued, turned, fell_back, next_due from breakwater.maintain($1, $2)",
+            "select leads, promoted, rescued, turned, fell_back, unparked, next_due from breakwater.maintain($1, $2)",
             [.int8(worker), .float8(term.inSeconds)]
         )
     }
@@ -91,7 +92,8 @@ package struct Maintain: StoreCall {
             rescued: try row[2].int(),
             turned: try row[3].int(),
             fellBack: try row[4].int(),
-            nextDue: row[5].isNull ? nil : .seconds(try row[5].double())
+            unparked: try row[5].int(),
+            nextDue: row[6].isNull ? nil : .seconds(try row[6].double())
         )
     }
 }

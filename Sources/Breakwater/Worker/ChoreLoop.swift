@@ -7,8 +7,10 @@ import Logging
 struct ChoreLoop {
     /// A leader renews its term at each round of chores; another takes over after this long without.
     private static let term = Duration.seconds(5)
-    private static let leaderInterval = Duration.seconds(1)
-    private static let followerInterval = Duration.milliseconds(2500)
+    static let leaderInterval = Duration.seconds(1)
+    static let followerInterval = Duration.milliseconds(2500)
+    /// How many jobs one round of `breakwater.maintain` promotes, ends or brings back at most, of each.
+    static let portion = 1000
 
     let engine: Engine
     private var leads = false
@@ -37,9 +39,22 @@ struct ChoreLoop {
         if done.rescued > 0 {
             engine.logger.warning("gave back the jobs of a lost worker", metadata: ["jobs": "\(done.rescued)"])
         }
-        if done.promoted > 0 || done.turned > 0 { engine.woken(kind: nil) }
-        guard leads else { return Self.followerInterval }
-        // Sooner when more is due: the chores are done in bounded portions.
-        return min(Self.leaderInterval, max(.milliseconds(10), done.nextDue ?? Self.leaderInterval))
+        if done.fellBack > 0 {
+            engine.logger.info(
+                "ended jobs behind open circuits by their fallback",
+                metadata: ["jobs": "\(done.fellBack)"]
+            )
+        }
+        if done.promoted > 0 || done.turned > 0 || done.unparked > 0 { engine.woken(kind: nil) }
+        return Self.pause(after: done)
+    }
+
+    /// How long until the next round. The chores are done in bounded portions: at once when one was full, and when the
+    /// next job is due.
+    static func pause(after done: Maintain.Output) -> Duration {
+        guard done.leads else { return followerInterval }
+        let hasMore = max(done.promoted, done.fellBack, done.unparked) >= portion
+        let next = hasMore ? .zero : done.nextDue ?? leaderInterval
+        return min(leaderInterval, max(.milliseconds(10), next))
     }
 }
