@@ -8,6 +8,7 @@ as $$
 declare
     v_policy record;
     v_ids    bigint[];
+    v_moved  integer;
     v_count  integer := 0;
 begin
     for v_policy in
@@ -34,6 +35,7 @@ begin
                    for update skip locked);
         end if;
         continue when v_ids = '{}';
+        v_moved := cardinality(v_ids);
         case v_policy.fallback
             when 'dead_letter' then
                 perform breakwater.bury(i, 'circuit_open', null) from unnest(v_ids) i;
@@ -58,9 +60,10 @@ begin
                  where j.id = any (v_ids)
                    and not exists (select from breakwater.job o
                                     where o.kind = v_policy.fallback_kind and o.unique_key = j.unique_key);
+                get diagnostics v_moved = row_count;
                 perform breakwater.wake(array[v_policy.fallback_kind]);
         end case;
-        v_count := v_count + cardinality(v_ids);
+        v_count := v_count + v_moved;
     end loop;
     return v_count;
 end
