@@ -212,7 +212,7 @@ begin
     loop
         v_count := v_count + breakwater.give_back(v_dead, '{}', true);
         delete from breakwater.worker w where w.id = v_dead;
-        delete from breakwater.sleeper s where s.worker = v_dead;
+        perform breakwater.awake(v_dead);
     end loop;
     -- A claim may commit after its worker was struck off: it was under way, and nobody could see it then.
     for v_dead in
@@ -283,7 +283,7 @@ declare
 begin
     v_count := breakwater.give_back(p_worker, '{}', false);
     delete from breakwater.worker w where w.id = p_worker;
-    delete from breakwater.sleeper s where s.worker = p_worker;
+    perform breakwater.awake(p_worker);
     update breakwater.leader l set expires_at = now() where l.worker = p_worker;
     return v_count;
 end

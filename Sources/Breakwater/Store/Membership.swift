@@ -119,6 +119,31 @@ package struct Leave: StoreCall {
     package func decode(_ result: QueryResult) throws(PostgresError) -> Int { try result[0][0].int() }
 }
 
+/// `breakwater.attend`: which kinds a worker looks for by itself, so that nobody needs to be told of their inserts.
+package struct Attend: StoreCall {
+    package var worker: Int64
+    /// Where it looks.
+    package var queues: [String]
+    /// The kinds it looks for.
+    package var attended: [String]
+    /// The other kinds, to be woken for.
+    package var kinds: [String]
+    /// How long others may rely on it.
+    package var term: Duration
+
+    package var statement: Statement {
+        Statement(
+            "select breakwater.attend($1, $2, $3, $4, $5)",
+            [
+                .int8(worker), .textArray(queues), .textArray(kinds), .textArray(attended),
+                .float8(term.inSeconds),
+            ]
+        )
+    }
+
+    package func decode(_ result: QueryResult) throws(PostgresError) {}
+}
+
 /// `breakwater.sleep` and `breakwater.awake`: whether inserts should wake this worker.
 package struct Sleep: StoreCall {
     package var worker: Int64

@@ -9,7 +9,9 @@ extension FinishedRun.Ending {
     ///   - settings: The rules around the handler.
     init(_ outcome: JobOutcome, of job: Job, duration: Duration, settings: HandlerSettings) {
         // Most runs, and nothing is to be found out about them.
-        if case .succeeded = outcome, settings.keepResults == .zero, settings.circuit.slowCall.map({ duration < $0 }) ?? true {
+        if case .succeeded = outcome, settings.keepResults == .zero,
+            settings.circuit.slowCall.map({ duration < $0 }) ?? true
+        {
             self = .plainSuccess
             return
         }
