@@ -5,6 +5,9 @@ import Logging
 ///
 /// While one such call is under way, ended runs gather for the next: batches grow with the load by themselves, and a
 /// lone job is settled at once.
+///
+/// It runs on its connection's thread, so that the next call is under way while the jobs of the one before run: on the
+/// threads that run handlers, it would wait behind those jobs.
 struct ClaimLoop {
     /// A sweep is followed by at least so many times its own duration without one.
     private static let sweepPause = 20
@@ -36,7 +39,7 @@ struct ClaimLoop {
         }
     }
 
-    private mutating func run(on connection: Connection, _ delay: inout ReconnectDelay) async throws(PostgresError) {
+    private mutating func run(on connection: isolated Connection, _ delay: inout ReconnectDelay) async throws(PostgresError) {
         sleepsAs = nil
         isSweepOwed = true
         try await reconcile(on: connection)
@@ -64,7 +67,7 @@ struct ClaimLoop {
 
     /// Gives back claims in this worker's name that it never heard of. After each connection, and once a lease: what a
     /// lost connection had asked for may still be under way in the server when the next one is made.
-    private mutating func reconcile(on connection: Connection) async throws(PostgresError) {
+    private mutating func reconcile(on connection: isolated Connection) async throws(PostgresError) {
         nextReconciliation = .now + engine.configuration.lease
         // Nothing is claimed meanwhile, so that every answered claim is known.
         let (worker, known) = engine.withState { ($0.worker, $0.dispatcher.knownClaims) }
@@ -78,7 +81,7 @@ struct ClaimLoop {
     // MARK: Settle and claim
 
     /// - Returns: Whether the claim was answered in full, so that the next may find more at once.
-    private mutating func settleAndClaim(on connection: Connection) async throws(PostgresError) -> Bool {
+    private mutating func settleAndClaim(on connection: isolated Connection) async throws(PostgresError) -> Bool {
         let now = ContinuousClock.now
         let (settle, claim) = engine.withState { state -> (Settle, Claim) in
             let (runs, claims) = state.dispatcher.takeFinished()
@@ -149,7 +152,7 @@ struct ClaimLoop {
 
     /// After the server refused a batch because of its data, finds the run at fault: everything else is settled as it
     /// is, and that one as a failure that says why.
-    private func settleOneByOne(on connection: Connection) async throws(PostgresError) {
+    private func settleOneByOne(on connection: isolated Connection) async throws(PostgresError) {
         let (worker, runs, claims) = engine.withState { state in
             let (runs, claims) = state.dispatcher.takeFinished()
             return (state.worker, runs, claims)
@@ -180,7 +183,7 @@ struct ClaimLoop {
     /// Looks for jobs that a claim from the cursors would not find, and when there are none, asks to be woken.
     ///
     /// - Returns: Whether to claim, or to look again, at once.
-    private mutating func sweep(on connection: Connection) async throws(PostgresError) -> Bool {
+    private mutating func sweep(on connection: isolated Connection) async throws(PostgresError) -> Bool {
         let start = ContinuousClock.now
         let (worker, sweep, holders) = engine.withState { state in
             let lanes = state.lanes.all
