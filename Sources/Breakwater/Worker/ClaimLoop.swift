@@ -123,6 +123,9 @@ struct ClaimLoop {
             try await settleOneByOne(on: connection)
             return true
         }
+        if let settled {
+            engine.logger.trace("settled", metadata: settle.metadata(settled))
+        }
         if let stale = settled?.stale, !stale.isEmpty {
             engine.logger.warning(
                 "results of jobs that this worker no longer holds changed nothing",
@@ -131,6 +134,7 @@ struct ClaimLoop {
         }
         guard claims else { return false }
 
+        engine.logger.trace("claimed", metadata: claim.metadata(jobs))
         engine.withState { state in
             state.lanes.claimed(jobs, at: now)
             // Struck off meanwhile, this worker has no right to them; whoever strikes it off gives them back.
