@@ -21,7 +21,7 @@ as $$
       left join breakwater.handler h on h.kind = j.kind
      where j.crashes >= 2 and j.run_at = 'infinity' and j.worker is null
        and exists (select from breakwater.worker w
-                    where w.id = p_worker and j.kind = any (w.kinds) and j.queue = any (w.queues))
+                    where w.id = p_worker and w.state = 'running' and j.kind = any (w.kinds) and j.queue = any (w.queues))
        and not exists (select from breakwater.job o where o.crashes >= 2 and o.worker is not null)
        and not exists (select from breakwater.pause p
                         where (p.scope = 'kind' and p.name = j.kind) or (p.scope = 'queue' and p.name = j.queue))
