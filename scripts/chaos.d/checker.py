@@ -118,18 +118,16 @@ def attempts(history):
                     f"job {job} ran as attempt {run.attempt} under the lease {run.lease}, after"
                     f" {least if least == most else f'{least} to {most}'} charged ones"
                 )
-            charged = [is_charged(answer.outcome, run) and not answer.stale for answer in answers[job, run.lease]]
-            if charged:
-                # A repeat of a settle whose answer was lost is stale: what the first did is what counts, either way.
-                certain = not all(answer.stale for answer in answers[job, run.lease])
-                least += any(charged) if certain else 0
-                most += any(charged) if certain else may_be_charged(run)
+            heard = answers[job, run.lease]
+            if heard:
+                # A stale answer may be that to the repeat of a settle that was recorded and whose answer was lost.
+                least += any(is_charged(answer.outcome, run) and not answer.stale for answer in heard)
+                most += any(is_charged(answer.outcome, run) for answer in heard)
             else:
                 most += may_be_charged(run)
         letter = history.dead_letters.get(job)
-        if letter and letter["reason"] == "exhausted" and runs and runs[0].lease and letter["attempt"] != most and not (
-            least <= letter["attempt"] <= most
-        ):
+        knows_leases = all(run.lease for run in runs)
+        if letter and letter["reason"] == "exhausted" and knows_leases and not least <= letter["attempt"] <= most:
             wrong.append(f"job {job} died after {letter['attempt']} attempts, of which {least} to {most} were charged")
     return wrong
 

@@ -152,7 +152,7 @@ as $$
                                  case cardinality(l.jobs) when 1 then 'alone'
                                                           else 'and ' || cardinality(l.jobs) - 1 || ' others' end),
                'at', l.lost_at, 'worker', l.worker, 'last_beat', l.beat_at,
-               'neighbours', to_jsonb(array_remove(l.jobs, p_job.id)[1:100])) order by l.lost_at), '[]')
+               'neighbours', to_jsonb((array_remove(l.jobs, p_job.id))[1:100])) order by l.lost_at), '[]')
       from (select * from breakwater.lost_worker k
              where p_job.id = any (k.jobs) and not k.survived
              order by k.lost_at desc

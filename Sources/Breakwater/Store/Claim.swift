@@ -37,6 +37,40 @@ package struct Claim: StoreCall {
     }
 
     package func decode(_ result: QueryResult) throws(PostgresError) -> [ClaimedJob] {
+        try ClaimedJob.all(of: result)
+    }
+}
+
+/// `breakwater.claim_suspect`: takes one job that must run alone, for a worker that holds nothing else.
+package struct ClaimSuspect: StoreCall {
+    /// Who claims.
+    package var worker: Int64
+
+    package var statement: Statement {
+        Statement(
+            """
+            select id, queue, kind, priority, position, payload, attempt, max_attempts, enqueued_at, traceparent, \
+            lease, generation, is_probe, circuit_key \
+            from breakwater.claim_suspect($1)
+            """,
+            [.int8(worker)]
+        )
+    }
+
+    package func decode(_ result: QueryResult) throws(PostgresError) -> [ClaimedJob] {
+        try ClaimedJob.all(of: result)
+    }
+}
+
+/// A job as claimed, with its place in its lane.
+package struct ClaimedJob: Sendable {
+    package var job: Job
+    package var position: Int64
+
+    package var lane: Lane { Lane(queue: job.queue, kind: job.kind, priority: Int16(clamping: job.priority)) }
+
+    /// The rows that both ways of claiming answer with.
+    fileprivate static func all(of result: QueryResult) throws(PostgresError) -> [ClaimedJob] {
         var jobs: [ClaimedJob] = []
         jobs.reserveCapacity(result.count)
         for row in result {
@@ -59,14 +93,6 @@ package struct Claim: StoreCall {
         }
         return jobs
     }
-}
-
-/// A job as claimed, with its place in its lane.
-package struct ClaimedJob: Sendable {
-    package var job: Job
-    package var position: Int64
-
-    package var lane: Lane { Lane(queue: job.queue, kind: job.kind, priority: Int16(clamping: job.priority)) }
 }
 
 /// An ordered stream of jobs that claims walk along.

@@ -8,6 +8,12 @@ extension Claim {
     }
 }
 
+extension ClaimSuspect {
+    func metadata(_ jobs: Output) -> Logger.Metadata {
+        ["worker": "\(worker)", "jobs": .array(jobs.map { "\($0.job.id)/\($0.job.lease)" })]
+    }
+}
+
 extension Settle {
     func metadata(_ answer: Output) -> Logger.Metadata {
         [
