@@ -8,11 +8,11 @@ import Breakwater
 import Foundation
 import WorkerCommand
 
-let words = CommandLine.arguments.dropFirst()
+let words = ProcessArguments.words
 if words.first == "enqueue", words.count == 3 {
     // Nobody reading any more is the end of a write, not of the process.
     signal(SIGPIPE, SIG_IGN)
-    let client = EnqueueClient(url: words[words.startIndex + 1], notes: try Notes(path: words[words.startIndex + 2]))
+    let client = EnqueueClient(url: words[1], notes: try Notes(path: words[2]))
     await client.run()
     exit(0)
 }

@@ -59,8 +59,9 @@ class Worker:
         self.notes = os.path.join(self.directory, "notes")
         self.skew = SKEW.get(name, 0.0) if fleet.faketime else 0.0
         self.process = None
-        self.is_wanted = True
         self.start_at = 0.0
+        # The signal that the present process was sent to end it, if it was.
+        self.told_to_end = None
         with open(self.configuration, "w") as file:
             file.write(
                 CONFIGURATION.format(lease=int(LEASE), job=fleet.exec_job, notes=self.notes, name=name)
@@ -81,7 +82,9 @@ class Worker:
         )
         if self.skew:
             # Only the time of day is off: a machine's monotonic clock is not set.
-            environment |= {"LD_PRELOAD": self.fleet.faketime, "FAKETIME": f"{self.skew:+.0f}", "DONT_FAKE_MONOTONIC": "1"}
+            environment |= {
+                "LD_PRELOAD": self.fleet.faketime, "FAKETIME": f"{self.skew:+.0f}", "FAKETIME_DONT_FAKE_MONOTONIC": "1"
+            }
         with open(self.log, "a") as log:
             self.process = subprocess.Popen(
                 [self.fleet.agent, "run", "--config", self.configuration, "--name", self.name],
@@ -93,15 +96,25 @@ class Worker:
         if self.process is not None and self.process.poll() is None:
             self.fleet.history.write("signal", worker=self.name, signal=signal.Signals(number).name)
             self.process.send_signal(number)
+            if number in (signal.SIGTERM, signal.SIGKILL):
+                self.told_to_end = number
 
     def watch(self):
         """Notes a death, and starts the next process when it is time."""
         if self.process is not None and (status := self.process.poll()) is not None:
             self.fleet.history.write("died", worker=self.name, pid=self.process.pid, status=status)
+            if status not in self.allowed_endings():
+                self.fleet.wrong.append(f"{self.name} ended with status {status}; see its log")
             self.process = None
+            self.told_to_end = None
             self.start_at = time.monotonic() + 0.3
-        if self.process is None and self.is_wanted and time.monotonic() >= self.start_at:
+        if self.process is None and time.monotonic() >= self.start_at:
             self.start()
+
+    def allowed_endings(self):
+        """How its process may end: as it was told; aborted by a job; or, just started, for want of a database."""
+        told = {signal.SIGTERM: {0}, signal.SIGKILL: {-signal.SIGKILL}, None: set()}[self.told_to_end]
+        return told | {-signal.SIGABRT, -signal.SIGTRAP, -signal.SIGILL, 69}
 
 
 class Fleet:
@@ -114,6 +127,8 @@ class Fleet:
         self.outage = os.path.join(directory, "outage")
         self.workers = {name: Worker(name, self) for name in WORKERS}
         self.stopping = threading.Event()
+        # What no worker should have done.
+        self.wrong = []
         self.lock = threading.Lock()
         self.thread = threading.Thread(target=self.supervise, daemon=True)
 
@@ -131,10 +146,9 @@ class Fleet:
             self.workers[name].signal(number)
 
     def stop(self):
-        """Drains all workers. Returns what went wrong: those that did not end as they should."""
+        """Drains all workers. Returns what went wrong with any of them, ever."""
         self.stopping.set()
         self.thread.join()
-        wrong = []
         for worker in self.workers.values():
             worker.watch()
             worker.signal(signal.SIGTERM)
@@ -143,13 +157,13 @@ class Fleet:
                 continue
             try:
                 if (status := worker.process.wait(30)) != 0:
-                    wrong.append(f"{worker.name} ended with status {status} after SIGTERM, instead of 0")
+                    self.wrong.append(f"{worker.name} ended with status {status} after SIGTERM, instead of 0")
             except subprocess.TimeoutExpired:
-                wrong.append(f"{worker.name} had not ended 30 s after SIGTERM")
+                self.wrong.append(f"{worker.name} had not ended 30 s after SIGTERM")
                 worker.process.kill()
                 worker.process.wait()
             self.history.write("died", worker=worker.name, pid=worker.process.pid, status=worker.process.returncode)
-        return wrong
+        return self.wrong
 
     def kill(self):
         """Ends them whatever happens."""
