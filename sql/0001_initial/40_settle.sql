@@ -230,9 +230,11 @@ begin
         update breakwater.job j
            set worker = null,
                attempt = v_job.attempt - (not v_spent)::integer,
-               crashes = 0,
+               -- A run that ended clears it; one that was given up says nothing.
+               crashes = case when p_class = 'released' then v_job.crashes else 0 end,
                errors = v_errors,
-               run_at = case when p_delay > 0 then now() + make_interval(secs => p_delay) end,
+               run_at = case when p_class = 'released' and v_job.crashes >= 2 then 'infinity'
+                             when p_delay > 0 then now() + make_interval(secs => p_delay) end,
                ready_at = case when p_class = 'released' then j.ready_at else now() end,
                position = nextval('breakwater.job_position')
          where j.id = p_id;
