@@ -254,6 +254,8 @@ begin
                        crashes = j.crashes + p_crashed::integer,
                        position = nextval('breakwater.job_position')
                  where j.id = v_job.id;
+                perform breakwater.tell_run(v_job.id, case when p_crashed then 'rescued' else 'released' end, p_worker,
+                                            case when p_crashed then 'worker.lost' end, null);
             end if;
             v_count := v_count + 1;
             if v_job.kind <> all (v_kinds) then
@@ -289,8 +291,8 @@ begin
 end
 $$;
 
--- Deletes what is of no more use: old tallies, expired results and probe leases, history beyond 90 days, claims
--- of workers that are gone.
+-- Deletes what is of no more use: old tallies, expired results and probe leases, history and imports beyond 90 days,
+-- claims of workers that are gone, outcomes that nobody reads any more.
 create function breakwater.prune(p_limit integer) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
@@ -318,5 +320,7 @@ as $$
                         where t.kind = c.kind and t.key = c.key and t.slot > breakwater.clock() - interval '1 hour')
        and not exists (select from breakwater.job j where j.kind = c.kind and j.parked = c.key);
     delete from breakwater.circuit_transition t where t.at < now() - interval '90 days';
+    delete from breakwater.import i where i.updated_at < now() - interval '90 days';
+    select breakwater.forget_outcomes(p_limit);
     delete from breakwater.sleeper s where not exists (select from breakwater.worker w where w.id = s.worker);
 $$;

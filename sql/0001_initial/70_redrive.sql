@@ -30,9 +30,12 @@ end
 $$;
 
 -- Puts back the oldest dead letters of a kind (or of all, when null) and of a reason (or any), at most so many. Those
--- whose unique key is taken by a newer job are left. Returns how many were put back.
-create function breakwater.redrive(kind text, reason text default null, limit_to integer default 1000)
-returns integer
+-- whose unique key is taken by a newer job are left. Returns how many were put back: none when none is left to be.
+--
+-- `died_until` bounds a redrive in several portions: without it, jobs that die again at once would be put back again.
+create function breakwater.redrive(
+    kind text, reason text default null, limit_to integer default 1000, died_until timestamptz default 'infinity'
+) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -43,6 +46,9 @@ begin
         select d.* from breakwater.dead_letter d
          where (redrive.kind is null or d.kind = redrive.kind collate "C")
            and (redrive.reason is null or d.reason = redrive.reason)
+           and d.died_at <= died_until
+           and not (d.unique_key is not null and exists (
+                   select from breakwater.job j where j.kind = d.kind and j.unique_key = d.unique_key))
          order by d.died_at, d.id
          limit limit_to
            for update skip locked

@@ -37,6 +37,11 @@ struct DeadLetterCount: Equatable {
     var newest: Date
 }
 
+/// A time by the database's clock, in its own words, so that no digit is lost on the way there and back.
+struct DatabaseTime: Equatable, Sendable {
+    var text: String
+}
+
 extension AdminDatabase {
     /// Dead letters, the newest first.
     func deadLetters(_ filter: DeadLetterFilter, limit: Int) async throws -> [DeadLetter] {
@@ -80,11 +85,30 @@ extension AdminDatabase {
         try await one("select breakwater.redrive($1)", [.int8(id)])[0].bool()
     }
 
-    /// `breakwater.redrive`: puts the oldest back. Returns how many.
-    func redrive(_ filter: DeadLetterFilter, limit: Int) async throws -> Int {
+    /// How many dead letters there are that died by now, or at least so long ago.
+    ///
+    /// - Returns: The time by which they died, and how many they are.
+    func countDeadLetters(
+        _ filter: DeadLetterFilter,
+        olderThan age: Duration
+    ) async throws -> (diedBy: DatabaseTime, count: Int) {
+        let row = try await one(
+            """
+            select (now() - $3)::text as died_by, count(*) as count from breakwater.dead_letter
+             where ($1::text is null or kind = $1) and ($2::text is null or reason = $2) and died_at <= now() - $3
+            """,
+            [.text(filter.kind), .text(filter.reason), .interval(age)],
+            timeout: .seconds(300)
+        )
+        return (DatabaseTime(text: try row["died_by"].string()), try row["count"].int())
+    }
+
+    /// `breakwater.redrive`: puts the oldest back, of those that died by a time. Returns how many.
+    func redrive(_ filter: DeadLetterFilter, diedBy: DatabaseTime, limit: Int) async throws -> Int {
         try await one(
-            "select breakwater.redrive($1, $2, $3)",
-            [.text(filter.kind), .text(filter.reason), .int4(Int32(clamping: limit))]
+            "select breakwater.redrive($1, $2, $3, $4::text::timestamptz)",
+            [.text(filter.kind), .text(filter.reason), .int4(Int32(clamping: limit)), .text(diedBy.text)],
+            timeout: .seconds(300)
         )[0].int()
     }
 
@@ -93,11 +117,12 @@ extension AdminDatabase {
         try await one("select breakwater.purge($1)", [.int8(id)])[0].bool()
     }
 
-    /// `breakwater.purge`: deletes the oldest for good. Returns how many.
-    func purge(_ filter: DeadLetterFilter, olderThan age: Duration, limit: Int) async throws -> Int {
+    /// `breakwater.purge`: deletes the oldest for good, of those that died by a time. Returns how many.
+    func purge(_ filter: DeadLetterFilter, diedBy: DatabaseTime, limit: Int) async throws -> Int {
         try await one(
-            "select breakwater.purge($1, $2, $3, $4)",
-            [.text(filter.kind), .text(filter.reason), .interval(age), .int4(Int32(clamping: limit))]
+            "select breakwater.purge($1, $2, now() - $3::text::timestamptz, $4)",
+            [.text(filter.kind), .text(filter.reason), .text(diedBy.text), .int4(Int32(clamping: limit))],
+            timeout: .seconds(300)
         )[0].int()
     }
 

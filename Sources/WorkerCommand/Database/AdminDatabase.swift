@@ -58,8 +58,8 @@ struct AdminDatabase {
     }
 
     /// Runs a query whose answer is exactly one row.
-    func one(_ sql: String, _ parameters: [Parameter] = []) async throws -> Row {
-        let rows = try await connection.query(sql, parameters)
+    func one(_ sql: String, _ parameters: [Parameter] = [], timeout: Duration = .seconds(30)) async throws -> Row {
+        let rows = try await connection.query(sql, parameters, timeout: timeout)
         guard let row = rows.first else {
             throw CommandFailure(.unexpected, "the database answered without a row: \(sql)")
         }
