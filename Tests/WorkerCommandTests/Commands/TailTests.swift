@@ -19,6 +19,7 @@ struct TailTests {
         """
 
     /// Follows on a database for the length of the body, and returns what was printed.
+    @discardableResult
     private func following(
         _ database: TestDatabase,
         _ arguments: String...,
@@ -127,7 +128,7 @@ struct TailTests {
     @Test("goes on when its connection is lost")
     func reconnects() async throws {
         try await withTestDatabase { database in
-            _ = try await following(database, "--json") { run in
+            try await following(database, "--json") { run in
                 try await database.query(
                     """
                     select pg_terminate_backend(pid) from pg_stat_activity

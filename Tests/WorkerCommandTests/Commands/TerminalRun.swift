@@ -17,10 +17,14 @@ final class TerminalRun: Sendable {
     ///   - width: Columns of the terminal.
     ///   - height: Its lines.
     init(_ arguments: [String], environment: [String: String], width: Int = 100, height: Int = 40) throws {
-        let master = posix_openpt(O_RDWR | O_NOCTTY)
-        try #require(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0)
+        let master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC)
+        try #require(master >= 0)
         self.master = master
-        let path = String(cString: try #require(ptsname(master)))
+        // What unlockpt() and ptsname() do, which Foundation does not pass on: TIOCSPTLCK and TIOCGPTN.
+        var isLocked: Int32 = 0
+        var number: UInt32 = 0
+        try #require(ioctl(master, 0x4004_5431, &isLocked) == 0 && ioctl(master, 0x8004_5430, &number) == 0)
+        let path = "/dev/pts/\(number)"
         let terminal = open(path, O_RDWR | O_NOCTTY)
         try #require(terminal >= 0)
         Self.setSize(master, width: width, height: height)
