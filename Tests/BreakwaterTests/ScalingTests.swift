@@ -120,7 +120,7 @@ struct ScalingTests {
                 """
             )
             let rows = try await database.texts(
-                "select concat_ws(' ', queue, kind, ready) from breakwater.backlog(20) order by queue, kind"
+                "select concat_ws(' ', queue, kind, ready) from breakwater.workload(20) order by queue, kind"
             )
             #expect(rows == ["q1 a 20", "q1 b 20", "q2 a 20", "q2 b 20"])
         }
@@ -132,7 +132,7 @@ struct ScalingTests {
             try await withLoginRole(database, memberOf: "breakwater_monitor") { role in
                 let connection = try await database.connect(as: role)
                 _ = try await connection.query("select * from breakwater.scaling")
-                _ = try await connection.query("select * from breakwater.backlog(5)")
+                _ = try await connection.query("select * from breakwater.workload(5)")
                 for refused in [
                     "select * from breakwater.job", "select * from breakwater.depth",
                     "select breakwater.enqueue('k')", "select * from breakwater.circuit",

@@ -8,7 +8,7 @@
 --
 -- No figure counts beyond `p_cap` jobs of a queue and a kind, which bounds what it costs with millions waiting. It finds
 -- the lanes by leaping through their index. Locks nothing.
-create function breakwater.backlog(p_cap integer default 10000)
+create function breakwater.workload(p_cap integer default 10000)
 returns table (queue text, kind text, ready bigint, running bigint, held bigint, held_by text)
 language sql stable security definer
 set search_path = pg_catalog, pg_temp
@@ -74,4 +74,4 @@ $$;
 -- The same with figures up to 10,000, for those who can only read tables:
 -- SELECT coalesce(sum(ready + running), 0) FROM breakwater.scaling WHERE queue = 'default'
 create view breakwater.scaling as
-select b.queue, b.kind, b.ready, b.running, b.held, b.held_by from breakwater.backlog() b;
+select b.queue, b.kind, b.ready, b.running, b.held, b.held_by from breakwater.workload() b;

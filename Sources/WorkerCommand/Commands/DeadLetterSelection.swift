@@ -1,3 +1,4 @@
+import BreakwaterAdmin
 import ArgumentParser
 import Libpq
 
@@ -65,7 +66,7 @@ struct DeadLetterSelection: ParsableArguments {
         key: String,
         olderThan age: Duration = .zero,
         each: (AdminDatabase, Int64) async throws -> Bool,
-        portion: (AdminDatabase, _ diedBy: DatabaseTime, _ limit: Int) async throws -> Int
+        portion: (AdminDatabase, inout DeadLetterPortions, _ limit: Int) async throws -> Int
     ) async throws {
         var missing: [Int64] = []
         var total: Int?
@@ -78,8 +79,9 @@ struct DeadLetterSelection: ParsableArguments {
             let (diedBy, found) = try await admin.countDeadLetters(which.filter, olderThan: age)
             let goal = min(found, limit ?? .max)
             total = goal
-            return dryRun
-                ? goal : try await applyAll(admin, done: done, goal: goal) { try await portion(admin, diedBy, $0) }
+            guard !dryRun else { return goal }
+            var some = DeadLetterPortions(filter: which.filter, diedBy: diedBy, actor: Explanation.systemUser)
+            return try await applyAll(admin, done: done, goal: goal) { try await portion(admin, &some, $0) }
         }
         let isCutShort = Foreground.stopSignal != nil && count < total ?? 0
         if output.json {

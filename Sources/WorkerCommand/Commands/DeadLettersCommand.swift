@@ -1,3 +1,4 @@
+import BreakwaterAdmin
 import ArgumentParser
 
 /// `worker dead-letters`: jobs that ended without success.
@@ -121,8 +122,8 @@ extension DeadLettersCommand {
         func run() async throws {
             try await selection.apply(done: "put back", key: "redriven") { admin, id in
                 try await admin.redrive(id: id)
-            } portion: { admin, diedBy, limit in
-                try await admin.redrive(selection.which.filter, diedBy: diedBy, limit: limit)
+            } portion: { admin, some, limit in
+                try await admin.redrive(&some, limit: limit)
             }
         }
     }
@@ -161,8 +162,8 @@ extension DeadLettersCommand {
                 olderThan: olderThan?.duration ?? .zero
             ) { admin, id in
                 try await admin.purge(id: id)
-            } portion: { admin, diedBy, limit in
-                try await admin.purge(selection.which.filter, diedBy: diedBy, limit: limit)
+            } portion: { admin, some, limit in
+                try await admin.purge(&some, limit: limit)
             }
         }
     }

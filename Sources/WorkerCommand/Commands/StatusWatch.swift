@@ -1,3 +1,4 @@
+import BreakwaterAdmin
 import Foundation
 
 /// `worker status --watch`: the fleet, again and again, until it is told to stop.

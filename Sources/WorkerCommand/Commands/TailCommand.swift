@@ -1,4 +1,5 @@
 import ArgumentParser
+import BreakwaterAdmin
 import Foundation
 
 /// `worker tail`: how runs end, as it happens.

@@ -1,3 +1,4 @@
+import BreakwaterAdmin
 import Foundation
 
 /// The fleet as one screenful: `worker status --watch`.

@@ -1,6 +1,7 @@
 import Foundation
 import Testing
 
+@testable import BreakwaterAdmin
 @testable import WorkerCommand
 
 @Suite("The picture of the fleet")

@@ -1,18 +1,18 @@
 import Libpq
 
 /// What the calls of a kind came to lately, a second.
-struct CallRate: Equatable {
-    var kind: String
-    var succeeded: Double
-    var failed: Double
-    var slow: Double
+package struct CallRate: Equatable {
+    package var kind: String
+    package var succeeded: Double
+    package var failed: Double
+    package var slow: Double
     /// Of all calls, those of jobs that had run before.
-    var retries: Double
+    package var retries: Double
 }
 
 extension AdminDatabase {
     /// The calls of the last ten whole seconds, of kinds that had any.
-    func callRates() async throws -> [CallRate] {
+    package func callRates() async throws -> [CallRate] {
         // By whole keys of the tallies' index, of which there are many thousands of rows.
         try await connection.query(
             """

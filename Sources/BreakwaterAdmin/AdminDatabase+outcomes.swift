@@ -1,53 +1,53 @@
-import Foundation
+package import Foundation
 import Libpq
 
 /// One line of what `worker tail` follows.
-struct Outcome: Equatable, Sendable {
-    var at: Date
+package struct Outcome: Equatable, Sendable {
+    package var at: Date
     /// `succeeded`, `failed`, `unavailable`, `throttled`, `snoozed`, `released`, `rescued` or `dead_letter`.
-    var outcome: String
-    var queue: String
-    var kind: String
+    package var outcome: String
+    package var queue: String
+    package var kind: String
     /// Nil for a number of jobs that are not told one by one.
-    var job: Int64?
-    var jobs: Int
-    var attempt: Int?
-    var maxAttempts: Int?
-    var worker: String?
+    package var job: Int64?
+    package var jobs: Int
+    package var attempt: Int?
+    package var maxAttempts: Int?
+    package var worker: String?
     /// From claim to settling.
-    var took: Duration?
+    package var took: Duration?
     /// Why it is a dead letter.
-    var reason: String?
-    var name: String?
-    var message: String?
+    package var reason: String?
+    package var name: String?
+    package var message: String?
     /// When it runs again; nil for as soon as a worker is free.
-    var runAt: Date?
+    package var runAt: Date?
 }
 
 /// What became visible since the last look.
-struct OutcomePortion: Sendable {
-    var outcomes: [Outcome]
+package struct OutcomePortion: Sendable {
+    package var outcomes: [Outcome]
     /// How many more there were than one look takes.
-    var leftOut: Int
+    package var leftOut: Int
     /// For the next look.
-    var snapshot: String
+    package var snapshot: String
 }
 
 extension AdminDatabase {
     /// `breakwater.watch`: begins to watch, or goes on for another quarter of a minute.
     ///
     /// - Parameter id: What the last call returned; nil for the first one.
-    func watch(_ id: Int64?) async throws -> Int64 {
+    package func watch(_ id: Int64?) async throws -> Int64 {
         try await one("select breakwater.watch($1)", [.int8(id)])[0].int64()
     }
 
     /// `breakwater.unwatch`.
-    func unwatch(_ id: Int64) async throws {
+    package func unwatch(_ id: Int64) async throws {
         _ = try await one("select breakwater.unwatch($1)", [.int8(id)])
     }
 
     /// What the database sees now, as the beginning of following outcomes.
-    func snapshot() async throws -> String {
+    package func snapshot() async throws -> String {
         try await one("select pg_current_snapshot()::text")[0].string()
     }
 
@@ -59,7 +59,7 @@ extension AdminDatabase {
     ///   - queues: Only of these queues; empty for all.
     ///   - names: Only these outcomes; empty for all.
     ///   - limit: At most so many; the others are counted.
-    func outcomes(
+    package func outcomes(
         since snapshot: String,
         kinds: [String],
         queues: [String],
@@ -82,7 +82,7 @@ extension AdminDatabase {
             [.text(snapshot), .textArray(kinds), .textArray(queues), .textArray(names), .int8(Int64(limit))]
         )
         guard let first = rows.first else {
-            throw CommandFailure(.unexpected, "the database answered without a snapshot")
+            throw PostgresError(.decoding, "the database answered without a snapshot")
         }
         let outcomes = try rows.filter { !$0["id"].isNull }.map { row in
             Outcome(
@@ -110,7 +110,7 @@ extension AdminDatabase {
     }
 
     /// Transitions with numbers above one, oldest first.
-    func transitions(after id: Int64) async throws -> [(id: Int64, transition: CircuitTransition)] {
+    package func transitions(after id: Int64) async throws -> [(id: Int64, transition: CircuitTransition)] {
         try await connection.query(
             """
             select t.id, t.kind, t.key, breakwater.circuit_name(t.kind, t.key) as circuit, t.at, t.generation,
@@ -123,7 +123,7 @@ extension AdminDatabase {
     }
 
     /// The number of the newest transition; 0 for none.
-    func newestTransition() async throws -> Int64 {
+    package func newestTransition() async throws -> Int64 {
         try await one("select coalesce(max(id), 0) from breakwater.circuit_transition")[0].int64()
     }
 }

@@ -1,50 +1,75 @@
-import Foundation
-import Libpq
+package import Foundation
+package import Libpq
 
 /// One row of `breakwater.dead_letter`.
-struct DeadLetter: Equatable {
-    var id: Int64
-    var queue: String
-    var kind: String
-    var priority: Int
+package struct DeadLetter: Equatable {
+    package var id: Int64
+    package var queue: String
+    package var kind: String
+    package var priority: Int
     /// JSON.
-    var payload: String
-    var reason: String
-    var attempt: Int
-    var maxAttempts: Int?
-    var uniqueKey: String?
+    package var payload: String
+    package var reason: String
+    package var attempt: Int
+    package var maxAttempts: Int?
+    package var uniqueKey: String?
     /// A JSON list with one object for each failed run.
-    var errors: String
+    package var errors: String
     /// The last error's name and message.
-    var lastError: String?
-    var enqueuedAt: Date
-    var diedAt: Date
+    package var lastError: String?
+    package var enqueuedAt: Date
+    package var diedAt: Date
 }
 
 /// Which dead letters are meant.
-struct DeadLetterFilter: Equatable {
+package struct DeadLetterFilter: Equatable {
     /// Nil for all.
-    var kind: String?
+    package var kind: String?
     /// Nil for any.
-    var reason: String?
+    package var reason: String?
+
+    package init(kind: String? = nil, reason: String? = nil) {
+        self.kind = kind
+        self.reason = reason
+    }
 }
 
 /// How many dead letters there are of a kind and a reason.
-struct DeadLetterCount: Equatable {
-    var kind: String
-    var reason: String
-    var count: Int
-    var newest: Date
+package struct DeadLetterCount: Equatable {
+    package var kind: String
+    package var reason: String
+    package var count: Int
+    package var newest: Date
 }
 
 /// A time by the database's clock, in its own words, so that no digit is lost on the way there and back.
-struct DatabaseTime: Equatable, Sendable {
-    var text: String
+package struct DatabaseTime: Equatable, Sendable {
+    package var text: String
+}
+
+/// Some dead letters that are changed by portions, each in a transaction of its own.
+package struct DeadLetterPortions: Sendable {
+    package var filter: DeadLetterFilter
+    /// Only those that died by then.
+    package var diedBy: DatabaseTime
+    /// For the audit log.
+    package var why: String?
+    /// Who does it; nil for the database's user.
+    package var actor: String?
+    /// The line of the audit log, once it is written.
+    package var audit: Int64?
+
+    package init(filter: DeadLetterFilter, diedBy: DatabaseTime, why: String? = nil, actor: String? = nil) {
+        self.filter = filter
+        self.diedBy = diedBy
+        self.why = why
+        self.actor = actor
+    }
 }
 
 extension AdminDatabase {
     /// Dead letters, the newest first.
-    func deadLetters(_ filter: DeadLetterFilter, limit: Int) async throws -> [DeadLetter] {
+    package func deadLetters(_ filter: DeadLetterFilter, limit: Int) async throws -> [DeadLetter] {
         try await connection.query(
             """
             select \(Self.deadLetterColumns) from breakwater.dead_letter
@@ -56,7 +81,7 @@ extension AdminDatabase {
     }
 
     /// One dead letter; nil if it is not there.
-    func deadLetter(id: Int64) async throws -> DeadLetter? {
+    package func deadLetter(id: Int64) async throws -> DeadLetter? {
         try await connection.query(
             "select \(Self.deadLetterColumns) from breakwater.dead_letter where id = $1",
             [.int8(id)]
@@ -64,7 +89,7 @@ extension AdminDatabase {
     }
 
     /// How many there are, by kind and reason.
-    func deadLetterCounts() async throws -> [DeadLetterCount] {
+    package func deadLetterCounts() async throws -> [DeadLetterCount] {
         try await connection.query(
             """
             select kind, reason, count(*) as count, max(died_at) as newest
@@ -81,14 +106,14 @@ extension AdminDatabase {
     }
 
     /// `breakwater.redrive`: puts one back as a job. False if it is not there.
-    func redrive(id: Int64) async throws -> Bool {
+    package func redrive(id: Int64) async throws -> Bool {
         try await one("select breakwater.redrive($1)", [.int8(id)])[0].bool()
     }
 
     /// How many dead letters there are that died by now, or at least so long ago.
     ///
     /// - Returns: The time by which they died, and how many they are.
-    func countDeadLetters(
+    package func countDeadLetters(
         _ filter: DeadLetterFilter,
         olderThan age: Duration
     ) async throws -> (diedBy: DatabaseTime, count: Int) {
@@ -103,27 +128,41 @@ extension AdminDatabase {
         return (DatabaseTime(text: try row["died_by"].string()), try row["count"].int())
     }
 
-    /// `breakwater.redrive`: puts the oldest back, of those that died by a time. Returns how many.
-    func redrive(_ filter: DeadLetterFilter, diedBy: DatabaseTime, limit: Int) async throws -> Int {
-        try await one(
-            "select breakwater.redrive($1, $2, $3, $4::text::timestamptz)",
-            [.text(filter.kind), .text(filter.reason), .int4(Int32(clamping: limit)), .text(diedBy.text)],
+    /// `breakwater.redrive_some`: puts the oldest of some dead letters back.
+    ///
+    /// - Parameters:
+    ///   - some: Which, and on whose behalf; carried on from portion to portion.
+    ///   - limit: At most so many.
+    /// - Returns: How many were put back; 0 when none is left.
+    package func redrive(_ some: inout DeadLetterPortions, limit: Int) async throws -> Int {
+        try await change(&some, by: "redrive_some", limit: limit)
+    }
+
+    /// `breakwater.purge_some`: deletes the oldest of some dead letters for good; likewise.
+    package func purge(_ some: inout DeadLetterPortions, limit: Int) async throws -> Int {
+        try await change(&some, by: "purge_some", limit: limit)
+    }
+
+    private func change(_ some: inout DeadLetterPortions, by function: String, limit: Int) async throws -> Int {
+        let row = try await one(
+            """
+            select done, audit
+              from breakwater.\(function)(null, $1, $2, null, $3::text::timestamptz, $4, $5, coalesce($6, session_user), $7)
+            """,
+            [
+                .text(some.filter.kind), .text(some.filter.reason), .text(some.diedBy.text),
+                .int4(Int32(clamping: limit)),
+                .text(some.why), .text(some.actor), .int8(some.audit),
+            ],
             timeout: .seconds(300)
-        )[0].int()
+        )
+        some.audit = try row["audit"].int64()
+        return try row["done"].int()
     }
 
     /// `breakwater.purge`: deletes one for good. False if it is not there.
-    func purge(id: Int64) async throws -> Bool {
+    package func purge(id: Int64) async throws -> Bool {
         try await one("select breakwater.purge($1)", [.int8(id)])[0].bool()
-    }
-
-    /// `breakwater.purge`: deletes the oldest for good, of those that died by a time. Returns how many.
-    func purge(_ filter: DeadLetterFilter, diedBy: DatabaseTime, limit: Int) async throws -> Int {
-        try await one(
-            "select breakwater.purge($1, $2, now() - $3::text::timestamptz, $4)",
-            [.text(filter.kind), .text(filter.reason), .text(diedBy.text), .int4(Int32(clamping: limit))],
-            timeout: .seconds(300)
-        )[0].int()
     }
 
     private static let deadLetterColumns = """

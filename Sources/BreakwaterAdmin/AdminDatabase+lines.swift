@@ -1,30 +1,38 @@
 import Libpq
 
 /// Consecutive lines of jobs, each a JSON object.
-struct JobLines: Sendable {
+package struct JobLines: Sendable {
     /// One line.
-    struct Line: Sendable {
+    package struct Line: Sendable {
         /// As it stands in the file, by which it is recognised.
-        var text: String
+        package var text: String
         /// The JSON object of its job.
-        var json: String
-        var number: Int
+        package var json: String
+        package var number: Int
+
+        package init(text: String, json: String, number: Int) {
+            self.text = text
+            self.json = json
+            self.number = number
+        }
     }
 
-    var lines: [Line] = []
+    package var lines: [Line] = []
     /// The last line that was read, which may have been an empty one.
-    var lastNumber = 0
-    var bytes = 0
+    package var lastNumber = 0
+    package var bytes = 0
+
+    package init() {}
 }
 
 extension AdminDatabase {
     /// `breakwater.import_position`: how many lines of an import are done.
-    func importPosition(_ name: String) async throws -> Int {
+    package func importPosition(_ name: String) async throws -> Int {
         try await one("select lines from breakwater.import_position($1)", [.text(name)])[0].int()
     }
 
     /// Whether a line is the last one that an import added.
-    func isLastLine(_ text: String, ofImport name: String) async throws -> Bool {
+    package func isLastLine(_ text: String, ofImport name: String) async throws -> Bool {
         try await one("select is_same from breakwater.import_position($1, $2)", [.text(name), .text(text)])[0].bool()
     }
 
@@ -35,7 +43,7 @@ extension AdminDatabase {
     ///   - lines: The jobs.
     ///   - defaults: What holds where a line says nothing.
     ///   - name: The import that is to remember how far it got; nil for none.
-    func enqueue(_ lines: [JobLines.Line], defaults: NewJob, import name: String?) async throws -> Int {
+    package func enqueue(_ lines: [JobLines.Line], defaults: NewJob, import name: String?) async throws -> Int {
         try await one(
             """
             select breakwater.enqueue_lines($1, jsonb_strip_nulls(jsonb_build_object(
