@@ -1,5 +1,5 @@
 package import Foundation
-package import Libpq
+import Libpq
 
 /// One row of `breakwater.dead_letter`.
 package struct DeadLetter: Equatable {

@@ -6,7 +6,7 @@ import Testing
 struct ScalingTests {
     /// The figure of deploy/kubernetes/scaledobject.yaml.
     private func figure(_ database: TestDatabase) async throws -> Int {
-        try await database.number("select coalesce(sum(ready + running), 0) from breakwater.scaling")
+        try await database.number("select coalesce(sum(ready + running), 0)::bigint from breakwater.scaling")
     }
 
     private func held(_ database: TestDatabase, _ kind: String) async throws -> String {

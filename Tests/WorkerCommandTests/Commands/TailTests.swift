@@ -97,7 +97,7 @@ struct TailTests {
 
     @Test("shows only what is asked for, in words")
     func filters() async throws {
-        try await withTestDatabase { database in
+        _ = try await withTestDatabase { database in
             try await database.running(file) { _ in
                 let ending = try await following(database, "--kind", "bad", "--outcome", "dead_letter") { run in
                     try await database.query("insert into breakwater.job (kind) values ('good'), ('bad')")
@@ -127,7 +127,7 @@ struct TailTests {
 
     @Test("goes on when its connection is lost")
     func reconnects() async throws {
-        try await withTestDatabase { database in
+        _ = try await withTestDatabase { database in
             try await following(database, "--json") { run in
                 try await database.query(
                     """

@@ -54,8 +54,9 @@ final class TerminalRun: Sendable {
     var picture: [String] {
         let pictures = text.components(separatedBy: "\u{1B}[?2026h").dropFirst()
         let whole = pictures.last { $0.contains("\u{1B}[?2026l") } ?? ""
-        return whole.components(separatedBy: "\u{1B}[J")[0].replacing(/\u{1B}\[[?0-9;]*[A-Za-z]/, with: "")
-            .replacing("\r", with: "").components(separatedBy: "\n").filter { !$0.isEmpty }
+        let text = whole.components(separatedBy: "\u{1B}[J")[0].replacing(/\u{1B}\[[?0-9;]*[A-Za-z]/, with: "")
+        // By scalars: a carriage return and a line feed are one character.
+        return text.unicodeScalars.filter { $0 != "\r" }.split(separator: "\n").map { String(String.UnicodeScalarView($0)) }
     }
 
     /// The process in the foreground.
