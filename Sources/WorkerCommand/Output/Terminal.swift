@@ -40,6 +40,11 @@ enum Terminal {
         print(json.text)
     }
 
+    /// Sends on what was printed. False when nobody reads it any more.
+    static func flush() -> Bool {
+        fflush(nil) == 0
+    }
+
     /// Prints a message beside the data, on standard error. Its lines stay lines; other control characters, which
     /// the values that it names may hold, are escaped.
     static func complain(_ message: String) {
