@@ -53,6 +53,9 @@ let package = Package(
         ),
         .testTarget(name: "BreakwaterTests", dependencies: ["Breakwater", "BreakwaterTesting", "Libpq"]),
 
+        // What people look at and change, one Swift door to each view and function: for the command line and the dashboard.
+        .target(name: "BreakwaterAdmin", dependencies: ["Libpq"]),
+
         // Handler plugins.
         .target(
             name: "BreakwaterExec",
@@ -82,7 +85,7 @@ let package = Package(
         .target(
             name: "WorkerCommand",
             dependencies: [
-                "Breakwater", "BreakwaterExec", "BreakwaterHTTP", "Libpq",
+                "Breakwater", "BreakwaterAdmin", "BreakwaterExec", "BreakwaterHTTP", "Libpq",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Configuration", package: "swift-configuration"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
@@ -93,9 +96,16 @@ let package = Package(
         ),
         .executableTarget(name: "worker", dependencies: ["WorkerCommand"]),
         .executableTarget(name: "ExampleWorker", dependencies: ["Breakwater", "WorkerCommand"]),
+        // The worker and the client of scripts/chaos.
+        .executableTarget(
+            name: "ChaosAgent",
+            dependencies: ["Breakwater", "WorkerCommand", "Libpq", .product(name: "Logging", package: "swift-log")]
+        ),
         .testTarget(
             name: "WorkerCommandTests",
-            dependencies: ["WorkerCommand", "BreakwaterTesting", .product(name: "Yams", package: "Yams")]
+            dependencies: [
+                "BreakwaterAdmin", "BreakwaterTesting", "WorkerCommand", .product(name: "Yams", package: "Yams"),
+            ]
         ),
     ],
     swiftLanguageModes: [.v6]

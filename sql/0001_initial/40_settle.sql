@@ -80,6 +80,9 @@ begin
     settled := 0;
     stale := '{}';
 
+    if cardinality(p_done) > 0 and exists (select from breakwater.watcher) then
+        perform breakwater.tell_successes(p_worker, p_done, p_done_leases);
+    end if;
     if cardinality(p_done) > 0 and cardinality(p_done_tuples) = cardinality(p_done) and cardinality(p_results) = 0
        and breakwater.delete_done(p_worker, p_done, p_done_leases, p_done_tuples)
     then
@@ -230,12 +233,15 @@ begin
         update breakwater.job j
            set worker = null,
                attempt = v_job.attempt - (not v_spent)::integer,
-               crashes = 0,
+               -- A run that ended clears it; one that was given up says nothing.
+               crashes = case when p_class = 'released' then v_job.crashes else 0 end,
                errors = v_errors,
-               run_at = case when p_delay > 0 then now() + make_interval(secs => p_delay) end,
+               run_at = case when p_class = 'released' and v_job.crashes >= 2 then 'infinity'
+                             when p_delay > 0 then now() + make_interval(secs => p_delay) end,
                ready_at = case when p_class = 'released' then j.ready_at else now() end,
                position = nextval('breakwater.job_position')
          where j.id = p_id;
+        perform breakwater.tell_run(p_id, p_class, p_worker, p_name, p_message);
         -- One that is ready at once may be waited for.
         if p_delay is null or p_delay <= 0 then
             perform breakwater.wake(array[v_job.kind]);
@@ -262,6 +268,17 @@ language sql set search_path = pg_catalog, pg_temp
 as $$
     with gone as (
         delete from breakwater.job j where j.id = p_id returning j.*
+    ), told as (
+        insert into breakwater.outcome (
+            outcome, queue, kind, job, attempt, max_attempts, worker, took, reason, name, message)
+        select 'dead_letter', g.queue, g.kind, g.id, g.attempt, coalesce(g.max_attempts, h.max_attempts), g.worker,
+               case when g.worker is not null then clock_timestamp() - c.claimed_at end, p_reason,
+               e.last ->> 'name', left(e.last ->> 'message', 500)
+          from gone g
+         cross join lateral (select coalesce(p_errors, g.errors) -> -1 as last) e
+          left join breakwater.handler h on h.kind = g.kind
+          left join breakwater.claim c on c.lease = g.lease
+         where breakwater.is_watched()
     )
     insert into breakwater.dead_letter (
         id, queue, kind, priority, payload, reason, attempt, max_attempts, unique_key, traceparent, errors, enqueued_at)

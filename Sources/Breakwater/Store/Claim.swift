@@ -41,6 +41,50 @@ package struct Claim: StoreCall {
 
     /// The jobs. Their payloads are left in the answer, for their runs to read: the server waits for whoever decodes this.
     package func decode(_ result: QueryResult) throws(PostgresError) -> [ClaimedJob] {
+        try ClaimedJob.all(of: result)
+    }
+}
+
+/// `breakwater.claim_suspect`: takes one job that must run alone, for a worker that holds nothing else.
+package struct ClaimSuspect: StoreCall {
+    /// Who claims.
+    package var worker: Int64
+
+    package var statement: Statement {
+        Statement(
+            """
+            select id, queue, kind, priority, position, payload, attempt, max_attempts, enqueued_at, traceparent, \
+            lease, generation, is_probe, circuit_key, tuple \
+            from breakwater.claim_suspect($1)
+            """,
+            [.int8(worker)]
+        )
+    }
+
+    package func decode(_ result: QueryResult) throws(PostgresError) -> [ClaimedJob] {
+        try ClaimedJob.all(of: result)
+    }
+}
+
+/// A job as claimed, with its place in its lane.
+package struct ClaimedJob: Sendable {
+    package var job: Job
+    package var position: Int64
+
+    package var lane: Lane { Lane(queue: job.queue, kind: job.kind, priority: Int16(clamping: job.priority)) }
+
+    /// Whether it starts before another of its kind.
+    func startsBefore(_ other: ClaimedJob) -> Bool {
+        (job.priority, position) < (other.job.priority, other.position)
+    }
+
+    /// Whether this is its lane.
+    func isIn(_ lane: Lane) -> Bool {
+        job.priority == Int(lane.priority) && job.kind == lane.kind && job.queue == lane.queue
+    }
+
+    /// The rows that both ways of claiming answer with.
+    fileprivate static func all(of result: QueryResult) throws(PostgresError) -> [ClaimedJob] {
         var jobs: [ClaimedJob] = []
         jobs.reserveCapacity(result.count)
         // What the jobs have in common that come behind a row without an id.
@@ -56,7 +100,7 @@ package struct Claim: StoreCall {
                 common.circuitKey = try result[row][13].string()
                 continue
             }
-            if jobs.isEmpty { _ = try result[row][Self.payloadColumn].string() }
+            if jobs.isEmpty { _ = try result[row][Claim.payloadColumn].string() }
             var job = common
             job.id = try result.int64(row, 0)
             job.payloadSource = .answer(result, row: row)
@@ -76,24 +120,6 @@ package struct Claim: StoreCall {
         }
         return jobs
     }
-}
-
-/// A job as claimed, with its place in its lane.
-package struct ClaimedJob: Sendable {
-    package var job: Job
-    package var position: Int64
-
-    /// Whether it starts before another of its kind.
-    func startsBefore(_ other: ClaimedJob) -> Bool {
-        (job.priority, position) < (other.job.priority, other.position)
-    }
-
-    /// Whether this is its lane.
-    func isIn(_ lane: Lane) -> Bool {
-        job.priority == Int(lane.priority) && job.kind == lane.kind && job.queue == lane.queue
-    }
-
-    package var lane: Lane { Lane(queue: job.queue, kind: job.kind, priority: Int16(clamping: job.priority)) }
 }
 
 /// An ordered stream of jobs that claims walk along.

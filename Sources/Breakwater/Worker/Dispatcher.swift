@@ -96,6 +96,8 @@ struct Dispatcher {
     private var unsettled: [Int64: Int] = [:]
     /// Claims of which everything is finished, to be struck off by the next settle.
     private var closedClaims: [Int64] = []
+    /// Claims with runs that could not be settled, not to be struck off.
+    private var abandoned: Set<Int64> = []
 
     init(concurrency: Int, handlers: [HandlerRegistration]) {
         self.concurrency = concurrency
@@ -106,6 +108,9 @@ struct Dispatcher {
 
     /// Whether nothing is held any more.
     var isEmpty: Bool { running.isEmpty && waitingCount == 0 && finished.isEmpty && closedClaims.isEmpty }
+
+    /// Whether it may take a job that must run alone: nothing is held, and there is no reason to take nothing.
+    var isFree: Bool { isEmpty && phase == .working && holdsLease }
 
     /// Claims whose jobs this worker knows of.
     var knownClaims: [Int64] { unsettled.keys + closedClaims }
@@ -125,8 +130,10 @@ struct Dispatcher {
     /// the next are claimed, and neither waits for the other. So a burst is taken in large batches, while a slow
     /// handler's worker hoards nothing. One slot is left to every other kind that runs nothing, so that a slow kind
     /// cannot take them all.
-    mutating func room() -> Room {
-        guard phase == .working, holdsLease else { return Room(kinds: [], total: 0, rotation: rotation) }
+    ///
+    /// - Parameter takesAny: False while the worker makes itself free for a job that must run alone.
+    mutating func room(takesAny: Bool = true) -> Room {
+        guard phase == .working, holdsLease, takesAny else { return Room(kinds: [], total: 0, rotation: rotation) }
         if !rotation.isEmpty { rotation.append(rotation.removeFirst()) }
         if !startOrder.isEmpty { startOrder.append(startOrder.removeFirst()) }
         let idle = kinds.count { $0.isIdle }
@@ -227,7 +234,7 @@ struct Dispatcher {
         finished.append(FinishedRun(job, ending))
         if left == 1 {
             unsettled[job.lease] = nil
-            closedClaims.append(job.lease)
+            if abandoned.remove(job.lease) == nil { closedClaims.append(job.lease) }
         } else {
             unsettled[job.lease] = left - 1
         }
@@ -250,7 +257,17 @@ struct Dispatcher {
 
     mutating func putBack(_ runs: [FinishedRun], claims: [Int64]) {
         finished = runs + finished
-        closedClaims = claims + closedClaims
+        closedClaims = claims.filter { abandoned.remove($0) == nil } + closedClaims
+    }
+
+    /// Leaves a run that cannot be settled to the database: its claim is not struck off, so that the job is given back when
+    /// this worker no longer knows of the claim.
+    mutating func abandon(_ run: FinishedRun) {
+        if let place = closedClaims.firstIndex(of: run.lease) {
+            closedClaims.remove(at: place)
+        } else {
+            abandoned.insert(run.lease)
+        }
     }
 
     var hasFinished: Bool { !finished.isEmpty || !closedClaims.isEmpty }
@@ -307,6 +324,7 @@ struct Dispatcher {
         finished = []
         unsettled = [:]
         closedClaims = []
+        abandoned = []
         for place in kinds.indices { _ = kinds[place].remove { _ in true } }
         waitingCount = 0
     }

@@ -9,6 +9,7 @@ final class Engine: Sendable {
     struct State {
         var dispatcher: Dispatcher
         var lanes: LaneCursors
+        var solitude: Solitude
         /// This worker's row in `breakwater.worker`; it changes when the lease was lost and the worker registers anew.
         var worker: Int64
         /// When the last beat that was answered had been sent.
@@ -50,6 +51,7 @@ final class Engine: Sendable {
             State(
                 dispatcher: Dispatcher(concurrency: configuration.concurrency, handlers: configuration.handlers),
                 lanes: LaneCursors(queues: configuration.queues, kinds: configuration.handlers.map(\.kind)),
+                solitude: Solitude(patience: configuration.lease, at: .now),
                 worker: worker,
                 lastBeat: .now
             )
