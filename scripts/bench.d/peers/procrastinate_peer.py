@@ -1,6 +1,5 @@
 """procrastinate: https://procrastinate.readthedocs.io"""
 
-import asyncio
 import contextlib
 import logging
 
@@ -10,10 +9,10 @@ from peer import NAME, TEXT, Peer
 
 class Procrastinate(Peer):
     packages = ["procrastinate", "psycopg[binary]"]
-    processes = 2
+    processes = 3
     concurrency = 30
     settings = {
-        "processes": "2; \"launch multiple workers, each using their own process\" (How-to, concurrency)",
+        "processes": "3; \"launch multiple workers, each using their own process\" (How-to, concurrency)",
         "concurrency": "30 (How-to, concurrency)",
         "pool": "31 connections; short jobs want \"as many connections as your concurrency (plus one)\" (Discussions)",
         "delete_jobs": "always, so that the table stays small (How-to, delete finished jobs)",
