@@ -79,6 +79,8 @@ class Worker:
             CHAOS_WORKER=self.name,
             CHAOS_OUTAGE=self.fleet.outage,
             CHAOS_SECONDS_AHEAD=str(self.skew),
+            # A crash report would tear the lines of the log.
+            SWIFT_BACKTRACE="enable=no",
         )
         if self.skew:
             environment["LD_PRELOAD"] = self.fleet.skew

@@ -11,9 +11,7 @@ struct BeatLoop {
 
     /// Runs until its task is cancelled.
     mutating func run() async {
-        await engine.keepConnected(for: "beats", longestPause: engine.configuration.lease / 10) {
-            connection,
-            delay throws(PostgresError) in
+        await engine.keepConnected(for: "beats") { connection, delay throws(PostgresError) in
             nextBeat = .now
             while !Task.isCancelled {
                 if ContinuousClock.now >= nextBeat {
