@@ -55,7 +55,8 @@ struct BeatLoop {
         let worker = try await connection.call(Register(configuration: engine.configuration))
         // What ran then did not kill this process.
         let lost = engine.withState { $0.worker }
-        try await connection.call(Survived(worker: lost))
+        let cleared = try await connection.call(Survived(worker: lost))
+        engine.logger.debug("what ran then is not suspected", metadata: ["jobs": "\(cleared)"])
         engine.withState { state in
             state.worker = worker
             state.lastBeat = sent
