@@ -103,7 +103,9 @@ let package = Package(
         ),
         .testTarget(
             name: "WorkerCommandTests",
-            dependencies: ["WorkerCommand", "BreakwaterTesting", .product(name: "Yams", package: "Yams")]
+            dependencies: [
+                "BreakwaterAdmin", "BreakwaterTesting", "WorkerCommand", .product(name: "Yams", package: "Yams"),
+            ]
         ),
     ],
     swiftLanguageModes: [.v6]

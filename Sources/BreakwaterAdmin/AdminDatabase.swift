@@ -14,8 +14,14 @@ package struct AdminDatabase: Sendable {
     }
 
     /// Runs a query whose answer is exactly one row.
-    package func one(_ sql: String, _ parameters: [Parameter] = []) async throws -> Row {
-        let rows = try await connection.query(sql, parameters)
+    ///
+    /// - Parameter timeout: How long to wait for it. Defaults to 30 seconds.
+    package func one(
+        _ sql: String,
+        _ parameters: [Parameter] = [],
+        timeout: Duration = .seconds(30)
+    ) async throws -> Row {
+        let rows = try await connection.query(sql, parameters, timeout: timeout)
         guard let row = rows.first else {
             throw PostgresError(.decoding, "the database answered without a row: \(sql)")
         }

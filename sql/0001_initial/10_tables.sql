@@ -142,7 +142,11 @@ create table breakwater.claim (
     worker     bigint not null,
     claimed_at timestamptz not null default now(),
     jobs       bigint[] not null
-) with (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
+) with (
+    -- The ids of a thousand jobs fit into a page: kept there they cost a third of what they do elsewhere.
+    toast_tuple_target = 8160,
+    autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0
+);
 create index claim_by_worker on breakwater.claim (worker);
 -- Gone before long: compressing it costs more than it saves.
 alter table breakwater.claim alter jobs set storage external;

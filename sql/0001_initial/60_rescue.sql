@@ -269,6 +269,8 @@ begin
                    run_at = breakwater.run_at_after(v_crashes, p_crash),
                    position = nextval('breakwater.job_position')
              where j.id = v_job.id;
+            perform breakwater.tell_run(v_job.id, case when p_crash is null then 'released' else 'rescued' end, p_worker,
+                                        case when p_crash is not null then 'worker.lost' end, null);
             v_jobs := v_jobs || v_job.id;
             if v_job.kind <> all (v_kinds) then
                 v_kinds := v_kinds || v_job.kind;
@@ -303,8 +305,8 @@ begin
 end
 $$;
 
--- Deletes what is of no more use: old tallies, expired results and probe leases, history beyond 90 days, idle keys,
--- and what belongs to workers that are gone.
+-- Deletes what is of no more use: old tallies, expired results and probe leases, history and imports beyond 90 days,
+-- idle keys, what belongs to workers that are gone, and outcomes that nobody reads any more.
 create function breakwater.prune(p_limit integer) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
@@ -333,6 +335,8 @@ as $$
        and not exists (select from breakwater.job j where j.kind = c.kind and j.parked = c.key);
     delete from breakwater.circuit_transition t where t.at < now() - interval '90 days';
     delete from breakwater.lost_worker l where l.lost_at < now() - interval '90 days';
+    delete from breakwater.import i where i.updated_at < now() - interval '90 days';
+    select breakwater.forget_outcomes(p_limit);
     delete from breakwater.sleeper s where not exists (select from breakwater.worker w where w.id = s.worker);
     delete from breakwater.rate r where r.minute < now() - interval '2 days';
     delete from breakwater.audit a where a.at < now() - interval '1 year';

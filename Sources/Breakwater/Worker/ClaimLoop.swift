@@ -5,6 +5,9 @@ import Logging
 ///
 /// While one such call is under way, ended runs gather for the next: batches grow with the load by themselves, and a
 /// lone job is settled at once.
+///
+/// It runs on its connection's thread, so that the next call is under way while the jobs of the one before run: on the
+/// threads that run handlers, it would wait behind those jobs.
 struct ClaimLoop {
     /// A sweep is followed by at least so many times its own duration without one.
     private static let sweepPause = 20
@@ -44,7 +47,7 @@ struct ClaimLoop {
         }
     }
 
-    private mutating func run(on connection: Connection, _ delay: inout ReconnectDelay) async throws(PostgresError) {
+    private mutating func run(on connection: isolated Connection, _ delay: inout ReconnectDelay) async throws(PostgresError) {
         sleepsAs = nil
         isSweepOwed = true
         try await reconcile(on: connection)
@@ -74,7 +77,7 @@ struct ClaimLoop {
 
     /// Gives back claims in this worker's name that it never heard of. After each connection, and once a lease: what a
     /// lost connection had asked for may still be under way in the server when the next one is made.
-    private mutating func reconcile(on connection: Connection) async throws(PostgresError) {
+    private mutating func reconcile(on connection: isolated Connection) async throws(PostgresError) {
         nextReconciliation = .now + engine.configuration.lease
         // Nothing is claimed meanwhile, so that every answered claim is known.
         let (worker, known) = engine.withState { ($0.worker, $0.dispatcher.knownClaims) }
@@ -88,7 +91,7 @@ struct ClaimLoop {
     // MARK: Settle and claim
 
     /// - Returns: Whether the claim was answered in full, so that the next may find more at once.
-    private mutating func settleAndClaim(on connection: Connection) async throws(PostgresError) -> Bool {
+    private mutating func settleAndClaim(on connection: isolated Connection) async throws(PostgresError) -> Bool {
         let now = ContinuousClock.now
         let (settle, claim) = engine.withState { state -> (Settle, Claim) in
             let (runs, claims) = state.dispatcher.takeFinished()
@@ -173,7 +176,7 @@ struct ClaimLoop {
     /// Claims a suspect, once this worker has made itself free for one.
     ///
     /// - Returns: Whether there was one.
-    private mutating func hostSuspect(on connection: Connection) async throws(PostgresError) -> Bool {
+    private mutating func hostSuspect(on connection: isolated Connection) async throws(PostgresError) -> Bool {
         let now = ContinuousClock.now
         let worker = engine.withState { state in
             state.solitude.wantsSuspect(holdsNothing: state.dispatcher.isFree, at: now) ? state.worker : nil
@@ -200,7 +203,7 @@ struct ClaimLoop {
     /// settled as a failure that says why; if not even that can be stored, it is put off; and if that is refused too, it
     /// is left to ``reconcile(on:)``, which gives the job back after a while.
     private mutating func settleOneByOne(
-        on connection: Connection,
+        on connection: isolated Connection,
         after batchError: PostgresError
     ) async throws(PostgresError) {
         let (worker, runs, claims) = engine.withState { state in
@@ -230,7 +233,7 @@ struct ClaimLoop {
     private mutating func settle(
         _ run: FinishedRun,
         by worker: Int64,
-        on connection: Connection
+        on connection: isolated Connection
     ) async throws(PostgresError) -> PostgresError? {
         var run = run
         let key = Dispatcher.RunKey(id: run.id, lease: run.lease)
@@ -267,7 +270,7 @@ struct ClaimLoop {
     /// Looks for jobs that a claim from the cursors would not find, and when there are none, asks to be woken.
     ///
     /// - Returns: Whether to claim, or to look again, at once.
-    private mutating func sweep(on connection: Connection) async throws(PostgresError) -> Bool {
+    private mutating func sweep(on connection: isolated Connection) async throws(PostgresError) -> Bool {
         let start = ContinuousClock.now
         let (worker, sweep, holders) = engine.withState { state in
             let lanes = state.lanes.all
