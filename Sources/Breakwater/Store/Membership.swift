@@ -69,7 +69,6 @@ package struct Survived: StoreCall {
 
     package var statement: Statement { Statement("select breakwater.survived($1)", [.int8(worker)]) }
 
-    @discardableResult
     package func decode(_ result: QueryResult) throws(PostgresError) -> Int { try result[0][0].int() }
 }
 
