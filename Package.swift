@@ -96,6 +96,11 @@ let package = Package(
         ),
         .executableTarget(name: "worker", dependencies: ["WorkerCommand"]),
         .executableTarget(name: "ExampleWorker", dependencies: ["Breakwater", "WorkerCommand"]),
+        // The worker and the client of scripts/chaos.
+        .executableTarget(
+            name: "ChaosAgent",
+            dependencies: ["Breakwater", "WorkerCommand", "Libpq", .product(name: "Logging", package: "swift-log")]
+        ),
         .testTarget(
             name: "WorkerCommandTests",
             dependencies: [

@@ -28,7 +28,7 @@ public enum WorkerCommand {
     public static func main(handlers: [HandlerRegistration] = []) async -> Never {
         // Nobody reading the output any more is an error of that write, not the end of the process.
         signal(SIGPIPE, SIG_IGN)
-        let status = await $handlers.withValue(handlers) { await run(Array(CommandLine.arguments.dropFirst())) }
+        let status = await $handlers.withValue(handlers) { await run(ProcessArguments.words) }
         exit(status)
     }
 

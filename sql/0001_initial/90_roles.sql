@@ -43,7 +43,7 @@ begin
         grant execute on function
             breakwater.register, breakwater.beat, breakwater.maintain, breakwater.reconcile, breakwater.leave,
             breakwater.claim, breakwater.sweep, breakwater.horizon, breakwater.sleep, breakwater.awake,
-            breakwater.settle
+            breakwater.settle, breakwater.claim_suspect, breakwater.survived
             to breakwater_worker;
     end if;
 

@@ -39,11 +39,13 @@ package struct Beat: StoreCall {
         package var isAlive: Bool
         /// For each kind whose circuit is open, the generation since when; for one that is paused, the highest number.
         package var stopped: [String: Int64]
+        /// Whether this worker should make itself free for a suspect.
+        package var hostsSuspect: Bool
     }
 
     package var statement: Statement {
         Statement(
-            "select alive, stopped, generations from breakwater.beat($1, $2, $3)",
+            "select alive, stopped, generations, hosts from breakwater.beat($1, $2, $3)",
             [.int8(worker), .text(isDraining ? "draining" : "running"), .int4(Int32(clamping: running))]
         )
     }
@@ -54,9 +56,21 @@ package struct Beat: StoreCall {
             stopped: Dictionary(
                 zip(try result[0][1].stringArray(), try result[0][2].int64Array()),
                 uniquingKeysWith: max
-            )
+            ),
+            hostsSuspect: try result[0][3].bool()
         )
     }
+}
+
+/// `breakwater.survived`: this process lives, though its worker of that number was taken for lost. Answers with the number
+/// of jobs that are cleared of it.
+package struct Survived: StoreCall {
+    package var worker: Int64
+
+    package var statement: Statement { Statement("select breakwater.survived($1)", [.int8(worker)]) }
+
+    @discardableResult
+    package func decode(_ result: QueryResult) throws(PostgresError) -> Int { try result[0][0].int() }
 }
 
 /// `breakwater.maintain`: the fleet's chores, if this worker leads.

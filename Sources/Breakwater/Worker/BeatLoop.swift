@@ -40,7 +40,7 @@ struct BeatLoop {
         let answer = try await connection.call(beat, timeout: engine.configuration.lease / 2)
         nextBeat = sent + min(.seconds(5), engine.configuration.lease / 5)
         if answer.isAlive {
-            engine.beatAnswered(sentAt: sent, stopped: answer.stopped)
+            engine.beatAnswered(sentAt: sent, answer)
         } else {
             try await registerAnew(on: connection)
         }
@@ -55,6 +55,9 @@ struct BeatLoop {
         )
         let sent = ContinuousClock.now
         let worker = try await connection.call(Register(configuration: engine.configuration))
+        // What ran then did not kill this process.
+        let lost = engine.withState { $0.worker }
+        try await connection.call(Survived(worker: lost))
         engine.withState { state in
             state.worker = worker
             state.lastBeat = sent

@@ -21,6 +21,12 @@ enum Terminal {
         print(line)
     }
 
+    /// Prints one line that the reader gets at once, also through a pipe.
+    static func writeNow(_ line: String) {
+        print(line)
+        fflush(nil)
+    }
+
     /// Prints a table that fits the terminal.
     static func write(_ table: Table) {
         for line in table.lines(width: width) { print(line) }
