@@ -241,7 +241,9 @@ begin
                ready_at = case when p_class = 'released' then j.ready_at else now() end,
                position = nextval('breakwater.job_position')
          where j.id = p_id;
-        perform breakwater.tell_run(p_id, p_class, p_worker, p_name, p_message);
+        if exists (select from breakwater.watcher) then
+            perform breakwater.tell_run(p_id, p_class, p_worker, p_name, p_message);
+        end if;
         -- One that is ready at once may be waited for.
         if p_delay is null or p_delay <= 0 then
             perform breakwater.wake(array[v_job.kind]);
