@@ -1,4 +1,5 @@
 import ArgumentParser
+import BreakwaterAdmin
 import Foundation
 import Libpq
 import Testing
