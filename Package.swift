@@ -111,6 +111,27 @@ let package = Package(
     swiftLanguageModes: [.v6]
 )
 
+// What reads foreign input, under seeded random input; or, for `scripts/fuzz`, as a program of libFuzzer's.
+let fuzzDependencies: [Target.Dependency] = [
+    "Breakwater", "BreakwaterExec", "BreakwaterHTTP", "CLibpq", "Libpq", "WorkerCommand",
+    .product(name: "Logging", package: "swift-log"),
+]
+package.targets.append(
+    Context.environment["BREAKWATER_FUZZ"] == "1"
+        ? .executableTarget(
+            name: "fuzz",
+            dependencies: fuzzDependencies,
+            path: "Tests/FuzzTests",
+            exclude: ["SeededTests.swift"],
+            swiftSettings: [.unsafeFlags(["-parse-as-library"])]
+        )
+        : .testTarget(
+            name: "FuzzTests",
+            dependencies: fuzzDependencies + ["BreakwaterTesting"],
+            exclude: ["LibFuzzer.swift"]
+        )
+)
+
 // One list of settings for every Swift target.
 let warningsAreErrors = Context.environment["BREAKWATER_STRICT"] == "1"
 for target in package.targets where ![.system, .plugin].contains(target.type) {
