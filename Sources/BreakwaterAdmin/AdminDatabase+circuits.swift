@@ -202,6 +202,12 @@ package struct CallCounts: Equatable, Sendable {
     package var succeeded: Int
     package var failed: Int
     package var slow: Int
+
+    package init(succeeded: Int, failed: Int, slow: Int) {
+        self.succeeded = succeeded
+        self.failed = failed
+        self.slow = slow
+    }
 }
 
 /// What a circuit's window holds, in parts, the oldest first, and how it is measured.

@@ -24,9 +24,7 @@ enum CircuitPage {
                     el(.h1, text: status.name)
                     el(.p) {
                         el(.strong, .class("state"), text: view.stateTitle)
-                        " since "
-                        ago(status.since, now: now)
-                        if let actor = status.overrideActor { " by \(actor)" }
+                        view.lasted
                         ": "
                         el(.span, .class("reason"), text: status.reason)
                     }
@@ -42,7 +40,7 @@ enum CircuitPage {
             }
             if exchange.mayAct { actions(status, layout) }
             el(.section, .class("panel")) {
-                el(.h2, text: "The window")
+                el(.h2, text: view.face == .closed ? "The window" : "The window when it opened")
                 el(.div, .class("picture large")) { view.columns }
                 el(.p, .class("caption"), text: view.caption)
                 el(.div, .class("gauges wide")) { view.gauges }

@@ -42,6 +42,21 @@ struct CircuitView: Sendable {
         }
     }
 
+    /// Whether its window is that of when it opened.
+    private var isPast: Bool { face != .closed }
+
+    /// What the window shown holds.
+    private var sums: CallCounts {
+        guard isPast else {
+            return CallCounts(succeeded: status.calls - status.failed, failed: status.failed, slow: status.slow)
+        }
+        return window.parts.reduce(into: CallCounts(succeeded: 0, failed: 0, slow: 0)) {
+            $0.succeeded += $1.succeeded
+            $0.failed += $1.failed
+            $0.slow += $1.slow
+        }
+    }
+
     /// Where jobs stand, and when what happens next.
     @HTMLBuilder var next: HTML {
         if let until = status.overrideUntil {
@@ -66,13 +81,7 @@ struct CircuitView: Sendable {
     }
 
     /// The window as columns.
-    var columns: HTML {
-        Pictures.window(
-            window.parts,
-            label:
-                "Calls in \(ruleText): \(status.calls), of which \(status.failed) failed and \(status.slow) were slow"
-        )
-    }
+    var columns: HTML { Pictures.window(window.parts, label: caption) }
 
     /// The state over the last hour.
     func history(now: Date, hours: Double = 1, transitions: [CircuitTransition]? = nil) -> HTML {
@@ -86,41 +95,44 @@ struct CircuitView: Sendable {
         )
     }
 
-    /// How near the window is to what opens the circuit.
+    /// How near the window is to what opens the circuit, or how far beyond it was.
     @HTMLBuilder var gauges: HTML {
-        let policy = status.policy
-        if let threshold = policy.failureRate {
-            gauge(
-                "Failed",
-                status.failureRate ?? 0,
-                threshold,
-                "\((status.failureRate ?? 0).percent), opens at \(threshold.percent)"
-            )
+        let (policy, sums) = (status.policy, sums)
+        let calls = sums.succeeded + sums.failed
+        let opens = isPast ? "opened at" : "opens at"
+        if let threshold = policy.failureRate, !isPast || calls > 0 {
+            let rate = calls > 0 ? Double(sums.failed) / Double(calls) : 0
+            gauge("Failed", rate, threshold, "\(rate.percent), \(opens) \(threshold.percent)")
         }
-        if let threshold = policy.slowRate {
-            gauge(
-                "Slow",
-                status.slowRate ?? 0,
-                threshold,
-                "\((status.slowRate ?? 0).percent), opens at \(threshold.percent)"
-            )
+        if let threshold = policy.slowRate, !isPast || calls > 0 {
+            let rate = calls > 0 ? Double(sums.slow) / Double(calls) : 0
+            gauge("Slow", rate, threshold, "\(rate.percent), \(opens) \(threshold.percent)")
         }
-        if let threshold = policy.consecutiveFailures, threshold > 0 {
+        if !isPast {
+            if let threshold = policy.consecutiveFailures, threshold > 0 {
+                gauge(
+                    "In a row",
+                    Double(status.failuresInARow) / Double(threshold),
+                    1,
+                    "\(status.failuresInARow) failed, opens at \(threshold)"
+                )
+            }
+            if let minimum = policy.minimumCalls, policy.failureRate != nil || policy.slowRate != nil {
+                gauge(
+                    "Calls",
+                    Double(calls) / Double(max(minimum, 1)),
+                    nil,
+                    calls < minimum
+                        ? "\(calls.grouped), of \(minimum) needed to judge" : "\(calls.grouped), enough to judge"
+                )
+            }
+        } else if face == .halfOpen {
+            let needed = policy.successesToClose ?? 1
             gauge(
-                "In a row",
-                Double(status.failuresInARow) / Double(threshold),
+                "Probes",
+                Double(status.probesSucceeded) / Double(max(needed, 1)),
                 1,
-                "\(status.failuresInARow) failed, opens at \(threshold)"
-            )
-        }
-        if let minimum = policy.minimumCalls, policy.failureRate != nil || policy.slowRate != nil {
-            gauge(
-                "Calls",
-                Double(status.calls) / Double(max(minimum, 1)),
-                nil,
-                status.calls < minimum
-                    ? "\(status.calls.grouped), of \(minimum) needed to judge"
-                    : "\(status.calls.grouped), enough to judge"
+                "\(status.probesSucceeded) good, closes at \(needed)"
             )
         }
     }
@@ -133,41 +145,62 @@ struct CircuitView: Sendable {
         }
     }
 
+    /// For how long it has been so.
+    var lasted: HTML {
+        group {
+            " for "
+            el(.time, .named("title", "since \(status.since.stamp)"), text: status.age.short)
+            if let actor = status.overrideActor { " by \(actor)" }
+        }
+    }
+
     /// A circuit that is not closed, large.
     func card(now: Date, heading: Tag = .h2) -> HTML {
-        el(.article, .class("circuit is-\(face.rawValue)")) {
-            el(.header) {
-                Pictures.lever(status.state)
-                el(.div, .class("head")) {
-                    el(heading) { el(.a, .href(link), .class("name"), text: status.name) }
-                    el(.p) {
-                        el(.strong, .class("state"), text: stateTitle)
-                        " since "
-                        ago(status.since, now: now)
-                        if let actor = status.overrideActor { " by \(actor)" }
+        el(.div, .class("frame")) {
+            el(.article, .class("circuit is-\(face.rawValue)")) {
+                el(.div, .class("half")) {
+                    el(.header) {
+                        Pictures.lever(status.state)
+                        el(.div, .class("head")) {
+                            el(heading) { el(.a, .href(link), .class("name"), text: status.name) }
+                            el(.p) {
+                                el(.strong, .class("state"), text: stateTitle)
+                                lasted
+                            }
+                        }
+                    }
+                    el(.p, .class("reason"), text: status.reason)
+                    el(.dl, .class("facts")) {
+                        fact(status.override == nil ? "Next probe" : "Held") { next }
+                        fact("Jobs waiting") { waiting }
+                        if status.reopened > 0 { fact("Opened again") { status.reopened.of("time") } }
                     }
                 }
-            }
-            el(.p, .class("reason"), text: status.reason)
-            el(.dl, .class("facts")) {
-                fact("Next probe") { next }
-                fact("Jobs waiting") { waiting }
-                if status.reopened > 0 { fact("Opened again") { status.reopened.of("time") } }
-            }
-            el(.div, .class("picture")) {
-                columns
-                el(.p, .class("caption"), text: caption)
-            }
-            el(.div, .class("gauges")) { gauges }
-            el(.div, .class("picture")) {
-                history(now: now)
-                el(.p, .class("caption")) { "The last hour" }
+                el(.div, .class("half")) {
+                    el(.div, .class("picture")) {
+                        columns
+                        el(.p, .class("caption"), text: caption)
+                    }
+                    el(.div, .class("gauges")) { gauges }
+                    el(.div, .class("picture")) {
+                        history(now: now)
+                        el(.p, .class("caption")) { "The last hour" }
+                    }
+                }
             }
         }
     }
 
+    /// The window in words.
     var caption: String {
-        "\(status.calls.of("call")) in \(ruleText): \(status.failed.grouped) failed, \(status.slow.grouped) slow"
+        let sums = sums
+        let calls = sums.succeeded + sums.failed
+        let when =
+            if !isPast { "in \(ruleText)" } else if calls == 0 { "are remembered of when it opened" } else {
+                "in \(ruleText) before it opened"
+            }
+        guard calls > 0 else { return "No calls \(when)" }
+        return "\(calls.of("call")) \(when): \(sums.failed.grouped) failed, \(sums.slow.grouped) slow"
     }
 
     /// How many jobs wait, with a link to them.

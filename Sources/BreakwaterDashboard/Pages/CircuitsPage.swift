@@ -36,8 +36,7 @@ enum CircuitsPage {
                                     el(.a, .href(view.link), .class("name"), text: view.status.name)
                                     el(.span, .class("sub")) {
                                         view.stateTitle
-                                        " since "
-                                        ago(view.status.since, now: now)
+                                        view.lasted
                                     }
                                 }
                                 el(.div, .class("mini")) { view.columns }

@@ -210,10 +210,15 @@ enum DeadLettersPage {
                             el(.th, .named("scope", "row")) {
                                 el(.a, .href(Link("/jobs", id: letter.id)), text: "\(letter.id)")
                             }
-                            el(.td, text: letter.kind)
-                            el(.td, text: letter.reason.replacing("_", with: " "))
-                            el(.td, .class("error"), text: String((letter.lastError ?? "").prefix(300)))
-                            el(.td) { ago(letter.diedAt, now: facts.now) }
+                            el(.td, .named("data-label", "Kind"), text: letter.kind)
+                            el(.td, .named("data-label", "Reason"), text: letter.reason.replacing("_", with: " "))
+                            el(
+                                .td,
+                                .named("data-label", "Last error"),
+                                .class("error"),
+                                text: String((letter.lastError ?? "").prefix(300))
+                            )
+                            el(.td, .named("data-label", "Died")) { ago(letter.diedAt, now: facts.now) }
                         }
                     }
                 }
@@ -227,7 +232,6 @@ enum DeadLettersPage {
                     if let value { hidden(name, value) }
                 }
                 if let failure = choice.failure { hidden("failure", failure) }
-                rows
                 el(.div, .class("actions")) {
                     el(
                         .button,
@@ -251,6 +255,7 @@ enum DeadLettersPage {
                         text: "Purge all that match…"
                     )
                 }
+                rows
             }
         }
     }

@@ -72,7 +72,7 @@ enum JobPage {
                     "Job \(job.id) "
                     badge(job.state)
                 }
-                el(.p, .class("reason"), text: job.why)
+                el(.p, .class("reason"), text: job.why.withoutFractions)
             }
         }
         el(.dl, .class("facts")) {

@@ -126,13 +126,13 @@ enum JobsPage {
                             el(.th, .named("scope", "row")) {
                                 el(.a, .href(Link("/jobs", id: job.id)), text: "\(job.id)")
                             }
-                            el(.td) {
+                            el(.td, .named("data-label", "Kind")) {
                                 job.kind
                                 el(.span, .class("sub block"), text: "\(job.queue), priority \(job.priority)")
                             }
-                            el(.td) { JobPage.badge(job.state) }
-                            el(.td, .class("why"), text: job.why)
-                            el(.td) { el(.code, .class("cut"), text: job.payload) }
+                            el(.td, .named("data-label", "State")) { JobPage.badge(job.state) }
+                            el(.td, .named("data-label", "Why"), .class("why"), text: job.why.withoutFractions)
+                            el(.td, .named("data-label", "Payload")) { el(.code, .class("cut"), text: job.payload) }
                         }
                     }
                 }

@@ -43,13 +43,13 @@ enum QueuesPage {
                             el(.th, .named("scope", "row")) {
                                 el(.a, .href(jobs(line, nil)), text: line.kind)
                             }
-                            el(.td, text: line.queue)
-                            number(line.ready, cap, jobs(line, .ready))
-                            el(.td, .class("number"), text: line.oldest?.short ?? "–")
-                            number(line.running, cap, jobs(line, .running))
-                            number(line.scheduled, cap, jobs(line, .scheduled))
-                            number(line.retrying, cap, jobs(line, .retrying))
-                            number(line.parked, cap, jobs(line, .parked))
+                            el(.td, .named("data-label", "Queue"), text: line.queue)
+                            number("Ready", line.ready, cap, jobs(line, .ready))
+                            el(.td, .named("data-label", "Oldest"), .class("number"), text: line.oldest?.short ?? "–")
+                            number("Running", line.running, cap, jobs(line, .running))
+                            number("Scheduled", line.scheduled, cap, jobs(line, .scheduled))
+                            number("Retrying", line.retrying, cap, jobs(line, .retrying))
+                            number("Behind a key", line.parked, cap, jobs(line, .parked))
                         }
                     }
                 }
@@ -57,8 +57,8 @@ enum QueuesPage {
         }
     }
 
-    private static func number(_ count: Int, _ cap: Int, _ link: Link) -> HTML {
-        el(.td, .class("number")) {
+    private static func number(_ name: String, _ count: Int, _ cap: Int, _ link: Link) -> HTML {
+        el(.td, .named("data-label", name), .class("number")) {
             if count == 0 {
                 el(.span, .class("zero"), text: "0")
             } else {

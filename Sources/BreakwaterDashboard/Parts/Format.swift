@@ -92,3 +92,10 @@ extension Date {
         return formatted(.iso8601)
     }
 }
+
+extension String {
+    /// With the database's times to the second: `2026-11-24 13:31:08Z`.
+    var withoutFractions: String {
+        replacing(/(\d{2}:\d{2}:\d{2})(\.\d+)?\+00/) { "\($0.1)Z" }
+    }
+}

@@ -51,7 +51,7 @@ enum Pictures {
         return el(
             .svg,
             .class("lever is-\(CircuitFace(state).rawValue)"),
-            .named("viewBox", "0 0 32 24"),
+            .named("viewBox", "0 3 32 20"),
             .named("aria-hidden", "true")
         ) {
             el(.path, .class("wire"), .named("d", "M1 16H6M26 16H31"))
