@@ -67,7 +67,15 @@ struct BenchRunTests {
     func latency() async throws {
         try await withTestDatabase { database in
             let ending = try await database.worker(
-                "bench", "latency", "--jobs", "5", "--interval", "1ms", "--warm-up", "10ms", "--json"
+                "bench",
+                "latency",
+                "--jobs",
+                "5",
+                "--interval",
+                "1ms",
+                "--warm-up",
+                "10ms",
+                "--json"
             )
             #expect(ending.status == 0, "\(ending.errors)")
             let report: [String: Any] = try ending.json()
