@@ -125,12 +125,40 @@ let package = Package(
         ),
         .executableTarget(name: "worker", dependencies: ["WorkerCommand"]),
         .executableTarget(name: "ExampleWorker", dependencies: ["Breakwater", "WorkerCommand"]),
+        // The worker and the client of scripts/chaos.
+        .executableTarget(
+            name: "ChaosAgent",
+            dependencies: ["Breakwater", "WorkerCommand", "Libpq", .product(name: "Logging", package: "swift-log")]
+        ),
         .testTarget(
             name: "WorkerCommandTests",
-            dependencies: ["WorkerCommand", "BreakwaterTesting", .product(name: "Yams", package: "Yams")]
+            dependencies: [
+                "BreakwaterAdmin", "BreakwaterTesting", "WorkerCommand", .product(name: "Yams", package: "Yams"),
+            ]
         ),
     ],
     swiftLanguageModes: [.v6]
+)
+
+// What reads foreign input, under seeded random input; or, for `scripts/fuzz`, as a program of libFuzzer's.
+let fuzzDependencies: [Target.Dependency] = [
+    "Breakwater", "BreakwaterExec", "BreakwaterHTTP", "CLibpq", "Libpq", "WorkerCommand",
+    .product(name: "Logging", package: "swift-log"),
+]
+package.targets.append(
+    Context.environment["BREAKWATER_FUZZ"] == "1"
+        ? .executableTarget(
+            name: "fuzz",
+            dependencies: fuzzDependencies,
+            path: "Tests/FuzzTests",
+            exclude: ["SeededTests.swift"],
+            swiftSettings: [.unsafeFlags(["-parse-as-library"])]
+        )
+        : .testTarget(
+            name: "FuzzTests",
+            dependencies: fuzzDependencies + ["BreakwaterTesting"],
+            exclude: ["LibFuzzer.swift"]
+        )
 )
 
 // One list of settings for every Swift target.

@@ -42,6 +42,31 @@ package struct DeadLetterCount: Equatable, Sendable {
     package var newest: Date
 }
 
+/// A time by the database's clock, in its own words, so that no digit is lost on the way there and back.
+package struct DatabaseTime: Equatable, Sendable {
+    package var text: String
+}
+
+/// Some dead letters that are changed by portions, each in a transaction of its own.
+package struct DeadLetterPortions: Sendable {
+    package var filter: DeadLetterFilter
+    /// Only those that died by then.
+    package var diedBy: DatabaseTime
+    /// For the audit log.
+    package var why: String?
+    /// Who does it; nil for the database's user.
+    package var actor: String?
+    /// The line of the audit log, once it is written.
+    package var audit: Int64?
+
+    package init(filter: DeadLetterFilter, diedBy: DatabaseTime, why: String? = nil, actor: String? = nil) {
+        self.filter = filter
+        self.diedBy = diedBy
+        self.why = why
+        self.actor = actor
+    }
+}
+
 extension AdminDatabase {
     /// Dead letters, the newest first.
     package func deadLetters(_ filter: DeadLetterFilter, limit: Int) async throws -> [DeadLetter] {
@@ -88,12 +113,54 @@ extension AdminDatabase {
         )[0].bool()
     }
 
-    /// `breakwater.redrive`: puts the oldest back. Returns how many.
-    package func redrive(_ filter: DeadLetterFilter, limit: Int) async throws -> Int {
-        try await one(
-            "select breakwater.redrive($1, $2, $3)",
-            [.text(filter.kind), .text(filter.reason), .int4(Int32(clamping: limit))]
-        )[0].int()
+    /// How many dead letters there are that died by now, or at least so long ago.
+    ///
+    /// - Returns: The time by which they died, and how many they are.
+    package func countDeadLetters(
+        _ filter: DeadLetterFilter,
+        olderThan age: Duration
+    ) async throws -> (diedBy: DatabaseTime, count: Int) {
+        let row = try await one(
+            """
+            select (now() - $3)::text as died_by, count(*) as count from breakwater.dead_letter
+             where ($1::text is null or kind = $1) and ($2::text is null or reason = $2) and died_at <= now() - $3
+            """,
+            [.text(filter.kind), .text(filter.reason), .interval(age)],
+            timeout: .seconds(300)
+        )
+        return (DatabaseTime(text: try row["died_by"].string()), try row["count"].int())
+    }
+
+    /// `breakwater.redrive_some`: puts the oldest of some dead letters back.
+    ///
+    /// - Parameters:
+    ///   - some: Which, and on whose behalf; carried on from portion to portion.
+    ///   - limit: At most so many.
+    /// - Returns: How many were put back; 0 when none is left.
+    package func redrive(_ some: inout DeadLetterPortions, limit: Int) async throws -> Int {
+        try await change(&some, by: "redrive_some", limit: limit)
+    }
+
+    /// `breakwater.purge_some`: deletes the oldest of some dead letters for good; likewise.
+    package func purge(_ some: inout DeadLetterPortions, limit: Int) async throws -> Int {
+        try await change(&some, by: "purge_some", limit: limit)
+    }
+
+    private func change(_ some: inout DeadLetterPortions, by function: String, limit: Int) async throws -> Int {
+        let row = try await one(
+            """
+            select done, audit
+              from breakwater.\(function)(null, $1, $2, null, $3::text::timestamptz, $4, $5, coalesce($6, session_user), $7)
+            """,
+            [
+                .text(some.filter.kind), .text(some.filter.reason), .text(some.diedBy.text),
+                .int4(Int32(clamping: limit)),
+                .text(some.why), .text(some.actor), .int8(some.audit),
+            ],
+            timeout: .seconds(300)
+        )
+        some.audit = try row["audit"].int64()
+        return try row["done"].int()
     }
 
     /// `breakwater.purge`: deletes one for good. False if it is not there.
@@ -102,14 +169,6 @@ extension AdminDatabase {
             "select breakwater.purge($1, $2, coalesce($3, session_user))",
             [.int8(id), .text(why), .text(actor)]
         )[0].bool()
-    }
-
-    /// `breakwater.purge`: deletes the oldest for good. Returns how many.
-    package func purge(_ filter: DeadLetterFilter, olderThan age: Duration, limit: Int) async throws -> Int {
-        try await one(
-            "select breakwater.purge($1, $2, $3, $4)",
-            [.text(filter.kind), .text(filter.reason), .interval(age), .int4(Int32(clamping: limit))]
-        )[0].int()
     }
 
     static let deadLetterColumns = """

@@ -104,7 +104,7 @@ extension AdminDatabase {
                 concurrency: try row["concurrency"].int(),
                 running: try row["running"].int(),
                 startedAt: try row["started_at"].date(),
-                silentFor: .seconds(try row["silent_for"].double()),
+                silentFor: try row["silent_for"].seconds(),
                 isAlive: try row["alive"].bool(),
                 leads: try row["leads"].bool(),
                 drainReason: try row["drain_reason"].stringOrNil()

@@ -28,12 +28,18 @@ package struct AdminDatabase: Sendable {
     }
 
     /// Runs a query that changes something, and whose answer is exactly one row.
-    package func one(_ sql: String, _ parameters: [Parameter] = []) async throws -> Row {
+    ///
+    /// - Parameter timeout: How long to wait for it, where ``limit`` says nothing. Defaults to 30 seconds.
+    package func one(
+        _ sql: String,
+        _ parameters: [Parameter] = [],
+        timeout: Duration = .seconds(30)
+    ) async throws -> Row {
         let rows =
             if let limit {
                 try await bounded(sql, parameters, limit: limit, isReadOnly: false)
             } else {
-                try await connection.query(sql, parameters)
+                try await connection.query(sql, parameters, timeout: timeout)
             }
         guard let row = rows.first else {
             throw PostgresError(.decoding, "the database answered without a row: \(sql)")

@@ -121,7 +121,7 @@ extension CircuitStatus {
             state: try row["state"].string(),
             generation: try row["generation"].int64(),
             since: try row["since"].date(),
-            age: .seconds(try row["age"].double()),
+            age: try row["age"].seconds(),
             reason: try row["reason"].string(),
             retryAt: try row["retry_at"].dateOrNil(),
             nextProbeIn: try row["next_probe_in"].doubleOrNil().map { .seconds($0) },
@@ -159,7 +159,7 @@ extension Suspension {
             workerName: try row["worker_name"].stringOrNil(),
             since: try row["since"].date(),
             until: try row["until"].date(),
-            endsIn: .seconds(try row["ends_in"].double()),
+            endsIn: try row["ends_in"].seconds(),
             times: try row["times"].int(),
             reason: try row["reason"].string()
         )
