@@ -241,7 +241,9 @@ begin
                ready_at = case when p_class = 'released' then j.ready_at else now() end,
                position = nextval('breakwater.job_position')
          where j.id = p_id;
-        perform breakwater.tell_run(p_id, p_class, p_worker, p_name, p_message);
+        if exists (select from breakwater.watcher) then
+            perform breakwater.tell_run(p_id, p_class, p_worker, p_name, p_message);
+        end if;
         -- One that is ready at once may be waited for.
         if p_delay is null or p_delay <= 0 then
             perform breakwater.wake(array[v_job.kind]);
@@ -250,7 +252,8 @@ begin
 end
 $$;
 
--- Adds one run's error to a job's history, which keeps the newest 25, each message cut to 8192 characters.
+-- Adds one run's error to a job's history, which keeps the newest 25, each message cut to 8192 characters. A history that
+-- somebody made something else than a list of starts over: it must not keep the job from being settled.
 create function breakwater.add_error(
     p_errors jsonb, p_attempt integer, p_class text, p_name text, p_message text, p_worker bigint
 ) returns jsonb
@@ -259,7 +262,7 @@ as $$
     select case when jsonb_array_length(e.old) >= 25 then e.old - 0 else e.old end
            || jsonb_build_object('attempt', p_attempt, 'class', p_class, 'name', left(p_name, 200),
                                  'message', left(p_message, 8192), 'at', now(), 'worker', p_worker)
-      from (select coalesce(p_errors, '[]') as old) e
+      from (select case when jsonb_typeof(p_errors) = 'array' then p_errors else '[]' end as old) e
 $$;
 
 -- Moves a job to the dead letters, in one statement.

@@ -23,7 +23,9 @@ struct MigrateCommand: AsyncParsableCommand {
         )
     }
 
-    @Option(help: ArgumentHelp("How long to wait for each lock on a table in use. Defaults to 10s.", valueName: "duration"))
+    @Option(
+        help: ArgumentHelp("How long to wait for each lock on a table in use. Defaults to 10s.", valueName: "duration")
+    )
     var lockTimeout: DurationArgument?
 
     @OptionGroup var database: DatabaseOptions

@@ -56,7 +56,9 @@ final class TerminalRun: Sendable {
         let whole = pictures.last { $0.contains("\u{1B}[?2026l") } ?? ""
         let text = whole.components(separatedBy: "\u{1B}[J")[0].replacing(/\u{1B}\[[?0-9;]*[A-Za-z]/, with: "")
         // By scalars: a carriage return and a line feed are one character.
-        return text.unicodeScalars.filter { $0 != "\r" }.split(separator: "\n").map { String(String.UnicodeScalarView($0)) }
+        return text.unicodeScalars.filter { $0 != "\r" }.split(separator: "\n").map {
+            String(String.UnicodeScalarView($0))
+        }
     }
 
     /// The process in the foreground.
