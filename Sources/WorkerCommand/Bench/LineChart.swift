@@ -31,7 +31,8 @@ struct LineChart {
 
     var svg: String {
         let height =
-            Self.top + Self.bottom + Double(panels.count) * (Self.panelHeight + Self.gap) - (panels.isEmpty ? 0 : Self.gap)
+            Self.top + Self.bottom + Double(panels.count) * (Self.panelHeight + Self.gap)
+            - (panels.isEmpty ? 0 : Self.gap)
         var parts = [
             """
             <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 \(Self.text(Self.width)) \(Self.text(height))" \
@@ -111,7 +112,8 @@ struct LineChart {
         anchor: String = "start"
     ) -> String {
         let style = style.map { " class=\"\($0)\"" } ?? ""
-        return "<text x=\"\(Self.text(x))\" y=\"\(Self.text(y))\" text-anchor=\"\(anchor)\"\(style)>\(text.xmlText)</text>"
+        return
+            "<text x=\"\(Self.text(x))\" y=\"\(Self.text(y))\" text-anchor=\"\(anchor)\"\(style)>\(text.xmlText)</text>"
     }
 
     private static func stroke(_ x1: Double, _ y1: Double, _ x2: Double, _ y2: Double, class style: String) -> String {

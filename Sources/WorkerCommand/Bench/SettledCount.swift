@@ -1,3 +1,4 @@
+import BreakwaterAdmin
 import Libpq
 import Synchronization
 

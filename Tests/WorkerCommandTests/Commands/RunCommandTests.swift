@@ -43,7 +43,7 @@ struct RunCommandTests {
         try await withTestDatabase { database in
             let sessions = """
                 select count(*) from pg_stat_activity
-                 where datname = current_database() and application_name = 'breakwater'
+                 where datname = current_database() and application_name = 'breakwater' and backend_type = 'client backend'
                 """
             try await database.running("concurrency: 500\n" + file) { _ in
                 // It listens while it is idle, and leads, for it is alone.

@@ -1,4 +1,5 @@
 import Breakwater
+import BreakwaterAdmin
 import Foundation
 import Libpq
 
