@@ -2,7 +2,7 @@ package import Foundation
 import Libpq
 
 /// One row of `breakwater.dead_letter`.
-package struct DeadLetter: Equatable {
+package struct DeadLetter: Equatable, Sendable {
     package var id: Int64
     package var queue: String
     package var kind: String
@@ -22,7 +22,7 @@ package struct DeadLetter: Equatable {
 }
 
 /// Which dead letters are meant.
-package struct DeadLetterFilter: Equatable {
+package struct DeadLetterFilter: Equatable, Sendable {
     /// Nil for all.
     package var kind: String?
     /// Nil for any.
@@ -35,7 +35,7 @@ package struct DeadLetterFilter: Equatable {
 }
 
 /// How many dead letters there are of a kind and a reason.
-package struct DeadLetterCount: Equatable {
+package struct DeadLetterCount: Equatable, Sendable {
     package var kind: String
     package var reason: String
     package var count: Int
@@ -70,7 +70,7 @@ package struct DeadLetterPortions: Sendable {
 extension AdminDatabase {
     /// Dead letters, the newest first.
     package func deadLetters(_ filter: DeadLetterFilter, limit: Int) async throws -> [DeadLetter] {
-        try await connection.query(
+        try await read(
             """
             select \(Self.deadLetterColumns) from breakwater.dead_letter
              where ($1::text is null or kind = $1) and ($2::text is null or reason = $2)
@@ -82,7 +82,7 @@ extension AdminDatabase {
 
     /// One dead letter; nil if it is not there.
     package func deadLetter(id: Int64) async throws -> DeadLetter? {
-        try await connection.query(
+        try await read(
             "select \(Self.deadLetterColumns) from breakwater.dead_letter where id = $1",
             [.int8(id)]
         ).first.map(Self.deadLetter)
@@ -90,7 +90,7 @@ extension AdminDatabase {
 
     /// How many there are, by kind and reason.
     package func deadLetterCounts() async throws -> [DeadLetterCount] {
-        try await connection.query(
+        try await read(
             """
             select kind, reason, count(*) as count, max(died_at) as newest
               from breakwater.dead_letter group by kind, reason order by kind, reason
@@ -106,8 +106,11 @@ extension AdminDatabase {
     }
 
     /// `breakwater.redrive`: puts one back as a job. False if it is not there.
-    package func redrive(id: Int64) async throws -> Bool {
-        try await one("select breakwater.redrive($1)", [.int8(id)])[0].bool()
+    package func redrive(id: Int64, why: String? = nil, actor: String? = nil) async throws -> Bool {
+        try await one(
+            "select breakwater.redrive($1, $2, coalesce($3, session_user))",
+            [.int8(id), .text(why), .text(actor)]
+        )[0].bool()
     }
 
     /// How many dead letters there are that died by now, or at least so long ago.
@@ -161,16 +164,19 @@ extension AdminDatabase {
     }
 
     /// `breakwater.purge`: deletes one for good. False if it is not there.
-    package func purge(id: Int64) async throws -> Bool {
-        try await one("select breakwater.purge($1)", [.int8(id)])[0].bool()
+    package func purge(id: Int64, why: String? = nil, actor: String? = nil) async throws -> Bool {
+        try await one(
+            "select breakwater.purge($1, $2, coalesce($3, session_user))",
+            [.int8(id), .text(why), .text(actor)]
+        )[0].bool()
     }
 
-    private static let deadLetterColumns = """
+    static let deadLetterColumns = """
         id, queue, kind, priority, payload, reason, attempt, max_attempts, unique_key, errors,
         errors -> -1 ->> 'name' as last_name, errors -> -1 ->> 'message' as last_message, enqueued_at, died_at
         """
 
-    private static func deadLetter(_ row: Row) throws -> DeadLetter {
+    static func deadLetter(_ row: Row) throws -> DeadLetter {
         let last = [try row["last_name"].stringOrNil(), try row["last_message"].stringOrNil()].compactMap(\.self)
         return DeadLetter(
             id: try row["id"].int64(),

@@ -1,40 +1,82 @@
+package import Foundation
 import Libpq
 
-/// What the calls of a kind came to lately, a second.
-package struct CallRate: Equatable {
+/// What happened in one minute.
+package struct MinuteRate: Equatable, Sendable {
+    package var minute: Date
+    package var succeeded: Int
+    /// Failed calls, those that will be retried included.
+    package var failed: Int
+    package var slow: Int
+    /// Jobs that became dead letters.
+    package var died: Int
+}
+
+/// One row of `breakwater.backlog`: the jobs of a queue and a kind, counted up to ``AdminDatabase/countCap``.
+package struct Backlog: Equatable, Sendable {
+    package var queue: String
     package var kind: String
-    package var succeeded: Double
-    package var failed: Double
-    package var slow: Double
-    /// Of all calls, those of jobs that had run before.
-    package var retries: Double
+    package var ready: Int
+    package var running: Int
+    package var scheduled: Int
+    package var retrying: Int
+    /// Put aside behind the open circuit of their key.
+    package var parked: Int
+    /// How long the first ready job has waited.
+    package var oldest: Duration?
+    /// Whether a count stopped at the cap.
+    package var isCapped: Bool
 }
 
 extension AdminDatabase {
-    /// The calls of the last ten whole seconds, of kinds that had any.
-    package func callRates() async throws -> [CallRate] {
-        // By whole keys of the tallies' index, of which there are many thousands of rows.
-        try await connection.query(
-            """
-            select h.kind, sum(t.succeeded)::float8 / 10 as succeeded, sum(t.failed)::float8 / 10 as failed,
-                   sum(t.slow)::float8 / 10 as slow, sum(t.retries) filter (where t.worker <> 0)::float8 / 10 as retries
-              from breakwater.handler h
-             cross join lateral (select 0 as generation union
-                                 select c.generation from breakwater.circuit c where c.kind = h.kind and c.key = '') g
-              join breakwater.tally t on t.kind = h.kind and t.key = '' and t.generation = g.generation
-                                     and t.slot < date_trunc('second', now())
-                                     and t.slot >= date_trunc('second', now()) - interval '10 seconds'
-             group by h.kind having sum(t.succeeded + t.failed) > 0
-             order by sum(t.succeeded + t.failed) desc, h.kind
-            """
+    /// Where counts stop, so that they take no longer the more there is to count.
+    package static let countCap = 10_000
+
+    /// `breakwater.rates`: the last so many minutes, the present one last.
+    ///
+    /// - Parameter kind: Nil for all.
+    package func rates(minutes: Int, kind: String? = nil) async throws -> [MinuteRate] {
+        try await read(
+            "select minute, succeeded, failed, slow, died from breakwater.rates($1, $2)",
+            [.int4(Int32(clamping: minutes)), .text(kind)]
         ).map { row in
-            CallRate(
-                kind: try row["kind"].string(),
-                succeeded: try row["succeeded"].double(),
-                failed: try row["failed"].double(),
-                slow: try row["slow"].double(),
-                retries: try row["retries"].doubleOrNil() ?? 0
+            MinuteRate(
+                minute: try row["minute"].date(),
+                succeeded: try row["succeeded"].int(),
+                failed: try row["failed"].int(),
+                slow: try row["slow"].int(),
+                died: try row["died"].int()
             )
         }
+    }
+
+    /// `breakwater.backlog`.
+    package func backlog() async throws -> [Backlog] {
+        try await read(
+            """
+            select queue, kind, ready, running, scheduled, retrying, parked,
+                   extract(epoch from oldest)::float8 as oldest, is_capped
+              from breakwater.backlog($1)
+            """,
+            [.int4(Int32(Self.countCap))]
+        ).map { row in
+            Backlog(
+                queue: try row["queue"].string(),
+                kind: try row["kind"].string(),
+                ready: try row["ready"].int(),
+                running: try row["running"].int(),
+                scheduled: try row["scheduled"].int(),
+                retrying: try row["retrying"].int(),
+                parked: try row["parked"].int(),
+                oldest: try row["oldest"].doubleOrNil().map { .seconds($0) },
+                isCapped: try row["is_capped"].bool()
+            )
+        }
+    }
+
+    /// What the database's clock says.
+    package func now() async throws -> Date {
+        guard let row = try await read("select now()").first else { return Date() }
+        return try row[0].date()
     }
 }

@@ -38,10 +38,12 @@ enum TypeOID {
 
     private static let names: [UInt32: String] = [
         bool: "bool", bytea: "bytea", char: "\"char\"", name: "name", int8: "int8", int2: "int2", int4: "int4",
-        text: "text", TypeOID.oid: "oid", tid: "tid", json: "json", float4: "float4", float8: "float8", unknown: "unknown",
+        text: "text", TypeOID.oid: "oid", tid: "tid", json: "json", float4: "float4", float8: "float8",
+        unknown: "unknown",
         bpchar: "bpchar", varchar: "varchar", timestamptz: "timestamptz", interval: "interval", jsonb: "jsonb",
         boolArray: "bool[]", int2Array: "int2[]", int4Array: "int4[]", int8Array: "int8[]",
-        float8Array: "float8[]", textArray: "text[]", tidArray: "tid[]", intervalArray: "interval[]", jsonbArray: "jsonb[]",
+        float8Array: "float8[]", textArray: "text[]", tidArray: "tid[]", intervalArray: "interval[]",
+        jsonbArray: "jsonb[]",
         1082: "date", 1114: "timestamp", 1015: "varchar[]", 1003: "name[]", 1185: "timestamptz[]", 1700: "numeric",
         2249: "record", 2278: "void", 2950: "uuid", 3220: "pg_lsn",
     ]

@@ -63,7 +63,7 @@ kinds_once() {
 }
 
 part_backlog() {
-    READY_JOBS=$(size 1000000 50000) SCHEDULED_JOBS=$(size 5000000 100000)
+    READY_JOBS=$(size 1000000 30000) SCHEDULED_JOBS=$(size 5000000 60000)
     say "adding $READY_JOBS ready and $SCHEDULED_JOBS scheduled jobs"
     make_backlog nothing 5000 0
     make_backlog ready "$READY_JOBS" 0

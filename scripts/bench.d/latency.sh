@@ -12,8 +12,8 @@ latency_of() {
 
 POLL_MS=200
 latency_once() {
-    latency_of 'wake-up' --jobs "$(size 1000 75)"
-    latency_of "polling each $POLL_MS ms" --no-listen --poll-interval "${POLL_MS}ms" --jobs "$(size 200 40)"
+    latency_of 'wake-up' --jobs "$(size 1000 60)"
+    latency_of "polling each $POLL_MS ms" --no-listen --poll-interval "${POLL_MS}ms" --jobs "$(size 200 25)"
 }
 
 part_latency() {

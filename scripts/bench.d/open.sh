@@ -9,10 +9,10 @@ open_once() {
     fill breakwater.job "$jobs"
     drain open 'two kinds, both closed' --jobs "$jobs" --idle-kinds 1
     reset
-    fill breakwater.job 100000 bench.idle1
+    fill breakwater.job "$OPEN_JOBS" bench.idle1
     fill breakwater.job "$jobs"
     open_circuit bench.idle1 ''
-    drain open '100000 jobs of an open kind' --jobs "$jobs" --idle-kinds 1
+    drain open "$OPEN_JOBS jobs of an open kind" --jobs "$jobs" --idle-kinds 1
 
     reset
     fill breakwater.job "$jobs"
@@ -31,8 +31,8 @@ open_circuit() {
 }
 
 part_open() {
-    PARKED_JOBS=$(size 1000000 50000)
+    OPEN_JOBS=$(size 100000 20000) PARKED_JOBS=$(size 1000000 20000)
     rounds open_once
-    compare open '100000 jobs of an open kind' 'two kinds, both closed' '>=0.9'
+    compare open "$OPEN_JOBS jobs of an open kind" 'two kinds, both closed' '>=0.9'
     compare open "$PARKED_JOBS jobs parked behind an open key" 'a kind with keys, all closed' '>=0.9'
 }

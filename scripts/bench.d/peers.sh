@@ -18,7 +18,7 @@ PEER_MEASURES=(
 )
 
 # measure PEER WHAT OPTIONS...: a JSON object on standard output.
-measure() { run "$PEER_VENV/bin/python" scripts/bench.d/peers/measure.py "$@" 2>>"$TEMP_DIR/peers.log"; }
+measure() { run "$PEER_VENV/bin/python" -B scripts/bench.d/peers/measure.py "$@" 2>>"$TEMP_DIR/peers.log"; }
 
 peer_url() { echo "$PG_BASE/peer_${1//-/_}"; }
 
@@ -29,9 +29,7 @@ install_peers() {
         need_packages python3-venv
     if [[ ! -x $PEER_VENV/bin/pip ]]; then run python3 -m venv "$PEER_VENV" >&2; fi
     for name in "${PEERS[@]}"; do
-        mapfile -t packages < <(PYTHONPATH=scripts/bench.d/peers python3 -c '
-import sys, measure
-print(*measure.PEERS[sys.argv[1]].packages, sep="\n")' "$name")
+        mapfile -t packages < <(python3 -B scripts/bench.d/peers/measure.py "$name" packages)
         if run "$PEER_VENV/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}" >&2 &&
             measure "$name" describe >"$TEMP_DIR/$name.json"; then
             found+=("$name")
@@ -48,7 +46,7 @@ describe_peers() {
         say "$name: $(python3 -c '
 import json, sys
 peer = json.load(sys.stdin)
-print(peer["version"], *(f"{what}: {how}" for what, how in peer["settings"].items()), sep="\n      ")
+print(peer["package"] + " " + peer["version"], *(f"{what}: {how}" for what, how in peer["settings"].items()), sep="\n      ")
 ' <"$TEMP_DIR/$name.json")"
     done
 }

@@ -14,10 +14,11 @@ server_time() {
 
 rest_once() {
     local seconds before after calls
-    seconds=$(size 20 4)
+    seconds=$(size 20 3)
     reset
     start_idle 10
-    sleep 2
+    # Until they have done what a start brings with it.
+    sleep "$(size 3 1)"
     sql -c 'select pg_stat_statements_reset()' >/dev/null
     before=$(server_time)
     sleep "$seconds"

@@ -6,7 +6,6 @@ run_soak() {
     step "soak: $rate jobs a second for $soak min"
     if [[ $csv ]]; then exec 7>"$csv"; else exec 7>&1; fi
     run "$worker" bench soak --database "$PG_URL" --duration "${soak}m" --rate "$rate" --svg "$svg" >&7
-    say "server log: $(grep -cE 'checkpoint complete|automatic vacuum' "$PG_DIR/log" || true) checkpoints and vacuums"
     [[ -z $csv ]] || say "figures: $csv"
     say "drawing: $svg"
 }

@@ -24,21 +24,13 @@ def say(text=""):
     print(text, flush=True)
 
 
-def find_faketime():
-    for directory in ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib"):
-        path = os.path.join(directory, "faketime", "libfaketimeMT.so.1")
-        if os.path.exists(path):
-            return path
-    return None
-
-
 def arguments():
     parser = argparse.ArgumentParser()
     parser.add_argument("--scenario", choices=list(SCENARIOS), default="mixed")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=60)
-    for name in ("agent", "directory", "binaries", "postgres", "port"):
+    for name in ("agent", "skew", "directory", "binaries", "postgres", "port"):
         parser.add_argument(f"--{name}")
     parser.add_argument("--no-disk", action="store_true")
     parser.add_argument("--list", action="store_true")
@@ -52,7 +44,6 @@ def main():
             say(f"{name:<12} {text}")
         return 0
     plan = schedule(options.scenario, options.seconds, options.seed)
-    faketime = find_faketime()
     say(f"scenario {options.scenario}, {options.seconds:.0f} s, seed {options.seed}")
     say(f"again: scripts/chaos --scenario {options.scenario} --seconds {options.seconds:.0f} --seed {options.seed}")
     say("the faults:")
@@ -61,8 +52,7 @@ def main():
     if options.no_disk and any(fault.kind == "disk" for fault in plan):
         say("skipped: a small file system of its own for the data could not be mounted here, so no disk can be filled")
         plan = [fault for fault in plan if fault.kind != "disk"]
-    if not faketime:
-        say("skipped: no libfaketime here, so the workers' clocks are right")
+    say("the clocks of w3 and w4 are an hour ahead and behind; w2, w4 and the client are behind the network's faults")
     say()
 
     server = Server(options.binaries, options.postgres, options.port)
@@ -70,7 +60,7 @@ def main():
     proxied_url = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres"
     journal = history.Journal(os.path.join(options.directory, "journal"))
     fleet = Fleet(
-        options.agent, options.directory, server.url, proxied_url, os.path.join(HERE, "exec-job"), faketime, journal
+        options.agent, options.directory, server.url, proxied_url, os.path.join(HERE, "exec-job"), options.skew, journal
     )
     load = Load(
         options.agent, proxied_url, os.path.join(options.directory, "client"), options.seed, options.rate

@@ -95,10 +95,10 @@ def read(directory, skew, sql):
         read_notes(history, path)
     for path in sorted(glob.glob(os.path.join(directory, "w*", "log"))):
         read_log(history, path, skew.get(os.path.basename(os.path.dirname(path)), 0.0))
-    read_database(history, sql)
+    read_database(history, sql, os.path.join(directory, "database"))
     deaths = {pid: time for _, pid, time in history.deaths}
     for run in history.runs:
-        # A handler ends with its process at the latest. (One of chaos.exec is a process of its own.)
+        # A handler ends with its worker's process at the latest.
         run.end = min(run.end, deaths.get(run.pid, float("inf")))
     return history
 
@@ -158,9 +158,13 @@ def read_log(history, path, skew):
                 history.claimed.add((int(job), int(lease)))
 
 
-def read_database(history, sql):
+def read_database(history, sql, dump):
     def rows(query):
-        return [json.loads(line) for line in sql(f"select to_json(r) from ({query}) r").splitlines()]
+        text = sql(f"select to_json(r) from ({query}) r")
+        # For those who read the histories afterwards.
+        with open(dump, "a") as file:
+            file.write(text)
+        return [json.loads(line) for line in text.splitlines()]
 
     history.jobs = {
         row["id"]: row
@@ -181,7 +185,7 @@ def read_database(history, sql):
     }
     history.losses = [
         (row["name"], row["at"])
-        for row in rows("select name, extract(epoch from lost_at) as at from breakwater.lost_worker")
+        for row in rows("select name, extract(epoch from lost_at) as at, survived, jobs from breakwater.lost_worker")
     ]
     history.transitions = rows(
         "select kind, key, generation, from_state, to_state from breakwater.circuit_transition order by generation, id"

@@ -160,10 +160,17 @@ create table breakwater.leader (
 ) with (fillfactor = 50);
 
 -- Workers that sleep, and the kinds whose inserts should wake them. Lost in a crash, and rebuilt by the next sleep.
+--
+-- A worker that many jobs of a kind come to attends it: it looks for them many times a second, so that until `until`
+-- nobody needs to be told of such an insert into its queues.
 create unlogged table breakwater.sleeper (
-    worker bigint primary key,
-    kinds  text[] collate "C" not null
-);
+    worker   bigint primary key,
+    kinds    text[] collate "C" not null,
+    queues   text[] collate "C" not null default '{}',
+    attended text[] collate "C" not null default '{}',
+    until    timestamptz
+) with (fillfactor = 50, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0,
+        autovacuum_vacuum_cost_delay = 0);
 
 -- The rules of each kind's handler, as the last worker that started registered them. One policy rules the fleet.
 -- A threshold that is null never trips.

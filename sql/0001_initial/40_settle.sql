@@ -252,7 +252,8 @@ begin
 end
 $$;
 
--- Adds one run's error to a job's history, which keeps the newest 25, each message cut to 8192 characters.
+-- Adds one run's error to a job's history, which keeps the newest 25, each message cut to 8192 characters. A history that
+-- somebody made something else than a list of starts over: it must not keep the job from being settled.
 create function breakwater.add_error(
     p_errors jsonb, p_attempt integer, p_class text, p_name text, p_message text, p_worker bigint
 ) returns jsonb
@@ -261,7 +262,7 @@ as $$
     select case when jsonb_array_length(e.old) >= 25 then e.old - 0 else e.old end
            || jsonb_build_object('attempt', p_attempt, 'class', p_class, 'name', left(p_name, 200),
                                  'message', left(p_message, 8192), 'at', now(), 'worker', p_worker)
-      from (select coalesce(p_errors, '[]') as old) e
+      from (select case when jsonb_typeof(p_errors) = 'array' then p_errors else '[]' end as old) e
 $$;
 
 -- Moves a job to the dead letters, in one statement.

@@ -14,6 +14,7 @@ declare
     v_handlers jsonb := (select jsonb_agg(h || jsonb_build_object('updated_at', now()))
                            from jsonb_array_elements(p_handlers) h);
 begin
+    perform breakwater.refuse_row_security();
     -- In the order of kinds, so that workers that start together wait for each other in one order.
     insert into breakwater.handler
     select h.* from jsonb_populate_recordset(null::breakwater.handler, v_handlers) h order by h.kind
@@ -229,7 +230,7 @@ begin
         insert into breakwater.lost_worker (worker, name, beat_at, jobs)
         values (v_lost.id, v_lost.name, v_lost.beat_at, v_jobs);
         delete from breakwater.worker w where w.id = v_lost.id;
-        delete from breakwater.sleeper s where s.worker = v_lost.id;
+        perform breakwater.awake(v_lost.id);
     end loop;
     -- A claim may commit after its worker was struck off: it was under way, and nobody could see it then.
     for v_dead in
@@ -299,7 +300,7 @@ declare
 begin
     v_count := cardinality(breakwater.give_back(p_worker, '{}', null));
     delete from breakwater.worker w where w.id = p_worker;
-    delete from breakwater.sleeper s where s.worker = p_worker;
+    perform breakwater.awake(p_worker);
     update breakwater.leader l set expires_at = now() where l.worker = p_worker;
     return v_count;
 end

@@ -42,8 +42,8 @@ begin
         grant select on breakwater.schema_version to breakwater_worker;
         grant execute on function
             breakwater.register, breakwater.beat, breakwater.maintain, breakwater.reconcile, breakwater.leave,
-            breakwater.claim, breakwater.sweep, breakwater.horizon, breakwater.sleep, breakwater.awake,
-            breakwater.settle, breakwater.claim_suspect, breakwater.survived
+            breakwater.claim, breakwater.sweep, breakwater.horizon, breakwater.sleep, breakwater.attend,
+            breakwater.awake, breakwater.settle, breakwater.claim_suspect, breakwater.survived
             to breakwater_worker;
     end if;
 

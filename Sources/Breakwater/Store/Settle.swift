@@ -46,7 +46,8 @@ package struct Settle: StoreCall {
     }
 
     package func decode(_ result: QueryResult) throws(PostgresError) -> Output {
-        Output(settled: try result[0][0].int(), stale: try result[0][1].int64Array())
+        let row = try result.row(0)
+        return Output(settled: try row[0].int(), stale: try row[1].int64Array())
     }
 }
 

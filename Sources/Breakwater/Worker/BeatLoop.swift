@@ -11,9 +11,7 @@ struct BeatLoop {
 
     /// Runs until its task is cancelled.
     mutating func run() async {
-        await engine.keepConnected(for: "beats", longestPause: engine.configuration.lease / 10) {
-            connection,
-            delay throws(PostgresError) in
+        await engine.keepConnected(for: "beats") { connection, delay throws(PostgresError) in
             nextBeat = .now
             while !Task.isCancelled {
                 if ContinuousClock.now >= nextBeat {
@@ -57,7 +55,8 @@ struct BeatLoop {
         let worker = try await connection.call(Register(configuration: engine.configuration))
         // What ran then did not kill this process.
         let lost = engine.withState { $0.worker }
-        try await connection.call(Survived(worker: lost))
+        let cleared = try await connection.call(Survived(worker: lost))
+        engine.logger.debug("what ran then is not suspected", metadata: ["jobs": "\(cleared)"])
         engine.withState { state in
             state.worker = worker
             state.lastBeat = sent

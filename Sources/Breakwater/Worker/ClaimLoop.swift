@@ -34,6 +34,10 @@ struct ClaimLoop {
     private var refusedRuns: [Dispatcher.RunKey: Int] = [:]
     /// The worker number under which inserts are asked to wake this worker, if they are.
     private var sleepsAs: Int64?
+    private var attention = Attention()
+    /// The kinds that others have been told this worker attends, and when they must be told again.
+    private var attended: Set<String> = []
+    private var nextAttend = ContinuousClock.now
 
     init(_ engine: Engine) { self.engine = engine }
 
@@ -47,8 +51,11 @@ struct ClaimLoop {
         }
     }
 
-    private mutating func run(on connection: isolated Connection, _ delay: inout ReconnectDelay) async throws(PostgresError) {
+    private mutating func run(on connection: isolated Connection, _ delay: inout ReconnectDelay)
+        async throws(PostgresError)
+    {
         sleepsAs = nil
+        attended = []
         isSweepOwed = true
         try await reconcile(on: connection)
 
@@ -70,6 +77,7 @@ struct ClaimLoop {
             }
             if engine.withState({ $0.dispatcher.phase == .draining && $0.dispatcher.isEmpty }) { return }
             if try await hostSuspect(on: connection) { continue }
+            if try await attend(on: connection) { continue }
             if isSweepOwed, .now >= nextSweep, try await sweep(on: connection) { continue }
             if !engine.withState({ $0.dispatcher.hasFinished }) { await engine.work.wait() }
         }
@@ -153,14 +161,85 @@ struct ClaimLoop {
             if state.worker == claim.worker { state.dispatcher.accept(jobs, askedAt: now) }
         }
         engine.startJobs()
+        attention.arrived(jobs, at: .now)
         claimsWithJobs = jobs.isEmpty ? 0 : claimsWithJobs + 1
-        if sleepsAs != nil, claimsWithJobs >= Self.busyClaims {
-            try await connection.call(Sleep(worker: claim.worker, kinds: []))
-            sleepsAs = nil
+        // Whoever attends a kind and leaves jobs of it lets others help at once.
+        let isBehind = !attended.isEmpty && jobs.count == claim.total
+        if sleepsAs != nil, isBehind || (attended.isEmpty && claimsWithJobs >= Self.busyClaims) {
+            try await stayAwake(on: connection, as: claim.worker)
         }
         isExhausted = jobs.count < claim.total
         if isExhausted { isSweepOwed = true }
         return !isExhausted
+    }
+
+    /// Inserts no longer wake this worker; of what it attended, others are told.
+    private mutating func stayAwake(on connection: isolated Connection, as worker: Int64) async throws(PostgresError) {
+        try await connection.call(Sleep(worker: worker, kinds: []), timeout: timeout)
+        sleepsAs = nil
+        attended = []
+    }
+
+    /// While jobs of some kind come fast, gathers them for a moment instead of being told of each.
+    ///
+    /// - Returns: Whether to look for them again.
+    private mutating func attend(on connection: isolated Connection) async throws(PostgresError) -> Bool {
+        guard engine.configuration.listens else { return false }
+        let now = ContinuousClock.now
+        attention.review(at: now)
+        let (worker, isFull) = engine.withState { state in
+            (
+                state.worker,
+                state.dispatcher.phase == .draining || !state.solitude.isSociable
+                    || state.dispatcher.isFull(forAnyOf: attention.kinds)
+            )
+        }
+        guard !attention.kinds.isEmpty, !isFull else {
+            if !attended.isEmpty {
+                if isFull { try await stayAwake(on: connection, as: worker) }
+                // What came while nobody was told of it: look once more, and then go to sleep.
+                isSweepOwed = true
+                if sleepsAs != nil {
+                    try await sleep(on: connection, as: worker)
+                    return true
+                }
+            }
+            return false
+        }
+        if attended != attention.kinds || sleepsAs != worker || now >= nextAttend {
+            let kinds = engine.configuration.handlers.map(\.kind)
+            try await connection.call(
+                Attend(
+                    worker: worker,
+                    queues: engine.configuration.queues,
+                    attended: attention.kinds.sorted(),
+                    kinds: kinds.filter { !attention.kinds.contains($0) },
+                    term: Attention.term
+                ),
+                timeout: timeout
+            )
+            sleepsAs = worker
+            attended = attention.kinds
+            nextAttend = now + Attention.term / 2
+        }
+        try? await Task.sleep(for: Attention.interval)
+        isExhausted = false
+        // Jobs that appeared behind the cursors, and other lanes.
+        if .now >= lastSweep + Self.longestBlindness { _ = try await sweep(on: connection) }
+        return true
+    }
+
+    /// Asks to be woken by inserts. What was inserted before that woke nobody: a look must follow.
+    private mutating func sleep(on connection: isolated Connection, as worker: Int64) async throws(PostgresError) {
+        try await connection.call(
+            Sleep(worker: worker, kinds: engine.configuration.handlers.map(\.kind)),
+            timeout: timeout
+        )
+        sleepsAs = worker
+        attended = []
+        isExhausted = false
+        isSweepOwed = true
+        nextSweep = .now
     }
 
     private func note(_ answer: Settle.Output, of settle: Settle) {
@@ -298,16 +377,10 @@ struct ClaimLoop {
             return true
         }
         // Ready jobs that this worker did not get, or inserts that nobody will tell it of: it looks again soon.
-        let isAwake = engine.configuration.listens && sleepsAs != worker
+        let isAwake = engine.configuration.listens && sleepsAs != worker && attended.isEmpty
         if isAwake || !found.isEmpty { nextPoll = min(nextPoll, end + Self.longestBlindness) }
         guard isAwake, isExhausted, claimsWithJobs == 0 else { return false }
-        try await connection.call(
-            Sleep(worker: worker, kinds: engine.configuration.handlers.map(\.kind))
-        )
-        sleepsAs = worker
-        // What was inserted before that woke nobody: look once more.
-        isSweepOwed = true
-        nextSweep = .now
+        try await sleep(on: connection, as: worker)
         return true
     }
 }

@@ -155,6 +155,14 @@ struct Dispatcher {
         return Room(kinds: room, total: total, rotation: rotation)
     }
 
+    /// Whether one of these kinds has no slot left, its own or the worker's.
+    func isFull(forAnyOf names: Set<String>) -> Bool {
+        running.count + waitingCount >= concurrency
+            || names.contains { name in
+                places[name].map { kinds[$0].running + kinds[$0].waiting.count >= kinds[$0].concurrency } ?? false
+            }
+    }
+
     /// Takes in what a claim gave that was sent at a certain time.
     mutating func accept(_ jobs: [ClaimedJob], askedAt: ContinuousClock.Instant) {
         var rest = jobs[...]

@@ -94,7 +94,8 @@ extension Engine {
         logger.info(
             "job failed",
             metadata: job.metadata(with: [
-                "outcome": "\(ending.className)", "error": "\(failure.name)", "message": "\(failure.message)",
+                "outcome": "\(ending.className)", "error": "\(failure.name)",
+                "message": "\(PayloadRedaction(payload: job.payload).applied(to: failure.message))",
             ])
         )
     }

@@ -104,10 +104,12 @@ struct LaneCursors {
         for lane in all {
             guard var place = places[lane] else { continue }
             if let first = found[lane] {
-                place.floor = max(place.floor, min(proven, first - 1))
+                // Saturating: whoever owns the tables can write any position into them.
+                let before = max(first, .min + 1) - 1
+                place.floor = max(place.floor, min(proven, before))
                 // A job that the last sweep found already is one that claims do not get: it is paused, or locked.
                 hasNews = hasNews || first <= place.cursor || first != place.seen || !isActive(lane, at: now)
-                place.cursor = first - 1
+                place.cursor = before
                 place.seen = first
                 place.activeUntil = now + Self.activeTime
             } else {

@@ -25,7 +25,7 @@ struct LineChart {
 
     private static let width = 860.0
     private static let panelHeight = 150.0
-    private static let (left, right, top, bottom) = (78.0, 130.0, 44.0, 44.0)
+    private static let (left, right, top, bottom) = (78.0, 130.0, 58.0, 30.0)
     private static let gap = 42.0
     private static let colours = ["#3b82c4", "#d9822b", "#3a9d5d", "#b05bb8", "#8a8f98"]
 

@@ -126,12 +126,22 @@ struct EnqueueCommand: AsyncParsableCommand {
         }
     }
 
+    /// What a `jsonb` holds in one string or list.
+    private static let longestPayload = 256 << 20
+
     /// The payload, checked here so that a slip in a shell's quoting is seen without a database.
     private func readPayload() throws -> String {
-        let text =
-            payload == "-"
-            ? String(decoding: try FileHandle.standardInput.readToEnd() ?? Data(), as: UTF8.self)
-            : payload ?? "{}"
+        var text = payload ?? "{}"
+        if payload == "-" {
+            let input = try FileHandle.standardInput.read(upToCount: Self.longestPayload + 1) ?? Data()
+            guard input.count <= Self.longestPayload else {
+                throw CommandFailure(.usage, "the payload is larger than 256 MiB, which Postgres cannot store.")
+            }
+            guard let decoded = String(validating: input, as: UTF8.self) else {
+                throw CommandFailure(.usage, "the payload is not UTF-8; JSON is always written in it.")
+            }
+            text = decoded
+        }
         do {
             _ = try JSONSerialization.jsonObject(with: Data(text.utf8), options: .fragmentsAllowed)
         } catch {

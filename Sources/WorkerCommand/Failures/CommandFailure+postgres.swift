@@ -65,7 +65,8 @@ extension CommandFailure {
             self.init(.refused, text)
         case _ where sqlState.hasPrefix("08") || sqlState.hasPrefix("53") || sqlState.hasPrefix("57"):
             self.init(.unavailable, "the database (\(place)) cannot answer now: \(text)")
-        case _ where sqlState.hasPrefix("22"):
+        case _ where sqlState.hasPrefix("22") || sqlState.hasPrefix("54"):
+            // Not such a value, or more of it than Postgres holds.
             self.init(.usage, text)
         case _ where sqlState.hasPrefix("23") || sqlState.hasPrefix("P0"):
             self.init(.refused, text)

@@ -74,7 +74,8 @@ enum JSONValue: Equatable, ExpressibleByStringLiteral, ExpressibleByIntegerLiter
         case .number(let number): return number.isFinite ? number.shortText : "null"
         case .bool(let flag): return "\(flag)"
         case .null: return "null"
-        case .raw(let text): return text
+        // Within JSON such a character can only stand in a string, where its escape means the same.
+        case .raw(let text): return text.escapingControlCharacters
         case .array(let values) where values.isEmpty: return "[]"
         case .array(let values):
             let lines = values.map { indentation + $0.text(depth: depth + 1) }

@@ -17,6 +17,9 @@ struct WorkerBinary {
     /// The example of an executable with a handler written in Swift.
     static let example = built("ExampleWorker")
 
+    /// The worker of `scripts/chaos`, whose handlers do what their payloads say.
+    static let chaos = built("ChaosAgent")
+
     private static func built(_ name: String) -> URL {
         let bundle = Bundle.allBundles.first { $0.bundlePath.hasSuffix(".xctest") }?.bundleURL
         let executable = URL(filePath: CommandLine.arguments[0])

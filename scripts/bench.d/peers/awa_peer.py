@@ -14,16 +14,15 @@ class Bench:
 
 
 class Awa(Peer):
-    packages = ["awa-pg"]
-    max_workers = 256
+    max_workers = 1024
     claimers = 4
     claim_batch_size = 512
     settings = {
         "storage": "queue storage, the default of 0.6",
-        "max_workers": "256 on one queue; \"prefer fewer queues with larger worker pools\" (Benchmarking notes)",
-        "claimers": "4; \"benchmark 2 or 4 before raising it further\" (AsyncClient.start)",
+        "max_workers": '1024 on one queue; "prefer fewer queues with larger worker pools" (Benchmarking notes)',
+        "claimers": '4; "benchmark 2 or 4 before raising it further" (AsyncClient.start)',
         "claim_batch_size": "512",
-        "connections": "24, \"at least num_queues * 4 + 20\" (Benchmarking notes)",
+        "connections": '24, "at least num_queues * 4 + 20" (Benchmarking notes)',
         "many jobs": "enqueue_many_copy of 1000 (README)",
     }
 

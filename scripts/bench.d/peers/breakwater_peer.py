@@ -7,7 +7,6 @@ from peer import NAME, Peer, payload
 
 
 class Breakwater(Peer):
-    packages = ["asyncpg"]
     settings = {
         "worker": "one process at its default settings, its handler in Swift",
         "one job": "INSERT INTO breakwater.job, by asyncpg",

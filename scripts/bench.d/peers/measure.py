@@ -15,11 +15,12 @@ from importlib.metadata import version
 
 from peer import Peer
 
+# The module and the class of each, and what pip installs for it; the first package's version is the peer's.
 PEERS = {
-    "breakwater": ("breakwater_peer", "Breakwater"),
-    "procrastinate": ("procrastinate_peer", "Procrastinate"),
-    "pgqueuer": ("pgqueuer_peer", "PgQueuerPeer"),
-    "awa-pg": ("awa_peer", "Awa"),
+    "breakwater": ("breakwater_peer", "Breakwater", ["asyncpg"]),
+    "procrastinate": ("procrastinate_peer", "Procrastinate", ["procrastinate", "psycopg[binary]"]),
+    "pgqueuer": ("pgqueuer_peer", "PgQueuerPeer", ["pgqueuer[asyncpg]"]),
+    "awa-pg": ("awa_peer", "Awa", ["awa-pg"]),
 }
 LOOK_SECONDS = 0.02
 PORTION = 1000
@@ -27,7 +28,7 @@ START_SECONDS = 60  # How long a worker may take to run its first job.
 
 
 def load(name: str) -> type[Peer]:
-    module, peer = PEERS[name]
+    module, peer, _ = PEERS[name]
     return getattr(importlib.import_module(module), peer)
 
 
@@ -247,29 +248,34 @@ async def latency(name: str, url: str, jobs: int, interval: float) -> dict:
             while runs.total < jobs + 1 and time.monotonic() < end:
                 await asyncio.sleep(LOOK_SECONDS)
     # A handler that started before this process heard of the commit waited for nothing.
-    waits = sorted(
-        max(0.0, started - at) * 1000 for at, started in zip(committed, runs.started) if started
-    )
-    at = lambda share: waits[min(len(waits) - 1, int(len(waits) * share))]
+    waits = sorted(max(0.0, started - at) * 1000 for at, started in zip(committed, runs.started) if started)
+    if not waits:
+        sys.exit("none of the jobs ran")
+
+    def at(share: float) -> float:
+        return waits[min(len(waits) - 1, int(len(waits) * share))]
+
     return {
         "count": len(waits),
         "lost": jobs - len(waits),
         "p50_ms": at(0.50),
         "p95_ms": at(0.95),
         "p99_ms": at(0.99),
-        "max_ms": waits[-1],
+        "max_ms": at(1),
     }
 
 
 def describe(name: str) -> dict:
-    peer = load(name)
-    return {"version": version(peer.packages[0].split("[")[0]), "settings": peer.settings}
+    package = PEERS[name][2][0].split("[")[0]
+    return {"package": package, "version": version(package), "settings": load(name).settings}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measures one peer in an empty database of its own.")
     parser.add_argument("peer", choices=PEERS)
-    parser.add_argument("what", choices=["describe", "install", "fill", "drain", "churn", "enqueue", "latency"])
+    parser.add_argument(
+        "what", choices=["packages", "describe", "install", "fill", "drain", "churn", "enqueue", "latency"]
+    )
     parser.add_argument("--database", default="", help="its URL")
     parser.add_argument("--jobs", type=int, default=1000, help="how many jobs (all but enqueue)")
     parser.add_argument("--limit", type=float, default=60, help="stop after so many seconds (fill, drain, churn)")
@@ -281,6 +287,10 @@ def main() -> None:
     given = parser.parse_args()
     name, url = given.peer, given.database
     match given.what:
+        case "packages":
+            # It must do without them.
+            print(*PEERS[name][2], sep="\n")
+            return
         case "describe":
             figures = describe(name)
         case "install":

@@ -18,8 +18,6 @@ def payload(number: int) -> str:
 class Peer:
     """A job queue in a database of its own. The commands that call these run in processes of their own."""
 
-    # What pip installs; the first is the package that the version is asked of.
-    packages: list[str] = []
     # How many processes run `work` at once.
     processes = 1
     # What was set to make it fast, each with where its documentation says so. Printed with the figures.

@@ -1,6 +1,5 @@
 """procrastinate: https://procrastinate.readthedocs.io"""
 
-import asyncio
 import contextlib
 import logging
 
@@ -9,13 +8,12 @@ from peer import NAME, TEXT, Peer
 
 
 class Procrastinate(Peer):
-    packages = ["procrastinate", "psycopg[binary]"]
-    processes = 2
+    processes = 3
     concurrency = 30
     settings = {
-        "processes": "2; \"launch multiple workers, each using their own process\" (How-to, concurrency)",
+        "processes": '3; "launch multiple workers, each using their own process" (How-to, concurrency)',
         "concurrency": "30 (How-to, concurrency)",
-        "pool": "31 connections; short jobs want \"as many connections as your concurrency (plus one)\" (Discussions)",
+        "pool": '31 connections; short jobs want "as many connections as your concurrency (plus one)" (Discussions)',
         "delete_jobs": "always, so that the table stays small (How-to, delete finished jobs)",
         "psycopg": "with the compiled extension",
         "many jobs": "batch_defer_async, 1000 at once (How-to, batch defer)",

@@ -34,7 +34,7 @@ extension SoakBenchmark.Report {
                     ]
                 ),
                 .init(
-                    title: "Size",
+                    title: "On disk, and the worker in memory",
                     unit: "MB",
                     lines: [
                         .init(name: "job table", values: values { Double($0.storage.table) / 1_048_576 }),
@@ -44,13 +44,17 @@ extension SoakBenchmark.Report {
                     ]
                 ),
                 .init(
-                    title: "Rows",
+                    title: "Jobs",
                     unit: "rows",
                     lines: [
-                        .init(name: "dead tuples", values: values { Double($0.storage.deadTuples) }),
                         .init(name: "ready", values: values { Double($0.storage.ready) }),
-                        .init(name: "waiting", values: values { Double($0.storage.waiting) }),
+                        .init(name: "for later", values: values { Double($0.storage.waiting) }),
                     ]
+                ),
+                .init(
+                    title: "Dead tuples of the job table",
+                    unit: "rows",
+                    lines: [.init(name: "dead tuples", values: values { Double($0.storage.deadTuples) })]
                 ),
             ]
         )
