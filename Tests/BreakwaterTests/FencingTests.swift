@@ -66,7 +66,8 @@ struct FencingTests {
             let through = url.string ?? ""
             // A quarter of it is left to the worker: room enough for a slow machine.
             let lease = 16
-            let (running, left) = (Notes(), Mutex<Double?>(nil))
+            let running = Notes()
+            let left = Mutex<Double?>(nil)
             let handler = ClosureHandler { job, _ in
                 guard running.all.isEmpty else { return .succeeded() }
                 running.add("\(job.id)")

@@ -12,7 +12,7 @@ struct RefusedSettleTests {
     private func refuse(_ event: String, on table: String, when condition: String = "true", in database: TestDatabase)
         async throws
     {
-        try await database.script(
+        try await database.connection.script(
             """
             create sequence refusal;
             create function refuse() returns trigger language plpgsql as $$
@@ -83,7 +83,7 @@ struct RefusedSettleTests {
             try await database.insert(100)
             let ran = Notes()
             let rules = handler({ .failed(JobFailure("broken", "job \($0.id)")) }, ran: ran)
-            try await database.script(
+            try await database.connection.script(
                 "create trigger refuse_delete before delete on breakwater.job for each row when (old.id = 7) execute function refuse('')"
             )
             try await database.withWorker([rules], configure: { $0.lease = .seconds(2) }) {
@@ -102,7 +102,7 @@ struct RefusedSettleTests {
     @Test("for a reason that passes is tried again as it is", arguments: ["55P03", "40001", "53100", "57014"])
     func passing(sqlState: String) async throws {
         try await withTestDatabase { database in
-            try await database.script(
+            try await database.connection.script(
                 """
                 create sequence refusal;
                 create function refuse() returns trigger language plpgsql as $$

@@ -6,9 +6,27 @@ import Testing
 struct SolitudeTests {
     private let start = ContinuousClock.now
 
+    /// A solitude to be asked within expectations, which take no value that changes.
+    @dynamicMemberLookup
+    private final class Subject {
+        private var solitude: Solitude
+
+        init(_ solitude: Solitude) { self.solitude = solitude }
+
+        subscript<Value>(dynamicMember path: KeyPath<Solitude, Value>) -> Value { solitude[keyPath: path] }
+
+        func suspectWaits(at now: ContinuousClock.Instant) { solitude.suspectWaits(at: now) }
+
+        func wantsSuspect(holdsNothing: Bool, at now: ContinuousClock.Instant) -> Bool {
+            solitude.wantsSuspect(holdsNothing: holdsNothing, at: now)
+        }
+
+        func claimed(_ found: Bool, at now: ContinuousClock.Instant) { solitude.claimed(found, at: now) }
+    }
+
     @Test("begins when a suspect waits, and lasts until it has run")
     func course() {
-        var solitude = Solitude(patience: .seconds(30), at: start)
+        let solitude = Subject(Solitude(patience: .seconds(30), at: start))
         #expect(solitude.isSociable)
         #expect(!solitude.wantsSuspect(holdsNothing: true, at: start))
         solitude.suspectWaits(at: start)
@@ -29,7 +47,7 @@ struct SolitudeTests {
 
     @Test("goes on for a second while suspects are quick")
     func row() {
-        var solitude = Solitude(patience: .seconds(30), at: start)
+        let solitude = Subject(Solitude(patience: .seconds(30), at: start))
         solitude.suspectWaits(at: start)
         var time = start
         while solitude.wantsSuspect(holdsNothing: true, at: time) {
@@ -42,7 +60,7 @@ struct SolitudeTests {
 
     @Test("ends when there is no suspect any more")
     func gone() {
-        var solitude = Solitude(patience: .seconds(30), at: start)
+        let solitude = Subject(Solitude(patience: .seconds(30), at: start))
         solitude.suspectWaits(at: start)
         #expect(solitude.wantsSuspect(holdsNothing: true, at: start))
         solitude.claimed(false, at: start)
@@ -51,7 +69,7 @@ struct SolitudeTests {
 
     @Test("is given up when what is held does not end, and waited for twice as long the next time")
     func patience() {
-        var solitude = Solitude(patience: .seconds(30), at: start)
+        let solitude = Subject(Solitude(patience: .seconds(30), at: start))
         solitude.suspectWaits(at: start)
         #expect(!solitude.wantsSuspect(holdsNothing: false, at: start + .seconds(29)))
         #expect(!solitude.isSociable)
