@@ -94,7 +94,10 @@ let package = Package(
         ),
         .testTarget(
             name: "BreakwaterDashboardTests",
-            dependencies: ["BreakwaterDashboard", "BreakwaterTesting", "Libpq"]
+            dependencies: [
+                "BreakwaterAdmin", "BreakwaterDashboard", "BreakwaterTesting", "Libpq",
+                .product(name: "Logging", package: "swift-log"),
+            ]
         ),
 
         // For tests: a migrated database of its own for each suite, conditions with a deadline.

@@ -99,14 +99,13 @@ struct CircuitView: Sendable {
     @HTMLBuilder var gauges: HTML {
         let (policy, sums) = (status.policy, sums)
         let calls = sums.succeeded + sums.failed
-        let opens = isPast ? "opened at" : "opens at"
         if let threshold = policy.failureRate, !isPast || calls > 0 {
             let rate = calls > 0 ? Double(sums.failed) / Double(calls) : 0
-            gauge("Failed", rate, threshold, "\(rate.percent), \(opens) \(threshold.percent)")
+            gauge("Failed", rate, threshold, "\(rate.percent), opens at \(threshold.percent)")
         }
         if let threshold = policy.slowRate, !isPast || calls > 0 {
             let rate = calls > 0 ? Double(sums.slow) / Double(calls) : 0
-            gauge("Slow", rate, threshold, "\(rate.percent), \(opens) \(threshold.percent)")
+            gauge("Slow", rate, threshold, "\(rate.percent), opens at \(threshold.percent)")
         }
         if !isPast {
             if let threshold = policy.consecutiveFailures, threshold > 0 {
@@ -145,6 +144,13 @@ struct CircuitView: Sendable {
         }
     }
 
+    /// Why it opened in the first place, where it has opened again since.
+    private var firstReason: String? {
+        guard face != .closed, status.override == nil else { return nil }
+        let first = transitions.filter { $0.from == "closed" && $0.to == "open" }.max { $0.generation < $1.generation }
+        return first.flatMap { $0.reason == status.reason ? nil : $0.reason }
+    }
+
     /// For how long it has been so.
     var lasted: HTML {
         group {
@@ -169,7 +175,10 @@ struct CircuitView: Sendable {
                             }
                         }
                     }
-                    el(.p, .class("reason"), text: status.reason)
+                    el(.p, .class("reason")) {
+                        status.reason
+                        if let firstReason { el(.span, .class("sub block"), text: "At first: \(firstReason)") }
+                    }
                     el(.dl, .class("facts")) {
                         fact(status.override == nil ? "Next probe" : "Held") { next }
                         fact("Jobs waiting") { waiting }
