@@ -39,6 +39,7 @@ struct ClaimLoop {
     private mutating func run(on connection: Connection, _ delay: inout ReconnectDelay) async throws(PostgresError) {
         sleepsAs = nil
         isSweepOwed = true
+        engine.withState { $0.lanes.forget() }
         try await reconcile(on: connection)
         delay.reset()
 
