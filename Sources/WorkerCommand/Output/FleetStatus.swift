@@ -1,3 +1,5 @@
+import BreakwaterAdmin
+
 /// Everything that `worker status` shows.
 struct FleetStatus: Equatable {
     var depths: [Depth]
@@ -18,6 +20,12 @@ struct FleetStatus: Equatable {
             ("PAUSED", Pause.table(pauses)),
             ("DEAD LETTERS", DeadLetterCount.table(deadLetters)),
         ].filter { !$0.1.rows.isEmpty }
+    }
+
+    /// The same for a screen: circuits first, and what else stands in the way, before what merely is.
+    var watchTables: [(title: String, table: Table)] {
+        let order = ["CIRCUITS NOT CLOSED", "SUSPENDED WORKERS", "PAUSED", "JOBS", "WORKERS", "DEAD LETTERS"]
+        return tables.sorted { (order.firstIndex(of: $0.title) ?? 0) < (order.firstIndex(of: $1.title) ?? 0) }
     }
 
     /// Queues and kinds that have jobs which no living worker takes.

@@ -1,0 +1,193 @@
+package import Foundation
+import Libpq
+
+/// A job to be added.
+package struct NewJob: Equatable, Sendable {
+    package var kind: String
+    /// One JSON value as text.
+    package var payload = "{}"
+    package var queue = "default"
+    package var priority = 5
+    /// Nil for now.
+    package var runAt: Date?
+    /// From the database's now; goes before ``runAt``.
+    package var delay: Duration?
+    package var maxAttempts: Int?
+    package var uniqueKey: String?
+    package var traceparent: String?
+
+    package init(kind: String, payload: String = "{}") {
+        self.kind = kind
+        self.payload = payload
+    }
+}
+
+/// One row of `breakwater.job_status`: a job that has not ended.
+package struct JobStatus: Equatable, Sendable {
+    package var id: Int64
+    package var queue: String
+    package var kind: String
+    package var priority: Int
+    package var attempt: Int
+    /// Its own or its handler's; nil where neither says.
+    package var maxAttempts: Int?
+    package var state: String
+    /// Why it is not running, or where it runs.
+    package var why: String
+    package var enqueuedAt: Date
+    /// When it is due, where it waits for its time.
+    package var runAt: Date?
+    package var uniqueKey: String?
+    /// JSON.
+    package var payload: String
+    /// A JSON list with one object for each failed run.
+    package var errors: String
+}
+
+/// One row of `breakwater.result`: a job that succeeded, of a kind whose results are kept.
+package struct JobSuccess: Equatable, Sendable {
+    package var id: Int64
+    package var kind: String
+    /// JSON; nil for none.
+    package var result: String?
+    /// Whether a circuit's fallback gave the result, without the handler.
+    package var isByFallback: Bool
+    package var finishedAt: Date
+    package var expiresAt: Date
+}
+
+/// What is known of a job.
+package enum JobStory: Equatable, Sendable {
+    case waitsOrRuns(JobStatus)
+    case died(DeadLetter)
+    case succeeded(JobSuccess)
+}
+
+/// One failed run of a job.
+package struct FailedRun: Equatable, Sendable {
+    package var attempt: Int?
+    package var className: String
+    /// The failure's name and message.
+    package var failure: String
+    package var at: Date?
+    /// The name of its worker, or its number where the worker is gone.
+    package var worker: String
+}
+
+extension AdminDatabase {
+    /// `breakwater.enqueue`: adds a job and returns its id, or that of the live job with its unique key.
+    package func enqueue(_ job: NewJob) async throws -> Int64 {
+        try await one(
+            """
+            select breakwater.enqueue($1, $2, queue => $3, priority => $4, run_at => coalesce(now() + $5, $6),
+                                      max_attempts => $7, unique_key => $8, traceparent => $9)
+            """,
+            [
+                .text(job.kind), .jsonb(job.payload), .text(job.queue), .int4(Int32(clamping: job.priority)),
+                .interval(job.delay), .timestamptz(job.runAt), .int4(job.maxAttempts.map { Int32(clamping: $0) }),
+                .text(job.uniqueKey), .text(job.traceparent),
+            ]
+        )[0].int64()
+    }
+
+    /// What is known of a job: where it stands, or how it ended. Nil when nothing is.
+    package func story(ofJob id: Int64) async throws -> JobStory? {
+        if let status = try await jobStatus(id: id) { return .waitsOrRuns(status) }
+        if let letter = try await deadLetter(id: id) { return .died(letter) }
+        return try await success(id: id).map { .succeeded($0) }
+    }
+
+    /// The failed runs of a job, oldest first.
+    ///
+    /// - Parameter errors: As `job.errors` and `dead_letter.errors` have them.
+    package func failedRuns(_ errors: String) async throws -> [FailedRun] {
+        try await read(
+            """
+            select (e ->> 'attempt')::int8 as attempt, coalesce(e ->> 'class', '') as class,
+                   concat_ws(': ', e ->> 'name', e ->> 'message') as failure, (e ->> 'at')::timestamptz as at,
+                   coalesce(w.name, e ->> 'worker', '') as worker
+              from jsonb_array_elements($1) with ordinality o(e, position)
+              left join breakwater.worker w on w.id = (e ->> 'worker')::int8
+             order by position
+            """,
+            [.jsonb(errors)]
+        ).map { row in
+            FailedRun(
+                attempt: try row["attempt"].intOrNil(),
+                className: try row["class"].string(),
+                failure: try row["failure"].string(),
+                at: try row["at"].dateOrNil(),
+                worker: try row["worker"].string()
+            )
+        }
+    }
+
+    /// `breakwater.cancel`: moves a job that does not run to the dead letters. False when there is no such job.
+    package func cancel(id: Int64, why: String? = nil, actor: String? = nil) async throws -> Bool {
+        try await one(
+            "select breakwater.cancel($1, $2, coalesce($3, session_user))",
+            [.int8(id), .text(why), .text(actor)]
+        )[0].bool()
+    }
+
+    /// `breakwater.run_now`: makes a job ready that waits for its time. False when there is no such job.
+    package func runNow(id: Int64, why: String? = nil, actor: String? = nil) async throws -> Bool {
+        try await one(
+            "select breakwater.run_now($1, $2, coalesce($3, session_user))",
+            [.int8(id), .text(why), .text(actor)]
+        )[0].bool()
+    }
+
+    /// `breakwater.set_priority`: moves a waiting job to another lane. False when there is no such job.
+    package func setPriority(id: Int64, to priority: Int, why: String?, actor: String?) async throws -> Bool {
+        try await one(
+            "select breakwater.set_priority($1, $2, $3, coalesce($4, session_user))",
+            [.int8(id), .int4(Int32(clamping: priority)), .text(why), .text(actor)]
+        )[0].bool()
+    }
+
+    private func jobStatus(id: Int64) async throws -> JobStatus? {
+        try await read(
+            """
+            select id, queue, kind, priority, attempt, max_attempts, state, why, enqueued_at, run_at, unique_key, payload,
+                   coalesce(errors, '[]') as errors
+              from breakwater.job_status where id = $1
+            """,
+            [.int8(id)]
+        ).first.map(Self.jobStatus)
+    }
+
+    static func jobStatus(_ row: Row) throws -> JobStatus {
+        JobStatus(
+            id: try row["id"].int64(),
+            queue: try row["queue"].string(),
+            kind: try row["kind"].string(),
+            priority: try row["priority"].int(),
+            attempt: try row["attempt"].int(),
+            maxAttempts: try row["max_attempts"].intOrNil(),
+            state: try row["state"].string(),
+            why: try row["why"].string(),
+            enqueuedAt: try row["enqueued_at"].date(),
+            runAt: try row["run_at"].dateOrNil(),
+            uniqueKey: try row["unique_key"].stringOrNil(),
+            payload: try row["payload"].string(),
+            errors: try row["errors"].string()
+        )
+    }
+
+    private func success(id: Int64) async throws -> JobSuccess? {
+        try await read(
+            "select id, kind, result, by_fallback, finished_at, expires_at from breakwater.result where id = $1",
+            [.int8(id)]
+        ).first.map { row in
+            JobSuccess(
+                id: try row["id"].int64(),
+                kind: try row["kind"].string(),
+                result: try row["result"].stringOrNil(),
+                isByFallback: try row["by_fallback"].bool(),
+                finishedAt: try row["finished_at"].date(),
+                expiresAt: try row["expires_at"].date()
+            )
+        }
+    }
+}

@@ -1,0 +1,184 @@
+package import Foundation
+package import Libpq
+
+/// Which circuit: SQL's two words for it.
+package struct CircuitID: Hashable, Sendable {
+    /// The kind of job; `*` for a circuit that several kinds share.
+    package var kind: String
+    /// Empty for the kind's own; else a value from payloads, or the shared circuit's name.
+    package var key: String
+
+    package init(kind: String, key: String) {
+        self.kind = kind
+        self.key = key
+    }
+}
+
+/// One row of `breakwater.circuit_status`, and who is suspended from it.
+package struct CircuitStatus: Equatable, Sendable {
+    package var id: CircuitID
+    /// For people: the kind, the kind and its key, or the name that several kinds share.
+    package var name: String
+    /// The kinds that share it; empty for a kind's own.
+    package var sharedBy: [String]
+    package var state: String
+    package var generation: Int64
+    package var since: Date
+    /// How long it has been in this state, by the database's clock.
+    package var age: Duration
+    package var reason: String
+    package var retryAt: Date?
+    /// How long until it is probed, by the database's clock; negative when that is due.
+    package var nextProbeIn: Duration?
+    package var reopened: Int
+    package var rampUntil: Date?
+    /// `open`, `closed`, `disabled` or `metrics_only`, by hand.
+    package var override: String?
+    package var overrideActor: String?
+    package var overrideUntil: Date?
+    package var probesOut: Int
+    package var probesSucceeded: Int
+    /// What its window holds now.
+    package var calls: Int
+    package var failed: Int
+    package var slow: Int
+    package var failuresInARow: Int
+    /// The rules; nil where no worker has registered a handler.
+    package var policy: Policy
+    package var waiting: Int
+    package var suspensions: [Suspension] = []
+
+    /// The thresholds that its window is measured by. Each is nil where it never trips.
+    package struct Policy: Equatable {
+        package var failureRate: Double?
+        package var slowRate: Double?
+        package var minimumCalls: Int?
+        package var consecutiveFailures: Int?
+        package var probes: Int?
+        package var successesToClose: Int?
+        package var fallback: String?
+    }
+
+    /// The share of failed calls now; nil without calls.
+    package var failureRate: Double? { calls > 0 ? Double(failed) / Double(calls) : nil }
+    /// The share of slow calls now; nil without calls.
+    package var slowRate: Double? { calls > 0 ? Double(slow) / Double(calls) : nil }
+}
+
+/// One row of `breakwater.suspension_status`: a worker that gets no jobs of a circuit, for its calls failed while those of
+/// others succeeded.
+package struct Suspension: Equatable, Sendable {
+    package var circuit: CircuitID
+    package var circuitName: String
+    package var worker: Int64
+    /// Nil when the worker is gone.
+    package var workerName: String?
+    package var since: Date
+    package var until: Date
+    /// How long until it gets one job to try again, by the database's clock; negative when that is due.
+    package var endsIn: Duration
+    package var times: Int
+    package var reason: String
+}
+
+/// One row of `breakwater.circuit_transition`.
+package struct CircuitTransition: Equatable, Sendable {
+    package var circuit: CircuitID
+    package var circuitName: String
+    package var at: Date
+    package var generation: Int64
+    package var from: String
+    package var to: String
+    package var reason: String
+    /// Who asked for it; nil when the breaker decided.
+    package var actor: String?
+    /// The worker whose call decided it; nil when time did, or somebody.
+    package var worker: Int64?
+    /// Nil also when the worker is gone.
+    package var workerName: String?
+}
+
+/// What people do to a circuit by hand.
+package enum CircuitOverride: Equatable, Sendable {
+    /// Nothing of it runs.
+    case open
+    /// Everything runs, whatever comes of it.
+    case close
+    /// Everything runs, and nothing is counted.
+    case disable
+    /// Everything runs, and the history says when it would have opened.
+    case observe
+    /// The breaker decides again, and starts over as closed.
+    case reset
+}
+
+extension CircuitStatus {
+    package init(_ row: Row) throws {
+        self.init(
+            id: CircuitID(kind: try row["kind"].string(), key: try row["key"].string()),
+            name: try row["name"].string(),
+            sharedBy: try row["shared_by"].stringArray(),
+            state: try row["state"].string(),
+            generation: try row["generation"].int64(),
+            since: try row["since"].date(),
+            age: try row["age"].seconds(),
+            reason: try row["reason"].string(),
+            retryAt: try row["retry_at"].dateOrNil(),
+            nextProbeIn: try row["next_probe_in"].doubleOrNil().map { .seconds($0) },
+            reopened: try row["reopened"].int(),
+            rampUntil: try row["ramp_until"].dateOrNil(),
+            override: try row["override"].stringOrNil(),
+            overrideActor: try row["override_actor"].stringOrNil(),
+            overrideUntil: try row["override_until"].dateOrNil(),
+            probesOut: try row["probes_out"].int(),
+            probesSucceeded: try row["probes_succeeded"].int(),
+            calls: try row["calls"].int(),
+            failed: try row["failed"].int(),
+            slow: try row["slow"].int(),
+            failuresInARow: try row["failures_in_a_row"].int(),
+            policy: Policy(
+                failureRate: try row["failure_threshold"].doubleOrNil(),
+                slowRate: try row["slow_threshold"].doubleOrNil(),
+                minimumCalls: try row["minimum_calls"].intOrNil(),
+                consecutiveFailures: try row["consecutive_failures"].intOrNil(),
+                probes: try row["probes"].intOrNil(),
+                successesToClose: try row["successes_to_close"].intOrNil(),
+                fallback: try row["fallback"].stringOrNil()
+            ),
+            waiting: try row["waiting"].int()
+        )
+    }
+}
+
+extension Suspension {
+    package init(_ row: Row) throws {
+        self.init(
+            circuit: CircuitID(kind: try row["kind"].string(), key: try row["key"].string()),
+            circuitName: try row["circuit"].string(),
+            worker: try row["worker"].int64(),
+            workerName: try row["worker_name"].stringOrNil(),
+            since: try row["since"].date(),
+            until: try row["until"].date(),
+            endsIn: try row["ends_in"].seconds(),
+            times: try row["times"].int(),
+            reason: try row["reason"].string()
+        )
+    }
+}
+
+extension CircuitTransition {
+    package init(_ row: Row) throws {
+        self.init(
+            circuit: CircuitID(kind: try row["kind"].string(), key: try row["key"].string()),
+            circuitName: try row["circuit"].string(),
+            at: try row["at"].date(),
+            generation: try row["generation"].int64(),
+            from: try row["from_state"].string(),
+            to: try row["to_state"].string(),
+            reason: try row["reason"].string(),
+            actor: try row["actor"].stringOrNil(),
+            worker: try row["worker"].int64OrNil(),
+            workerName: try row["worker_name"].stringOrNil()
+        )
+    }
+}

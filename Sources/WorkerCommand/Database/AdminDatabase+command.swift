@@ -1,0 +1,53 @@
+import Breakwater
+import BreakwaterAdmin
+import Foundation
+import Libpq
+import Logging
+
+extension AdminDatabase {
+    /// Connects, runs `body`, and closes.
+    ///
+    /// - Parameters:
+    ///   - conninfo: What `--database` gave; nil for `DATABASE_URL`, and without it libpq's own environment.
+    ///   - logLevel: Which of the server's notices are shown: `info` for all, `warning` for warnings. Defaults to
+    ///     warnings.
+    ///   - body: What is done with the connection.
+    /// - Throws: ``CommandFailure`` for whatever the database refuses.
+    static func with<Value>(
+        _ conninfo: String?,
+        logLevel: Logger.Level = .warning,
+        _ body: (AdminDatabase) async throws -> Value
+    ) async throws -> Value {
+        let options = options(conninfo, environment: ProcessInfo.processInfo.environment)
+        let place = "\(options)"
+        do {
+            try options.check()
+        } catch {
+            throw CommandFailure(.configuration, "\(error.message)\n\(CommandFailure.otherDatabase)")
+        }
+        do {
+            let logger = Logger(label: "worker") { label in
+                LogFormat.auto.handler(label: label, level: logLevel, output: StandardErrorOutput())
+            }
+            let connection = try await Connection.connect(options, logger: logger)
+            do {
+                let value = try await body(AdminDatabase(connection: connection, place: place))
+                await connection.close()
+                return value
+            } catch {
+                await connection.close()
+                throw error
+            }
+        } catch let error as PostgresError {
+            throw CommandFailure(error, at: place)
+        } catch let error as BreakwaterError {
+            throw CommandFailure(error, at: place)
+        }
+    }
+
+    /// Where to connect to.
+    static func options(_ conninfo: String?, environment: [String: String]) -> ConnectionOptions {
+        let given = conninfo ?? environment["BREAKWATER_DATABASE"] ?? environment["DATABASE_URL"] ?? ""
+        return ConnectionOptions(given, applicationName: "breakwater-cli")
+    }
+}
