@@ -57,6 +57,7 @@ struct ClaimLoop {
         sleepsAs = nil
         attended = []
         isSweepOwed = true
+        engine.withState { $0.lanes.forget() }
         try await reconcile(on: connection)
 
         while !Task.isCancelled {

@@ -7,9 +7,11 @@ extension Engine {
     ///
     /// - Parameters:
     ///   - purpose: What cannot go on without a connection, for the log.
+    ///   - database: Where to connect to. Defaults to where the jobs are.
     ///   - body: What is done. It resets the delay once the connection has proved itself.
     func keepConnected(
         for purpose: String,
+        to database: ConnectionOptions? = nil,
         _ body: (Connection, inout ReconnectDelay) async throws(PostgresError) -> Void
     ) async {
         var delay = ReconnectDelay()
@@ -17,7 +19,10 @@ extension Engine {
         let longestPause = min(.seconds(5), configuration.lease / 10)
         while !Task.isCancelled {
             do {
-                let connection = try await Connection.connect(configuration.database, logger: logger)
+                let connection = try await Connection.connect(
+                    database ?? configuration.database,
+                    logger: logger
+                )
                 do {
                     try await body(connection, &delay)
                     await connection.close()

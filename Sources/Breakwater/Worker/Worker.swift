@@ -52,6 +52,8 @@ public struct Worker: Service {
         let connection = try await Connection.connect(configuration.database, logger: logger)
         do {
             try await Schema.check(on: connection)
+            var configuration = configuration
+            configuration.listens = mayListen(on: connection)
             let worker = try await connection.call(Register(configuration: configuration))
             await connection.close()
             return Engine(configuration: configuration, worker: worker, logger: logger)
@@ -59,6 +61,18 @@ public struct Worker: Service {
             await connection.close()
             throw error
         }
+    }
+
+    /// Whether to listen: on a session that a pooler shares, LISTEN would hear nothing, and would outlive its client.
+    private func mayListen(on connection: Connection) -> Bool {
+        guard configuration.listens, configuration.listenDatabase == nil, connection.isPooled else {
+            return configuration.listens
+        }
+        logger.notice(
+            "a pooler is in front of the database, so that no wake-ups are heard; give listen_database to have them",
+            metadata: ["poll_interval": "\(configuration.pollInterval)"]
+        )
+        return false
     }
 
     private func work(_ engine: Engine) async {
@@ -71,7 +85,7 @@ public struct Worker: Service {
                 var chores = ChoreLoop(engine)
                 await chores.run()
             }
-            if configuration.listens {
+            if engine.configuration.listens {
                 group.addTask { await Listener(engine: engine).run() }
             }
             group.addTask { await keepTime(engine) }

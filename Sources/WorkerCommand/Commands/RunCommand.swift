@@ -59,6 +59,11 @@ struct RunCommand: AsyncParsableCommand {
     @Flag(inversion: .prefixedNo, help: "Listen for wake-ups while idle.")
     var listen: Bool?
 
+    @Option(
+        help: ArgumentHelp("The database without the pooler in front of it, to listen there.", valueName: "conninfo")
+    )
+    var listenDatabase: String?
+
     @Option(help: "A name that people recognise the worker by.")
     var name: String?
 
@@ -80,8 +85,9 @@ struct RunCommand: AsyncParsableCommand {
     var flags: [String: SettingText] {
         let one = [
             "database": database.database, "concurrency": concurrency, "lease": lease, "shutdown_grace": shutdownGrace,
-            "poll_interval": pollInterval, "listen": listen.map { "\($0)" }, "name": name, "log_level": logLevel,
-            "log_format": logFormat,
+            "poll_interval": pollInterval, "listen": listen.map { "\($0)" }, "listen_database": listenDatabase,
+            "name": name,
+            "log_level": logLevel, "log_format": logFormat,
         ].compactMapValues { $0.map { SettingText.one($0) } }
         let list = queues.map { queues in
             queues.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }

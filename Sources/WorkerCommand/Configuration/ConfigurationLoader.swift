@@ -68,6 +68,7 @@ struct ConfigurationLoader {
         worker.shutdownGrace = settings.shutdownGrace
         worker.pollInterval = settings.pollInterval
         worker.listens = settings.listens
+        if !settings.listenDatabase.isEmpty { worker.listenDatabase = ConnectionOptions(settings.listenDatabase) }
         do {
             // What the file says was judged above; what is left is in settings that Swift code made.
             if needsHandlers { try worker.validate() }

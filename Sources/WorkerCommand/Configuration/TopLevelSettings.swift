@@ -11,6 +11,8 @@ struct TopLevelSettings {
     var shutdownGrace = Duration.seconds(30)
     var pollInterval = Duration.seconds(1)
     var listens = true
+    /// Where it listens, as `database`; empty for there.
+    var listenDatabase = ""
     /// Nil for the host's name and the process number.
     var name: String?
     var logLevel = Logger.Level.info
@@ -18,8 +20,9 @@ struct TopLevelSettings {
 
     /// The keys that the file, the environment and the flags may give.
     static let keys = [
-        "database", "queues", "concurrency", "lease", "shutdown_grace", "poll_interval", "listen", "name", "log_level",
-        "log_format",
+        "database", "queues", "concurrency", "lease", "shutdown_grace", "poll_interval", "listen", "listen_database",
+        "name",
+        "log_level", "log_format",
     ]
 
     /// The values as they are shown, in the order of the keys.
@@ -61,6 +64,13 @@ struct TopLevelSettings {
         take("shutdown_grace", .duration(atLeast: .zero, atMost: .days(1)), &shutdownGrace)
         take("poll_interval", .duration(atLeast: .milliseconds(10), atMost: .days(1)), &pollInterval)
         take("listen", .flag, &listens)
+        let listenEntry = source.take(
+            "listen_database",
+            conninfo,
+            into: &listenDatabase,
+            mask: Secrets.maskingPasswords(inConninfo:)
+        )
+        if !listenDatabase.isEmpty { shown.append(listenEntry) }
         var givenName = ""
         let nameEntry = source.take("name", ValueRule.text("a name", bytes: 1...200), into: &givenName)
         if !givenName.isEmpty {
