@@ -7,6 +7,7 @@ let package = Package(
     products: [
         .executable(name: "worker", targets: ["worker"]),
         .library(name: "Breakwater", targets: ["Breakwater"]),
+        .library(name: "BreakwaterDashboard", targets: ["BreakwaterDashboard"]),
         .library(name: "BreakwaterExec", targets: ["BreakwaterExec"]),
         .library(name: "BreakwaterHTTP", targets: ["BreakwaterHTTP"]),
         .library(name: "BreakwaterTesting", targets: ["BreakwaterTesting"]),
@@ -17,9 +18,12 @@ let package = Package(
         .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0", traits: []),
+        .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.100.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.0"),
     ],
@@ -71,6 +75,31 @@ let package = Package(
         .target(name: "BreakwaterHTTP", dependencies: ["Breakwater", "CLibcrypto", "CLibcurl"]),
         .testTarget(name: "BreakwaterHTTPTests", dependencies: ["BreakwaterHTTP", "BreakwaterTesting", "Libpq"]),
 
+        // The dashboard: pages for people, rendered on the server.
+        .target(
+            name: "BreakwaterDashboard",
+            dependencies: [
+                "Breakwater", "BreakwaterAdmin", "CLibcrypto", "Libpq",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ],
+            // Inside the binary, so that it works from anywhere.
+            resources: [
+                .embedInCode("Resources/icon.svg"), .embedInCode("Resources/live.js"),
+                .embedInCode("Resources/style.css"),
+            ]
+        ),
+        .testTarget(
+            name: "BreakwaterDashboardTests",
+            dependencies: [
+                "BreakwaterAdmin", "BreakwaterDashboard", "BreakwaterTesting", "Libpq",
+                .product(name: "Logging", package: "swift-log"),
+            ]
+        ),
+
         // For tests: a migrated database of its own for each suite, conditions with a deadline.
         .target(
             name: "BreakwaterTesting",
@@ -85,7 +114,7 @@ let package = Package(
         .target(
             name: "WorkerCommand",
             dependencies: [
-                "Breakwater", "BreakwaterAdmin", "BreakwaterExec", "BreakwaterHTTP", "Libpq",
+                "Breakwater", "BreakwaterAdmin", "BreakwaterDashboard", "BreakwaterExec", "BreakwaterHTTP", "Libpq",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Configuration", package: "swift-configuration"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
@@ -96,6 +125,11 @@ let package = Package(
         ),
         .executableTarget(name: "worker", dependencies: ["WorkerCommand"]),
         .executableTarget(name: "ExampleWorker", dependencies: ["Breakwater", "WorkerCommand"]),
+        // The worker and the client of scripts/chaos.
+        .executableTarget(
+            name: "ChaosAgent",
+            dependencies: ["Breakwater", "WorkerCommand", "Libpq", .product(name: "Logging", package: "swift-log")]
+        ),
         .testTarget(
             name: "WorkerCommandTests",
             dependencies: [

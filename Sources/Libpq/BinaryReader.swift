@@ -61,6 +61,12 @@ struct BinaryReader {
         take(bytes.count).map { Array($0) }
     }
 
+    /// A row's place in its table.
+    mutating func tupleID() -> TupleID? {
+        guard let block = integer(UInt32.self), let offset = integer(UInt16.self) else { return nil }
+        return TupleID(block: block, offset: offset)
+    }
+
     /// A point in time.
     mutating func timestamp() -> Date? {
         guard let microseconds = integer(Int64.self) else { return nil }

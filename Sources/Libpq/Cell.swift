@@ -96,6 +96,11 @@ public struct Cell: Sendable {
         try decode("bytea", [TypeOID.bytea]) { $0.rest() }
     }
 
+    /// A `tid`.
+    public func tupleID() throws(PostgresError) -> TupleID {
+        try required(decode("tid", [TypeOID.tid]) { $0.tupleID() }, "tid")
+    }
+
     /// A `timestamptz`; `infinity` and `-infinity` are infinitely far from the reference date.
     public func date() throws(PostgresError) -> Date { try required(dateOrNil(), "timestamptz") }
 

@@ -29,7 +29,7 @@ public enum WorkerCommand {
         // Nobody reading the output any more is an error of that write, not the end of the process.
         signal(SIGPIPE, SIG_IGN)
         // Read before the passwords in them are overwritten.
-        let arguments = Array(CommandLine.arguments.dropFirst())
+        let arguments = ProcessArguments.words
         guard ProcessTitle.argumentsAreText else {
             Terminal.complain("\(RootCommand.executableName): the arguments are not UTF-8 throughout.")
             exit(CommandFailure.Status.usage.rawValue)

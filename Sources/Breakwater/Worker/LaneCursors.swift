@@ -58,11 +58,15 @@ struct LaneCursors {
 
     /// Takes note of a claim's jobs: the cursors of their lanes move behind them.
     mutating func claimed(_ jobs: [ClaimedJob], at now: ContinuousClock.Instant) {
-        for job in jobs {
-            guard var place = places[job.lane] else { continue }
-            place.cursor = max(place.cursor, job.position)
+        var rest = jobs[...]
+        while let lane = rest.first?.lane {
+            // Mostly all of them are of one lane.
+            let run = rest.prefix { $0.isIn(lane) }
+            rest = rest[run.endIndex...]
+            guard var place = places[lane] else { continue }
+            for job in run { place.cursor = max(place.cursor, job.position) }
             place.activeUntil = now + Self.activeTime
-            places[job.lane] = place
+            places[lane] = place
         }
     }
 

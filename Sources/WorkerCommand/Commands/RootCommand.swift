@@ -24,9 +24,9 @@ struct RootCommand: AsyncParsableCommand {
                 """,
             version: WorkerCommand.version,
             subcommands: [
-                RunCommand.self, MigrateCommand.self, EnqueueCommand.self, StatusCommand.self, CircuitsCommand.self,
-                DeadLettersCommand.self, JobCommand.self, CancelCommand.self, RunNowCommand.self, PauseCommand.self,
-                ResumeCommand.self, BenchCommand.self,
+                RunCommand.self, MigrateCommand.self, EnqueueCommand.self, StatusCommand.self, TailCommand.self,
+                CircuitsCommand.self, DeadLettersCommand.self, JobCommand.self, CancelCommand.self, RunNowCommand.self,
+                PauseCommand.self, ResumeCommand.self, DashboardCommand.self, BenchCommand.self,
             ]
         )
     }

@@ -68,6 +68,14 @@ struct RunCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("text, json, or auto: text on a terminal.", valueName: "format"))
     var logFormat: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "Serve the dashboard too, such as on 127.0.0.1:8090. The configuration says who gets in.",
+            valueName: "address"
+        )
+    )
+    var dashboard: String?
+
     /// The values given, by key. Their texts are read by the same rules as those of the file.
     var flags: [String: SettingText] {
         let one = [
@@ -107,6 +115,8 @@ struct RunCommand: AsyncParsableCommand {
         loaded.logFormat.bootstrap(level: loaded.logLevel)
         let logger = Logger(label: "breakwater")
         for warning in loaded.warnings { logger.warning("\(warning)") }
-        try await WorkerProcess(configuration: loaded.worker, logger: logger).run()
+        var process = WorkerProcess(configuration: loaded.worker, logger: logger)
+        process.dashboard = try dashboard.map { try loaded.dashboard(at: $0, logger: logger) }
+        try await process.run()
     }
 }

@@ -55,6 +55,16 @@ enum JSONValue: Equatable, ExpressibleByStringLiteral, ExpressibleByIntegerLiter
     /// The document, indented by two blanks.
     var text: String { text(depth: 0) }
 
+    /// The document on one line, for one of many.
+    var lineText: String {
+        switch self {
+        case .array(let values): "[\(values.map(\.lineText).joined(separator: ", "))]"
+        case .object(let members):
+            "{\(members.map { "\($0.key.jsonText): \($0.value.lineText)" }.joined(separator: ", "))}"
+        default: text
+        }
+    }
+
     private func text(depth: Int) -> String {
         let indentation = String(repeating: "  ", count: depth + 1)
         let end = "\n" + String(repeating: "  ", count: depth)

@@ -1,4 +1,5 @@
 import Breakwater
+import BreakwaterDashboard
 import Libpq
 import Logging
 import ServiceLifecycle
@@ -7,6 +8,8 @@ import ServiceLifecycle
 struct WorkerProcess {
     var configuration: WorkerConfiguration
     var logger: Logger
+    /// Served beside the worker, until the worker has ended.
+    var dashboard: Dashboard?
 
     /// Runs until a signal has been obeyed.
     ///
@@ -24,8 +27,14 @@ struct WorkerProcess {
             failureTerminationBehavior: .gracefullyShutdownGroup,
             serviceName: "signals"
         )
+        let watchers = dashboard.map {
+            [ServiceGroupConfiguration.ServiceConfiguration(service: $0, serviceName: "dashboard")]
+        }
         let group = ServiceGroup(
-            configuration: ServiceGroupConfiguration(services: [worker, signals], logger: logger)
+            configuration: ServiceGroupConfiguration(
+                services: (watchers ?? []) + [worker, signals],
+                logger: logger
+            )
         )
         let place = "\(configuration.database)"
         do {
@@ -36,6 +45,8 @@ struct WorkerProcess {
             throw CommandFailure(.configuration, "the fleet refuses these handlers: \(error.message)\(hint)")
         } catch let error as PostgresError {
             throw CommandFailure(error, at: place)
+        } catch let error as DashboardError {
+            throw CommandFailure(.configuration, "\(error); give another address with --dashboard")
         } catch let error as BreakwaterError {
             throw CommandFailure(error, at: place)
         }
