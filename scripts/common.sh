@@ -174,7 +174,7 @@ need_packages() {
 # Runs by itself, as root: it may use no other function.
 install_as_root() {
     local policy=/usr/sbin/policy-rc.d clusters=/etc/postgresql-common/createcluster.d package
-    local undo=':' nginx_is_new=''
+    local undo=':' service new_services=''
     set -eu
     exec 9>/run/lock/breakwater-packages.lock
     flock 9
@@ -186,14 +186,18 @@ install_as_root() {
             echo 'create_main_cluster = false' >"$clusters/breakwater.conf"
             ;;
         nginx | nginx-*)
-            [ -e /usr/sbin/nginx ] || nginx_is_new=1
+            [ -e /usr/sbin/nginx ] || new_services+=' nginx'
+            ;;
+        prometheus)
+            [ -e /usr/bin/prometheus ] || new_services+=' prometheus'
             ;;
         esac
     done
-    if [ -n "$nginx_is_new" ] && [ ! -e "$policy" ]; then
+    if [ -n "$new_services" ] && [ ! -e "$policy" ]; then
         undo+="; rm -f $policy"
-        # shellcheck disable=SC2016 # The $1 is the policy's.
-        printf '%s\n' '#!/bin/sh' 'if [ "$1" = nginx ]; then exit 101; fi' >"$policy"
+        # The $1 is the policy's.
+        printf '%s\n' '#!/bin/sh' "for service in$new_services; do if [ \"\$1\" = \"\$service\" ]; then exit 101; fi; done" \
+            >"$policy"
         chmod 755 "$policy"
     fi
     # shellcheck disable=SC2064 # As it is now: the variable is gone by then.
@@ -202,8 +206,8 @@ install_as_root() {
     apt-get update -q || echo 'warning: apt-get update failed; trying with what is known' >&2
     DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends --no-remove \
         -o DPkg::Lock::Timeout=300 "$@" </dev/null
-    if [ -n "$nginx_is_new" ] && [ -d /run/systemd/system ]; then
-        systemctl --quiet disable nginx.service
+    if [ -d /run/systemd/system ]; then
+        for service in $new_services; do systemctl --quiet disable "$service.service"; done
     fi
 }
 

@@ -40,9 +40,18 @@ public actor Connection {
     /// The server's notices go to `logger`: warnings as warnings, notices and the like as info, the rest as debug.
     /// Throws ``PostgresError/Code/connectionFailed`` after ``ConnectionOptions/connectTimeout`` at the latest (but
     /// for a resolver of host names that blocks), or ``PostgresError/Code/cancelled``.
-    public static func connect(_ options: ConnectionOptions, logger: Logger) async throws(PostgresError) -> Connection {
+    ///
+    /// - Parameters:
+    ///   - options: Where to connect to.
+    ///   - logger: Where it logs.
+    ///   - onNotice: Told each notice first, on the connection's thread; true keeps it out of the log. Defaults to none.
+    public static func connect(
+        _ options: ConnectionOptions,
+        logger: Logger,
+        onNotice: (@Sendable (PostgresError) -> Bool)? = nil
+    ) async throws(PostgresError) -> Connection {
         let loop = try EventLoop()
-        let wire = Wire(loop: loop, logger: logger)
+        let wire = Wire(loop: loop, logger: logger, onNotice: onNotice)
         try loop.start(wire)
         return Connection(wire, try await wire.open(options))
     }

@@ -8,6 +8,8 @@
 -- all. Paused lanes and open circuits give nothing; a half-open circuit gives at most as many jobs as it has free probe
 -- leases; a circuit that has just closed, and a suspended worker, are given fewer (see breakwater.admit).
 --
+-- `waited` is how long each job was ready, in seconds.
+--
 -- Jobs of an open key are put aside, and jobs beyond their handler's max_age are dead-lettered, on the way.
 --
 -- Locks: the claimed rows, by SKIP LOCKED, and the row of a circuit that is not closed, likewise. It never waits,
@@ -29,7 +31,7 @@ create function breakwater.claim(
 ) returns table (
     id bigint, queue text, kind text, priority smallint, "position" bigint, payload jsonb, attempt integer,
     max_attempts integer, enqueued_at timestamptz, traceparent text, lease bigint, generation bigint, is_probe boolean,
-    circuit_key text
+    circuit_key text, tracestate text, waited double precision
 )
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -137,7 +139,8 @@ begin
                            else breakwater.generation_of(j.kind, breakwater.key_of(j.payload, v_lane.key_path)) end,
                       v_is_probe,
                       case when v_lane.key_path is null or v_is_probe then v_lane.circuit_key
-                           else breakwater.key_of(j.payload, v_lane.key_path) end;
+                           else breakwater.key_of(j.payload, v_lane.key_path) end,
+                      j.tracestate, extract(epoch from now() - j.ready_at)::double precision;
 
         v_all := v_all || v_ids;
         v_left := v_left - cardinality(v_ids);
@@ -178,7 +181,7 @@ begin
              where j.id = any (v_ids)
             returning j.id, j.queue::text, j.kind::text, j.priority, 0::bigint, j.payload, j.attempt,
                       j.max_attempts, j.enqueued_at, j.traceparent, v_lease, v_generation, true,
-                      v_lane.key::text;
+                      v_lane.key::text, j.tracestate, extract(epoch from now() - j.ready_at)::double precision;
         v_all := v_all || v_ids;
         v_left := v_left - cardinality(v_ids);
         v_room[v_lane.slot] := v_room[v_lane.slot] - cardinality(v_ids);

@@ -215,8 +215,9 @@ as $$
         delete from breakwater.job j where j.id = p_id returning j.*
     )
     insert into breakwater.dead_letter (
-        id, queue, kind, priority, payload, reason, attempt, max_attempts, unique_key, traceparent, errors, enqueued_at)
+        id, queue, kind, priority, payload, reason, attempt, max_attempts, unique_key, traceparent, tracestate, errors,
+        enqueued_at)
     select g.id, g.queue, g.kind, g.priority, g.payload, p_reason, g.attempt, g.max_attempts, g.unique_key,
-           g.traceparent, coalesce(p_errors, g.errors, '[]'), g.enqueued_at
+           g.traceparent, g.tracestate, coalesce(p_errors, g.errors, '[]'), g.enqueued_at
       from gone g
 $$;

@@ -14,10 +14,10 @@ begin
         return false;
     end if;
     insert into breakwater.job (
-        id, queue, kind, priority, payload, max_attempts, unique_key, traceparent, errors, enqueued_at)
+        id, queue, kind, priority, payload, max_attempts, unique_key, traceparent, tracestate, errors, enqueued_at)
     overriding system value
     values (v_dead.id, v_dead.queue, v_dead.kind, v_dead.priority, v_dead.payload, v_dead.max_attempts,
-            v_dead.unique_key, v_dead.traceparent, nullif(v_dead.errors, '[]'), v_dead.enqueued_at)
+            v_dead.unique_key, v_dead.traceparent, v_dead.tracestate, nullif(v_dead.errors, '[]'), v_dead.enqueued_at)
     on conflict (kind, unique_key) where unique_key is not null do nothing;
     if not found then
         raise exception 'dead letter % has the unique key ''%'', which a newer job of the kind ''%'' has now',
@@ -48,10 +48,10 @@ begin
            for update skip locked
     ), back as (
         insert into breakwater.job (
-            id, queue, kind, priority, payload, max_attempts, unique_key, traceparent, errors, enqueued_at)
+            id, queue, kind, priority, payload, max_attempts, unique_key, traceparent, tracestate, errors, enqueued_at)
         overriding system value
         select p.id, p.queue, p.kind, p.priority, p.payload, p.max_attempts, p.unique_key, p.traceparent,
-               nullif(p.errors, '[]'), p.enqueued_at
+               p.tracestate, nullif(p.errors, '[]'), p.enqueued_at
           from picked p order by p.died_at, p.id
         on conflict (kind, unique_key) where unique_key is not null do nothing
         returning job.id

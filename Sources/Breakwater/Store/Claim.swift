@@ -19,7 +19,7 @@ package struct Claim: StoreCall {
         return Statement(
             """
             select id, queue, kind, priority, position, payload, attempt, max_attempts, enqueued_at, traceparent, \
-            lease, generation, is_probe, circuit_key \
+            lease, generation, is_probe, circuit_key, tracestate, waited \
             from breakwater.claim($1, $2, $3, $4, $5, $6, $7, $8, $9)
             """,
             [
@@ -37,6 +37,7 @@ package struct Claim: StoreCall {
     }
 
     package func decode(_ result: QueryResult) throws(PostgresError) -> [ClaimedJob] {
+        let now = ContinuousClock.now
         var jobs: [ClaimedJob] = []
         jobs.reserveCapacity(result.count)
         for row in result {
@@ -50,11 +51,13 @@ package struct Claim: StoreCall {
                 maxAttempts: row[7].isNull ? 0 : try row[7].int(),
                 enqueuedAt: try row[8].date(),
                 traceparent: row[9].isNull ? nil : try row[9].string(),
+                tracestate: row[14].isNull ? nil : try row[14].string(),
                 isProbe: try row[12].bool()
             )
             job.lease = try row[10].int64()
             job.generation = try row[11].int64()
             job.circuitKey = try row[13].string()
+            job.readySince = now - .seconds(max(0, try row[15].double()))
             jobs.append(ClaimedJob(job: job, position: try row[4].int64()))
         }
         return jobs

@@ -61,15 +61,20 @@ package struct Settle: StoreCall {
 /// A run that has ended and waits to be settled.
 package struct FinishedRun: Sendable {
     package var id: Int64
+    package var queue: String
     package var kind: String
     package var lease: Int64
     package var generation: Int64
     package var isProbe: Bool
     package var circuitKey: String
     package var ending: Ending
+    /// How long its handler ran, and how long it was ready before; for metrics.
+    package var runTime = Duration.zero
+    package var waitTime = Duration.zero
 
     package init(_ job: Job, _ ending: Ending) {
         id = job.id
+        queue = job.queue
         kind = job.kind
         lease = job.lease
         generation = job.generation

@@ -11,11 +11,13 @@ struct BeatLoop {
 
     /// Runs until its task is cancelled.
     mutating func run() async {
-        await engine.keepConnected(for: "beats", longestPause: engine.configuration.lease / 10) {
+        await engine.keepConnected(for: .beats, longestPause: engine.configuration.lease / 10) {
             connection,
             delay throws(PostgresError) in
             nextBeat = .now
+            await engine.health.checkSchema(on: connection)
             while !Task.isCancelled {
+                engine.health.turned(.beats)
                 if ContinuousClock.now >= nextBeat {
                     try await beat(on: connection)
                     delay.reset()
@@ -38,6 +40,7 @@ struct BeatLoop {
         }
         // An answer later than this could not be trusted any more.
         let answer = try await connection.call(beat, timeout: engine.configuration.lease / 2)
+        engine.metrics.record(.beat, since: sent)
         nextBeat = sent + min(.seconds(5), engine.configuration.lease / 5)
         if answer.isAlive {
             engine.beatAnswered(sentAt: sent, stopped: answer.stopped)
@@ -51,7 +54,7 @@ struct BeatLoop {
         let cancelled = engine.forgetLease()
         engine.logger.error(
             "this worker was silent for too long and lost its jobs to others; registering anew",
-            metadata: ["cancelled": "\(cancelled)"]
+            metadata: ["cancelled": .stringConvertible(cancelled)]
         )
         let sent = ContinuousClock.now
         let worker = try await connection.call(Register(configuration: engine.configuration))

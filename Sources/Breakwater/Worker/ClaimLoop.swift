@@ -26,12 +26,16 @@ struct ClaimLoop {
     private var claimsWithJobs = 0
     /// The worker number under which inserts are asked to wake this worker, if they are.
     private var sleepsAs: Int64?
+    private var runMetrics: RunMetrics
 
-    init(_ engine: Engine) { self.engine = engine }
+    init(_ engine: Engine) {
+        self.engine = engine
+        runMetrics = RunMetrics(engine.configuration.handlers)
+    }
 
     /// Runs until the worker is drained, over as many connections as it takes.
     mutating func run() async {
-        await engine.keepConnected(for: "claims") { connection, delay throws(PostgresError) in
+        await engine.keepConnected(for: .claims) { connection, delay throws(PostgresError) in
             try await run(on: connection, &delay)
         }
     }
@@ -43,6 +47,7 @@ struct ClaimLoop {
         delay.reset()
 
         while !Task.isCancelled {
+            engine.health.turned(.claims)
             if ContinuousClock.now >= nextReconciliation { try await reconcile(on: connection) }
             if engine.takeNews() { isExhausted = false }
             if ContinuousClock.now >= nextPoll {
@@ -70,7 +75,8 @@ struct ClaimLoop {
         let (worker, known) = engine.withState { ($0.worker, $0.dispatcher.knownClaims) }
         let lost = try await connection.call(Reconcile(worker: worker, known: known))
         if lost > 0 {
-            engine.logger.warning("gave back jobs whose claim was never answered", metadata: ["jobs": "\(lost)"])
+            engine.metrics.reconciled(lost)
+            engine.logger.warning("gave back jobs whose claim was never answered", metadata: ["jobs": .stringConvertible(lost)])
             isExhausted = false
         }
     }
@@ -111,6 +117,8 @@ struct ClaimLoop {
 
         let settled: Settle.Output?
         let jobs: [ClaimedJob]
+        let call: WorkerMetrics.Call = settles ? (claims ? .settleAndClaim : .settle) : .claim
+        let sent = ContinuousClock.now
         do {
             switch (settles, claims) {
             case (true, true): (settled, jobs) = try await connection.call(settle, claim)
@@ -123,10 +131,13 @@ struct ClaimLoop {
             try await settleOneByOne(on: connection)
             return true
         }
+        engine.metrics.record(call, since: sent)
+        engine.metrics.claimed(jobs.count)
+        engine.metrics.settled(settle.runs, stale: settled?.stale ?? [], in: &runMetrics)
         if let stale = settled?.stale, !stale.isEmpty {
             engine.logger.warning(
                 "results of jobs that this worker no longer holds changed nothing",
-                metadata: ["jobs": "\(stale)"]
+                metadata: ["job_ids": .array(stale.map { .stringConvertible($0) })]
             )
         }
         guard claims else { return false }
@@ -149,7 +160,7 @@ struct ClaimLoop {
 
     /// After the server refused a batch because of its data, finds the run at fault: everything else is settled as it
     /// is, and that one as a failure that says why.
-    private func settleOneByOne(on connection: Connection) async throws(PostgresError) {
+    private mutating func settleOneByOne(on connection: Connection) async throws(PostgresError) {
         let (worker, runs, claims) = engine.withState { state in
             let (runs, claims) = state.dispatcher.takeFinished()
             return (state.worker, runs, claims)
@@ -157,7 +168,8 @@ struct ClaimLoop {
         for (index, run) in runs.enumerated() {
             do {
                 do {
-                    _ = try await connection.call(Settle(worker: worker, runs: [run], claims: []))
+                    let settled = try await connection.call(Settle(worker: worker, runs: [run], claims: []))
+                    engine.metrics.settled([run], stale: settled.stale, in: &runMetrics)
                 } catch  where error.refusesData {
                     var failed = run
                     failed.ending = FinishedRun.Ending(
@@ -165,7 +177,8 @@ struct ClaimLoop {
                         failure: JobFailure("unstorable", "its outcome cannot be stored: \(error.message)").storable,
                         delay: .seconds(60)
                     )
-                    _ = try await connection.call(Settle(worker: worker, runs: [failed], claims: []))
+                    let settled = try await connection.call(Settle(worker: worker, runs: [failed], claims: []))
+                    engine.metrics.settled([failed], stale: settled.stale, in: &runMetrics)
                 }
             } catch {
                 engine.withState { $0.dispatcher.putBack(Array(runs[index...]), claims: claims) }
@@ -198,6 +211,7 @@ struct ClaimLoop {
             (horizon, found) = (nil, try await connection.call(sweep))
         }
         let end = ContinuousClock.now
+        engine.metrics.record(.sweep, since: start)
         lastSweep = end
         nextSweep = end + (end - start) * Self.sweepPause
         isSweepOwed = false

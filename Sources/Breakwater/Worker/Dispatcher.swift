@@ -183,15 +183,31 @@ struct Dispatcher {
     }
 
     /// Puts a run's end among those to be settled, unless its claim was forgotten with the lease.
-    mutating func finish(_ job: Job, _ ending: FinishedRun.Ending) {
+    mutating func finish(_ job: Job, _ ending: FinishedRun.Ending, startedAt start: ContinuousClock.Instant? = nil) {
         guard let left = unsettled[job.lease] else { return }
-        finished.append(FinishedRun(job, ending))
+        var run = FinishedRun(job, ending)
+        if let start {
+            run.runTime = .now - start
+            run.waitTime = start - job.readySince
+        }
+        finished.append(run)
         if left == 1 {
             unsettled[job.lease] = nil
             closedClaims.append(job.lease)
         } else {
             unsettled[job.lease] = left - 1
         }
+    }
+
+    /// How many jobs of a kind run, and how many are claimed and not started.
+    struct Occupancy {
+        var kind: String
+        var running: Int
+        var waiting: Int
+    }
+
+    var occupancy: [Occupancy] {
+        kinds.map { Occupancy(kind: $0, running: $1.running, waiting: $1.waiting.count) }
     }
 
     func settings(of kind: String) -> HandlerSettings? { kinds[kind]?.settings }

@@ -14,6 +14,7 @@ extension Engine {
             state.dispatcher.stop(kinds: stopped, at: .now)
             return isBack
         }
+        health.note(holdsLease: true)
         if isBack {
             logger.notice("beats again, and still has its jobs")
             woken(kind: nil)
@@ -27,10 +28,14 @@ extension Engine {
     @discardableResult
     func forgetLease() -> Int {
         let cancelled = cancelRuns(for: .leaseLost)
-        withState { state in
-            state.dispatcher.loseLease()
-            state.dispatcher.forgetClaims()
+        let isNews = withState { state in
+            defer {
+                state.dispatcher.loseLease()
+                state.dispatcher.forgetClaims()
+            }
+            return state.dispatcher.holdsLease
         }
+        if isNews { metrics.leaseLost() }
         return cancelled
     }
 
@@ -43,10 +48,12 @@ extension Engine {
             return true
         }
         guard isLate else { return }
+        metrics.leaseLost()
+        health.note(holdsLease: false)
         let cancelled = cancelRuns(for: .leaseLost)
         logger.error(
             "no beat was answered for three quarters of the lease; cancelling what runs",
-            metadata: ["cancelled": "\(cancelled)"]
+            metadata: ["cancelled": .stringConvertible(cancelled)]
         )
     }
 

@@ -13,7 +13,7 @@ extension Engine {
     private func outcome(of job: Job, deadline: ContinuousClock.Instant) async -> JobOutcome {
         guard let plugin = plugins[job.kind] else { return .released }
         do {
-            return try await plugin.run(job, context: JobContext(job: job, deadline: deadline, logger: logger))
+            return try await plugin.run(job, context: JobContext(job: job, deadline: deadline, logger: loggers.handlers))
         } catch let failure as JobFailure {
             return .failed(failure)
         } catch let refusal as CircuitOpenError {
@@ -32,6 +32,7 @@ extension Engine {
         var ending: FinishedRun.Ending?
         var next: (job: Job, deadline: ContinuousClock.Instant)?
         var isFirst = true
+        var runTime = Duration.zero
         withState { state in
             guard let run = state.dispatcher.ended(key), let settings = state.dispatcher.settings(of: job.kind) else {
                 return
@@ -39,8 +40,9 @@ extension Engine {
             let judged = outcome.judged(for: run.cancelReason, timeout: settings.timeout)
             let recorded = FinishedRun.Ending(judged, of: job, duration: now - run.start, settings: settings)
             ending = recorded
+            runTime = now - run.start
             isFirst = !state.dispatcher.hasFinished
-            state.dispatcher.finish(job, recorded)
+            state.dispatcher.finish(job, recorded, startedAt: run.start)
             // A task that was cancelled, or is about to be, would carry that over.
             guard run.cancelReason == nil, let task = run.task else { return }
             next = state.dispatcher.startable(at: now, atMost: 1).first.map { job in
@@ -48,22 +50,28 @@ extension Engine {
                 return (job, now + (state.dispatcher.settings(of: job.kind)?.timeout ?? .zero))
             }
         }
-        if let ending { log(ending, of: job) }
+        if let ending { log(ending, of: job, after: runTime) }
         if next == nil { startJobs() }
         // Whoever finished something earlier that still waits has raised it.
         if isFirst { work.raise() }
         return next
     }
 
-    private func log(_ ending: FinishedRun.Ending, of job: Job) {
+    private func log(_ ending: FinishedRun.Ending, of job: Job, after runTime: Duration) {
         guard let failure = ending.failure else {
-            logger.debug("job ended", metadata: job.metadata(with: ["outcome": "\(ending.className)"]))
+            loggers.jobs.debug(
+                "job ended",
+                metadata: job.metadata(with: [
+                    "outcome": "\(ending.className)", "run_seconds": .stringConvertible(runTime.inSeconds),
+                ])
+            )
             return
         }
-        logger.info(
+        loggers.jobs.info(
             "job failed",
             metadata: job.metadata(with: [
-                "outcome": "\(ending.className)", "error": "\(failure.name)", "message": "\(failure.message)",
+                "outcome": "\(ending.className)", "run_seconds": .stringConvertible(runTime.inSeconds),
+                "error": "\(failure.name)", "message": "\(failure.message)",
             ])
         )
     }
@@ -86,10 +94,10 @@ extension Job {
     /// The keys that every log line about a job carries.
     func metadata(with more: Logger.Metadata = [:]) -> Logger.Metadata {
         var metadata = more
-        metadata["job"] = "\(id)"
+        metadata["job"] = .stringConvertible(id)
         metadata["kind"] = "\(kind)"
         metadata["queue"] = "\(queue)"
-        metadata["attempt"] = "\(attempt)"
+        metadata["attempt"] = .stringConvertible(attempt)
         return metadata
     }
 }

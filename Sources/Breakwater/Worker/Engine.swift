@@ -20,7 +20,9 @@ final class Engine: Sendable {
     }
 
     let configuration: WorkerConfiguration
-    let logger: Logger
+    let loggers: WorkerLoggers
+    let metrics: WorkerMetrics
+    let health: WorkerHealth
     let plugins: [String: any HandlerPlugin]
     private let keyedKinds: [String]
     /// Raised when the claim loop may have something to do.
@@ -29,9 +31,17 @@ final class Engine: Sendable {
     let beat = Signal()
     private let state: Mutex<State>
 
-    init(configuration: WorkerConfiguration, worker: Int64, logger: Logger) {
+    init(
+        configuration: WorkerConfiguration,
+        worker: Int64,
+        loggers: WorkerLoggers,
+        metrics: WorkerMetrics,
+        health: WorkerHealth
+    ) {
         self.configuration = configuration
-        self.logger = logger
+        self.loggers = loggers
+        self.metrics = metrics
+        self.health = health
         plugins = Dictionary(configuration.handlers.map { ($0.kind, $0.plugin) }) { first, _ in first }
         keyedKinds = configuration.handlers.filter(\.settings.circuit.hasOwnKeys).map(\.kind)
         state = Mutex(
@@ -43,6 +53,9 @@ final class Engine: Sendable {
             )
         )
     }
+
+    /// For what concerns the worker as a whole.
+    var logger: Logger { loggers.worker }
 
     func withState<Result>(_ body: (inout sending State) -> sending Result) -> sending Result {
         state.withLock(body)

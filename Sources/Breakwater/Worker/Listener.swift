@@ -8,7 +8,7 @@ struct Listener {
 
     /// Runs until its task is cancelled.
     func run() async {
-        await engine.keepConnected(for: "wake-ups") { connection, delay throws(PostgresError) in
+        await engine.keepConnected(for: .wakeUps) { connection, delay throws(PostgresError) in
             try await connection.listen("breakwater")
             delay.reset()
             // Whatever was said while nobody listened.

@@ -25,7 +25,7 @@ struct RootCommand: AsyncParsableCommand {
             subcommands: [
                 RunCommand.self, MigrateCommand.self, EnqueueCommand.self, StatusCommand.self, CircuitsCommand.self,
                 DeadLettersCommand.self, JobCommand.self, CancelCommand.self, RunNowCommand.self, PauseCommand.self,
-                ResumeCommand.self, BenchCommand.self,
+                ResumeCommand.self, BenchCommand.self, HealthcheckCommand.self,
             ]
         )
     }

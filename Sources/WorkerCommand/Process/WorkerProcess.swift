@@ -1,4 +1,7 @@
 import Breakwater
+import BreakwaterEndpoints
+import BreakwaterMetrics
+import Foundation
 import Libpq
 import Logging
 import ServiceLifecycle
@@ -7,25 +10,36 @@ import ServiceLifecycle
 struct WorkerProcess {
     var configuration: WorkerConfiguration
     var logger: Logger
+    /// Where metrics and health are served, and what keeps the metrics.
+    var metrics: (address: ListenAddress, registry: MetricsRegistry)?
+
+    /// What SIGHUP does.
+    var onHangup: @Sendable () -> Void = {}
 
     /// Runs until a signal has been obeyed.
     ///
     /// - Throws: ``CommandFailure`` when the worker cannot start.
     func run() async throws {
-        let worker = ServiceGroupConfiguration.ServiceConfiguration(
-            service: Worker(configuration: configuration, logger: logger),
-            successTerminationBehavior: .gracefullyShutdownGroup,
-            failureTerminationBehavior: .cancelGroup,
-            serviceName: "worker"
-        )
-        let signals = ServiceGroupConfiguration.ServiceConfiguration(
-            service: StopSignals(),
-            successTerminationBehavior: .gracefullyShutdownGroup,
-            failureTerminationBehavior: .gracefullyShutdownGroup,
-            serviceName: "signals"
-        )
+        let worker = Worker(configuration: configuration, loggers: WorkerLoggers(prefix: logger.label))
+        // Shut down from the last to the first: whoever watches the worker sees it drain.
         let group = ServiceGroup(
-            configuration: ServiceGroupConfiguration(services: [worker, signals], logger: logger)
+            configuration: ServiceGroupConfiguration(
+                services: watchers(of: worker.health) + [
+                    .init(
+                        service: worker,
+                        successTerminationBehavior: .gracefullyShutdownGroup,
+                        failureTerminationBehavior: .cancelGroup,
+                        serviceName: "worker"
+                    ),
+                    .init(
+                        service: StopSignals(onHangup: onHangup),
+                        successTerminationBehavior: .gracefullyShutdownGroup,
+                        failureTerminationBehavior: .gracefullyShutdownGroup,
+                        serviceName: "signals"
+                    ),
+                ],
+                logger: logger
+            )
         )
         let place = "\(configuration.database)"
         do {
@@ -38,6 +52,26 @@ struct WorkerProcess {
             throw CommandFailure(error, at: place)
         } catch let error as BreakwaterError {
             throw CommandFailure(error, at: place)
+        } catch let error as EndpointError {
+            throw CommandFailure(.configuration, "\(error); give another address with --metrics")
         }
+    }
+
+    private func watchers(of health: WorkerHealth) -> [ServiceGroupConfiguration.ServiceConfiguration] {
+        var watchers: [ServiceGroupConfiguration.ServiceConfiguration] = []
+        if let reporter = SystemdReporter(environment: ProcessInfo.processInfo.environment, health: health) {
+            watchers.append(.init(service: reporter, serviceName: "systemd"))
+        }
+        guard let (address, registry) = metrics else { return watchers }
+        let endpoints = EndpointServer(address: address, health: health, metrics: registry.text, logger: Logger(label: "breakwater.endpoints"))
+        let fleet = FleetMetrics(database: configuration.database, logger: logger)
+        return watchers + [
+            .init(
+                service: endpoints,
+                failureTerminationBehavior: .gracefullyShutdownGroup,
+                serviceName: "endpoints"
+            ),
+            .init(service: fleet, serviceName: "fleet metrics"),
+        ]
     }
 }
