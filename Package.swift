@@ -62,6 +62,9 @@ let package = Package(
         ),
         .testTarget(name: "BreakwaterTests", dependencies: ["Breakwater", "BreakwaterTesting", "Libpq"]),
 
+        // What people look at and change, one Swift door to each view and function: for the command line and the dashboard.
+        .target(name: "BreakwaterAdmin", dependencies: ["Libpq"]),
+
         // Handler plugins.
         .target(
             name: "BreakwaterExec",
@@ -129,8 +132,8 @@ let package = Package(
         .target(
             name: "WorkerCommand",
             dependencies: [
-                "Breakwater", "BreakwaterEndpoints", "BreakwaterExec", "BreakwaterHTTP", "BreakwaterMetrics",
-                "BreakwaterOTLP", "Libpq",
+                "Breakwater", "BreakwaterAdmin", "BreakwaterEndpoints", "BreakwaterExec", "BreakwaterHTTP",
+                "BreakwaterMetrics", "BreakwaterOTLP", "Libpq",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Configuration", package: "swift-configuration"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),

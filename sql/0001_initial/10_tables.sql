@@ -103,7 +103,7 @@ create table breakwater.result (
 );
 create index result_by_expiry on breakwater.result (expires_at);
 
--- The worker processes that are alive. A row is written by its worker's beats alone.
+-- The worker processes that are alive. A row is written by its worker's beats, and when somebody drains it.
 create table breakwater.worker (
     id          bigint generated always as identity primary key,
     name        text not null,
@@ -115,6 +115,8 @@ create table breakwater.worker (
     lease       interval not null,
     state       text not null default 'running' check (state in ('running', 'draining')),
     running     integer not null default 0,
+    -- Why somebody drained it: it goes on beating, and claims nothing. null: nobody did.
+    drain_reason text,
     started_at  timestamptz not null default now(),
     beat_at     timestamptz not null default now()
 ) with (fillfactor = 50);
@@ -255,6 +257,26 @@ create table breakwater.tally (
     primary key (kind, key, generation, slot, worker)
 ) with (fillfactor = 50, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0,
         autovacuum_vacuum_cost_delay = 0);
+-- The newest and the oldest of all kinds.
+create index tally_by_slot on breakwater.tally (slot);
+
+-- What the tallies came to in each minute, for the curves that people look at. Minutes without anything have no row.
+create table breakwater.rate (
+    minute    timestamptz not null,
+    kind      text collate "C" not null,
+    succeeded bigint not null,
+    failed    bigint not null,
+    slow      bigint not null,
+    -- Jobs that became dead letters.
+    died      bigint not null,
+    primary key (minute, kind)
+);
+-- Until when the tallies are summed up.
+create table breakwater.rate_horizon (
+    only_one boolean primary key default true check (only_one),
+    minute   timestamptz not null
+);
+insert into breakwater.rate_horizon (minute) values (date_trunc('minute', now()));
 
 -- For windows by count: single calls in the order in which they were settled, a batch a row. One letter a call: s
 -- succeeded, f failed; in capitals if it was slow.
@@ -300,3 +322,20 @@ create table breakwater.pause (
     since  timestamptz not null default now(),
     primary key (scope, name)
 );
+
+-- Who did what by hand, when and why: written by the functions that do it, whoever calls them.
+create table breakwater.audit (
+    id      bigint generated always as identity primary key,
+    at      timestamptz not null default now(),
+    -- As the caller names them; the session's user unless they do.
+    actor   text not null,
+    action  text not null,
+    -- What it was done to: a circuit's name, a queue, a kind, a job, a worker.
+    target  text not null,
+    reason  text,
+    -- How many jobs it moved, until when it holds, what was before.
+    details jsonb not null default '{}',
+    -- The session's user, who may differ from the actor.
+    role    text not null default session_user
+);
+create index audit_by_time on breakwater.audit (at);

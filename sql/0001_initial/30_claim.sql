@@ -53,8 +53,9 @@ declare
     v_all   bigint[] := '{}';
     v_after bigint;
 begin
-    -- A worker whose jobs were given to others claims nothing until it has registered anew.
-    if not exists (select from breakwater.worker w where w.id = p_worker) then
+    -- A worker whose jobs were given to others claims nothing until it has registered anew, and one that somebody drained
+    -- nothing at all.
+    if not exists (select from breakwater.worker w where w.id = p_worker and w.drain_reason is null) then
         return;
     end if;
 

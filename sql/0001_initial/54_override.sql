@@ -29,6 +29,12 @@ begin
            override_until = p_until,
            retry_at = null
      where c.kind = p_kind collate "C" and c.key = p_key collate "C";
+    perform breakwater.record_action(
+        p_actor, 'circuit.' || case p_override when 'open' then 'open' when 'closed' then 'close'
+                                               when 'disabled' then 'disable' when 'metrics_only' then 'observe'
+                                               else 'reset' end,
+        breakwater.circuit_name(p_kind, p_key), p_reason,
+        jsonb_strip_nulls(jsonb_build_object('kind', p_kind, 'key', p_key, 'until', p_until)));
     if p_override is distinct from 'open' then
         perform breakwater.wake(array[p_kind]);
     end if;

@@ -49,14 +49,18 @@ $$;
 
 -- A worker's sign of life. `alive` is false when its jobs have been given to others: it must drop them and register
 -- anew. `stopped` are the kinds of which nothing may start that was claimed under a circuit's generation before the one
--- in `generations`: those whose circuit is open, and (with the highest number) those that are paused or suspended for this worker.
+-- in `generations`: those whose circuit is open, and (with the highest number) those that are paused, or suspended for this
+-- worker, or all of a worker that somebody drained.
 create function breakwater.beat(
     p_worker bigint, p_state text, p_running integer, out alive boolean, out stopped text[], out generations bigint[]
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    update breakwater.worker w set beat_at = now(), state = p_state, running = p_running where w.id = p_worker;
+    update breakwater.worker w
+       set beat_at = now(), running = p_running,
+           state = case when w.drain_reason is null then p_state else 'draining' end
+     where w.id = p_worker;
     alive := found;
     select coalesce(array_agg(s.kind), '{}'), coalesce(array_agg(s.generation), '{}') into stopped, generations
       from (select h.kind, c.generation
@@ -68,7 +72,10 @@ begin
             select s.kind, 9223372036854775807 from breakwater.suspension s
              where s.worker = p_worker and s.until > breakwater.clock() and s.key = ''
             union all
-            select p.name, 9223372036854775807 from breakwater.pause p where p.scope = 'kind') s;
+            select p.name, 9223372036854775807 from breakwater.pause p where p.scope = 'kind'
+            union all
+            select unnest(w.kinds), 9223372036854775807 from breakwater.worker w
+             where w.id = p_worker and w.drain_reason is not null) s;
 end
 $$;
 
@@ -128,6 +135,7 @@ begin
     turned := breakwater.turn_circuits();
     fell_back := breakwater.apply_fallbacks(1000);
     unparked := breakwater.unpark(1000);
+    perform breakwater.sum_up_rates();
     perform breakwater.prune(1000);
     -- People hold jobs until 'infinity': there is no difference to that.
     select extract(epoch from min(j.run_at) - clock_timestamp()) into next_due
@@ -319,4 +327,6 @@ as $$
        and not exists (select from breakwater.job j where j.kind = c.kind and j.parked = c.key);
     delete from breakwater.circuit_transition t where t.at < now() - interval '90 days';
     delete from breakwater.sleeper s where not exists (select from breakwater.worker w where w.id = s.worker);
+    delete from breakwater.rate r where r.minute < now() - interval '2 days';
+    delete from breakwater.audit a where a.at < now() - interval '1 year';
 $$;

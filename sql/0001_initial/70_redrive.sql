@@ -1,8 +1,21 @@
--- What people do by hand: redrive and purge dead letters, cancel and hurry jobs, pause and resume.
+-- What people do by hand: redrive and purge dead letters, cancel and hurry jobs, pause and resume, drain workers. Each
+-- leaves a line in `breakwater.audit`, whoever calls it.
+
+-- Writes down who did what. The actor is the session's user unless the caller names one. Returns the line's id.
+create function breakwater.record_action(
+    p_actor text, p_action text, p_target text, p_reason text, p_details jsonb default '{}'
+) returns bigint
+language sql set search_path = pg_catalog, pg_temp
+as $$
+    insert into breakwater.audit (actor, action, target, reason, details)
+    values (left(coalesce(nullif(p_actor, ''), session_user), 200), p_action, left(p_target, 500),
+            left(nullif(p_reason, ''), 2000), p_details)
+    returning id
+$$;
 
 -- Puts one dead letter back as a job, with all its settings and its counters reset. False if it is not there.
 -- A newer live job with its unique key refuses it, and the dead letter stays.
-create function breakwater.redrive(id bigint) returns boolean
+create function breakwater.redrive(id bigint, why text default null, actor text default session_user) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -25,93 +38,163 @@ begin
             using errcode = '23505', hint = 'Redrive it when that job has ended, or purge it.';
     end if;
     delete from breakwater.dead_letter d where d.id = v_dead.id;
+    perform breakwater.record_action(actor, 'dead_letter.redrive', 'job ' || id, why,
+                                     jsonb_build_object('id', id, 'kind', v_dead.kind));
     return true;
+end
+$$;
+
+-- Which dead letters are meant, oldest first: all conditions hold that are not null. Locks them, and skips those that
+-- somebody else has locked.
+create function breakwater.pick_dead_letters(
+    p_ids bigint[], p_kind text, p_reason text, p_failure text, p_died_until timestamptz, p_limit integer
+) returns bigint[]
+language plpgsql set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan
+as $$
+begin
+    return array(
+        select d.id from breakwater.dead_letter d
+         where (p_ids is null or d.id = any (p_ids))
+           and (p_kind is null or d.kind = p_kind collate "C")
+           and (p_reason is null or d.reason = p_reason)
+           and (p_failure is null or d.failure = p_failure collate "C")
+           and (p_died_until is null or d.died_at <= p_died_until)
+         order by d.died_at, d.id
+         limit p_limit
+           for update skip locked);
+end
+$$;
+
+-- The line of the audit log for something done to many dead letters, which a run of several portions shares: p_audit is
+-- what the portion before returned, null for the first.
+create function breakwater.record_portion(
+    p_audit bigint, p_actor text, p_action text, p_why text, p_count integer, p_ids bigint[], p_kind text,
+    p_reason text, p_failure text, p_died_until timestamptz
+) returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    update breakwater.audit a
+       set details = a.details || jsonb_build_object('count', (a.details ->> 'count')::bigint + p_count)
+     where a.id = p_audit;
+    if found then
+        return p_audit;
+    end if;
+    return breakwater.record_action(
+        p_actor, p_action,
+        case when p_ids is not null then format('%s chosen jobs', cardinality(p_ids))
+             else coalesce(concat_ws(', ', p_kind, p_reason, nullif(p_failure, '')), '') end,
+        p_why,
+        jsonb_strip_nulls(jsonb_build_object(
+            'count', p_count, 'ids', p_ids, 'kind', p_kind, 'reason', p_reason, 'failure', p_failure,
+            'died_until', p_died_until)));
+end
+$$;
+
+-- Puts back a portion of the dead letters that are meant (see pick_dead_letters), the oldest, at most p_limit. Those whose
+-- unique key is taken by a newer job are left: `picked` counts them too. Pass `audit` on to the next portion.
+create function breakwater.redrive_some(
+    p_ids bigint[], p_kind text, p_reason text, p_failure text, p_died_until timestamptz, p_limit integer, p_why text,
+    p_actor text, p_audit bigint default null, out picked integer, out done integer, out audit bigint
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_ids bigint[] := breakwater.pick_dead_letters(p_ids, p_kind, p_reason, p_failure, p_died_until, p_limit);
+begin
+    picked := cardinality(v_ids);
+    with back as (
+        insert into breakwater.job (
+            id, queue, kind, priority, payload, max_attempts, unique_key, traceparent, tracestate, errors, enqueued_at)
+        overriding system value
+        select d.id, d.queue, d.kind, d.priority, d.payload, d.max_attempts, d.unique_key, d.traceparent,
+               d.tracestate, nullif(d.errors, '[]'), d.enqueued_at
+          from breakwater.dead_letter d where d.id = any (v_ids) order by d.died_at, d.id
+        on conflict (kind, unique_key) where unique_key is not null do nothing
+        returning job.id
+    )
+    delete from breakwater.dead_letter d using back b where d.id = b.id;
+    get diagnostics done = row_count;
+    audit := breakwater.record_portion(p_audit, p_actor, 'dead_letter.redrive', p_why, done, p_ids, p_kind, p_reason,
+                                       p_failure, p_died_until);
+end
+$$;
+
+-- Deletes a portion of the dead letters that are meant, for good; likewise.
+create function breakwater.purge_some(
+    p_ids bigint[], p_kind text, p_reason text, p_failure text, p_died_until timestamptz, p_limit integer, p_why text,
+    p_actor text, p_audit bigint default null, out picked integer, out done integer, out audit bigint
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_ids bigint[] := breakwater.pick_dead_letters(p_ids, p_kind, p_reason, p_failure, p_died_until, p_limit);
+begin
+    picked := cardinality(v_ids);
+    delete from breakwater.dead_letter d where d.id = any (v_ids);
+    get diagnostics done = row_count;
+    audit := breakwater.record_portion(p_audit, p_actor, 'dead_letter.purge', p_why, done, p_ids, p_kind, p_reason,
+                                       p_failure, p_died_until);
 end
 $$;
 
 -- Puts back the oldest dead letters of a kind (or of all, when null) and of a reason (or any), at most so many. Those
 -- whose unique key is taken by a newer job are left. Returns how many were put back.
-create function breakwater.redrive(kind text, reason text default null, limit_to integer default 1000)
-returns integer
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_column
-declare
-    v_count integer;
-begin
-    with picked as (
-        select d.* from breakwater.dead_letter d
-         where (redrive.kind is null or d.kind = redrive.kind collate "C")
-           and (redrive.reason is null or d.reason = redrive.reason)
-         order by d.died_at, d.id
-         limit limit_to
-           for update skip locked
-    ), back as (
-        insert into breakwater.job (
-            id, queue, kind, priority, payload, max_attempts, unique_key, traceparent, tracestate, errors, enqueued_at)
-        overriding system value
-        select p.id, p.queue, p.kind, p.priority, p.payload, p.max_attempts, p.unique_key, p.traceparent,
-               p.tracestate, nullif(p.errors, '[]'), p.enqueued_at
-          from picked p order by p.died_at, p.id
-        on conflict (kind, unique_key) where unique_key is not null do nothing
-        returning job.id
-    )
-    delete from breakwater.dead_letter d using back b where d.id = b.id;
-    get diagnostics v_count = row_count;
-    return v_count;
-end
-$$;
+create function breakwater.redrive(
+    kind text, reason text default null, limit_to integer default 1000, why text default null,
+    actor text default session_user
+) returns integer
+language sql security definer set search_path = pg_catalog, pg_temp
+as $$ select r.done from breakwater.redrive_some(null, kind, reason, null, null, limit_to, why, actor) r $$;
 
 -- Deletes dead letters for good: of a kind (null: of all) and a reason (null: any), older than an interval. Returns how
 -- many.
 create function breakwater.purge(
-    kind text, reason text default null, older_than interval default '0', limit_to integer default 10000
+    kind text, reason text default null, older_than interval default '0', limit_to integer default 10000,
+    why text default null, actor text default session_user
 ) returns integer
+language sql security definer set search_path = pg_catalog, pg_temp
+as $$ select r.done from breakwater.purge_some(null, kind, reason, null, now() - older_than, limit_to, why, actor) r $$;
+
+-- Deletes one dead letter for good. False if it is not there.
+create function breakwater.purge(id bigint, why text default null, actor text default session_user) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-    v_count integer;
+    v_kind text;
 begin
-    delete from breakwater.dead_letter d
-     where d.id = any (array(
-           select o.id from breakwater.dead_letter o
-            where (purge.kind is null or o.kind = purge.kind collate "C")
-              and (purge.reason is null or o.reason = purge.reason)
-              and o.died_at <= now() - older_than
-            order by o.died_at
-            limit limit_to
-              for update skip locked));
-    get diagnostics v_count = row_count;
-    return v_count;
+    delete from breakwater.dead_letter d where d.id = purge.id returning d.kind into v_kind;
+    if not found then
+        return false;
+    end if;
+    perform breakwater.record_action(actor, 'dead_letter.purge', 'job ' || id, why,
+                                     jsonb_build_object('id', id, 'kind', v_kind));
+    return true;
 end
 $$;
 
--- Deletes one dead letter for good. False if it is not there.
-create function breakwater.purge(id bigint) returns boolean
-language sql security definer set search_path = pg_catalog, pg_temp
-as $$
-    with gone as (delete from breakwater.dead_letter d where d.id = purge.id returning 1)
-    select exists (select from gone)
-$$;
-
 -- Moves a waiting job to the dead letters. False if it is not there or runs right now.
-create function breakwater.cancel(id bigint) returns boolean
+create function breakwater.cancel(id bigint, why text default null, actor text default session_user) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
+declare
+    v_kind text;
 begin
-    perform from breakwater.job j where j.id = cancel.id and j.worker is null for update;
+    select j.kind into v_kind from breakwater.job j where j.id = cancel.id and j.worker is null for update;
     if not found then
         return false;
     end if;
     perform breakwater.bury(cancel.id, 'cancelled', null);
+    perform breakwater.record_action(actor, 'job.cancel', 'job ' || id, why,
+                                     jsonb_build_object('id', id, 'kind', v_kind));
     return true;
 end
 $$;
 
 -- Makes a scheduled or retrying job ready now. False if there is no such job waiting for its time.
-create function breakwater.run_now(id bigint) returns boolean
+create function breakwater.run_now(id bigint, why text default null, actor text default session_user) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -126,12 +209,48 @@ begin
         return false;
     end if;
     perform breakwater.wake(array[v_kind]);
+    perform breakwater.record_action(actor, 'job.run_now', 'job ' || id, why,
+                                     jsonb_build_object('id', id, 'kind', v_kind));
+    return true;
+end
+$$;
+
+-- Gives a waiting job another priority, 0 to 9; it goes to the end of that lane. False if it is not there or runs right
+-- now.
+create function breakwater.set_priority(
+    id bigint, priority integer, why text default null, actor text default session_user
+) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_old breakwater.job;
+begin
+    if set_priority.priority is null or set_priority.priority not between 0 and 9 then
+        raise exception 'priority % is not 0 to 9', coalesce(set_priority.priority::text, 'NULL')
+            using errcode = '22023', hint = '0 runs first, 9 last.';
+    end if;
+    select * into v_old from breakwater.job j where j.id = set_priority.id and j.worker is null for update;
+    if not found then
+        return false;
+    end if;
+    if v_old.priority <> set_priority.priority then
+        update breakwater.job j
+           set priority = set_priority.priority, position = nextval('breakwater.job_position')
+         where j.id = v_old.id;
+        if v_old.run_at is null then
+            perform breakwater.wake(array[v_old.kind]);
+        end if;
+    end if;
+    perform breakwater.record_action(
+        actor, 'job.priority', 'job ' || id, why,
+        jsonb_build_object('id', id, 'kind', v_old.kind, 'from', v_old.priority, 'to', set_priority.priority));
     return true;
 end
 $$;
 
 -- What resuming a queue and a kind have in common, and pausing them.
-create function breakwater.resume_scope(p_scope text, p_name text) returns boolean
+create function breakwater.resume_scope(p_scope text, p_name text, p_why text, p_actor text) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -141,6 +260,7 @@ begin
     v_found := found;
     if v_found then
         perform pg_notify('breakwater', 'resume:' || p_scope || ':' || left(p_name, 200));
+        perform breakwater.record_action(p_actor, p_scope || '.resume', p_name, p_why);
     end if;
     return v_found;
 end
@@ -156,6 +276,7 @@ begin
     insert into breakwater.pause (scope, name, reason, actor) values (p_scope, p_name, p_reason, p_actor)
     on conflict (scope, name) do update set reason = excluded.reason, actor = excluded.actor;
     perform pg_notify('breakwater', 'pause:' || p_scope || ':' || left(p_name, 200));
+    perform breakwater.record_action(p_actor, p_scope || '.pause', p_name, p_reason);
 end
 $$;
 
@@ -169,10 +290,57 @@ language sql security definer set search_path = pg_catalog, pg_temp
 as $$ select breakwater.pause_scope('kind', kind, reason, actor) $$;
 
 -- Lets a paused queue or kind go on. False if it was not paused.
-create function breakwater.resume_queue(queue text) returns boolean
+create function breakwater.resume_queue(queue text, why text default null, actor text default session_user)
+returns boolean
 language sql security definer set search_path = pg_catalog, pg_temp
-as $$ select breakwater.resume_scope('queue', queue) $$;
+as $$ select breakwater.resume_scope('queue', queue, why, actor) $$;
 
-create function breakwater.resume_kind(kind text) returns boolean
+create function breakwater.resume_kind(kind text, why text default null, actor text default session_user)
+returns boolean
 language sql security definer set search_path = pg_catalog, pg_temp
-as $$ select breakwater.resume_scope('kind', kind) $$;
+as $$ select breakwater.resume_scope('kind', kind, why, actor) $$;
+
+-- Lets a worker claim nothing more: it finishes what it runs, gives back what it has not begun, and goes on beating
+-- until somebody ends or undrains it. False if it is not there.
+create function breakwater.drain_worker(worker bigint, reason text, actor text default session_user) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_name text;
+begin
+    if drain_worker.reason is null or drain_worker.reason = '' then
+        raise exception 'draining needs a reason' using errcode = '22023';
+    end if;
+    update breakwater.worker w set drain_reason = left(drain_worker.reason, 2000), state = 'draining'
+     where w.id = drain_worker.worker
+    returning w.name into v_name;
+    if not found then
+        return false;
+    end if;
+    perform breakwater.record_action(actor, 'worker.drain', v_name, drain_worker.reason,
+                                     jsonb_build_object('worker', drain_worker.worker));
+    return true;
+end
+$$;
+
+-- Lets a drained worker claim again. False if it is not there, or nobody drained it.
+create function breakwater.undrain_worker(worker bigint, why text default null, actor text default session_user)
+returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_name text;
+begin
+    update breakwater.worker w set drain_reason = null, state = 'running'
+     where w.id = undrain_worker.worker and w.drain_reason is not null
+    returning w.name into v_name;
+    if not found then
+        return false;
+    end if;
+    perform breakwater.record_action(actor, 'worker.undrain', v_name, why,
+                                     jsonb_build_object('worker', undrain_worker.worker));
+    return true;
+end
+$$;

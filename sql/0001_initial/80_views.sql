@@ -106,5 +106,6 @@ create view breakwater.worker_status as
 select w.id, w.name, w.version, w.state, w.queues, w.kinds, w.concurrency, w.running, w.started_at,
        now() - w.beat_at as silent_for, w.lease,
        w.beat_at > now() - w.lease as alive,
-       exists (select from breakwater.leader l where l.worker = w.id and l.expires_at > now()) as leads
+       exists (select from breakwater.leader l where l.worker = w.id and l.expires_at > now()) as leads,
+       w.drain_reason
   from breakwater.worker w;

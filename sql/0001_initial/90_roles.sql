@@ -48,12 +48,17 @@ begin
         grant select on all tables in schema breakwater to breakwater_admin;
         grant execute on function
             breakwater.enqueue, breakwater.enqueue_many,
-            breakwater.redrive(bigint), breakwater.redrive(text, text, integer),
-            breakwater.purge(bigint), breakwater.purge(text, text, interval, integer),
-            breakwater.cancel, breakwater.run_now,
+            breakwater.redrive(bigint, text, text), breakwater.redrive(text, text, integer, text, text),
+            breakwater.purge(bigint, text, text), breakwater.purge(text, text, interval, integer, text, text),
+            breakwater.redrive_some, breakwater.purge_some,
+            breakwater.cancel, breakwater.run_now, breakwater.set_priority,
+            breakwater.drain_worker, breakwater.undrain_worker,
             breakwater.pause_queue, breakwater.pause_kind, breakwater.resume_queue, breakwater.resume_kind,
             breakwater.open_circuit, breakwater.close_circuit, breakwater.disable_circuit,
             breakwater.observe_circuit, breakwater.reset_circuit,
+            -- What the dashboard reads.
+            breakwater.rates, breakwater.backlog, breakwater.waiting_behind, breakwater.window_parts,
+            breakwater.find_jobs, breakwater.dead_letter_groups, breakwater.count_dead_letters,
             -- What the views call, which run with their reader's rights there.
             breakwater.circuit_name, breakwater.policy_of, breakwater.window_of, breakwater.clock
             to breakwater_admin;

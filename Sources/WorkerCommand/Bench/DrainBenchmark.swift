@@ -1,3 +1,4 @@
+import BreakwaterAdmin
 import Breakwater
 import Foundation
 import Libpq

@@ -1,3 +1,4 @@
+import BreakwaterAdmin
 import ArgumentParser
 
 /// `worker cancel`: makes dead letters of jobs that wait.

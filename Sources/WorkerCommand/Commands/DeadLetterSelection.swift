@@ -1,3 +1,4 @@
+import BreakwaterAdmin
 import ArgumentParser
 
 /// The dead letters that a change is for: by id, or by kind and reason, or all of them; never all by leaving it out.

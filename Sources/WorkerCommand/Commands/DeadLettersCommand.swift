@@ -1,3 +1,4 @@
+import BreakwaterAdmin
 import ArgumentParser
 
 /// `worker dead-letters`: jobs that ended without success.

@@ -1,3 +1,4 @@
+import BreakwaterAdmin
 import ArgumentParser
 
 /// `worker job`: the story of one job.

@@ -1,3 +1,4 @@
+import BreakwaterAdmin
 import ArgumentParser
 import Foundation
 

@@ -1,3 +1,4 @@
+import BreakwaterAdmin
 import ArgumentParser
 
 /// `worker run-now`: makes jobs ready that wait for their time.

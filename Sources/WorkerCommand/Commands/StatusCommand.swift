@@ -1,3 +1,4 @@
+import BreakwaterAdmin
 import ArgumentParser
 
 /// `worker status`: how deep, how old, who works, and what stands in the way.

@@ -1,3 +1,5 @@
+import BreakwaterAdmin
+
 extension CircuitStatus {
     /// The circuit for programs.
     var json: JSONValue {

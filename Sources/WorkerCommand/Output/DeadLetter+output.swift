@@ -1,3 +1,5 @@
+import BreakwaterAdmin
+
 extension DeadLetter {
     /// The dead letter for programs.
     var json: JSONValue { json(state: nil) }

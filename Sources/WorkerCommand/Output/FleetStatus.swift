@@ -1,3 +1,5 @@
+import BreakwaterAdmin
+
 /// Everything that `worker status` shows.
 struct FleetStatus: Equatable {
     var depths: [Depth]

@@ -1,3 +1,5 @@
+import BreakwaterAdmin
+
 extension JobStory {
     /// A JSON list with one object for each failed run.
     var errors: String {

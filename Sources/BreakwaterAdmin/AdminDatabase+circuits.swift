@@ -1,12 +1,12 @@
-import Foundation
-import Libpq
+package import Foundation
+package import Libpq
 
 extension AdminDatabase {
     /// The circuit that people mean by a kind, or by a kind and a key; nil if it is not there.
     ///
     /// Without a key that is the circuit that the kind's calls belong to, which may be one shared with other kinds; or
     /// the shared circuit of that name, so that nobody needs to know that its kind is `*`.
-    func circuitID(kind: String, key: String?) async throws -> CircuitID? {
+    package func circuitID(kind: String, key: String?) async throws -> CircuitID? {
         try await connection.query(
             """
             select c.kind, c.key
@@ -28,7 +28,7 @@ extension AdminDatabase {
     /// The own circuit of a kind that shares another's is left out: it decides nothing.
     ///
     /// - Parameter id: Nil for all.
-    func circuits(_ id: CircuitID? = nil) async throws -> [CircuitStatus] {
+    package func circuits(_ id: CircuitID? = nil) async throws -> [CircuitStatus] {
         let suspensions = Dictionary(grouping: try await suspensions()) { "\($0.circuit)" }
         return try await connection.query(
             """
@@ -57,7 +57,7 @@ extension AdminDatabase {
     }
 
     /// `breakwater.suspension_status`.
-    func suspensions() async throws -> [Suspension] {
+    package func suspensions() async throws -> [Suspension] {
         try await connection.query(
             """
             select kind, key, circuit, worker, worker_name, since, until, times, reason,
@@ -73,7 +73,7 @@ extension AdminDatabase {
     ///   - kind: Those of all circuits of this kind; nil for those of all kinds.
     ///   - key: Only those of this key; nil for all.
     ///   - limit: At most so many.
-    func transitions(kind: String? = nil, key: String? = nil, limit: Int) async throws -> [CircuitTransition] {
+    package func transitions(kind: String? = nil, key: String? = nil, limit: Int) async throws -> [CircuitTransition] {
         try await connection.query(
             """
             select t.kind, t.key, breakwater.circuit_name(t.kind, t.key) as circuit, t.at, t.generation, t.from_state,
@@ -95,7 +95,7 @@ extension AdminDatabase {
     ///   - actor: Who does it; nil for the database's user.
     ///   - duration: For how long, by the database's clock; nil for no end but `until`. Resetting has no end.
     ///   - until: Until when; nil until somebody does something else.
-    func override(
+    package func override(
         _ id: CircuitID,
         _ override: CircuitOverride,
         reason: String,

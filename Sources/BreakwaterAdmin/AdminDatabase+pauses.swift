@@ -1,29 +1,29 @@
-import Foundation
-import Libpq
+package import Foundation
+package import Libpq
 
 /// One row of `breakwater.pause`.
-struct Pause: Equatable {
+package struct Pause: Equatable {
     /// `queue` or `kind`.
-    var scope: String
-    var name: String
-    var reason: String
-    var actor: String
-    var since: Date
+    package var scope: String
+    package var name: String
+    package var reason: String
+    package var actor: String
+    package var since: Date
 }
 
 /// What can be paused.
-enum PauseTarget: Equatable {
+package enum PauseTarget: Equatable {
     case queue(String)
     case kind(String)
 
-    var name: String {
+    package var name: String {
         switch self {
         case .queue(let name), .kind(let name): name
         }
     }
 
     /// In a sentence: `queue 'bulk'`.
-    var description: String {
+    package var description: String {
         switch self {
         case .queue(let name): "queue '\(name)'"
         case .kind(let name): "kind '\(name)'"
@@ -33,7 +33,7 @@ enum PauseTarget: Equatable {
 
 extension AdminDatabase {
     /// `breakwater.pause`: the queues and kinds that people stopped.
-    func pauses() async throws -> [Pause] {
+    package func pauses() async throws -> [Pause] {
         try await connection.query(
             "select scope, name, reason, actor, since from breakwater.pause order by scope, name"
         ).map { row in
@@ -50,7 +50,7 @@ extension AdminDatabase {
     /// `breakwater.pause_queue` and `breakwater.pause_kind`.
     ///
     /// - Parameter actor: Who does it; nil for the database's user.
-    func pause(_ target: PauseTarget, reason: String, actor: String?) async throws {
+    package func pause(_ target: PauseTarget, reason: String, actor: String?) async throws {
         let parameters = [Parameter.text(target.name), .text(reason), .text(actor)]
         switch target {
         case .queue: _ = try await one("select breakwater.pause_queue($1, $2, coalesce($3, session_user))", parameters)
@@ -59,7 +59,7 @@ extension AdminDatabase {
     }
 
     /// `breakwater.resume_queue` and `breakwater.resume_kind`. False if it was not paused.
-    func resume(_ target: PauseTarget) async throws -> Bool {
+    package func resume(_ target: PauseTarget) async throws -> Bool {
         switch target {
         case .queue(let name): try await one("select breakwater.resume_queue($1)", [.text(name)])[0].bool()
         case .kind(let name): try await one("select breakwater.resume_kind($1)", [.text(name)])[0].bool()
@@ -67,7 +67,7 @@ extension AdminDatabase {
     }
 
     /// Whether a worker takes that queue or kind now, or did lately.
-    func isTaken(_ target: PauseTarget) async throws -> Bool {
+    package func isTaken(_ target: PauseTarget) async throws -> Bool {
         switch target {
         case .queue(let name):
             try await one("select exists (select from breakwater.worker where $1 = any (queues))", [.text(name)])[0]

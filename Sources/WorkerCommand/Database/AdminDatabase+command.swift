@@ -1,16 +1,10 @@
 import Breakwater
+import BreakwaterAdmin
 import Foundation
 import Libpq
 import Logging
 
-/// A connection for the commands that look at the database or change something in it, and close again.
-///
-/// The methods, by topic in the files beside this one, are one door each to a function or a view of `sql/`.
-struct AdminDatabase {
-    let connection: Connection
-    /// Where the database is, for messages; without passwords.
-    let place: String
-
+extension AdminDatabase {
     /// Connects, runs `body`, and closes.
     ///
     /// - Parameters:
@@ -55,14 +49,5 @@ struct AdminDatabase {
     static func options(_ conninfo: String?, environment: [String: String]) -> ConnectionOptions {
         let given = conninfo ?? environment["BREAKWATER_DATABASE"] ?? environment["DATABASE_URL"] ?? ""
         return ConnectionOptions(given, applicationName: "breakwater-cli")
-    }
-
-    /// Runs a query whose answer is exactly one row.
-    func one(_ sql: String, _ parameters: [Parameter] = []) async throws -> Row {
-        let rows = try await connection.query(sql, parameters)
-        guard let row = rows.first else {
-            throw CommandFailure(.unexpected, "the database answered without a row: \(sql)")
-        }
-        return row
     }
 }

@@ -1,44 +1,44 @@
-import Foundation
-import Libpq
+package import Foundation
+package import Libpq
 
 /// One row of `breakwater.depth`: how many jobs of a queue and a kind there are, and how old.
-struct Depth: Equatable {
-    var queue: String
-    var kind: String
-    var ready: Int
-    var running: Int
-    var scheduled: Int
-    var retrying: Int
+package struct Depth: Equatable {
+    package var queue: String
+    package var kind: String
+    package var ready: Int
+    package var running: Int
+    package var scheduled: Int
+    package var retrying: Int
     /// Put aside behind the open circuit of their key.
-    var parked: Int
+    package var parked: Int
     /// How long the oldest ready job has waited.
-    var oldestReady: Duration?
-    var nextDue: Date?
-    var isPaused: Bool
-    var circuit: String
+    package var oldestReady: Duration?
+    package var nextDue: Date?
+    package var isPaused: Bool
+    package var circuit: String
     /// How many live workers take it.
-    var workers: Int
+    package var workers: Int
 }
 
 /// One row of `breakwater.worker_status`.
-struct WorkerStatus: Equatable {
-    var id: Int64
-    var name: String
-    var version: String
-    var state: String
-    var queues: [String]
-    var kinds: [String]
-    var concurrency: Int
-    var running: Int
-    var startedAt: Date
-    var silentFor: Duration
-    var isAlive: Bool
-    var leads: Bool
+package struct WorkerStatus: Equatable {
+    package var id: Int64
+    package var name: String
+    package var version: String
+    package var state: String
+    package var queues: [String]
+    package var kinds: [String]
+    package var concurrency: Int
+    package var running: Int
+    package var startedAt: Date
+    package var silentFor: Duration
+    package var isAlive: Bool
+    package var leads: Bool
 }
 
 extension AdminDatabase {
     /// `breakwater.depth`, the fullest first.
-    func depths() async throws -> [Depth] {
+    package func depths() async throws -> [Depth] {
         try await connection.query(
             """
             select queue, kind, ready, running, scheduled, retrying, parked,
@@ -67,7 +67,7 @@ extension AdminDatabase {
     }
 
     /// `breakwater.worker_status`, in the order of their start.
-    func workers() async throws -> [WorkerStatus] {
+    package func workers() async throws -> [WorkerStatus] {
         try await connection.query(
             """
             select id, name, version, state, queues, kinds, concurrency, running, started_at,

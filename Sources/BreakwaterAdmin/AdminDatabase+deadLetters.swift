@@ -1,45 +1,50 @@
-import Foundation
-import Libpq
+package import Foundation
+package import Libpq
 
 /// One row of `breakwater.dead_letter`.
-struct DeadLetter: Equatable {
-    var id: Int64
-    var queue: String
-    var kind: String
-    var priority: Int
+package struct DeadLetter: Equatable {
+    package var id: Int64
+    package var queue: String
+    package var kind: String
+    package var priority: Int
     /// JSON.
-    var payload: String
-    var reason: String
-    var attempt: Int
-    var maxAttempts: Int?
-    var uniqueKey: String?
+    package var payload: String
+    package var reason: String
+    package var attempt: Int
+    package var maxAttempts: Int?
+    package var uniqueKey: String?
     /// A JSON list with one object for each failed run.
-    var errors: String
+    package var errors: String
     /// The last error's name and message.
-    var lastError: String?
-    var enqueuedAt: Date
-    var diedAt: Date
+    package var lastError: String?
+    package var enqueuedAt: Date
+    package var diedAt: Date
 }
 
 /// Which dead letters are meant.
-struct DeadLetterFilter: Equatable {
+package struct DeadLetterFilter: Equatable {
     /// Nil for all.
-    var kind: String?
+    package var kind: String?
     /// Nil for any.
-    var reason: String?
+    package var reason: String?
+
+    package init(kind: String? = nil, reason: String? = nil) {
+        self.kind = kind
+        self.reason = reason
+    }
 }
 
 /// How many dead letters there are of a kind and a reason.
-struct DeadLetterCount: Equatable {
-    var kind: String
-    var reason: String
-    var count: Int
-    var newest: Date
+package struct DeadLetterCount: Equatable {
+    package var kind: String
+    package var reason: String
+    package var count: Int
+    package var newest: Date
 }
 
 extension AdminDatabase {
     /// Dead letters, the newest first.
-    func deadLetters(_ filter: DeadLetterFilter, limit: Int) async throws -> [DeadLetter] {
+    package func deadLetters(_ filter: DeadLetterFilter, limit: Int) async throws -> [DeadLetter] {
         try await connection.query(
             """
             select \(Self.deadLetterColumns) from breakwater.dead_letter
@@ -51,7 +56,7 @@ extension AdminDatabase {
     }
 
     /// One dead letter; nil if it is not there.
-    func deadLetter(id: Int64) async throws -> DeadLetter? {
+    package func deadLetter(id: Int64) async throws -> DeadLetter? {
         try await connection.query(
             "select \(Self.deadLetterColumns) from breakwater.dead_letter where id = $1",
             [.int8(id)]
@@ -59,7 +64,7 @@ extension AdminDatabase {
     }
 
     /// How many there are, by kind and reason.
-    func deadLetterCounts() async throws -> [DeadLetterCount] {
+    package func deadLetterCounts() async throws -> [DeadLetterCount] {
         try await connection.query(
             """
             select kind, reason, count(*) as count, max(died_at) as newest
@@ -76,12 +81,12 @@ extension AdminDatabase {
     }
 
     /// `breakwater.redrive`: puts one back as a job. False if it is not there.
-    func redrive(id: Int64) async throws -> Bool {
+    package func redrive(id: Int64) async throws -> Bool {
         try await one("select breakwater.redrive($1)", [.int8(id)])[0].bool()
     }
 
     /// `breakwater.redrive`: puts the oldest back. Returns how many.
-    func redrive(_ filter: DeadLetterFilter, limit: Int) async throws -> Int {
+    package func redrive(_ filter: DeadLetterFilter, limit: Int) async throws -> Int {
         try await one(
             "select breakwater.redrive($1, $2, $3)",
             [.text(filter.kind), .text(filter.reason), .int4(Int32(clamping: limit))]
@@ -89,12 +94,12 @@ extension AdminDatabase {
     }
 
     /// `breakwater.purge`: deletes one for good. False if it is not there.
-    func purge(id: Int64) async throws -> Bool {
+    package func purge(id: Int64) async throws -> Bool {
         try await one("select breakwater.purge($1)", [.int8(id)])[0].bool()
     }
 
     /// `breakwater.purge`: deletes the oldest for good. Returns how many.
-    func purge(_ filter: DeadLetterFilter, olderThan age: Duration, limit: Int) async throws -> Int {
+    package func purge(_ filter: DeadLetterFilter, olderThan age: Duration, limit: Int) async throws -> Int {
         try await one(
             "select breakwater.purge($1, $2, $3, $4)",
             [.text(filter.kind), .text(filter.reason), .interval(age), .int4(Int32(clamping: limit))]

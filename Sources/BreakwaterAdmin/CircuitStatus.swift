@@ -1,100 +1,100 @@
-import Foundation
-import Libpq
+package import Foundation
+package import Libpq
 
 /// Which circuit: SQL's two words for it.
-struct CircuitID: Equatable {
+package struct CircuitID: Equatable {
     /// The kind of job; `*` for a circuit that several kinds share.
-    var kind: String
+    package var kind: String
     /// Empty for the kind's own; else a value from payloads, or the shared circuit's name.
-    var key: String
+    package var key: String
 }
 
 /// One row of `breakwater.circuit_status`, and who is suspended from it.
-struct CircuitStatus: Equatable {
-    var id: CircuitID
+package struct CircuitStatus: Equatable {
+    package var id: CircuitID
     /// For people: the kind, the kind and its key, or the name that several kinds share.
-    var name: String
+    package var name: String
     /// The kinds that share it; empty for a kind's own.
-    var sharedBy: [String]
-    var state: String
-    var generation: Int64
-    var since: Date
+    package var sharedBy: [String]
+    package var state: String
+    package var generation: Int64
+    package var since: Date
     /// How long it has been in this state, by the database's clock.
-    var age: Duration
-    var reason: String
-    var retryAt: Date?
+    package var age: Duration
+    package var reason: String
+    package var retryAt: Date?
     /// How long until it is probed, by the database's clock; negative when that is due.
-    var nextProbeIn: Duration?
-    var reopened: Int
-    var rampUntil: Date?
+    package var nextProbeIn: Duration?
+    package var reopened: Int
+    package var rampUntil: Date?
     /// `open`, `closed`, `disabled` or `metrics_only`, by hand.
-    var override: String?
-    var overrideActor: String?
-    var overrideUntil: Date?
-    var probesOut: Int
-    var probesSucceeded: Int
+    package var override: String?
+    package var overrideActor: String?
+    package var overrideUntil: Date?
+    package var probesOut: Int
+    package var probesSucceeded: Int
     /// What its window holds now.
-    var calls: Int
-    var failed: Int
-    var slow: Int
-    var failuresInARow: Int
+    package var calls: Int
+    package var failed: Int
+    package var slow: Int
+    package var failuresInARow: Int
     /// The rules; nil where no worker has registered a handler.
-    var policy: Policy
-    var waiting: Int
-    var suspensions: [Suspension] = []
+    package var policy: Policy
+    package var waiting: Int
+    package var suspensions: [Suspension] = []
 
     /// The thresholds that its window is measured by. Each is nil where it never trips.
-    struct Policy: Equatable {
-        var failureRate: Double?
-        var slowRate: Double?
-        var minimumCalls: Int?
-        var consecutiveFailures: Int?
-        var probes: Int?
-        var successesToClose: Int?
-        var fallback: String?
+    package struct Policy: Equatable {
+        package var failureRate: Double?
+        package var slowRate: Double?
+        package var minimumCalls: Int?
+        package var consecutiveFailures: Int?
+        package var probes: Int?
+        package var successesToClose: Int?
+        package var fallback: String?
     }
 
     /// The share of failed calls now; nil without calls.
-    var failureRate: Double? { calls > 0 ? Double(failed) / Double(calls) : nil }
+    package var failureRate: Double? { calls > 0 ? Double(failed) / Double(calls) : nil }
     /// The share of slow calls now; nil without calls.
-    var slowRate: Double? { calls > 0 ? Double(slow) / Double(calls) : nil }
+    package var slowRate: Double? { calls > 0 ? Double(slow) / Double(calls) : nil }
 }
 
 /// One row of `breakwater.suspension_status`: a worker that gets no jobs of a circuit, for its calls failed while those of
 /// others succeeded.
-struct Suspension: Equatable {
-    var circuit: CircuitID
-    var circuitName: String
-    var worker: Int64
+package struct Suspension: Equatable {
+    package var circuit: CircuitID
+    package var circuitName: String
+    package var worker: Int64
     /// Nil when the worker is gone.
-    var workerName: String?
-    var since: Date
-    var until: Date
+    package var workerName: String?
+    package var since: Date
+    package var until: Date
     /// How long until it gets one job to try again, by the database's clock; negative when that is due.
-    var endsIn: Duration
-    var times: Int
-    var reason: String
+    package var endsIn: Duration
+    package var times: Int
+    package var reason: String
 }
 
 /// One row of `breakwater.circuit_transition`.
-struct CircuitTransition: Equatable {
-    var circuit: CircuitID
-    var circuitName: String
-    var at: Date
-    var generation: Int64
-    var from: String
-    var to: String
-    var reason: String
+package struct CircuitTransition: Equatable {
+    package var circuit: CircuitID
+    package var circuitName: String
+    package var at: Date
+    package var generation: Int64
+    package var from: String
+    package var to: String
+    package var reason: String
     /// Who asked for it; nil when the breaker decided.
-    var actor: String?
+    package var actor: String?
     /// The worker whose call decided it; nil when time did, or somebody.
-    var worker: Int64?
+    package var worker: Int64?
     /// Nil also when the worker is gone.
-    var workerName: String?
+    package var workerName: String?
 }
 
 /// What people do to a circuit by hand.
-enum CircuitOverride: Equatable {
+package enum CircuitOverride: Equatable {
     /// Nothing of it runs.
     case open
     /// Everything runs, whatever comes of it.
@@ -108,7 +108,7 @@ enum CircuitOverride: Equatable {
 }
 
 extension CircuitStatus {
-    init(_ row: Row) throws {
+    package init(_ row: Row) throws {
         self.init(
             id: CircuitID(kind: try row["kind"].string(), key: try row["key"].string()),
             name: try row["name"].string(),
@@ -146,7 +146,7 @@ extension CircuitStatus {
 }
 
 extension Suspension {
-    init(_ row: Row) throws {
+    package init(_ row: Row) throws {
         self.init(
             circuit: CircuitID(kind: try row["kind"].string(), key: try row["key"].string()),
             circuitName: try row["circuit"].string(),
@@ -162,7 +162,7 @@ extension Suspension {
 }
 
 extension CircuitTransition {
-    init(_ row: Row) throws {
+    package init(_ row: Row) throws {
         self.init(
             circuit: CircuitID(kind: try row["kind"].string(), key: try row["key"].string()),
             circuitName: try row["circuit"].string(),

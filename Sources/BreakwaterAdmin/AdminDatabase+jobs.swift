@@ -1,77 +1,82 @@
-import Foundation
-import Libpq
+package import Foundation
+package import Libpq
 
 /// A job to be added.
-struct NewJob: Equatable {
-    var kind: String
+package struct NewJob: Equatable {
+    package var kind: String
     /// One JSON value as text.
-    var payload = "{}"
-    var queue = "default"
-    var priority = 5
+    package var payload = "{}"
+    package var queue = "default"
+    package var priority = 5
     /// Nil for now.
-    var runAt: Date?
+    package var runAt: Date?
     /// From the database's now; goes before ``runAt``.
-    var delay: Duration?
-    var maxAttempts: Int?
-    var uniqueKey: String?
-    var traceparent: String?
+    package var delay: Duration?
+    package var maxAttempts: Int?
+    package var uniqueKey: String?
+    package var traceparent: String?
+
+    package init(kind: String, payload: String = "{}") {
+        self.kind = kind
+        self.payload = payload
+    }
 }
 
 /// One row of `breakwater.job_status`: a job that has not ended.
-struct JobStatus: Equatable {
-    var id: Int64
-    var queue: String
-    var kind: String
-    var priority: Int
-    var attempt: Int
+package struct JobStatus: Equatable {
+    package var id: Int64
+    package var queue: String
+    package var kind: String
+    package var priority: Int
+    package var attempt: Int
     /// Its own or its handler's; nil where neither says.
-    var maxAttempts: Int?
-    var state: String
+    package var maxAttempts: Int?
+    package var state: String
     /// Why it is not running, or where it runs.
-    var why: String
-    var enqueuedAt: Date
+    package var why: String
+    package var enqueuedAt: Date
     /// When it is due, where it waits for its time.
-    var runAt: Date?
-    var uniqueKey: String?
+    package var runAt: Date?
+    package var uniqueKey: String?
     /// JSON.
-    var payload: String
+    package var payload: String
     /// A JSON list with one object for each failed run.
-    var errors: String
+    package var errors: String
 }
 
 /// One row of `breakwater.result`: a job that succeeded, of a kind whose results are kept.
-struct JobSuccess: Equatable {
-    var id: Int64
-    var kind: String
+package struct JobSuccess: Equatable {
+    package var id: Int64
+    package var kind: String
     /// JSON; nil for none.
-    var result: String?
+    package var result: String?
     /// Whether a circuit's fallback gave the result, without the handler.
-    var isByFallback: Bool
-    var finishedAt: Date
-    var expiresAt: Date
+    package var isByFallback: Bool
+    package var finishedAt: Date
+    package var expiresAt: Date
 }
 
 /// What is known of a job.
-enum JobStory: Equatable {
+package enum JobStory: Equatable {
     case waitsOrRuns(JobStatus)
     case died(DeadLetter)
     case succeeded(JobSuccess)
 }
 
 /// One failed run of a job.
-struct FailedRun: Equatable {
-    var attempt: Int?
-    var className: String
+package struct FailedRun: Equatable {
+    package var attempt: Int?
+    package var className: String
     /// The failure's name and message.
-    var failure: String
-    var at: Date?
+    package var failure: String
+    package var at: Date?
     /// The name of its worker, or its number where the worker is gone.
-    var worker: String
+    package var worker: String
 }
 
 extension AdminDatabase {
     /// `breakwater.enqueue`: adds a job and returns its id, or that of the live job with its unique key.
-    func enqueue(_ job: NewJob) async throws -> Int64 {
+    package func enqueue(_ job: NewJob) async throws -> Int64 {
         try await one(
             """
             select breakwater.enqueue($1, $2, queue => $3, priority => $4, run_at => coalesce(now() + $5, $6),
@@ -86,7 +91,7 @@ extension AdminDatabase {
     }
 
     /// What is known of a job: where it stands, or how it ended. Nil when nothing is.
-    func story(ofJob id: Int64) async throws -> JobStory? {
+    package func story(ofJob id: Int64) async throws -> JobStory? {
         if let status = try await jobStatus(id: id) { return .waitsOrRuns(status) }
         if let letter = try await deadLetter(id: id) { return .died(letter) }
         return try await success(id: id).map { .succeeded($0) }
@@ -95,7 +100,7 @@ extension AdminDatabase {
     /// The failed runs of a job, oldest first.
     ///
     /// - Parameter errors: As `job.errors` and `dead_letter.errors` have them.
-    func failedRuns(_ errors: String) async throws -> [FailedRun] {
+    package func failedRuns(_ errors: String) async throws -> [FailedRun] {
         try await connection.query(
             """
             select (e ->> 'attempt')::int8 as attempt, coalesce(e ->> 'class', '') as class,
@@ -118,12 +123,12 @@ extension AdminDatabase {
     }
 
     /// `breakwater.cancel`: moves a job that does not run to the dead letters. False when there is no such job.
-    func cancel(id: Int64) async throws -> Bool {
+    package func cancel(id: Int64) async throws -> Bool {
         try await one("select breakwater.cancel($1)", [.int8(id)])[0].bool()
     }
 
     /// `breakwater.run_now`: makes a job ready that waits for its time. False when there is no such job.
-    func runNow(id: Int64) async throws -> Bool {
+    package func runNow(id: Int64) async throws -> Bool {
         try await one("select breakwater.run_now($1)", [.int8(id)])[0].bool()
     }
 

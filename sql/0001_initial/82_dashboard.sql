@@ -1,0 +1,364 @@
+-- What the dashboard reads: everything is bounded, so that it answers at once however many jobs there are. Counts stop at
+-- a cap that the caller chooses; whoever needs the exact number asks the views.
+
+-- What a dead letter died of, such that letters with the same cause have the same: the name and the beginning of the
+-- message of its last error, with `#` for numbers and identifiers.
+create function breakwater.failure_of(p_errors jsonb) returns text
+language sql immutable
+as $$
+    select left(
+        left(coalesce(p_errors -> -1 ->> 'name', ''), 80)
+        || case when p_errors -> -1 ->> 'message' <> '' then ': ' else '' end
+        || regexp_replace(
+               left(coalesce(p_errors -> -1 ->> 'message', ''), 300),
+               '\m[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\M|\m(?=[a-f]*[0-9])[0-9a-f]{8,}\M|[0-9]+([.:,-][0-9]+)*',
+               '#', 'gi'),
+        200)
+$$;
+
+alter table breakwater.dead_letter
+    add column failure text collate "C" not null generated always as (breakwater.failure_of(errors)) stored;
+create index dead_letter_by_failure on breakwater.dead_letter (kind, failure, died_at);
+
+-- Sums up the tallies of the minutes that are over, once each. The newest ten seconds may still be written to.
+create function breakwater.sum_up_rates() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_from timestamptz;
+    v_to   timestamptz := date_trunc('minute', breakwater.clock() - interval '10 seconds');
+begin
+    select r.minute into v_from from breakwater.rate_horizon r;
+    if v_from >= v_to then
+        return;
+    end if;
+    select r.minute into v_from from breakwater.rate_horizon r where r.minute < v_to for update skip locked;
+    if not found then
+        return;
+    end if;
+    -- Older tallies are pruned.
+    v_from := greatest(v_from, v_to - interval '2 hours');
+    insert into breakwater.rate (minute, kind, succeeded, failed, slow, died)
+    select s.minute, s.kind, sum(s.succeeded), sum(s.failed), sum(s.slow), sum(s.died)
+      from (select date_trunc('minute', t.slot) as minute, t.kind, t.succeeded, t.failed, t.slow, 0 as died
+              from breakwater.tally t
+             where t.slot >= v_from and t.slot < v_to and t.key = '' and t.kind <> '*'
+            union all
+            select date_trunc('minute', d.died_at), d.kind, 0, 0, 0, 1
+              from breakwater.dead_letter d
+             where d.died_at >= v_from and d.died_at < v_to) s
+     group by s.minute, s.kind
+    having sum(s.succeeded) + sum(s.failed) + sum(s.slow) + sum(s.died) > 0
+    on conflict do nothing;
+    update breakwater.rate_horizon set minute = v_to;
+end
+$$;
+
+-- What happened in each of the last so many minutes, to one kind or to all: the oldest first, the present one (which is
+-- not over) last.
+create function breakwater.rates(p_minutes integer, p_kind text default null)
+returns table (minute timestamptz, succeeded bigint, failed bigint, slow bigint, died bigint)
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    with span as (
+        select date_trunc('minute', breakwater.clock()) - make_interval(mins => p_minutes - 1) as first,
+               date_trunc('minute', breakwater.clock()) as last,
+               (select r.minute from breakwater.rate_horizon r) as horizon
+    ), happened as (
+        select r.minute, r.succeeded, r.failed, r.slow, r.died
+          from span, breakwater.rate r
+         where r.minute >= span.first and (p_kind is null or r.kind = p_kind collate "C")
+        union all
+        -- What is not summed up yet. Where nobody leads, that is not looked for beyond a few minutes.
+        select date_trunc('minute', t.slot), t.succeeded, t.failed, t.slow, 0
+          from span, breakwater.tally t
+         where t.slot >= greatest(span.horizon, span.last - interval '3 minutes') and t.key = '' and t.kind <> '*'
+           and (p_kind is null or t.kind = p_kind collate "C")
+        union all
+        select date_trunc('minute', d.died_at), 0, 0, 0, 1
+          from span, breakwater.dead_letter d
+         where d.died_at >= greatest(span.horizon, span.last - interval '3 minutes')
+           and (p_kind is null or d.kind = p_kind collate "C")
+    )
+    select m.minute, coalesce(sum(h.succeeded), 0)::bigint, coalesce(sum(h.failed), 0)::bigint,
+           coalesce(sum(h.slow), 0)::bigint, coalesce(sum(h.died), 0)::bigint
+      from span
+     cross join lateral generate_series(span.first, span.last, interval '1 minute') m(minute)
+      left join happened h on h.minute = m.minute
+     group by m.minute
+     order by m.minute
+$$;
+
+-- Every queue and kind that has jobs or had a worker lately, with counts that stop at p_cap. `oldest` is how long the first
+-- ready job of a lane has waited. `is_capped`: some count is at least so many.
+create function breakwater.backlog(p_cap integer default 10000)
+returns table (
+    queue text, kind text, ready bigint, running bigint, scheduled bigint, retrying bigint, parked bigint,
+    oldest interval, is_capped boolean
+)
+language sql stable
+set search_path = pg_catalog, pg_temp
+set jit = off set enable_seqscan = off
+as $$
+    with recursive lane as (
+        -- From lane to lane along the index, whatever lies between.
+        (select j.queue, j.kind, j.priority from breakwater.job j where j.run_at is null
+          order by j.queue, j.kind, j.priority limit 1)
+        union all
+        select n.queue, n.kind, n.priority
+          from lane l
+         cross join lateral (
+               select j.queue, j.kind, j.priority from breakwater.job j
+                where j.run_at is null and (j.queue, j.kind, j.priority) > (l.queue, l.kind, l.priority)
+                order by j.queue, j.kind, j.priority limit 1) n
+    ), ready as (
+        select l.queue, l.kind, sum(c.jobs)::bigint as jobs, min(f.ready_at) as oldest
+          from lane l
+         cross join lateral (
+               select count(*) as jobs
+                 from (select from breakwater.job j
+                        where j.run_at is null and j.queue = l.queue and j.kind = l.kind and j.priority = l.priority
+                          and j.worker is null
+                        limit p_cap) s) c
+          left join lateral (
+               select j.ready_at from breakwater.job j
+                where j.run_at is null and j.queue = l.queue and j.kind = l.kind and j.priority = l.priority
+                  and j.worker is null
+                order by j.position limit 1) f on true
+         group by l.queue, l.kind
+    ), running as (
+        select j.queue, j.kind, count(*) as jobs
+          from breakwater.claim c
+         cross join lateral unnest(c.jobs) i(id)
+          join breakwater.job j on j.id = i.id and j.lease = c.lease and j.worker is not null
+         group by j.queue, j.kind
+    ), due as (
+        select w.queue, w.kind, count(*) filter (where not w.has_run) as scheduled,
+               count(*) filter (where w.has_run) as retrying
+          from (select j.queue, j.kind, j.attempt > 0 or j.errors is not null as has_run
+                  from breakwater.job j
+                 where j.run_at is not null and j.run_at < 'infinity' and j.parked is null
+                 order by j.run_at limit p_cap) w
+         group by w.queue, w.kind
+    ), parked as (
+        select s.queue, s.kind, count(*) as jobs
+          from breakwater.handler h
+         cross join lateral (select j.queue, j.kind from breakwater.job j
+                              where j.kind = h.kind and j.parked is not null limit p_cap) s
+         where h.key_path is not null
+         group by s.queue, s.kind
+    ), name as (
+        select r.queue, r.kind from ready r union select r.queue, r.kind from running r
+        union select d.queue, d.kind from due d union select p.queue, p.kind from parked p
+        union select q, k from breakwater.worker w, unnest(w.queues) q, unnest(w.kinds) k
+    )
+    select n.queue, n.kind, coalesce(r.jobs, 0), coalesce(g.jobs, 0), coalesce(d.scheduled, 0),
+           coalesce(d.retrying, 0), coalesce(p.jobs, 0),
+           case when r.jobs > 0 then greatest(now() - r.oldest, interval '0') end,
+           coalesce(r.jobs >= p_cap or p.jobs >= p_cap or d.scheduled + d.retrying >= p_cap, false)
+      from name n
+      left join ready r using (queue, kind) left join running g using (queue, kind)
+      left join due d using (queue, kind) left join parked p using (queue, kind)
+     order by n.queue, n.kind
+$$;
+
+-- How many jobs wait behind a circuit, counted up to a cap.
+create function breakwater.waiting_behind(p_kind text, p_key text, p_cap integer default 10000) returns bigint
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set jit = off set enable_seqscan = off
+as $$
+declare
+    v_kind    text;
+    v_queue   text;
+    v_more    bigint;
+    v_waiting bigint := 0;
+begin
+    if p_kind <> '*' and p_key <> '' then
+        return (select count(*) from (select from breakwater.job j
+                                       where j.kind = p_kind collate "C" and j.parked = p_key collate "C"
+                                       limit p_cap) s);
+    end if;
+    for v_kind in
+        select h.kind from breakwater.handler h
+         where case when p_kind = '*' then h.shared_key = p_key collate "C" else h.kind = p_kind collate "C" end
+    loop
+        v_queue := (select min(j.queue) from breakwater.job j where j.run_at is null);
+        while v_queue is not null loop
+            select count(*) into v_more
+              from (select from breakwater.job j
+                     where j.run_at is null and j.worker is null
+                       and j.queue = v_queue collate "C" and j.kind = v_kind collate "C"
+                     limit p_cap - v_waiting) s;
+            v_waiting := v_waiting + v_more;
+            v_queue := (select min(j.queue) from breakwater.job j
+                         where j.run_at is null and j.queue > v_queue collate "C");
+        end loop;
+    end loop;
+    return v_waiting;
+end
+$$;
+
+-- What a circuit's window holds, in p_parts of equal length, the oldest first: of time, or of calls where the window is
+-- measured so. Only the circuit's present generation counts.
+create function breakwater.window_parts(p_kind text, p_key text, p_parts integer)
+returns table (part integer, succeeded bigint, failed bigint, slow bigint)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_policy  breakwater.handler := breakwater.policy_of(p_kind, p_key);
+    v_generation bigint := (select c.generation from breakwater.circuit c
+                             where c.kind = p_kind collate "C" and c.key = p_key collate "C");
+    v_length  double precision := extract(epoch from coalesce(v_policy.circuit_window, interval '1 minute'));
+    v_recent  text;
+begin
+    if v_policy.window_calls is not null then
+        select right(coalesce(string_agg(r.calls, '' order by r.id), ''), v_policy.window_calls) into v_recent
+          from (select c.id, c.calls from breakwater.recent_call c
+                 where c.kind = p_kind collate "C" and c.key = p_key collate "C" and c.generation = v_generation
+                 order by c.id desc limit v_policy.window_calls) r;
+        return query
+            select p.part, count(*) filter (where c.letter in ('s', 'S')), count(*) filter (where c.letter in ('f', 'F')),
+                   count(*) filter (where c.letter in ('S', 'F'))
+              from generate_series(0, p_parts - 1) p(part)
+              left join (select l.letter,
+                                ((l.place - 1 + v_policy.window_calls - length(v_recent)) * p_parts
+                                 / v_policy.window_calls)::integer as part
+                           from regexp_split_to_table(v_recent, '') with ordinality l(letter, place)) c
+                     on c.part = p.part
+             group by p.part order by p.part;
+        return;
+    end if;
+    return query
+        select p.part, coalesce(sum(t.succeeded), 0)::bigint, coalesce(sum(t.failed), 0)::bigint,
+               coalesce(sum(t.slow), 0)::bigint
+          from generate_series(0, p_parts - 1) p(part)
+          left join (select t.succeeded, t.failed, t.slow,
+                            least(p_parts - 1, greatest(0, p_parts - 1 - floor(
+                                extract(epoch from breakwater.clock() - t.slot) * p_parts / v_length)::integer)) as part
+                       from breakwater.tally t
+                      where t.kind = p_kind collate "C" and t.key = p_key collate "C" and t.generation = v_generation
+                        and t.slot > breakwater.clock() - make_interval(secs => v_length)) t on t.part = p.part
+         group by p.part order by p.part;
+end
+$$;
+
+-- Looks for jobs, the newest first, below the id p_before. All conditions hold that are not null; p_state is as in
+-- job_status, p_path a JSON path that the payload must match (`$.customer.id ? (@ == 17)`).
+--
+-- It stops at p_limit found, or when p_patience is over: `looked_down_to` says how far it came, null for the end.
+create function breakwater.find_jobs(
+    p_before bigint, p_kind text, p_queue text, p_state text, p_path jsonpath, p_limit integer, p_patience interval,
+    out ids bigint[], out looked_down_to bigint
+)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set jit = off set enable_seqscan = off
+as $$
+declare
+    v_deadline timestamptz := clock_timestamp() + p_patience;
+    v_portion  integer := 500;
+    v_seen     bigint;
+    v_next     bigint[];
+begin
+    ids := '{}';
+    looked_down_to := coalesce(p_before, 9223372036854775807);
+    if p_state = 'running' then
+        -- There are few of these, and the claims know them.
+        ids := array(
+            select j.id
+              from breakwater.claim c
+             cross join lateral unnest(c.jobs) i(id)
+              join breakwater.job j on j.id = i.id and j.lease = c.lease and j.worker is not null
+             where j.id < looked_down_to
+               and (p_kind is null or j.kind = p_kind collate "C") and (p_queue is null or j.queue = p_queue collate "C")
+               and (p_path is null or j.payload @@ p_path or j.payload @? p_path)
+             order by j.id desc limit p_limit);
+        looked_down_to := case when cardinality(ids) = p_limit then ids[p_limit] end;
+        return;
+    end if;
+    loop
+        with looked as (
+            select j.* from breakwater.job j where j.id < looked_down_to order by j.id desc limit v_portion
+        )
+        select min(l.id), array(
+            select m.id from looked m
+             where (p_kind is null or m.kind = p_kind collate "C") and (p_queue is null or m.queue = p_queue collate "C")
+               and case p_state when 'ready' then m.run_at is null and m.worker is null
+                                when 'scheduled' then m.run_at is not null and m.parked is null and m.attempt = 0
+                                                      and m.errors is null
+                                when 'retrying' then m.run_at is not null and m.parked is null and m.worker is null
+                                                     and (m.attempt > 0 or m.errors is not null)
+                                when 'parked' then m.parked is not null
+                                else true end
+               and (p_path is null or m.payload @@ p_path or m.payload @? p_path)
+             order by m.id desc
+             limit p_limit - cardinality(ids))
+          into v_seen, v_next
+          from looked l;
+        ids := ids || coalesce(v_next, '{}');
+        if v_seen is null then
+            looked_down_to := null;
+            return;
+        elsif cardinality(ids) >= p_limit then
+            looked_down_to := ids[p_limit];
+            return;
+        end if;
+        looked_down_to := v_seen;
+        exit when clock_timestamp() > v_deadline;
+        v_portion := least(v_portion * 2, 8000);
+    end loop;
+end
+$$;
+
+-- The dead letters by kind and failure, of one kind or of all, counted up to a cap each: at most p_limit groups.
+create function breakwater.dead_letter_groups(p_kind text, p_cap integer, p_limit integer)
+returns table (kind text, failure text, letters bigint, oldest timestamptz, newest timestamptz, example bigint)
+language sql stable
+set search_path = pg_catalog, pg_temp
+set jit = off set enable_seqscan = off
+as $$
+    with recursive grp as (
+        (select d.kind, d.failure, 1 as place from breakwater.dead_letter d
+          where p_kind is null or d.kind = p_kind collate "C"
+          order by d.kind, d.failure limit 1)
+        union all
+        select n.kind, n.failure, g.place + 1
+          from grp g
+         cross join lateral (
+               select d.kind, d.failure from breakwater.dead_letter d
+                where (d.kind, d.failure) > (g.kind, g.failure)
+                  and (p_kind is null or d.kind = p_kind collate "C")
+                order by d.kind, d.failure limit 1) n
+         where g.place < p_limit
+    )
+    select g.kind, g.failure,
+           (select count(*) from (select from breakwater.dead_letter d
+                                   where d.kind = g.kind and d.failure = g.failure limit p_cap) s),
+           (select d.died_at from breakwater.dead_letter d where d.kind = g.kind and d.failure = g.failure
+             order by d.died_at limit 1),
+           l.died_at, l.id
+      from grp g
+     cross join lateral (select d.died_at, d.id from breakwater.dead_letter d
+                          where d.kind = g.kind and d.failure = g.failure
+                          order by d.died_at desc limit 1) l
+$$;
+
+-- How many dead letters are meant, counted up to a cap: what redrive_some and purge_some would do.
+create function breakwater.count_dead_letters(
+    p_ids bigint[], p_kind text, p_reason text, p_failure text, p_died_until timestamptz, p_cap integer
+) returns bigint
+language plpgsql stable set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan set jit = off
+as $$
+begin
+    return (select count(*)
+              from (select from breakwater.dead_letter d
+                     where (p_ids is null or d.id = any (p_ids))
+                       and (p_kind is null or d.kind = p_kind collate "C")
+                       and (p_reason is null or d.reason = p_reason)
+                       and (p_failure is null or d.failure = p_failure collate "C")
+                       and (p_died_until is null or d.died_at <= p_died_until)
+                     limit p_cap) s);
+end
+$$;
