@@ -100,7 +100,7 @@ let package = Package(
         .target(
             name: "BreakwaterOTLP",
             dependencies: [
-                "BreakwaterHTTP",
+                "Breakwater", "BreakwaterHTTP",
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "Metrics", package: "swift-metrics"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),

@@ -11,6 +11,9 @@ public final class WorkerHealth: Sendable {
         public var reasons: [String]
         /// Whether all is well.
         public var isGood: Bool { reasons.isEmpty }
+
+        /// - Parameter reasons: What is not well.
+        public init(reasons: [String]) { self.reasons = reasons }
     }
 
     /// Each loop comes round several times a second while nothing happens, and may be held up by one call to the

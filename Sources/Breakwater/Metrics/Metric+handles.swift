@@ -1,4 +1,4 @@
-import Metrics
+package import Metrics
 
 // Handles of swift-metrics, made of the catalogue's names and the labels' values in the order in which it names them.
 extension Metric {
@@ -6,7 +6,7 @@ extension Metric {
         Counter(label: name, dimensions: dimensions(values), factory: factory)
     }
 
-    func counter(_ values: String..., in factory: any MetricsFactory) -> Counter { counter(values, in: factory) }
+    package func counter(_ values: String..., in factory: any MetricsFactory) -> Counter { counter(values, in: factory) }
 
     func gauge(_ values: [String], in factory: any MetricsFactory) -> Gauge {
         Gauge(label: name, dimensions: dimensions(values), factory: factory)

@@ -123,6 +123,10 @@ extension Metric {
         "breakwater_sample_failures_total", .counter,
         "How often this worker asked for the fleet's numbers in vain; the last ones stay."
     )
+    package static let spans = Metric(
+        "breakwater_spans_total", .counter, ["result"],
+        "Spans that were sent to a collector, that it refused (failed), or that there was no room for (dropped)."
+    )
     static let build = Metric("breakwater_build_info", .gauge, ["version"], "Always 1.")
 }
 
@@ -195,7 +199,7 @@ extension Metric {
     /// Every metric that the library emits.
     public static let all: [Metric] = [
         jobs, run, wait, slots, busySlots, claimedJobs, call, batch, leasesLost, staleResults, rescued, reconciled,
-        promoted, fellBack, leads, calls, slowCalls, probes, reconnects, connected, sampleFailures, build,
+        promoted, fellBack, leads, calls, slowCalls, probes, reconnects, connected, sampleFailures, spans, build,
         fleetJobs, fleetOldest, fleetDeadLetters, fleetRecentDeadLetters, fleetSuspects, fleetCircuit,
         fleetKeyedCircuits, fleetWaiting, fleetTransitions, fleetProbes, fleetSuspended, fleetWorkers, fleetSlots,
         fleetBusySlots, fleetPauses, fleetSampledAt,

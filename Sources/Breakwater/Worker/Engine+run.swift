@@ -11,6 +11,21 @@ extension Engine {
     }
 
     private func outcome(of job: Job, deadline: ContinuousClock.Instant) async -> JobOutcome {
+        guard let tracer else { return await perform(job, deadline: deadline) }
+        return await tracer.run(job) { job in
+            let outcome = await perform(job, deadline: deadline)
+            // As it will be judged once it has ended.
+            let (reason, timeout) = withState { state in
+                (
+                    state.dispatcher.running[Dispatcher.RunKey(id: job.id, lease: job.lease)]?.cancelReason,
+                    state.dispatcher.settings(of: job.kind)?.timeout ?? .zero
+                )
+            }
+            return outcome.judged(for: reason, timeout: timeout)
+        }
+    }
+
+    private func perform(_ job: Job, deadline: ContinuousClock.Instant) async -> JobOutcome {
         guard let plugin = plugins[job.kind] else { return .released }
         do {
             return try await plugin.run(job, context: JobContext(job: job, deadline: deadline, logger: loggers.handlers))

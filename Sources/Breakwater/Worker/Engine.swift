@@ -23,6 +23,8 @@ final class Engine: Sendable {
     let loggers: WorkerLoggers
     let metrics: WorkerMetrics
     let health: WorkerHealth
+    /// Nil where nobody traces.
+    let tracer: RunTracer?
     let plugins: [String: any HandlerPlugin]
     private let keyedKinds: [String]
     /// Raised when the claim loop may have something to do.
@@ -36,12 +38,14 @@ final class Engine: Sendable {
         worker: Int64,
         loggers: WorkerLoggers,
         metrics: WorkerMetrics,
-        health: WorkerHealth
+        health: WorkerHealth,
+        tracer: RunTracer?
     ) {
         self.configuration = configuration
         self.loggers = loggers
         self.metrics = metrics
         self.health = health
+        self.tracer = tracer
         plugins = Dictionary(configuration.handlers.map { ($0.kind, $0.plugin) }) { first, _ in first }
         keyedKinds = configuration.handlers.filter(\.settings.circuit.hasOwnKeys).map(\.kind)
         state = Mutex(

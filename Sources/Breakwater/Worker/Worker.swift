@@ -2,6 +2,7 @@ import Libpq
 public import Logging
 public import Metrics
 public import ServiceLifecycle
+public import Tracing
 
 /// Claims jobs, runs their handlers, and settles them, until it is shut down.
 ///
@@ -18,31 +19,37 @@ public struct Worker: Service {
     public let health = WorkerHealth()
     private var loggers: WorkerLoggers
     private var metrics: any MetricsFactory
+    private var tracer: any Tracer
 
     /// - Parameters:
     ///   - configuration: How the worker behaves, and its handlers.
     ///   - logger: Where it logs.
     ///   - metrics: Where it counts; see ``Metric``. Defaults to what `MetricsSystem` was bootstrapped with.
+    ///   - tracer: What makes a span of each run. Defaults to what `InstrumentationSystem` was bootstrapped with.
     public init(
         configuration: WorkerConfiguration,
         logger: Logger,
-        metrics: any MetricsFactory = MetricsSystem.factory
+        metrics: any MetricsFactory = MetricsSystem.factory,
+        tracer: any Tracer = InstrumentationSystem.tracer
     ) {
-        self.init(configuration: configuration, loggers: WorkerLoggers(logger), metrics: metrics)
+        self.init(configuration: configuration, loggers: WorkerLoggers(logger), metrics: metrics, tracer: tracer)
     }
 
     /// - Parameters:
     ///   - configuration: How the worker behaves, and its handlers.
     ///   - loggers: Where it logs, by topic.
     ///   - metrics: Where it counts; see ``Metric``. Defaults to what `MetricsSystem` was bootstrapped with.
+    ///   - tracer: What makes a span of each run. Defaults to what `InstrumentationSystem` was bootstrapped with.
     public init(
         configuration: WorkerConfiguration,
         loggers: WorkerLoggers,
-        metrics: any MetricsFactory = MetricsSystem.factory
+        metrics: any MetricsFactory = MetricsSystem.factory,
+        tracer: any Tracer = InstrumentationSystem.tracer
     ) {
         self.configuration = configuration
         self.loggers = loggers
         self.metrics = metrics
+        self.tracer = tracer
     }
 
     private var logger: Logger { loggers.worker }
@@ -86,7 +93,8 @@ public struct Worker: Service {
                 worker: worker,
                 loggers: loggers,
                 metrics: WorkerMetrics(configuration, in: metrics),
-                health: health
+                health: health,
+                tracer: RunTracer(tracer)
             )
         } catch {
             await connection.close()

@@ -21,6 +21,14 @@ package struct ConfiguredEndpoint: Sendable {
         self.caFile = caFile
     }
 
+    /// The lines of configured headers, as ``post(_:headers:timeout:maxResponseBytes:)`` takes them.
+    ///
+    /// - Throws: ``HTTPPluginError`` for a name or a value that cannot be sent.
+    package static func headerLines(_ headers: [String: String]) throws -> [String] {
+        // A name with a semicolon is curl's way to send an empty value.
+        try HTTPHeaders(headers).configured.sorted { $0.key < $1.key }.map { $1.isEmpty ? "\($0);" : "\($0): \($1)" }
+    }
+
     /// Asks for what is there.
     package func get(timeout: Duration, maxResponseBytes: Int = 64 << 10) async -> HTTPAnswer {
         await send(.get, [], [], timeout, maxResponseBytes)

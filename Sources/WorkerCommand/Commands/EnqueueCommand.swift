@@ -53,6 +53,9 @@ struct EnqueueCommand: AsyncParsableCommand {
     @Option(help: "The W3C trace context that its run belongs to.")
     var traceparent: String?
 
+    @Option(help: "What tracing systems add to the trace context.")
+    var tracestate: String?
+
     @OptionGroup var database: DatabaseOptions
     @OptionGroup var output: OutputOptions
 
@@ -83,6 +86,7 @@ struct EnqueueCommand: AsyncParsableCommand {
         job.maxAttempts = maxAttempts
         job.uniqueKey = uniqueKey
         job.traceparent = traceparent
+        job.tracestate = tracestate
         let id = try await AdminDatabase.with(database.database) { try await $0.enqueue(job) }
         if output.json {
             Terminal.write(.object(["id": .integer(id)]))

@@ -1,9 +1,11 @@
 import ArgumentParser
 import Breakwater
 import BreakwaterMetrics
+import BreakwaterOTLP
 import Foundation
 import Logging
 import Metrics
+import Tracing
 
 /// `worker run`: claims jobs and runs their handlers until it is told to stop.
 struct RunCommand: AsyncParsableCommand {
@@ -80,12 +82,20 @@ struct RunCommand: AsyncParsableCommand {
     )
     var metrics: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "Send spans to this OpenTelemetry collector. Else as the OTEL_… variables say.",
+            valueName: "url"
+        )
+    )
+    var traces: String?
+
     /// The values given, by key. Their texts are read by the same rules as those of the file.
     var flags: [String: SettingText] {
         let one = [
             "database": database.database, "concurrency": concurrency, "lease": lease, "shutdown_grace": shutdownGrace,
             "poll_interval": pollInterval, "listen": listen.map { "\($0)" }, "name": name, "log_level": logLevel,
-            "log_format": logFormat, "metrics": metrics,
+            "log_format": logFormat, "metrics": metrics, "traces": traces,
         ].compactMapValues { $0.map { SettingText.one($0) } }
         let lists = ["queues": queues, "log_levels": logLevels].compactMapValues { list in
             list.map { list in
@@ -128,6 +138,7 @@ struct RunCommand: AsyncParsableCommand {
             MetricsSystem.bootstrap(registry)
             process.metrics = (address, registry)
         }
+        process.spans = try spans(to: loaded.traces)
         process.onHangup = {
             do {
                 let loaded = try loader.load(try config.map { try ConfigurationFile(path: $0) })
@@ -138,5 +149,24 @@ struct RunCommand: AsyncParsableCommand {
             }
         }
         try await process.run()
+    }
+
+    /// Sets tracing up, if it is wanted.
+    private func spans(to endpoint: String?) throws -> OTLPExporter? {
+        guard
+            let configuration = OTLPConfiguration(
+                environment: ProcessInfo.processInfo.environment,
+                endpoint: endpoint
+            )
+        else { return nil }
+        let logger = Logger(label: "breakwater.traces")
+        for warning in configuration.warnings { logger.warning("\(warning)") }
+        do {
+            let exporter = try OTLPExporter(configuration, logger: logger)
+            InstrumentationSystem.bootstrap(OTLPTracer(exporter))
+            return exporter
+        } catch {
+            throw CommandFailure(.configuration, "traces cannot be sent: \(error)")
+        }
     }
 }

@@ -16,6 +16,8 @@ struct LoadedConfiguration: Sendable {
     var logFormat: LogFormat
     /// Where metrics and health are served; nil for nowhere.
     var metrics: ListenAddress?
+    /// The base URL of the collector that spans are sent to.
+    var traces: String?
     /// What is odd but not wrong.
     var warnings: [String]
     /// Everything as YAML: defaults filled in, secrets masked, beside each top-level value where it came from.
@@ -84,6 +86,7 @@ struct ConfigurationLoader {
             logLevels: settings.logLevels,
             logFormat: settings.logFormat,
             metrics: settings.metrics,
+            traces: settings.traces,
             warnings: unknownVariables() + context.sortedWarnings.map(\.description),
             effectiveText: EffectiveValue.map(entries).lines().joined(separator: "\n") + "\n",
             knownKeys: context.knownKeys

@@ -20,11 +20,13 @@ struct TopLevelSettings {
     var logFormat = LogFormat.auto
     /// Where metrics and health are served; nil for nowhere.
     var metrics: ListenAddress?
+    /// The base URL of the collector that spans are sent to; nil for what OpenTelemetry's own variables say.
+    var traces: String?
 
     /// The keys that the file, the environment and the flags may give.
     static let keys = [
         "database", "queues", "concurrency", "lease", "shutdown_grace", "poll_interval", "listen", "name", "log_level",
-        "log_levels", "log_format", "metrics",
+        "log_levels", "log_format", "metrics", "traces",
     ]
 
     /// The values as they are shown, in the order of the keys.
@@ -80,6 +82,12 @@ struct TopLevelSettings {
         if layers.text("metrics") != nil {
             self.metrics = metrics
             shown.append(metricsEntry)
+        }
+        var traces = ""
+        let tracesEntry = source.take("traces", .collector, into: &traces, mask: Secrets.maskingPasswords(inURL:))
+        if !traces.isEmpty {
+            self.traces = traces
+            shown.append(tracesEntry)
         }
         effective = shown
     }

@@ -1,6 +1,7 @@
 import Breakwater
 import BreakwaterEndpoints
 import BreakwaterMetrics
+import BreakwaterOTLP
 import Foundation
 import Libpq
 import Logging
@@ -13,6 +14,8 @@ struct WorkerProcess {
     /// Where metrics and health are served, and what keeps the metrics.
     var metrics: (address: ListenAddress, registry: MetricsRegistry)?
 
+    /// What sends spans, if anything does.
+    var spans: OTLPExporter?
     /// What SIGHUP does.
     var onHangup: @Sendable () -> Void = {}
 
@@ -62,6 +65,7 @@ struct WorkerProcess {
         if let reporter = SystemdReporter(environment: ProcessInfo.processInfo.environment, health: health) {
             watchers.append(.init(service: reporter, serviceName: "systemd"))
         }
+        if let spans { watchers.append(.init(service: spans, serviceName: "traces")) }
         guard let (address, registry) = metrics else { return watchers }
         let endpoints = EndpointServer(address: address, health: health, metrics: registry.text, logger: Logger(label: "breakwater.endpoints"))
         let fleet = FleetMetrics(database: configuration.database, logger: logger)
