@@ -43,10 +43,16 @@ public struct EndpointServer: Service {
             Endpoint(path: "/metrics", purpose: "metrics in Prometheus' text form") {
                 Endpoint.Answer(isGood: true, type: "text/plain; version=0.0.4; charset=utf-8", text: metrics())
             },
-            Endpoint(path: "/livez", purpose: "200 while the worker's loops turn, with or without the database, else 503") {
+            Endpoint(
+                path: "/livez",
+                purpose: "200 while the worker's loops turn, with or without the database, else 503"
+            ) {
                 Endpoint.Answer(health.liveness())
             },
-            Endpoint(path: "/readyz", purpose: "200 while it is connected, its schema is right and it does not drain, else 503") {
+            Endpoint(
+                path: "/readyz",
+                purpose: "200 while it is connected, its schema is right and it does not drain, else 503"
+            ) {
                 Endpoint.Answer(health.readiness())
             },
         ]

@@ -60,10 +60,12 @@ public final class MetricsRegistry: MetricsFactory {
 
     // MARK: MetricsFactory
 
+    /// The series of these labels.
     public func makeCounter(label: String, dimensions: [(String, String)]) -> any CounterHandler {
         series(label, .counter, dimensions) { CounterSeries() } ?? CounterSeries()
     }
 
+    /// The series of these labels.
     public func makeFloatingPointCounter(
         label: String,
         dimensions: [(String, String)]
@@ -71,25 +73,33 @@ public final class MetricsRegistry: MetricsFactory {
         series(label, .counter, dimensions) { FloatingPointCounterSeries() } ?? FloatingPointCounterSeries()
     }
 
+    /// The series of these labels, a gauge.
     public func makeMeter(label: String, dimensions: [(String, String)]) -> any MeterHandler {
         series(label, .gauge, dimensions) { GaugeSeries() } ?? GaugeSeries()
     }
 
+    /// The series of these labels: a histogram of sizes if it aggregates, else a gauge.
     public func makeRecorder(label: String, dimensions: [(String, String)], aggregate: Bool) -> any RecorderHandler {
         guard aggregate else { return series(label, .gauge, dimensions) { GaugeSeries() } ?? GaugeSeries() }
         return series(label, .sizes, dimensions) { HistogramSeries(Self.sizeBuckets) }
             ?? HistogramSeries(Self.sizeBuckets)
     }
 
+    /// The series of these labels, a histogram of seconds.
     public func makeTimer(label: String, dimensions: [(String, String)]) -> any TimerHandler {
         series(label, .seconds, dimensions) { HistogramSeries(Self.secondsBuckets) }
             ?? HistogramSeries(Self.secondsBuckets)
     }
 
+    /// Forgets the series.
     public func destroyCounter(_ handler: any CounterHandler) { remove(handler) }
+    /// Forgets the series.
     public func destroyFloatingPointCounter(_ handler: any FloatingPointCounterHandler) { remove(handler) }
+    /// Forgets the series.
     public func destroyMeter(_ handler: any MeterHandler) { remove(handler) }
+    /// Forgets the series.
     public func destroyRecorder(_ handler: any RecorderHandler) { remove(handler) }
+    /// Forgets the series.
     public func destroyTimer(_ handler: any TimerHandler) { remove(handler) }
 
     // MARK: Series

@@ -52,7 +52,8 @@ public struct OTLPConfiguration: Sendable {
     /// - Returns: Nil when neither names an endpoint, or when they switch traces off.
     public init?(environment: [String: String], endpoint: String? = nil) {
         let environment = environment.filter { !$0.value.isEmpty }
-        guard environment["OTEL_SDK_DISABLED"]?.lowercased() != "true", environment["OTEL_TRACES_EXPORTER"] != "none" else {
+        guard environment["OTEL_SDK_DISABLED"]?.lowercased() != "true", environment["OTEL_TRACES_EXPORTER"] != "none"
+        else {
             return nil
         }
         if let endpoint {
@@ -75,7 +76,9 @@ public struct OTLPConfiguration: Sendable {
         if let name = environment["OTEL_SERVICE_NAME"] { resource["service.name"] = name }
 
         if let given = value("PROTOCOL"), given != "http/json" {
-            warnings.append("OTEL_EXPORTER_OTLP_PROTOCOL is '\(given)'; only http/json is spoken, and that is what is sent")
+            warnings.append(
+                "OTEL_EXPORTER_OTLP_PROTOCOL is '\(given)'; only http/json is spoken, and that is what is sent"
+            )
         }
         if let given = value("COMPRESSION"), given != "none" {
             warnings.append("OTEL_EXPORTER_OTLP_COMPRESSION is '\(given)'; spans are sent uncompressed")

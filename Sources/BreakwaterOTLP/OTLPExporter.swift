@@ -38,12 +38,16 @@ public struct OTLPExporter: Service {
         self.configuration = configuration
         self.logger = logger
         endpoint = try ConfiguredEndpoint(configuration.url, caFile: configuration.caFile)
-        headers = try ConfiguredEndpoint.headerLines(configuration.headers) + ["Content-Type: application/json", "User-Agent: breakwater"]
+        headers =
+            try ConfiguredEndpoint.headerLines(configuration.headers) + [
+                "Content-Type: application/json", "User-Agent: breakwater",
+            ]
         resource = OTLPAttributes(
             configuration.resource.merging([
                 "service.instance.id": UUID().uuidString.lowercased(), "telemetry.sdk.name": "breakwater",
                 "telemetry.sdk.language": "swift", "telemetry.sdk.version": breakwaterVersion,
-                "host.name": ProcessInfo.processInfo.hostName, "process.pid": "\(ProcessInfo.processInfo.processIdentifier)",
+                "host.name": ProcessInfo.processInfo.hostName,
+                "process.pid": "\(ProcessInfo.processInfo.processIdentifier)",
             ]) { given, _ in given }
         )
         queue = SpanQueue(limit: configuration.queueLimit, batch: configuration.batchSize, metrics: metrics)
@@ -127,7 +131,9 @@ public struct OTLPExporter: Service {
         failed.increment(by: spans.count)
         logger.warning(
             "spans could not be sent and are lost",
-            metadata: ["collector": "\(endpoint.display)", "error": "\(problem)", "spans": .stringConvertible(spans.count)]
+            metadata: [
+                "collector": "\(endpoint.display)", "error": "\(problem)", "spans": .stringConvertible(spans.count),
+            ]
         )
     }
 }

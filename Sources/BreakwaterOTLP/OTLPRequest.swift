@@ -88,15 +88,21 @@ struct OTLPSpanBody: Encodable {
         droppedEventsCount = record.droppedEvents
         links = record.links.compactMap { link in
             link.context.spanIdentity.map {
-                Link(traceId: $0.trace, spanId: $0.span, traceState: $0.state, attributes: OTLPAttributes(link.attributes))
+                Link(
+                    traceId: $0.trace,
+                    spanId: $0.span,
+                    traceState: $0.state,
+                    attributes: OTLPAttributes(link.attributes)
+                )
             }
         }
         droppedLinksCount = record.droppedLinks
-        status = switch record.status?.code {
-        case nil: Status(code: 0)
-        case .ok: Status(code: 1)
-        case .error: Status(code: 2, message: record.status?.message)
-        }
+        status =
+            switch record.status?.code {
+            case nil: Status(code: 0)
+            case .ok: Status(code: 1)
+            case .error: Status(code: 2, message: record.status?.message)
+            }
     }
 }
 

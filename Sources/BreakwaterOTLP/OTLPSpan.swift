@@ -17,6 +17,7 @@ public final class OTLPSpan: Span {
     /// More events or links than these are counted and not kept.
     static let mostEvents = 128
 
+    /// The context within the span.
     public let context: InstrumentationContext
     let kind: SpanKind
     let identity: SpanIdentity
@@ -46,26 +47,32 @@ public final class OTLPSpan: Span {
 
     var record: Record { state.withLock(\.self) }
 
+    /// Whether anything is kept of what is said of it.
     public var isRecording: Bool { queue != nil && state.withLock { $0.end == nil } }
 
+    /// Its name.
     public var operationName: String {
         get { state.withLock(\.name) }
         set { change { $0.name = newValue } }
     }
 
+    /// What else is known of it.
     public var attributes: SpanAttributes {
         get { state.withLock(\.attributes) }
         set { change { $0.attributes = newValue } }
     }
 
+    /// Says how it went.
     public func setStatus(_ status: SpanStatus) { change { $0.status = status } }
 
+    /// Adds something that happened meanwhile; of many, the first are kept.
     public func addEvent(_ event: SpanEvent) {
         change { record in
             if record.events.count < Self.mostEvents { record.events.append(event) } else { record.droppedEvents += 1 }
         }
     }
 
+    /// Links it to another span; of many links, the first are kept.
     public func addLink(_ link: SpanLink) {
         change { record in
             if record.links.count < Self.mostEvents { record.links.append(link) } else { record.droppedLinks += 1 }
@@ -83,6 +90,7 @@ public final class OTLPSpan: Span {
         addEvent(SpanEvent(name: "exception", at: instant(), attributes: attributes))
     }
 
+    /// Ends it, once: it is queued to be sent, if it is sampled.
     public func end<Instant: TracerInstant>(at instant: @autoclosure () -> Instant) {
         guard let queue else { return }
         let now = instant().nanosecondsSinceEpoch

@@ -17,6 +17,7 @@ public struct OTLPTracer: Tracer {
         sampler = exporter.configuration.sampler
     }
 
+    /// Starts a span: a child of the one that the context is within, or the first of a new trace.
     public func startSpan<Instant: TracerInstant>(
         _ operationName: String,
         context: @autoclosure () -> InstrumentationContext,
@@ -44,6 +45,7 @@ public struct OTLPTracer: Tracer {
     /// Sends what waits, without waiting for it to arrive.
     public func forceFlush() { queue.wantsSending() }
 
+    /// Reads the W3C's trace context.
     public func extract<Carrier, Extract>(
         _ carrier: Carrier,
         into context: inout InstrumentationContext,
@@ -56,6 +58,7 @@ public struct OTLPTracer: Tracer {
         )
     }
 
+    /// Writes the W3C's trace context.
     public func inject<Carrier, Inject>(
         _ context: InstrumentationContext,
         into carrier: inout Carrier,

@@ -51,7 +51,10 @@ extension Substring {
     /// Whether it is so many hexadecimal digits, in lower case as the W3C has them.
     fileprivate func isHex(_ count: Int) -> Bool {
         utf8.count == count
-            && utf8.allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) || (UInt8(ascii: "a")...UInt8(ascii: "f")).contains($0) }
+            && utf8.allSatisfy {
+                (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0)
+                    || (UInt8(ascii: "a")...UInt8(ascii: "f")).contains($0)
+            }
     }
 }
 

@@ -86,9 +86,13 @@ struct FleetMetricsTests {
             let silent = try await register(database, ["k"])
             let draining = try await register(database, ["k"])
             try await database.query(
-                "update breakwater.worker set beat_at = now() - interval '1 h' where id = $1", [.int8(silent)]
+                "update breakwater.worker set beat_at = now() - interval '1 h' where id = $1",
+                [.int8(silent)]
             )
-            try await database.query("update breakwater.worker set state = 'draining', running = 7 where id = $1", [.int8(draining)])
+            try await database.query(
+                "update breakwater.worker set state = 'draining', running = 7 where id = $1",
+                [.int8(draining)]
+            )
             try await database.query("select breakwater.pause_kind('k', 'why')")
             try await database.query(
                 """
@@ -204,7 +208,9 @@ struct FleetMetricsTests {
             try await database.query(
                 "insert into breakwater.job (kind, priority) select 'l', n % 10 from generate_series(1, 70000) n"
             )
-            try await database.query("insert into breakwater.job (kind, run_at) select 'k', now() + interval '1 h' from generate_series(1, 12000)")
+            try await database.query(
+                "insert into breakwater.job (kind, run_at) select 'k', now() + interval '1 h' from generate_series(1, 12000)"
+            )
             let scrape = try await told(database)
             #expect(scrape["breakwater_fleet_jobs{kind=\"k\",queue=\"default\",state=\"ready\"}"] == 10000)
             #expect(scrape["breakwater_fleet_jobs{kind=\"l\",queue=\"default\",state=\"ready\"}"] == 40000)
@@ -234,7 +240,9 @@ struct FleetMetricsTests {
             )
             let group = ServiceGroup(services: [fleet], logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
             async let running: Void = group.run()
-            try await waitUntil("failures are counted") { Scrape(registry)["breakwater_sample_failures_total"] ?? 0 > 1 }
+            try await waitUntil("failures are counted") {
+                Scrape(registry)["breakwater_sample_failures_total"] ?? 0 > 1
+            }
             try await database.query("alter function breakwater.hidden rename to sample_fleet")
             try await waitUntil("the fleet is told") { Scrape(registry)["breakwater_fleet_slots"] == 0 }
             await group.triggerGracefulShutdown()

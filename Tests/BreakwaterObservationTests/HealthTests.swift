@@ -1,6 +1,7 @@
 import BreakwaterMetrics
 import BreakwaterTesting
 import Foundation
+import Libpq
 import Testing
 
 @testable import Breakwater
@@ -87,14 +88,17 @@ struct HealthTests {
 
                 try await database.query("alter role \(role) nologin")
                 try await database.query(
-                    "select pg_terminate_backend(pid) from pg_stat_activity where usename = $1", [.text(role)]
+                    "select pg_terminate_backend(pid) from pg_stat_activity where usename = $1",
+                    [.text(role)]
                 )
                 try await waitUntil("it is not ready") { try await fetch("\(base)/readyz").status == 503 }
                 try await waitUntil("it says why") {
                     try await fetch("\(base)/readyz").text.contains("no database connection for beats: ")
                 }
                 #expect(try await fetch("\(base)/livez").status == 200)
-                #expect(try await fetch("\(base)/metrics").text.contains("breakwater_database_connected{loop=\"claims\"} 0"))
+                #expect(
+                    try await fetch("\(base)/metrics").text.contains("breakwater_database_connected{loop=\"claims\"} 0")
+                )
 
                 try await database.query("alter role \(role) login")
                 try await waitUntil("it is ready again") { try await fetch("\(base)/readyz").status == 200 }

@@ -28,11 +28,14 @@ struct WorkerMetricsTests {
                 try await database.withWorker([good, bad], configure: { $0.queues = ["default", "other"] }) {
                     try await waitUntil("all are counted") {
                         let scrape = Scrape(registry)
-                        return scrape["breakwater_jobs_total{kind=\"good\",outcome=\"succeeded\",queue=\"default\"}"] == 2
+                        return scrape["breakwater_jobs_total{kind=\"good\",outcome=\"succeeded\",queue=\"default\"}"]
+                            == 2
                             && scrape["breakwater_jobs_total{kind=\"good\",outcome=\"succeeded\",queue=\"other\"}"] == 1
                             && scrape["breakwater_jobs_total{kind=\"bad\",outcome=\"discarded\",queue=\"other\"}"] == 1
                     }
-                    try await waitUntil("slots are told") { Scrape(registry)["breakwater_busy_slots{kind=\"good\"}"] == 0 }
+                    try await waitUntil("slots are told") {
+                        Scrape(registry)["breakwater_busy_slots{kind=\"good\"}"] == 0
+                    }
                 }
             }
         }
@@ -73,7 +76,8 @@ struct WorkerMetricsTests {
                 let registration = HandlerRegistration(kind: "k", plugin: handler, settings: settings)
                 try await database.withWorker([registration]) {
                     try await waitUntil("a probe has succeeded") {
-                        Scrape(registry)["breakwater_circuit_probes_total{circuit=\"gateway\",effect=\"succeeded\"}"] == 1
+                        Scrape(registry)["breakwater_circuit_probes_total{circuit=\"gateway\",effect=\"succeeded\"}"]
+                            == 1
                     }
                 }
             }

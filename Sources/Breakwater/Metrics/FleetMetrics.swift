@@ -120,10 +120,14 @@ extension FleetMetrics {
                 // Nothing waits unless something is said to: an alert must be able to see it fall to nothing.
                 set(.fleetWaiting, circuit.circuit, to: 0)
             }
-            for keyed in sample.keyedCircuits ?? [] { set(.fleetKeyedCircuits, keyed.kind, keyed.state, to: keyed.circuits) }
+            for keyed in sample.keyedCircuits ?? [] {
+                set(.fleetKeyedCircuits, keyed.kind, keyed.state, to: keyed.circuits)
+            }
             for waiting in sample.waiting ?? [] { set(.fleetWaiting, waiting.circuit, to: waiting.jobs) }
             for probes in sample.probes ?? [] { set(.fleetProbes, probes.circuit, to: probes.probes) }
-            for suspended in sample.suspendedWorkers ?? [] { set(.fleetSuspended, suspended.circuit, to: suspended.workers) }
+            for suspended in sample.suspendedWorkers ?? [] {
+                set(.fleetSuspended, suspended.circuit, to: suspended.workers)
+            }
             for (state, count) in sample.workers { set(.fleetWorkers, state, to: count) }
             for (scope, count) in sample.pauses { set(.fleetPauses, scope, to: count) }
             set(.fleetSlots, to: sample.slots)

@@ -6,7 +6,9 @@ extension Metric {
         Counter(label: name, dimensions: dimensions(values), factory: factory)
     }
 
-    package func counter(_ values: String..., in factory: any MetricsFactory) -> Counter { counter(values, in: factory) }
+    package func counter(_ values: String..., in factory: any MetricsFactory) -> Counter {
+        counter(values, in: factory)
+    }
 
     func gauge(_ values: [String], in factory: any MetricsFactory) -> Gauge {
         Gauge(label: name, dimensions: dimensions(values), factory: factory)

@@ -35,7 +35,9 @@ final class WorkerMetrics: Sendable {
 
     init(_ configuration: WorkerConfiguration, in factory: any MetricsFactory) {
         self.factory = factory
-        calls = Dictionary(uniqueKeysWithValues: Call.allCases.map { ($0, Metric.call.timer($0.rawValue, in: factory)) })
+        calls = Dictionary(
+            uniqueKeysWithValues: Call.allCases.map { ($0, Metric.call.timer($0.rawValue, in: factory)) }
+        )
         claimBatch = Metric.batch.recorder("claim", in: factory)
         settleBatch = Metric.batch.recorder("settle", in: factory)
         let kinds = configuration.handlers.map(\.kind)

@@ -41,7 +41,10 @@ struct ChoreLoop {
             engine.logger.debug(leads ? "leads the fleet" : "follows")
         }
         if done.rescued > 0 {
-            engine.logger.warning("gave back the jobs of a lost worker", metadata: ["jobs": .stringConvertible(done.rescued)])
+            engine.logger.warning(
+                "gave back the jobs of a lost worker",
+                metadata: ["jobs": .stringConvertible(done.rescued)]
+            )
         }
         if done.fellBack > 0 {
             engine.logger.info(

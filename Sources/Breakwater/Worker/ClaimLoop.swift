@@ -76,7 +76,10 @@ struct ClaimLoop {
         let lost = try await connection.call(Reconcile(worker: worker, known: known))
         if lost > 0 {
             engine.metrics.reconciled(lost)
-            engine.logger.warning("gave back jobs whose claim was never answered", metadata: ["jobs": .stringConvertible(lost)])
+            engine.logger.warning(
+                "gave back jobs whose claim was never answered",
+                metadata: ["jobs": .stringConvertible(lost)]
+            )
             isExhausted = false
         }
     }

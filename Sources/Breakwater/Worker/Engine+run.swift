@@ -28,7 +28,10 @@ extension Engine {
     private func perform(_ job: Job, deadline: ContinuousClock.Instant) async -> JobOutcome {
         guard let plugin = plugins[job.kind] else { return .released }
         do {
-            return try await plugin.run(job, context: JobContext(job: job, deadline: deadline, logger: loggers.handlers))
+            return try await plugin.run(
+                job,
+                context: JobContext(job: job, deadline: deadline, logger: loggers.handlers)
+            )
         } catch let failure as JobFailure {
             return .failed(failure)
         } catch let refusal as CircuitOpenError {

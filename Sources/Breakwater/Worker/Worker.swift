@@ -156,7 +156,10 @@ public struct Worker: Service {
         try? await Task.sleep(for: configuration.shutdownGrace)
         guard !Task.isCancelled else { return }
         let cancelled = engine.cancelRuns(for: .shutdown)
-        logger.warning("the grace is over; cancelling what still runs", metadata: ["cancelled": .stringConvertible(cancelled)])
+        logger.warning(
+            "the grace is over; cancelling what still runs",
+            metadata: ["cancelled": .stringConvertible(cancelled)]
+        )
         try? await Task.sleep(for: Self.cancellationGrace)
     }
 

@@ -17,7 +17,10 @@ package struct ConfiguredEndpoint: Sendable {
     /// - Throws: ``HTTPPluginError`` when it is not such a URL.
     package init(_ url: String, caFile: String? = nil) throws {
         endpoint = try HTTPEndpoint(url)
-        policy = try DestinationPolicy(host: endpoint.host, allow: IPAddress(endpoint.host) == nil ? [endpoint.host] : [])
+        policy = try DestinationPolicy(
+            host: endpoint.host,
+            allow: IPAddress(endpoint.host) == nil ? [endpoint.host] : []
+        )
         self.caFile = caFile
     }
 

@@ -40,7 +40,8 @@ struct HealthcheckCommand: AsyncParsableCommand {
     var timeout: DurationArgument?
 
     func run() async throws {
-        let given = address ?? ProcessInfo.processInfo.environment["BREAKWATER_METRICS"].flatMap { $0.isEmpty ? nil : $0 }
+        let given =
+            address ?? ProcessInfo.processInfo.environment["BREAKWATER_METRICS"].flatMap { $0.isEmpty ? nil : $0 }
         let rule = ValueRule<ListenAddress>.address
         let address: ListenAddress
         do {

@@ -113,7 +113,10 @@ struct ConfigurationLoader {
                 )
             } else if key == "log_levels" {
                 guard case .mapping(let mapping) = entry.node else {
-                    root.report(key, "\(entry.node.description(limit: 60)) is not a mapping; give { breakwater.jobs: debug }")
+                    root.report(
+                        key,
+                        "\(entry.node.description(limit: 60)) is not a mapping; give { breakwater.jobs: debug }"
+                    )
                     continue
                 }
                 texts[key] = .list(

@@ -130,7 +130,9 @@ struct TopLevelSettings {
                     let parts = text.split(separator: "=", maxSplits: 1).map(String.init)
                     do {
                         guard parts.count == 2 else {
-                            throw ValueRefusal("'\(text)' is not allowed; give a label and a level, breakwater.jobs=debug")
+                            throw ValueRefusal(
+                                "'\(text)' is not allowed; give a label and a level, breakwater.jobs=debug"
+                            )
                         }
                         levels[parts[0]] = try ValueRule<Logger.Level>.choice.read(parts[1])
                     } catch {

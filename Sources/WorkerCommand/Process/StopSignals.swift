@@ -39,7 +39,9 @@ struct StopSignals: Service {
         pipeEnd.store(ends[1], ordering: .sequentiallyConsistent)
         // A handler may do little: count, write one byte, or leave.
         let handler: @convention(c) (Int32) -> Void = { signal in
-            if signal != SIGHUP, StopSignals.count.add(1, ordering: .sequentiallyConsistent).oldValue > 0 { _exit(128 + signal) }
+            if signal != SIGHUP, StopSignals.count.add(1, ordering: .sequentiallyConsistent).oldValue > 0 {
+                _exit(128 + signal)
+            }
             var byte = UInt8(truncatingIfNeeded: signal)
             _ = write(StopSignals.pipeEnd.load(ordering: .sequentiallyConsistent), &byte, 1)
         }

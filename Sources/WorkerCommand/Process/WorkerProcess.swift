@@ -67,7 +67,12 @@ struct WorkerProcess {
         }
         if let spans { watchers.append(.init(service: spans, serviceName: "traces")) }
         guard let (address, registry) = metrics else { return watchers }
-        let endpoints = EndpointServer(address: address, health: health, metrics: registry.text, logger: Logger(label: "breakwater.endpoints"))
+        let endpoints = EndpointServer(
+            address: address,
+            health: health,
+            metrics: registry.text,
+            logger: Logger(label: "breakwater.endpoints")
+        )
         let fleet = FleetMetrics(database: configuration.database, logger: logger)
         return watchers + [
             .init(

@@ -3,7 +3,7 @@ import Foundation
 import Glibc
 
 #if canImport(FoundationNetworking)
-import FoundationNetworking
+    import FoundationNetworking
 #endif
 
 /// A Prometheus that runs for a test.

@@ -37,7 +37,10 @@ struct HealthcheckTests {
         #expect(wrong.errors.contains("'here' is not allowed; give an address with a port"))
     }
 
-    @Test("a port that is taken ends the worker with a message", .enabled(if: TestDatabase.isAvailable, "\(needsDatabase)"))
+    @Test(
+        "a port that is taken ends the worker with a message",
+        .enabled(if: TestDatabase.isAvailable, "\(needsDatabase)")
+    )
     func taken() async throws {
         try await withTestDatabase { database in
             let file = "{ metrics: \"127.0.0.1:0\", handlers: { k: { exec: { command: [cat] } } } }"

@@ -1,5 +1,6 @@
 import BreakwaterTesting
 import Foundation
+import Libpq
 import Logging
 import Testing
 
@@ -38,21 +39,28 @@ struct LogLevelsTests {
                 let run = try WorkerBinary.Run(["run", "--config", path, "--database", database.url])
                 func enqueue(_ kind: String) async throws {
                     try await database.query(
-                        "insert into breakwater.job (kind, payload) values ($1, '\"s3cret-payload\"')", [.text(kind)]
+                        "insert into breakwater.job (kind, payload) values ($1, '\"s3cret-payload\"')",
+                        [.text(kind)]
                     )
                     try await waitUntil("the job ends") {
                         try await database.number("select count(*) from breakwater.job") == 0
                     }
                 }
                 try await enqueue("good")
-                try (file + "\nlog_levels: { breakwater.jobs: debug }").write(toFile: path, atomically: true, encoding: .utf8)
+                try (file + "\nlog_levels: { breakwater.jobs: debug }").write(
+                    toFile: path,
+                    atomically: true,
+                    encoding: .utf8
+                )
                 run.signal(SIGHUP)
                 try await waitUntil("the levels are taken") { run.errors.contains("took the log levels") }
                 try await enqueue("good")
                 try await enqueue("bad")
                 try "nonsense".write(toFile: path, atomically: true, encoding: .utf8)
                 run.signal(SIGHUP)
-                try await waitUntil("it complains") { run.errors.contains("the configuration is wrong, and the log levels stay") }
+                try await waitUntil("it complains") {
+                    run.errors.contains("the configuration is wrong, and the log levels stay")
+                }
                 run.signal(SIGTERM)
                 let ending = try await run.end()
                 #expect(ending.status == 0)
