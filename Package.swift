@@ -7,6 +7,7 @@ let package = Package(
     products: [
         .executable(name: "worker", targets: ["worker"]),
         .library(name: "Breakwater", targets: ["Breakwater"]),
+        .library(name: "BreakwaterDashboard", targets: ["BreakwaterDashboard"]),
         .library(name: "BreakwaterEndpoints", targets: ["BreakwaterEndpoints"]),
         .library(name: "BreakwaterExec", targets: ["BreakwaterExec"]),
         .library(name: "BreakwaterHTTP", targets: ["BreakwaterHTTP"]),
@@ -21,12 +22,13 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0", traits: []),
         .package(url: "https://github.com/apple/swift-distributed-tracing", from: "1.7.3"),
+        .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
-        .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
-        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.0"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.100.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
+        .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
         .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.0"),
     ],
@@ -118,6 +120,31 @@ let package = Package(
             ]
         ),
 
+        // The dashboard: pages for people, rendered on the server.
+        .target(
+            name: "BreakwaterDashboard",
+            dependencies: [
+                "Breakwater", "BreakwaterAdmin", "CLibcrypto", "Libpq",
+                .product(name: "HTTPTypes", package: "swift-http-types"),
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ],
+            // Inside the binary, so that it works from anywhere.
+            resources: [
+                .embedInCode("Resources/icon.svg"), .embedInCode("Resources/live.js"),
+                .embedInCode("Resources/style.css"),
+            ]
+        ),
+        .testTarget(
+            name: "BreakwaterDashboardTests",
+            dependencies: [
+                "BreakwaterAdmin", "BreakwaterDashboard", "BreakwaterTesting", "Libpq",
+                .product(name: "Logging", package: "swift-log"),
+            ]
+        ),
+
         // For tests: a migrated database of its own for each suite, conditions with a deadline.
         .target(
             name: "BreakwaterTesting",
@@ -132,8 +159,8 @@ let package = Package(
         .target(
             name: "WorkerCommand",
             dependencies: [
-                "Breakwater", "BreakwaterAdmin", "BreakwaterEndpoints", "BreakwaterExec", "BreakwaterHTTP",
-                "BreakwaterMetrics", "BreakwaterOTLP", "Libpq",
+                "Breakwater", "BreakwaterAdmin", "BreakwaterDashboard", "BreakwaterEndpoints", "BreakwaterExec",
+                "BreakwaterHTTP", "BreakwaterMetrics", "BreakwaterOTLP", "Libpq",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Configuration", package: "swift-configuration"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
@@ -146,12 +173,40 @@ let package = Package(
         ),
         .executableTarget(name: "worker", dependencies: ["WorkerCommand"]),
         .executableTarget(name: "ExampleWorker", dependencies: ["Breakwater", "WorkerCommand"]),
+        // The worker and the client of scripts/chaos.
+        .executableTarget(
+            name: "ChaosAgent",
+            dependencies: ["Breakwater", "WorkerCommand", "Libpq", .product(name: "Logging", package: "swift-log")]
+        ),
         .testTarget(
             name: "WorkerCommandTests",
-            dependencies: ["WorkerCommand", "BreakwaterTesting", .product(name: "Yams", package: "Yams")]
+            dependencies: [
+                "BreakwaterAdmin", "BreakwaterTesting", "WorkerCommand", .product(name: "Yams", package: "Yams"),
+            ]
         ),
     ],
     swiftLanguageModes: [.v6]
+)
+
+// What reads foreign input, under seeded random input; or, for `scripts/fuzz`, as a program of libFuzzer's.
+let fuzzDependencies: [Target.Dependency] = [
+    "Breakwater", "BreakwaterExec", "BreakwaterHTTP", "CLibpq", "Libpq", "WorkerCommand",
+    .product(name: "Logging", package: "swift-log"),
+]
+package.targets.append(
+    Context.environment["BREAKWATER_FUZZ"] == "1"
+        ? .executableTarget(
+            name: "fuzz",
+            dependencies: fuzzDependencies,
+            path: "Tests/FuzzTests",
+            exclude: ["SeededTests.swift"],
+            swiftSettings: [.unsafeFlags(["-parse-as-library"])]
+        )
+        : .testTarget(
+            name: "FuzzTests",
+            dependencies: fuzzDependencies + ["BreakwaterTesting"],
+            exclude: ["LibFuzzer.swift"]
+        )
 )
 
 // One list of settings for every Swift target.

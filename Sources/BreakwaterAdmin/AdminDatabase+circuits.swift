@@ -1,5 +1,5 @@
 package import Foundation
-package import Libpq
+import Libpq
 
 extension AdminDatabase {
     /// The circuit that people mean by a kind, or by a kind and a key; nil if it is not there.
@@ -7,7 +7,7 @@ extension AdminDatabase {
     /// Without a key that is the circuit that the kind's calls belong to, which may be one shared with other kinds; or
     /// the shared circuit of that name, so that nobody needs to know that its kind is `*`.
     package func circuitID(kind: String, key: String?) async throws -> CircuitID? {
-        try await connection.query(
+        try await read(
             """
             select c.kind, c.key
               from breakwater.circuit c
@@ -30,16 +30,9 @@ extension AdminDatabase {
     /// - Parameter id: Nil for all.
     package func circuits(_ id: CircuitID? = nil) async throws -> [CircuitStatus] {
         let suspensions = Dictionary(grouping: try await suspensions()) { "\($0.circuit)" }
-        return try await connection.query(
+        return try await read(
             """
-            select c.kind, c.key, c.name, c.state, c.generation, c.since, c.reason, c.retry_at, c.reopened, c.ramp_until,
-                   c.override, c.override_actor, c.override_until, c.probes_out, c.probes_succeeded, c.calls, c.failed,
-                   c.slow, c.failures_in_a_row, c.failure_threshold, c.slow_threshold, c.minimum_calls,
-                   c.consecutive_failures, c.probes, c.successes_to_close, c.fallback, c.waiting,
-                   extract(epoch from now() - c.since)::float8 as age,
-                   extract(epoch from c.retry_at - now())::float8 as next_probe_in,
-                   array(select h.kind from breakwater.handler h
-                          where c.kind = '*' and h.shared_key = c.key order by h.kind) as shared_by
+            select \(Self.circuitColumns), c.waiting
               from breakwater.circuit_status c
              where case when $1::text is not null then c.kind = $1 and c.key = $2
                         else not exists (select from breakwater.handler h
@@ -58,7 +51,7 @@ extension AdminDatabase {
 
     /// `breakwater.suspension_status`.
     package func suspensions() async throws -> [Suspension] {
-        try await connection.query(
+        try await read(
             """
             select kind, key, circuit, worker, worker_name, since, until, times, reason,
                    extract(epoch from until - now())::float8 as ends_in
@@ -74,7 +67,7 @@ extension AdminDatabase {
     ///   - key: Only those of this key; nil for all.
     ///   - limit: At most so many.
     package func transitions(kind: String? = nil, key: String? = nil, limit: Int) async throws -> [CircuitTransition] {
-        try await connection.query(
+        try await read(
             """
             select t.kind, t.key, breakwater.circuit_name(t.kind, t.key) as circuit, t.at, t.generation, t.from_state,
                    t.to_state, t.reason, t.actor, t.worker, w.name as worker_name
@@ -117,5 +110,140 @@ extension AdminDatabase {
                 whoAndWhich
             )
         }
+    }
+
+    /// Some circuits, with how many jobs wait behind each counted up to ``countCap``.
+    ///
+    /// Those that are not closed come first, then those that somebody holds, then by name. The own circuit of a kind that
+    /// shares another's is left out: it decides nothing.
+    ///
+    /// - Parameters:
+    ///   - id: Only this one; nil for all.
+    ///   - limit: At most so many.
+    ///   - offset: After so many.
+    package func someCircuits(_ id: CircuitID? = nil, limit: Int, offset: Int = 0) async throws -> [CircuitStatus] {
+        let suspensions = Dictionary(grouping: try await suspensions()) { "\($0.circuit)" }
+        return try await read(
+            """
+            select \(Self.circuitColumns), breakwater.waiting_behind(c.kind, c.key, $5) as waiting
+              from (select o.kind, o.key, row_number() over (
+                               order by o.state = 'closed', o.override is null, o.kind = '*', o.kind, o.key) as place
+                      from breakwater.circuit o
+                     where case when $1::text is not null then o.kind = $1 and o.key = $2
+                                else not exists (select from breakwater.handler h
+                                                  where h.kind = o.kind and o.key = '' and h.shared_key is not null) end
+                     order by place limit $3 offset $4) p
+             cross join lateral (select * from breakwater.circuit_status s where s.kind = p.kind and s.key = p.key) c
+             order by p.place
+            """,
+            [
+                .text(id?.kind), .text(id?.key), .int8(Int64(limit)), .int8(Int64(offset)),
+                .int4(Int32(Self.countCap)),
+            ]
+        ).map { row in
+            var circuit = try CircuitStatus(row)
+            circuit.suspensions = suspensions["\(circuit.id)"] ?? []
+            return circuit
+        }
+    }
+
+    /// How many circuits there are in each state, by its name.
+    package func circuitCounts() async throws -> [String: Int] {
+        let rows = try await read("select state, count(*) as count from breakwater.circuit group by state")
+        return try Dictionary(uniqueKeysWithValues: rows.map { (try $0["state"].string(), try $0["count"].int()) })
+    }
+
+    /// `breakwater.window_parts`: what the windows of some circuits hold, and how each is measured.
+    ///
+    /// - Parameters:
+    ///   - ids: Which circuits.
+    ///   - parts: Into how many parts of equal length each window is divided, the oldest first.
+    package func windows(of ids: [CircuitID], parts: Int) async throws -> [CircuitID: CircuitWindowParts] {
+        let rows = try await read(
+            """
+            select i.kind, i.key, p.succeeded, p.failed, p.slow,
+                   extract(epoch from h.circuit_window)::float8 as seconds, h.window_calls
+              from unnest($1::text[], $2::text[]) i(kind, key)
+             cross join lateral breakwater.policy_of(i.kind, i.key) h
+             cross join lateral breakwater.window_parts(i.kind, i.key, $3) p
+             order by i.kind, i.key, p.part
+            """,
+            [.textArray(ids.map(\.kind)), .textArray(ids.map(\.key)), .int4(Int32(clamping: parts))]
+        )
+        var windows: [CircuitID: CircuitWindowParts] = [:]
+        for row in rows {
+            let id = CircuitID(kind: try row["kind"].string(), key: try row["key"].string())
+            let part = CallCounts(
+                succeeded: try row["succeeded"].int(),
+                failed: try row["failed"].int(),
+                slow: try row["slow"].int()
+            )
+            windows[id, default: CircuitWindowParts()].parts.append(part)
+            windows[id]?.seconds = try row["seconds"].doubleOrNil()
+            windows[id]?.calls = try row["window_calls"].intOrNil()
+        }
+        return windows
+    }
+
+    private static let circuitColumns = """
+        c.kind, c.key, c.name, c.state, c.generation, c.since, c.reason, c.retry_at, c.reopened, c.ramp_until,
+        c.override, c.override_actor, c.override_until, c.probes_out, c.probes_succeeded, c.calls, c.failed,
+        c.slow, c.failures_in_a_row, c.failure_threshold, c.slow_threshold, c.minimum_calls,
+        c.consecutive_failures, c.probes, c.successes_to_close, c.fallback,
+        extract(epoch from now() - c.since)::float8 as age,
+        extract(epoch from c.retry_at - now())::float8 as next_probe_in,
+        array(select h.kind from breakwater.handler h
+               where c.kind = '*' and h.shared_key = c.key order by h.kind) as shared_by
+        """
+}
+
+/// What calls came to in one part of a window.
+package struct CallCounts: Equatable, Sendable {
+    package var succeeded: Int
+    package var failed: Int
+    package var slow: Int
+
+    package init(succeeded: Int, failed: Int, slow: Int) {
+        self.succeeded = succeeded
+        self.failed = failed
+        self.slow = slow
+    }
+}
+
+/// What a circuit's window holds, in parts, the oldest first, and how it is measured.
+package struct CircuitWindowParts: Equatable, Sendable {
+    package var parts: [CallCounts] = []
+    /// Its length in seconds; nil where it is measured in calls, or has no handler.
+    package var seconds: Double?
+    /// Its length in calls; nil where it is measured in time.
+    package var calls: Int?
+
+    package init() {}
+}
+
+extension AdminDatabase {
+    /// The latest transitions of some circuits, the newest first.
+    ///
+    /// - Parameters:
+    ///   - ids: Which circuits.
+    ///   - length: How far back.
+    ///   - limit: At most so many.
+    package func transitions(of ids: [CircuitID], within length: Duration, limit: Int) async throws
+        -> [CircuitTransition]
+    {
+        try await read(
+            """
+            select t.kind, t.key, breakwater.circuit_name(t.kind, t.key) as circuit, t.at, t.generation, t.from_state,
+                   t.to_state, t.reason, t.actor, t.worker, null::text as worker_name
+              from unnest($1::text[], $2::text[]) i(kind, key)
+             cross join lateral (select * from breakwater.circuit_transition o
+                                  where o.kind = i.kind and o.key = i.key and o.at > now() - $3
+                                  order by o.generation desc limit $4) t
+             order by t.id desc limit $4
+            """,
+            [
+                .textArray(ids.map(\.kind)), .textArray(ids.map(\.key)), .interval(length), .int8(Int64(limit)),
+            ]
+        ).map { try CircuitTransition($0) }
     }
 }

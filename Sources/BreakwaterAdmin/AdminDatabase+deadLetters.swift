@@ -1,8 +1,8 @@
 package import Foundation
-package import Libpq
+import Libpq
 
 /// One row of `breakwater.dead_letter`.
-package struct DeadLetter: Equatable {
+package struct DeadLetter: Equatable, Sendable {
     package var id: Int64
     package var queue: String
     package var kind: String
@@ -22,7 +22,7 @@ package struct DeadLetter: Equatable {
 }
 
 /// Which dead letters are meant.
-package struct DeadLetterFilter: Equatable {
+package struct DeadLetterFilter: Equatable, Sendable {
     /// Nil for all.
     package var kind: String?
     /// Nil for any.
@@ -35,17 +35,42 @@ package struct DeadLetterFilter: Equatable {
 }
 
 /// How many dead letters there are of a kind and a reason.
-package struct DeadLetterCount: Equatable {
+package struct DeadLetterCount: Equatable, Sendable {
     package var kind: String
     package var reason: String
     package var count: Int
     package var newest: Date
 }
 
+/// A time by the database's clock, in its own words, so that no digit is lost on the way there and back.
+package struct DatabaseTime: Equatable, Sendable {
+    package var text: String
+}
+
+/// Some dead letters that are changed by portions, each in a transaction of its own.
+package struct DeadLetterPortions: Sendable {
+    package var filter: DeadLetterFilter
+    /// Only those that died by then.
+    package var diedBy: DatabaseTime
+    /// For the audit log.
+    package var why: String?
+    /// Who does it; nil for the database's user.
+    package var actor: String?
+    /// The line of the audit log, once it is written.
+    package var audit: Int64?
+
+    package init(filter: DeadLetterFilter, diedBy: DatabaseTime, why: String? = nil, actor: String? = nil) {
+        self.filter = filter
+        self.diedBy = diedBy
+        self.why = why
+        self.actor = actor
+    }
+}
+
 extension AdminDatabase {
     /// Dead letters, the newest first.
     package func deadLetters(_ filter: DeadLetterFilter, limit: Int) async throws -> [DeadLetter] {
-        try await connection.query(
+        try await read(
             """
             select \(Self.deadLetterColumns) from breakwater.dead_letter
              where ($1::text is null or kind = $1) and ($2::text is null or reason = $2)
@@ -57,7 +82,7 @@ extension AdminDatabase {
 
     /// One dead letter; nil if it is not there.
     package func deadLetter(id: Int64) async throws -> DeadLetter? {
-        try await connection.query(
+        try await read(
             "select \(Self.deadLetterColumns) from breakwater.dead_letter where id = $1",
             [.int8(id)]
         ).first.map(Self.deadLetter)
@@ -65,7 +90,7 @@ extension AdminDatabase {
 
     /// How many there are, by kind and reason.
     package func deadLetterCounts() async throws -> [DeadLetterCount] {
-        try await connection.query(
+        try await read(
             """
             select kind, reason, count(*) as count, max(died_at) as newest
               from breakwater.dead_letter group by kind, reason order by kind, reason
@@ -81,37 +106,77 @@ extension AdminDatabase {
     }
 
     /// `breakwater.redrive`: puts one back as a job. False if it is not there.
-    package func redrive(id: Int64) async throws -> Bool {
-        try await one("select breakwater.redrive($1)", [.int8(id)])[0].bool()
+    package func redrive(id: Int64, why: String? = nil, actor: String? = nil) async throws -> Bool {
+        try await one(
+            "select breakwater.redrive($1, $2, coalesce($3, session_user))",
+            [.int8(id), .text(why), .text(actor)]
+        )[0].bool()
     }
 
-    /// `breakwater.redrive`: puts the oldest back. Returns how many.
-    package func redrive(_ filter: DeadLetterFilter, limit: Int) async throws -> Int {
-        try await one(
-            "select breakwater.redrive($1, $2, $3)",
-            [.text(filter.kind), .text(filter.reason), .int4(Int32(clamping: limit))]
-        )[0].int()
+    /// How many dead letters there are that died by now, or at least so long ago.
+    ///
+    /// - Returns: The time by which they died, and how many they are.
+    package func countDeadLetters(
+        _ filter: DeadLetterFilter,
+        olderThan age: Duration
+    ) async throws -> (diedBy: DatabaseTime, count: Int) {
+        let row = try await one(
+            """
+            select (now() - $3)::text as died_by, count(*) as count from breakwater.dead_letter
+             where ($1::text is null or kind = $1) and ($2::text is null or reason = $2) and died_at <= now() - $3
+            """,
+            [.text(filter.kind), .text(filter.reason), .interval(age)],
+            timeout: .seconds(300)
+        )
+        return (DatabaseTime(text: try row["died_by"].string()), try row["count"].int())
+    }
+
+    /// `breakwater.redrive_some`: puts the oldest of some dead letters back.
+    ///
+    /// - Parameters:
+    ///   - some: Which, and on whose behalf; carried on from portion to portion.
+    ///   - limit: At most so many.
+    /// - Returns: How many were put back; 0 when none is left.
+    package func redrive(_ some: inout DeadLetterPortions, limit: Int) async throws -> Int {
+        try await change(&some, by: "redrive_some", limit: limit)
+    }
+
+    /// `breakwater.purge_some`: deletes the oldest of some dead letters for good; likewise.
+    package func purge(_ some: inout DeadLetterPortions, limit: Int) async throws -> Int {
+        try await change(&some, by: "purge_some", limit: limit)
+    }
+
+    private func change(_ some: inout DeadLetterPortions, by function: String, limit: Int) async throws -> Int {
+        let row = try await one(
+            """
+            select done, audit
+              from breakwater.\(function)(null, $1, $2, null, $3::text::timestamptz, $4, $5, coalesce($6, session_user), $7)
+            """,
+            [
+                .text(some.filter.kind), .text(some.filter.reason), .text(some.diedBy.text),
+                .int4(Int32(clamping: limit)),
+                .text(some.why), .text(some.actor), .int8(some.audit),
+            ],
+            timeout: .seconds(300)
+        )
+        some.audit = try row["audit"].int64()
+        return try row["done"].int()
     }
 
     /// `breakwater.purge`: deletes one for good. False if it is not there.
-    package func purge(id: Int64) async throws -> Bool {
-        try await one("select breakwater.purge($1)", [.int8(id)])[0].bool()
-    }
-
-    /// `breakwater.purge`: deletes the oldest for good. Returns how many.
-    package func purge(_ filter: DeadLetterFilter, olderThan age: Duration, limit: Int) async throws -> Int {
+    package func purge(id: Int64, why: String? = nil, actor: String? = nil) async throws -> Bool {
         try await one(
-            "select breakwater.purge($1, $2, $3, $4)",
-            [.text(filter.kind), .text(filter.reason), .interval(age), .int4(Int32(clamping: limit))]
-        )[0].int()
+            "select breakwater.purge($1, $2, coalesce($3, session_user))",
+            [.int8(id), .text(why), .text(actor)]
+        )[0].bool()
     }
 
-    private static let deadLetterColumns = """
+    static let deadLetterColumns = """
         id, queue, kind, priority, payload, reason, attempt, max_attempts, unique_key, errors,
         errors -> -1 ->> 'name' as last_name, errors -> -1 ->> 'message' as last_message, enqueued_at, died_at
         """
 
-    private static func deadLetter(_ row: Row) throws -> DeadLetter {
+    static func deadLetter(_ row: Row) throws -> DeadLetter {
         let last = [try row["last_name"].stringOrNil(), try row["last_message"].stringOrNil()].compactMap(\.self)
         return DeadLetter(
             id: try row["id"].int64(),

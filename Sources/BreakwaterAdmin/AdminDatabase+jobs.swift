@@ -1,8 +1,8 @@
 package import Foundation
-package import Libpq
+import Libpq
 
 /// A job to be added.
-package struct NewJob: Equatable {
+package struct NewJob: Equatable, Sendable {
     package var kind: String
     /// One JSON value as text.
     package var payload = "{}"
@@ -24,7 +24,7 @@ package struct NewJob: Equatable {
 }
 
 /// One row of `breakwater.job_status`: a job that has not ended.
-package struct JobStatus: Equatable {
+package struct JobStatus: Equatable, Sendable {
     package var id: Int64
     package var queue: String
     package var kind: String
@@ -46,7 +46,7 @@ package struct JobStatus: Equatable {
 }
 
 /// One row of `breakwater.result`: a job that succeeded, of a kind whose results are kept.
-package struct JobSuccess: Equatable {
+package struct JobSuccess: Equatable, Sendable {
     package var id: Int64
     package var kind: String
     /// JSON; nil for none.
@@ -58,14 +58,14 @@ package struct JobSuccess: Equatable {
 }
 
 /// What is known of a job.
-package enum JobStory: Equatable {
+package enum JobStory: Equatable, Sendable {
     case waitsOrRuns(JobStatus)
     case died(DeadLetter)
     case succeeded(JobSuccess)
 }
 
 /// One failed run of a job.
-package struct FailedRun: Equatable {
+package struct FailedRun: Equatable, Sendable {
     package var attempt: Int?
     package var className: String
     /// The failure's name and message.
@@ -102,7 +102,7 @@ extension AdminDatabase {
     ///
     /// - Parameter errors: As `job.errors` and `dead_letter.errors` have them.
     package func failedRuns(_ errors: String) async throws -> [FailedRun] {
-        try await connection.query(
+        try await read(
             """
             select (e ->> 'attempt')::int8 as attempt, coalesce(e ->> 'class', '') as class,
                    concat_ws(': ', e ->> 'name', e ->> 'message') as failure, (e ->> 'at')::timestamptz as at,
@@ -124,44 +124,60 @@ extension AdminDatabase {
     }
 
     /// `breakwater.cancel`: moves a job that does not run to the dead letters. False when there is no such job.
-    package func cancel(id: Int64) async throws -> Bool {
-        try await one("select breakwater.cancel($1)", [.int8(id)])[0].bool()
+    package func cancel(id: Int64, why: String? = nil, actor: String? = nil) async throws -> Bool {
+        try await one(
+            "select breakwater.cancel($1, $2, coalesce($3, session_user))",
+            [.int8(id), .text(why), .text(actor)]
+        )[0].bool()
     }
 
     /// `breakwater.run_now`: makes a job ready that waits for its time. False when there is no such job.
-    package func runNow(id: Int64) async throws -> Bool {
-        try await one("select breakwater.run_now($1)", [.int8(id)])[0].bool()
+    package func runNow(id: Int64, why: String? = nil, actor: String? = nil) async throws -> Bool {
+        try await one(
+            "select breakwater.run_now($1, $2, coalesce($3, session_user))",
+            [.int8(id), .text(why), .text(actor)]
+        )[0].bool()
+    }
+
+    /// `breakwater.set_priority`: moves a waiting job to another lane. False when there is no such job.
+    package func setPriority(id: Int64, to priority: Int, why: String?, actor: String?) async throws -> Bool {
+        try await one(
+            "select breakwater.set_priority($1, $2, $3, coalesce($4, session_user))",
+            [.int8(id), .int4(Int32(clamping: priority)), .text(why), .text(actor)]
+        )[0].bool()
     }
 
     private func jobStatus(id: Int64) async throws -> JobStatus? {
-        try await connection.query(
+        try await read(
             """
             select id, queue, kind, priority, attempt, max_attempts, state, why, enqueued_at, run_at, unique_key, payload,
                    coalesce(errors, '[]') as errors
               from breakwater.job_status where id = $1
             """,
             [.int8(id)]
-        ).first.map { row in
-            JobStatus(
-                id: try row["id"].int64(),
-                queue: try row["queue"].string(),
-                kind: try row["kind"].string(),
-                priority: try row["priority"].int(),
-                attempt: try row["attempt"].int(),
-                maxAttempts: try row["max_attempts"].intOrNil(),
-                state: try row["state"].string(),
-                why: try row["why"].string(),
-                enqueuedAt: try row["enqueued_at"].date(),
-                runAt: try row["run_at"].dateOrNil(),
-                uniqueKey: try row["unique_key"].stringOrNil(),
-                payload: try row["payload"].string(),
-                errors: try row["errors"].string()
-            )
-        }
+        ).first.map(Self.jobStatus)
+    }
+
+    static func jobStatus(_ row: Row) throws -> JobStatus {
+        JobStatus(
+            id: try row["id"].int64(),
+            queue: try row["queue"].string(),
+            kind: try row["kind"].string(),
+            priority: try row["priority"].int(),
+            attempt: try row["attempt"].int(),
+            maxAttempts: try row["max_attempts"].intOrNil(),
+            state: try row["state"].string(),
+            why: try row["why"].string(),
+            enqueuedAt: try row["enqueued_at"].date(),
+            runAt: try row["run_at"].dateOrNil(),
+            uniqueKey: try row["unique_key"].stringOrNil(),
+            payload: try row["payload"].string(),
+            errors: try row["errors"].string()
+        )
     }
 
     private func success(id: Int64) async throws -> JobSuccess? {
-        try await connection.query(
+        try await read(
             "select id, kind, result, by_fallback, finished_at, expires_at from breakwater.result where id = $1",
             [.int8(id)]
         ).first.map { row in

@@ -1,8 +1,8 @@
 package import Foundation
-package import Libpq
+import Libpq
 
 /// One row of `breakwater.pause`.
-package struct Pause: Equatable {
+package struct Pause: Equatable, Sendable {
     /// `queue` or `kind`.
     package var scope: String
     package var name: String
@@ -12,7 +12,7 @@ package struct Pause: Equatable {
 }
 
 /// What can be paused.
-package enum PauseTarget: Equatable {
+package enum PauseTarget: Equatable, Sendable {
     case queue(String)
     case kind(String)
 
@@ -34,7 +34,7 @@ package enum PauseTarget: Equatable {
 extension AdminDatabase {
     /// `breakwater.pause`: the queues and kinds that people stopped.
     package func pauses() async throws -> [Pause] {
-        try await connection.query(
+        try await read(
             "select scope, name, reason, actor, since from breakwater.pause order by scope, name"
         ).map { row in
             Pause(
@@ -59,11 +59,16 @@ extension AdminDatabase {
     }
 
     /// `breakwater.resume_queue` and `breakwater.resume_kind`. False if it was not paused.
-    package func resume(_ target: PauseTarget) async throws -> Bool {
-        switch target {
-        case .queue(let name): try await one("select breakwater.resume_queue($1)", [.text(name)])[0].bool()
-        case .kind(let name): try await one("select breakwater.resume_kind($1)", [.text(name)])[0].bool()
-        }
+    package func resume(_ target: PauseTarget, why: String? = nil, actor: String? = nil) async throws -> Bool {
+        let parameters = [Parameter.text(target.name), .text(why), .text(actor)]
+        let row =
+            switch target {
+            case .queue:
+                try await one("select breakwater.resume_queue($1, $2, coalesce($3, session_user))", parameters)
+            case .kind:
+                try await one("select breakwater.resume_kind($1, $2, coalesce($3, session_user))", parameters)
+            }
+        return try row[0].bool()
     }
 
     /// Whether a worker takes that queue or kind now, or did lately.

@@ -1,8 +1,8 @@
 package import Foundation
-package import Libpq
+import Libpq
 
 /// One row of `breakwater.depth`: how many jobs of a queue and a kind there are, and how old.
-package struct Depth: Equatable {
+package struct Depth: Equatable, Sendable {
     package var queue: String
     package var kind: String
     package var ready: Int
@@ -21,7 +21,7 @@ package struct Depth: Equatable {
 }
 
 /// One row of `breakwater.worker_status`.
-package struct WorkerStatus: Equatable {
+package struct WorkerStatus: Equatable, Sendable {
     package var id: Int64
     package var name: String
     package var version: String
@@ -34,12 +34,14 @@ package struct WorkerStatus: Equatable {
     package var silentFor: Duration
     package var isAlive: Bool
     package var leads: Bool
+    /// Why somebody drained it; nil when nobody did.
+    package var drainReason: String?
 }
 
 extension AdminDatabase {
     /// `breakwater.depth`, the fullest first.
     package func depths() async throws -> [Depth] {
-        try await connection.query(
+        try await read(
             """
             select queue, kind, ready, running, scheduled, retrying, parked,
                    extract(epoch from oldest_ready)::float8 as oldest,
@@ -66,12 +68,29 @@ extension AdminDatabase {
         }
     }
 
+    /// `breakwater.drain_worker`: it claims nothing more. False when there is no such worker.
+    package func drain(worker: Int64, reason: String, actor: String?) async throws -> Bool {
+        try await one(
+            "select breakwater.drain_worker($1, $2, coalesce($3, session_user))",
+            [.int8(worker), .text(reason), .text(actor)]
+        )[0].bool()
+    }
+
+    /// `breakwater.undrain_worker`: it claims again. False when nobody drained it.
+    package func undrain(worker: Int64, why: String?, actor: String?) async throws -> Bool {
+        try await one(
+            "select breakwater.undrain_worker($1, $2, coalesce($3, session_user))",
+            [.int8(worker), .text(why), .text(actor)]
+        )[0].bool()
+    }
+
     /// `breakwater.worker_status`, in the order of their start.
     package func workers() async throws -> [WorkerStatus] {
-        try await connection.query(
+        try await read(
             """
             select id, name, version, state, queues, kinds, concurrency, running, started_at,
-                   extract(epoch from silent_for)::float8 as silent_for, alive, leads
+                   extract(epoch from silent_for)::float8 as silent_for, alive, leads,
+                   drain_reason
               from breakwater.worker_status order by id
             """
         ).map { row in
@@ -85,9 +104,10 @@ extension AdminDatabase {
                 concurrency: try row["concurrency"].int(),
                 running: try row["running"].int(),
                 startedAt: try row["started_at"].date(),
-                silentFor: .seconds(try row["silent_for"].double()),
+                silentFor: try row["silent_for"].seconds(),
                 isAlive: try row["alive"].bool(),
-                leads: try row["leads"].bool()
+                leads: try row["leads"].bool(),
+                drainReason: try row["drain_reason"].stringOrNil()
             )
         }
     }

@@ -7,18 +7,67 @@ package struct AdminDatabase: Sendable {
     package let connection: Connection
     /// Where the database is, for messages; without passwords.
     package let place: String
+    /// The most that any statement may take, kept by the server; then, too, whatever only looks cannot change anything.
+    /// Nil for each statement's own time.
+    package let limit: Duration?
 
-    package init(connection: Connection, place: String) {
+    package init(connection: Connection, place: String, limit: Duration? = nil) {
         self.connection = connection
         self.place = place
+        self.limit = limit
     }
 
-    /// Runs a query whose answer is exactly one row.
-    package func one(_ sql: String, _ parameters: [Parameter] = []) async throws -> Row {
-        let rows = try await connection.query(sql, parameters)
+    /// Runs a query that changes nothing.
+    package func read(
+        _ sql: String,
+        _ parameters: [Parameter] = [],
+        timeout: Duration = .seconds(30)
+    ) async throws -> QueryResult {
+        guard let limit else { return try await connection.query(sql, parameters, timeout: timeout) }
+        return try await bounded(sql, parameters, limit: limit, isReadOnly: true)
+    }
+
+    /// Runs a query that changes something, and whose answer is exactly one row.
+    ///
+    /// - Parameter timeout: How long to wait for it, where ``limit`` says nothing. Defaults to 30 seconds.
+    package func one(
+        _ sql: String,
+        _ parameters: [Parameter] = [],
+        timeout: Duration = .seconds(30)
+    ) async throws -> Row {
+        let rows =
+            if let limit {
+                try await bounded(sql, parameters, limit: limit, isReadOnly: false)
+            } else {
+                try await connection.query(sql, parameters, timeout: timeout)
+            }
         guard let row = rows.first else {
             throw PostgresError(.decoding, "the database answered without a row: \(sql)")
         }
         return row
+    }
+
+    /// In one round trip and one transaction, to which alone the settings belong: so it works through any pooler.
+    private func bounded(
+        _ sql: String,
+        _ parameters: [Parameter],
+        limit: Duration,
+        isReadOnly: Bool
+    ) async throws -> QueryResult {
+        let milliseconds = limit.components.seconds * 1000 + limit.components.attoseconds / 1_000_000_000_000_000
+        let settings = Statement(
+            """
+            select set_config('statement_timeout', $1, true), set_config('lock_timeout', $1, true),
+                   set_config('transaction_read_only', $2, true)
+            """,
+            [.text("\(milliseconds)"), .text(isReadOnly ? "on" : "off")]
+        )
+        // The server's time comes first; ours is for a server that does not answer.
+        let results = try await connection.pipeline(
+            [settings, Statement(sql, parameters)],
+            timeout: limit + .seconds(5)
+        )
+        guard let result = results.last else { throw PostgresError(.decoding, "the statement was not answered") }
+        return result
     }
 }

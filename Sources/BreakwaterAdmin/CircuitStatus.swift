@@ -2,15 +2,20 @@ package import Foundation
 package import Libpq
 
 /// Which circuit: SQL's two words for it.
-package struct CircuitID: Equatable {
+package struct CircuitID: Hashable, Sendable {
     /// The kind of job; `*` for a circuit that several kinds share.
     package var kind: String
     /// Empty for the kind's own; else a value from payloads, or the shared circuit's name.
     package var key: String
+
+    package init(kind: String, key: String) {
+        self.kind = kind
+        self.key = key
+    }
 }
 
 /// One row of `breakwater.circuit_status`, and who is suspended from it.
-package struct CircuitStatus: Equatable {
+package struct CircuitStatus: Equatable, Sendable {
     package var id: CircuitID
     /// For people: the kind, the kind and its key, or the name that several kinds share.
     package var name: String
@@ -62,7 +67,7 @@ package struct CircuitStatus: Equatable {
 
 /// One row of `breakwater.suspension_status`: a worker that gets no jobs of a circuit, for its calls failed while those of
 /// others succeeded.
-package struct Suspension: Equatable {
+package struct Suspension: Equatable, Sendable {
     package var circuit: CircuitID
     package var circuitName: String
     package var worker: Int64
@@ -77,7 +82,7 @@ package struct Suspension: Equatable {
 }
 
 /// One row of `breakwater.circuit_transition`.
-package struct CircuitTransition: Equatable {
+package struct CircuitTransition: Equatable, Sendable {
     package var circuit: CircuitID
     package var circuitName: String
     package var at: Date
@@ -94,7 +99,7 @@ package struct CircuitTransition: Equatable {
 }
 
 /// What people do to a circuit by hand.
-package enum CircuitOverride: Equatable {
+package enum CircuitOverride: Equatable, Sendable {
     /// Nothing of it runs.
     case open
     /// Everything runs, whatever comes of it.
@@ -116,7 +121,7 @@ extension CircuitStatus {
             state: try row["state"].string(),
             generation: try row["generation"].int64(),
             since: try row["since"].date(),
-            age: .seconds(try row["age"].double()),
+            age: try row["age"].seconds(),
             reason: try row["reason"].string(),
             retryAt: try row["retry_at"].dateOrNil(),
             nextProbeIn: try row["next_probe_in"].doubleOrNil().map { .seconds($0) },
@@ -154,7 +159,7 @@ extension Suspension {
             workerName: try row["worker_name"].stringOrNil(),
             since: try row["since"].date(),
             until: try row["until"].date(),
-            endsIn: .seconds(try row["ends_in"].double()),
+            endsIn: try row["ends_in"].seconds(),
             times: try row["times"].int(),
             reason: try row["reason"].string()
         )

@@ -12,6 +12,8 @@ struct ChildProcess: Sendable {
     var executable: String
     var command: [String]
     var environment: [String: String]
+    /// What all its processes carry.
+    let mark = RunMark()
     var workingDirectory: String?
     var input: [UInt8]
     var maxOutputBytes: Int
@@ -55,7 +57,10 @@ struct ChildProcess: Sendable {
                 .path(FilePath(executable)),
                 arguments: Arguments(executablePathOverride: command[0], remainingValues: Array(command.dropFirst())),
                 environment: .custom(
-                    Dictionary(uniqueKeysWithValues: environment.map { (Environment.Key(stringLiteral: $0), $1) })
+                    Dictionary(
+                        environment.map { (Environment.Key(stringLiteral: $0), $1) }
+                            + [(Environment.Key(stringLiteral: RunMark.variable), mark.text)]
+                    ) { $1 }
                 ),
                 workingDirectory: workingDirectory.map { FilePath($0) },
                 platformOptions: options,
@@ -136,6 +141,7 @@ struct ChildProcess: Sendable {
                     // The exited program is not yet reaped, so the number of its group cannot be another's.
                     try? child.send(signal: .kill, toProcessGroup: true)
                     OrphanGuard.shared.forget(child.processIdentifier.value)
+                    await LeftBehind.shared.kill(mark)
                     group.cancelAll()
                 }
             }

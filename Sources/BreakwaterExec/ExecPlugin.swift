@@ -17,8 +17,9 @@ import Glibc
 ///
 /// No shell takes part: the words of the command reach the program as they are. The environment holds what was
 /// configured and the `BREAKWATER_` variables of the job, nothing else. The program leads a session of its own, and
-/// a job ends with its program: processes that it left behind in its process group are killed, and output that
-/// they would still have written is not waited for. A process that moved to another session (`setsid`) escapes this.
+/// a job ends with its program: processes that it left behind are killed, and output that they would still have written
+/// is not waited for. They are known by their process group, and elsewhere (`setsid`, daemons) by `BREAKWATER_RUN_ID`
+/// in their environment: one that left its session and cleared its environment, or became another user, escapes this.
 /// A worker that is killed takes its programs with it: a small `/bin/sh` beside it sees to that.
 ///
 /// ```swift

@@ -5,8 +5,10 @@ import Synchronization
 ///
 /// A shell in a session of its own reads from a pipe which process groups there are. The pipe's other end is this
 /// process's alone, so when this process is gone, however it went, the shell reads the end of the pipe and kills the
-/// groups that were left. (The kernel's own means, PR_SET_PDEATHSIG, would be tied to one thread and reach only the program
-/// itself, not what it started; and nothing can run between fork and exec here.)
+/// groups that were left, and then whatever else carries the worker's mark (see ``RunMark``): programs that it had not
+/// been told of yet, and what moved to sessions of its own. Nothing slips through between: a program holds the pipe's
+/// other end too until it has its own environment. (The kernel's own means, PR_SET_PDEATHSIG, would be tied to one thread
+/// and reach only the program itself, not what it started; and nothing can run between fork and exec here.)
 ///
 /// Without a `/bin/sh` there is no guard, and such programs run to their end.
 final class OrphanGuard: Sendable {
@@ -17,8 +19,10 @@ final class OrphanGuard: Sendable {
     private let pipeEnd: Mutex<CInt>
 
     /// Starts a guard. One serves a whole process; others are for tests.
-    init() {
-        pipeEnd = Mutex(Self.start())
+    ///
+    /// - Parameter worker: What the marks begin with of the programs that it kills.
+    init(worker: String = RunMark.worker) {
+        pipeEnd = Mutex(Self.start(worker: worker))
     }
 
     /// Lets it do what it does when the process dies.
@@ -60,13 +64,21 @@ final class OrphanGuard: Sendable {
             esac
         done
         for group in $groups; do kill -s KILL -- "-$group"; done
+        for round in 1 2 3; do
+            for file in /proc/[0-9]*/environ; do
+                if grep -qzs "^$1\\." "$file"; then
+                    process=${file#/proc/}
+                    kill -s KILL "${process%/environ}"
+                fi
+            done
+        done
         """
 
     /// `POSIX_SPAWN_SETSID` of glibc and musl, which their headers show under `_GNU_SOURCE` alone.
     private static let setSession: Int16 = 0x80
 
     /// Starts the shell. Returns the pipe's writing end, or -1.
-    private static func start() -> CInt {
+    private static func start(worker: String) -> CInt {
         var ends: [CInt] = [-1, -1]
         guard pipe(&ends) == 0 else { return -1 }
         defer { close(ends[0]) }
@@ -87,7 +99,7 @@ final class OrphanGuard: Sendable {
         // Signals from a terminal go to its whole session.
         posix_spawnattr_setflags(&attributes, setSession)
 
-        let words = ["sh", "-c", script, "breakwater-guard"]
+        let words = ["sh", "-c", script, "breakwater-guard", "\(RunMark.variable)=\(worker)"]
         let arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
         defer { for argument in arguments { free(argument) } }
         let noEnvironment: [UnsafeMutablePointer<CChar>?] = [nil]

@@ -61,6 +61,12 @@ struct BinaryReader {
         take(bytes.count).map { Array($0) }
     }
 
+    /// A row's place in its table.
+    mutating func tupleID() -> TupleID? {
+        guard let block = integer(UInt32.self), let offset = integer(UInt16.self) else { return nil }
+        return TupleID(block: block, offset: offset)
+    }
+
     /// A point in time.
     mutating func timestamp() -> Date? {
         guard let microseconds = integer(Int64.self) else { return nil }
@@ -87,9 +93,12 @@ struct BinaryReader {
             return nil
         }
         if dimensions == 0 { return [] }
-        guard dimensions == 1, let count = integer(Int32.self), integer(Int32.self) != nil else { return nil }
+        // Each element has a length of 4 bytes: more of them than that cannot be there, whatever the count says.
+        guard dimensions == 1, let count = integer(Int32.self), integer(Int32.self) != nil,
+            count >= 0, Int(count) <= bytes.count / 4
+        else { return nil }
         var values: [Element?] = []
-        values.reserveCapacity(min(Int(count), bytes.count / 4))
+        values.reserveCapacity(Int(count))
         for _ in 0..<count {
             guard let length = integer(Int32.self) else { return nil }
             if length < 0 {

@@ -68,6 +68,17 @@ public struct Cell: Sendable {
         try decode("float8", [TypeOID.float8, TypeOID.float4]) { $0.float() }
     }
 
+    /// A `float4` or `float8` that counts seconds, of which a million years are the most either way.
+    public func seconds() throws(PostgresError) -> Duration { try required(secondsOrNil(), "seconds") }
+
+    /// A `float4` or `float8` that counts seconds, of which a million years are the most either way; nil is NULL.
+    public func secondsOrNil() throws(PostgresError) -> Duration? {
+        guard let seconds = try doubleOrNil() else { return nil }
+        // No number that is not one, and none that a Duration would trap at.
+        guard abs(seconds) <= 31_557_600_000_000 else { throw failure("seconds", "\(seconds) is not such a number") }
+        return .seconds(seconds)
+    }
+
     /// A `text`, `varchar`, `char(n)`, `"char"`, `name`, `json`, `jsonb` or literal without a type.
     public func string() throws(PostgresError) -> String { try required(stringOrNil(), "text") }
 
@@ -83,6 +94,11 @@ public struct Cell: Sendable {
     /// A `bytea`; nil is NULL.
     public func bytesOrNil() throws(PostgresError) -> [UInt8]? {
         try decode("bytea", [TypeOID.bytea]) { $0.rest() }
+    }
+
+    /// A `tid`.
+    public func tupleID() throws(PostgresError) -> TupleID {
+        try required(decode("tid", [TypeOID.tid]) { $0.tupleID() }, "tid")
     }
 
     /// A `timestamptz`; `infinity` and `-infinity` are infinitely far from the reference date.

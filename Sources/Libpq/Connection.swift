@@ -82,11 +82,7 @@ public actor Connection {
         _ parameters: [Parameter] = [],
         timeout: Duration = .seconds(30)
     ) async throws(PostgresError) -> QueryResult {
-        let results = try await pipeline([Statement(sql, parameters)], timeout: timeout)
-        guard let result = results.first else {
-            throw PostgresError(.misuse, "the statement was answered without a result")
-        }
-        return result
+        try await pipeline([Statement(sql, parameters)], timeout: timeout)[0]
     }
 
     /// Runs statements in one round trip and, unless a transaction is open, in one transaction: all or none.
@@ -98,7 +94,14 @@ public actor Connection {
         timeout: Duration = .seconds(30)
     ) async throws(PostgresError) -> [QueryResult] {
         for (index, statement) in statements.enumerated() { try statement.validate(index: index) }
-        return try await wire.run(.pipeline(statements), timeout: timeout)
+        let results = try await wire.run(.pipeline(statements), timeout: timeout)
+        guard results.count == statements.count else {
+            throw PostgresError(
+                .decoding,
+                "the server answered \(statements.count) statements with \(results.count) results"
+            )
+        }
+        return results
     }
 
     /// Prepares `sql` as `name` for this session; run it with ``Statement/init(prepared:_:)``.

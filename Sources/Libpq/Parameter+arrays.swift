@@ -1,7 +1,15 @@
 extension Parameter {
     /// An `int8[]`.
     public static func int8Array(_ values: [Int64]) -> Parameter {
-        array(TypeOID.int8Array, of: TypeOID.int8, values) { $1.integer($0) }
+        integers(TypeOID.int8Array, of: TypeOID.int8, values)
+    }
+
+    /// A `tid[]`.
+    public static func tupleIDArray(_ values: [TupleID]) -> Parameter {
+        array(TypeOID.tidArray, of: TypeOID.tid, values) {
+            $1.integer($0.block)
+            $1.integer($0.offset)
+        }
     }
 
     /// An `int8[]` with NULLs.
@@ -11,12 +19,12 @@ extension Parameter {
 
     /// An `int4[]`.
     public static func int4Array(_ values: [Int32]) -> Parameter {
-        array(TypeOID.int4Array, of: TypeOID.int4, values) { $1.integer($0) }
+        integers(TypeOID.int4Array, of: TypeOID.int4, values)
     }
 
     /// An `int2[]`.
     public static func int2Array(_ values: [Int16]) -> Parameter {
-        array(TypeOID.int2Array, of: TypeOID.int2, values) { $1.integer($0) }
+        integers(TypeOID.int2Array, of: TypeOID.int2, values)
     }
 
     /// A `bool[]`.
@@ -42,6 +50,34 @@ extension Parameter {
     /// An `interval[]`, with NULLs where an element is nil.
     public static func intervalArray(_ values: [Duration?]) -> Parameter {
         array(TypeOID.intervalArray, of: TypeOID.interval, values) { $1.interval($0) }
+    }
+
+    /// As `array`, for integers, of which there may be thousands: all of one length, and none is NULL.
+    private static func integers<Element: FixedWidthInteger>(
+        _ oid: UInt32,
+        of element: UInt32,
+        _ values: [Element]
+    ) -> Parameter {
+        guard !values.isEmpty else { return array(oid, of: element, values) { $1.integer($0) } }
+        let header = [1, 0, Int32(bitPattern: element), Int32(truncatingIfNeeded: values.count), 1]
+        let width = MemoryLayout<Element>.size
+        let size = 4 * header.count + values.count * (4 + width)
+        let bytes = [UInt8](unsafeUninitializedCapacity: size) { buffer, count in
+            let raw = UnsafeMutableRawBufferPointer(buffer)
+            var offset = 0
+            for word in header {
+                raw.storeBytes(of: word.bigEndian, toByteOffset: offset, as: Int32.self)
+                offset += 4
+            }
+            let length = Int32(width).bigEndian
+            for value in values {
+                raw.storeBytes(of: length, toByteOffset: offset, as: Int32.self)
+                raw.storeBytes(of: value.bigEndian, toByteOffset: offset + 4, as: Element.self)
+                offset += 4 + width
+            }
+            count = size
+        }
+        return Parameter(oid: oid, bytes: bytes)
     }
 
     /// An array with one dimension and the lower bound 1 (`array_send` in Postgres's `arrayfuncs.c`): the number of

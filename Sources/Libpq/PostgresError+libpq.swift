@@ -29,13 +29,19 @@ extension PostgresError {
             ends ? .connectionLost : .server,
             DiagnosticField.message.read(result) ?? Self.tidy(String(cString: PQresultErrorMessage(result))),
             sqlState: sqlState,
-            detail: DiagnosticField.detail.read(result),
+            detail: Self.showsRow(sqlState) ? nil : DiagnosticField.detail.read(result),
             hint: DiagnosticField.hint.read(result),
             statement: statement
         )
         context = DiagnosticField.context.read(result)
         constraint = DiagnosticField.constraint.read(result)
         position = DiagnosticField.position.read(result).flatMap { Int($0) }
+    }
+
+    /// Whether the server's DETAIL is the whole row that was refused, payload and all, which is not for logs:
+    /// `check_violation`, `not_null_violation`, and `with_check_option_violation`.
+    private static func showsRow(_ sqlState: String?) -> Bool {
+        ["23514", "23502", "44000"].contains(sqlState)
     }
 
     /// libpq's text without its line breaks, indents and trailing space: one line for logs.

@@ -15,7 +15,7 @@ public final class QueryResult: Sendable {
     /// The types of the columns, as object identifiers.
     let types: [UInt32]
     /// The first column of each name.
-    private let indices: [String: Int]
+    private let places: [String: Int]
 
     /// Takes over `pointer`, a result that holds rows or the end of a command.
     init(owning pointer: OpaquePointer) {
@@ -25,7 +25,7 @@ public final class QueryResult: Sendable {
         // PQfname answers nil only for a column outside 0..<PQnfields.
         columns = fields.map { field in PQfname(pointer, field).map { String(cString: $0) } ?? "" }
         types = fields.map { PQftype(pointer, $0) }
-        indices = Dictionary(zip(columns, columns.indices), uniquingKeysWith: { first, _ in first })
+        places = Dictionary(zip(columns, columns.indices), uniquingKeysWith: { first, _ in first })
     }
 
     deinit {
@@ -39,7 +39,7 @@ public final class QueryResult: Sendable {
 
     /// The place of the first column called `name`.
     func index(ofColumn name: String) -> Int? {
-        indices[name]
+        places[name]
     }
 }
 
@@ -48,6 +48,16 @@ extension QueryResult: RandomAccessCollection {
     public var startIndex: Int { 0 }
     /// The number of rows.
     public var endIndex: Int { count }
+
+    /// The row `row`, for an answer that has it unless the server is not what it should be.
+    ///
+    /// - Throws: ``PostgresError/Code/decoding`` when there is no such row.
+    public func row(_ row: Int) throws(PostgresError) -> Row {
+        guard indices.contains(row) else {
+            throw PostgresError(.decoding, "the result has \(count) rows, and row \(row) was asked for")
+        }
+        return self[row]
+    }
 
     /// The row `row`, which must lie in `0..<count`.
     public subscript(row: Int) -> Row {

@@ -10,6 +10,7 @@ enum TypeOID {
     static let int4: UInt32 = 23
     static let text: UInt32 = 25
     static let oid: UInt32 = 26
+    static let tid: UInt32 = 27
     static let json: UInt32 = 114
     static let float4: UInt32 = 700
     static let float8: UInt32 = 701
@@ -26,6 +27,7 @@ enum TypeOID {
     static let int8Array: UInt32 = 1016
     static let float8Array: UInt32 = 1022
     static let textArray: UInt32 = 1009
+    static let tidArray: UInt32 = 1010
     static let intervalArray: UInt32 = 1187
     static let jsonbArray: UInt32 = 3807
 
@@ -36,10 +38,12 @@ enum TypeOID {
 
     private static let names: [UInt32: String] = [
         bool: "bool", bytea: "bytea", char: "\"char\"", name: "name", int8: "int8", int2: "int2", int4: "int4",
-        text: "text", TypeOID.oid: "oid", json: "json", float4: "float4", float8: "float8", unknown: "unknown",
+        text: "text", TypeOID.oid: "oid", tid: "tid", json: "json", float4: "float4", float8: "float8",
+        unknown: "unknown",
         bpchar: "bpchar", varchar: "varchar", timestamptz: "timestamptz", interval: "interval", jsonb: "jsonb",
         boolArray: "bool[]", int2Array: "int2[]", int4Array: "int4[]", int8Array: "int8[]",
-        float8Array: "float8[]", textArray: "text[]", intervalArray: "interval[]", jsonbArray: "jsonb[]",
+        float8Array: "float8[]", textArray: "text[]", tidArray: "tid[]", intervalArray: "interval[]",
+        jsonbArray: "jsonb[]",
         1082: "date", 1114: "timestamp", 1015: "varchar[]", 1003: "name[]", 1185: "timestamptz[]", 1700: "numeric",
         2249: "record", 2278: "void", 2950: "uuid", 3220: "pg_lsn",
     ]

@@ -28,7 +28,14 @@ public enum WorkerCommand {
     public static func main(handlers: [HandlerRegistration] = []) async -> Never {
         // Nobody reading the output any more is an error of that write, not the end of the process.
         signal(SIGPIPE, SIG_IGN)
-        let status = await $handlers.withValue(handlers) { await run(Array(CommandLine.arguments.dropFirst())) }
+        // Read before the passwords in them are overwritten.
+        let arguments = ProcessArguments.words
+        guard ProcessTitle.argumentsAreText else {
+            Terminal.complain("\(RootCommand.executableName): the arguments are not UTF-8 throughout.")
+            exit(CommandFailure.Status.usage.rawValue)
+        }
+        ProcessTitle.maskPasswords()
+        let status = await $handlers.withValue(handlers) { await run(arguments) }
         exit(status)
     }
 

@@ -27,6 +27,66 @@ import Testing
         }
     }
 
+    /// Each writes the number of a process that is no longer of the program's session.
+    private static let escapes = [
+        "a session of its own": "setsid sh -c 'echo $$ >FILE; exec sleep 300' & until test -s FILE; do sleep 0.01; done",
+        "a daemon": "(setsid sh -c '(sh -c \"echo \\$\\$ >FILE; exec sleep 300\" &) ; exit' &) ; until test -s FILE; do sleep 0.01; done",
+        "a daemon without streams":
+            "setsid -f sh -c 'exec <&- >&- 2>&-; cd /; echo $$ >FILE; sleep 300; true'; until test -s FILE; do sleep 0.01; done",
+        "one that starts more":
+            "setsid sh -c 'trap \"\" TERM HUP; echo $$ >FILE; while :; do setsid sleep 300 & sleep 0.01; done' & until test -s FILE; do sleep 0.01; done",
+    ]
+
+    @Test("what left the program's session dies with its job", arguments: escapes.keys.sorted())
+    func leftTheSession(how: String) async throws {
+        try await withTemporaryDirectory { directory in
+            let file = directory + "/pid"
+            let script = try #require(Self.escapes[how]).replacing("FILE", with: file)
+            #expect(try await run(script + "; exit 3").failure?.name == "exit.3")
+            let process = try #require(processNumber(in: file))
+            try await eventually("it has ended") { isGone(process) }
+        }
+    }
+
+    @Test("what left the program's session dies with its cancelled job")
+    func leftTheSessionOfACancelledJob() async throws {
+        try await withTemporaryDirectory { directory in
+            let file = directory + "/pid"
+            let plugin = try ExecPlugin(
+                command: ["sh", "-c", "setsid sh -c 'echo $$ >\(file); exec sleep 300' & sleep 300"]
+            )
+            let job = Task { try await run(plugin, Job(kind: "test")) }
+            try await eventually("it runs") { processNumber(in: file) != nil }
+            job.cancel()
+            await #expect(throws: CancellationError.self) { try await job.value }
+            let process = try #require(processNumber(in: file))
+            try await eventually("it has ended") { isGone(process) }
+        }
+    }
+
+    @Test("a job's end leaves the processes of the others alone")
+    func othersGoOn() async throws {
+        try await withTemporaryDirectory { directory in
+            let (file, gate) = (directory + "/pid", directory + "/gate")
+            async let outcome = run(
+                "setsid sh -c 'echo $$ >\(file); exec sleep 300' & until test -e \(gate); do sleep 0.02; done"
+            )
+            try await eventually("it runs") { processNumber(in: file) != nil }
+            for _ in 0..<5 { #expect(try await run("true") == .succeeded()) }
+            let process = try #require(processNumber(in: file))
+            #expect(!isGone(process))
+            #expect(FileManager.default.createFile(atPath: gate, contents: nil))
+            _ = try await outcome
+            try await eventually("it has ended") { isGone(process) }
+        }
+    }
+
+    @Test("a program holds no file of the worker's")
+    func noFiles() async throws {
+        // 3 is the directory that ls reads.
+        #expect(try await run("exec ls /proc/self/fd") == .succeeded(result: "\"0\\n1\\n2\\n3\\n\""))
+    }
+
     @Test func aProgramThatClosesItsStreamsIsWaitedFor() async throws {
         #expect(try await run("exec >&- 2>&-; sleep 0.3; exit 7").failure?.name == "exit.7")
     }

@@ -1,7 +1,8 @@
 import Breakwater
-import BreakwaterExec
 import Foundation
 import Testing
+
+@testable import BreakwaterExec
 
 @Suite struct InputTests {
     @Test func thePayloadArrivesWhole() async throws {
@@ -48,6 +49,7 @@ import Testing
             strategy: Date.ISO8601FormatStyle(includingFractionalSeconds: true)
         )
         #expect(abs(deadline.timeIntervalSinceNow - 60) < 30)
+        #expect(seen.removeValue(forKey: "BREAKWATER_RUN_ID")?.hasPrefix(RunMark.worker + ".") == true)
         #expect(
             seen == [
                 "PATH": ProcessInfo.processInfo.environment["PATH"],

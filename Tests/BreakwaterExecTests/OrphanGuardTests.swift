@@ -34,4 +34,24 @@ struct OrphanGuardTests {
         #expect(killed.allSatisfy { groups[$0].terminationStatus == SIGKILL })
         #expect(groups[forgotten].isRunning)
     }
+
+    @Test("those are killed too that it was never told of, and that left their sessions")
+    func marked() async throws {
+        let worker = "test\(UInt64.random(in: .min ... .max))"
+        func start(_ mark: String) throws -> Process {
+            let process = Process()
+            process.executableURL = URL(filePath: "/usr/bin/setsid")
+            process.arguments = ["--wait", "sleep", "600"]
+            process.environment = ["PATH": "/usr/bin:/bin", RunMark.variable: mark]
+            try process.run()
+            return process
+        }
+        let mine = try (1...3).map { try start("\(worker).\($0)") }
+        // Of another worker, whose mark begins with this one's.
+        let other = try start("\(worker)0.1")
+        defer { for process in mine + [other] { kill(process.processIdentifier, SIGKILL) } }
+        do { _ = OrphanGuard(worker: worker) }
+        try await waitUntil("its own have been killed") { mine.allSatisfy { !$0.isRunning } }
+        #expect(other.isRunning)
+    }
 }

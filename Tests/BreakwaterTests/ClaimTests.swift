@@ -98,6 +98,55 @@ struct ClaimTests {
         }
     }
 
+    /// Entries of indexes and rows of the table that were read so far.
+    private func reads(_ database: TestDatabase, _ connection: Connection) async throws -> Int {
+        try await flush(connection)
+        return try await database.number(
+            """
+            select (t.seq_tup_read + (select sum(i.idx_tup_read) from pg_stat_user_indexes i where i.relid = t.relid)
+                   )::int8
+              from pg_stat_user_tables t where t.relid = 'breakwater.job'::regclass
+            """
+        )
+    }
+
+    @Test(
+        "claims, settles and sweeps read a few rows with a plan that was made for a tiny table",
+        arguments: ["select 1", "insert into breakwater.job (kind) values ('gone'); vacuum analyze breakwater.job"]
+    )
+    func oldPlan(preparation: String) async throws {
+        try await withTestDatabase { database in
+            for statement in preparation.split(separator: ";") { try await database.query(String(statement)) }
+            // So that nothing makes the session plan anew.
+            try await database.query("alter table breakwater.job set (autovacuum_enabled = off)")
+            let worker = try await HandWorker(database, ["k"])
+            func round(_ count: Int) async throws {
+                let jobs = try await worker.claim(count)
+                #expect(jobs.count == count)
+                try await worker.settle(jobs)
+                _ = try await worker.connection.query(
+                    "select * from breakwater.sweep('{default}', '{k}', '{5}', '{0}')"
+                )
+            }
+            for _ in 1...12 {
+                try await database.insert()
+                try await round(1)
+            }
+            // Before and behind the lane, in every index.
+            try await database.insert(20_000, kind: "a")
+            try await database.insert(200)
+            try await database.insert(20_000, kind: "z")
+            try await flush(database.connection)
+            let before = try await reads(database, worker.connection)
+            for _ in 1...3 { try await round(20) }
+            try await waitUntil("the counters arrive") {
+                try await self.reads(database, worker.connection) > before
+            }
+            let read = try await reads(database, worker.connection) - before
+            #expect(read < 2000, "\(read)")
+        }
+    }
+
     @Test("never gives more than the room of a kind, nor more than the total, however the plan turns out")
     func room() async throws {
         try await withTestDatabase { database in

@@ -293,10 +293,10 @@ struct DispatcherTests {
     func cancelReasons() {
         var dispatcher = dispatcher(2)
         dispatcher.accept(jobs(1...2), askedAt: now)
-        let started = dispatcher.startable(at: now)
-        _ = dispatcher.cancel(for: .timeout) { $0.job.id == 1 }
+        let started = dispatcher.startable(at: now, atMost: 1) + dispatcher.startable(at: now + .seconds(1))
+        _ = dispatcher.cancel(for: .timeout) { $0.start == now }
         _ = dispatcher.cancel(for: .shutdown)
-        let reasons = started.sorted { $0.id < $1.id }.map { dispatcher.ended(key($0))?.cancelReason }
+        let reasons = started.map { dispatcher.ended(key($0))?.cancelReason }
         #expect(reasons == [.timeout, .shutdown])
     }
 }

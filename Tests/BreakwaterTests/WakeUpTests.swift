@@ -68,6 +68,62 @@ struct WakeUpTests {
         }
     }
 
+    @Test("is not told of what another attends, in the queues where it does, until that ends")
+    func attended() async throws {
+        try await withTestDatabase { database in
+            let listener = try await database.connect()
+            try await listener.listen("breakwater")
+            try await database.query("select breakwater.sleep(1, '{k,other}')")
+            try await database.query("select breakwater.attend(2, '{default}', '{other}', '{k}', 3600)")
+            try await database.insert()
+            try await database.insert(kind: "other")
+            try await database.query("select breakwater.enqueue('k', queue => 'elsewhere')")
+            // It has too much to do, and says so to whoever sleeps.
+            try await database.query("select breakwater.awake(2)")
+            try await database.query("select pg_notify('breakwater', 'alone')")
+            try await database.insert()
+            // One that nobody has heard of for longer than it promised.
+            try await database.query("select breakwater.attend(3, '{default}', '{}', '{k}', -1)")
+            try await database.insert()
+            // One that goes to sleep.
+            try await database.query("select breakwater.attend(3, '{default}', '{}', '{k}', 3600)")
+            try await database.insert()
+            try await database.query("select breakwater.sleep(3, '{k}')")
+            try await database.insert()
+            try await database.query("select pg_notify('breakwater', 'end')")
+            var heard: [String] = []
+            for await notification in listener.notifications {
+                heard.append(notification.payload)
+                if notification.payload == "end" { break }
+            }
+            #expect(heard == ["job:other", "job:k", "job:k", "alone", "job:k", "job:k", "job:k", "end"])
+            await listener.close()
+        }
+    }
+
+    @Test("by looking for it, while much of it comes; and by being woken, once that is over")
+    func attends() async throws {
+        try await withTestDatabase { database in
+            let observer = try await database.connect()
+            try await database.withWorker([noop], configure: { $0.pollInterval = .seconds(3600) }) {
+                try await waitUntil("it sleeps") { try await database.count("sleeper") == 1 }
+                try await waitUntil("it attends the kind") {
+                    for _ in 0..<20 { try await database.insert() }
+                    return try await observer.query("select from breakwater.sleeper where attended = '{k}'").count == 1
+                }
+                try await waitUntil("it sleeps again") {
+                    try await database.number("select count(*) from breakwater.sleeper where attended = '{}'") == 1
+                }
+                try await waitUntil("all of them end") { try await database.count("job") == 0 }
+                try await database.insert()
+                try await waitUntil("another one ends", deadline: .seconds(10)) {
+                    try await database.count("job") == 0
+                }
+            }
+            #expect(try await database.count("sleeper") == 0)
+        }
+    }
+
     @Test("by being woken, while a slow job holds one slot since the start")
     func notifiedWhileSlow() async throws {
         try await withTestDatabase { database in

@@ -414,7 +414,7 @@ struct LossTests {
                 try await waitUntil("they run") { door.waiting == 5 }
                 let first = try await database.number("select id from breakwater.worker")
                 // As a rescue does it.
-                try await database.query("select breakwater.give_back(\(first), '{}', true)")
+                try await database.query("select breakwater.give_back(\(first), '{}', interval '5 seconds')")
                 try await database.query("delete from breakwater.worker")
                 try await waitUntil("it cancels them") { cancelled.all.count == 5 }
                 door.open()

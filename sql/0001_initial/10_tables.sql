@@ -39,7 +39,7 @@ create table breakwater.job (
     attempt      integer not null default 0,
     -- null: as its handler says.
     max_attempts integer constraint max_attempts_is_positive check (max_attempts > 0),
-    -- How often its worker died while it ran, in a row.
+    -- How often its worker was lost while it held the job, in a row. From 2 on it runs alone (see 61_poison.sql).
     crashes      smallint not null default 0,
     payload      jsonb not null default '{}',
     unique_key   text collate "C"
@@ -67,6 +67,9 @@ create index job_due on breakwater.job (run_at) where run_at is not null;
 
 -- Jobs put aside until the circuit of their key lets them through, in the order in which they come back.
 create index job_parked on breakwater.job (kind, parked, priority, position) where parked is not null;
+
+-- Suspects and the accused: few, where there may be millions of jobs.
+create index job_suspect on breakwater.job (position) where crashes >= 2;
 
 -- At most one live job a kind for each unique key; free for jobs without one.
 create unique index job_unique_key on breakwater.job (kind, unique_key) where unique_key is not null;
@@ -121,6 +124,19 @@ create table breakwater.worker (
     beat_at     timestamptz not null default now()
 ) with (fillfactor = 50);
 
+-- Workers that were taken for lost, and what they held then.
+create table breakwater.lost_worker (
+    worker   bigint primary key,
+    name     text not null,
+    -- Its last sign of life, and when its jobs were given back.
+    beat_at  timestamptz not null,
+    lost_at  timestamptz not null default now(),
+    jobs     bigint[] not null,
+    -- Whether it came back: its process had not died, and nothing is held against its jobs.
+    survived boolean not null default false
+);
+create index lost_worker_by_time on breakwater.lost_worker (lost_at);
+
 -- One row a claim: which jobs it took. A dead worker's jobs are found through it, so that `job.worker` needs no index.
 -- A row may outlive some of its jobs; the lease number on the job says whether it is still held.
 create sequence breakwater.lease;
@@ -129,7 +145,11 @@ create table breakwater.claim (
     worker     bigint not null,
     claimed_at timestamptz not null default now(),
     jobs       bigint[] not null
-) with (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
+) with (
+    -- The ids of a thousand jobs fit into a page: kept there they cost a third of what they do elsewhere.
+    toast_tuple_target = 8160,
+    autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0
+);
 create index claim_by_worker on breakwater.claim (worker);
 -- Gone before long: compressing it costs more than it saves.
 alter table breakwater.claim alter jobs set storage external;
@@ -143,10 +163,17 @@ create table breakwater.leader (
 ) with (fillfactor = 50);
 
 -- Workers that sleep, and the kinds whose inserts should wake them. Lost in a crash, and rebuilt by the next sleep.
+--
+-- A worker that many jobs of a kind come to attends it: it looks for them many times a second, so that until `until`
+-- nobody needs to be told of such an insert into its queues.
 create unlogged table breakwater.sleeper (
-    worker bigint primary key,
-    kinds  text[] collate "C" not null
-);
+    worker   bigint primary key,
+    kinds    text[] collate "C" not null,
+    queues   text[] collate "C" not null default '{}',
+    attended text[] collate "C" not null default '{}',
+    until    timestamptz
+) with (fillfactor = 50, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0,
+        autovacuum_vacuum_cost_delay = 0);
 
 -- The rules of each kind's handler, as the last worker that started registered them. One policy rules the fleet.
 -- A threshold that is null never trips.

@@ -107,12 +107,21 @@ as $$
      where exists (select from breakwater.sleeper s where k.kind = any (s.kinds))
 $$;
 
+-- Wakes the workers that sleep for what was inserted, unless another that is awake looks for it by itself.
+--
+-- One statement whose plan is kept: with a single row inserted, calling another function would cost more than the rest.
 create function breakwater.wake_for_inserted() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     if exists (select from breakwater.sleeper) then
-        perform breakwater.wake(array(select distinct i.kind from inserted i where i.run_at is null));
+        perform pg_notify('breakwater', 'job:' || w.kind)
+           from (select distinct n.kind
+                   from (select distinct i.queue, i.kind from inserted i where i.run_at is null) n
+                  where exists (select from breakwater.sleeper s where n.kind = any (s.kinds))
+                    and not exists (select from breakwater.sleeper s
+                                     where n.kind = any (s.attended) and n.queue = any (s.queues)
+                                       and s.until > clock_timestamp())) w;
     end if;
     return null;
 end

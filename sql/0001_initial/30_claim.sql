@@ -8,16 +8,19 @@
 -- all. Paused lanes and open circuits give nothing; a half-open circuit gives at most as many jobs as it has free probe
 -- leases; a circuit that has just closed, and a suspended worker, are given fewer (see breakwater.admit).
 --
--- `waited` is how long each job was ready, in seconds.
+-- What a lane's jobs have in common is said once: a row without an id goes before them, and where a job's column is null,
+-- that row's holds (max_attempts, traceparent and tracestate aside, which may be null themselves). `waited` is how long a
+-- job was ready, in seconds.
 --
 -- Jobs of an open key are put aside, and jobs beyond their handler's max_age are dead-lettered, on the way.
 --
 -- Locks: the claimed rows, by SKIP LOCKED, and the row of a circuit that is not closed, likewise. It never waits,
 -- so it can close no cycle of waits, as long as it stays the last statement of its transaction.
 --
--- The settings keep the plan on the lane index whatever the statistics say, even when none exist. What is off counts as
--- so dear that any statement that cannot do without it, even in a function called from here, would be compiled first,
--- for half a second: hence jit, here and wherever else a way of scanning is off.
+-- The settings keep the plan on the lane index whatever the statistics say, even when none exist, and whatever the tables
+-- held when the plan was made: a session keeps its plans, and its first claims may see a table with a row. What is off
+-- counts as so dear that any statement that cannot do without it, even in a function called from here, would be compiled
+-- first, for half a second: hence jit, here and wherever else a way of scanning is off.
 create function breakwater.claim(
     p_worker      bigint,
     p_queues      text[],
@@ -31,11 +34,12 @@ create function breakwater.claim(
 ) returns table (
     id bigint, queue text, kind text, priority smallint, "position" bigint, payload jsonb, attempt integer,
     max_attempts integer, enqueued_at timestamptz, traceparent text, lease bigint, generation bigint, is_probe boolean,
-    circuit_key text, tracestate text, waited double precision
+    circuit_key text, tuple tid, tracestate text, waited double precision
 )
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
-set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
+set jit = off set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_indexscan = on
 as $$
 #variable_conflict use_column
 declare
@@ -43,6 +47,13 @@ declare
     v_left  integer := p_total;
     v_room  integer[] := p_room;
     v_lane  record;
+    -- Of the lane, as plain values: a field of a record costs more to read, once for each job.
+    v_queue text collate "C";
+    v_kind  text collate "C";
+    v_priority smallint;
+    v_key   text;
+    v_is_keyed boolean;
+    v_limit integer;
     v_permits integer;
     v_generation bigint;
     v_is_probe boolean;
@@ -72,6 +83,14 @@ begin
                     where k.kind = l.kind collate "C" and k.key <> '' and k.state <> 'closed')) as is_sifted
           from unnest(p_queues, p_kinds, p_priorities, p_after, p_slots) with ordinality
                as l(queue, kind, priority, after, slot, place)
+         -- Not EXISTS, which may be turned into a join with all that is ready.
+         cross join lateral (
+               select j.position from breakwater.job j
+                where j.queue = l.queue collate "C" and j.kind = l.kind collate "C"
+                  and j.priority = l.priority and j.position > l.after
+                  and j.run_at is null and j.worker is null
+                order by j.position
+                limit 1) f
           left join breakwater.handler h on h.kind = l.kind collate "C"
           left join breakwater.circuit c on c.kind = case when h.shared_key is null then l.kind else '*' end collate "C"
                                         and c.key = coalesce(h.shared_key, '')
@@ -79,10 +98,6 @@ begin
                             where (p.scope = 'kind' and p.name = l.kind collate "C")
                                or (p.scope = 'queue' and p.name = l.queue collate "C"))
            and (c.state is distinct from 'open' or c.retry_at <= breakwater.clock())
-           and exists (select from breakwater.job j
-                        where j.queue = l.queue collate "C" and j.kind = l.kind collate "C"
-                          and j.priority = l.priority and j.position > l.after
-                          and j.run_at is null and j.worker is null)
          order by l.place
     loop
         exit when v_left <= 0;
@@ -97,51 +112,85 @@ begin
         end if;
         continue when v_permits <= 0;
 
+        v_queue := v_lane.queue;
+        v_kind := v_lane.kind;
+        v_priority := v_lane.priority;
+        v_key := v_lane.circuit_key;
+        -- A probe belongs to the circuit that let it through, or that would never hear of it.
+        v_is_keyed := v_lane.key_path is not null and not v_is_probe;
         v_after := v_lane.after;
-        for round in 1..5 loop
-            select array_agg(t.ctid), array_agg(t.id), max(t.position), array_agg(t.key)
-              into v_ctids, v_ids, v_after, v_keys
-              from (select j.ctid, j.id, j.position,
-                           case when v_lane.is_sifted and v_lane.key_path is not null
-                                then breakwater.key_of(j.payload, v_lane.key_path) end as key
+        if not v_lane.is_sifted then
+            select array_agg(t.ctid), array_agg(t.id) into v_ctids, v_ids
+              from (select j.ctid, j.id
                       from breakwater.job j
-                     where j.queue = v_lane.queue collate "C" and j.kind = v_lane.kind collate "C"
-                       and j.priority = v_lane.priority and j.position > v_after
+                     where j.queue = v_queue and j.kind = v_kind and j.priority = v_priority and j.position > v_after
                        and j.run_at is null and j.worker is null
                      order by j.position
-                     limit case when v_lane.is_sifted then greatest(v_permits, 500)
-                                else v_permits end
+                     limit v_permits
                        for update skip locked) t;
-            exit when v_ids is null or not v_lane.is_sifted;
-            v_sifted := breakwater.sift(v_lane.kind, v_ids, v_keys, v_permits);
-            if v_sifted <> v_ids then
-                v_ids := v_sifted;
-                v_ctids := array(select j.ctid from breakwater.job j where j.id = any (v_ids));
-            end if;
-            exit when cardinality(v_ids) > 0;
-        end loop;
+        else
+            v_limit := greatest(v_permits, 500);
+            for round in 1..5 loop
+                select array_agg(t.id), max(t.position), array_agg(t.key) into v_ids, v_after, v_keys
+                  from (select j.id, j.position,
+                               case when v_lane.key_path is not null
+                                    then breakwater.key_of(j.payload, v_lane.key_path) end as key
+                          from breakwater.job j
+                         where j.queue = v_queue and j.kind = v_kind and j.priority = v_priority
+                           and j.position > v_after and j.run_at is null and j.worker is null
+                         order by j.position
+                         limit v_limit
+                           for update skip locked) t;
+                exit when v_ids is null;
+                v_ids := breakwater.sift(v_kind, v_ids, v_keys, v_permits);
+                exit when cardinality(v_ids) > 0;
+            end loop;
+            v_is_keyed := v_is_keyed or v_ids is not null;
+        end if;
         continue when v_ids is null or v_ids = '{}';
 
         if v_lease is null then
             v_lease := nextval('breakwater.lease');
         end if;
         if v_is_probe then
-            perform breakwater.lease_probes(v_lane.circuit_kind, v_lane.circuit_key, v_lane.kind, v_ids, v_lease);
+            perform breakwater.lease_probes(v_lane.circuit_kind, v_key, v_kind, v_ids, v_lease);
         end if;
 
-        return query
-            update breakwater.job j
-               set worker = p_worker, lease = v_lease, attempt = j.attempt + 1
-             where j.ctid = any (v_ctids)
-            returning j.id, j.queue::text, j.kind::text, j.priority, j.position, j.payload, j.attempt,
-                      j.max_attempts, j.enqueued_at, j.traceparent, v_lease,
-                      -- A probe belongs to the circuit that let it through, or that would never hear of it.
-                      case when v_lane.key_path is null or v_is_probe then v_generation
-                           else breakwater.generation_of(j.kind, breakwater.key_of(j.payload, v_lane.key_path)) end,
-                      v_is_probe,
-                      case when v_lane.key_path is null or v_is_probe then v_lane.circuit_key
-                           else breakwater.key_of(j.payload, v_lane.key_path) end,
-                      j.tracestate, extract(epoch from now() - j.ready_at)::double precision;
+        id := null;
+        queue := v_queue;
+        kind := v_kind;
+        priority := v_priority;
+        lease := v_lease;
+        generation := v_generation;
+        is_probe := v_is_probe;
+        circuit_key := v_key;
+        return next;
+        if v_is_keyed then
+            return query
+                update breakwater.job j
+                   set worker = p_worker, lease = v_lease, attempt = j.attempt + 1
+                 where j.id = any (v_ids)
+                returning j.id, null::text, null::text, null::smallint, j.position, j.payload, j.attempt,
+                          j.max_attempts, j.enqueued_at, j.traceparent, null::bigint,
+                          case when v_lane.key_path is not null and not v_is_probe
+                               then breakwater.generation_of(j.kind, breakwater.key_of(j.payload, v_lane.key_path)) end,
+                          null::boolean,
+                          case when v_lane.key_path is not null and not v_is_probe
+                               then breakwater.key_of(j.payload, v_lane.key_path) end,
+                          j.ctid, j.tracestate, date_part('epoch', now() - j.ready_at);
+        else
+            -- By their places in the table, and in no other way: a plan made while the table was small might read all
+            -- of an index.
+            perform set_config('enable_indexscan', 'off', true);
+            return query
+                update breakwater.job j
+                   set worker = p_worker, lease = v_lease, attempt = j.attempt + 1
+                 where j.ctid = any (v_ctids)
+                returning j.id, null::text, null::text, null::smallint, j.position, j.payload, j.attempt,
+                          j.max_attempts, j.enqueued_at, j.traceparent, null::bigint, null::bigint, null::boolean,
+                          null::text, j.ctid, j.tracestate, date_part('epoch', now() - j.ready_at);
+            perform set_config('enable_indexscan', 'on', true);
+        end if;
 
         v_all := v_all || v_ids;
         v_left := v_left - cardinality(v_ids);
@@ -182,7 +231,7 @@ begin
              where j.id = any (v_ids)
             returning j.id, j.queue::text, j.kind::text, j.priority, 0::bigint, j.payload, j.attempt,
                       j.max_attempts, j.enqueued_at, j.traceparent, v_lease, v_generation, true,
-                      v_lane.key::text, j.tracestate, extract(epoch from now() - j.ready_at)::double precision;
+                      v_lane.key::text, j.ctid, j.tracestate, date_part('epoch', now() - j.ready_at);
         v_all := v_all || v_ids;
         v_left := v_left - cardinality(v_ids);
         v_room[v_lane.slot] := v_room[v_lane.slot] - cardinality(v_ids);
@@ -289,13 +338,34 @@ $$;
 create function breakwater.sleep(p_worker bigint, p_kinds text[]) returns void
 language sql security definer set search_path = pg_catalog, pg_temp
 as $$
-    insert into breakwater.sleeper (worker, kinds) values (p_worker, p_kinds)
-    on conflict (worker) do update set kinds = excluded.kinds where sleeper.kinds <> excluded.kinds
+    insert into breakwater.sleeper as s (worker, kinds) values (p_worker, p_kinds)
+    on conflict (worker) do update set kinds = excluded.kinds, attended = '{}', until = null
+     where s.kinds <> excluded.kinds or s.attended <> '{}'
 $$;
 
--- Notes that a worker is too busy to need waking.
-create function breakwater.awake(p_worker bigint) returns void
+-- Notes that a worker looks for jobs of some kinds in its queues by itself, for so many seconds, and that inserts of the
+-- other kinds wake it.
+create function breakwater.attend(
+    p_worker bigint, p_queues text[], p_kinds text[], p_attended text[], p_seconds double precision
+) returns void
 language sql security definer set search_path = pg_catalog, pg_temp
 as $$
-    delete from breakwater.sleeper where worker = p_worker
+    insert into breakwater.sleeper (worker, queues, kinds, attended, until)
+    values (p_worker, p_queues, p_kinds, p_attended, clock_timestamp() + make_interval(secs => p_seconds))
+    on conflict (worker) do update
+       set queues = excluded.queues, kinds = excluded.kinds, attended = excluded.attended, until = excluded.until
+$$;
+
+-- Notes that a worker is too busy to need waking, or gone. Whoever sleeps hears of the kinds that it attended.
+create function breakwater.awake(p_worker bigint) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_attended text[];
+begin
+    delete from breakwater.sleeper s where s.worker = p_worker returning s.attended into v_attended;
+    if v_attended <> '{}' then
+        perform breakwater.wake(v_attended);
+    end if;
+end
 $$;

@@ -28,6 +28,10 @@ create type breakwater.counts as (
 -- `p_claims` are claims of which nothing is left to settle. `p_probes` are those of the jobs that were probes. No job may
 -- be named twice.
 --
+-- Faster, where `p_done_tuples` says in which place of the table each success was left by its claim, and `p_tally…` add
+-- them up by kind, key and generation: then they are deleted without looking them up and without being counted. If one
+-- of them has moved, or is not held any more, all of them are looked up after all.
+--
 -- Returns how many were settled, and the ids that this worker no longer held.
 --
 -- Locks: the jobs, and the row of each circuit that these results may move; it may wait for that one.
@@ -52,6 +56,13 @@ create function breakwater.settle(
     p_messages         text[],
     p_claims           bigint[],
     p_probes           bigint[],
+    p_done_tuples      tid[] default '{}',
+    p_tally_kinds      text[] default '{}',
+    p_tally_keys       text[] default '{}',
+    p_tally_generations bigint[] default '{}',
+    p_tally_succeeded  integer[] default '{}',
+    p_tally_slow       integer[] default '{}',
+    p_tally_retries    integer[] default '{}',
     out settled integer,
     out stale bigint[]
 )
@@ -69,7 +80,19 @@ begin
     settled := 0;
     stale := '{}';
 
-    if cardinality(p_done) > 0 then
+    if cardinality(p_done) > 0 and exists (select from breakwater.watcher) then
+        perform breakwater.tell_successes(p_worker, p_done, p_done_leases);
+    end if;
+    if cardinality(p_done) > 0 and cardinality(p_done_tuples) = cardinality(p_done) and cardinality(p_results) = 0
+       and breakwater.delete_done(p_worker, p_done, p_done_leases, p_done_tuples)
+    then
+        settled := cardinality(p_done);
+        v_counts := array(
+            select row(c.kind, c.key, c.generation, c.succeeded, 0, c.slow, c.retries,
+                       repeat('s', c.succeeded - c.slow) || repeat('S', c.slow), null, null)::breakwater.counts
+              from unnest(p_tally_kinds, p_tally_keys, p_tally_generations, p_tally_succeeded, p_tally_slow,
+                          p_tally_retries) c(kind, key, generation, succeeded, slow, retries));
+    elsif cardinality(p_done) > 0 then
         with gone as (
             delete from breakwater.job j
              where j.id = any (p_done) and j.worker = p_worker
@@ -143,6 +166,35 @@ begin
 end
 $$;
 
+-- Deletes succeeded jobs in the places of the table where their claims left them. False, and nothing is deleted, if a
+-- place does not hold its job under its lease any more.
+--
+-- The settings leave the places as the only way, however small the table was when the plan was made.
+create function breakwater.delete_done(p_worker bigint, p_ids bigint[], p_leases bigint[], p_tuples tid[])
+returns boolean
+language plpgsql
+set search_path = pg_catalog, pg_temp
+set jit = off set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_indexscan = off set enable_bitmapscan = off
+as $$
+declare
+    v_deleted integer;
+begin
+    delete from breakwater.job j
+     where j.ctid = any (p_tuples) and j.worker = p_worker
+       -- Each with its own lease; a place may have been given to another job since. The CASE keeps the planner from joining.
+       and case when (j.id, j.lease) in (
+               select g.id, g.lease from unnest(p_ids, p_leases) g(id, lease)) then true end;
+    get diagnostics v_deleted = row_count;
+    if v_deleted < cardinality(p_ids) then
+        raise exception using errcode = 'BW001', message = 'a job has moved';
+    end if;
+    return true;
+exception when sqlstate 'BW001' then
+    return false;
+end
+$$;
+
 -- Settles one run that did not succeed. Returns the job's kind and attempt, or nulls if this worker no longer holds it.
 create function breakwater.settle_one(
     p_worker bigint, p_id bigint, p_lease bigint, p_class text, p_delay double precision, p_name text,
@@ -181,12 +233,17 @@ begin
         update breakwater.job j
            set worker = null,
                attempt = v_job.attempt - (not v_spent)::integer,
-               crashes = 0,
+               -- A run that ended clears it; one that was given up says nothing.
+               crashes = case when p_class = 'released' then v_job.crashes else 0 end,
                errors = v_errors,
-               run_at = case when p_delay > 0 then now() + make_interval(secs => p_delay) end,
+               run_at = case when p_class = 'released' and v_job.crashes >= 2 then 'infinity'
+                             when p_delay > 0 then now() + make_interval(secs => p_delay) end,
                ready_at = case when p_class = 'released' then j.ready_at else now() end,
                position = nextval('breakwater.job_position')
          where j.id = p_id;
+        if exists (select from breakwater.watcher) then
+            perform breakwater.tell_run(p_id, p_class, p_worker, p_name, p_message);
+        end if;
         -- One that is ready at once may be waited for.
         if p_delay is null or p_delay <= 0 then
             perform breakwater.wake(array[v_job.kind]);
@@ -195,7 +252,8 @@ begin
 end
 $$;
 
--- Adds one run's error to a job's history, which keeps the newest 25, each message cut to 8192 characters.
+-- Adds one run's error to a job's history, which keeps the newest 25, each message cut to 8192 characters. A history that
+-- somebody made something else than a list of starts over: it must not keep the job from being settled.
 create function breakwater.add_error(
     p_errors jsonb, p_attempt integer, p_class text, p_name text, p_message text, p_worker bigint
 ) returns jsonb
@@ -204,7 +262,7 @@ as $$
     select case when jsonb_array_length(e.old) >= 25 then e.old - 0 else e.old end
            || jsonb_build_object('attempt', p_attempt, 'class', p_class, 'name', left(p_name, 200),
                                  'message', left(p_message, 8192), 'at', now(), 'worker', p_worker)
-      from (select coalesce(p_errors, '[]') as old) e
+      from (select case when jsonb_typeof(p_errors) = 'array' then p_errors else '[]' end as old) e
 $$;
 
 -- Moves a job to the dead letters, in one statement.
@@ -213,6 +271,17 @@ language sql set search_path = pg_catalog, pg_temp
 as $$
     with gone as (
         delete from breakwater.job j where j.id = p_id returning j.*
+    ), told as (
+        insert into breakwater.outcome (
+            outcome, queue, kind, job, attempt, max_attempts, worker, took, reason, name, message)
+        select 'dead_letter', g.queue, g.kind, g.id, g.attempt, coalesce(g.max_attempts, h.max_attempts), g.worker,
+               case when g.worker is not null then clock_timestamp() - c.claimed_at end, p_reason,
+               e.last ->> 'name', left(e.last ->> 'message', 500)
+          from gone g
+         cross join lateral (select coalesce(p_errors, g.errors) -> -1 as last) e
+          left join breakwater.handler h on h.kind = g.kind
+          left join breakwater.claim c on c.lease = g.lease
+         where breakwater.is_watched()
     )
     insert into breakwater.dead_letter (
         id, queue, kind, priority, payload, reason, attempt, max_attempts, unique_key, traceparent, tracestate, errors,

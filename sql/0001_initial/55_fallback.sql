@@ -41,7 +41,11 @@ begin
                 perform breakwater.bury(i, 'circuit_open', null) from unnest(v_ids) i;
             when 'succeed' then
                 with gone as (
-                    delete from breakwater.job j where j.id = any (v_ids) returning j.id, j.kind
+                    delete from breakwater.job j where j.id = any (v_ids) returning j.id, j.queue, j.kind, j.attempt
+                ), told as (
+                    insert into breakwater.outcome (outcome, queue, kind, job, attempt, name)
+                    select 'succeeded', g.queue, g.kind, g.id, g.attempt, 'fallback' from gone g
+                     where breakwater.is_watched()
                 )
                 insert into breakwater.result (id, kind, result, by_fallback, expires_at)
                 select g.id, g.kind, v_policy.fallback_result::jsonb, true,

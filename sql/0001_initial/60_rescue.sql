@@ -14,6 +14,7 @@ declare
     v_handlers jsonb := (select jsonb_agg(h || jsonb_build_object('updated_at', now()))
                            from jsonb_array_elements(p_handlers) h);
 begin
+    perform breakwater.refuse_row_security();
     -- In the order of kinds, so that workers that start together wait for each other in one order.
     insert into breakwater.handler
     select h.* from jsonb_populate_recordset(null::breakwater.handler, v_handlers) h order by h.kind
@@ -51,8 +52,10 @@ $$;
 -- anew. `stopped` are the kinds of which nothing may start that was claimed under a circuit's generation before the one
 -- in `generations`: those whose circuit is open, and (with the highest number) those that are paused, or suspended for this
 -- worker, or all of a worker that somebody drained.
+-- `hosts` tells it to make itself free for a suspect, which must run alone.
 create function breakwater.beat(
-    p_worker bigint, p_state text, p_running integer, out alive boolean, out stopped text[], out generations bigint[]
+    p_worker bigint, p_state text, p_running integer, out alive boolean, out stopped text[], out generations bigint[],
+    out hosts boolean
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -76,6 +79,7 @@ begin
             union all
             select unnest(w.kinds), 9223372036854775807 from breakwater.worker w
              where w.id = p_worker and w.drain_reason is not null) s;
+    hosts := alive and breakwater.should_host(p_worker, p_running);
 end
 $$;
 
@@ -132,6 +136,7 @@ begin
     end if;
     promoted := breakwater.promote(1000);
     rescued := breakwater.rescue();
+    perform breakwater.convict(1000);
     turned := breakwater.turn_circuits();
     fell_back := breakwater.apply_fallbacks(1000);
     unparked := breakwater.unpark(1000);
@@ -155,7 +160,7 @@ begin
     -- Due jobs of a kind whose budget is spent could hide others behind them: they are moved a second on.
     with due as (
         select j.id, j.kind, j.attempt, j.run_at from breakwater.job j
-         where j.run_at <= now()
+         where j.run_at <= now() and j.crashes < 3
          order by j.run_at
          limit p_limit
            for update skip locked
@@ -206,64 +211,68 @@ as $$
         9223372036854775807)
 $$;
 
--- Gives back the jobs of workers that have been silent for longer than their lease.
+-- Gives back the jobs of workers that have been silent for longer than their lease. Returns how many.
 -- Locks: the dead worker's row, which its own late beat would need, so a worker is either rescued or alive.
 create function breakwater.rescue() returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_lost  breakwater.worker;
     v_dead  bigint;
+    v_jobs  bigint[];
     v_count integer := 0;
 begin
-    for v_dead in
-        select w.id from breakwater.worker w where w.beat_at < now() - w.lease for update skip locked
+    for v_lost in
+        select * from breakwater.worker w where w.beat_at < now() - w.lease for update skip locked
     loop
-        v_count := v_count + breakwater.give_back(v_dead, '{}', true);
-        delete from breakwater.worker w where w.id = v_dead;
-        delete from breakwater.sleeper s where s.worker = v_dead;
+        v_jobs := breakwater.give_back(v_lost.id, '{}', v_lost.lease);
+        v_count := v_count + cardinality(v_jobs);
+        insert into breakwater.lost_worker (worker, name, beat_at, jobs)
+        values (v_lost.id, v_lost.name, v_lost.beat_at, v_jobs);
+        delete from breakwater.worker w where w.id = v_lost.id;
+        perform breakwater.awake(v_lost.id);
     end loop;
     -- A claim may commit after its worker was struck off: it was under way, and nobody could see it then.
     for v_dead in
         select distinct c.worker from breakwater.claim c
          where not exists (select from breakwater.worker w where w.id = c.worker)
     loop
-        v_count := v_count + breakwater.give_back(v_dead, '{}', false);
+        v_count := v_count + cardinality(breakwater.give_back(v_dead, '{}', null));
     end loop;
     return v_count;
 end
 $$;
 
--- Makes ready again what a worker still holds, but for the claims it is known to be working on. The attempts are handed
--- back. A job whose worker crashed five times in a row while it ran is dead-lettered as poison.
-create function breakwater.give_back(p_worker bigint, p_known bigint[], p_crashed boolean) returns integer
+-- Makes ready again what a worker still holds, but for the claims it is known to be working on, and returns the jobs. The
+-- attempts are handed back. `p_crash` is null, or the worker was lost: this counts against all of them, and an accused
+-- one is heard for so long.
+create function breakwater.give_back(p_worker bigint, p_known bigint[], p_crash interval) returns bigint[]
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
 declare
-    v_claim breakwater.claim;
-    v_job   record;
-    v_count integer := 0;
-    v_kinds text[] := '{}';
+    v_claim   breakwater.claim;
+    v_job     record;
+    v_crashes integer;
+    v_jobs    bigint[] := '{}';
+    v_kinds   text[] := '{}';
 begin
     for v_claim in
         select * from breakwater.claim c where c.worker = p_worker and c.lease <> all (p_known)
     loop
         for v_job in
-            select j.id, j.kind, j.attempt, j.crashes, j.errors from breakwater.job j
+            select j.id, j.kind, j.crashes from breakwater.job j
              where j.id = any (v_claim.jobs) and j.worker = p_worker and j.lease = v_claim.lease
                for update
         loop
-            if p_crashed and v_job.crashes >= 4 then
-                perform breakwater.bury(v_job.id, 'poison', breakwater.add_error(
-                    v_job.errors, v_job.attempt, 'crashed', 'worker.lost',
-                    'its worker was lost while it ran, five times in a row', p_worker));
-            else
-                update breakwater.job j
-                   set worker = null, attempt = j.attempt - 1, ready_at = now(),
-                       crashes = j.crashes + p_crashed::integer,
-                       position = nextval('breakwater.job_position')
-                 where j.id = v_job.id;
-            end if;
-            v_count := v_count + 1;
+            v_crashes := v_job.crashes + (p_crash is not null)::integer;
+            update breakwater.job j
+               set worker = null, attempt = j.attempt - 1, ready_at = now(), crashes = v_crashes,
+                   run_at = breakwater.run_at_after(v_crashes, p_crash),
+                   position = nextval('breakwater.job_position')
+             where j.id = v_job.id;
+            perform breakwater.tell_run(v_job.id, case when p_crash is null then 'released' else 'rescued' end, p_worker,
+                                        case when p_crash is not null then 'worker.lost' end, null);
+            v_jobs := v_jobs || v_job.id;
             if v_job.kind <> all (v_kinds) then
                 v_kinds := v_kinds || v_job.kind;
             end if;
@@ -272,7 +281,7 @@ begin
         delete from breakwater.claim c where c.lease = v_claim.lease;
     end loop;
     perform breakwater.wake(v_kinds);
-    return v_count;
+    return v_jobs;
 end
 $$;
 
@@ -280,7 +289,7 @@ $$;
 -- claims whose jobs the worker has.
 create function breakwater.reconcile(p_worker bigint, p_known bigint[]) returns integer
 language sql security definer set search_path = pg_catalog, pg_temp
-as $$ select breakwater.give_back(p_worker, p_known, false) $$;
+as $$ select cardinality(breakwater.give_back(p_worker, p_known, null)) $$;
 
 -- A worker's goodbye: gives back whatever it still holds, unspent, and strikes it off.
 create function breakwater.leave(p_worker bigint) returns integer
@@ -289,16 +298,16 @@ as $$
 declare
     v_count integer;
 begin
-    v_count := breakwater.give_back(p_worker, '{}', false);
+    v_count := cardinality(breakwater.give_back(p_worker, '{}', null));
     delete from breakwater.worker w where w.id = p_worker;
-    delete from breakwater.sleeper s where s.worker = p_worker;
+    perform breakwater.awake(p_worker);
     update breakwater.leader l set expires_at = now() where l.worker = p_worker;
     return v_count;
 end
 $$;
 
--- Deletes what is of no more use: old tallies, expired results and probe leases, history beyond 90 days, claims
--- of workers that are gone.
+-- Deletes what is of no more use: old tallies, expired results and probe leases, history and imports beyond 90 days,
+-- idle keys, what belongs to workers that are gone, and outcomes that nobody reads any more.
 create function breakwater.prune(p_limit integer) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
@@ -326,6 +335,9 @@ as $$
                         where t.kind = c.kind and t.key = c.key and t.slot > breakwater.clock() - interval '1 hour')
        and not exists (select from breakwater.job j where j.kind = c.kind and j.parked = c.key);
     delete from breakwater.circuit_transition t where t.at < now() - interval '90 days';
+    delete from breakwater.lost_worker l where l.lost_at < now() - interval '90 days';
+    delete from breakwater.import i where i.updated_at < now() - interval '90 days';
+    select breakwater.forget_outcomes(p_limit);
     delete from breakwater.sleeper s where not exists (select from breakwater.worker w where w.id = s.worker);
     delete from breakwater.rate r where r.minute < now() - interval '2 days';
     delete from breakwater.audit a where a.at < now() - interval '1 year';

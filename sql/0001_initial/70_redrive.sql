@@ -44,10 +44,12 @@ begin
 end
 $$;
 
--- Which dead letters are meant, oldest first: all conditions hold that are not null. Locks them, and skips those that
--- somebody else has locked.
+-- Which dead letters are meant, oldest first: all conditions hold that are not null; and, where they are to be put back, no
+-- job has their unique key, or a portion of such would be picked again and again. Locks them, and skips those that somebody
+-- else has locked.
 create function breakwater.pick_dead_letters(
-    p_ids bigint[], p_kind text, p_reason text, p_failure text, p_died_until timestamptz, p_limit integer
+    p_ids bigint[], p_kind text, p_reason text, p_failure text, p_died_until timestamptz, p_limit integer,
+    p_to_be_jobs boolean
 ) returns bigint[]
 language plpgsql set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan
 as $$
@@ -59,6 +61,8 @@ begin
            and (p_reason is null or d.reason = p_reason)
            and (p_failure is null or d.failure = p_failure collate "C")
            and (p_died_until is null or d.died_at <= p_died_until)
+           and not (p_to_be_jobs and d.unique_key is not null and exists (
+                   select from breakwater.job j where j.kind = d.kind and j.unique_key = d.unique_key))
          order by d.died_at, d.id
          limit p_limit
            for update skip locked);
@@ -92,7 +96,8 @@ end
 $$;
 
 -- Puts back a portion of the dead letters that are meant (see pick_dead_letters), the oldest, at most p_limit. Those whose
--- unique key is taken by a newer job are left: `picked` counts them too. Pass `audit` on to the next portion.
+-- unique key is taken by a newer job are left. Nothing is left to be done when `picked` is 0. Pass `audit` on to the next
+-- portion.
 create function breakwater.redrive_some(
     p_ids bigint[], p_kind text, p_reason text, p_failure text, p_died_until timestamptz, p_limit integer, p_why text,
     p_actor text, p_audit bigint default null, out picked integer, out done integer, out audit bigint
@@ -100,7 +105,8 @@ create function breakwater.redrive_some(
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_ids bigint[] := breakwater.pick_dead_letters(p_ids, p_kind, p_reason, p_failure, p_died_until, p_limit);
+    v_ids bigint[] := breakwater.pick_dead_letters(
+        p_ids, p_kind, p_reason, p_failure, p_died_until, p_limit, true);
 begin
     picked := cardinality(v_ids);
     with back as (
@@ -128,7 +134,8 @@ create function breakwater.purge_some(
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_ids bigint[] := breakwater.pick_dead_letters(p_ids, p_kind, p_reason, p_failure, p_died_until, p_limit);
+    v_ids bigint[] := breakwater.pick_dead_letters(
+        p_ids, p_kind, p_reason, p_failure, p_died_until, p_limit, false);
 begin
     picked := cardinality(v_ids);
     delete from breakwater.dead_letter d where d.id = any (v_ids);

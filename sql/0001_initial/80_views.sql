@@ -30,6 +30,10 @@ select j.id, j.queue, j.kind, j.priority, j.attempt, coalesce(j.max_attempts, h.
        case s.state
            when 'running' then format('running on %s since %s', coalesce(w.name, 'worker ' || j.worker),
                                       coalesce(k.claimed_at::text, '?'))
+           when 'suspect' then case when j.crashes = 2
+               then 'its worker was lost twice in a row while it held the job: it waits to run alone'
+               else format('its worker was lost while it ran alone: poison at %s, unless that worker comes back', j.run_at)
+               end
            when 'scheduled' then format('scheduled for %s', j.run_at)
            when 'retrying' then format('%s; runs again at %s', coalesce(j.errors -> -1 ->> 'name', 'not yet'), j.run_at)
            when 'paused' then format('the %s ''%s'' is paused by %s: %s', p.scope, p.name, p.actor, p.reason)
@@ -53,6 +57,7 @@ select j.id, j.queue, j.kind, j.priority, j.attempt, coalesce(j.max_attempts, h.
                       limit 1) p on true
  cross join lateral (
        select case when j.worker is not null then 'running'
+                   when j.crashes >= 2 and j.run_at is not null then 'suspect'
                    when j.parked is not null and c.state = 'open' then 'circuit_open'
                    when j.parked is not null then 'circuit_half_open'
                    when j.run_at is not null and j.attempt = 0 and j.errors is null then 'scheduled'

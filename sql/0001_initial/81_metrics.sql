@@ -48,7 +48,6 @@ declare
     v_lane    record;
     v_found   record;
     v_left    integer := 50000;
-    v_suspects bigint := 0;
     v_lanes   jsonb := '[]';
     v_kinds   text[] := array(select h.kind from breakwater.handler h);
     v_queues  text[] := array(select distinct unnest(w.queues) from breakwater.worker w);
@@ -72,16 +71,14 @@ begin
         select count(*) as looked_at,
                count(*) filter (where t.worker is null) as ready,
                count(*) filter (where t.worker is not null) as running,
-               count(*) filter (where t.crashes >= 2) as suspects,
                min(t.ready_at) filter (where t.worker is null) as oldest_ready,
                min(t.ready_at) filter (where t.worker is not null) as oldest_running
           into v_found
-          from (select j.worker, j.crashes, j.ready_at from breakwater.job j
+          from (select j.worker, j.ready_at from breakwater.job j
                  where j.queue = v_lane.queue and j.kind = v_lane.kind and j.priority = v_lane.priority
                    and j.run_at is null
                  order by j.position
                  limit least(v_left, 10000)) t;
-        v_suspects := v_suspects + v_found.suspects;
         v_lanes := v_lanes
             || jsonb_build_object('queue', v_lane.queue, 'kind', v_lane.kind, 'state', 'ready',
                                   'jobs', v_found.ready, 'since', v_found.oldest_ready)
@@ -92,7 +89,7 @@ begin
     end loop;
 
     return jsonb_build_object(
-        'suspects', v_suspects,
+        'suspects', (select count(*) from (select from breakwater.job j where j.crashes >= 2 limit 10000) s),
         'jobs', (
             select jsonb_agg(to_jsonb(g)) from (
                 select case when d.queue = any (v_queues) then d.queue else 'other' end as queue,

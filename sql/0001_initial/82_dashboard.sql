@@ -200,7 +200,7 @@ end
 $$;
 
 -- What a circuit's window holds, in p_parts of equal length, the oldest first: of time, or of calls where the window is
--- measured so. Only the circuit's present generation counts.
+-- measured so. Of a circuit that is not closed, what it held when it opened, as long as that is remembered.
 create function breakwater.window_parts(p_kind text, p_key text, p_parts integer)
 returns table (part integer, succeeded bigint, failed bigint, slow bigint)
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -208,11 +208,20 @@ as $$
 #variable_conflict use_column
 declare
     v_policy  breakwater.handler := breakwater.policy_of(p_kind, p_key);
-    v_generation bigint := (select c.generation from breakwater.circuit c
-                             where c.kind = p_kind collate "C" and c.key = p_key collate "C");
+    v_generation bigint;
+    v_end     timestamptz := breakwater.clock();
+    v_state   text;
     v_length  double precision := extract(epoch from coalesce(v_policy.circuit_window, interval '1 minute'));
     v_recent  text;
 begin
+    select c.generation, c.state into v_generation, v_state from breakwater.circuit c
+     where c.kind = p_kind collate "C" and c.key = p_key collate "C";
+    if v_state <> 'closed' then
+        select t.generation - 1, t.at into v_generation, v_end from breakwater.circuit_transition t
+         where t.kind = p_kind collate "C" and t.key = p_key collate "C"
+           and t.from_state = 'closed' and t.to_state = 'open'
+         order by t.generation desc limit 1;
+    end if;
     if v_policy.window_calls is not null then
         select right(coalesce(string_agg(r.calls, '' order by r.id), ''), v_policy.window_calls) into v_recent
           from (select c.id, c.calls from breakwater.recent_call c
@@ -236,10 +245,11 @@ begin
           from generate_series(0, p_parts - 1) p(part)
           left join (select t.succeeded, t.failed, t.slow,
                             least(p_parts - 1, greatest(0, p_parts - 1 - floor(
-                                extract(epoch from breakwater.clock() - t.slot) * p_parts / v_length)::integer)) as part
+                                extract(epoch from v_end - t.slot) * p_parts / v_length)::integer)) as part
                        from breakwater.tally t
                       where t.kind = p_kind collate "C" and t.key = p_key collate "C" and t.generation = v_generation
-                        and t.slot > breakwater.clock() - make_interval(secs => v_length)) t on t.part = p.part
+                        and t.slot > v_end - make_interval(secs => v_length)
+                        and t.slot <= v_end) t on t.part = p.part
          group by p.part order by p.part;
 end
 $$;

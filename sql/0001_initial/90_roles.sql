@@ -1,8 +1,9 @@
--- Three roles with the least they need. Grant them to your own: GRANT breakwater_enqueue TO web_app;
+-- Four roles with the least they need. Grant them to your own: GRANT breakwater_enqueue TO web_app;
 --
 --   breakwater_enqueue  adds jobs, and sees nothing
 --   breakwater_worker   what `worker run` needs
 --   breakwater_admin    reads everything; redrives, cancels, pauses, and overrides circuits
+--   breakwater_monitor  reads how much work there is, for an autoscaler; no job, no payload
 --
 -- Roles belong to the whole server. Where this one may not create roles, everything stays with its owner.
 
@@ -12,7 +13,9 @@ do $$
 declare
     v_role text;
 begin
-    foreach v_role in array array['breakwater_enqueue', 'breakwater_worker', 'breakwater_admin'] loop
+    foreach v_role in array
+        array['breakwater_enqueue', 'breakwater_worker', 'breakwater_admin', 'breakwater_monitor']
+    loop
         if not exists (select from pg_roles where rolname = v_role) then
             begin
                 execute format('create role %I nologin', v_role);
@@ -30,7 +33,8 @@ begin
         grant insert (queue, kind, priority, run_at, max_attempts, payload, unique_key, traceparent, tracestate)
             on breakwater.job to breakwater_enqueue;
         grant usage on sequence breakwater.job_position to breakwater_enqueue;
-        grant execute on function breakwater.enqueue, breakwater.enqueue_many to breakwater_enqueue;
+        grant execute on function breakwater.enqueue, breakwater.enqueue_many, breakwater.enqueue_lines,
+            breakwater.import_position to breakwater_enqueue;
     end if;
 
     if exists (select from pg_roles where rolname = 'breakwater_worker') then
@@ -38,9 +42,16 @@ begin
         grant select on breakwater.schema_version to breakwater_worker;
         grant execute on function
             breakwater.register, breakwater.beat, breakwater.maintain, breakwater.reconcile, breakwater.leave,
-            breakwater.claim, breakwater.sweep, breakwater.horizon, breakwater.sleep, breakwater.awake,
-            breakwater.settle, breakwater.sample_fleet, breakwater.transitions_after
+            breakwater.claim, breakwater.sweep, breakwater.horizon, breakwater.sleep, breakwater.attend,
+            breakwater.awake, breakwater.settle, breakwater.claim_suspect, breakwater.survived,
+            breakwater.sample_fleet, breakwater.transitions_after
             to breakwater_worker;
+    end if;
+
+    if exists (select from pg_roles where rolname = 'breakwater_monitor') then
+        grant usage on schema breakwater to breakwater_monitor;
+        grant select on breakwater.scaling to breakwater_monitor;
+        grant execute on function breakwater.workload to breakwater_monitor;
     end if;
 
     if exists (select from pg_roles where rolname = 'breakwater_admin') then
@@ -51,7 +62,8 @@ begin
             breakwater.redrive(bigint, text, text), breakwater.redrive(text, text, integer, text, text),
             breakwater.purge(bigint, text, text), breakwater.purge(text, text, interval, integer, text, text),
             breakwater.redrive_some, breakwater.purge_some,
-            breakwater.cancel, breakwater.run_now, breakwater.set_priority,
+            breakwater.cancel, breakwater.run_now, breakwater.set_priority, breakwater.watch, breakwater.unwatch,
+            breakwater.enqueue_lines, breakwater.import_position, breakwater.workload,
             breakwater.drain_worker, breakwater.undrain_worker,
             breakwater.pause_queue, breakwater.pause_kind, breakwater.resume_queue, breakwater.resume_kind,
             breakwater.open_circuit, breakwater.close_circuit, breakwater.disable_circuit,

@@ -9,6 +9,9 @@ extension WorkerConfiguration {
         }
         require(concurrency >= 1, "concurrency is \(concurrency); it must be at least 1")
         require(lease >= .seconds(1), "lease is \(lease); it must be at least 1 second")
+        for (key, duration) in [("lease", lease), ("shutdown_grace", shutdownGrace), ("poll_interval", pollInterval)] {
+            require(duration <= HandlerSettings.longestDuration, "\(key) is \(duration); it must be at most 100 years")
+        }
         require(shutdownGrace >= .zero, "shutdown_grace is \(shutdownGrace); it must not be negative")
         require(pollInterval >= .milliseconds(10), "poll_interval is \(pollInterval); it must be at least 10 ms")
         require(!queues.isEmpty, "queues is empty; leave it out for 'default'")
@@ -27,6 +30,9 @@ extension WorkerConfiguration {
 }
 
 extension HandlerSettings {
+    /// No duration is longer than this, so that adding it to a time stays within what clocks and the database can hold.
+    static let longestDuration = Duration.seconds(100 * 365 * 86_400)
+
     /// What cannot work in these settings, each with its key, its value and what is allowed.
     var faults: [String] {
         var faults: [String] = []
@@ -48,6 +54,14 @@ extension HandlerSettings {
         if let age = retry.maxAge { require(age > .zero, "retry.max_age is \(age); it must be more than nothing") }
         if let slow = circuit.slowCall {
             require(slow < timeout, "circuit.slow_call is \(slow); it must be below the timeout")
+        }
+        let durations = [
+            ("timeout", timeout), ("keep_results", keepResults), ("retry.base", retry.base), ("retry.cap", retry.cap),
+            ("retry.max_age", retry.maxAge), ("circuit.half_open_for", circuit.halfOpenFor),
+            ("circuit.ramp", circuit.ramp),
+        ]
+        for case (let key, let duration?) in durations {
+            require(duration <= Self.longestDuration, "\(key) is \(duration); it must be at most 100 years")
         }
         faults += circuit.faults.map { "circuit.\($0)" }
         return faults

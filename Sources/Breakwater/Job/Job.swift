@@ -1,4 +1,5 @@
 public import struct Foundation.Date
+package import Libpq
 
 /// One claimed job, as its handler sees it.
 public struct Job: Sendable, Identifiable {
@@ -11,7 +12,16 @@ public struct Job: Sendable, Identifiable {
     /// 0 (first) to 9 (last); 5 unless the enqueuer said otherwise.
     public var priority: Int
     /// The payload: one JSON value as text.
-    public var payload: String
+    public var payload: String {
+        get {
+            switch payloadSource {
+            case .text(let text): text
+            // It was found to be a text when the answer was decoded.
+            case .answer(let answer, let row): (try? answer[row][Claim.payloadColumn].string()) ?? "{}"
+            }
+        }
+        set { payloadSource = .text(newValue) }
+    }
     /// Which counted run this is, starting from 1.
     public var attempt: Int
     /// How many counted runs the job may have: its own limit, else its handler's.
@@ -25,14 +35,26 @@ public struct Job: Sendable, Identifiable {
     /// Whether a half-open circuit let it through to find out if its dependency works again.
     public var isProbe: Bool
 
+    /// Where the payload is.
+    package enum PayloadSource: Sendable {
+        case text(String)
+        /// In a row of a claim's answer, until the job runs: read there in the time of its run, not in the claim's.
+        case answer(QueryResult, row: Int)
+    }
+
+    package var payloadSource: PayloadSource
+
+    /// Where the claim left the job in its table.
+    package var tuple = TupleID()
     /// The number of the claim that gave this job to this worker. Only the holder of the newest lease may settle.
     package var lease: Int64
     /// The generation of the kind's circuit when the job was claimed.
     package var generation: Int64
     /// The key of its circuit: empty for the kind's own.
     package var circuitKey: String
-    /// Since when it was ready, by this process's clock.
-    package var readySince = ContinuousClock.now
+    /// When the claim was answered, and for how many seconds the job had been ready by then.
+    package var claimedAt = ContinuousClock.now
+    package var waited = 0.0
 
     /// A text that is the same for every run of this job, for receivers that drop repeats.
     public var idempotencyKey: String { "breakwater-\(id)" }
@@ -68,7 +90,7 @@ public struct Job: Sendable, Identifiable {
         self.queue = queue
         self.kind = kind
         self.priority = priority
-        self.payload = payload
+        payloadSource = .text(payload)
         self.attempt = attempt
         self.maxAttempts = maxAttempts
         self.enqueuedAt = enqueuedAt
@@ -79,4 +101,7 @@ public struct Job: Sendable, Identifiable {
         generation = 0
         circuitKey = ""
     }
+
+    /// Reads the payload out of the claim's answer, so that one long run does not keep the answer with all its jobs.
+    mutating func takePayload() { payload = payload }
 }

@@ -32,11 +32,14 @@ public protocol JobHandler: Sendable {
 /// Runs a ``JobHandler`` as a plugin: decodes the payload, then calls it.
 struct SwiftPlugin<Handler: JobHandler>: HandlerPlugin {
     var handler: Handler
+    private let decoder = JSONDecoder()
+
+    init(handler: Handler) { self.handler = handler }
 
     func run(_ job: Job, context: JobContext) async throws -> JobOutcome {
         let payload: Handler.Payload
         do {
-            payload = try JSONDecoder().decode(Handler.Payload.self, from: Data(job.payload.utf8))
+            payload = try decoder.decode(Handler.Payload.self, from: Data(job.payload.utf8))
         } catch let error as DecodingError {
             return .discarded(JobFailure("DecodingError", error.messageForPeople(decoding: Handler.Payload.self)))
         }

@@ -196,7 +196,7 @@ extension Metric {
     static let fleetSuspects = Metric(
         "breakwater_fleet_suspects",
         .gauge,
-        "Ready and running jobs whose worker died at least twice in a row while it ran them, among those counted."
+        "Jobs whose worker was lost at least twice in a row while it ran them, and that must run alone; up to 10000."
     )
     static let fleetCircuit = Metric(
         "breakwater_fleet_circuit_state",

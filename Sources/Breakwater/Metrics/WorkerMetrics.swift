@@ -18,6 +18,8 @@ final class WorkerMetrics: Sendable {
     }
 
     private let factory: any MetricsFactory
+    /// Whether anybody keeps what is counted.
+    private let isWanted: Bool
     private let calls: [Call: Metrics.Timer]
     private let claimBatch: Recorder
     private let settleBatch: Recorder
@@ -35,6 +37,7 @@ final class WorkerMetrics: Sendable {
 
     init(_ configuration: WorkerConfiguration, in factory: any MetricsFactory) {
         self.factory = factory
+        isWanted = !(factory is NOOPMetricsHandler)
         calls = Dictionary(
             uniqueKeysWithValues: Call.allCases.map { ($0, Metric.call.timer($0.rawValue, in: factory)) }
         )
@@ -106,12 +109,10 @@ final class WorkerMetrics: Sendable {
     ///   - stale: The ids of those that changed nothing.
     ///   - cells: The handles used so far, kept by the caller.
     func settled(_ runs: [FinishedRun], stale: [Int64], in cells: inout RunMetrics) {
-        guard !runs.isEmpty else { return }
+        guard isWanted, !runs.isEmpty else { return }
         settleBatch.record(runs.count)
         staleResults.increment(by: stale.count)
-        let stale = Set(stale)
-        for run in runs where stale.isEmpty || !stale.contains(run.id) { cells.count(run, in: factory) }
-        cells.flush()
+        cells.record(runs, stale: Set(stale), in: factory)
     }
 }
 

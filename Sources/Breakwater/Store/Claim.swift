@@ -19,7 +19,7 @@ package struct Claim: StoreCall {
         return Statement(
             """
             select id, queue, kind, priority, position, payload, attempt, max_attempts, enqueued_at, traceparent, \
-            lease, generation, is_probe, circuit_key, tracestate, waited \
+            lease, generation, is_probe, circuit_key, tuple, tracestate, waited \
             from breakwater.claim($1, $2, $3, $4, $5, $6, $7, $8, $9)
             """,
             [
@@ -36,31 +36,33 @@ package struct Claim: StoreCall {
         )
     }
 
+    /// The place of the payload among the columns.
+    package static let payloadColumn = 5
+
+    /// The jobs. Their payloads are left in the answer, for their runs to read: the server waits for whoever decodes this.
     package func decode(_ result: QueryResult) throws(PostgresError) -> [ClaimedJob] {
-        let now = ContinuousClock.now
-        var jobs: [ClaimedJob] = []
-        jobs.reserveCapacity(result.count)
-        for row in result {
-            var job = Job(
-                id: try row[0].int64(),
-                queue: try row[1].string(),
-                kind: try row[2].string(),
-                priority: try row[3].int(),
-                payload: try row[5].string(),
-                attempt: try row[6].int(),
-                maxAttempts: row[7].isNull ? 0 : try row[7].int(),
-                enqueuedAt: try row[8].date(),
-                traceparent: row[9].isNull ? nil : try row[9].string(),
-                tracestate: row[14].isNull ? nil : try row[14].string(),
-                isProbe: try row[12].bool()
-            )
-            job.lease = try row[10].int64()
-            job.generation = try row[11].int64()
-            job.circuitKey = try row[13].string()
-            job.readySince = now - .seconds(max(0, try row[15].double()))
-            jobs.append(ClaimedJob(job: job, position: try row[4].int64()))
-        }
-        return jobs
+        try ClaimedJob.all(of: result)
+    }
+}
+
+/// `breakwater.claim_suspect`: takes one job that must run alone, for a worker that holds nothing else.
+package struct ClaimSuspect: StoreCall {
+    /// Who claims.
+    package var worker: Int64
+
+    package var statement: Statement {
+        Statement(
+            """
+            select id, queue, kind, priority, position, payload, attempt, max_attempts, enqueued_at, traceparent, \
+            lease, generation, is_probe, circuit_key, tuple, tracestate, waited \
+            from breakwater.claim_suspect($1)
+            """,
+            [.int8(worker)]
+        )
+    }
+
+    package func decode(_ result: QueryResult) throws(PostgresError) -> [ClaimedJob] {
+        try ClaimedJob.all(of: result)
     }
 }
 
@@ -70,6 +72,58 @@ package struct ClaimedJob: Sendable {
     package var position: Int64
 
     package var lane: Lane { Lane(queue: job.queue, kind: job.kind, priority: Int16(clamping: job.priority)) }
+
+    /// Whether it starts before another of its kind.
+    func startsBefore(_ other: ClaimedJob) -> Bool {
+        (job.priority, position) < (other.job.priority, other.position)
+    }
+
+    /// Whether this is its lane.
+    func isIn(_ lane: Lane) -> Bool {
+        job.priority == Int(lane.priority) && job.kind == lane.kind && job.queue == lane.queue
+    }
+
+    /// The rows that both ways of claiming answer with.
+    fileprivate static func all(of result: QueryResult) throws(PostgresError) -> [ClaimedJob] {
+        let now = ContinuousClock.now
+        var jobs: [ClaimedJob] = []
+        jobs.reserveCapacity(result.count)
+        // What the jobs have in common that come behind a row without an id.
+        var common = Job(kind: "", enqueuedAt: .distantPast)
+        for row in 0..<result.count {
+            if result.isNull(row, 0) {
+                common.queue = try result[row][1].string()
+                common.kind = try result[row][2].string()
+                common.priority = try result[row][3].int()
+                common.lease = try result.int64(row, 10)
+                common.generation = try result.int64(row, 11)
+                common.isProbe = try result.bool(row, 12)
+                common.circuitKey = try result[row][13].string()
+                continue
+            }
+            if jobs.isEmpty { _ = try result[row][Claim.payloadColumn].string() }
+            var job = common
+            job.id = try result.int64(row, 0)
+            job.payloadSource = .answer(result, row: row)
+            job.attempt = Int(try result.int64(row, 6))
+            job.maxAttempts = result.isNull(row, 7) ? 0 : Int(try result.int64(row, 7))
+            job.enqueuedAt = try result.date(row, 8)
+            if !result.isNull(row, 9) { job.traceparent = try result[row][9].string() }
+            if !result.isNull(row, 1) { job.queue = try result[row][1].string() }
+            if !result.isNull(row, 2) { job.kind = try result[row][2].string() }
+            if !result.isNull(row, 3) { job.priority = try result[row][3].int() }
+            if !result.isNull(row, 10) { job.lease = try result.int64(row, 10) }
+            if !result.isNull(row, 11) { job.generation = try result.int64(row, 11) }
+            if !result.isNull(row, 12) { job.isProbe = try result.bool(row, 12) }
+            if !result.isNull(row, 13) { job.circuitKey = try result[row][13].string() }
+            job.tuple = try result.tupleID(row, 14)
+            if !result.isNull(row, 15) { job.tracestate = try result[row][15].string() }
+            job.claimedAt = now
+            job.waited = try result.double(row, 16)
+            jobs.append(ClaimedJob(job: job, position: try result.int64(row, 4)))
+        }
+        return jobs
+    }
 }
 
 /// An ordered stream of jobs that claims walk along.

@@ -19,7 +19,7 @@ package struct Register: StoreCall {
         )
     }
 
-    package func decode(_ result: QueryResult) throws(PostgresError) -> Int64 { try result[0][0].int64() }
+    package func decode(_ result: QueryResult) throws(PostgresError) -> Int64 { try result.row(0)[0].int64() }
 
     private var policies: Data {
         let rows = configuration.handlers.map { HandlerRow($0.kind, $0.settings) }
@@ -39,24 +39,38 @@ package struct Beat: StoreCall {
         package var isAlive: Bool
         /// For each kind whose circuit is open, the generation since when; for one that is paused, the highest number.
         package var stopped: [String: Int64]
+        /// Whether this worker should make itself free for a suspect.
+        package var hostsSuspect: Bool
     }
 
     package var statement: Statement {
         Statement(
-            "select alive, stopped, generations from breakwater.beat($1, $2, $3)",
+            "select alive, stopped, generations, hosts from breakwater.beat($1, $2, $3)",
             [.int8(worker), .text(isDraining ? "draining" : "running"), .int4(Int32(clamping: running))]
         )
     }
 
     package func decode(_ result: QueryResult) throws(PostgresError) -> Output {
-        Output(
-            isAlive: try result[0][0].bool(),
+        let row = try result.row(0)
+        return Output(
+            isAlive: try row[0].bool(),
             stopped: Dictionary(
-                zip(try result[0][1].stringArray(), try result[0][2].int64Array()),
+                zip(try row[1].stringArray(), try row[2].int64Array()),
                 uniquingKeysWith: max
-            )
+            ),
+            hostsSuspect: try result[0][3].bool()
         )
     }
+}
+
+/// `breakwater.survived`: this process lives, though its worker of that number was taken for lost. Answers with the number
+/// of jobs that are cleared of it.
+package struct Survived: StoreCall {
+    package var worker: Int64
+
+    package var statement: Statement { Statement("select breakwater.survived($1)", [.int8(worker)]) }
+
+    package func decode(_ result: QueryResult) throws(PostgresError) -> Int { try result[0][0].int() }
 }
 
 /// `breakwater.maintain`: the fleet's chores, if this worker leads.
@@ -84,7 +98,7 @@ package struct Maintain: StoreCall {
     }
 
     package func decode(_ result: QueryResult) throws(PostgresError) -> Output {
-        let row = result[0]
+        let row = try result.row(0)
         guard try row[0].bool() else { return Output(leads: false) }
         return Output(
             leads: true,
@@ -93,7 +107,7 @@ package struct Maintain: StoreCall {
             turned: try row[3].int(),
             fellBack: try row[4].int(),
             unparked: try row[5].int(),
-            nextDue: row[6].isNull ? nil : .seconds(try row[6].double())
+            nextDue: try row[6].secondsOrNil()
         )
     }
 }
@@ -107,7 +121,7 @@ package struct Reconcile: StoreCall {
         Statement("select breakwater.reconcile($1, $2)", [.int8(worker), .int8Array(known)])
     }
 
-    package func decode(_ result: QueryResult) throws(PostgresError) -> Int { try result[0][0].int() }
+    package func decode(_ result: QueryResult) throws(PostgresError) -> Int { try result.row(0)[0].int() }
 }
 
 /// `breakwater.leave`: a worker's goodbye. Answers with the number of jobs it handed back.
@@ -116,7 +130,32 @@ package struct Leave: StoreCall {
 
     package var statement: Statement { Statement("select breakwater.leave($1)", [.int8(worker)]) }
 
-    package func decode(_ result: QueryResult) throws(PostgresError) -> Int { try result[0][0].int() }
+    package func decode(_ result: QueryResult) throws(PostgresError) -> Int { try result.row(0)[0].int() }
+}
+
+/// `breakwater.attend`: which kinds a worker looks for by itself, so that nobody needs to be told of their inserts.
+package struct Attend: StoreCall {
+    package var worker: Int64
+    /// Where it looks.
+    package var queues: [String]
+    /// The kinds it looks for.
+    package var attended: [String]
+    /// The other kinds, to be woken for.
+    package var kinds: [String]
+    /// How long others may rely on it.
+    package var term: Duration
+
+    package var statement: Statement {
+        Statement(
+            "select breakwater.attend($1, $2, $3, $4, $5)",
+            [
+                .int8(worker), .textArray(queues), .textArray(kinds), .textArray(attended),
+                .float8(term.inSeconds),
+            ]
+        )
+    }
+
+    package func decode(_ result: QueryResult) throws(PostgresError) {}
 }
 
 /// `breakwater.sleep` and `breakwater.awake`: whether inserts should wake this worker.

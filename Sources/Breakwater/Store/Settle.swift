@@ -16,45 +16,121 @@ package struct Settle: StoreCall {
     }
 
     package var statement: Statement {
-        let done = runs.filter { $0.ending.isSuccess }
         let others = runs.filter { !$0.ending.isSuccess }
-        // Left empty in the usual case, where they would say nothing.
-        let hasResults = done.contains { $0.ending.result != nil }
-        let hasSlow = done.contains { $0.ending.isSlow }
-        let hasKeys = done.contains { !$0.circuitKey.isEmpty }
+        let successes = Successes(runs)
         return Statement(
             """
             select settled, stale from breakwater.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
-            $14, $15, $16, $17, $18, $19, $20)
+            $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)
             """,
-            [
-                .int8(worker),
-                .int8Array(done.map(\.id)),
-                .int8Array(done.map(\.lease)),
-                .int8Array(done.map(\.generation)),
-                .boolArray(hasSlow ? done.map(\.ending.isSlow) : []),
-                .textArray(hasKeys ? done.map(\.circuitKey) : []),
-                .jsonbArray(hasResults ? done.map(\.ending.result) : []),
-                .int8Array(others.map(\.id)),
-                .int8Array(others.map(\.lease)),
-                .int8Array(others.map(\.generation)),
-                .textArray(others.map(\.circuitKey)),
-                .textArray(others.map(\.ending.className)),
-                .textArray(others.map(\.ending.effect.rawValue)),
-                .boolArray(others.map(\.ending.isSlow)),
-                .float8Array(others.map(\.ending.delay.inSeconds)),
-                // Negative for none: an array of doubles has no room for nil here, and no wait is below zero.
-                .float8Array(others.map { $0.ending.retryAfter?.inSeconds ?? -1 }),
-                .textArray(others.map(\.ending.failure?.name)),
-                .textArray(others.map(\.ending.failure?.message)),
-                .int8Array(claims),
-                .int8Array(runs.filter(\.isProbe).map(\.id)),
-            ]
+            [.int8(worker)]
+                + successes.parameters
+                + [
+                    .int8Array(others.map(\.id)),
+                    .int8Array(others.map(\.lease)),
+                    .int8Array(others.map(\.generation)),
+                    .textArray(others.map(\.circuitKey)),
+                    .textArray(others.map(\.ending.className)),
+                    .textArray(others.map(\.ending.effect.rawValue)),
+                    .boolArray(others.map(\.ending.isSlow)),
+                    .float8Array(others.map(\.ending.delay.inSeconds)),
+                    // Negative for none: an array of doubles has no room for nil here, and no wait is below zero.
+                    .float8Array(others.map { $0.ending.retryAfter?.inSeconds ?? -1 }),
+                    .textArray(others.map(\.ending.failure?.name)),
+                    .textArray(others.map(\.ending.failure?.message)),
+                    .int8Array(claims),
+                    .int8Array(runs.filter(\.isProbe).map(\.id)),
+                ]
+                + successes.placeParameters
         )
     }
 
     package func decode(_ result: QueryResult) throws(PostgresError) -> Output {
-        Output(settled: try result[0][0].int(), stale: try result[0][1].int64Array())
+        let row = try result.row(0)
+        return Output(settled: try row[0].int(), stale: try row[1].int64Array())
+    }
+}
+
+/// The successes among some runs, the usual case, of which there may be thousands: gone through once.
+private struct Successes {
+    /// What calls have in common that are added up together.
+    private struct Call: Hashable {
+        var kind: String
+        var key: String
+        var generation: Int64
+    }
+
+    private struct Tally {
+        var succeeded: Int32 = 0
+        var slow: Int32 = 0
+        var retries: Int32 = 0
+    }
+
+    private var ids: [Int64] = []
+    private var leases: [Int64] = []
+    private var generations: [Int64] = []
+    private var tuples: [TupleID] = []
+    // Left empty in the usual case, where they would say nothing.
+    private var slow: [Bool] = []
+    private var keys: [String] = []
+    private var results: [String?] = []
+    private var tallies: [(call: Call, tally: Tally)] = []
+
+    init(_ runs: [FinishedRun]) {
+        ids.reserveCapacity(runs.count)
+        leases.reserveCapacity(runs.count)
+        generations.reserveCapacity(runs.count)
+        tuples.reserveCapacity(runs.count)
+        let done = runs.lazy.filter { $0.ending.isSuccess }
+        var (hasSlow, hasKeys, hasResults) = (false, false, false)
+        var places: [Call: Int] = [:]
+        var place: Int?
+        for run in done {
+            ids.append(run.id)
+            leases.append(run.lease)
+            generations.append(run.generation)
+            tuples.append(run.tuple)
+            hasSlow = hasSlow || run.ending.isSlow
+            hasKeys = hasKeys || !run.circuitKey.isEmpty
+            hasResults = hasResults || run.ending.result != nil
+            let call = Call(kind: run.kind, key: run.circuitKey, generation: run.generation)
+            // Mostly one like that before it.
+            if place.map({ tallies[$0].call != call }) ?? true {
+                place = places[call]
+                if place == nil {
+                    place = tallies.count
+                    places[call] = tallies.count
+                    tallies.append((call, Tally()))
+                }
+            }
+            guard let place else { continue }
+            tallies[place].tally.succeeded += 1
+            if run.ending.isSlow { tallies[place].tally.slow += 1 }
+            if run.attempt > 1 { tallies[place].tally.retries += 1 }
+        }
+        if hasSlow { slow = done.map(\.ending.isSlow) }
+        if hasKeys { keys = done.map(\.circuitKey) }
+        if hasResults { results = done.map(\.ending.result) }
+    }
+
+    var parameters: [Parameter] {
+        [
+            .int8Array(ids), .int8Array(leases), .int8Array(generations), .boolArray(slow), .textArray(keys),
+            .jsonbArray(results),
+        ]
+    }
+
+    /// Where they are, and what they add up to.
+    var placeParameters: [Parameter] {
+        [
+            .tupleIDArray(tuples),
+            .textArray(tallies.map(\.call.kind)),
+            .textArray(tallies.map(\.call.key)),
+            .int8Array(tallies.map(\.call.generation)),
+            .int4Array(tallies.map(\.tally.succeeded)),
+            .int4Array(tallies.map(\.tally.slow)),
+            .int4Array(tallies.map(\.tally.retries)),
+        ]
     }
 }
 
@@ -67,10 +143,13 @@ package struct FinishedRun: Sendable {
     package var generation: Int64
     package var isProbe: Bool
     package var circuitKey: String
+    /// Which counted run of its job it was.
+    package var attempt: Int
+    /// Where the claim left the job in its table.
+    package var tuple: TupleID
     package var ending: Ending
-    /// How long its handler ran, and how long it was ready before; for metrics.
-    package var runTime = Duration.zero
-    package var waitTime = Duration.zero
+    /// How long its handler ran, and how long the job was ready before; for metrics.
+    package var times = Times()
 
     package init(_ job: Job, _ ending: Ending) {
         id = job.id
@@ -80,7 +159,16 @@ package struct FinishedRun: Sendable {
         generation = job.generation
         isProbe = job.isProbe
         circuitKey = job.circuitKey
+        attempt = job.attempt
+        tuple = job.tuple
         self.ending = ending
+    }
+
+    /// How long a run took, in nanoseconds.
+    package struct Times: Sendable {
+        package var run: Int64 = 0
+        /// Before it, since the job was ready.
+        package var wait: Int64 = 0
     }
 
     /// What a run that did not succeed means to its circuit.
@@ -104,6 +192,9 @@ package struct FinishedRun: Sendable {
         package var retryAfter: Duration?
 
         package var isSuccess: Bool { className == "succeeded" }
+
+        /// A success with nothing to keep of it.
+        static let plainSuccess = Ending(className: "succeeded")
 
         package static let released = Ending(className: "released")
     }

@@ -21,7 +21,11 @@ package struct Sweep: StoreCall {
     package func decode(_ result: QueryResult) throws(PostgresError) -> [Lane: Int64] {
         var found: [Lane: Int64] = [:]
         for row in result {
-            found[lanes[try row[0].int() - 1]] = try row[1].int64()
+            let place = try row[0].int64()
+            guard (1...Int64(lanes.count)).contains(place) else {
+                throw PostgresError(.decoding, "the database answered about lane \(place) of \(lanes.count)")
+            }
+            found[lanes[Int(place) - 1]] = try row[1].int64()
         }
         return found
     }
@@ -46,7 +50,7 @@ package struct Horizon: StoreCall {
     }
 
     package func decode(_ result: QueryResult) throws(PostgresError) -> Output {
-        let row = result[0]
+        let row = try result.row(0)
         return Output(
             passed: try row[0].bool(),
             highest: try row[1].int64(),

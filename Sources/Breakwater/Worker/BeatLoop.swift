@@ -11,9 +11,7 @@ struct BeatLoop {
 
     /// Runs until its task is cancelled.
     mutating func run() async {
-        await engine.keepConnected(for: .beats, longestPause: engine.configuration.lease / 10) {
-            connection,
-            delay throws(PostgresError) in
+        await engine.keepConnected(for: .beats) { connection, delay throws(PostgresError) in
             nextBeat = .now
             await engine.health.checkSchema(on: connection)
             while !Task.isCancelled {
@@ -43,7 +41,7 @@ struct BeatLoop {
         engine.metrics.record(.beat, since: sent)
         nextBeat = sent + min(.seconds(5), engine.configuration.lease / 5)
         if answer.isAlive {
-            engine.beatAnswered(sentAt: sent, stopped: answer.stopped)
+            engine.beatAnswered(sentAt: sent, answer)
         } else {
             try await registerAnew(on: connection)
         }
@@ -58,6 +56,10 @@ struct BeatLoop {
         )
         let sent = ContinuousClock.now
         let worker = try await connection.call(Register(configuration: engine.configuration))
+        // What ran then did not kill this process.
+        let lost = engine.withState { $0.worker }
+        let cleared = try await connection.call(Survived(worker: lost))
+        engine.logger.debug("what ran then is not suspected", metadata: ["jobs": .stringConvertible(cleared)])
         engine.withState { state in
             state.worker = worker
             state.lastBeat = sent

@@ -5,12 +5,17 @@ import Logging
 ///
 /// While one such call is under way, ended runs gather for the next: batches grow with the load by themselves, and a
 /// lone job is settled at once.
+///
+/// It runs on its connection's thread, so that the next call is under way while the jobs of the one before run: on the
+/// threads that run handlers, it would wait behind those jobs.
 struct ClaimLoop {
     /// A sweep is followed by at least so many times its own duration without one.
     private static let sweepPause = 20
     /// A worker that finds jobs at every claim sweeps this often nevertheless, and one that neither sleeps nor knows of
     /// every ready job what became of it looks again after this time at the latest.
     private static let longestBlindness = Duration.seconds(1)
+    /// What the server refuses for reasons that may pass is tried so many times as it is.
+    private static let patience = 4
     /// After so many claims in a row that found jobs, a worker no longer asks to be woken.
     private static let busyClaims = 16
 
@@ -24,14 +29,24 @@ struct ClaimLoop {
     private var lastSweep = ContinuousClock.now
     private var nextReconciliation = ContinuousClock.now
     private var claimsWithJobs = 0
+    /// Settles that the server refused, in a row, and runs that it refused by themselves for reasons that may pass.
+    private var refusals = 0
+    private var refusedRuns: [Dispatcher.RunKey: Int] = [:]
     /// The worker number under which inserts are asked to wake this worker, if they are.
     private var sleepsAs: Int64?
     private var runMetrics: RunMetrics
+    private var attention = Attention()
+    /// The kinds that others have been told this worker attends, and when they must be told again.
+    private var attended: Set<String> = []
+    private var nextAttend = ContinuousClock.now
 
     init(_ engine: Engine) {
         self.engine = engine
         runMetrics = RunMetrics(engine.configuration.handlers)
     }
+
+    /// How long to wait for an answer. Later than the lease, it would be of little use.
+    private var timeout: Duration { max(.seconds(5), min(.seconds(30), engine.configuration.lease)) }
 
     /// Runs until the worker is drained, over as many connections as it takes.
     mutating func run() async {
@@ -40,11 +55,13 @@ struct ClaimLoop {
         }
     }
 
-    private mutating func run(on connection: Connection, _ delay: inout ReconnectDelay) async throws(PostgresError) {
+    private mutating func run(on connection: isolated Connection, _ delay: inout ReconnectDelay)
+        async throws(PostgresError)
+    {
         sleepsAs = nil
+        attended = []
         isSweepOwed = true
         try await reconcile(on: connection)
-        delay.reset()
 
         while !Task.isCancelled {
             engine.health.turned(.claims)
@@ -56,12 +73,16 @@ struct ClaimLoop {
                 isSweepOwed = true
                 engine.askForProbes()
             }
-            if try await settleAndClaim(on: connection) {
+            let mayFindMore = try await settleAndClaim(on: connection)
+            delay.reset()
+            if mayFindMore {
                 // Other lanes may have got their first jobs meanwhile, more important ones among them.
                 if .now >= lastSweep + Self.longestBlindness { _ = try await sweep(on: connection) }
                 continue
             }
             if engine.withState({ $0.dispatcher.phase == .draining && $0.dispatcher.isEmpty }) { return }
+            if try await hostSuspect(on: connection) { continue }
+            if try await attend(on: connection) { continue }
             if isSweepOwed, .now >= nextSweep, try await sweep(on: connection) { continue }
             if !engine.withState({ $0.dispatcher.hasFinished }) { await engine.work.wait() }
         }
@@ -69,11 +90,11 @@ struct ClaimLoop {
 
     /// Gives back claims in this worker's name that it never heard of. After each connection, and once a lease: what a
     /// lost connection had asked for may still be under way in the server when the next one is made.
-    private mutating func reconcile(on connection: Connection) async throws(PostgresError) {
+    private mutating func reconcile(on connection: isolated Connection) async throws(PostgresError) {
         nextReconciliation = .now + engine.configuration.lease
         // Nothing is claimed meanwhile, so that every answered claim is known.
         let (worker, known) = engine.withState { ($0.worker, $0.dispatcher.knownClaims) }
-        let lost = try await connection.call(Reconcile(worker: worker, known: known))
+        let lost = try await connection.call(Reconcile(worker: worker, known: known), timeout: timeout)
         if lost > 0 {
             engine.metrics.reconciled(lost)
             engine.logger.warning(
@@ -87,11 +108,11 @@ struct ClaimLoop {
     // MARK: Settle and claim
 
     /// - Returns: Whether the claim was answered in full, so that the next may find more at once.
-    private mutating func settleAndClaim(on connection: Connection) async throws(PostgresError) -> Bool {
+    private mutating func settleAndClaim(on connection: isolated Connection) async throws(PostgresError) -> Bool {
         let now = ContinuousClock.now
         let (settle, claim) = engine.withState { state -> (Settle, Claim) in
             let (runs, claims) = state.dispatcher.takeFinished()
-            let room = state.dispatcher.room()
+            let room = state.dispatcher.room(takesAny: state.solitude.isSociable)
             let lanes = state.lanes.active(
                 kinds: Set(room.kinds.map(\.kind)),
                 rotation: room.rotation,
@@ -124,71 +145,220 @@ struct ClaimLoop {
         let sent = ContinuousClock.now
         do {
             switch (settles, claims) {
-            case (true, true): (settled, jobs) = try await connection.call(settle, claim)
-            case (true, false): (settled, jobs) = (try await connection.call(settle), [])
-            default: (settled, jobs) = (nil, try await connection.call(claim))
+            case (true, true): (settled, jobs) = try await connection.call(settle, claim, timeout: timeout)
+            case (true, false): (settled, jobs) = (try await connection.call(settle, timeout: timeout), [])
+            default: (settled, jobs) = (nil, try await connection.call(claim, timeout: timeout))
             }
         } catch {
             engine.withState { $0.dispatcher.putBack(settle.runs, claims: settle.claims) }
-            guard error.refusesData, settles else { throw error }
-            try await settleOneByOne(on: connection)
+            guard settles, error.isAnswer else { throw error }
+            refusals += 1
+            // What may pass by itself is tried again as it is, over a new connection.
+            guard !error.mayPass || refusals >= Self.patience else { throw error }
+            try await settleOneByOne(on: connection, after: error)
             return true
+        }
+        if settles {
+            refusals = 0
+            refusedRuns = [:]
         }
         engine.metrics.record(call, since: sent)
         engine.metrics.claimed(jobs.count)
-        engine.metrics.settled(settle.runs, stale: settled?.stale ?? [], in: &runMetrics)
-        if let stale = settled?.stale, !stale.isEmpty {
-            engine.logger.warning(
-                "results of jobs that this worker no longer holds changed nothing",
-                metadata: ["job_ids": .array(stale.map { .stringConvertible($0) })]
-            )
-        }
+        if let settled { note(settled, of: settle) }
         guard claims else { return false }
 
+        engine.logger.trace("claimed", metadata: claim.metadata(jobs))
         engine.withState { state in
             state.lanes.claimed(jobs, at: now)
             // Struck off meanwhile, this worker has no right to them; whoever strikes it off gives them back.
             if state.worker == claim.worker { state.dispatcher.accept(jobs, askedAt: now) }
         }
         engine.startJobs()
+        attention.arrived(jobs, at: .now)
         claimsWithJobs = jobs.isEmpty ? 0 : claimsWithJobs + 1
-        if sleepsAs != nil, claimsWithJobs >= Self.busyClaims {
-            try await connection.call(Sleep(worker: claim.worker, kinds: []))
-            sleepsAs = nil
+        // Whoever attends a kind and leaves jobs of it lets others help at once.
+        let isBehind = !attended.isEmpty && jobs.count == claim.total
+        if sleepsAs != nil, isBehind || (attended.isEmpty && claimsWithJobs >= Self.busyClaims) {
+            try await stayAwake(on: connection, as: claim.worker)
         }
         isExhausted = jobs.count < claim.total
         if isExhausted { isSweepOwed = true }
         return !isExhausted
     }
 
-    /// After the server refused a batch because of its data, finds the run at fault: everything else is settled as it
-    /// is, and that one as a failure that says why.
-    private mutating func settleOneByOne(on connection: Connection) async throws(PostgresError) {
+    /// Inserts no longer wake this worker; of what it attended, others are told.
+    private mutating func stayAwake(on connection: isolated Connection, as worker: Int64) async throws(PostgresError) {
+        try await connection.call(Sleep(worker: worker, kinds: []), timeout: timeout)
+        sleepsAs = nil
+        attended = []
+    }
+
+    /// While jobs of some kind come fast, gathers them for a moment instead of being told of each.
+    ///
+    /// - Returns: Whether to look for them again.
+    private mutating func attend(on connection: isolated Connection) async throws(PostgresError) -> Bool {
+        guard engine.configuration.listens else { return false }
+        let now = ContinuousClock.now
+        attention.review(at: now)
+        let (worker, isFull) = engine.withState { state in
+            (
+                state.worker,
+                state.dispatcher.phase == .draining || !state.solitude.isSociable
+                    || state.dispatcher.isFull(forAnyOf: attention.kinds)
+            )
+        }
+        guard !attention.kinds.isEmpty, !isFull else {
+            if !attended.isEmpty {
+                if isFull { try await stayAwake(on: connection, as: worker) }
+                // What came while nobody was told of it: look once more, and then go to sleep.
+                isSweepOwed = true
+                if sleepsAs != nil {
+                    try await sleep(on: connection, as: worker)
+                    return true
+                }
+            }
+            return false
+        }
+        if attended != attention.kinds || sleepsAs != worker || now >= nextAttend {
+            let kinds = engine.configuration.handlers.map(\.kind)
+            try await connection.call(
+                Attend(
+                    worker: worker,
+                    queues: engine.configuration.queues,
+                    attended: attention.kinds.sorted(),
+                    kinds: kinds.filter { !attention.kinds.contains($0) },
+                    term: Attention.term
+                ),
+                timeout: timeout
+            )
+            sleepsAs = worker
+            attended = attention.kinds
+            nextAttend = now + Attention.term / 2
+        }
+        try? await Task.sleep(for: Attention.interval)
+        isExhausted = false
+        // Jobs that appeared behind the cursors, and other lanes.
+        if .now >= lastSweep + Self.longestBlindness { _ = try await sweep(on: connection) }
+        return true
+    }
+
+    /// Asks to be woken by inserts. What was inserted before that woke nobody: a look must follow.
+    private mutating func sleep(on connection: isolated Connection, as worker: Int64) async throws(PostgresError) {
+        try await connection.call(
+            Sleep(worker: worker, kinds: engine.configuration.handlers.map(\.kind)),
+            timeout: timeout
+        )
+        sleepsAs = worker
+        attended = []
+        isExhausted = false
+        isSweepOwed = true
+        nextSweep = .now
+    }
+
+    private mutating func note(_ answer: Settle.Output, of settle: Settle) {
+        engine.metrics.settled(settle.runs, stale: answer.stale, in: &runMetrics)
+        engine.logger.trace("settled", metadata: settle.metadata(answer))
+        if !answer.stale.isEmpty {
+            engine.logger.warning(
+                "results of jobs that this worker no longer holds changed nothing",
+                metadata: ["job_ids": .array(answer.stale.map { .stringConvertible($0) })]
+            )
+        }
+    }
+
+    /// Claims a suspect, once this worker has made itself free for one.
+    ///
+    /// - Returns: Whether there was one.
+    private mutating func hostSuspect(on connection: isolated Connection) async throws(PostgresError) -> Bool {
+        let now = ContinuousClock.now
+        let worker = engine.withState { state in
+            state.solitude.wantsSuspect(holdsNothing: state.dispatcher.isFree, at: now) ? state.worker : nil
+        }
+        guard let worker else { return false }
+        let claim = ClaimSuspect(worker: worker)
+        let jobs = try await connection.call(claim, timeout: timeout)
+        engine.metrics.claimed(jobs.count)
+        engine.logger.trace("claimed", metadata: claim.metadata(jobs))
+        engine.withState { state in
+            state.solitude.claimed(!jobs.isEmpty, at: .now)
+            if state.worker == worker { state.dispatcher.accept(jobs, askedAt: now) }
+        }
+        for job in jobs {
+            engine.logger.notice("runs a job alone that may have killed its workers", metadata: job.job.metadata())
+        }
+        engine.startJobs()
+        isExhausted = false
+        return !jobs.isEmpty
+    }
+
+    // MARK: Settle one by one
+
+    /// After the server refused a batch, finds the runs at fault: everything else is settled as it is. One at fault is
+    /// settled as a failure that says why; if not even that can be stored, it is put off; and if that is refused too, it
+    /// is left to ``reconcile(on:)``, which gives the job back after a while.
+    private mutating func settleOneByOne(
+        on connection: isolated Connection,
+        after batchError: PostgresError
+    ) async throws(PostgresError) {
         let (worker, runs, claims) = engine.withState { state in
             let (runs, claims) = state.dispatcher.takeFinished()
             return (state.worker, runs, claims)
         }
+        var left: [FinishedRun] = []
+        var lastError: PostgresError?
         for (index, run) in runs.enumerated() {
             do {
-                do {
-                    let settled = try await connection.call(Settle(worker: worker, runs: [run], claims: []))
-                    engine.metrics.settled([run], stale: settled.stale, in: &runMetrics)
-                } catch  where error.refusesData {
-                    var failed = run
-                    failed.ending = FinishedRun.Ending(
-                        className: "failed",
-                        failure: JobFailure("unstorable", "its outcome cannot be stored: \(error.message)").storable,
-                        delay: .seconds(60)
-                    )
-                    let settled = try await connection.call(Settle(worker: worker, runs: [failed], claims: []))
-                    engine.metrics.settled([failed], stale: settled.stale, in: &runMetrics)
+                if let error = try await settle(run, by: worker, on: connection) {
+                    lastError = error
+                    left.append(run)
                 }
             } catch {
-                engine.withState { $0.dispatcher.putBack(Array(runs[index...]), claims: claims) }
+                engine.withState { $0.dispatcher.putBack(left + runs[index...], claims: claims) }
                 throw error
             }
         }
-        engine.withState { $0.dispatcher.putBack([], claims: claims) }
+        engine.withState { $0.dispatcher.putBack(left, claims: claims) }
+        if let lastError { throw lastError }
+        // Every run could be settled, so the claim beside them was at fault.
+        if batchError.statement == 1 { throw batchError }
+    }
+
+    /// - Returns: The error, if the run may be settled as it is later on.
+    private mutating func settle(
+        _ run: FinishedRun,
+        by worker: Int64,
+        on connection: isolated Connection
+    ) async throws(PostgresError) -> PostgresError? {
+        var run = run
+        let key = Dispatcher.RunKey(id: run.id, lease: run.lease)
+        var endings = [run.ending]
+        while let ending = endings.popLast() {
+            run.ending = ending
+            let call = Settle(worker: worker, runs: [run], claims: [])
+            do {
+                note(try await connection.call(call, timeout: timeout), of: call)
+                return nil
+            } catch {
+                guard error.isAnswer else { throw error }
+                if error.mayPass {
+                    refusedRuns[key, default: 0] += 1
+                    if refusedRuns[key, default: 0] < Self.patience { return error }
+                }
+                engine.logger.error(
+                    "the outcome of a job cannot be recorded",
+                    metadata: [
+                        "job": .stringConvertible(run.id), "outcome": "\(ending.className)", "error": "\(error)",
+                    ]
+                )
+                switch ending.className {
+                case "snoozed": break
+                case "failed" where ending.failure?.name == "unstorable": endings = [.putOff]
+                default: endings = [.unstorable(error)]
+                }
+            }
+        }
+        engine.withState { $0.dispatcher.abandon(run) }
+        return nil
     }
 
     // MARK: Sweep and sleep
@@ -196,7 +366,7 @@ struct ClaimLoop {
     /// Looks for jobs that a claim from the cursors would not find, and when there are none, asks to be woken.
     ///
     /// - Returns: Whether to claim, or to look again, at once.
-    private mutating func sweep(on connection: Connection) async throws(PostgresError) -> Bool {
+    private mutating func sweep(on connection: isolated Connection) async throws(PostgresError) -> Bool {
         let start = ContinuousClock.now
         let (worker, sweep, holders) = engine.withState { state in
             let lanes = state.lanes.all
@@ -209,9 +379,9 @@ struct ClaimLoop {
         let horizon: Horizon.Output?
         let found: [Lane: Int64]
         if let holders {
-            (horizon, found) = try await connection.call(Horizon(holders: holders), sweep)
+            (horizon, found) = try await connection.call(Horizon(holders: holders), sweep, timeout: timeout)
         } else {
-            (horizon, found) = (nil, try await connection.call(sweep))
+            (horizon, found) = (nil, try await connection.call(sweep, timeout: timeout))
         }
         let end = ContinuousClock.now
         engine.metrics.record(.sweep, since: start)
@@ -225,24 +395,10 @@ struct ClaimLoop {
             return true
         }
         // Ready jobs that this worker did not get, or inserts that nobody will tell it of: it looks again soon.
-        let isAwake = engine.configuration.listens && sleepsAs != worker
+        let isAwake = engine.configuration.listens && sleepsAs != worker && attended.isEmpty
         if isAwake || !found.isEmpty { nextPoll = min(nextPoll, end + Self.longestBlindness) }
         guard isAwake, isExhausted, claimsWithJobs == 0 else { return false }
-        try await connection.call(
-            Sleep(worker: worker, kinds: engine.configuration.handlers.map(\.kind))
-        )
-        sleepsAs = worker
-        // What was inserted before that woke nobody: look once more.
-        isSweepOwed = true
-        nextSweep = .now
+        try await sleep(on: connection, as: worker)
         return true
-    }
-}
-
-extension PostgresError {
-    /// Whether the server refused what it was given (SQLSTATE classes 22 and 23, 54), so that trying again is no use.
-    var refusesData: Bool {
-        guard let sqlState else { return code == .invalidParameter }
-        return ["22", "23", "54"].contains { sqlState.hasPrefix($0) }
     }
 }

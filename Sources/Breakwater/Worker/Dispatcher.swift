@@ -18,7 +18,7 @@ struct Dispatcher {
     }
 
     struct Running {
-        var job: Job
+        var kind: Int
         var start: ContinuousClock.Instant
         var deadline: ContinuousClock.Instant
         var cancelReason: CancelReason?
@@ -30,7 +30,7 @@ struct Dispatcher {
         var concurrency: Int
         var running = 0
         /// Claimed and not started, the next to start last.
-        var waiting: [ClaimedJob] = []
+        private(set) var waiting: [ClaimedJob] = []
         /// Runs that ended since the last claim.
         var ended = 0
         /// How many runs end from one claim to the next: this often lately, and a quarter less with each claim.
@@ -42,6 +42,29 @@ struct Dispatcher {
         var heardAt: ContinuousClock.Instant?
 
         var isIdle: Bool { running == 0 && waiting.isEmpty }
+
+        /// Takes in jobs of one claim, which mostly come in the order of their lane, and behind all that wait.
+        mutating func wait(for jobs: [ClaimedJob]) {
+            let isSorted = zip(jobs, jobs.dropFirst()).allSatisfy { $0.startsBefore($1) }
+            var jobs = jobs
+            if !isSorted { jobs.sort { $0.startsBefore($1) } }
+            jobs.reverse()
+            guard let next = jobs.last, let last = waiting.first else {
+                waiting = jobs + waiting
+                return
+            }
+            waiting = jobs + waiting
+            if !last.startsBefore(next) { waiting.sort { $1.startsBefore($0) } }
+        }
+
+        mutating func popNext() -> Job? { waiting.popLast()?.job }
+
+        /// Takes out some that wait.
+        mutating func remove(where isChosen: (Job) -> Bool) -> [ClaimedJob] {
+            let removed = waiting.filter { isChosen($0.job) }
+            if !removed.isEmpty { waiting.removeAll { isChosen($0.job) } }
+            return removed
+        }
 
         mutating func keepPace() {
             pace = max(min(ended, Dispatcher.mostAhead), pace * 3 / 4)
@@ -60,30 +83,34 @@ struct Dispatcher {
     private(set) var phase = Phase.working
     /// False while this worker may have lost its lease: nothing is claimed or started.
     private(set) var holdsLease = true
-    private var kinds: [String: Kind]
+    private var kinds: [Kind]
+    /// For each kind's name, its place among the kinds.
+    private let places: [String: Int]
     private var rotation: [String]
     private(set) var running: [RunKey: Running] = [:]
     private var waitingCount = 0
-    /// The kinds that may have waiting jobs, the next to start first: few, where there may be hundreds of kinds.
-    private var startOrder: [String] = []
+    /// The places of the kinds that may have waiting jobs, the next to start first: few, where there may be hundreds.
+    private var startOrder: [Int] = []
     private var finished: [FinishedRun] = []
     /// For each claim, how many of its jobs are not settled yet.
     private var unsettled: [Int64: Int] = [:]
     /// Claims of which everything is finished, to be struck off by the next settle.
     private var closedClaims: [Int64] = []
+    /// Claims with runs that could not be settled, not to be struck off.
+    private var abandoned: Set<Int64> = []
 
     init(concurrency: Int, handlers: [HandlerRegistration]) {
         self.concurrency = concurrency
         rotation = handlers.map(\.kind)
-        kinds = Dictionary(
-            handlers.map {
-                ($0.kind, Kind(settings: $0.settings, concurrency: $0.settings.concurrency ?? concurrency))
-            }
-        ) { first, _ in first }
+        kinds = handlers.map { Kind(settings: $0.settings, concurrency: $0.settings.concurrency ?? concurrency) }
+        places = Dictionary(handlers.enumerated().map { ($1.kind, $0) }) { first, _ in first }
     }
 
     /// Whether nothing is held any more.
     var isEmpty: Bool { running.isEmpty && waitingCount == 0 && finished.isEmpty && closedClaims.isEmpty }
+
+    /// Whether it may take a job that must run alone: nothing is held, and there is no reason to take nothing.
+    var isFree: Bool { isEmpty && phase == .working && holdsLease }
 
     /// Claims whose jobs this worker knows of.
     var knownClaims: [Int64] { unsettled.keys + closedClaims }
@@ -103,18 +130,21 @@ struct Dispatcher {
     /// the next are claimed, and neither waits for the other. So a burst is taken in large batches, while a slow
     /// handler's worker hoards nothing. One slot is left to every other kind that runs nothing, so that a slow kind
     /// cannot take them all.
-    mutating func room() -> Room {
-        guard phase == .working, holdsLease else { return Room(kinds: [], total: 0, rotation: rotation) }
+    ///
+    /// - Parameter takesAny: False while the worker makes itself free for a job that must run alone.
+    mutating func room(takesAny: Bool = true) -> Room {
+        guard phase == .working, holdsLease, takesAny else { return Room(kinds: [], total: 0, rotation: rotation) }
         if !rotation.isEmpty { rotation.append(rotation.removeFirst()) }
         if !startOrder.isEmpty { startOrder.append(startOrder.removeFirst()) }
-        let idle = kinds.values.count { $0.isIdle }
-        for name in rotation { kinds[name]?.keepPace() }
-        let ahead = min(2 * kinds.values.reduce(0) { $0 + $1.pace }, 2 * Self.mostAhead)
+        let idle = kinds.count { $0.isIdle }
+        for place in kinds.indices { kinds[place].keepPace() }
+        let ahead = min(2 * kinds.reduce(0) { $0 + $1.pace }, 2 * Self.mostAhead)
         let held = running.count + waitingCount
         let total = min(max(0, concurrency + ahead - held), max(0, concurrency - held) + Self.mostAhead)
         var room: [(kind: String, count: Int, concurrency: Int)] = []
         for name in rotation {
-            guard let kind = kinds[name] else { continue }
+            guard let place = places[name] else { continue }
+            let kind = kinds[place]
             let own = kind.concurrency + 2 * kind.pace - kind.running - kind.waiting.count
             // Half of the slots at most are kept for other kinds that run nothing. An idle kind may always have one of
             // the free slots.
@@ -125,17 +155,27 @@ struct Dispatcher {
         return Room(kinds: room, total: total, rotation: rotation)
     }
 
+    /// Whether one of these kinds has no slot left, its own or the worker's.
+    func isFull(forAnyOf names: Set<String>) -> Bool {
+        running.count + waitingCount >= concurrency
+            || names.contains { name in
+                places[name].map { kinds[$0].running + kinds[$0].waiting.count >= kinds[$0].concurrency } ?? false
+            }
+    }
+
     /// Takes in what a claim gave that was sent at a certain time.
     mutating func accept(_ jobs: [ClaimedJob], askedAt: ContinuousClock.Instant) {
-        for job in jobs {
-            unsettled[job.job.lease, default: 0] += 1
-            kinds[job.job.kind]?.waiting.append(job)
-        }
-        waitingCount += jobs.count
-        for name in Set(jobs.map(\.job.kind)) {
-            if !startOrder.contains(name) { startOrder.append(name) }
-            if let heardAt = kinds[name]?.heardAt, heardAt <= askedAt { kinds[name]?.stoppedBefore = .min }
-            kinds[name]?.waiting.sort { ($0.job.priority, $0.position) > ($1.job.priority, $1.position) }
+        var rest = jobs[...]
+        while let first = rest.first {
+            // Mostly all of them are of one claim and one kind.
+            let run = rest.prefix { $0.job.lease == first.job.lease && $0.job.kind == first.job.kind }
+            rest = rest[run.endIndex...]
+            guard let place = places[first.job.kind] else { continue }
+            unsettled[first.job.lease, default: 0] += run.count
+            waitingCount += run.count
+            if !startOrder.contains(place) { startOrder.append(place) }
+            if let heardAt = kinds[place].heardAt, heardAt <= askedAt { kinds[place].stoppedBefore = .min }
+            kinds[place].wait(for: Array(run))
         }
         if phase == .draining || !holdsLease {
             releaseWaiting { _, _ in true }
@@ -148,26 +188,32 @@ struct Dispatcher {
 
     /// The jobs to start now; they count as running from here on.
     mutating func startable(at now: ContinuousClock.Instant, atMost limit: Int = .max) -> [Job] {
-        guard phase == .working, holdsLease, waitingCount > 0 else { return [] }
         var jobs: [Job] = []
-        startOrder.removeAll { kinds[$0]?.waiting.isEmpty ?? true }
-        for name in startOrder {
-            guard jobs.count < limit, var kind = kinds[name] else { break }
-            // Taken out while it changes, so that its array is not copied.
-            kinds[name] = nil
-            while jobs.count < limit, running.count < concurrency, kind.running < kind.concurrency,
-                var job = kind.waiting.popLast()?.job
-            {
-                if job.maxAttempts == 0 { job.maxAttempts = kind.settings.retry.maxAttempts }
-                kind.running += 1
+        while jobs.count < limit, let job = nextStartable(at: now) { jobs.append(job) }
+        return jobs
+    }
+
+    /// The job to start now, if there is one; it counts as running from here on.
+    mutating func nextStartable(at now: ContinuousClock.Instant) -> Job? {
+        guard phase == .working, holdsLease, waitingCount > 0, running.count < concurrency else { return nil }
+        var index = 0
+        while index < startOrder.count {
+            let place = startOrder[index]
+            if kinds[place].running < kinds[place].concurrency, var job = kinds[place].popNext() {
+                if job.maxAttempts == 0 { job.maxAttempts = kinds[place].settings.retry.maxAttempts }
+                kinds[place].running += 1
                 waitingCount -= 1
                 running[RunKey(id: job.id, lease: job.lease)] =
-                    Running(job: job, start: now, deadline: now + kind.settings.timeout)
-                jobs.append(job)
+                    Running(kind: place, start: now, deadline: now + kinds[place].settings.timeout)
+                return job
             }
-            kinds[name] = kind
+            if kinds[place].waiting.isEmpty {
+                startOrder.remove(at: index)
+            } else {
+                index += 1
+            }
         }
-        return jobs
+        return nil
     }
 
     mutating func started(_ key: RunKey, as task: Task<Void, Never>) {
@@ -177,23 +223,20 @@ struct Dispatcher {
     /// Takes a run out of the running ones.
     mutating func ended(_ key: RunKey) -> Running? {
         guard let run = running.removeValue(forKey: key) else { return nil }
-        kinds[run.job.kind]?.running -= 1
-        kinds[run.job.kind]?.ended += 1
+        kinds[run.kind].running -= 1
+        kinds[run.kind].ended += 1
         return run
     }
 
     /// Puts a run's end among those to be settled, unless its claim was forgotten with the lease.
-    mutating func finish(_ job: Job, _ ending: FinishedRun.Ending, startedAt start: ContinuousClock.Instant? = nil) {
+    mutating func finish(_ job: Job, _ ending: FinishedRun.Ending, _ times: FinishedRun.Times = .init()) {
         guard let left = unsettled[job.lease] else { return }
         var run = FinishedRun(job, ending)
-        if let start {
-            run.runTime = .now - start
-            run.waitTime = start - job.readySince
-        }
+        run.times = times
         finished.append(run)
         if left == 1 {
             unsettled[job.lease] = nil
-            closedClaims.append(job.lease)
+            if abandoned.remove(job.lease) == nil { closedClaims.append(job.lease) }
         } else {
             unsettled[job.lease] = left - 1
         }
@@ -207,10 +250,8 @@ struct Dispatcher {
     }
 
     var occupancy: [Occupancy] {
-        kinds.map { Occupancy(kind: $0, running: $1.running, waiting: $1.waiting.count) }
+        places.map { Occupancy(kind: $0, running: kinds[$1].running, waiting: kinds[$1].waiting.count) }
     }
-
-    func settings(of kind: String) -> HandlerSettings? { kinds[kind]?.settings }
 
     // MARK: Settling
 
@@ -229,7 +270,17 @@ struct Dispatcher {
 
     mutating func putBack(_ runs: [FinishedRun], claims: [Int64]) {
         finished = runs + finished
-        closedClaims = claims + closedClaims
+        closedClaims = claims.filter { abandoned.remove($0) == nil } + closedClaims
+    }
+
+    /// Leaves a run that cannot be settled to the database: its claim is not struck off, so that the job is given back when
+    /// this worker no longer knows of the claim.
+    mutating func abandon(_ run: FinishedRun) {
+        if let place = closedClaims.firstIndex(of: run.lease) {
+            closedClaims.remove(at: place)
+        } else {
+            abandoned.insert(run.lease)
+        }
     }
 
     var hasFinished: Bool { !finished.isEmpty || !closedClaims.isEmpty }
@@ -238,9 +289,9 @@ struct Dispatcher {
 
     /// Of these kinds, nothing that was claimed under a generation before the given one starts any more; it is released.
     mutating func stop(kinds stopped: [String: Int64], at now: ContinuousClock.Instant) {
-        for name in kinds.keys {
-            kinds[name]?.stoppedBefore = stopped[name] ?? .min
-            kinds[name]?.heardAt = now
+        for (name, place) in places {
+            kinds[place].stoppedBefore = stopped[name] ?? .min
+            kinds[place].heardAt = now
         }
         releaseWaiting { $1.generation < $0.stoppedBefore }
     }
@@ -252,10 +303,9 @@ struct Dispatcher {
     }
 
     private mutating func releaseWaiting(where isChosen: (Kind, Job) -> Bool) {
-        for (name, kind) in kinds where !kind.waiting.isEmpty {
-            let released = kind.waiting.filter { isChosen(kind, $0.job) }
-            guard !released.isEmpty else { continue }
-            kinds[name]?.waiting.removeAll { isChosen(kind, $0.job) }
+        for place in startOrder {
+            let kind = kinds[place]
+            let released = kinds[place].remove { isChosen(kind, $0) }
             waitingCount -= released.count
             for job in released { finish(job.job, .released) }
         }
@@ -287,7 +337,8 @@ struct Dispatcher {
         finished = []
         unsettled = [:]
         closedClaims = []
-        for name in kinds.keys { kinds[name]?.waiting = [] }
+        abandoned = []
+        for place in kinds.indices { _ = kinds[place].remove { _ in true } }
         waitingCount = 0
     }
 }

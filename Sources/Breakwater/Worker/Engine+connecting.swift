@@ -7,14 +7,14 @@ extension Engine {
     ///
     /// - Parameters:
     ///   - purpose: What cannot go on without a connection, for the log.
-    ///   - longestPause: How long to wait before connecting again, at most.
     ///   - body: What is done. It resets the delay once the connection has proved itself.
     func keepConnected(
         for purpose: WorkerMetrics.Loop,
-        longestPause: Duration = .seconds(5),
         _ body: (Connection, inout ReconnectDelay) async throws(PostgresError) -> Void
     ) async {
         var delay = ReconnectDelay()
+        // Several tries must fit between two beats and the end of the lease, and what is settled late is settled in vain.
+        let longestPause = min(.seconds(5), configuration.lease / 10)
         while !Task.isCancelled {
             health.turned(purpose)
             do {

@@ -5,13 +5,14 @@ extension Engine {
     ///
     /// - Parameters:
     ///   - sent: When the beat was sent, which is earlier than when the database saw it.
-    ///   - stopped: For each kind that is stopped, the generation before which nothing of it may start.
-    func beatAnswered(sentAt sent: ContinuousClock.Instant, stopped: [String: Int64]) {
+    ///   - answer: What the database said.
+    func beatAnswered(sentAt sent: ContinuousClock.Instant, _ answer: Beat.Output) {
         let isBack = withState { state in
             state.lastBeat = sent
             let isBack = !state.dispatcher.holdsLease
             state.dispatcher.regainLease()
-            state.dispatcher.stop(kinds: stopped, at: .now)
+            state.dispatcher.stop(kinds: answer.stopped, at: .now)
+            if answer.hostsSuspect { state.solitude.suspectWaits(at: .now) }
             return isBack
         }
         health.note(holdsLease: true)

@@ -1,37 +1,49 @@
 import Logging
 
 extension Engine {
+    /// A task that runs one job after another lets others have its thread after so long, so that thousands of short runs
+    /// delay neither the loops nor each other.
+    private static let turn = Duration.microseconds(200)
+
     /// Runs one job that the dispatcher has started, and hands its end to the claim loop; then, in the same task, what its
     /// slot is given next, until there is nothing.
-    func run(_ first: Job, deadline: ContinuousClock.Instant) async {
-        var next: (job: Job, deadline: ContinuousClock.Instant)? = (first, deadline)
-        while let (job, deadline) = next {
-            next = end(job, await outcome(of: job, deadline: deadline))
-        }
-    }
-
-    private func outcome(of job: Job, deadline: ContinuousClock.Instant) async -> JobOutcome {
-        guard let tracer else { return await perform(job, deadline: deadline) }
-        return await tracer.run(job) { job in
-            let outcome = await perform(job, deadline: deadline)
-            // As it will be judged once it has ended.
-            let (reason, timeout) = withState { state in
-                (
-                    state.dispatcher.running[Dispatcher.RunKey(id: job.id, lease: job.lease)]?.cancelReason,
-                    state.dispatcher.settings(of: job.kind)?.timeout ?? .zero
-                )
+    func run(_ first: Job, startedAt: ContinuousClock.Instant) async {
+        var next: (job: Job, start: ContinuousClock.Instant)? = (first, startedAt)
+        var turn = ContinuousClock.now
+        while let (job, start) = next {
+            // The dispatcher starts no other kinds than those it has handlers for.
+            guard let handler = handlers[job.kind] else { return }
+            let outcome = await outcome(of: job, startedAt: start, handler)
+            let now = ContinuousClock.now
+            next = end(job, startedAt: start, outcome, at: now, handler.settings)
+            if next != nil, now - turn > Self.turn {
+                await Task.yield()
+                turn = .now
             }
-            return outcome.judged(for: reason, timeout: timeout)
         }
     }
 
-    private func perform(_ job: Job, deadline: ContinuousClock.Instant) async -> JobOutcome {
-        guard let plugin = plugins[job.kind] else { return .released }
+    private func outcome(of claimed: Job, startedAt: ContinuousClock.Instant, _ handler: Handler) async -> JobOutcome {
+        var job = claimed
+        job.takePayload()
+        guard let tracer else { return await perform(job, startedAt: startedAt, handler) }
+        return await tracer.run(job) { job in
+            let outcome = await perform(job, startedAt: startedAt, handler)
+            // As it will be judged once it has ended.
+            let key = Dispatcher.RunKey(id: job.id, lease: job.lease)
+            let reason = withState { $0.dispatcher.running[key]?.cancelReason }
+            return outcome.judged(for: reason, timeout: handler.settings.timeout)
+        }
+    }
+
+    private func perform(_ job: Job, startedAt: ContinuousClock.Instant, _ handler: Handler) async -> JobOutcome {
+        let context = JobContext(
+            job: job,
+            deadline: startedAt + handler.settings.timeout,
+            logger: loggers.handlers
+        )
         do {
-            return try await plugin.run(
-                job,
-                context: JobContext(job: job, deadline: deadline, logger: loggers.handlers)
-            )
+            return try await handler.plugin.run(job, context: context)
         } catch let failure as JobFailure {
             return .failed(failure)
         } catch let refusal as CircuitOpenError {
@@ -43,44 +55,60 @@ extension Engine {
 
     /// Records the end of a run.
     ///
-    /// - Returns: The job that the same task runs next.
-    private func end(_ job: Job, _ outcome: JobOutcome) -> (job: Job, deadline: ContinuousClock.Instant)? {
-        let now = ContinuousClock.now
+    /// - Returns: The job that the same task runs next, and when it started.
+    private func end(
+        _ job: Job,
+        startedAt start: ContinuousClock.Instant,
+        _ outcome: JobOutcome,
+        at now: ContinuousClock.Instant,
+        _ settings: HandlerSettings
+    ) -> (job: Job, start: ContinuousClock.Instant)? {
         let key = Dispatcher.RunKey(id: job.id, lease: job.lease)
+        let duration = now - start
+        let waited = Int64(max(0, min(job.waited, 1e9)) * 1e9) + (start - job.claimedAt).nanoseconds
+        let times = FinishedRun.Times(run: duration.nanoseconds, wait: waited)
+        // A success is one whatever else happened: no need to judge it while others wait for the lock.
         var ending: FinishedRun.Ending?
-        var next: (job: Job, deadline: ContinuousClock.Instant)?
+        if case .succeeded = outcome {
+            ending = FinishedRun.Ending(outcome, of: job, duration: duration, settings: settings)
+        }
+        var next: (job: Job, start: ContinuousClock.Instant)?
         var isFirst = true
-        var runTime = Duration.zero
+        var isKnown = false
         withState { state in
-            guard let run = state.dispatcher.ended(key), let settings = state.dispatcher.settings(of: job.kind) else {
-                return
-            }
-            let judged = outcome.judged(for: run.cancelReason, timeout: settings.timeout)
-            let recorded = FinishedRun.Ending(judged, of: job, duration: now - run.start, settings: settings)
+            guard let run = state.dispatcher.ended(key) else { return }
+            isKnown = true
+            let recorded =
+                ending
+                ?? FinishedRun.Ending(
+                    outcome.judged(for: run.cancelReason, timeout: settings.timeout),
+                    of: job,
+                    duration: duration,
+                    settings: settings
+                )
             ending = recorded
-            runTime = now - run.start
             isFirst = !state.dispatcher.hasFinished
-            state.dispatcher.finish(job, recorded, startedAt: run.start)
+            state.dispatcher.finish(job, recorded, times)
             // A task that was cancelled, or is about to be, would carry that over.
             guard run.cancelReason == nil, let task = run.task else { return }
-            next = state.dispatcher.startable(at: now, atMost: 1).first.map { job in
+            next = state.dispatcher.nextStartable(at: now).map { job in
                 state.dispatcher.started(Dispatcher.RunKey(id: job.id, lease: job.lease), as: task)
-                return (job, now + (state.dispatcher.settings(of: job.kind)?.timeout ?? .zero))
+                return (job, now)
             }
         }
-        if let ending { log(ending, of: job, after: runTime) }
+        if let ending, isKnown { log(ending, of: job, after: duration) }
         if next == nil { startJobs() }
         // Whoever finished something earlier that still waits has raised it.
         if isFirst { work.raise() }
         return next
     }
 
-    private func log(_ ending: FinishedRun.Ending, of job: Job, after runTime: Duration) {
+    private func log(_ ending: FinishedRun.Ending, of job: Job, after duration: Duration) {
         guard let failure = ending.failure else {
             loggers.jobs.debug(
                 "job ended",
                 metadata: job.metadata(with: [
-                    "outcome": "\(ending.className)", "run_seconds": .stringConvertible(runTime.inSeconds),
+                    "outcome": "\(ending.className)", "run_seconds": .stringConvertible(duration.inSeconds),
                 ])
             )
             return
@@ -88,8 +116,9 @@ extension Engine {
         loggers.jobs.info(
             "job failed",
             metadata: job.metadata(with: [
-                "outcome": "\(ending.className)", "run_seconds": .stringConvertible(runTime.inSeconds),
-                "error": "\(failure.name)", "message": "\(failure.message)",
+                "outcome": "\(ending.className)", "run_seconds": .stringConvertible(duration.inSeconds),
+                "error": "\(failure.name)",
+                "message": "\(PayloadRedaction(payload: job.payload).applied(to: failure.message))",
             ])
         )
     }

@@ -9,6 +9,7 @@ final class Engine: Sendable {
     struct State {
         var dispatcher: Dispatcher
         var lanes: LaneCursors
+        var solitude: Solitude
         /// This worker's row in `breakwater.worker`; it changes when the lease was lost and the worker registers anew.
         var worker: Int64
         /// When the last beat that was answered had been sent.
@@ -19,13 +20,25 @@ final class Engine: Sendable {
         var isBeatWanted = false
     }
 
+    /// A registered handler, as something that is handed around by reference.
+    final class Handler: Sendable {
+        let plugin: any HandlerPlugin
+        let settings: HandlerSettings
+
+        init(_ registration: HandlerRegistration) {
+            plugin = registration.plugin
+            settings = registration.settings
+        }
+    }
+
     let configuration: WorkerConfiguration
     let loggers: WorkerLoggers
     let metrics: WorkerMetrics
     let health: WorkerHealth
     /// Nil where nobody traces.
     let tracer: RunTracer?
-    let plugins: [String: any HandlerPlugin]
+    /// What runs each kind, and its rules.
+    let handlers: [String: Handler]
     private let keyedKinds: [String]
     /// Raised when the claim loop may have something to do.
     let work = Signal()
@@ -46,12 +59,13 @@ final class Engine: Sendable {
         self.metrics = metrics
         self.health = health
         self.tracer = tracer
-        plugins = Dictionary(configuration.handlers.map { ($0.kind, $0.plugin) }) { first, _ in first }
+        handlers = Dictionary(configuration.handlers.map { ($0.kind, Handler($0)) }) { first, _ in first }
         keyedKinds = configuration.handlers.filter(\.settings.circuit.hasOwnKeys).map(\.kind)
         state = Mutex(
             State(
                 dispatcher: Dispatcher(concurrency: configuration.concurrency, handlers: configuration.handlers),
                 lanes: LaneCursors(queues: configuration.queues, kinds: configuration.handlers.map(\.kind)),
+                solitude: Solitude(patience: configuration.lease, at: .now),
                 worker: worker,
                 lastBeat: .now
             )
@@ -69,11 +83,10 @@ final class Engine: Sendable {
     func startJobs() {
         let now = ContinuousClock.now
         withState { state in
-            for job in state.dispatcher.startable(at: now) {
+            while let job = state.dispatcher.nextStartable(at: now) {
                 // Unstructured, so that one run can be cancelled by itself; the claim loop does not end before the
                 // dispatcher says that no run is left, or that the grace is over.
-                let deadline = now + (state.dispatcher.settings(of: job.kind)?.timeout ?? .zero)
-                let task = Task { await self.run(job, deadline: deadline) }
+                let task = Task { await self.run(job, startedAt: now) }
                 state.dispatcher.started(Dispatcher.RunKey(id: job.id, lease: job.lease), as: task)
             }
         }

@@ -8,6 +8,13 @@ extension FinishedRun.Ending {
     ///   - duration: How long it took.
     ///   - settings: The rules around the handler.
     init(_ outcome: JobOutcome, of job: Job, duration: Duration, settings: HandlerSettings) {
+        // Most runs, and nothing is to be found out about them.
+        if case .succeeded = outcome, settings.keepResults == .zero,
+            settings.circuit.slowCall.map({ duration < $0 }) ?? true
+        {
+            self = .plainSuccess
+            return
+        }
         let policy = settings.retry
         var generator = SystemRandomNumberGenerator()
         switch policy.applyRules(to: outcome) {
@@ -34,6 +41,8 @@ extension FinishedRun.Ending {
         case .released:
             self = .released
         }
+        // Beyond this the database's own time may end.
+        delay = min(delay, HandlerSettings.longestDuration)
         let circuit = settings.circuit
         effect = circuit.effect(of: outcome)
         if let slow = circuit.slowCall, duration >= slow, isSuccess || effect != .ignored { isSlow = true }
@@ -83,12 +92,17 @@ extension JobFailure {
     /// This failure without what Postgres cannot store (U+0000), and within bounds.
     var storable: JobFailure {
         JobFailure(
-            String(name.prefix(200)).withoutNUL,
-            String(message.prefix(Self.longestMessage)).withoutNUL
+            name.beginning(ofLength: 200).withoutNUL,
+            message.beginning(ofLength: Self.longestMessage).withoutNUL
         )
     }
 }
 
 extension String {
     fileprivate var withoutNUL: String { utf8.contains(0) ? replacing("\0", with: "\u{FFFD}") : self }
+
+    /// At most so many Unicode scalars, which is what Postgres counts; one `Character` can have any number of them.
+    fileprivate func beginning(ofLength length: Int) -> String {
+        utf8.count <= length ? self : String(unicodeScalars.prefix(length))
+    }
 }

@@ -58,11 +58,15 @@ struct LaneCursors {
 
     /// Takes note of a claim's jobs: the cursors of their lanes move behind them.
     mutating func claimed(_ jobs: [ClaimedJob], at now: ContinuousClock.Instant) {
-        for job in jobs {
-            guard var place = places[job.lane] else { continue }
-            place.cursor = max(place.cursor, job.position)
+        var rest = jobs[...]
+        while let lane = rest.first?.lane {
+            // Mostly all of them are of one lane.
+            let run = rest.prefix { $0.isIn(lane) }
+            rest = rest[run.endIndex...]
+            guard var place = places[lane] else { continue }
+            for job in run { place.cursor = max(place.cursor, job.position) }
             place.activeUntil = now + Self.activeTime
-            places[job.lane] = place
+            places[lane] = place
         }
     }
 
@@ -100,10 +104,12 @@ struct LaneCursors {
         for lane in all {
             guard var place = places[lane] else { continue }
             if let first = found[lane] {
-                place.floor = max(place.floor, min(proven, first - 1))
+                // Saturating: whoever owns the tables can write any position into them.
+                let before = max(first, .min + 1) - 1
+                place.floor = max(place.floor, min(proven, before))
                 // A job that the last sweep found already is one that claims do not get: it is paused, or locked.
                 hasNews = hasNews || first <= place.cursor || first != place.seen || !isActive(lane, at: now)
-                place.cursor = first - 1
+                place.cursor = before
                 place.seen = first
                 place.activeUntil = now + Self.activeTime
             } else {

@@ -24,7 +24,7 @@ struct Listener {
         let words = payload.split(separator: ":", maxSplits: 1)
         switch words.first {
         case "job":
-            guard let kind = words.last.map(String.init), engine.plugins[kind] != nil else { return }
+            guard let kind = words.last.map(String.init), engine.handlers[kind] != nil else { return }
             engine.woken(kind: kind)
         case "circuit", "pause", "resume":
             engine.wantBeat()

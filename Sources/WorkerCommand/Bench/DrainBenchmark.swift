@@ -17,7 +17,7 @@ struct DrainBenchmark {
     var isFilled = false
     /// Jobs are added while others run, a backlog of about so many; 0 adds all of them beforehand.
     var feed = 0
-    /// Gives up after this long.
+    /// Ends after this long. With a feed, what was added until then is still drained, but no longer measured.
     var limit = Duration.seconds(600)
 
     /// One look at the count.
@@ -28,14 +28,21 @@ struct DrainBenchmark {
 
     struct Report {
         var samples: [Sample]
+        /// Jobs that there were to be run, and handlers that ran.
+        var added: Int
         var runs: Int
+        /// Jobs whose success was committed when the workers had ended.
+        var settled: Int
+        /// Ready jobs that were still there then.
         var left: Int
         var deadLetters: Int
         var startToFirstRun: Duration?
         var processorTime: Duration?
         var peakMemory: Int64?
 
-        var settled: Int { samples.last?.settled ?? 0 }
+        /// Jobs that are nowhere any more, and runs that came to nothing, as those of a job that ran twice.
+        var lost: Int { added - settled - left - deadLetters }
+        var repeated: Int { runs - settled - deadLetters }
 
         /// Jobs a second between the first look that found some and the last.
         var rate: Double { Self.rate(samples[...]) }
@@ -81,12 +88,17 @@ struct DrainBenchmark {
             IdleHandler(runs: runs, time: load.handlerTime).plugin
         }
         let already = try await database.settled(load)
+        let added = Tally()
         let (before, start) = (ProcessFigures.processorTime, ContinuousClock.now)
-        let samples = try await BenchWorker.with(configuration) { [self] in try await watch(database, from: already) }
+        let samples = try await BenchWorker.with(configuration) { [self] in
+            try await watch(database, from: already, added: added)
+        }
         return try await report(
             samples,
+            added: added.total,
             runs: runs.total,
             in: database,
+            from: already,
             startToFirstRun: runs.first.map { $0 - start },
             processorTime: ProcessFigures.processorTime - before,
             peakMemory: ProcessFigures.peakMemory
@@ -97,69 +109,85 @@ struct DrainBenchmark {
 
     private func runElsewhere(in database: BenchDatabase) async throws -> Report {
         let already = try await database.settled(load)
+        let added = Tally()
         let children = try (0..<processes).map { _ in try BenchProcess(load, database.options) }
         defer { for child in children { child.end() } }
-        let samples = try await watch(database, from: already)
+        let samples = try await watch(database, from: already, added: added)
         for child in children { child.end() }
         let reports = try children.map { try $0.report() }
         return try await report(
             samples,
+            added: added.total,
             runs: reports.reduce(0) { $0 + $1.runs },
             in: database,
+            from: already,
             peakMemory: reports.compactMap(\.peakMemoryBytes).max()
         )
     }
 
     // MARK: Counting
 
-    private func watch(_ database: BenchDatabase, from already: Int) async throws -> [Sample] {
-        guard feed > 0 else { return try await look(at: database, from: already) }
+    private func watch(_ database: BenchDatabase, from already: Int, added: Tally) async throws -> [Sample] {
+        let settled = Tally()
+        guard feed > 0 else {
+            added.set(jobs)
+            return try await look(at: database, from: already, settled: settled)
+        }
         return try await withThrowingTaskGroup(of: [Sample]?.self) { tasks in
             tasks.addTask {
                 try await BenchDatabase.with(database.options.conninfo, isForced: true, leavesTraces: true) {
-                    try await addJobs(to: $0, from: already)
+                    try await addJobs(to: $0, settled: settled, added: added)
                 }
                 return nil
             }
-            tasks.addTask { try await look(at: database, from: already) }
+            tasks.addTask { try await look(at: database, from: already, settled: settled) }
+            var samples: [Sample] = []
             while let ended = try await tasks.next() {
-                guard let samples = ended else { continue }
-                tasks.cancelAll()
-                return samples
+                guard let ended else { continue }
+                samples = ended
+                // What it is adding is counted only once it is there.
+                added.stop()
             }
-            return []
+            let end = ContinuousClock.now + limit
+            while try await database.settled(load) - already < added.total, .now < end {
+                try await Task.sleep(for: Self.lookInterval)
+            }
+            return samples
         }
     }
 
     /// Keeps a backlog of one to two portions.
-    private func addJobs(to database: BenchDatabase, from already: Int) async throws {
-        var fed = 0
-        while fed < jobs, !Task.isCancelled {
-            if fed - (try await database.settled(load) - already) < feed {
-                try await database.fill(load, jobs: min(jobs - fed, feed))
-                fed += min(jobs - fed, feed)
+    private func addJobs(to database: BenchDatabase, settled: Tally, added: Tally) async throws {
+        while added.total < jobs, !added.isStopped, !Task.isCancelled {
+            if added.total - settled.total < feed {
+                let portion = min(jobs - added.total, feed)
+                try await database.fill(load, jobs: portion)
+                added.set(added.total + portion)
             } else {
                 try await Task.sleep(for: .milliseconds(5))
             }
         }
     }
 
-    private func look(at database: BenchDatabase, from already: Int) async throws -> [Sample] {
+    private func look(at database: BenchDatabase, from already: Int, settled: Tally) async throws -> [Sample] {
         var samples: [Sample] = []
+        var count = SettledCount(load)
         let start = ContinuousClock.now
         while true {
-            let settled = try await database.settled(load) - already
+            settled.set(try await count.total(in: database) - already)
             let now = ContinuousClock.now - start
-            if settled > 0 { samples.append(Sample(time: now, settled: settled)) }
-            if settled >= jobs || now > limit { return samples }
+            if settled.total > 0 { samples.append(Sample(time: now, settled: settled.total)) }
+            if settled.total >= jobs || now > limit { return samples }
             try await Task.sleep(for: Self.lookInterval)
         }
     }
 
     private func report(
         _ samples: [Sample],
+        added: Int,
         runs: Int,
         in database: BenchDatabase,
+        from already: Int,
         startToFirstRun: Duration? = nil,
         processorTime: Duration? = nil,
         peakMemory: Int64?
@@ -173,7 +201,9 @@ struct DrainBenchmark {
         )
         return Report(
             samples: samples,
+            added: added,
             runs: runs,
+            settled: try await database.settled(load) - already,
             left: try row[0].int(),
             deadLetters: try row[1].int(),
             startToFirstRun: startToFirstRun,
@@ -186,11 +216,14 @@ struct DrainBenchmark {
 extension DrainBenchmark.Report {
     var json: JSONValue {
         .object([
+            "added": .integer(Int64(added)),
             "settled": .integer(Int64(settled)),
             "jobs_per_second": .number(rate),
             "runs": .integer(Int64(runs)),
             "left": .integer(Int64(left)),
             "dead_letters": .integer(Int64(deadLetters)),
+            "lost": .integer(Int64(lost)),
+            "repeated": .integer(Int64(repeated)),
             "last_tenth_to_first": lastTenthToFirst.map { .number($0) } ?? .null,
             "tenths_jobs_per_second": .array(tenths.map { .number($0) }),
             "start_to_first_run_seconds": .seconds(startToFirstRun),
@@ -207,6 +240,8 @@ extension DrainBenchmark.Report {
             ["handler runs", "\(runs)"],
             ["jobs left", "\(left)"],
             ["dead letters", "\(deadLetters)"],
+            ["jobs lost", "\(lost)"],
+            ["jobs run again", "\(repeated)"],
         ]
         if let lastTenthToFirst {
             table.rows.append(["last tenth to first", String(format: "%.2f", lastTenthToFirst)])

@@ -3,11 +3,10 @@ import Foundation
 /// What Linux knows of this process.
 enum ProcessFigures {
     /// The most memory it ever had in RAM, in bytes.
-    static var peakMemory: Int64? {
-        text("/proc/self/status")?.split(separator: "\n")
-            .first { $0.hasPrefix("VmHWM:") }?
-            .split(separator: " ").dropFirst().first.flatMap { Int64($0) }.map { $0 * 1024 }
-    }
+    static var peakMemory: Int64? { status("VmHWM") }
+
+    /// What it has in RAM now, in bytes.
+    static var memory: Int64? { status("VmRSS") }
 
     /// How much processor time it has used.
     static var processorTime: Duration {
@@ -25,6 +24,13 @@ enum ProcessFigures {
             let now = Double(uptime)
         else { return nil }
         return .seconds(now - ticks / Double(sysconf(Int32(_SC_CLK_TCK))))
+    }
+
+    /// A field of its status that is given in kilobytes, in bytes.
+    private static func status(_ field: String) -> Int64? {
+        text("/proc/self/status")?.split(separator: "\n")
+            .first { $0.hasPrefix(field + ":") }?
+            .split(separator: " ", omittingEmptySubsequences: true).compactMap { Int64($0) }.first.map { $0 * 1024 }
     }
 
     private static func text(_ path: String) -> String? {

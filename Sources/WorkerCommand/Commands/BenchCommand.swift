@@ -19,11 +19,13 @@ struct BenchCommand: AsyncParsableCommand {
                   worker bench drain --jobs 200000
                   worker bench latency
                   worker bench enqueue --clients 8
+                  worker bench soak --duration 1h --svg soak.svg
 
                 scripts/bench, in the sources, runs all of it beside what Postgres itself can do.
                 """,
             subcommands: [
-                BenchDrainCommand.self, BenchLatencyCommand.self, BenchEnqueueCommand.self, BenchWorkCommand.self,
+                BenchDrainCommand.self, BenchLatencyCommand.self, BenchEnqueueCommand.self, BenchSoakCommand.self,
+                BenchWorkCommand.self,
             ]
         )
     }
@@ -84,6 +86,9 @@ struct BenchLoadOptions: ParsableArguments {
         guard (1...1000).contains(kinds), (1...100).contains(queues), (0...1000).contains(idleKinds) else {
             throw ValidationError("Give 1 to 1000 --kinds, 1 to 100 --queues, and 0 to 1000 --idle-kinds.")
         }
+        guard concurrency ?? 1 > 0, pollInterval?.duration ?? .seconds(1) > .zero else {
+            throw ValidationError("Give a --concurrency of at least 1, and a --poll-interval above 0s.")
+        }
     }
 }
 
@@ -120,7 +125,7 @@ struct BenchDrainCommand: AsyncParsableCommand {
     )
     var feed = 0
 
-    @Option(help: ArgumentHelp("Give up after this long.", valueName: "duration"))
+    @Option(help: ArgumentHelp("End after this long. Defaults to 10m.", valueName: "duration"))
     var limit: DurationArgument?
 
     @Flag(inversion: .prefixedNo, help: "Add the jobs; else they are there already.")
@@ -133,6 +138,9 @@ struct BenchDrainCommand: AsyncParsableCommand {
         guard (1...100_000_000).contains(jobs), (1...64).contains(processes), (1...10).contains(priorities) else {
             throw ValidationError("Give 1 to 100000000 --jobs, 1 to 64 --processes, and 1 to 10 --priorities.")
         }
+        guard feed >= 0, limit?.duration ?? .seconds(1) > .zero else {
+            throw ValidationError("Give a --feed of 0 or more jobs, and a --limit above 0s.")
+        }
     }
 
     func run() async throws {
@@ -143,7 +151,7 @@ struct BenchDrainCommand: AsyncParsableCommand {
             jobs: jobs,
             processes: processes,
             isFilled: !fill,
-            feed: max(0, feed),
+            feed: feed,
             limit: limit?.duration ?? .seconds(600)
         )
         let report = try await BenchDatabase.with(
@@ -152,7 +160,11 @@ struct BenchDrainCommand: AsyncParsableCommand {
             leavesTraces: options.leaveTraces
         ) { try await benchmark.run(in: $0) }
         if options.output.json { Terminal.write(report.json) } else { Terminal.write(report.table) }
-        if report.settled < jobs {
+        // Fewer than none are lost when jobs of others came to their ends here.
+        if report.lost > 0 || report.repeated != 0 {
+            throw CommandFailure(.unexpected, "\(report.lost) jobs were lost, and \(report.repeated) ran again")
+        }
+        if feed == 0, report.settled < jobs {
             throw CommandFailure(.refused, "only \(report.settled) of \(jobs) jobs were settled in time")
         }
     }
@@ -184,6 +196,12 @@ struct BenchLatencyCommand: AsyncParsableCommand {
 
     @OptionGroup var load: BenchLoadOptions
     @OptionGroup var options: BenchOptions
+
+    func validate() throws {
+        guard (1...10_000_000).contains(jobs), interval?.duration ?? .seconds(1) > .zero else {
+            throw ValidationError("Give 1 to 10000000 --jobs, and an --interval above 0s.")
+        }
+    }
 
     func run() async throws {
         let benchmark = LatencyBenchmark(
@@ -228,8 +246,9 @@ struct BenchEnqueueCommand: AsyncParsableCommand {
     @OptionGroup var options: BenchOptions
 
     func validate() throws {
-        guard (1...100).contains(clients), (1...100_000).contains(batch) else {
-            throw ValidationError("Give 1 to 100 --clients, and 1 to 100000 jobs a --batch.")
+        guard (1...100).contains(clients), (1...100_000).contains(batch), duration?.duration ?? .seconds(5) > .zero
+        else {
+            throw ValidationError("Give 1 to 100 --clients, 1 to 100000 jobs a --batch, and a --duration above 0s.")
         }
     }
 

@@ -1,5 +1,6 @@
 import BreakwaterAdmin
 import ArgumentParser
+import Libpq
 
 /// The dead letters that a change is for: by id, or by kind and reason, or all of them; never all by leaving it out.
 struct DeadLetterSelection: ParsableArguments {
@@ -10,6 +11,18 @@ struct DeadLetterSelection: ParsableArguments {
 
     @Flag(help: "All of them.")
     var all = false
+
+    @Option(help: "At most so many, oldest first. Else all that there were when it began.")
+    var limit: Int?
+
+    @Option(help: "At most so many a second. Else as fast as it can.")
+    var rate: Int?
+
+    @Option(help: "So many in one transaction.")
+    var batch = 1000
+
+    @Flag(help: "Only say how many there are.")
+    var dryRun = false
 
     @OptionGroup var database: DatabaseOptions
     @OptionGroup var output: OutputOptions
@@ -24,33 +37,107 @@ struct DeadLetterSelection: ParsableArguments {
         default:
             break
         }
+        for (name, value) in [("--limit", limit), ("--rate", rate), ("--batch", batch)] {
+            guard let value else { continue }
+            guard (1...1_000_000_000).contains(value) else {
+                throw ValidationError("\(name) \(value) is not allowed; give at least 1.")
+            }
+        }
+        guard batch <= 100_000 else { throw ValidationError("--batch \(batch) is not allowed; give 1 to 100000.") }
+        if !ids.isEmpty, limit != nil || rate != nil || dryRun {
+            throw ValidationError("--limit, --rate and --dry-run go with --kind, --reason or --all, not with ids.")
+        }
     }
 
     /// Changes them and prints how many there were.
     ///
+    /// Many are changed by portions, each committed by itself. SIGINT ends it after the present one; the same command
+    /// then goes on with the rest.
+    ///
     /// - Parameters:
     ///   - done: What was done, in the words of the message.
     ///   - key: The key of the count in JSON.
+    ///   - age: Only those that died at least so long before it began.
     ///   - each: Changes one; false if it is not there.
-    ///   - all: Changes many; returns how many.
-    /// - Throws: ``CommandFailure`` when an id is not there, after all others were changed.
+    ///   - portion: Changes some of those that died by a time, the oldest first; returns how many, 0 when none is left.
+    /// - Throws: ``CommandFailure`` when an id is not there, after all others were changed; and when it was interrupted.
     func apply(
         done: String,
         key: String,
+        olderThan age: Duration = .zero,
         each: (AdminDatabase, Int64) async throws -> Bool,
-        all: (AdminDatabase, DeadLetterFilter) async throws -> Int
+        portion: (AdminDatabase, inout DeadLetterPortions, _ limit: Int) async throws -> Int
     ) async throws {
         var missing: [Int64] = []
+        var total: Int?
+        Foreground.takeSignals()
         let count = try await AdminDatabase.with(database.database) { admin in
-            guard !ids.isEmpty else { return try await all(admin, which.filter) }
-            for id in ids where try await !each(admin, id) { missing.append(id) }
-            return ids.count - missing.count
+            guard ids.isEmpty else {
+                for id in ids where try await !each(admin, id) { missing.append(id) }
+                return ids.count - missing.count
+            }
+            let (diedBy, found) = try await admin.countDeadLetters(which.filter, olderThan: age)
+            let goal = min(found, limit ?? .max)
+            total = goal
+            guard !dryRun else { return goal }
+            var some = DeadLetterPortions(filter: which.filter, diedBy: diedBy, actor: Explanation.systemUser)
+            return try await applyAll(admin, done: done, goal: goal) { try await portion(admin, &some, $0) }
         }
+        let isCutShort = Foreground.stopSignal != nil && count < total ?? 0
         if output.json {
-            Terminal.write(.object([.init(key, .integer(Int64(count)))]))
+            let members: [JSONValue.Member] = [
+                .init(key, .integer(Int64(dryRun ? 0 : count))), .init("matched", .integer(orNull: total)),
+            ]
+            Terminal.write(.object(members.filter { $0.value != .null }))
         } else {
-            Terminal.write(count == 1 ? "1 dead letter was \(done)." : "\(count) dead letters were \(done).")
+            let letters = count == 1 ? "1 dead letter" : "\(count) dead letters"
+            Terminal.write(
+                dryRun ? "\(letters) would be \(done)." : "\(letters) \(count == 1 ? "was" : "were") \(done)."
+            )
         }
         if !missing.isEmpty { throw CommandFailure.noDeadLetters(missing) }
+        if isCutShort, let total {
+            throw CommandFailure(
+                .interrupted,
+                "interrupted: \(count) of \(total) are \(done). The same command goes on with the rest."
+            )
+        }
+    }
+
+    private func applyAll(
+        _ admin: AdminDatabase,
+        done: String,
+        goal: Int,
+        portion: (Int) async throws -> Int
+    ) async throws -> Int {
+        var progress = Progress(done)
+        defer { progress.end() }
+        let pace = Pace(rate: rate)
+        var count = 0
+        while Foreground.stopSignal == nil, count < limit ?? .max {
+            let changed: Int
+            do {
+                changed = try await portion(min(pace.portion(atMost: batch), (limit ?? .max) - count))
+            } catch let error as PostgresError {
+                progress.end()
+                let failure = CommandFailure(error, at: admin.place)
+                throw CommandFailure(
+                    failure.status,
+                    "\(failure.message)\n\(count) are \(done). The same command goes on with the rest."
+                )
+            }
+            guard changed > 0 else { break }
+            count += changed
+            progress.show(count, share: goal > 0 ? Double(count) / Double(goal) : nil)
+            await waitForPace(pace.delay(after: count))
+        }
+        return count
+    }
+
+    private func waitForPace(_ delay: Duration) async {
+        let end = ContinuousClock.now + delay
+        while Foreground.stopSignal == nil, ContinuousClock.now < end {
+            _ = await Foreground.wait(ContinuousClock.now.duration(to: end))
+        }
     }
 }

@@ -108,27 +108,22 @@ extension DeadLettersCommand {
                 Examples:
 
                   worker dead-letters redrive 4711 4712
+                  worker dead-letters redrive --kind email.send --dry-run
                   worker dead-letters redrive --kind email.send --limit 100
-                  worker dead-letters redrive --all
+                  worker dead-letters redrive --all --rate 50
 
-                Those whose unique key a newer job has taken stay dead letters.
+                Those whose unique key a newer job has taken stay dead letters. Jobs that die again meanwhile are not \
+                put back again. Ctrl-C ends it without loss; the same command goes on.
                 """
         )
 
         @OptionGroup var selection: DeadLetterSelection
 
-        @Option(help: "At most so many, oldest first.")
-        var limit = 1000
-
-        func validate() throws {
-            guard limit > 0 else { throw ValidationError("--limit \(limit) is not allowed; give at least 1.") }
-        }
-
         func run() async throws {
             try await selection.apply(done: "put back", key: "redriven") { admin, id in
                 try await admin.redrive(id: id)
-            } all: { admin, filter in
-                try await admin.redrive(filter, limit: limit)
+            } portion: { admin, some, limit in
+                try await admin.redrive(&some, limit: limit)
             }
         }
     }
@@ -143,7 +138,9 @@ extension DeadLettersCommand {
 
                   worker dead-letters purge 4711
                   worker dead-letters purge --kind email.send --older-than 30d
-                  worker dead-letters purge --all --older-than 365d
+                  worker dead-letters purge --all --older-than 365d --dry-run
+
+                Ctrl-C ends it; the same command goes on.
                 """
         )
 
@@ -152,21 +149,21 @@ extension DeadLettersCommand {
         @Option(help: "Only those that died longer ago than this, such as 30d.")
         var olderThan: DurationArgument?
 
-        @Option(help: "At most so many, oldest first.")
-        var limit = 10_000
-
         func validate() throws {
-            guard limit > 0 else { throw ValidationError("--limit \(limit) is not allowed; give at least 1.") }
             if olderThan != nil, !selection.ids.isEmpty {
                 throw ValidationError("--older-than goes with --kind, --reason or --all, not with ids.")
             }
         }
 
         func run() async throws {
-            try await selection.apply(done: "deleted", key: "purged") { admin, id in
+            try await selection.apply(
+                done: "deleted",
+                key: "purged",
+                olderThan: olderThan?.duration ?? .zero
+            ) { admin, id in
                 try await admin.purge(id: id)
-            } all: { admin, filter in
-                try await admin.purge(filter, olderThan: olderThan?.duration ?? .zero, limit: limit)
+            } portion: { admin, some, limit in
+                try await admin.purge(&some, limit: limit)
             }
         }
     }

@@ -2,12 +2,12 @@ import BreakwaterAdmin
 import ArgumentParser
 import Foundation
 
-/// `worker enqueue`: adds one job and prints its id.
+/// `worker enqueue`: adds one job and prints its id, or adds one for each line of a file.
 struct EnqueueCommand: AsyncParsableCommand {
     static var configuration: CommandConfiguration {
         CommandConfiguration(
             commandName: "enqueue",
-            abstract: "Add one job and print its id.",
+            abstract: "Add one job and print its id, or one job for each line of a file.",
             discussion: """
                 Examples:
 
@@ -19,15 +19,27 @@ struct EnqueueCommand: AsyncParsableCommand {
                 adds nothing. The same in SQL:
 
                   SELECT breakwater.enqueue('email.send', '{"to": "a@b.c"}', queue => 'default')
+
+                With --file, every line is a job: a JSON object with a kind and, as it likes, payload, queue, priority, \
+                run_at, max_attempts, unique_key, traceparent and tracestate. Where the kind is an argument, every line is a payload:
+
+                  worker enqueue --file jobs.jsonl --import january
+                  psql -Atc "SELECT to_jsonb(u) FROM users u" | worker enqueue email.send --file - --rate 500
+
+                Lines go in by portions, each committed by itself. Ctrl-C ends it after the present one and says how to \
+                go on: with --import the same command does, since the database remembers the line it is at, and no line \
+                is added twice, however it ended; else with --from-line. Lines that have a unique_key may be repeated.
                 """
         )
     }
 
-    @Argument(help: "The kind of job: the name of its handler.")
-    var kind: String
+    @Argument(help: "The kind of job: the name of its handler. Not needed where the lines of a file name theirs.")
+    var kind: String?
 
-    @Argument(help: "The payload, one JSON value; - reads it from standard input.")
-    var payload = "{}"
+    @Argument(help: "The payload, one JSON value; - reads it from standard input. {} unless said.")
+    var payload: String?
+
+    @OptionGroup var file: EnqueueFileOptions
 
     @Option(help: "The queue it goes to.")
     var queue = "default"
@@ -60,7 +72,17 @@ struct EnqueueCommand: AsyncParsableCommand {
     @OptionGroup var output: OutputOptions
 
     func validate() throws {
-        guard (1...200).contains(kind.utf8.count) else {
+        if file.file != nil {
+            if payload != nil {
+                throw ValidationError("A payload and --file are both given; the lines are the payloads.")
+            }
+            if uniqueKey != nil {
+                throw ValidationError("--unique-key is for one job; lines name theirs in unique_key.")
+            }
+        } else if kind == nil {
+            throw ValidationError("Say what: a kind, such as email.send, or --file.")
+        }
+        if let kind, !(1...200).contains(kind.utf8.count) {
             throw ValidationError("The kind has \(kind.utf8.count) bytes; give 1 to 200, such as email.send.")
         }
         guard (1...200).contains(queue.utf8.count) else {
@@ -78,7 +100,7 @@ struct EnqueueCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-        var job = NewJob(kind: kind, payload: try readPayload())
+        var job = NewJob(kind: kind ?? "")
         job.queue = queue
         job.priority = priority
         job.runAt = runAt?.date
@@ -87,7 +109,20 @@ struct EnqueueCommand: AsyncParsableCommand {
         job.uniqueKey = uniqueKey
         job.traceparent = traceparent
         job.tracestate = tracestate
-        let id = try await AdminDatabase.with(database.database) { try await $0.enqueue(job) }
+        if let path = file.file {
+            try await FileEnqueue(
+                path: path,
+                options: file,
+                defaults: job,
+                database: database.database,
+                isJSON: output.json
+            )
+            .run()
+            return
+        }
+        job.payload = try readPayload()
+        let complete = job
+        let id = try await AdminDatabase.with(database.database) { try await $0.enqueue(complete) }
         if output.json {
             Terminal.write(.object(["id": .integer(id)]))
         } else {
@@ -95,12 +130,22 @@ struct EnqueueCommand: AsyncParsableCommand {
         }
     }
 
+    /// What a `jsonb` holds in one string or list.
+    private static let longestPayload = 256 << 20
+
     /// The payload, checked here so that a slip in a shell's quoting is seen without a database.
     private func readPayload() throws -> String {
-        let text =
-            payload == "-"
-            ? String(decoding: try FileHandle.standardInput.readToEnd() ?? Data(), as: UTF8.self)
-            : payload
+        var text = payload ?? "{}"
+        if payload == "-" {
+            let input = try FileHandle.standardInput.read(upToCount: Self.longestPayload + 1) ?? Data()
+            guard input.count <= Self.longestPayload else {
+                throw CommandFailure(.usage, "the payload is larger than 256 MiB, which Postgres cannot store.")
+            }
+            guard let decoded = String(validating: input, as: UTF8.self) else {
+                throw CommandFailure(.usage, "the payload is not UTF-8; JSON is always written in it.")
+            }
+            text = decoded
+        }
         do {
             _ = try JSONSerialization.jsonObject(with: Data(text.utf8), options: .fragmentsAllowed)
         } catch {

@@ -25,15 +25,17 @@ struct JobCommand: AsyncParsableCommand {
     @OptionGroup var output: OutputOptions
 
     func run() async throws {
-        let (story, runs) = try await AdminDatabase.with(database.database) { admin in
+        let (story, place, runs) = try await AdminDatabase.with(database.database) { admin in
             guard let story = try await admin.story(ofJob: id) else { throw CommandFailure.noJob(id) }
-            return (story, output.json ? [] : try await admin.failedRuns(story.errors))
+            return (
+                story, try await admin.place(ofJob: id), output.json ? [] : try await admin.failedRuns(story.errors)
+            )
         }
         if output.json {
-            Terminal.write(story.json)
+            Terminal.write(.object(story.json.members + (place?.json.members ?? [])))
             return
         }
-        Terminal.write(details: story.details)
+        Terminal.write(details: story.details + (place?.details ?? []))
         Terminal.write(runs)
         if case .died = story { Terminal.write("\nPut it back with: worker dead-letters redrive \(id)") }
     }

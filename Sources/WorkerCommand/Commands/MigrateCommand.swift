@@ -16,16 +16,30 @@ struct MigrateCommand: AsyncParsableCommand {
 
                 It may run any number of times, and on several machines at once: each migration is one transaction \
                 and happens once. The same SQL is in the folder sql/ of the source.
+
+                Workers may go on meanwhile. A migration waits for a lock at most for --lock-timeout, so that nobody \
+                queues up behind it for longer; then it changes nothing and exits with 69, to be run again.
                 """
         )
     }
 
+    @Option(
+        help: ArgumentHelp("How long to wait for each lock on a table in use. Defaults to 10s.", valueName: "duration")
+    )
+    var lockTimeout: DurationArgument?
+
     @OptionGroup var database: DatabaseOptions
     @OptionGroup var output: OutputOptions
 
+    func validate() throws {
+        if let lockTimeout, !(.milliseconds(1) ... .seconds(86_400)).contains(lockTimeout.duration) {
+            throw ValidationError("--lock-timeout \(lockTimeout.duration.text) is not allowed; give 1ms to 1d.")
+        }
+    }
+
     func run() async throws {
         let applied = try await AdminDatabase.with(database.database, logLevel: .info) {
-            try await Schema.migrate(on: $0.connection)
+            try await Schema.migrate(on: $0.connection, lockTimeout: lockTimeout?.duration ?? .seconds(10))
         }
         if output.json {
             Terminal.write(

@@ -24,9 +24,10 @@ struct RootCommand: AsyncParsableCommand {
                 """,
             version: WorkerCommand.version,
             subcommands: [
-                RunCommand.self, MigrateCommand.self, EnqueueCommand.self, StatusCommand.self, CircuitsCommand.self,
-                DeadLettersCommand.self, JobCommand.self, CancelCommand.self, RunNowCommand.self, PauseCommand.self,
-                ResumeCommand.self, BenchCommand.self, HealthcheckCommand.self,
+                RunCommand.self, MigrateCommand.self, EnqueueCommand.self, StatusCommand.self, TailCommand.self,
+                CircuitsCommand.self, DeadLettersCommand.self, JobCommand.self, CancelCommand.self, RunNowCommand.self,
+                PauseCommand.self, ResumeCommand.self, DashboardCommand.self, HealthcheckCommand.self,
+                BenchCommand.self,
             ]
         )
     }

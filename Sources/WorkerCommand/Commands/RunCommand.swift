@@ -90,6 +90,14 @@ struct RunCommand: AsyncParsableCommand {
     )
     var traces: String?
 
+    @Option(
+        help: ArgumentHelp(
+            "Serve the dashboard too, such as on 127.0.0.1:8090. The configuration says who gets in.",
+            valueName: "address"
+        )
+    )
+    var dashboard: String?
+
     /// The values given, by key. Their texts are read by the same rules as those of the file.
     var flags: [String: SettingText] {
         let one = [
@@ -138,6 +146,7 @@ struct RunCommand: AsyncParsableCommand {
             MetricsSystem.bootstrap(registry)
             process.metrics = (address, registry)
         }
+        process.dashboard = try dashboard.map { try loaded.dashboard(at: $0, logger: logger) }
         process.spans = try spans(to: loaded.traces)
         process.onHangup = {
             do {

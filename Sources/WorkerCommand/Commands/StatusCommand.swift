@@ -1,5 +1,6 @@
 import BreakwaterAdmin
 import ArgumentParser
+import Foundation
 
 /// `worker status`: how deep, how old, who works, and what stands in the way.
 struct StatusCommand: AsyncParsableCommand {
@@ -11,36 +12,75 @@ struct StatusCommand: AsyncParsableCommand {
                 Examples:
 
                   worker status
+                  worker status --watch
                   worker status --json | jq '.jobs[] | select(.workers == 0)'
+
+                With --watch it fills the terminal and draws itself again, circuits first, until ctrl-C or q. Where \
+                standard output is no terminal it prints one status after the other instead; with --json, one a line.
 
                 Why one job is not running: worker job 4711, or the view breakwater.job_status in SQL.
                 """
         )
     }
 
+    @Flag(help: "Show it again and again, with rates.")
+    var watch = false
+
+    @Option(help: ArgumentHelp("With --watch: how often. Defaults to 2s.", valueName: "duration"))
+    var interval: DurationArgument?
+
     @OptionGroup var database: DatabaseOptions
     @OptionGroup var output: OutputOptions
 
-    func run() async throws {
-        let status = try await AdminDatabase.with(database.database) { admin in
-            FleetStatus(
-                depths: try await admin.depths(),
-                workers: try await admin.workers(),
-                circuits: try await admin.circuits().filter { $0.state != "closed" || $0.override != nil },
-                suspensions: try await admin.suspensions(),
-                pauses: try await admin.pauses(),
-                deadLetters: try await admin.deadLetterCounts()
-            )
+    func validate() throws {
+        if let interval {
+            guard watch else { throw ValidationError("--interval goes with --watch.") }
+            guard interval.duration >= .milliseconds(100) else {
+                throw ValidationError("--interval \(interval.duration.text) is not allowed; give at least 100ms.")
+            }
         }
-        if output.json {
-            Terminal.write(status.json)
+    }
+
+    func run() async throws {
+        if watch {
+            try await StatusWatch(
+                database: database.database,
+                isJSON: output.json,
+                interval: interval?.duration ?? .seconds(2)
+            ).run()
             return
         }
-        for (title, table) in status.tables {
+        let status = try await AdminDatabase.with(database.database) { try await $0.fleetStatus() }
+        if output.json {
+            Terminal.write(status.json)
+        } else {
+            status.print()
+        }
+    }
+}
+
+extension AdminDatabase {
+    /// Everything that `worker status` shows.
+    func fleetStatus() async throws -> FleetStatus {
+        FleetStatus(
+            depths: try await depths(),
+            workers: try await workers(),
+            circuits: try await circuits().filter { $0.state != "closed" || $0.override != nil },
+            suspensions: try await suspensions(),
+            pauses: try await pauses(),
+            deadLetters: try await deadLetterCounts()
+        )
+    }
+}
+
+extension FleetStatus {
+    /// Prints it for people, in full.
+    func print() {
+        for (title, table) in tables {
             Terminal.write(title)
             Terminal.write(table)
             Terminal.write("")
         }
-        for sentence in status.sentences { Terminal.write(sentence.escapingControlCharacters) }
+        for sentence in sentences { Terminal.write(sentence.escapingControlCharacters) }
     }
 }

@@ -39,6 +39,15 @@ struct ConfigurationFile {
     /// - Throws: ``ConfigurationError`` with the line when it is not YAML.
     init(name: String, text: String) throws {
         self.name = name
+        guard Self.values(in: text) <= Self.maxValues else {
+            throw ConfigurationError(problems: [
+                ConfigurationProblem(
+                    origin: .file(name: name, line: 1),
+                    key: "",
+                    message: "it has more than \(Self.maxValues) values, counting what its aliases stand for"
+                )
+            ])
+        }
         do {
             root = try Yams.compose(yaml: text)
         } catch let error as YamlError {

@@ -1,4 +1,5 @@
 import Breakwater
+import BreakwaterDashboard
 import BreakwaterEndpoints
 import Libpq
 import Logging
@@ -8,6 +9,8 @@ import Yams
 struct LoadedConfiguration: Sendable {
     /// What the worker runs with.
     var worker: WorkerConfiguration
+    /// The dashboard, where the file has one.
+    var dashboard: DashboardConfiguration?
     /// The least important messages that are written.
     var logLevel: Logger.Level
     /// Other levels for some loggers, by label.
@@ -34,6 +37,8 @@ struct ConfigurationLoader {
     var environment: [String: String] = [:]
     /// The handlers that the executable registers.
     var registered: [HandlerRegistration] = []
+    /// Whether a worker is to run. Else nobody looks at `handlers`.
+    var needsHandlers = true
 
     /// Reads everything, and goes on after a problem so that all of them are known at once.
     ///
@@ -51,9 +56,11 @@ struct ConfigurationLoader {
                 entries: []
             )
         let settings = topLevel(root, context: context)
-        let handlersSection = root.readSection("handlers")
-        let handlers = [HandlerRegistration](handlersSection, registered: registered)
+        let handlersSection = needsHandlers ? root.readSection("handlers") : root.absent("handlers")
+        let handlers = needsHandlers ? [HandlerRegistration](handlersSection, registered: registered) : []
         handlersSection.finish()
+        root.know(["handlers"])
+        let dashboard = DashboardConfiguration.read(root, database: ConnectionOptions(settings.database))
         root.finish()
         guard context.problems.isEmpty else { throw ConfigurationError(problems: context.sortedProblems) }
 
@@ -70,7 +77,7 @@ struct ConfigurationLoader {
         worker.listens = settings.listens
         do {
             // What the file says was judged above; what is left is in settings that Swift code made.
-            try worker.validate()
+            if needsHandlers { try worker.validate() }
         } catch {
             throw ConfigurationError(
                 problems: error.message.split(separator: "\n").map {
@@ -79,9 +86,11 @@ struct ConfigurationLoader {
             )
         }
         let entries =
-            settings.effective + [EffectiveEntry(key: "handlers", value: .map(handlersSection.effective))]
+            settings.effective + root.effective
+            + [EffectiveEntry(key: "handlers", value: .map(handlersSection.effective))]
         return LoadedConfiguration(
             worker: worker,
+            dashboard: dashboard,
             logLevel: settings.logLevel,
             logLevels: settings.logLevels,
             logFormat: settings.logFormat,

@@ -9,7 +9,17 @@ struct ConfigurationProblem: Sendable, Equatable, CustomStringConvertible {
 
     /// `worker.yaml:12: concurrency: '0' is not allowed; give a whole number from 1 to 10000`.
     var description: String {
-        [origin.place, key.isEmpty ? nil : key, message].compactMap(\.self).joined(separator: ": ")
+        [origin.place, key.isEmpty ? nil : key.abbreviated, message.abbreviated].compactMap(\.self)
+            .joined(separator: ": ")
+    }
+}
+
+extension String {
+    /// The text itself, or its beginning and its end: a message names the value at fault, which may be of any length.
+    var abbreviated: String {
+        guard utf8.count > 1000 else { return self }
+        let scalars = unicodeScalars
+        return String(scalars.prefix(200)) + " … " + String(scalars.suffix(150))
     }
 }
 
@@ -56,7 +66,8 @@ struct ConfigurationError: Error, Equatable, CustomStringConvertible {
 
     /// One line for each problem, below a line that says how many there are.
     var description: String {
-        let count = problems.count == 1 ? "a problem" : "\(problems.count) problems"
+        let isMore = problems.count == ConfigurationContext.mostProblems
+        let count = problems.count == 1 ? "a problem" : "\(isMore ? "at least " : "")\(problems.count) problems"
         return (["the configuration has \(count); nothing was started:"] + problems.map { "  \($0)" })
             .joined(separator: "\n")
     }

@@ -8,7 +8,9 @@ final class ConfigurationContext {
     let file: String
     /// What `${NAME}` stands for.
     let environment: [String: String]
-    /// Everything found wrong.
+    /// Nobody mends more problems at once, and a file that is none of ours may have a hundred thousand.
+    static let mostProblems = 100
+    /// Everything found wrong, up to so many.
     private(set) var problems: [ConfigurationProblem] = []
     /// Everything found odd but not wrong.
     private(set) var warnings: [ConfigurationProblem] = []
@@ -23,11 +25,11 @@ final class ConfigurationContext {
     }
 
     func report(_ problem: ConfigurationProblem) {
-        problems.append(problem)
+        if problems.count < Self.mostProblems { problems.append(problem) }
     }
 
     func warn(_ warning: ConfigurationProblem) {
-        warnings.append(warning)
+        if warnings.count < Self.mostProblems { warnings.append(warning) }
     }
 
     /// Remembers a key that was asked for, and where it stands.
@@ -76,6 +78,8 @@ final class ConfigurationSection {
     let origin: SettingOrigin
     /// The keys given.
     let entries: [Entry]
+    /// The first entry of each name.
+    private let places: [String: Int]
     /// Whether something else than a mapping stands in its place, which was reported.
     private(set) var isMalformed = false
     private let problemsBefore: Int
@@ -88,6 +92,7 @@ final class ConfigurationSection {
         self.path = path
         self.origin = origin
         self.entries = entries
+        places = Dictionary(zip(entries.map(\.name), entries.indices)) { first, _ in first }
         problemsBefore = context.problems.count
     }
 
@@ -130,13 +135,13 @@ final class ConfigurationSection {
 
     /// Whether the file gives this key.
     func has(_ key: String) -> Bool {
-        entries.contains { $0.name == key }
+        places[key] != nil
     }
 
     /// Looks a key up, which makes it known.
     func entry(_ key: String) -> Entry? {
         know([key])
-        return entries.first { $0.name == key }
+        return places[key].map { entries[$0] }
     }
 
     /// Makes keys known that another part of the program reads.
@@ -157,7 +162,7 @@ final class ConfigurationSection {
 
     /// Where a key stands in the file.
     private func place(of key: String) -> SettingOrigin? {
-        entries.first { $0.name == key }.map { .file(name: context.file, line: $0.line) }
+        places[key].map { .file(name: context.file, line: entries[$0].line) }
     }
 
     /// Reports what is wrong with the section as a whole.
@@ -167,9 +172,11 @@ final class ConfigurationSection {
 
     /// Reports every key that nobody asked for, with the one that was most likely meant.
     func finish() {
+        let known = Set(known)
         for entry in entries where !known.contains(entry.name) {
+            guard context.problems.count < ConfigurationContext.mostProblems else { return }
             let advice =
-                if let suggestion = Spelling.suggestion(for: entry.name, among: known) {
+                if let suggestion = Spelling.suggestion(for: entry.name, among: self.known) {
                     "did you mean '\(suggestion)'?"
                 } else {
                     "known here: \(known.sorted().joined(separator: ", "))"

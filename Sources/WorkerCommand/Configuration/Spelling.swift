@@ -4,7 +4,10 @@ enum Spelling {
     ///
     /// Near enough is at most a third of its letters changed, added, left out or swapped with a neighbour.
     static func suggestion(for word: String, among known: [String]) -> String? {
-        known
+        // Nobody mistypes a name that long; and comparing takes as much time as the two lengths multiplied.
+        guard word.utf8.count <= 200 else { return nil }
+        return
+            known
             .map { (word: $0, distance: distance(Array(word.lowercased()), Array($0.lowercased()))) }
             .filter { $0.distance <= max(1, $0.word.count / 3) }
             .min { $0.distance < $1.distance }?

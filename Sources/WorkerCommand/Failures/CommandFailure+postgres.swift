@@ -54,9 +54,19 @@ extension CommandFailure {
                 "the schema of this database (\(place)) is not the one this program needs: \(text)\n"
                     + "Run: worker migrate"
             )
+        case "55P03":
+            self.init(
+                .unavailable,
+                "a lock was not given in time, for somebody else has it (\(place)): \(text)\n"
+                    + "Nothing was changed. Run it again, or find the long transaction: "
+                    + "SELECT pid, xact_start, query FROM pg_stat_activity ORDER BY xact_start"
+            )
+        case "55006":
+            self.init(.refused, text)
         case _ where sqlState.hasPrefix("08") || sqlState.hasPrefix("53") || sqlState.hasPrefix("57"):
             self.init(.unavailable, "the database (\(place)) cannot answer now: \(text)")
-        case _ where sqlState.hasPrefix("22"):
+        case _ where sqlState.hasPrefix("22") || sqlState.hasPrefix("54"):
+            // Not such a value, or more of it than Postgres holds.
             self.init(.usage, text)
         case _ where sqlState.hasPrefix("23") || sqlState.hasPrefix("P0"):
             self.init(.refused, text)

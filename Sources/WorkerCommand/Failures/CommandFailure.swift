@@ -14,6 +14,8 @@ struct CommandFailure: Error, Equatable, CustomStringConvertible {
         case noPermission = 77
         /// The configuration is wrong, or the schema is not there or of another version (`EX_CONFIG`).
         case configuration = 78
+        /// It was interrupted, and said how to go on (128 and SIGINT's number).
+        case interrupted = 130
     }
 
     var status: Status
@@ -37,5 +39,6 @@ struct CommandFailure: Error, Equatable, CustomStringConvertible {
           70  a fault in this program
           77  the database's user lacks a privilege
           78  the configuration is wrong, or the schema is missing or of another version
+          130 it was interrupted, and said where it stopped and how to go on
         """
 }

@@ -22,6 +22,12 @@ struct FleetStatus: Equatable {
         ].filter { !$0.1.rows.isEmpty }
     }
 
+    /// The same for a screen: circuits first, and what else stands in the way, before what merely is.
+    var watchTables: [(title: String, table: Table)] {
+        let order = ["CIRCUITS NOT CLOSED", "SUSPENDED WORKERS", "PAUSED", "JOBS", "WORKERS", "DEAD LETTERS"]
+        return tables.sorted { (order.firstIndex(of: $0.title) ?? 0) < (order.firstIndex(of: $1.title) ?? 0) }
+    }
+
     /// Queues and kinds that have jobs which no living worker takes.
     var unhandled: [Depth] { depths.filter { $0.workers == 0 } }
 

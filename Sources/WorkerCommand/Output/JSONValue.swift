@@ -55,6 +55,16 @@ enum JSONValue: Equatable, ExpressibleByStringLiteral, ExpressibleByIntegerLiter
     /// The document, indented by two blanks.
     var text: String { text(depth: 0) }
 
+    /// The document on one line, for one of many.
+    var lineText: String {
+        switch self {
+        case .array(let values): "[\(values.map(\.lineText).joined(separator: ", "))]"
+        case .object(let members):
+            "{\(members.map { "\($0.key.jsonText): \($0.value.lineText)" }.joined(separator: ", "))}"
+        default: text
+        }
+    }
+
     private func text(depth: Int) -> String {
         let indentation = String(repeating: "  ", count: depth + 1)
         let end = "\n" + String(repeating: "  ", count: depth)
@@ -64,7 +74,8 @@ enum JSONValue: Equatable, ExpressibleByStringLiteral, ExpressibleByIntegerLiter
         case .number(let number): return number.isFinite ? number.shortText : "null"
         case .bool(let flag): return "\(flag)"
         case .null: return "null"
-        case .raw(let text): return text
+        // Within JSON such a character can only stand in a string, where its escape means the same.
+        case .raw(let text): return text.escapingControlCharacters
         case .array(let values) where values.isEmpty: return "[]"
         case .array(let values):
             let lines = values.map { indentation + $0.text(depth: depth + 1) }

@@ -57,6 +57,39 @@ extension JobStatus {
     }
 }
 
+extension JobPlace {
+    /// What it adds to a job's story, for programs.
+    var json: JSONValue {
+        .object([
+            "ready_at": .time(readyAt),
+            "ahead": .integer(orNull: ahead),
+            "workers": .integer(Int64(workers)),
+            "workers_suspended": .integer(Int64(suspended)),
+            "workers_draining": .integer(Int64(draining)),
+            "crashes": .integer(Int64(crashes)),
+            "traceparent": .string(orNull: traceparent),
+        ])
+    }
+
+    /// What it adds to a job's story, for people: where it stands, and who could run it.
+    var details: [(name: String, value: String)] {
+        var details: [(name: String, value: String)] = []
+        if let ahead {
+            details.append(("ready since", readyAt.shortText))
+            let jobs =
+                ahead >= Self.mostAhead ? "\(ahead.groupedText) or more jobs" : ahead == 1 ? "1 job" : "\(ahead) jobs"
+            details.append(("before it", "\(jobs) of its queue and kind"))
+        }
+        let limits = [(suspended, "suspended"), (draining, "draining")].filter { $0.0 > 0 }.map { "\($0.0) \($0.1)" }
+        details.append(("workers", (["\(workers) alive"] + limits).joined(separator: ", ")))
+        if crashes > 0 {
+            details.append(("crashes", "its worker died \(crashes == 1 ? "once" : "\(crashes) times in a row")"))
+        }
+        if let traceparent { details.append(("trace", traceparent)) }
+        return details
+    }
+}
+
 extension JobSuccess {
     fileprivate var json: JSONValue {
         .object([

@@ -21,6 +21,12 @@ enum Terminal {
         print(line)
     }
 
+    /// Prints one line that the reader gets at once, also through a pipe.
+    static func writeNow(_ line: String) {
+        print(line)
+        fflush(nil)
+    }
+
     /// Prints a table that fits the terminal.
     static func write(_ table: Table) {
         for line in table.lines(width: width) { print(line) }
@@ -38,6 +44,11 @@ enum Terminal {
     /// Prints one JSON document.
     static func write(_ json: JSONValue) {
         print(json.text)
+    }
+
+    /// Sends on what was printed. False when nobody reads it any more.
+    static func flush() -> Bool {
+        fflush(nil) == 0
     }
 
     /// Prints a message beside the data, on standard error. Its lines stay lines; other control characters, which

@@ -2,25 +2,26 @@ import Foundation
 import ServiceLifecycle
 import Synchronization
 
-/// Waits for SIGTERM or SIGINT, and returns: the service group then shuts down gracefully. Calls back on SIGHUP.
+/// Waits for SIGTERM or SIGINT, and returns: the service group then shuts down gracefully. Calls back on SIGHUP, where
+/// that is wanted.
 ///
 /// A second signal ends the process at once, with the status that shells know (128 and the signal's number), from
 /// within the signal's handler: even where every thread is busy, `kill` works. This is why the group does not watch
 /// the signals itself.
 struct StopSignals: Service {
     private let signals: AsyncStream<Int32>
-    private let onHangup: @Sendable () -> Void
+    private let onHangup: (@Sendable () -> Void)?
 
-    /// Takes the three signals over from now on.
-    init(onHangup: @escaping @Sendable () -> Void = {}) {
+    /// Takes the signals over from now on; SIGHUP too, if it is to do something.
+    init(onHangup: (@Sendable () -> Void)? = nil) {
         self.onHangup = onHangup
-        signals = Self.install()
+        signals = Self.install(onHangup == nil ? [SIGTERM, SIGINT] : [SIGTERM, SIGINT, SIGHUP])
     }
 
     func run() async throws {
         for await signal in signals.cancelOnGracefulShutdown() {
             guard signal == SIGHUP else { return }
-            onHangup()
+            onHangup?()
         }
     }
 
@@ -29,7 +30,7 @@ struct StopSignals: Service {
     /// The writing end of the pipe that the handler writes to; likewise.
     private static let pipeEnd = Atomic<Int32>(-1)
 
-    private static func install() -> AsyncStream<Int32> {
+    private static func install(_ taken: [Int32]) -> AsyncStream<Int32> {
         let (stream, continuation) = AsyncStream.makeStream(of: Int32.self, bufferingPolicy: .bufferingNewest(8))
         var ends: [Int32] = [-1, -1]
         guard pipe(&ends) == 0 else { return stream }
@@ -48,7 +49,7 @@ struct StopSignals: Service {
         var action = sigaction()
         action.__sigaction_handler.sa_handler = handler
         action.sa_flags = Int32(SA_RESTART)
-        for signal in [SIGTERM, SIGINT, SIGHUP] { sigaction(signal, &action, nil) }
+        for signal in taken { sigaction(signal, &action, nil) }
         // One thread for the life of the process, which sleeps in read() until the next signal.
         Thread.detachNewThread {
             var byte: UInt8 = 0

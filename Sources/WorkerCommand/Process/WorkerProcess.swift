@@ -1,4 +1,5 @@
 import Breakwater
+import BreakwaterDashboard
 import BreakwaterEndpoints
 import BreakwaterMetrics
 import BreakwaterOTLP
@@ -13,11 +14,12 @@ struct WorkerProcess {
     var logger: Logger
     /// Where metrics and health are served, and what keeps the metrics.
     var metrics: (address: ListenAddress, registry: MetricsRegistry)?
-
+    /// Served beside the worker, until the worker has ended.
+    var dashboard: Dashboard?
     /// What sends spans, if anything does.
     var spans: OTLPExporter?
     /// What SIGHUP does.
-    var onHangup: @Sendable () -> Void = {}
+    var onHangup: (@Sendable () -> Void)?
 
     /// Runs until a signal has been obeyed.
     ///
@@ -53,6 +55,8 @@ struct WorkerProcess {
             throw CommandFailure(.configuration, "the fleet refuses these handlers: \(error.message)\(hint)")
         } catch let error as PostgresError {
             throw CommandFailure(error, at: place)
+        } catch let error as DashboardError {
+            throw CommandFailure(.configuration, "\(error); give another address with --dashboard")
         } catch let error as BreakwaterError {
             throw CommandFailure(error, at: place)
         } catch let error as EndpointError {
@@ -65,6 +69,7 @@ struct WorkerProcess {
         if let reporter = SystemdReporter(environment: ProcessInfo.processInfo.environment, health: health) {
             watchers.append(.init(service: reporter, serviceName: "systemd"))
         }
+        if let dashboard { watchers.append(.init(service: dashboard, serviceName: "dashboard")) }
         if let spans { watchers.append(.init(service: spans, serviceName: "traces")) }
         guard let (address, registry) = metrics else { return watchers }
         let endpoints = EndpointServer(

@@ -19,6 +19,8 @@ final class CountingProxy: Sendable {
     private let listener: Int32
     private let server: UInt16
     private let counts = Mutex(Counts())
+    /// While set, nothing that is sent arrives on the other side, and nothing says so.
+    let swallows = Atomic(false)
 
     var seen: Counts { counts.withLock { $0 } }
 
@@ -90,6 +92,7 @@ final class CountingProxy: Sendable {
         while true {
             let count = recv(source, &buffer, buffer.count, 0)
             guard count > 0 else { break }
+            if swallows.load(ordering: .relaxed) { continue }
             look(buffer[..<count])
             var rest = buffer[..<count]
             while !rest.isEmpty {

@@ -61,6 +61,17 @@ struct HandWorker: Sendable {
         return jobs.sorted { ($0.job.priority, $0.position) < ($1.job.priority, $1.position) }.map(\.job)
     }
 
+    /// Claims a job that must run alone.
+    func claimSuspect() async throws -> [Job] {
+        try await connection.call(ClaimSuspect(worker: id)).map(\.job)
+    }
+
+    /// Says that it lives, and how many runs it has.
+    @discardableResult
+    func beat(running: Int = 0) async throws -> Beat.Output {
+        try await connection.call(Beat(worker: id, isDraining: false, running: running))
+    }
+
     /// Settles jobs, all in the same way.
     @discardableResult
     func settle(

@@ -26,6 +26,20 @@ struct DatabaseCommandTests {
         }
     }
 
+    @Test("does not wait for long for a lock that somebody else has, changes nothing, and says what to do")
+    func lockedMigration() async throws {
+        try await withTestDatabase(isMigrated: false) { database in
+            // Whoever makes the same schema has to wait until this is decided.
+            try await database.query("begin")
+            try await database.query("create schema breakwater")
+            let refused = try await database.worker("migrate", "--lock-timeout", "200ms")
+            #expect(refused.status == 69)
+            #expect(refused.errors.contains("a lock was not given in time"), "\(refused.errors)")
+            try await database.query("rollback")
+            #expect(try await database.worker("migrate", "--lock-timeout", "200ms").status == 0)
+        }
+    }
+
     @Test("refuses to run without a schema, with 78")
     func runWithoutSchema() async throws {
         try await withTestDatabase(isMigrated: false) { database in
@@ -146,7 +160,7 @@ struct DatabaseCommandTests {
             #expect(two.output == "2 dead letters were put back.\n")
             #expect(two.errors.contains("there is no dead letter with the id 77"))
             let byReason = try await database.worker("dead-letters", "redrive", "--reason", "exhausted", "--json")
-            #expect(try byReason.json(as: [String: Int].self) == ["redriven": 1])
+            #expect(try byReason.json(as: [String: Int].self) == ["redriven": 1, "matched": 1])
             #expect(try await database.number("select count(*) from breakwater.job where kind = 'email.send'") == 3)
 
             #expect(

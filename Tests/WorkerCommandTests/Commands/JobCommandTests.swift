@@ -37,6 +37,42 @@ struct JobCommandTests {
         }
     }
 
+    @Test("say how many jobs are before one, who could run it, and who of these may not")
+    func place() async throws {
+        try await withTestDatabase { database in
+            try await database.query(
+                """
+                insert into breakwater.worker (name, version, queues, kinds, concurrency, lease, state)
+                select 'w' || n, '1', '{default}', '{hook}', 1, '1h', case n when 1 then 'draining' else 'running' end
+                  from generate_series(1, 3) n
+                """
+            )
+            try await database.query(
+                "insert into breakwater.suspension (kind, key, worker, since, until, reason) "
+                    + "values ('hook', '', 2, now(), now() + interval '1 hour', 'a test')"
+            )
+            // One that runs, one of another kind, and one that is due later are not before it.
+            try await database.query(
+                """
+                insert into breakwater.job (kind, priority, worker, run_at, crashes, traceparent)
+                values ('hook', 5, 3, null, 0, null), ('other', 5, null, null, 0, null),
+                       ('hook', 5, null, now() + interval '1 day', 0, null), ('hook', 5, null, null, 0, null),
+                       ('hook', 5, null, null, 2, '00-trace'), ('hook', 0, null, null, 0, null)
+                """
+            )
+            let text = try await database.worker("job", "5")
+            for part in [
+                "2 jobs of its queue and kind", "3 alive, 1 suspended, 1 draining", "2 times in a row", "00-trace",
+            ] {
+                #expect(text.output.contains(part), "\(part) is missing in\n\(text.output)\(text.errors)")
+            }
+            let json: [String: Any] = try await database.worker("job", "5", "--json").json()
+            #expect(json["ahead"] as? Int == 2)
+            #expect(json["workers_suspended"] as? Int == 1)
+            #expect(json["ready_at"] is String)
+        }
+    }
+
     @Test("find dead letters and results, and say when nothing is known")
     func ended() async throws {
         try await withTestDatabase { database in

@@ -38,6 +38,34 @@ struct RunCommandTests {
         }
     }
 
+    @Test("needs four connections, whatever its concurrency")
+    func connections() async throws {
+        try await withTestDatabase { database in
+            let sessions = """
+                select count(*) from pg_stat_activity
+                 where datname = current_database() and application_name = 'breakwater'
+                """
+            try await database.running("concurrency: 500\n" + file) { _ in
+                // It listens while it is idle, and leads, for it is alone.
+                try await waitUntil("it is idle, and leads") {
+                    try await database.number(
+                        "select (select count(*) from breakwater.sleeper) + (select count(*) from breakwater.leader)"
+                    ) == 2
+                }
+                try await waitUntil("all are there") { try await database.number(sessions) >= 4 }
+                try await database.query(
+                    "insert into breakwater.job (kind) select 'digest' from generate_series(1, 200)"
+                )
+                var most = 0
+                try await waitUntil("all jobs have run") {
+                    most = max(most, try await database.number(sessions))
+                    return try await database.number("select count(*) from breakwater.job") == 0
+                }
+                #expect(most == 4)
+            }
+        }
+    }
+
     @Test("ends at once on a second signal", arguments: [SIGTERM, SIGINT])
     func secondSignal(signal: Int32) async throws {
         try await withTestDatabase { database in

@@ -17,6 +17,9 @@ struct WorkerBinary {
     /// The example of an executable with a handler written in Swift.
     static let example = built("ExampleWorker")
 
+    /// The worker of `scripts/chaos`, whose handlers do what their payloads say.
+    static let chaos = built("ChaosAgent")
+
     private static func built(_ name: String) -> URL {
         let bundle = Bundle.allBundles.first { $0.bundlePath.hasSuffix(".xctest") }?.bundleURL
         let executable = URL(filePath: CommandLine.arguments[0])
@@ -34,12 +37,13 @@ struct WorkerBinary {
         private let ended: AsyncStream<Int32>
         private let directory: URL
 
-        /// Starts the binary with exactly this environment, and `PATH`.
+        /// Starts the binary with exactly this environment, and `PATH`; on a terminal, where one is given.
         init(
             _ arguments: [String],
             program: URL = WorkerBinary.path,
             environment: [String: String] = [:],
-            input: String? = nil
+            input: String? = nil,
+            terminal: Int32? = nil
         ) throws {
             directory = FileManager.default.temporaryDirectory.appending(path: "worker-test-\(UUID().uuidString)")
             try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
@@ -52,6 +56,10 @@ struct WorkerBinary {
             let inputFile = directory.appending(path: "in")
             try (input ?? "").write(to: inputFile, atomically: false, encoding: .utf8)
             process.standardInput = try FileHandle(forReadingFrom: inputFile)
+            if let terminal {
+                let handle = FileHandle(fileDescriptor: terminal)
+                (process.standardInput, process.standardOutput, process.standardError) = (handle, handle, handle)
+            }
             let (stream, continuation) = AsyncStream.makeStream(of: Int32.self)
             ended = stream
             process.terminationHandler = { process in
@@ -67,6 +75,9 @@ struct WorkerBinary {
         func signal(_ number: Int32) {
             _ = process.withLock { kill($0.processIdentifier, number) }
         }
+
+        /// What it has written to standard output so far.
+        var output: String { (try? String(contentsOf: directory.appending(path: "out"), encoding: .utf8)) ?? "" }
 
         /// What it has written to standard error so far.
         var errors: String { (try? String(contentsOf: directory.appending(path: "err"), encoding: .utf8)) ?? "" }

@@ -16,7 +16,7 @@ struct WorkerBinaryTests {
     @Test(
         "has help with an example for each command",
         arguments: [
-            [], ["run"], ["migrate"], ["enqueue"], ["status"], ["circuits"], ["circuits", "list"],
+            [], ["run"], ["migrate"], ["enqueue"], ["status"], ["tail"], ["circuits"], ["circuits", "list"],
             ["circuits", "show"], ["circuits", "history"], ["circuits", "open"], ["circuits", "close"],
             ["circuits", "disable"], ["circuits", "observe"], ["circuits", "reset"], ["job"], ["cancel"], ["run-now"],
             ["pause"], ["resume"], ["dead-letters"],

@@ -1,0 +1,92 @@
+/// Takes the values of a job's payload out of a message before it is logged: servers and programs echo in their errors
+/// what they were sent.
+///
+/// Values of 8 bytes or more are looked for, texts and numbers, as they are and as JSON writes them. What is shorter is
+/// a word like "default" rather than a secret.
+struct PayloadRedaction {
+    /// A larger payload is not searched; a message about its job is withheld whole.
+    static let maximumPayloadBytes = 64 << 10
+    /// With more values than this, likewise.
+    static let maximumValues = 500
+    private static let minimumValueBytes = 8
+    static let mark = "[redacted]"
+
+    /// Nil when there are too many to look for. The longest first: one may be a part of another.
+    private let values: [String]?
+
+    /// - Parameter payload: One JSON value as text.
+    init(payload: String) {
+        values = payload.utf8.count <= Self.maximumPayloadBytes ? Self.values(in: Array(payload.utf8)) : nil
+    }
+
+    /// The message without the payload's values.
+    func applied(to message: String) -> String {
+        guard let values else { return "(withheld: the payload is too large to take its values out of the message)" }
+        return values.reduce(message) { text, value in
+            text.utf8.count < value.utf8.count ? text : text.replacing(value, with: Self.mark)
+        }
+    }
+
+    /// The texts and numbers of a JSON document, but for the names of members. It was valid when it was stored.
+    private static func values(in json: [UInt8]) -> [String]? {
+        var found: Set<String> = []
+        var position = 0
+        while position < json.count {
+            let start = position
+            if json[position] == UInt8(ascii: "\"") {
+                position = endOfString(in: json, from: position)
+                var next = position
+                while next < json.count, json[next] == 0x20 { next += 1 }
+                // The name of a member.
+                if next < json.count, json[next] == UInt8(ascii: ":") { continue }
+                let raw = json[start..<position].dropFirst().dropLast()
+                guard raw.count >= minimumValueBytes else { continue }
+                found.insert(String(decoding: raw, as: UTF8.self))
+                if raw.contains(UInt8(ascii: "\\")) { found.insert(unescaped(raw)) }
+            } else {
+                while position < json.count, json[position].isOfANumber { position += 1 }
+                if position - start >= minimumValueBytes {
+                    found.insert(String(decoding: json[start..<position], as: UTF8.self))
+                }
+                position = max(position, start + 1)
+            }
+            if found.count > maximumValues { return nil }
+        }
+        return found.filter { $0.utf8.count >= minimumValueBytes }.sorted { $0.utf8.count > $1.utf8.count }
+    }
+
+    private static func endOfString(in json: [UInt8], from start: Int) -> Int {
+        var position = start + 1
+        while position < json.count, json[position] != UInt8(ascii: "\"") {
+            position += json[position] == UInt8(ascii: "\\") ? 2 : 1
+        }
+        return min(position + 1, json.count)
+    }
+
+    /// A JSON string's text. Escapes of code points stay: `jsonb` gives back only those that a control character needs.
+    private static func unescaped(_ raw: ArraySlice<UInt8>) -> String {
+        var bytes: [UInt8] = []
+        var isEscape = false
+        for byte in raw {
+            guard isEscape || byte == UInt8(ascii: "\\") else {
+                bytes.append(byte)
+                continue
+            }
+            if isEscape {
+                switch byte {
+                case UInt8(ascii: "n"): bytes.append(0x0A)
+                case UInt8(ascii: "r"): bytes.append(0x0D)
+                case UInt8(ascii: "t"): bytes.append(0x09)
+                case UInt8(ascii: "u"): bytes += [UInt8(ascii: "\\"), byte]
+                default: bytes.append(byte)
+                }
+            }
+            isEscape.toggle()
+        }
+        return String(decoding: bytes, as: UTF8.self)
+    }
+}
+
+extension UInt8 {
+    fileprivate var isOfANumber: Bool { "0123456789+-.eE".utf8.contains(self) }
+}

@@ -1,0 +1,25 @@
+import Logging
+
+// What a trace of every job's way shows: each is named with its lease, as `id/lease`.
+
+extension Claim {
+    func metadata(_ jobs: Output) -> Logger.Metadata {
+        ["worker": "\(worker)", "jobs": .array(jobs.map { "\($0.job.id)/\($0.job.lease)" })]
+    }
+}
+
+extension ClaimSuspect {
+    func metadata(_ jobs: Output) -> Logger.Metadata {
+        ["worker": "\(worker)", "jobs": .array(jobs.map { "\($0.job.id)/\($0.job.lease)" })]
+    }
+}
+
+extension Settle {
+    func metadata(_ answer: Output) -> Logger.Metadata {
+        [
+            "worker": "\(worker)",
+            "jobs": .array(runs.map { "\($0.id)/\($0.lease)/\($0.ending.className)" }),
+            "stale": .array(answer.stale.map { "\($0)" }),
+        ]
+    }
+}

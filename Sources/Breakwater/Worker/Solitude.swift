@@ -1,0 +1,80 @@
+/// When a worker makes itself free for a suspect: a job that may have killed its workers, and must run alone.
+///
+/// A pure value: it decides, and the claim loop acts. It is fair to the other jobs: the worker works as usual for at least
+/// as long as it was withdrawn, before it withdraws again.
+struct Solitude {
+    private enum Phase {
+        /// Works as usual, at least until then. Goes to `withdrawing`.
+        case sociable(until: ContinuousClock.Instant)
+        /// Claims nothing more, and waits until everything it holds has ended. Goes to `alone` or `sociable`.
+        case withdrawing(since: ContinuousClock.Instant)
+        /// Runs one suspect after another. Goes to `sociable`.
+        case alone(since: ContinuousClock.Instant)
+    }
+
+    /// Once alone, it goes on with further suspects for as long as this: fast ones are cleared by the hundred.
+    static let longestRow = Duration.seconds(1)
+
+    /// How long it waits at first for what it holds to end; twice as long each time that this was in vain.
+    let firstPatience: Duration
+    private var patience: Duration
+    private var phase: Phase
+
+    /// - Parameters:
+    ///   - patience: How long it waits at first for what it holds to end.
+    ///   - now: The time.
+    init(patience: Duration, at now: ContinuousClock.Instant) {
+        firstPatience = patience
+        self.patience = patience
+        phase = .sociable(until: now)
+    }
+
+    /// Whether it claims as usual.
+    var isSociable: Bool {
+        if case .sociable = phase { true } else { false }
+    }
+
+    /// A suspect waits that this worker should run.
+    mutating func suspectWaits(at now: ContinuousClock.Instant) {
+        if case .sociable(let until) = phase, now >= until { phase = .withdrawing(since: now) }
+    }
+
+    /// Whether to claim a suspect now.
+    ///
+    /// - Parameters:
+    ///   - holdsNothing: Whether everything the worker held has ended and is settled.
+    ///   - now: The time.
+    mutating func wantsSuspect(holdsNothing: Bool, at now: ContinuousClock.Instant) -> Bool {
+        switch phase {
+        case .sociable:
+            return false
+        case .withdrawing(let since):
+            if holdsNothing { return true }
+            if now - since >= patience {
+                patience = min(patience * 2, .seconds(3600))
+                phase = .sociable(until: now + (now - since))
+            }
+            return false
+        case .alone(let since):
+            guard holdsNothing else { return false }
+            if now - since < Self.longestRow { return true }
+            phase = .sociable(until: now + (now - since))
+            return false
+        }
+    }
+
+    /// Takes note of whether a suspect was there to claim.
+    mutating func claimed(_ found: Bool, at now: ContinuousClock.Instant) {
+        patience = firstPatience
+        switch phase {
+        case .sociable:
+            break
+        case .withdrawing(let since), .alone(let since):
+            if !found {
+                phase = .sociable(until: now + (now - since))
+            } else if case .withdrawing = phase {
+                phase = .alone(since: now)
+            }
+        }
+    }
+}

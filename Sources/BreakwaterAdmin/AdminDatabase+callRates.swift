@@ -1,0 +1,40 @@
+import Libpq
+
+/// What the calls of a kind came to lately, a second.
+package struct CallRate: Equatable {
+    package var kind: String
+    package var succeeded: Double
+    package var failed: Double
+    package var slow: Double
+    /// Of all calls, those of jobs that had run before.
+    package var retries: Double
+}
+
+extension AdminDatabase {
+    /// The calls of the last ten whole seconds, of kinds that had any.
+    package func callRates() async throws -> [CallRate] {
+        // By whole keys of the tallies' index, of which there are many thousands of rows.
+        try await connection.query(
+            """
+            select h.kind, sum(t.succeeded)::float8 / 10 as succeeded, sum(t.failed)::float8 / 10 as failed,
+                   sum(t.slow)::float8 / 10 as slow, sum(t.retries) filter (where t.worker <> 0)::float8 / 10 as retries
+              from breakwater.handler h
+             cross join lateral (select 0 as generation union
+                                 select c.generation from breakwater.circuit c where c.kind = h.kind and c.key = '') g
+              join breakwater.tally t on t.kind = h.kind and t.key = '' and t.generation = g.generation
+                                     and t.slot < date_trunc('second', now())
+                                     and t.slot >= date_trunc('second', now()) - interval '10 seconds'
+             group by h.kind having sum(t.succeeded + t.failed) > 0
+             order by sum(t.succeeded + t.failed) desc, h.kind
+            """
+        ).map { row in
+            CallRate(
+                kind: try row["kind"].string(),
+                succeeded: try row["succeeded"].double(),
+                failed: try row["failed"].double(),
+                slow: try row["slow"].double(),
+                retries: try row["retries"].doubleOrNil() ?? 0
+            )
+        }
+    }
+}

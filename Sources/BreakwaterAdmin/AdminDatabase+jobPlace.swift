@@ -1,0 +1,63 @@
+package import Foundation
+import Libpq
+
+/// Where a job that waits or runs stands among the others.
+package struct JobPlace: Equatable, Sendable {
+    /// When it was last made ready.
+    package var readyAt: Date
+    /// Ready jobs of its queue and kind that come before it, counted up to ``mostAhead``; nil where it is not ready itself.
+    package var ahead: Int?
+    /// How many workers that are alive take it.
+    package var workers: Int
+    /// How many of them get no jobs of its circuit now, because their calls failed while those of others succeeded.
+    package var suspended: Int
+    /// How many of them drain.
+    package var draining: Int
+    /// How often its worker died while it ran, in a row.
+    package var crashes: Int
+    package var traceparent: String?
+
+    /// More are not counted.
+    package static let mostAhead = 10_000
+}
+
+extension AdminDatabase {
+    /// Where a job stands; nil when it neither waits nor runs.
+    package func place(ofJob id: Int64) async throws -> JobPlace? {
+        try await connection.query(
+            """
+            select j.ready_at, j.crashes, j.traceparent,
+                   case when j.run_at is null and j.worker is null then
+                       (select count(*)
+                          from (select from breakwater.job a
+                                 where a.queue = j.queue and a.kind = j.kind and a.run_at is null and a.worker is null
+                                   and (a.priority, a.position) < (j.priority, j.position)
+                                 limit $2) s) end as ahead,
+                   w.workers, w.draining, w.suspended
+              from breakwater.job j
+              left join breakwater.handler h on h.kind = j.kind
+             cross join lateral (
+                   select count(*) as workers, count(*) filter (where a.state <> 'running') as draining,
+                          count(*) filter (where exists (
+                              select from breakwater.suspension s
+                               where s.worker = a.id and s.times > 0 and s.until > now()
+                                 and s.kind = case when h.shared_key is null then j.kind else '*' end
+                                 and s.key = coalesce(h.shared_key, ''))) as suspended
+                     from breakwater.worker a
+                    where j.kind = any (a.kinds) and j.queue = any (a.queues) and a.beat_at > now() - a.lease) w
+             where j.id = $1
+            """,
+            [.int8(id), .int8(Int64(JobPlace.mostAhead))]
+        ).first.map { row in
+            JobPlace(
+                readyAt: try row["ready_at"].date(),
+                ahead: try row["ahead"].intOrNil(),
+                workers: try row["workers"].int(),
+                suspended: try row["suspended"].int(),
+                draining: try row["draining"].int(),
+                crashes: try row["crashes"].int(),
+                traceparent: try row["traceparent"].stringOrNil()
+            )
+        }
+    }
+}

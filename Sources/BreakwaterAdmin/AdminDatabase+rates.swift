@@ -1,0 +1,82 @@
+package import Foundation
+import Libpq
+
+/// What happened in one minute.
+package struct MinuteRate: Equatable, Sendable {
+    package var minute: Date
+    package var succeeded: Int
+    /// Failed calls, those that will be retried included.
+    package var failed: Int
+    package var slow: Int
+    /// Jobs that became dead letters.
+    package var died: Int
+}
+
+/// One row of `breakwater.backlog`: the jobs of a queue and a kind, counted up to ``AdminDatabase/countCap``.
+package struct Backlog: Equatable, Sendable {
+    package var queue: String
+    package var kind: String
+    package var ready: Int
+    package var running: Int
+    package var scheduled: Int
+    package var retrying: Int
+    /// Put aside behind the open circuit of their key.
+    package var parked: Int
+    /// How long the first ready job has waited.
+    package var oldest: Duration?
+    /// Whether a count stopped at the cap.
+    package var isCapped: Bool
+}
+
+extension AdminDatabase {
+    /// Where counts stop, so that they take no longer the more there is to count.
+    package static let countCap = 10_000
+
+    /// `breakwater.rates`: the last so many minutes, the present one last.
+    ///
+    /// - Parameter kind: Nil for all.
+    package func rates(minutes: Int, kind: String? = nil) async throws -> [MinuteRate] {
+        try await read(
+            "select minute, succeeded, failed, slow, died from breakwater.rates($1, $2)",
+            [.int4(Int32(clamping: minutes)), .text(kind)]
+        ).map { row in
+            MinuteRate(
+                minute: try row["minute"].date(),
+                succeeded: try row["succeeded"].int(),
+                failed: try row["failed"].int(),
+                slow: try row["slow"].int(),
+                died: try row["died"].int()
+            )
+        }
+    }
+
+    /// `breakwater.backlog`.
+    package func backlog() async throws -> [Backlog] {
+        try await read(
+            """
+            select queue, kind, ready, running, scheduled, retrying, parked,
+                   extract(epoch from oldest)::float8 as oldest, is_capped
+              from breakwater.backlog($1)
+            """,
+            [.int4(Int32(Self.countCap))]
+        ).map { row in
+            Backlog(
+                queue: try row["queue"].string(),
+                kind: try row["kind"].string(),
+                ready: try row["ready"].int(),
+                running: try row["running"].int(),
+                scheduled: try row["scheduled"].int(),
+                retrying: try row["retrying"].int(),
+                parked: try row["parked"].int(),
+                oldest: try row["oldest"].doubleOrNil().map { .seconds($0) },
+                isCapped: try row["is_capped"].bool()
+            )
+        }
+    }
+
+    /// What the database's clock says.
+    package func now() async throws -> Date {
+        guard let row = try await read("select now()").first else { return Date() }
+        return try row[0].date()
+    }
+}

@@ -1,0 +1,63 @@
+/// Who is logged in. In memory: whoever is logged in when the dashboard ends logs in again.
+struct SessionStore: Sendable {
+    typealias Instant = ContinuousClock.Instant
+
+    struct Session: Sendable {
+        var user: String
+        var began: Instant
+        var lastSeen: Instant
+    }
+
+    /// How long a session lasts, at most.
+    var lifetime: Duration
+    /// How long it lasts without a request. Pages that refresh themselves count as none.
+    var idleTime: Duration
+    /// More are not kept: the one that was silent longest ends.
+    private static let most = 1000
+
+    /// By the token's code, so that looking up tells nothing about tokens.
+    private var sessions: [String: Session] = [:]
+    private let key = Secret.random()
+
+    init(lifetime: Duration, idleTime: Duration) {
+        self.lifetime = lifetime
+        self.idleTime = idleTime
+    }
+
+    /// Begins one.
+    ///
+    /// - Returns: The token for the cookie.
+    mutating func begin(user: String, now: Instant) -> String {
+        sessions = sessions.filter { isAlive($0.value, now: now) }
+        if sessions.count >= Self.most, let oldest = sessions.min(by: { $0.value.lastSeen < $1.value.lastSeen }) {
+            sessions[oldest.key] = nil
+        }
+        let token = Secret.random()
+        sessions[id(of: token)] = Session(user: user, began: now, lastSeen: now)
+        return token
+    }
+
+    /// The session of a token, and its id; nil when there is none or it is over.
+    mutating func find(token: String, isRefresh: Bool, now: Instant) -> (id: String, session: Session)? {
+        let id = id(of: token)
+        guard var session = sessions[id] else { return nil }
+        guard isAlive(session, now: now) else {
+            sessions[id] = nil
+            return nil
+        }
+        if !isRefresh {
+            session.lastSeen = now
+            sessions[id] = session
+        }
+        return (id, session)
+    }
+
+    /// Ends one.
+    mutating func end(id: String) { sessions[id] = nil }
+
+    private func isAlive(_ session: Session, now: Instant) -> Bool {
+        now - session.began < lifetime && now - session.lastSeen < idleTime
+    }
+
+    private func id(of token: String) -> String { Secret.code(of: token, key: key) }
+}

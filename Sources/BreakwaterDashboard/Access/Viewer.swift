@@ -1,0 +1,21 @@
+/// What somebody may do. Whoever may do the second may do the first.
+public enum DashboardRole: String, Sendable, CaseIterable, Comparable {
+    /// Looks at everything.
+    case readOnly = "read-only"
+    /// Looks at everything, and acts.
+    case `operator` = "operator"
+
+    public static func < (left: DashboardRole, right: DashboardRole) -> Bool {
+        left == .readOnly && right == .operator
+    }
+}
+
+/// Who asks.
+struct Viewer: Sendable, Equatable {
+    var name: String
+    var role: DashboardRole
+    /// Names the session, for what belongs to it; never shown.
+    var session: String
+    /// Whether there is a session here to end; a reverse proxy has its own.
+    var canLogOut: Bool
+}

@@ -1,0 +1,128 @@
+import HTTPTypes
+import Hummingbird
+public import Logging
+import NIOCore
+public import ServiceLifecycle
+
+/// The dashboard: pages for people, rendered on the server, over HTTP.
+///
+/// It listens on loopback unless told otherwise and lets nobody in but users with a password, or those whom a trusted
+/// reverse proxy names. There is no TLS: put a proxy that has it in front for others than the machine itself.
+public struct Dashboard: Service {
+    private let configuration: DashboardConfiguration
+    private let site: Site
+    private let logger: Logger
+    private let onListening: @Sendable (_ port: Int) async -> Void
+
+    /// - Parameters:
+    ///   - configuration: Where it listens, and who gets in.
+    ///   - logger: Where it logs to: logins, refusals and failures.
+    ///   - onListening: Called when it listens, with the port.
+    /// - Throws: ``DashboardError`` for settings that cannot work.
+    public init(
+        _ configuration: DashboardConfiguration,
+        logger: Logger,
+        onListening: @escaping @Sendable (_ port: Int) async -> Void = { _ in }
+    ) throws(DashboardError) {
+        try configuration.validate()
+        self.configuration = configuration
+        self.logger = logger
+        self.onListening = onListening
+        site = Site(configuration, logger: logger)
+    }
+
+    /// Serves until it is told to stop.
+    ///
+    /// - Throws: ``DashboardError`` when the address cannot be listened on.
+    public func run() async throws {
+        let address = "\(configuration.host):\(configuration.port)"
+        if !["127.0.0.1", "::1", "localhost"].contains(configuration.host), !configuration.securesCookies {
+            logger.warning(
+                "the dashboard listens beyond this machine without TLS: passwords travel in the clear; put a proxy with TLS in front and set secure_cookies",
+                metadata: ["address": "\(address)"]
+            )
+        }
+        var quiet = logger
+        quiet.logLevel = max(logger.logLevel, .warning)
+        let (site, logger, onListening) = (site, logger, onListening)
+        let responder = CallbackResponder<PeerContext> { request, context in
+            await Self.respond(site, request, peer: context.peer)
+        }
+        let server = Application(
+            responder: responder,
+            server: .http1(configuration: .init(idleTimeout: .seconds(60))),
+            configuration: ApplicationConfiguration(
+                address: .hostname(configuration.host, port: configuration.port),
+                availableConnectionsDelegate: nil
+            ),
+            services: [site.runs],
+            onServerRunning: { channel in
+                let port = channel.localAddress?.port ?? 0
+                logger.notice("the dashboard listens", metadata: ["address": "\(address)", "port": "\(port)"])
+                await onListening(port)
+            },
+            logger: quiet
+        )
+        do {
+            try await server.run()
+            await site.database.close()
+        } catch let error as IOError {
+            await site.database.close()
+            throw DashboardError(
+                .cannotListen,
+                "the dashboard cannot listen on \(address): \(error.localizedDescription)"
+            )
+        } catch {
+            await site.database.close()
+            throw error
+        }
+    }
+
+    /// More than any form of the dashboard sends.
+    private static let largestForm = 256 * 1024
+
+    private static func respond(_ site: Site, _ request: Request, peer: String) async -> Response {
+        var headers: [String: [String]] = [:]
+        for field in request.headers { headers[field.name.canonicalName, default: []].append(field.value) }
+        if let host = request.head.authority { headers["host"] = [host] }
+        let isHead = request.method == .head
+        guard let method = isHead ? .get : WebRequest.Method(rawValue: request.method.rawValue),
+            let path = FormValues.decoded(request.uri.path.replacing("+", with: "%2B"))
+        else {
+            return Response(status: .badRequest)
+        }
+        var web = WebRequest(method: method, path: path, headers: headers, peer: peer)
+        web.query = FormValues(request.uri.query ?? "")
+        if method == .post {
+            let type = headers["content-type"]?.first ?? ""
+            guard type.lowercased().hasPrefix("application/x-www-form-urlencoded") else {
+                return Response(status: .unsupportedMediaType)
+            }
+            guard let body = try? await request.body.collect(upTo: largestForm) else {
+                return Response(status: .contentTooLarge)
+            }
+            web.form = FormValues(String(buffer: body))
+        }
+        let answer = await site.answer(web)
+        var response = Response(
+            status: .init(code: answer.status),
+            body: isHead ? .init() : .init(byteBuffer: ByteBuffer(bytes: answer.body))
+        )
+        for (name, value) in answer.headers {
+            if let name = HTTPField.Name(name) { response.headers.append(HTTPField(name: name, value: value)) }
+        }
+        return response
+    }
+}
+
+/// A request's context that knows the address at the other end.
+private struct PeerContext: RequestContext {
+    var coreContext: CoreRequestContextStorage
+    /// Empty when it is not known.
+    var peer: String
+
+    init(source: ApplicationRequestContextSource) {
+        coreContext = .init(source: source)
+        peer = source.channel.remoteAddress?.ipAddress ?? ""
+    }
+}

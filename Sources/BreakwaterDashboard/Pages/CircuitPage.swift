@@ -1,0 +1,224 @@
+import BreakwaterAdmin
+import Foundation
+
+/// One circuit: its window, its rules, its history, and what people may do to it.
+enum CircuitPage {
+    @Sendable static func show(_ exchange: Exchange) async throws -> WebAnswer {
+        let id = CircuitID(kind: exchange.request.query["kind"] ?? "", key: exchange.request.query["key"] ?? "")
+        let (found, day, latest, now) = try await exchange.database { admin in
+            let statuses = try await admin.someCircuits(id, limit: 1)
+            return (
+                try await CircuitView.read(statuses, admin).first,
+                try await admin.transitions(of: [id], within: .seconds(86_400), limit: 2000),
+                try await admin.transitions(kind: id.kind, key: id.key, limit: 50),
+                try await admin.now()
+            )
+        }
+        guard let view = found else { throw Refusal.notFound("There is no such circuit.") }
+        let status = view.status
+        return try await exchange.page(status.name, .circuits, now: now) { layout in
+            el(.p, .class("trail")) { el(.a, .href(Link("/circuits")), text: "Circuits") }
+            el(.header, .class("title is-\(view.face.rawValue)")) {
+                Pictures.lever(status.state)
+                el(.div) {
+                    el(.h1, text: status.name)
+                    el(.p) {
+                        el(.strong, .class("state"), text: view.stateTitle)
+                        view.lasted
+                        ": "
+                        el(.span, .class("reason"), text: status.reason)
+                    }
+                }
+            }
+            el(.dl, .class("facts")) {
+                fact(status.override == nil ? "Next probe" : "Held") { view.next }
+                fact("Jobs waiting") { view.waiting }
+                fact("Opened again") { status.reopened.of("time") }
+                fact("Generation") { "\(status.generation)" }
+                if !status.sharedBy.isEmpty { fact("Shared by") { status.sharedBy.joined(separator: ", ") } }
+                if let fallback = status.policy.fallback { fact("While open, jobs") { words(forFallback: fallback) } }
+            }
+            if exchange.mayAct { actions(status, layout) }
+            el(.section, .class("panel")) {
+                el(.h2, text: view.face == .closed ? "The window" : "The window when it opened")
+                el(.div, .class("picture large")) { view.columns }
+                el(.p, .class("caption"), text: view.caption)
+                el(.div, .class("gauges wide")) { view.gauges }
+            }
+            if !status.suspensions.isEmpty {
+                el(.section, .class("panel")) {
+                    el(.h2, text: "Suspended workers")
+                    el(.p, .class("sub")) {
+                        "Their calls failed while those of others succeeded. The circuit stays closed for the rest."
+                    }
+                    el(.ul, .class("plain")) {
+                        for suspension in status.suspensions {
+                            el(.li) {
+                                el(.strong, text: suspension.workerName ?? "worker \(suspension.worker)")
+                                ": \(suspension.reason); one job to try again "
+                                countdown(suspension.endsIn, then: "now")
+                            }
+                        }
+                    }
+                }
+            }
+            el(.section, .class("panel")) {
+                el(.h2, text: "History")
+                el(.div, .class("picture")) {
+                    view.history(now: now, hours: 24, transitions: day)
+                    el(.p, .class("caption")) { "The last 24 hours. Full height: open; half: half-open; low: closed." }
+                }
+                timeline(latest, now: now)
+            }
+        }
+    }
+
+    private static func words(forFallback fallback: String) -> String {
+        switch fallback {
+        case "hold": "wait"
+        case "dead_letter": "become dead letters"
+        case "succeed": "succeed with a set result"
+        case "reroute": "go to another kind"
+        default: fallback
+        }
+    }
+
+    private static func timeline(_ transitions: [CircuitTransition], now: Date) -> HTML {
+        guard !transitions.isEmpty else { return el(.p, .class("empty"), text: "It has always been closed.") }
+        return el(.ol, .class("timeline")) {
+            for transition in transitions {
+                let face = CircuitFace(transition.to)
+                el(.li, .class("is-\(face.rawValue)")) {
+                    Pictures.lever(transition.to)
+                    el(.div) {
+                        el(.p) {
+                            el(.strong, text: transition.from == transition.to ? "Noted" : face.title)
+                            " "
+                            ago(transition.at, now: now)
+                            if let actor = transition.actor { " by \(actor)" }
+                        }
+                        el(.p, .class("sub")) {
+                            transition.reason
+                            if let worker = transition.workerName ?? transition.worker.map({ "worker \($0)" }) {
+                                " (\(worker))"
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    // MARK: - Acting
+
+    private static func actions(_ status: CircuitStatus, _ layout: Layout) -> HTML {
+        el(.div, .class("actions")) {
+            for change in Change.allCases {
+                el(.details, .class("act"), .id("act-\(change.rawValue)")) {
+                    el(.summary, .class(change.isGrave ? "button is-grave" : "button"), text: change.title)
+                    layout.form(Link("/circuits/change"), class: "sheet") {
+                        hidden("change", change.rawValue)
+                        hidden("kind", status.id.kind)
+                        hidden("key", status.id.key)
+                        el(.p, .class("sub"), text: change.effect)
+                        el(.label) {
+                            "Reason"
+                            el(
+                                .input,
+                                .name("reason"),
+                                .flag("required"),
+                                .named("maxlength", "500"),
+                                .named("autocomplete", "off")
+                            )
+                        }
+                        if change != .reset { until }
+                        el(.button, .class(change.isGrave ? "primary is-grave" : "primary"), text: change.title)
+                    }
+                }
+            }
+        }
+    }
+
+    /// For how long something holds.
+    private static let until = el(.label) {
+        "Until"
+        el(.select, .name("for")) {
+            el(.option, .value(""), text: "somebody resets it")
+            for (seconds, text) in [
+                (900, "in 15 minutes"), (3600, "in 1 hour"), (28_800, "in 8 hours"), (86_400, "in a day"),
+            ] {
+                el(.option, .value("\(seconds)"), text: text)
+            }
+        }
+    }
+
+    /// What people do to a circuit.
+    enum Change: String, CaseIterable {
+        case close, open, reset, observe, disable
+
+        var title: String {
+            switch self {
+            case .close: "Force closed"
+            case .open: "Force open"
+            case .reset: "Reset"
+            case .observe: "Only count"
+            case .disable: "Switch off"
+            }
+        }
+
+        /// What it brings about.
+        var effect: String {
+            switch self {
+            case .close: "Its jobs run, whatever comes of them. Attempts are spent."
+            case .open: "Nothing of it runs anywhere. Its jobs wait and spend nothing."
+            case .reset: "Ends what holds it, forgets all counts, and starts over as closed."
+            case .observe: "Its jobs run; the history says when it would have opened."
+            case .disable: "Its jobs run, and nothing is counted."
+            }
+        }
+
+        var isGrave: Bool { self == .open }
+
+        fileprivate var override: CircuitOverride {
+            switch self {
+            case .close: .close
+            case .open: .open
+            case .reset: .reset
+            case .observe: .observe
+            case .disable: .disable
+            }
+        }
+
+        fileprivate var done: String {
+            switch self {
+            case .close: "is held closed"
+            case .open: "is held open"
+            case .reset: "starts over as closed"
+            case .observe: "only counts"
+            case .disable: "is switched off"
+            }
+        }
+    }
+
+    @Sendable static func change(_ exchange: Exchange) async throws -> WebAnswer {
+        let form = exchange.request.form
+        guard let change = form["change"].flatMap(Change.init) else { throw Refusal.wrong("No such change.") }
+        let id = CircuitID(kind: form["kind"] ?? "", key: form["key"] ?? "")
+        let reason = try exchange.need("reason", "The reason")
+        let seconds = form.int64("for")
+        guard seconds.map({ (1...2_592_000).contains($0) }) ?? true else {
+            throw Refusal.wrong("It can be held for at most 30 days; leave the time out for no end.")
+        }
+        let name = try await exchange.database { admin in
+            try await admin.override(
+                id,
+                change.override,
+                reason: reason,
+                actor: exchange.actor,
+                for: change == .reset ? nil : seconds.map { .seconds($0) }
+            )
+            return try await admin.someCircuits(id, limit: 1).first?.name ?? id.kind
+        }
+        return exchange.done("The circuit of \(name) \(change.done).", to: CircuitView.link(id))
+    }
+}

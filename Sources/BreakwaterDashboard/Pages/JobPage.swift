@@ -1,0 +1,305 @@
+import BreakwaterAdmin
+import Foundation
+
+/// One job: where it stands and why, what it went through, what it carries, and what people may do with it.
+enum JobPage {
+    private struct Facts: Sendable {
+        var story: JobStory
+        var runs: [FailedRun]
+        var done: [AuditEntry]
+        var now: Date
+    }
+
+    @Sendable static func show(_ exchange: Exchange) async throws -> WebAnswer {
+        let id = exchange.id
+        let facts = try await exchange.database { admin -> Facts? in
+            guard let story = try await admin.story(ofJob: id) else { return nil }
+            var filter = AuditFilter()
+            filter.target = "job \(id)"
+            return Facts(
+                story: story,
+                runs: try await admin.failedRuns(errors(of: story)),
+                done: try await admin.audit(filter, limit: 50),
+                now: try await admin.now()
+            )
+        }
+        guard let facts else {
+            throw Refusal.notFound(
+                "Nothing is known of a job \(id): it succeeded and its result was not kept, it was purged, or it never was."
+            )
+        }
+        return try await exchange.page("Job \(id)", .jobs, now: facts.now) { layout in
+            el(.p, .class("trail")) { el(.a, .href(Link("/jobs")), text: "Jobs") }
+            switch facts.story {
+            case .waitsOrRuns(let job): alive(job, facts, exchange.mayAct ? layout : nil)
+            case .died(let letter): dead(letter, facts, exchange.mayAct ? layout : nil)
+            case .succeeded(let success): succeeded(success, facts)
+            }
+        }
+    }
+
+    private static func errors(of story: JobStory) -> String {
+        switch story {
+        case .waitsOrRuns(let job): job.errors
+        case .died(let letter): letter.errors
+        case .succeeded: "[]"
+        }
+    }
+
+    /// A state in a word, with its colour.
+    static func badge(_ state: String) -> HTML {
+        let (title, look) =
+            switch state {
+            case "ready": ("Ready", "")
+            case "running": ("Running", "is-good")
+            case "scheduled": ("Scheduled", "")
+            case "retrying": ("Retrying", "is-warn")
+            case "paused": ("Paused", "is-warn")
+            case "circuit_open": ("Circuit open", "is-bad")
+            case "circuit_half_open": ("Circuit half-open", "is-warn")
+            case "no_handler": ("No worker", "is-warn")
+            case "dead": ("Dead letter", "is-bad")
+            case "succeeded": ("Succeeded", "is-good")
+            default: (state, "")
+            }
+        return el(.span, .class("badge \(look)"), text: title)
+    }
+
+    @HTMLBuilder private static func alive(_ job: JobStatus, _ facts: Facts, _ layout: Layout?) -> HTML {
+        el(.header, .class("title")) {
+            el(.div) {
+                el(.h1) {
+                    "Job \(job.id) "
+                    badge(job.state)
+                }
+                el(.p, .class("reason"), text: job.why.withoutFractions)
+            }
+        }
+        el(.dl, .class("facts")) {
+            fact("Kind") { el(.a, .href(Link("/jobs").with("kind", job.kind)), text: job.kind) }
+            fact("Queue") { job.queue }
+            fact("Priority") { "\(job.priority)" }
+            fact("Attempts") { "\(job.attempt)\(job.maxAttempts.map { " of \($0)" } ?? "")" }
+            if let key = job.uniqueKey { fact("Unique key") { key } }
+            if let runAt = job.runAt, runAt.timeIntervalSince1970.isFinite, runAt < .distantFuture {
+                fact("Runs") { ago(runAt, now: facts.now) }
+            }
+            fact("Circuit") { el(.a, .href(Link("/circuits/one").with("kind", job.kind)), text: "of \(job.kind)") }
+        }
+        if let layout, job.state != "running" { actions(job, layout) }
+        payload(job.payload)
+        timeline(facts, enqueuedAt: job.enqueuedAt, end: nil)
+    }
+
+    @HTMLBuilder private static func dead(_ letter: DeadLetter, _ facts: Facts, _ layout: Layout?) -> HTML {
+        el(.header, .class("title")) {
+            el(.div) {
+                el(.h1) {
+                    "Job \(letter.id) "
+                    badge("dead")
+                }
+                el(.p, .class("reason")) {
+                    "\(letter.reason)\(letter.lastError.map { ": \($0)" } ?? "")"
+                }
+            }
+        }
+        el(.dl, .class("facts")) {
+            fact("Kind") { el(.a, .href(Link("/dead-letters").with("kind", letter.kind)), text: letter.kind) }
+            fact("Queue") { letter.queue }
+            fact("Priority") { "\(letter.priority)" }
+            fact("Attempts") { "\(letter.attempt)\(letter.maxAttempts.map { " of \($0)" } ?? "")" }
+            if let key = letter.uniqueKey { fact("Unique key") { key } }
+            fact("Died") { ago(letter.diedAt, now: facts.now) }
+        }
+        if let layout {
+            el(.div, .class("actions")) {
+                for action in BulkAction.allCases {
+                    layout.form(Link("/dead-letters/prepare")) {
+                        hidden("action", action.rawValue)
+                        hidden("id", "\(letter.id)")
+                        el(
+                            .button,
+                            .class(action == .purge ? "is-grave" : "primary"),
+                            text: action == .purge ? "Purge…" : "Redrive…"
+                        )
+                    }
+                }
+            }
+        }
+        payload(letter.payload)
+        timeline(facts, enqueuedAt: letter.enqueuedAt, end: (letter.diedAt, "Became a dead letter: \(letter.reason)"))
+    }
+
+    @HTMLBuilder private static func succeeded(_ success: JobSuccess, _ facts: Facts) -> HTML {
+        el(.header, .class("title")) {
+            el(.h1) {
+                "Job \(success.id) "
+                badge("succeeded")
+            }
+        }
+        el(.dl, .class("facts")) {
+            fact("Kind") { success.kind }
+            fact("Finished") { ago(success.finishedAt, now: facts.now) }
+            fact("Result kept until") { stamp(success.expiresAt) }
+            if success.isByFallback { fact("By") { "its circuit's fallback" } }
+        }
+        el(.section, .class("panel")) {
+            el(.h2, text: "Result")
+            el(.pre, text: String((success.result ?? "none").prefix(20_000)))
+        }
+        timeline(facts, enqueuedAt: nil, end: (success.finishedAt, "Succeeded"))
+    }
+
+    /// What it carries; a large one is cut, for a page must stay readable.
+    private static func payload(_ json: String) -> HTML {
+        let limit = 20_000
+        let shown = String(json.unicodeScalars.prefix(limit))
+        return el(.section, .class("panel")) {
+            el(.h2, text: "Payload")
+            el(.pre, .named("tabindex", "0"), text: shown)
+            if shown.utf8.count < json.utf8.count {
+                el(
+                    .p,
+                    .class("sub"),
+                    text: "Cut after \(limit.grouped) characters of \(json.utf8.count.grouped) bytes."
+                )
+            }
+        }
+    }
+
+    private static func timeline(_ facts: Facts, enqueuedAt: Date?, end: (at: Date, text: String)?) -> HTML {
+        struct Event {
+            var at: Date
+            var look: String
+            var title: String
+            var text = ""
+        }
+        var events: [Event] = []
+        if let enqueuedAt { events.append(Event(at: enqueuedAt, look: "", title: "Enqueued")) }
+        for run in facts.runs {
+            let attempt = run.attempt.map { "Attempt \($0)" } ?? "A run"
+            let worker = run.worker.isEmpty ? "" : " on \(run.worker)"
+            events.append(
+                Event(
+                    at: run.at ?? .distantPast,
+                    look: "is-open",
+                    title: "\(attempt) \(run.className)\(worker)",
+                    text: run.failure
+                )
+            )
+        }
+        for entry in facts.done {
+            events.append(
+                Event(
+                    at: entry.at,
+                    look: "is-hand",
+                    title: "\(entry.actor): \(entry.action)",
+                    text: entry.reason ?? ""
+                )
+            )
+        }
+        if let end {
+            events.append(Event(at: end.at, look: end.text == "Succeeded" ? "is-closed" : "is-open", title: end.text))
+        }
+        let sorted = events.sorted { $0.at > $1.at }
+        return el(.section, .class("panel")) {
+            el(.h2, text: "What happened")
+            el(.ol, .class("timeline dots")) {
+                for event in sorted {
+                    el(.li, .class(event.look)) {
+                        el(.div) {
+                            el(.p) {
+                                el(.strong, text: event.title)
+                                " "
+                                if event.at > .distantPast { ago(event.at, now: facts.now) }
+                            }
+                            if !event.text.isEmpty { el(.p, .class("sub error"), text: event.text) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    // MARK: - Acting
+
+    private static func actions(_ job: JobStatus, _ layout: Layout) -> HTML {
+        el(.div, .class("actions")) {
+            if job.runAt != nil {
+                layout.form(Link("/jobs", id: job.id, "run-now")) { el(.button, .class("primary"), text: "Run now") }
+            }
+            el(.details, .class("act"), .id("act-priority")) {
+                el(.summary, .class("button"), text: "Priority")
+                layout.form(Link("/jobs", id: job.id, "priority"), class: "sheet") {
+                    el(.label) {
+                        "Priority, 0 runs first"
+                        el(.select, .name("priority")) {
+                            for priority in 0...9 {
+                                el(
+                                    .option,
+                                    .value("\(priority)"),
+                                    .flag("selected", priority == job.priority),
+                                    text: "\(priority)"
+                                )
+                            }
+                        }
+                    }
+                    reasonField
+                    el(.button, .class("primary"), text: "Set")
+                }
+            }
+            el(.details, .class("act"), .id("act-cancel")) {
+                el(.summary, .class("button is-grave"), text: "Cancel")
+                layout.form(Link("/jobs", id: job.id, "cancel"), class: "sheet") {
+                    el(.p, .class("sub"), text: "It goes to the dead letters; from there it can be put back.")
+                    reasonField
+                    el(.button, .class("primary is-grave"), text: "Cancel the job")
+                }
+            }
+        }
+    }
+
+    static let reasonField = el(.label) {
+        "Reason"
+        el(.input, .name("reason"), .named("maxlength", "500"), .named("autocomplete", "off"))
+    }
+
+    @Sendable static func runNow(_ exchange: Exchange) async throws -> WebAnswer {
+        let reason = try exchange.reason()
+        let was = try await exchange.database {
+            try await $0.runNow(id: exchange.id, why: reason, actor: exchange.actor)
+        }
+        return exchange.done(
+            was ? "The job is ready." : "The job does not wait for its time.",
+            isFailure: !was,
+            to: Link("/jobs", id: exchange.id)
+        )
+    }
+
+    @Sendable static func cancel(_ exchange: Exchange) async throws -> WebAnswer {
+        let reason = try exchange.reason()
+        let was = try await exchange.database {
+            try await $0.cancel(id: exchange.id, why: reason, actor: exchange.actor)
+        }
+        return exchange.done(
+            was ? "The job is cancelled: it is a dead letter now." : "The job runs right now, or has ended.",
+            isFailure: !was,
+            to: Link("/jobs", id: exchange.id)
+        )
+    }
+
+    @Sendable static func setPriority(_ exchange: Exchange) async throws -> WebAnswer {
+        let reason = try exchange.reason()
+        guard let priority = exchange.request.form.int64("priority"), (0...9).contains(priority) else {
+            throw Refusal.wrong("A priority is 0 to 9.")
+        }
+        let was = try await exchange.database {
+            try await $0.setPriority(id: exchange.id, to: Int(priority), why: reason, actor: exchange.actor)
+        }
+        return exchange.done(
+            was ? "The job has the priority \(priority)." : "The job runs right now, or has ended.",
+            isFailure: !was,
+            to: Link("/jobs", id: exchange.id)
+        )
+    }
+}

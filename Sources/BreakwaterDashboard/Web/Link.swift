@@ -1,0 +1,38 @@
+/// The address of a page of the dashboard, with its parameters.
+///
+/// The path stands in the source and begins with one slash; values are encoded. So no link leads out of the dashboard, or
+/// runs a script, whatever the values are.
+struct Link: Sendable, Equatable {
+    private var path: String
+    private var parameters: [(name: String, value: String)] = []
+
+    /// A page.
+    ///
+    /// - Parameters:
+    ///   - path: Such as `/jobs`.
+    ///   - id: A number behind it, as in `/jobs/17`.
+    init(_ path: StaticString, id: Int64? = nil) {
+        self.path = "\(path)" + (id.map { "/\($0)" } ?? "")
+    }
+
+    /// A page below a numbered one: `/jobs/17/cancel`.
+    init(_ path: StaticString, id: Int64, _ below: StaticString) {
+        self.path = "\(path)/\(id)/\(below)"
+    }
+
+    /// With one more parameter; nil and the empty text are left out.
+    func with(_ name: StaticString, _ value: String?) -> Link {
+        guard let value, !value.isEmpty else { return self }
+        var link = self
+        link.parameters.append(("\(name)", value))
+        return link
+    }
+
+    /// As it stands in a page.
+    var text: String {
+        guard !parameters.isEmpty else { return path }
+        return path + "?" + parameters.map { "\($0.name)=\(FormValues.encoded($0.value))" }.joined(separator: "&")
+    }
+
+    static func == (left: Link, right: Link) -> Bool { left.text == right.text }
+}

@@ -1,0 +1,94 @@
+/// A request, as far as the dashboard looks at it.
+struct WebRequest: Sendable {
+    enum Method: String, Sendable {
+        case get = "GET"
+        case post = "POST"
+    }
+
+    var method: Method
+    /// Decoded, without the query.
+    var path: String
+    var query = FormValues()
+    /// The body of a POST.
+    var form = FormValues()
+    /// By name in lower case; of a name that is given twice all values, in order.
+    var headers: [String: [String]] = [:]
+    /// The address of whoever is at the other end of the connection; empty when it is not known.
+    var peer = ""
+
+    /// The only value of a header. Nil when it is missing, or given more than once: then nobody knows which is meant.
+    func header(_ name: String) -> String? {
+        guard let values = headers[name], values.count == 1 else { return nil }
+        return values[0]
+    }
+
+    /// A cookie's value.
+    func cookie(_ name: String) -> String? {
+        for header in headers["cookie"] ?? [] {
+            for part in header.split(separator: ";") {
+                let sides = part.split(separator: "=", maxSplits: 1)
+                if sides.count == 2, sides[0].trimmed == name { return sides[1].trimmed }
+            }
+        }
+        return nil
+    }
+}
+
+/// What is sent back.
+struct WebAnswer: Sendable {
+    var status: Int
+    var headers: [(name: String, value: String)]
+    var body: [UInt8]
+
+    private init(status: Int, headers: [(name: String, value: String)], body: [UInt8]) {
+        self.status = status
+        self.headers = headers
+        self.body = body
+    }
+
+    /// A page.
+    static func page(_ html: HTML, status: Int = 200) -> WebAnswer {
+        WebAnswer(
+            status: status,
+            headers: [("content-type", "text/html; charset=utf-8"), ("cache-control", "no-store")],
+            body: Array(html.document.utf8)
+        )
+    }
+
+    /// After an action: to a page that shows what came of it.
+    static func redirect(_ link: Link) -> WebAnswer {
+        WebAnswer(status: 303, headers: [("location", link.text), ("cache-control", "no-store")], body: [])
+    }
+
+    /// A file that never changes under its address.
+    static func asset(_ bytes: [UInt8], type: String) -> WebAnswer {
+        WebAnswer(
+            status: 200,
+            headers: [("content-type", type), ("cache-control", "public, max-age=31536000, immutable")],
+            body: bytes
+        )
+    }
+
+    /// The same with another header.
+    func with(_ name: String, _ value: String) -> WebAnswer {
+        var answer = self
+        answer.headers.append((name, value))
+        return answer
+    }
+
+    /// What every answer has: nothing but the dashboard's own files is loaded, run or framed, and nothing is passed on.
+    static let securityHeaders: [(name: String, value: String)] = [
+        (
+            "content-security-policy",
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+                + "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        ),
+        ("x-content-type-options", "nosniff"),
+        ("x-frame-options", "DENY"),
+        // `no-referrer` would make browsers hide where a form comes from, which is looked at.
+        ("referrer-policy", "same-origin"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
+        ("permissions-policy", "camera=(), geolocation=(), microphone=(), payment=(), usb=()"),
+    ]
+}

@@ -1,0 +1,61 @@
+import Breakwater
+import Foundation
+
+/// Does with each job what its payload says, and notes the run's start and end.
+struct ChaosPlugin: HandlerPlugin {
+    let notes: Notes
+    let worker: String
+    /// While this file is there, what `chaos.call` depends on is down.
+    let outage: String
+
+    struct Payload: Decodable {
+        /// The job's number in the history.
+        var n: Int
+        /// What to do: work, fail, discard, snooze, hang, deaf, call or abort.
+        var what: String
+        /// How long it takes, in milliseconds.
+        var ms: Int
+        /// For fail: how many attempts fail.
+        var times: Int?
+    }
+
+    func run(_ job: Job, context: JobContext) async throws -> JobOutcome {
+        let payload = try JSONDecoder().decode(Payload.self, from: Data(job.payload.utf8))
+        let run: [String: any NoteValue] = [
+            "n": payload.n, "job": job.id, "attempt": job.attempt, "lease": job.lease, "worker": worker,
+            "pid": Int(getpid()), "probe": job.isProbe ? 1 : 0,
+        ]
+        notes.write("start", run)
+        let (how, outcome) = await outcome(of: payload, job: job)
+        notes.write("end", run.merging(["how": how]) { $1 })
+        return outcome
+    }
+
+    private func outcome(of payload: Payload, job: Job) async -> (String, JobOutcome) {
+        let time = Duration.milliseconds(payload.ms)
+        switch payload.what {
+        case "abort":
+            abort()
+        case "deaf":
+            // Takes its time whether it is cancelled or not.
+            await Task { try? await Task.sleep(for: time) }.value
+        case "hang":
+            try? await Task.sleep(for: .seconds(3600))
+        default:
+            try? await Task.sleep(for: time)
+        }
+        if Task.isCancelled { return ("cancelled", .released) }
+        switch payload.what {
+        case "fail" where job.attempt <= payload.times ?? 0:
+            return ("failed", .failed(JobFailure("chaos.failed", "attempt \(job.attempt) fails")))
+        case "discard":
+            return ("discarded", .discarded(JobFailure("chaos.discarded", "it can never work")))
+        case "snooze" where job.lease % 3 != 0:
+            return ("snoozed", .snoozed(.milliseconds(300)))
+        case "call" where access(outage, F_OK) == 0:
+            return ("unavailable", .unavailable(JobFailure("chaos.down", "the dependency is down")))
+        default:
+            return ("succeeded", .succeeded(result: "\(payload.n)"))
+        }
+    }
+}

@@ -1,0 +1,32 @@
+// What `scripts/chaos` runs beside Postgres: a worker whose handlers misbehave as their payloads say and note every run
+// apart from the queue, and a client that enqueues what it is told and notes what it was answered.
+//
+//     ChaosAgent run --config worker.yaml      the worker; CHAOS_NOTES names the file of its notes
+//     ChaosAgent enqueue URL NOTES             the client; one job a line of standard input
+
+import Breakwater
+import Foundation
+import WorkerCommand
+
+let words = ProcessArguments.words
+if words.first == "enqueue", words.count == 3 {
+    // Nobody reading any more is the end of a write, not of the process.
+    signal(SIGPIPE, SIG_IGN)
+    let client = EnqueueClient(url: words[1], notes: try Notes(path: words[2]))
+    await client.run()
+    exit(0)
+}
+
+let environment = ProcessInfo.processInfo.environment
+let notes = try Notes(
+    path: environment["CHAOS_NOTES"] ?? "/dev/null",
+    secondsAhead: Double(environment["CHAOS_SECONDS_AHEAD"] ?? "") ?? 0
+)
+let plugin = ChaosPlugin(
+    notes: notes,
+    worker: environment["CHAOS_WORKER"] ?? "worker",
+    outage: environment["CHAOS_OUTAGE"] ?? "/nonexistent"
+)
+await WorkerCommand.main(
+    handlers: ["chaos.work", "chaos.call", "chaos.killer"].map { HandlerRegistration(kind: $0, plugin: plugin) }
+)

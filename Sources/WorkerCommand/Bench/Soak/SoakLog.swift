@@ -1,0 +1,81 @@
+import Breakwater
+import Synchronization
+
+/// What the worker of a soak and the one that adds its jobs tell each other.
+final class SoakLog: Sendable {
+    private struct State {
+        var added = 0
+        var succeeded = 0
+        var failed = 0
+        /// Jobs that are ready and have not started, with the time of their commit.
+        var waiting: [Int64: ContinuousClock.Instant] = [:]
+        /// Jobs that started before their commit was heard of.
+        var early: Set<Int64> = []
+        var latency = LatencyRecord()
+    }
+
+    private let state = Mutex(State())
+
+    var added: Int { state.withLock { $0.added } }
+    var succeeded: Int { state.withLock { $0.succeeded } }
+    var failed: Int { state.withLock { $0.failed } }
+
+    /// Takes note of jobs that were added, and of those among them that are to start at once.
+    func add(_ count: Int, ready: [Int64], committed: ContinuousClock.Instant) {
+        state.withLock { state in
+            state.added += count
+            for id in ready {
+                if state.early.remove(id) != nil {
+                    state.latency.record(.zero)
+                } else {
+                    state.waiting[id] = committed
+                }
+            }
+        }
+    }
+
+    /// Takes note of the first start of a job that was ready when it was added.
+    func start(_ id: Int64) {
+        let now = ContinuousClock.now
+        state.withLock { state in
+            if let committed = state.waiting.removeValue(forKey: id) {
+                state.latency.record(now - committed)
+            } else {
+                state.early.insert(id)
+            }
+        }
+    }
+
+    func end(succeeded: Bool) {
+        state.withLock { state in
+            if succeeded { state.succeeded += 1 } else { state.failed += 1 }
+        }
+    }
+
+    /// The latencies since this was last called.
+    func takeLatency() -> LatencyRecord {
+        state.withLock { state in
+            let latency = state.latency
+            state.latency = LatencyRecord()
+            return latency
+        }
+    }
+}
+
+/// The handler of a soak: fails on the first run of the jobs that say so.
+struct SoakHandler: HandlerPlugin {
+    var log: SoakLog
+    var time: Duration
+
+    func run(_ job: Job, context: JobContext) async throws -> JobOutcome {
+        let isFirst = job.attempt == 1
+        if isFirst, !job.payload.contains(#""later": true"#) { log.start(job.id) }
+        if time > .zero { try await Task.sleep(for: time) }
+        if isFirst, job.payload.contains(#""fails": true"#) {
+            log.end(succeeded: false)
+            return .failed(JobFailure("bench.failure", "the first run fails, as it was told to"))
+        }
+        log.end(succeeded: true)
+        return .succeeded()
+    }
+}

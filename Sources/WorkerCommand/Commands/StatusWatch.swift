@@ -1,0 +1,139 @@
+import BreakwaterAdmin
+import Foundation
+
+/// `worker status --watch`: the fleet, again and again, until it is told to stop.
+struct StatusWatch {
+    var database: String?
+    var isJSON: Bool
+    var interval: Duration
+
+    /// Runs until ctrl-C, SIGTERM or the key q. What the terminal showed before is back afterwards, whatever the end.
+    func run() async throws {
+        Foreground.takeSignals(isJSON || isatty(STDOUT_FILENO) != 1 ? [] : [SIGWINCH, SIGTSTP, SIGCONT])
+        // The first look comes before the screen is taken: what is wrong with the database then is an ordinary message.
+        guard let first = try await look() else { return }
+        guard !isJSON, let screen = Screen() else {
+            try await printAgainAndAgain(first)
+            return
+        }
+        defer { screen.leave() }
+        await draw(first, on: screen)
+    }
+
+    /// One look at the fleet, over a connection of its own: a restart or a fail-over between two looks then needs no care.
+    /// Nil when it is told to stop meanwhile.
+    private func look() async throws -> Look? {
+        let clock = ContinuousClock()
+        return try await Foreground.unlessStopped { [database] in
+            let start = clock.now
+            return try await AdminDatabase.with(database) { admin in
+                Look(
+                    status: try await admin.fleetStatus(),
+                    rates: try await admin.callRates(),
+                    place: admin.place,
+                    at: Date.now,
+                    took: start.duration(to: clock.now)
+                )
+            }
+        }
+    }
+
+    private struct Look: Sendable {
+        var status: FleetStatus
+        var rates: [CallRate]
+        var place: String
+        var at: Date
+        /// How long it took: counting many millions of jobs takes a while.
+        var took: Duration
+    }
+
+    /// How long to wait after a look: what was asked for, and so long that looking takes a fifth of the time at most.
+    private func pause(after look: Look) -> Duration { max(interval, look.took * 4) }
+
+    private func draw(_ first: Look, on screen: Screen) async {
+        let isStyled = (ProcessInfo.processInfo.environment["NO_COLOR"] ?? "").isEmpty
+        var look = first
+        var trouble: String?
+        while Foreground.stopSignal == nil {
+            let picture = FleetPicture(
+                status: look.status,
+                rates: look.rates,
+                place: look.place,
+                at: look.at,
+                interval: pause(after: look),
+                trouble: trouble
+            )
+            screen.draw(picture.lines(screen.size, isStyled: isStyled))
+            guard await waitForNext(pause(after: look), picture: picture, screen: screen, isStyled: isStyled) else {
+                return
+            }
+            do {
+                guard let next = try await self.look() else { return }
+                (look, trouble) = (next, nil)
+            } catch {
+                // An outage of the database is when people look; the last picture stays until it is back.
+                let message = (error as? CommandFailure)?.message ?? "\(error)"
+                trouble = String(message.prefix { $0 != "\n" }).escapingControlCharacters
+            }
+        }
+    }
+
+    /// Waits for the time of the next look, and meanwhile reacts to keys, to a new size, and to a suspension.
+    ///
+    /// - Returns: False when it is to end.
+    private func waitForNext(_ pause: Duration, picture: FleetPicture, screen: Screen, isStyled: Bool) async -> Bool {
+        let end = ContinuousClock.now + pause
+        var input: Int32? = isatty(STDIN_FILENO) == 1 ? STDIN_FILENO : nil
+        while true {
+            let left = ContinuousClock.now.duration(to: end)
+            guard left > .zero else { return true }
+            switch await Foreground.wait(left, input: input) {
+            case .time: return Foreground.stopSignal == nil
+            case .signal(SIGWINCH): screen.draw(picture.lines(screen.size, isStyled: isStyled))
+            case .signal(SIGTSTP):
+                screen.leave()
+                // Nobody can catch this one: the shell has the terminal until it lets this go on.
+                kill(getpid(), SIGSTOP)
+            case .signal(SIGCONT):
+                screen.enter()
+                screen.draw(picture.lines(screen.size, isStyled: isStyled))
+            case .signal: return false
+            case .input:
+                var key: UInt8 = 0
+                guard read(STDIN_FILENO, &key, 1) == 1 else {
+                    input = nil
+                    break
+                }
+                // q, Q, and what ctrl-D sends where keys arrive singly.
+                if [0x71, 0x51, 0x04].contains(key) { return false }
+            }
+        }
+    }
+
+    private func printAgainAndAgain(_ first: Look) async throws {
+        var look = first
+        while true {
+            if isJSON {
+                let extra = [
+                    JSONValue.Member("at", .time(look.at)), .init("rates", .array(look.rates.map(\.json))),
+                ]
+                Terminal.write(JSONValue.object(extra + look.status.json.members).lineText)
+            } else {
+                Terminal.write("==> \(look.at.shortText)")
+                look.status.print()
+                if !look.rates.isEmpty {
+                    Terminal.write("RATES, OF THE LAST 10 S")
+                    Terminal.write(CallRate.table(look.rates))
+                }
+                Terminal.write("")
+            }
+            guard Terminal.flush() else { return }
+            let end = ContinuousClock.now + pause(after: look)
+            while ContinuousClock.now < end, Foreground.stopSignal == nil {
+                _ = await Foreground.wait(ContinuousClock.now.duration(to: end))
+            }
+            guard Foreground.stopSignal == nil, let next = try await self.look() else { return }
+            look = next
+        }
+    }
+}

@@ -1,0 +1,129 @@
+import BreakwaterDashboard
+import Libpq
+
+/// Where the dashboard listens.
+struct DashboardAddress: Equatable, CustomStringConvertible {
+    var host: String
+    var port: Int
+
+    /// `127.0.0.1:8090`, `localhost:8090` or `[::1]:8090`.
+    init?(_ text: String) {
+        guard let colon = text.lastIndex(of: ":"), let port = Int(text[text.index(after: colon)...]),
+            (0...65535).contains(port)
+        else { return nil }
+        let name = text[..<colon]
+        let isBracketed = name.hasPrefix("[") && name.hasSuffix("]")
+        host = String(isBracketed ? name.dropFirst().dropLast() : name)
+        guard !host.isEmpty, isBracketed || !host.contains(":"), !host.contains(where: \.isWhitespace) else {
+            return nil
+        }
+        self.port = port
+    }
+
+    var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
+}
+
+extension ValueRule where Value == DashboardAddress {
+    /// Where to listen.
+    static var dashboardAddress: Self {
+        Self(
+            allowed: "an address with a port, such as 127.0.0.1:8090 or [::1]:8090",
+            parse: { DashboardAddress($0) },
+            text: \.description
+        )
+    }
+}
+
+extension ValueRule where Value == PasswordHash {
+    /// A hashed password. It is never shown.
+    static var passwordHash: Self {
+        Self(
+            allowed: "what `worker dashboard hash-password` prints",
+            parse: { text in
+                guard let hash = PasswordHash(text) else {
+                    throw ValueRefusal(
+                        "this is not a hashed password; give what `worker dashboard hash-password` prints"
+                    )
+                }
+                return hash
+            },
+            text: { _ in Secrets.mask }
+        )
+    }
+}
+
+extension DashboardConfiguration {
+    /// Reads `dashboard`, and reports what is wrong.
+    ///
+    /// - Returns: Nil where the file has no such section.
+    static func read(_ root: ConfigurationSection, database: ConnectionOptions) -> DashboardConfiguration? {
+        let section = root.readSection("dashboard")
+        var configuration = DashboardConfiguration(database: database)
+        let fallback = DashboardAddress("\(configuration.host):\(configuration.port)")
+        if let fallback {
+            let address = section.read("listen", .dashboardAddress, default: fallback)
+            (configuration.host, configuration.port) = (address.host, address.port)
+        }
+        configuration.users = readUsers(section)
+        configuration.proxy = readProxy(section)
+        configuration.sessionLifetime = section.read(
+            "session",
+            .duration(atLeast: .seconds(60), atMost: .days(30)),
+            default: configuration.sessionLifetime
+        )
+        configuration.sessionIdleTime = section.read(
+            "idle",
+            .duration(atLeast: .seconds(60), atMost: .days(30)),
+            default: configuration.sessionIdleTime
+        )
+        configuration.securesCookies = section.read("secure_cookies", .flag, default: false)
+        configuration.queryTimeout = section.read(
+            "query_timeout",
+            .duration(atLeast: .milliseconds(100), atMost: .seconds(60)),
+            default: configuration.queryTimeout
+        )
+        guard root.has("dashboard") else { return nil }
+        root.record(section, as: "dashboard")
+        return configuration
+    }
+
+    private static func readUsers(_ section: ConfigurationSection) -> [User] {
+        let users = section.readSection("users")
+        var read: [User] = []
+        for entry in users.entries {
+            users.know([entry.name])
+            do {
+                _ = try ValueRule<String>.text("a user's name", bytes: 1...100).read(entry.name)
+            } catch {
+                users.report(entry.name, error.message)
+            }
+            let user = users.readSection(entry.name)
+            let password = user.readIfPresent("password", .passwordHash, mask: { _ in Secrets.mask })
+            let role = user.read("role", .choice, default: DashboardRole.readOnly)
+            if let password {
+                read.append(User(name: entry.name, password: password, role: role))
+            } else if !user.has("password") {
+                user.report("password", "a user needs one; give what `worker dashboard hash-password` prints")
+            }
+            users.record(user, as: entry.name)
+        }
+        section.record(users, as: "users")
+        return read
+    }
+
+    private static func readProxy(_ section: ConfigurationSection) -> Proxy? {
+        let proxy = section.readSection("proxy")
+        let header = proxy.readIfPresent("header", .text("a header's name", bytes: 1...100))
+        let peers = proxy.readList("peers", of: .text("an address", bytes: 1...100), default: ["127.0.0.1", "::1"])
+        let operators = proxy.readList("operators", of: .text("a user's name", bytes: 1...100), default: [])
+        guard section.has("proxy") else {
+            proxy.finish()
+            return nil
+        }
+        if header == nil, !proxy.has("header") {
+            proxy.report("header", "the header that names the user is missing, such as X-Forwarded-User")
+        }
+        section.record(proxy, as: "proxy")
+        return header.map { Proxy(header: $0, peers: peers, operators: operators) }
+    }
+}

@@ -1,0 +1,100 @@
+import Foundation
+
+/// Reads a file or standard input line by line, without ever waiting longer than it is told to.
+struct LineReader {
+    /// What came.
+    enum Next: Equatable {
+        /// A line without its line feed.
+        case line(String)
+        /// Nothing came in time.
+        case nothing
+        /// There is nothing more.
+        case end
+    }
+
+    /// Where the lines come from, for messages.
+    let name: String
+    /// The number of the last line that was read, from 1.
+    private(set) var number = 0
+    /// The size in bytes, where it is a file's.
+    let size: Int?
+    /// How many bytes were read into lines.
+    private(set) var consumed = 0
+
+    private let descriptor: Int32
+    private var buffer: [UInt8] = []
+    /// Where in the buffer the next line begins, and up to where no line feed was found.
+    private var start = 0
+    private var searched = 0
+    private var isAtEnd = false
+
+    /// A line may have so many bytes: more than any payload that Postgres would keep.
+    static let longestLine = 256 * 1024 * 1024
+
+    /// - Parameter path: The file, or `-` for standard input.
+    /// - Throws: ``CommandFailure`` when it cannot be read.
+    init(path: String) throws {
+        name = path == "-" ? "standard input" : path
+        descriptor = path == "-" ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC)
+        var status = stat()
+        guard descriptor >= 0, fstat(descriptor, &status) == 0 else {
+            throw CommandFailure(.usage, "cannot read \(path): \(String(cString: strerror(errno)))")
+        }
+        guard status.st_mode & S_IFMT != S_IFDIR else { throw CommandFailure(.usage, "\(path) is a directory") }
+        size = status.st_mode & S_IFMT == S_IFREG ? Int(status.st_size) : nil
+    }
+
+    /// Closes the file.
+    func close() {
+        if descriptor != STDIN_FILENO { _ = Foundation.close(descriptor) }
+    }
+
+    /// The next line.
+    ///
+    /// - Parameter patience: How long to wait for it.
+    /// - Throws: ``CommandFailure`` for a line that is not UTF-8, or too long; or when reading fails.
+    mutating func next(within patience: Duration) async throws -> Next {
+        while true {
+            if let end = buffer[searched...].firstIndex(of: 0x0A) { return .line(try take(to: end, skipping: 1)) }
+            searched = buffer.count
+            if isAtEnd { return start < buffer.count ? .line(try take(to: buffer.count, skipping: 0)) : .end }
+            guard buffer.count - start <= Self.longestLine else {
+                throw CommandFailure(.usage, "\(name):\(number + 1): the line is longer than 256 MiB")
+            }
+            guard await Foreground.wait(patience, input: descriptor) == .input else { return .nothing }
+            try readMore()
+        }
+    }
+
+    private mutating func take(to end: Int, skipping: Int) throws -> String {
+        number += 1
+        let bytes = buffer[start..<end]
+        consumed += bytes.count + skipping
+        start = end + skipping
+        searched = start
+        guard let text = String(validating: bytes, as: UTF8.self) else {
+            throw CommandFailure(.usage, "\(name):\(number): the line is not UTF-8")
+        }
+        // A byte order mark, and what Windows ends its lines with.
+        let line = number == 1 && text.hasPrefix("\u{FEFF}") ? String(text.dropFirst()) : text
+        return line.hasSuffix("\r") ? String(line.dropLast()) : line
+    }
+
+    private mutating func readMore() throws {
+        if start > 0 {
+            buffer.removeSubrange(..<start)
+            searched -= start
+            start = 0
+        }
+        let chunk = try [UInt8](unsafeUninitializedCapacity: 256 * 1024) { bytes, count in
+            var result = read(descriptor, bytes.baseAddress, bytes.count)
+            while result < 0, errno == EINTR { result = read(descriptor, bytes.baseAddress, bytes.count) }
+            guard result >= 0 else {
+                throw CommandFailure(.usage, "cannot read \(name): \(String(cString: strerror(errno)))")
+            }
+            count = result
+        }
+        isAtEnd = chunk.isEmpty
+        buffer += chunk
+    }
+}

@@ -1,0 +1,193 @@
+import BreakwaterTesting
+import Libpq
+import Testing
+
+@testable import Breakwater
+
+@Suite("Jobs whose workers are lost", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
+struct PoisonTests {
+    /// Takes a worker for lost, as its silence would.
+    private func lose(_ worker: HandWorker, by other: HandWorker, _ database: TestDatabase) async throws {
+        try await database.query(
+            "update breakwater.worker set beat_at = now() - interval '1 hour' where id = \(worker.id)"
+        )
+        try await other.maintain()
+    }
+
+    /// Has the jobs' worker lost so many times in a row, of those that claim in the usual way.
+    private func lose(_ times: Int, by other: HandWorker, _ database: TestDatabase) async throws {
+        for _ in 0..<times {
+            let worker = try await HandWorker(database)
+            #expect(try await !worker.claim().isEmpty)
+            try await lose(worker, by: other, database)
+        }
+    }
+
+    private func endHearings(_ leader: HandWorker, _ database: TestDatabase) async throws {
+        try await database.query("update breakwater.job set run_at = now() where crashes >= 3")
+        try await leader.maintain()
+    }
+
+    @Test("are suspects after two in a row: no claim gives them, but to a worker that holds nothing else")
+    func suspects() async throws {
+        try await withTestDatabase { database in
+            let leader = try await HandWorker(database, ["other"])
+            try await database.insert(2)
+            try await lose(2, by: leader, database)
+            try await database.insert()
+            let worker = try await HandWorker(database)
+            #expect(try await worker.claim().map(\.id) == [3])
+            #expect(try await database.number("select count(*) from breakwater.job_status where state = 'suspect'") == 2)
+            let first = try await worker.claimSuspect()
+            #expect(first.map(\.id) == [1])
+            #expect(first.map(\.attempt) == [1])
+            // One at a time in the whole fleet.
+            let other = try await HandWorker(database)
+            #expect(try await other.claimSuspect().isEmpty)
+            #expect(try await worker.settle(first).settled == 1)
+            #expect(try await other.claimSuspect().map(\.id) == [2])
+        }
+    }
+
+    @Test("are waited for by the least busy worker alone, and only by one that could run them")
+    func host() async throws {
+        try await withTestDatabase { database in
+            let leader = try await HandWorker(database, ["other"])
+            let (idle, busy) = (try await HandWorker(database), try await HandWorker(database))
+            try await database.insert()
+            #expect(try await !idle.beat().hostsSuspect)
+            try await lose(2, by: leader, database)
+            #expect(try await !leader.beat().hostsSuspect)
+            _ = try await idle.beat(running: 1)
+            #expect(try await !busy.beat(running: 5).hostsSuspect)
+            #expect(try await idle.beat(running: 1).hostsSuspect)
+            try await database.query("select breakwater.pause_kind('k', 'for the test')")
+            #expect(try await !idle.beat(running: 1).hostsSuspect)
+            #expect(try await idle.claimSuspect().isEmpty)
+        }
+    }
+
+    @Test("are poison when the worker that ran one alone is lost as well, with the evidence")
+    func poison() async throws {
+        try await withTestDatabase { database in
+            let leader = try await HandWorker(database, ["other"])
+            try await database.insert(3)
+            try await lose(2, by: leader, database)
+            let host = try await HandWorker(database)
+            #expect(try await host.claimSuspect().map(\.id) == [1])
+            try await lose(host, by: leader, database)
+            // Heard first: nobody gets it meanwhile, and the leader does not bring it back when its time has come.
+            #expect(try await database.count("dead_letter") == 0)
+            #expect(try await HandWorker(database).claim().isEmpty)
+            try await endHearings(leader, database)
+            #expect(try await database.numbers("select id from breakwater.dead_letter where reason = 'poison'") == [1])
+
+            let evidence = try await database.query(
+                """
+                select e ->> 'worker', e -> 'neighbours', e ->> 'message', (e ->> 'at')::timestamptz <= now(), attempt
+                  from breakwater.dead_letter, jsonb_array_elements(errors) e order by (e ->> 'at')::timestamptz
+                """
+            )
+            #expect(evidence.count == 3)
+            #expect(try evidence[0][1].string() == "[2, 3]")
+            #expect(try evidence[0][2].string().contains("and 2 others"))
+            #expect(try evidence[2][0].string() == "\(host.id)")
+            #expect(try evidence[2][1].string() == "[]")
+            #expect(try evidence[2][2].string().contains("alone"))
+            #expect(try evidence[2][3].bool())
+            #expect(try evidence[2][4].int() == 0)
+
+            // The neighbours run, at their first attempt, and with that they are clear.
+            let other = try await HandWorker(database)
+            for id: Int64 in [2, 3] {
+                let jobs = try await other.claimSuspect()
+                #expect(jobs.map(\.id) == [id])
+                #expect(jobs.map(\.attempt) == [1])
+                try await other.settle(jobs, .failed())
+            }
+            #expect(try await other.claim().count == 2)
+            #expect(try await database.number("select max(crashes) from breakwater.job") == 0)
+        }
+    }
+
+    @Test("are cleared when the worker comes back: it had not died", arguments: 1...3)
+    func survived(losses: Int) async throws {
+        try await withTestDatabase { database in
+            let leader = try await HandWorker(database, ["other"])
+            try await database.insert()
+            try await lose(min(losses, 2) - (losses < 3 ? 1 : 0), by: leader, database)
+            let silent = try await HandWorker(database)
+            #expect(try await (losses < 3 ? silent.claim() : silent.claimSuspect()).count == 1)
+            try await lose(silent, by: leader, database)
+            #expect(try await database.number("select crashes from breakwater.job") == losses)
+            #expect(try await silent.connection.call(Survived(worker: silent.id)) == 1)
+            // Said twice, it counts once.
+            #expect(try await silent.connection.call(Survived(worker: silent.id)) == 0)
+            #expect(try await database.number("select crashes from breakwater.job") == losses - 1)
+            try await endHearings(leader, database)
+            #expect(try await database.count("dead_letter") == 0)
+            let next = try await HandWorker(database)
+            #expect(try await (losses < 3 ? next.claim() : next.claimSuspect()).count == 1)
+        }
+    }
+
+    @Test("stay suspects when they are handed back, and are none any more when a run has ended")
+    func released() async throws {
+        try await withTestDatabase { database in
+            let leader = try await HandWorker(database, ["other"])
+            try await database.insert()
+            try await lose(2, by: leader, database)
+            let host = try await HandWorker(database)
+            try await host.settle(try await host.claimSuspect(), .released)
+            #expect(try await host.claim().isEmpty)
+            #expect(try await host.claimSuspect().count == 1)
+            #expect(try await host.connection.call(Leave(worker: host.id)) == 1)
+            let other = try await HandWorker(database)
+            #expect(try await other.claim().isEmpty)
+            try await other.settle(try await other.claimSuspect(), .snoozed())
+            #expect(try await other.claim().count == 1)
+        }
+    }
+
+    @Test("are found by their index among many that wait")
+    func plan() async throws {
+        try await withTestDatabase { database in
+            try await database.insert(20000)
+            let worker = try await HandWorker(database)
+            try await database.query("select pg_stat_reset_single_table_counters('breakwater.job'::regclass)")
+            for _ in 0..<20 { #expect(try await !worker.beat().hostsSuspect) }
+            try await database.query("select pg_stat_force_next_flush()")
+            let scans = try await database.number(
+                "select seq_scan from pg_stat_user_tables where relid = 'breakwater.job'::regclass"
+            )
+            #expect(scans == 0)
+        }
+    }
+
+    @Test("run alone in a worker that is busy otherwise, which then goes on")
+    func worker() async throws {
+        try await withTestDatabase { database in
+            let leader = try await HandWorker(database, ["other"])
+            try await database.insert(3)
+            try await lose(2, by: leader, database)
+            let (crowd, most) = (Crowd(), Notes())
+            let handler = ClosureHandler { job, _ in
+                try await crowd.within {
+                    // Long enough for others to be seen beside it.
+                    try await Task.sleep(for: .milliseconds(job.id <= 3 ? 200 : 5))
+                    if job.id <= 3 { most.add("suspect \(job.id) among \(crowd.now)") }
+                    return .succeeded()
+                }
+            }
+            try await database.withWorker([HandlerRegistration(kind: "k", plugin: handler)]) {
+                // There is always something else to do.
+                while try await database.number("select count(*) from breakwater.job where id <= 3") > 0 {
+                    try await database.insert(50)
+                    try await waitUntil("those before have ended") { try await database.count("job") < 50 }
+                }
+                try await waitUntil("it goes on") { try await database.count("job") == 0 }
+            }
+            #expect(Set(most.all) == ["suspect 1 among 1", "suspect 2 among 1", "suspect 3 among 1"])
+        }
+    }
+}

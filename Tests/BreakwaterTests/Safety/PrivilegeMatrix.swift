@@ -1,0 +1,83 @@
+/// Who may do what with each object of the schema. An object without an entry fails the test of this matrix: whoever adds
+/// one decides here who may touch it.
+enum PrivilegeMatrix {
+    enum Role: String, CaseIterable, Sendable {
+        case enqueue = "breakwater_enqueue"
+        case worker = "breakwater_worker"
+        case admin = "breakwater_admin"
+    }
+
+    /// Tables that administrators read and nobody but their owner writes, save for `exceptions`.
+    static let tables: Set<String> = [
+        "audit", "circuit", "circuit_transition", "claim", "dead_letter", "handler", "job", "leader", "pause", "probe",
+        "rate", "rate_horizon", "recent_call", "result", "schema_version", "sleeper", "suspension", "tally", "worker",
+    ]
+
+    /// Views that administrators read.
+    static let views: Set<String> = [
+        "circuit_status", "depth", "job_status", "suspension_status", "worker_status",
+    ]
+
+    /// Sequences that nobody but their owner draws from, save for `exceptions`.
+    static let sequences: Set<String> = [
+        "audit_id_seq", "circuit_transition_id_seq", "job_id_seq", "job_position", "lease", "recent_call_id_seq",
+        "worker_id_seq",
+    ]
+
+    /// What a role may do beyond the rules above: as the catalogue test writes it.
+    static let exceptions: [String: [Role: String]] = [
+        "job": [
+            // Not id, position, worker, lease, attempt or errors: those are the workers' own.
+            .enqueue: "insert(kind,max_attempts,payload,priority,queue,run_at,traceparent,unique_key)"
+        ],
+        "job_position": [.enqueue: "usage"],
+        "schema_version": [.worker: "select"],
+    ]
+
+    /// Functions by name, with the roles that may call them.
+    static let functions: [String: Set<Role>] = {
+        let groups: [(Set<Role>, [String])] = [
+            ([.enqueue, .admin], ["enqueue", "enqueue_many"]),
+            (
+                [.worker],
+                [
+                    "register", "beat", "maintain", "reconcile", "leave", "claim", "sweep", "horizon", "sleep", "awake",
+                    "settle",
+                ]
+            ),
+            (
+                [.admin],
+                [
+                    "redrive", "redrive_some", "purge", "purge_some", "cancel", "run_now", "set_priority",
+                    "drain_worker", "undrain_worker", "pause_queue", "pause_kind", "resume_queue", "resume_kind",
+                    "open_circuit", "close_circuit", "disable_circuit", "observe_circuit", "reset_circuit", "rates",
+                    "backlog", "waiting_behind", "window_parts", "find_jobs", "dead_letter_groups",
+                    "count_dead_letters", "circuit_name", "policy_of", "window_of", "clock",
+                ]
+            ),
+            (
+                [],
+                [
+                    "add_error", "admit", "apply_fallbacks", "bury", "check_enqueue", "count_probes", "failure_of",
+                    "generation_of", "give_back", "hold", "key_of", "lead", "lease_probes", "open_time", "others_fare",
+                    "override_circuit", "pause_scope", "pick_dead_letters", "promote", "prune", "record_action",
+                    "record_calls", "record_portion", "refuse_reroute_cycles", "refuse_row_security", "rescue",
+                    "resume_scope", "retries_left", "settle_one", "sift", "sum_up_rates", "suspend", "tally",
+                    "transition", "trip_if_due", "turn_circuits", "unpark", "verdict", "wake", "wake_for_inserted",
+                    "write_history",
+                ]
+            ),
+        ]
+        return Dictionary(groups.flatMap { roles, names in names.map { ($0, roles) } }) { first, _ in first }
+    }()
+
+    /// What a role may do with a relation, as the catalogue test writes it; nil for one without an entry.
+    static func privileges(of role: Role, on relation: String, kind: String) -> String? {
+        switch kind {
+        case "r" where tables.contains(relation), "v" where views.contains(relation),
+            "S" where sequences.contains(relation):
+            exceptions[relation]?[role] ?? (role == .admin && kind != "S" ? "select" : "")
+        default: nil
+        }
+    }
+}

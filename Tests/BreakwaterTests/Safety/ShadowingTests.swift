@@ -1,0 +1,173 @@
+import BreakwaterTesting
+import Libpq
+import Testing
+
+@testable import Breakwater
+
+/// The schema of an attacker who hopes that a function with its owner's rights takes theirs for the system's.
+private let evilSchema = """
+    create schema evil;
+    grant usage on schema evil to public;
+
+    -- Whoever calls one of these is told, by an error that no code here expects.
+    do $$
+    declare
+        v_one record;
+        v_made integer := 0;
+    begin
+        -- Operators with the arguments of the system's own: the one that comes first in the path is taken.
+        for v_one in
+            select o.oprname, o.oprleft::regtype::text as l, o.oprright::regtype::text as r, o.oprresult::regtype::text as result
+              from pg_operator o
+             where o.oprnamespace = 'pg_catalog'::regnamespace and o.oprleft <> 0
+               and o.oprleft = any ('{text,bigint,integer,smallint,boolean,"double precision",timestamptz,interval,jsonb,anyarray,numeric,name,oid,tid,xid}'::regtype[])
+        loop
+            begin
+                v_made := v_made + 1;
+                execute format(
+                    'create function evil.operator_%s(%s, %s) returns %s language plpgsql as '
+                    '$f$ begin raise exception ''evil: operator %s''; end $f$', v_made, v_one.l, v_one.r, v_one.result,
+                    v_one.oprname);
+                execute format('create operator evil.%s (leftarg = %s, rightarg = %s, function = evil.operator_%s)',
+                               v_one.oprname, v_one.l, v_one.r, v_made);
+            exception when others then null;
+            end;
+        end loop;
+        -- Functions that breakwater's own name anywhere.
+        for v_one in
+            select p.proname, pg_get_function_identity_arguments(p.oid) as arguments, p.prorettype::regtype::text as result,
+                   p.proretset
+              from pg_proc p
+             where p.pronamespace = 'pg_catalog'::regnamespace and p.prokind = 'f'
+               and exists (select from pg_proc b where b.pronamespace = 'breakwater'::regnamespace
+                              and b.prosrc ~ ('\\m' || p.proname || '\\M'))
+        loop
+            begin
+                execute format(
+                    'create function evil.%I(%s) returns %s language plpgsql as '
+                    '$f$ begin raise exception ''evil: function %s''; end $f$', v_one.proname, v_one.arguments,
+                    case when v_one.proretset then 'setof ' else '' end || v_one.result, v_one.proname);
+            exception when others then null;
+            end;
+        end loop;
+        -- Relations and types under the names of breakwater's, and of the system's.
+        for v_one in
+            select c.relname from pg_class c
+             where c.relkind in ('r', 'v') and (c.relnamespace = 'breakwater'::regnamespace
+                or c.relname in ('pg_class', 'pg_locks', 'pg_database', 'pg_roles', 'pg_policy'))
+        loop
+            execute format('create table evil.%I (evil text)', v_one.relname);
+        end loop;
+    end
+    $$;
+    create domain evil.text as pg_catalog.text check (false);
+    create domain evil.jsonb as pg_catalog.jsonb check (false);
+    create domain evil.int8 as pg_catalog.int8 check (false);
+    create domain evil.timestamptz as pg_catalog.timestamptz check (false);
+    """
+
+@Suite("An attacker's schema, first in the caller's search_path,", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
+struct ShadowingTests {
+    /// How a session of the attacker's begins: the temporary schema would otherwise come first only for relations.
+    private let attack = "-c search_path=evil,pg_temp,pg_catalog"
+
+    @Test("is picked up by no function that runs with its owner's rights")
+    func attack() async throws {
+        try await withTestDatabase { database in
+            try await database.connection.script(evilSchema, timeout: .seconds(60))
+            let made = try await database.number(
+                "select count(*) from pg_proc where pronamespace = 'evil'::regnamespace"
+            )
+            #expect(made > 300, "the attack is not what it should be")
+            try await database.connection.script("alter database \(database.name) set track_functions = 'all'")
+            var options = database.options
+            options = ConnectionOptions(database.url, keywords: ["options": attack])
+            let attacker = try await Connection.connect(options, logger: RecordedLog().logger())
+
+            // The attack works on whoever does not defend themselves.
+            let proof = await postgresError { _ = try await attacker.query("select now()") }
+            #expect(proof?.message.hasPrefix("evil: ") == true, "\(proof.map { "\($0)" } ?? "nothing was caught")")
+
+            // A whole worker's life: success, failure, retry, dead letter, circuit, schedule.
+            for statement in [
+                "insert into breakwater.job (kind) values ('k')", "select breakwater.enqueue('k', unique_key => 'u')",
+                "select breakwater.enqueue('k', '{}', 'default', 1, '2000-01-01', 3, 'v', 't')",
+                "select breakwater.enqueue_many('k', array['{}', '[]']::pg_catalog.jsonb[])",
+                "select breakwater.enqueue('bad')", "select breakwater.enqueue('fails', max_attempts => 2)",
+                "select breakwater.enqueue('later', run_at => '2100-01-01')",
+            ] {
+                let error = await postgresError { _ = try await attacker.query(statement) }
+                #expect(error == nil, "\(statement)")
+            }
+            let handlers = [
+                HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded(result: "1") }),
+                HandlerRegistration(
+                    kind: "bad",
+                    plugin: ClosureHandler { _, _ in .discarded(JobFailure("bad", "no")) }
+                ),
+                HandlerRegistration(
+                    kind: "fails",
+                    plugin: ClosureHandler { _, _ in .failed(JobFailure("failed", "no")) }
+                ),
+            ].map { registration in
+                var registration = registration
+                registration.settings.keepResults = .seconds(60)
+                registration.settings.retry.base = .milliseconds(10)
+                registration.settings.circuit.consecutiveFailures = 100
+                return registration
+            }
+            let log = RecordedLog()
+            try await database.withWorker(handlers, configure: { $0.database = options }) {
+                try await waitUntil("all but the later job have ended") {
+                    try await database.number("select count(*) from breakwater.job") == 1
+                }
+            }
+            #expect(log.messages.filter { $0.contains("evil") } == [])
+            #expect(try await database.count("result") == 5)
+            #expect(try await database.count("dead_letter") == 2)
+
+            // What the worker had no reason to call, and what people call.
+            let dead = try await database.numbers("select id from breakwater.dead_letter order by id")
+            let later = try await database.number("select id from breakwater.job")
+            let worker = try await HandWorker(database)
+            for statement in [
+                "select breakwater.redrive(\(dead[0]))", "select breakwater.redrive('fails')",
+                "select breakwater.cancel(\(dead[0]))", "select breakwater.purge(\(dead[0]))",
+                "select breakwater.purge('fails')", "select breakwater.run_now(\(later))",
+                "select breakwater.set_priority(\(later), 1)", "select breakwater.pause_queue('q', 'r')",
+                "select breakwater.resume_queue('q')", "select breakwater.pause_kind('k', 'r')",
+                "select breakwater.resume_kind('k')", "select breakwater.drain_worker(\(worker.id), 'r')",
+                "select breakwater.undrain_worker(\(worker.id))", "select breakwater.open_circuit('k', 'r')",
+                "select breakwater.close_circuit('k', 'r')", "select breakwater.disable_circuit('k', 'r')",
+                "select breakwater.observe_circuit('k', 'r')", "select breakwater.reset_circuit('k', 'r')",
+                "select breakwater.awake(1)", "select breakwater.sleep(1, '{k}')", "select breakwater.reconcile(1, '{}')",
+                "select * from breakwater.redrive_some('{1}', 'k', null, null, null, 10, 'r', 'a', null)",
+                "select * from breakwater.purge_some('{1}', 'k', null, null, null, 10, 'r', 'a', null)",
+                "select * from breakwater.find_jobs(null, 'k', null, null, null, 10, '1 s')",
+                "select * from breakwater.horizon('{}')", "select breakwater.leave(\(worker.id))",
+            ] {
+                let error = await postgresError { _ = try await attacker.query(statement) }
+                #expect(error?.message.contains("evil") != true, "\(statement): \(error.map { "\($0)" } ?? "")")
+            }
+            await attacker.close()
+
+            for table in ["job", "dead_letter", "circuit", "worker"] {
+                #expect(try await database.number("select count(*) from evil.\(table)") == 0)
+            }
+            // A function that comes to run with its owner's rights has to be called above.
+            try await database.query("select pg_stat_force_next_flush()")
+            try await waitUntil("the server has counted the calls") {
+                let missing = try await database.texts(
+                    """
+                    select p.oid::regprocedure::text from pg_proc p
+                     where p.pronamespace = 'breakwater'::regnamespace and p.prosecdef and p.proname <> 'wake_for_inserted'
+                       and not exists (select from pg_stat_user_functions s where s.funcid = p.oid and s.calls > 0)
+                     order by 1
+                    """
+                )
+                if !missing.isEmpty { print("not called under attack: \(missing)") }
+                return missing.isEmpty
+            }
+        }
+    }
+}

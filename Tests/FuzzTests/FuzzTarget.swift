@@ -1,0 +1,40 @@
+import Foundation
+
+/// Something that reads what others wrote, and what must hold whatever they wrote.
+///
+/// The same targets run with seeded random input in the tests, and guided by coverage under `scripts/fuzz`.
+struct FuzzTarget: Sendable {
+    /// Its name, for `scripts/fuzz`.
+    var name: String
+    /// Input to start from.
+    var samples: [[UInt8]]
+    /// Reads some input. Throws ``Broken`` when a promise does not hold; a crash is one that nobody can catch.
+    var read: @Sendable ([UInt8]) throws -> Void
+
+    /// Every target.
+    static let all: [FuzzTarget] = [
+        .duration, .time, .jsonPath, .yaml, .conninfo, .terminal, .result, .retryAfter, .url, .network, .errorLog,
+        .cell, .answer,
+    ]
+
+    /// A target that reads texts; bytes that are no UTF-8 are repaired.
+    static func texts(
+        _ name: String,
+        _ samples: [String],
+        _ read: @escaping @Sendable (String) throws -> Void
+    ) -> FuzzTarget {
+        FuzzTarget(name: name, samples: samples.map { Array($0.utf8) }) { try read(String(decoding: $0, as: UTF8.self)) }
+    }
+}
+
+/// A promise that did not hold.
+struct Broken: Error, CustomStringConvertible {
+    var description: String
+
+    init(_ description: String) { self.description = description }
+}
+
+/// Throws unless something holds.
+func require(_ isMet: Bool, _ promise: @autoclosure () -> String) throws {
+    if !isMet { throw Broken(promise()) }
+}

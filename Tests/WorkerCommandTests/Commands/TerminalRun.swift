@@ -1,0 +1,87 @@
+import Foundation
+import Synchronization
+import Testing
+
+@testable import WorkerCommand
+
+/// The program on a terminal of its own, as a person would have it: with a size, with keys, and with ctrl-C.
+final class TerminalRun: Sendable {
+    private let run: WorkerBinary.Run
+    /// The side of the person.
+    private let master: Int32
+    private let shown = Mutex<[UInt8]>([])
+
+    /// - Parameters:
+    ///   - arguments: The program's.
+    ///   - environment: Its whole environment, but for `PATH` and `TERM`.
+    ///   - width: Columns of the terminal.
+    ///   - height: Its lines.
+    init(_ arguments: [String], environment: [String: String], width: Int = 100, height: Int = 40) throws {
+        let master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC)
+        try #require(master >= 0)
+        self.master = master
+        // What unlockpt() and ptsname() do, which Foundation does not pass on: TIOCSPTLCK and TIOCGPTN.
+        var isLocked: Int32 = 0
+        var number: UInt32 = 0
+        try #require(ioctl(master, 0x4004_5431, &isLocked) == 0 && ioctl(master, 0x8004_5430, &number) == 0)
+        let path = "/dev/pts/\(number)"
+        let terminal = open(path, O_RDWR | O_NOCTTY)
+        try #require(terminal >= 0)
+        Self.setSize(master, width: width, height: height)
+        // setsid makes it the controlling terminal, so that what ctrl-C sends is a signal.
+        run = try WorkerBinary.Run(
+            ["--ctty", "--wait", WorkerBinary.path.path()] + arguments,
+            program: URL(filePath: "/usr/bin/setsid"),
+            environment: environment.merging(["TERM": "xterm"]) { given, _ in given },
+            terminal: terminal
+        )
+        close(terminal)
+        // One thread until the terminal's other side is closed.
+        Thread.detachNewThread { [self] in
+            var bytes = [UInt8](repeating: 0, count: 65536)
+            while true {
+                let count = read(master, &bytes, bytes.count)
+                guard count > 0 || (count < 0 && errno == EINTR) else { break }
+                if count > 0 { shown.withLock { $0 += bytes[..<count] } }
+            }
+        }
+    }
+
+    /// Everything that was written to the terminal so far, with its sequences.
+    var text: String { shown.withLock { String(decoding: $0, as: UTF8.self) } }
+
+    /// The last picture that is whole, without sequences, by lines.
+    var picture: [String] {
+        let pictures = text.components(separatedBy: "\u{1B}[?2026h").dropFirst()
+        let whole = pictures.last { $0.contains("\u{1B}[?2026l") } ?? ""
+        let text = whole.components(separatedBy: "\u{1B}[J")[0].replacing(/\u{1B}\[[?0-9;]*[A-Za-z]/, with: "")
+        // By scalars: a carriage return and a line feed are one character.
+        return text.unicodeScalars.filter { $0 != "\r" }.split(separator: "\n").map {
+            String(String.UnicodeScalarView($0))
+        }
+    }
+
+    /// The process in the foreground.
+    var process: pid_t { tcgetpgrp(master) }
+
+    /// Types keys.
+    func type(_ keys: String) {
+        let bytes = Array(keys.utf8)
+        _ = write(master, bytes, bytes.count)
+    }
+
+    /// Makes the terminal another size, which the program hears of by a signal.
+    func resize(width: Int, height: Int) { Self.setSize(master, width: width, height: height) }
+
+    /// Waits for its end, and returns its status.
+    func end() async throws -> Int32 {
+        let status = try await run.end().status
+        close(master)
+        return status
+    }
+
+    private static func setSize(_ terminal: Int32, width: Int, height: Int) {
+        var size = winsize(ws_row: UInt16(height), ws_col: UInt16(width), ws_xpixel: 0, ws_ypixel: 0)
+        _ = ioctl(terminal, UInt(TIOCSWINSZ), &size)
+    }
+}

@@ -1,0 +1,78 @@
+# shellcheck shell=bash disable=SC2154 # What scripts/bench sets.
+#
+# How long a claim takes when much else is there.
+
+# The median time of fifty claims of 100 jobs in a database, in milliseconds. They are rolled back.
+claim_time() {
+    sql --dbname "$1" <<'SQL'
+vacuum breakwater.job;
+create or replace function pg_temp.claim_time() returns double precision language plpgsql as $$
+declare
+    v_worker bigint;
+    v_after  bigint := 0;
+    v_start  timestamptz;
+    v_times  double precision[] := '{}';
+begin
+    insert into breakwater.worker (name, version, queues, kinds, concurrency, lease)
+    values ('claims', '', '{}', '{}', 1, '1 hour') returning id into v_worker;
+    for i in 1..50 loop
+        v_start := clock_timestamp();
+        select max(c.position) into v_after
+          from breakwater.claim(v_worker, '{bench.queue1}', '{bench.kind1}', '{5}', array[coalesce(v_after, 0)], '{1}',
+                                '{100}', '{100}', 100) c;
+        v_times := v_times || extract(epoch from clock_timestamp() - v_start)::double precision * 1000;
+        assert v_after is not null, 'there are too few jobs';
+    end loop;
+    return (select percentile_cont(0.5) within group (order by t) from unnest(v_times) t);
+end $$;
+begin;
+select pg_temp.claim_time();
+rollback;
+SQL
+}
+
+# A database for each backlog, so that they can take turns without being filled anew.
+make_backlog() {
+    sql -c "create database backlog_$1"
+    "$worker" migrate --database "$PG_BASE/backlog_$1" >/dev/null
+    sql --dbname "$PG_BASE/backlog_$1" -v "payload=$PAYLOAD" -v "ready=$2" -v "scheduled=$3" <<'SQL'
+insert into breakwater.job (queue, kind, payload, run_at)
+select 'bench.queue1', 'bench.kind1', :'payload', now() + interval '1 day' + i * interval '1 ms'
+  from generate_series(1, :scheduled) i;
+insert into breakwater.job (queue, kind, payload)
+select 'bench.queue1', 'bench.kind1', :'payload' from generate_series(1, :ready);
+vacuum (analyze) breakwater.job;
+SQL
+}
+
+backlog_once() {
+    note backlog 'claim, nothing else there' "$(claim_time "$PG_BASE/backlog_nothing")" ms
+    note backlog "claim, $READY_JOBS ready jobs" "$(claim_time "$PG_BASE/backlog_ready")" ms
+    note backlog "claim, $SCHEDULED_JOBS scheduled jobs" "$(claim_time "$PG_BASE/backlog_scheduled")" ms
+}
+
+# A worker remembers which kinds are alive, so what many kinds cost shows in what it gets done.
+kinds_once() {
+    local jobs=$((DRAIN_JOBS / 2))
+    reset
+    fill breakwater.job "$jobs"
+    drain backlog 'drain, 1 kind' --jobs "$jobs"
+    reset
+    fill breakwater.job "$jobs"
+    drain backlog 'drain, 200 kinds' --jobs "$jobs" --idle-kinds 199
+}
+
+part_backlog() {
+    READY_JOBS=$(size 1000000 30000) SCHEDULED_JOBS=$(size 5000000 60000)
+    say "adding $READY_JOBS ready and $SCHEDULED_JOBS scheduled jobs"
+    make_backlog nothing 5000 0
+    make_backlog ready "$READY_JOBS" 0
+    make_backlog scheduled 5000 "$SCHEDULED_JOBS"
+    rounds backlog_once
+    sql -c 'drop database backlog_nothing' -c 'drop database backlog_ready' -c 'drop database backlog_scheduled'
+    rounds kinds_once
+    compare backlog "claim, $READY_JOBS ready jobs" 'claim, nothing else there' '<=1.5'
+    compare backlog "claim, $SCHEDULED_JOBS scheduled jobs" 'claim, nothing else there' '<=1.5'
+    # Half as much time again for each job.
+    compare backlog 'drain, 200 kinds' 'drain, 1 kind' '>=0.67'
+}

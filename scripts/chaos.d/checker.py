@@ -1,0 +1,183 @@
+"""Checks a history against the delivery promise: at least once, never lost, never wedged, stale owners refused."""
+
+from collections import defaultdict
+
+# Classes of outcomes that end a job, and those that cost it an attempt whatever else holds.
+ENDINGS = {"succeeded", "discarded"}
+# Clocks are read on either side of an event, and logs are rounded.
+SLACK = 0.05
+
+
+def check(history):
+    """The rules, each with a list of what breaks it: empty where it holds."""
+    return {
+        "lost": lost(history),
+        "not ended": not_ended(history),
+        "ended twice": ended_twice(history),
+        "ran after its end": ran_after_end(history),
+        "ran without being enqueued": ran_uninvited(history),
+        "ran twice at once without a loss": overlaps(history),
+        "claimed by nobody and run": unclaimed(history),
+        "attempts wrongly charged": attempts(history),
+        "dead for a wrong reason": wrong_reasons(history),
+        "circuit's history broken": circuits(history),
+    }
+
+
+def lost(history):
+    """An acknowledged job is nowhere at the end."""
+    return [
+        f"job {job} (number {n}, {history.sent.get(n)}) was enqueued and is nowhere"
+        for n, job in history.enqueued.items()
+        if job not in history.jobs and job not in history.dead_letters and job not in history.results
+    ]
+
+
+def not_ended(history):
+    """A job is left over, though there was time and nothing stood in its way."""
+    return [f"job {job}, {row['kind']}, is still {row['state']}: {row['why']}" for job, row in history.jobs.items()]
+
+
+def ended_twice(history):
+    places = [
+        f"job {job} is in more than one place at the end"
+        for job in {*history.jobs, *history.dead_letters, *history.results}
+        if (job in history.jobs) + (job in history.dead_letters) + (job in history.results) > 1
+    ]
+    ends = defaultdict(int)
+    for settled in history.settled:
+        if settled.outcome in ENDINGS and not settled.stale:
+            ends[settled.job] += 1
+    return places + [f"the end of job {job} was acknowledged {count} times" for job, count in ends.items() if count > 1]
+
+
+def ran_after_end(history):
+    ended = {s.job: s.time for s in history.settled if s.outcome in ENDINGS and not s.stale}
+    return [
+        f"job {run.job} ran at {run.start:.3f} ({run.worker}), after its end was acknowledged"
+        for run in history.runs
+        if run.job in ended and run.start > ended[run.job] + SLACK
+    ]
+
+
+def ran_uninvited(history):
+    """A handler ran what nobody enqueued, or under another id than its enqueuer was told."""
+    wrong = []
+    for run in history.runs:
+        if run.n in history.enqueued:
+            if history.enqueued[run.n] != run.job:
+                wrong.append(f"number {run.n} was enqueued as {history.enqueued[run.n]}, and ran as {run.job}")
+        elif run.n not in history.unanswered:
+            wrong.append(f"number {run.n} ran as {run.job} and was never enqueued")
+    return wrong
+
+
+def overlaps(history):
+    """Two runs of one job at once, where the database did not take the first one's worker for lost in between."""
+    wrong = []
+    for job, runs in by_job(history).items():
+        for earlier, later in zip(runs, runs[1:]):
+            if later.start >= earlier.end - SLACK:
+                continue
+            excused = any(
+                name == earlier.worker and earlier.start - SLACK <= at <= later.start + SLACK
+                for name, at in history.losses
+            )
+            if not excused:
+                wrong.append(
+                    f"job {job} ran from {earlier.start:.3f} to {earlier.end:.3f} on {earlier.worker} and from"
+                    f" {later.start:.3f} on {later.worker}, and {earlier.worker} was not lost in between"
+                )
+    return wrong
+
+
+def unclaimed(history):
+    """A run under a lease that no worker was told it had."""
+    return [
+        f"job {run.job} ran under the lease {run.lease}, which no claim was answered with"
+        for run in history.runs
+        if run.lease and (run.job, run.lease) not in history.claimed
+    ]
+
+
+def attempts(history):
+    """Each run's number says how many runs before it were charged: those settled as failures, and no others.
+
+    What a worker did not live to hear of may have been recorded or not: it counts as both."""
+    answers = defaultdict(list)
+    for settled in history.settled:
+        answers[settled.job, settled.lease].append(settled)
+    wrong = []
+    for job, runs in by_job(history).items():
+        least = most = 0
+        for run in runs:
+            if not run.lease:
+                break
+            if not least <= run.attempt - 1 <= most:
+                wrong.append(
+                    f"job {job} ran as attempt {run.attempt} under the lease {run.lease}, after"
+                    f" {least if least == most else f'{least} to {most}'} charged ones"
+                )
+            heard = answers[job, run.lease]
+            if heard:
+                # A stale answer may be that to the repeat of a settle that was recorded and whose answer was lost.
+                least += any(is_charged(answer.outcome, run) and not answer.stale for answer in heard)
+                most += any(is_charged(answer.outcome, run) for answer in heard)
+            else:
+                most += may_be_charged(run)
+        letter = history.dead_letters.get(job)
+        knows_leases = all(run.lease for run in runs)
+        if letter and letter["reason"] == "exhausted" and knows_leases and not least <= letter["attempt"] <= most:
+            wrong.append(f"job {job} died after {letter['attempt']} attempts, of which {least} to {most} were charged")
+    return wrong
+
+
+def is_charged(outcome, run):
+    return outcome in ("failed", "discarded") or (outcome == "unavailable" and not run.probe)
+
+
+def may_be_charged(run):
+    """Whether a run may have been charged whose settling was not answered. One that was cancelled may have been out of
+    time; one that said nothing died with its worker."""
+    return run.how in ("failed", "discarded", "cancelled") or (run.how == "unavailable" and not run.probe)
+
+
+def wrong_reasons(history):
+    """What each kind of job may die of."""
+    allowed = {
+        "fail": {"exhausted"}, "discard": {"discarded"}, "hang": {"exhausted"}, "deaf": {"exhausted"}, "abort": {"poison"},
+    }
+    wrong = []
+    for job, letter in history.dead_letters.items():
+        what = history.sent.get(letter["n"])
+        if letter["reason"] not in allowed.get(what, set()):
+            wrong.append(f"job {job} ({what}) died, {letter['reason']}: {letter['errors'][-1:]}")
+    for job, result in history.results.items():
+        if result["kind"] == "chaos.killer":
+            wrong.append(f"job {job} kills whoever runs it, and succeeded")
+    return wrong
+
+
+def circuits(history):
+    """Each circuit's transitions follow each other without a gap, and nobody heard of one that is not written down."""
+    wrong = []
+    chains = defaultdict(list)
+    for row in history.transitions:
+        chains[row["kind"], row["key"]].append(row)
+    for (kind, key), rows in chains.items():
+        for earlier, later in zip(rows, rows[1:]):
+            if later["generation"] != earlier["generation"] + 1 or later["from_state"] != earlier["to_state"]:
+                wrong.append(f"circuit {kind} {key}: {earlier} was followed by {later}")
+    known = {kind for kind, _ in chains}
+    wrong += [f"a transition of {kind} was announced and is not written down" for kind in {*history.heard} - known]
+    return wrong
+
+
+def by_job(history):
+    """The runs of each job, in the order of their leases (of their starts, where they do not know their lease)."""
+    runs = defaultdict(list)
+    for run in history.runs:
+        runs[run.job].append(run)
+    for each in runs.values():
+        each.sort(key=lambda run: (run.lease, run.start))
+    return runs

@@ -1,0 +1,147 @@
+"""What the faults do. Each function does it, waits for as long as it lasts, and undoes it."""
+
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+
+from schedule import KINDS
+
+
+class Faults:
+    """Carries a schedule out."""
+
+    def __init__(self, fleet, server, proxy, load, history):
+        self.fleet, self.server, self.proxy, self.load, self.history = fleet, server, proxy, load, history
+        self.threads = []
+        # What could not be done, and went wrong in doing it.
+        self.errors = []
+
+    def run(self, schedule, start):
+        """Starts each fault when its time has come, and returns when all are over."""
+        for fault in schedule:
+            time.sleep(max(0, start + fault.start - time.monotonic()))
+            thread = threading.Thread(target=self.carry_out, args=(fault,), daemon=True)
+            thread.start()
+            self.threads.append(thread)
+        for thread in self.threads:
+            thread.join()
+
+    def carry_out(self, fault):
+        self.history.write("fault", kind=fault.kind, target=fault.target)
+        try:
+            getattr(self, fault.kind)(fault)
+        except Exception as error:  # whatever it is, the run has not shown what it should
+            self.errors.append(f"{fault.kind} at {fault.start} s could not be carried out: {error!r}")
+        self.history.write("fault_over", kind=fault.kind, target=fault.target, start=fault.start)
+
+    # Workers
+
+    def kill(self, fault):
+        self.fleet.signal(fault.target, signal.SIGKILL)
+
+    def term(self, fault):
+        self.fleet.signal(fault.target, signal.SIGTERM)
+
+    def pause(self, fault):
+        self.fleet.signal(fault.target, signal.SIGSTOP)
+        time.sleep(fault.duration)
+        self.fleet.signal(fault.target, signal.SIGCONT)
+
+    blink = pause
+
+    # Server
+
+    def terminate(self, fault):
+        end = time.monotonic() + fault.duration
+        while time.monotonic() < end:
+            self.server.sql(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where backend_type = 'client backend' and pid <> pg_backend_pid() order by random() limit 1",
+                check=False,
+            )
+            time.sleep(0.1)
+
+    def crash(self, fault, mode="immediate"):
+        self.server.stop(mode)
+        time.sleep(fault.duration)
+        self.server.start()
+
+    def restart(self, fault):
+        self.crash(fault, "fast")
+
+    def connections(self, fault):
+        sessions = []
+        end = time.monotonic() + fault.duration
+        try:
+            while time.monotonic() < end:
+                # Whatever place gets free is taken at once, so that the workers find none.
+                while (session := self.server.open_session()) is not None:
+                    sessions.append(session)
+                self.server.sql(
+                    "select pg_terminate_backend(pid) from pg_stat_activity where application_name not like 'chaos f%'"
+                    " and backend_type = 'client backend' limit 3",
+                    check=False,
+                )
+                time.sleep(0.1)
+        finally:
+            for session in sessions:
+                session.close()
+
+    def timeouts(self, fault):
+        dice = random.Random(fault.seed)
+        self.server.insist(
+            "alter system set statement_timeout = '15ms'", "alter system set lock_timeout = '10ms'",
+            "select pg_reload_conf()",
+        )
+        end = time.monotonic() + fault.duration
+        try:
+            while time.monotonic() < end:
+                table = dice.choice(["job", "worker", "circuit", "claim", "leader"])
+                self.server.sql(f"begin; lock table breakwater.{table}; select pg_sleep({dice.uniform(0, 0.3)}); commit")
+                time.sleep(dice.uniform(0, 0.3))
+        finally:
+            self.server.insist(
+                "alter system reset statement_timeout", "alter system reset lock_timeout", "select pg_reload_conf()"
+            )
+
+    def disk(self, fault):
+        filler = os.path.join(self.server.directory, "filler")
+        end = time.monotonic() + fault.duration
+        try:
+            while time.monotonic() < end:
+                # Also what the server frees meanwhile.
+                with open(filler, "ab", buffering=0) as file:
+                    try:
+                        while True:
+                            file.write(b"\0" * (1 << 20))
+                    except OSError:
+                        pass
+                time.sleep(0.1)
+        finally:
+            os.unlink(filler)
+            self.server.start()
+
+    # Network
+
+    def network(self, fault):
+        self.proxy.set_mode(fault.kind, fault.seed)
+        time.sleep(fault.duration)
+        self.proxy.set_mode(None)
+
+    slow = resets = blackhole = unanswered = network
+
+    # Jobs and what they depend on
+
+    def outage(self, fault):
+        with open(self.fleet.outage, "w"):
+            time.sleep(fault.duration)
+        os.unlink(self.fleet.outage)
+
+    def killer(self, fault):
+        self.load.send_killer()
+
+
+assert all(hasattr(Faults, name) for name in KINDS)

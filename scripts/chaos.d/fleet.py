@@ -1,0 +1,173 @@
+"""The workers: started, watched, and started again when they die, as a supervisor would."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+
+from schedule import LEASE, WORKERS
+
+# How far each worker's clock is off, in seconds.
+SKEW = {"w3": 3600, "w4": -3600}
+# These reach the server through the proxy; the others directly.
+PROXIED = {"w2", "w4"}
+
+CONFIGURATION = """\
+queues: [default]
+concurrency: 20
+lease: {lease}s
+shutdown_grace: 3s
+log_level: trace
+log_format: json
+handlers:
+  chaos.work: &rules
+    swift: {{}}
+    timeout: 2s
+    keep_results: 1h
+    retry: {{ max_attempts: 3, base: 100ms, cap: 1s }}
+    circuit: off
+  chaos.killer: *rules
+  chaos.call:
+    swift: {{}}
+    timeout: 5s
+    keep_results: 1h
+    retry: {{ max_attempts: 20, base: 500ms, cap: 2s }}
+    circuit: {{ consecutive_failures: 5, open_for: 1s, open_cap: 2s, probes: 2, successes_to_close: 2, ramp: 1s }}
+  chaos.exec:
+    exec:
+      command: [{job}]
+      environment: {{ CHAOS_NOTES: "{notes}", CHAOS_WORKER: {name} }}
+      max_output: 64KiB
+      kill_after: 500ms
+    timeout: 10s
+    keep_results: 1h
+    retry: {{ max_attempts: 3, base: 100ms, cap: 1s }}
+    circuit: off
+"""
+
+
+class Worker:
+    """One place for a worker, and the process that fills it."""
+
+    def __init__(self, name, fleet):
+        self.name = name
+        self.fleet = fleet
+        self.directory = os.path.join(fleet.directory, name)
+        os.makedirs(self.directory)
+        self.log = os.path.join(self.directory, "log")
+        self.notes = os.path.join(self.directory, "notes")
+        self.skew = SKEW.get(name, 0)
+        self.process = None
+        self.start_at = 0.0
+        # The signal that the present process was sent to end it, if it was.
+        self.told_to_end = None
+        with open(self.configuration, "w") as file:
+            file.write(
+                CONFIGURATION.format(lease=int(LEASE), job=fleet.exec_job, notes=self.notes, name=name)
+            )
+
+    @property
+    def configuration(self):
+        return os.path.join(self.directory, "worker.yaml")
+
+    def start(self):
+        environment = dict(
+            os.environ,
+            DATABASE_URL=self.fleet.proxied_url if self.name in PROXIED else self.fleet.url,
+            CHAOS_NOTES=self.notes,
+            CHAOS_WORKER=self.name,
+            CHAOS_OUTAGE=self.fleet.outage,
+            CHAOS_SECONDS_AHEAD=str(self.skew),
+            # A crash report would tear the lines of the log.
+            SWIFT_BACKTRACE="enable=no",
+        )
+        if self.skew:
+            environment["LD_PRELOAD"] = self.fleet.skew
+        with open(self.log, "a") as log:
+            self.process = subprocess.Popen(
+                [self.fleet.agent, "run", "--config", self.configuration, "--name", self.name],
+                env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )
+        self.fleet.history.write("started", worker=self.name, pid=self.process.pid)
+
+    def signal(self, number):
+        if self.process is not None and self.process.poll() is None:
+            self.fleet.history.write("signal", worker=self.name, signal=signal.Signals(number).name)
+            self.process.send_signal(number)
+            if number in (signal.SIGTERM, signal.SIGKILL):
+                self.told_to_end = number
+
+    def watch(self):
+        """Notes a death, and starts the next process when it is time."""
+        if self.process is not None and (status := self.process.poll()) is not None:
+            self.fleet.history.write("died", worker=self.name, pid=self.process.pid, status=status)
+            if status not in self.allowed_endings():
+                self.fleet.wrong.append(f"{self.name} ended with status {status}; see its log")
+            self.process = None
+            self.told_to_end = None
+            self.start_at = time.monotonic() + 0.3
+        if self.process is None and time.monotonic() >= self.start_at:
+            self.start()
+
+    def allowed_endings(self):
+        """How its process may end: as it was told; aborted by a job; or, just started, for want of a database."""
+        told = {signal.SIGTERM: {0}, signal.SIGKILL: {-signal.SIGKILL}, None: set()}[self.told_to_end]
+        return told | {-signal.SIGABRT, -signal.SIGTRAP, -signal.SIGILL, 69}
+
+
+class Fleet:
+    """All workers, under one supervisor."""
+
+    def __init__(self, agent, directory, url, proxied_url, exec_job, skew, history):
+        self.agent, self.directory, self.url, self.proxied_url = agent, directory, url, proxied_url
+        self.exec_job, self.skew, self.history = exec_job, skew, history
+        # While this file is there, what chaos.call depends on is down.
+        self.outage = os.path.join(directory, "outage")
+        self.workers = {name: Worker(name, self) for name in WORKERS}
+        self.stopping = threading.Event()
+        # What no worker should have done.
+        self.wrong = []
+        self.lock = threading.Lock()
+        self.thread = threading.Thread(target=self.supervise, daemon=True)
+
+    def start(self):
+        self.thread.start()
+
+    def supervise(self):
+        while not self.stopping.wait(0.05):
+            with self.lock:
+                for worker in self.workers.values():
+                    worker.watch()
+
+    def signal(self, name, number):
+        with self.lock:
+            self.workers[name].signal(number)
+
+    def stop(self):
+        """Drains all workers. Returns what went wrong with any of them, ever."""
+        self.stopping.set()
+        self.thread.join()
+        for worker in self.workers.values():
+            worker.watch()
+            worker.signal(signal.SIGTERM)
+        for worker in self.workers.values():
+            if worker.process is None:
+                continue
+            try:
+                if (status := worker.process.wait(30)) != 0:
+                    self.wrong.append(f"{worker.name} ended with status {status} after SIGTERM, instead of 0")
+            except subprocess.TimeoutExpired:
+                self.wrong.append(f"{worker.name} had not ended 30 s after SIGTERM")
+                worker.process.kill()
+                worker.process.wait()
+            self.history.write("died", worker=worker.name, pid=worker.process.pid, status=worker.process.returncode)
+        return self.wrong
+
+    def kill(self):
+        """Ends them whatever happens."""
+        self.stopping.set()
+        for worker in self.workers.values():
+            if worker.process is not None and worker.process.poll() is None:
+                worker.process.kill()
+                worker.process.wait()

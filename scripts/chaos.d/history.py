@@ -1,0 +1,192 @@
+"""What the clients saw, each in a file of its own, and what the database holds at the end: read into one history."""
+
+import glob
+import json
+import os
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+class Journal:
+    """What the harness itself does and sees."""
+
+    def __init__(self, path):
+        self.file = open(path, "a", buffering=1)
+
+    def write(self, event, **fields):
+        self.file.write(json.dumps({"t": time.time(), "e": event, **fields}) + "\n")
+
+
+@dataclass
+class Run:
+    """One run of a handler. It ended when it said so, or with its process; `how` is None when it said nothing."""
+
+    n: int
+    job: int
+    attempt: int
+    lease: int
+    worker: str
+    pid: int
+    probe: bool
+    start: float
+    end: float = float("inf")
+    how: str = None
+
+
+@dataclass
+class Settled:
+    """One result that a worker was told is recorded; or, if stale, that it changed nothing."""
+
+    time: float
+    job: int
+    lease: int
+    outcome: str
+    stale: bool
+
+
+@dataclass
+class History:
+    """All that is known."""
+
+    # By number: what was sent, the id that was answered, and what no answer told.
+    sent: dict = field(default_factory=dict)
+    enqueued: dict = field(default_factory=dict)
+    unanswered: set = field(default_factory=set)
+    enqueued_at: dict = field(default_factory=dict)
+    runs: list = field(default_factory=list)
+    settled: list = field(default_factory=list)
+    # (job, lease) of claims that were answered.
+    claimed: set = field(default_factory=set)
+    # What the database holds at the end, by job id.
+    jobs: dict = field(default_factory=dict)
+    dead_letters: dict = field(default_factory=dict)
+    results: dict = field(default_factory=dict)
+    # (worker's name, when) of workers that were taken for lost; by the database.
+    losses: list = field(default_factory=list)
+    transitions: list = field(default_factory=list)
+    heard: list = field(default_factory=list)
+    # From the journal: faults (kind, start, end), and (worker, pid, time) of processes that ended.
+    faults: list = field(default_factory=list)
+    deaths: list = field(default_factory=list)
+
+
+def lines(path):
+    """The events of a file. A last line that was cut short is none."""
+    if not os.path.exists(path):
+        return
+    with open(path, errors="replace") as file:
+        for line in file:
+            try:
+                event = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            if isinstance(event, dict):
+                yield event
+
+
+def read(directory, skew, sql):
+    """Reads the files under `directory`, and the database through `sql`. `skew`: seconds that workers' clocks are ahead."""
+    history = History()
+    read_client(history, os.path.join(directory, "client"))
+    read_journal(history, os.path.join(directory, "journal"))
+    for path in sorted(glob.glob(os.path.join(directory, "w*", "notes"))):
+        read_notes(history, path)
+    for path in sorted(glob.glob(os.path.join(directory, "w*", "log"))):
+        read_log(history, path, skew.get(os.path.basename(os.path.dirname(path)), 0.0))
+    read_database(history, sql, os.path.join(directory, "database"))
+    deaths = {pid: time for _, pid, time in history.deaths}
+    for run in history.runs:
+        # A handler ends with its worker's process at the latest.
+        run.end = min(run.end, deaths.get(run.pid, float("inf")))
+    return history
+
+
+def read_client(history, path):
+    for event in lines(path):
+        n = event.get("n")
+        match event["e"]:
+            case "sent":
+                history.sent[n] = json.loads(event["payload"])["what"]
+            case "enqueued":
+                history.enqueued[n] = event["job"]
+                history.enqueued_at[event["job"]] = event["t"]
+            case "unanswered":
+                history.unanswered.add(n)
+            case "heard":
+                history.heard.append(event["news"].removeprefix("circuit:"))
+
+
+def read_journal(history, path):
+    for event in lines(path):
+        match event["e"]:
+            case "fault_over":
+                started = [f for f in history.faults if f[0] == event["kind"] and f[2] is None]
+                if started:
+                    started[0][2] = event["t"]
+            case "fault":
+                history.faults.append([event["kind"], event["t"], None])
+            case "died":
+                history.deaths.append((event["worker"], event["pid"], event["t"]))
+
+
+def read_notes(history, path):
+    running = {}
+    for event in lines(path):
+        key = (event["job"], event["lease"], event["attempt"], event["pid"])
+        if event["e"] == "start":
+            fields = {name: event[name] for name in ("n", "job", "attempt", "lease", "worker", "pid")}
+            running[key] = Run(**fields, probe=bool(event["probe"]), start=event["t"])
+            history.runs.append(running[key])
+        elif key in running:
+            running[key].end = event["t"]
+            running[key].how = event["how"]
+
+
+def read_log(history, path, skew):
+    for event in lines(path):
+        if event.get("msg") not in ("claimed", "settled"):
+            continue
+        at = datetime.fromisoformat(event["ts"]).timestamp() - skew
+        stale = {int(job) for job in event.get("stale", [])}
+        for entry in event["jobs"]:
+            job, lease, *outcome = entry.split("/")
+            if outcome:
+                history.settled.append(Settled(at, int(job), int(lease), outcome[0], int(job) in stale))
+            else:
+                history.claimed.add((int(job), int(lease)))
+
+
+def read_database(history, sql, dump):
+    def rows(query):
+        text = sql(f"select to_json(r) from ({query}) r")
+        # For those who read the histories afterwards.
+        with open(dump, "a") as file:
+            file.write(text)
+        return [json.loads(line) for line in text.splitlines()]
+
+    history.jobs = {
+        row["id"]: row
+        for row in rows(
+            "select s.id, s.kind, s.attempt, s.state, s.why, (s.payload ->> 'n')::bigint as n from breakwater.job_status s"
+        )
+    }
+    history.dead_letters = {
+        row["id"]: row
+        for row in rows(
+            "select id, kind, reason, attempt, errors, (payload ->> 'n')::bigint as n,"
+            " extract(epoch from died_at) as at from breakwater.dead_letter"
+        )
+    }
+    history.results = {
+        row["id"]: row
+        for row in rows("select id, kind, result, extract(epoch from finished_at) as at from breakwater.result")
+    }
+    history.losses = [
+        (row["name"], row["at"])
+        for row in rows("select name, extract(epoch from lost_at) as at, survived, jobs from breakwater.lost_worker")
+    ]
+    history.transitions = rows(
+        "select kind, key, generation, from_state, to_state from breakwater.circuit_transition order by generation, id"
+    )

@@ -1,0 +1,91 @@
+"""The load: which jobs are enqueued, as a function of the seed, and the client that enqueues them."""
+
+import json
+import random
+import subprocess
+import threading
+import time
+
+# Of a hundred jobs, so many do this.
+MIX = {
+    ("chaos.work", "work"): 62,
+    ("chaos.work", "fail"): 8,
+    ("chaos.work", "discard"): 3,
+    ("chaos.work", "snooze"): 6,
+    ("chaos.work", "deaf"): 2,
+    ("chaos.work", "hang"): 1,
+    ("chaos.call", "call"): 14,
+    ("chaos.exec", "work"): 1,
+    ("chaos.exec", "fork"): 1,
+    ("chaos.exec", "fill"): 1,
+    ("chaos.exec", "eat"): 1,
+}
+
+
+def jobs(seed):
+    """Kind and payload of one job after another, for ever."""
+    dice = random.Random(f"load {seed}")
+    kinds, weights = list(MIX), list(MIX.values())
+    number = 0
+    while True:
+        number += 1
+        kind, what = dice.choices(kinds, weights)[0]
+        longest = 2500 if what == "deaf" else 200
+        payload = {"n": number, "what": what, "ms": dice.randint(1, longest)}
+        if what == "fail":
+            # Beyond max_attempts, or within.
+            payload["times"] = dice.choice([1, 1, 2, 99])
+        yield number, kind, payload
+
+
+class Load:
+    """Enqueues at a steady rate while it runs. The client notes what it was answered; this only tells it what to send."""
+
+    def __init__(self, agent, url, notes, seed, rate):
+        self.client = subprocess.Popen(
+            [agent, "enqueue", url, notes], stdin=subprocess.PIPE, text=True, bufsize=1, stderr=subprocess.DEVNULL
+        )
+        self.jobs = jobs(seed)
+        self.rate = rate
+        self.lock = threading.Lock()
+        self.stopping = threading.Event()
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        # Numbers of jobs that faults ask for.
+        self.next_special = 1_000_000
+
+    def start(self):
+        self.thread.start()
+
+    def run(self):
+        due = time.monotonic()
+        for number, kind, payload in self.jobs:
+            if self.stopping.wait(max(0, due - time.monotonic())):
+                return
+            self.send(number, kind, payload)
+            # What was missed while the client was stuck is not made up for: the load is steady.
+            due = max(due + 1 / self.rate, time.monotonic() - 1)
+
+    def send(self, number, kind, payload):
+        with self.lock:
+            try:
+                self.client.stdin.write(f"{number}\t{kind}\t{json.dumps(payload)}\n")
+            except BrokenPipeError:
+                self.stopping.set()
+
+    def send_killer(self):
+        with self.lock:
+            self.next_special += 1
+            number = self.next_special
+        self.send(number, "chaos.killer", {"n": number, "what": "abort", "ms": 50})
+
+    def stop(self):
+        """Returns once everything that was asked for is answered."""
+        self.stopping.set()
+        self.thread.join()
+        self.client.stdin.close()
+        try:
+            self.client.wait(60)
+        except subprocess.TimeoutExpired:
+            self.client.kill()
+            self.client.wait()
+            raise

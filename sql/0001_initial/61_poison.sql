@@ -1,0 +1,161 @@
+-- Jobs that kill their workers. Nobody can tell which of a lost worker's jobs brought it down, so none is charged; each
+-- is only marked as having been there. After two such losses in a row a job is a *suspect*: it leaves its lane and waits
+-- to run alone in a worker. A suspect whose worker is lost again is *accused*, and dead-lettered as poison unless that
+-- worker comes back in time to say that it had only been out of touch.
+
+-- Where a job waits that was given back, by the losses counted against it: ready in its lane (null), aside until some
+-- worker has it alone, or until its hearing is over.
+create function breakwater.run_at_after(p_crashes integer, p_hearing interval) returns timestamptz
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select case when p_crashes >= 3 then now() + p_hearing when p_crashes = 2 then 'infinity'::timestamptz end
+$$;
+
+-- The suspect that a worker should run alone next; null if there is none, or if one runs already somewhere: so that a
+-- killer takes one worker of the fleet at a time. Suspects of stopped kinds and queues wait like every other job.
+create function breakwater.next_suspect(p_worker bigint) returns bigint
+language sql stable set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
+as $$
+    select j.id
+      from breakwater.job j
+      left join breakwater.handler h on h.kind = j.kind
+     where j.crashes >= 2 and j.run_at = 'infinity' and j.worker is null
+       and exists (select from breakwater.worker w
+                    where w.id = p_worker and w.state = 'running' and j.kind = any (w.kinds) and j.queue = any (w.queues))
+       and not exists (select from breakwater.job o where o.crashes >= 2 and o.worker is not null)
+       and not exists (select from breakwater.pause p
+                        where (p.scope = 'kind' and p.name = j.kind) or (p.scope = 'queue' and p.name = j.queue))
+       and not exists (select from breakwater.circuit c
+                        where c.state <> 'closed'
+                          and (c.kind, c.key) in ((j.kind, ''), (j.kind, breakwater.key_of(j.payload, h.key_path)),
+                                                  ('*', h.shared_key)))
+       and not exists (select from breakwater.suspension s
+                        where s.worker = p_worker and s.kind = j.kind and s.until > breakwater.clock())
+     order by j.position
+     limit 1
+$$;
+
+-- Whether a worker should make itself free for a suspect: one waits, and no other worker that could take it does less.
+create function breakwater.should_host(p_worker bigint, p_running integer) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp set jit = off
+as $$
+    select exists (
+        select from breakwater.job j
+         where j.id = breakwater.next_suspect(p_worker)
+           and not exists (select from breakwater.worker o
+                            where o.id <> p_worker and o.state = 'running' and o.beat_at > now() - o.lease
+                              and j.kind = any (o.kinds) and j.queue = any (o.queues)
+                              and (o.running, o.id) < (p_running, p_worker)))
+$$;
+
+-- Gives a worker that holds nothing else one suspect, as `breakwater.claim` would give it a job.
+-- Locks that job, by SKIP LOCKED.
+create function breakwater.claim_suspect(p_worker bigint)
+returns table (
+    id bigint, queue text, kind text, priority smallint, "position" bigint, payload jsonb, attempt integer,
+    max_attempts integer, enqueued_at timestamptz, traceparent text, lease bigint, generation bigint, is_probe boolean,
+    circuit_key text, tuple tid, tracestate text, waited double precision
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
+as $$
+#variable_conflict use_column
+declare
+    v_id    bigint := breakwater.next_suspect(p_worker);
+    v_lease bigint;
+begin
+    perform from breakwater.job j
+      where j.id = v_id and j.worker is null and j.crashes >= 2 and j.run_at = 'infinity'
+        for update skip locked;
+    if not found then
+        return;
+    end if;
+    v_lease := nextval('breakwater.lease');
+    insert into breakwater.claim (lease, worker, jobs) values (v_lease, p_worker, array[v_id]);
+    return query
+        with taken as (
+            update breakwater.job j set worker = p_worker, lease = v_lease, attempt = j.attempt + 1
+             where j.id = v_id
+            returning j.*, j.ctid as tuple
+        )
+        select t.id, t.queue::text, t.kind::text, t.priority, 0::bigint, t.payload, t.attempt, t.max_attempts,
+               t.enqueued_at, t.traceparent, t.lease,
+               case when h.key_path is null then coalesce(c.generation, 0)
+                    else breakwater.generation_of(t.kind, breakwater.key_of(t.payload, h.key_path)) end,
+               false, coalesce(h.shared_key, breakwater.key_of(t.payload, h.key_path))::text, t.tuple,
+               t.tracestate, date_part('epoch', now() - t.ready_at)
+          from taken t
+          left join breakwater.handler h on h.kind = t.kind
+          left join breakwater.circuit c
+                 on c.kind = case when h.shared_key is null then t.kind else '*' end
+                and c.key = coalesce(h.shared_key, '');
+end
+$$;
+
+-- A worker that was taken for lost says that its process lives: what it held is not suspected for its silence.
+create function breakwater.survived(p_worker bigint) returns integer
+language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
+as $$
+declare
+    v_jobs  bigint[];
+    v_kinds text[];
+    v_count integer;
+begin
+    update breakwater.lost_worker l set survived = true
+     where l.worker = p_worker and not l.survived
+    returning l.jobs into v_jobs;
+    if not found then
+        return 0;
+    end if;
+    -- Those that run again are looked at when they end.
+    with cleared as (
+        update breakwater.job j
+           set crashes = j.crashes - 1,
+               run_at = case when j.worker is not null or j.crashes = 1 then j.run_at
+                             when j.crashes = 2 then null else 'infinity' end,
+               ready_at = now(), position = nextval('breakwater.job_position')
+         where j.id = any (v_jobs) and j.crashes > 0
+        returning j.kind
+    )
+    select array_agg(distinct c.kind), count(*) into v_kinds, v_count from cleared c;
+    perform breakwater.wake(v_kinds);
+    return v_count;
+end
+$$;
+
+-- Dead-letters the accused whose hearing is over.
+create function breakwater.convict(p_limit integer) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
+as $$
+declare
+    v_job   breakwater.job;
+    v_count integer := 0;
+begin
+    for v_job in
+        select * from breakwater.job j
+         where j.crashes >= 3 and j.worker is null and j.run_at <= now()
+         limit p_limit
+           for update skip locked
+    loop
+        perform breakwater.bury(v_job.id, 'poison', breakwater.evidence(v_job));
+        v_count := v_count + 1;
+    end loop;
+    return v_count;
+end
+$$;
+
+-- A job's history with the losses that are held against it: which worker, when, and what else it held (the first hundred).
+create function breakwater.evidence(p_job breakwater.job) returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(p_job.errors, '[]') || coalesce(jsonb_agg(jsonb_build_object(
+               'attempt', p_job.attempt + 1, 'class', 'crashed', 'name', 'worker.lost',
+               'message', format('the worker ''%s'' was lost while it held this job %s', l.name,
+                                 case cardinality(l.jobs) when 1 then 'alone'
+                                                          else 'and ' || cardinality(l.jobs) - 1 || ' others' end),
+               'at', l.lost_at, 'worker', l.worker, 'last_beat', l.beat_at,
+               'neighbours', to_jsonb((array_remove(l.jobs, p_job.id))[1:100])) order by l.lost_at), '[]')
+      from (select * from breakwater.lost_worker k
+             where p_job.id = any (k.jobs) and not k.survived
+             order by k.lost_at desc
+             limit p_job.crashes) l
+$$;

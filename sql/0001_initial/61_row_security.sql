@@ -1,0 +1,23 @@
+-- Row-level security that was switched on for every table of a database, as some providers do, lets nothing through where
+-- there is no policy. The owner of the tables is exempt, and so are the functions here, which run with the owner's rights,
+-- unless it was forced.
+
+-- Refuses to go on where it was forced: every claim would find nothing, and nobody would know why.
+create function breakwater.refuse_row_security() returns void
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_tables text;
+begin
+    select string_agg(c.relname, ', ' order by c.relname) into v_tables
+      from pg_class c
+     where c.relnamespace = 'breakwater'::regnamespace and c.relkind = 'r' and row_security_active(c.oid)
+       and not exists (select from pg_policy p where p.polrelid = c.oid);
+    if v_tables is not null then
+        raise exception 'row-level security is forced on breakwater''s tables, without a policy, so their owner % sees nothing: %',
+            current_user, v_tables
+            using errcode = '42501',
+                  hint = 'ALTER TABLE breakwater.… NO FORCE ROW LEVEL SECURITY for each of them, or give the owner BYPASSRLS.';
+    end if;
+end
+$$;

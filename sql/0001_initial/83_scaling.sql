@@ -1,0 +1,77 @@
+-- How many workers are wanted: what an autoscaler reads.
+
+-- What each queue and kind has for workers to do, and what it holds back. `ready` is work that another worker could start
+-- now; so is work that is due but waits to be promoted, since no worker may be left to promote it. `running` is being
+-- done. `held` waits for something that more workers would not mend: an open circuit, a pause, a kind that no
+-- worker ever handled. A circuit that may be probed counts for as many jobs as it may be probed with, so that a fleet scaled
+-- to nothing during an outage comes back to probe it. Jobs whose time has not come count nowhere.
+--
+-- No figure counts beyond `p_cap` jobs of a queue and a kind, which bounds what it costs with millions waiting. It finds
+-- the lanes by leaping through their index. Locks nothing.
+create function breakwater.workload(p_cap integer default 10000)
+returns table (queue text, kind text, ready bigint, running bigint, held bigint, held_by text)
+language sql stable security definer
+set search_path = pg_catalog, pg_temp
+set jit = off set enable_seqscan = off set enable_bitmapscan = off
+as $$
+    with recursive lane as (
+        (select j.queue, j.kind from breakwater.job j where j.run_at is null order by j.queue, j.kind limit 1)
+        union all
+        select n.queue, n.kind
+          from lane l
+         cross join lateral (select j.queue, j.kind from breakwater.job j
+                              where j.run_at is null and (j.queue, j.kind) > (l.queue, l.kind)
+                              order by j.queue, j.kind limit 1) n
+    ), waiting as (
+        -- What runs was claimed from the lane's start, so it is among the first.
+        select l.queue, l.kind, '' as key, c.waits, c.runs
+          from lane l
+         cross join lateral (
+               select count(*) filter (where f.worker is null) as waits,
+                      count(*) filter (where f.worker is not null) as runs
+                 from (select j.worker from breakwater.job j
+                        where j.queue = l.queue and j.kind = l.kind and j.run_at is null
+                        order by j.priority, j.position limit p_cap) f) c
+        union all
+        select d.queue, d.kind, '', count(*), 0
+          from (select j.queue, j.kind from breakwater.job j where j.run_at <= now() limit p_cap) d
+         group by d.queue, d.kind
+        union all
+        -- Put aside behind the circuits of keys.
+        select p.queue, p.kind, p.key, count(*), 0
+          from breakwater.circuit c
+         cross join lateral (select j.queue, j.kind, j.parked as key from breakwater.job j
+                              where j.kind = c.kind and j.parked = c.key limit p_cap) p
+         where c.key <> '' and c.kind <> '*'
+         group by p.queue, p.kind, p.key
+    ), judged as (
+        select w.*,
+               case when h.kind is null then 'no_handler'
+                    when p.name is not null then 'paused'
+                    when c.state = 'open' and coalesce(c.retry_at > breakwater.clock(), true) then 'circuit_open'
+                    when c.state in ('open', 'half_open') then 'circuit_half_open' end as held_by,
+               coalesce(r.probes, 1) as probes
+          from waiting w
+          left join breakwater.handler h on h.kind = w.kind
+          left join breakwater.circuit c on c.kind = case when h.shared_key is null then w.kind else '*' end
+                                        and c.key = coalesce(nullif(w.key, ''), h.shared_key, '')
+          left join lateral breakwater.policy_of(c.kind, c.key) r on true
+          left join lateral (select p.name from breakwater.pause p
+                              where (p.scope = 'queue' and p.name = w.queue) or (p.scope = 'kind' and p.name = w.kind)
+                              limit 1) p on true
+    ), shared as (
+        select j.*,
+               case when j.held_by is null then j.waits
+                    when j.held_by = 'circuit_half_open' then least(j.waits, j.probes) else 0 end as counts
+          from judged j
+    )
+    select s.queue, s.kind, least(sum(s.counts), p_cap)::bigint, sum(s.runs)::bigint,
+           least(sum(s.waits - s.counts), p_cap)::bigint, min(s.held_by)
+      from shared s
+     group by s.queue, s.kind
+$$;
+
+-- The same with figures up to 10,000, for those who can only read tables:
+-- SELECT coalesce(sum(ready + running), 0) FROM breakwater.scaling WHERE queue = 'default'
+create view breakwater.scaling as
+select b.queue, b.kind, b.ready, b.running, b.held, b.held_by from breakwater.workload() b;
