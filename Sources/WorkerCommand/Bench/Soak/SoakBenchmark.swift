@@ -1,5 +1,6 @@
 import BreakwaterAdmin
 import Breakwater
+import BreakwaterAdmin
 import Foundation
 import Libpq
 
