@@ -186,6 +186,7 @@ install_as_root() {
             echo 'create_main_cluster = false' >"$clusters/breakwater.conf"
             ;;
         nginx | nginx-*) [ -e /usr/sbin/nginx ] || services="$services nginx" ;;
+        prometheus) [ -e /usr/bin/prometheus ] || services="$services prometheus" ;;
         pgbouncer) [ -e /usr/sbin/pgbouncer ] || services="$services pgbouncer" ;;
         esac
     done

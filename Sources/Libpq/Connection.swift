@@ -46,9 +46,18 @@ public actor Connection {
     /// first query is made here: it tells whether a pooler is in between.
     /// Throws ``PostgresError/Code/connectionFailed`` after ``ConnectionOptions/connectTimeout`` at the latest (but
     /// for a resolver of host names that blocks), or ``PostgresError/Code/cancelled``.
-    public static func connect(_ options: ConnectionOptions, logger: Logger) async throws(PostgresError) -> Connection {
+    ///
+    /// - Parameters:
+    ///   - options: Where to connect to.
+    ///   - logger: Where it logs.
+    ///   - onNotice: Told each notice first, on the connection's thread; true keeps it out of the log. Defaults to none.
+    public static func connect(
+        _ options: ConnectionOptions,
+        logger: Logger,
+        onNotice: (@Sendable (PostgresError) -> Bool)? = nil
+    ) async throws(PostgresError) -> Connection {
         let loop = try EventLoop()
-        let wire = Wire(loop: loop, logger: logger)
+        let wire = Wire(loop: loop, logger: logger, onNotice: onNotice)
         try loop.start(wire)
         return Connection(wire, try await wire.open(options))
     }

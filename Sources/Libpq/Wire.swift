@@ -43,10 +43,10 @@ actor Wire {
     /// How many notifications are kept for a listener that is slow; the oldest are dropped.
     static let maximumNotifications = 1_024
 
-    init(loop: EventLoop, logger: Logger) {
+    init(loop: EventLoop, logger: Logger, onNotice: NoticeLog.Hook?) {
         self.loop = loop
         self.logger = logger
-        notices = NoticeLog(logger: logger)
+        notices = NoticeLog(logger: logger, hook: onNotice)
         (notifications, notificationSink) = AsyncStream.makeStream(
             bufferingPolicy: .bufferingNewest(Self.maximumNotifications)
         )

@@ -8,7 +8,7 @@ struct Listener {
 
     /// Runs until its task is cancelled.
     func run() async {
-        await engine.keepConnected(for: "wake-ups", to: engine.configuration.listenDatabase) {
+        await engine.keepConnected(for: .wakeUps, to: engine.configuration.listenDatabase) {
             connection,
             delay throws(PostgresError) in
             try await connection.listen("breakwater")
