@@ -119,6 +119,8 @@ class Faults:
                             file.write(b"\0" * (1 << 20))
                     except OSError:
                         pass
+                # The log of what is written must not live on what it had in reserve.
+                self.server.sql("select pg_switch_wal()", check=False)
                 time.sleep(0.1)
         finally:
             os.unlink(filler)

@@ -1,5 +1,6 @@
-import BreakwaterAdmin
 import ArgumentParser
+import Breakwater
+import BreakwaterAdmin
 import Foundation
 
 /// `worker enqueue`: adds one job and prints its id, or adds one for each line of a file.
@@ -142,10 +143,11 @@ struct EnqueueCommand: AsyncParsableCommand {
             }
             text = decoded
         }
-        do {
-            _ = try JSONSerialization.jsonObject(with: Data(text.utf8), options: .fragmentsAllowed)
-        } catch {
-            throw CommandFailure(.usage, "the payload is not one JSON value; give one, such as '{\"to\": \"a@b.c\"}'.")
+        guard JobResult.isStorable(text) else {
+            throw CommandFailure(
+                .usage,
+                "the payload is not one JSON value that Postgres can store; give one, such as '{\"to\": \"a@b.c\"}'."
+            )
         }
         return text
     }
