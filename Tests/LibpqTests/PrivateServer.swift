@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import Testing
 
 /// A Postgres of one test's own, for what the shared one cannot be: it takes TLS connections alone.
 ///

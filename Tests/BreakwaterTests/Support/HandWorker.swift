@@ -91,13 +91,13 @@ struct HandWorker: Sendable {
 
     /// Claims a job that must run alone.
     func claimSuspect() async throws -> [Job] {
-        try await connection.call(ClaimSuspect(worker: id)).map(\.job)
+        try await call(ClaimSuspect(worker: id)).map(\.job)
     }
 
     /// Says that it lives, and how many runs it has.
     @discardableResult
     func beat(running: Int = 0) async throws -> Beat.Output {
-        try await connection.call(Beat(worker: id, isDraining: false, running: running))
+        try await call(Beat(worker: id, isDraining: false, running: running))
     }
 
     /// Settles jobs, all in the same way.
