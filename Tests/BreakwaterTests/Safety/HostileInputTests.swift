@@ -132,11 +132,14 @@ struct HostileInputTests {
                 )
             }
             try await database.withWorker(handlers) {
-                try await waitUntil("all have ended or sleep for long", within: .seconds(120)) {
-                    try await database.number(
+                try await waitUntil("all have ended or sleep for long", deadline: .seconds(120)) {
+                    let waiting = try await database.number(
                         "select count(*) from breakwater.job where run_at is null or run_at < now() + interval '1 year'"
-                    ) <= 1
-                        && database.number("select count(*) from breakwater.job where kind <> 'snoozes'") == 0
+                    )
+                    let others = try await database.number(
+                        "select count(*) from breakwater.job where kind <> 'snoozes'"
+                    )
+                    return waiting <= 1 && others == 0
                 }
             }
             #expect(try await database.count("dead_letter") >= 2 * texts.count)
@@ -174,7 +177,7 @@ struct HostileInputTests {
             failing.settings.retry.base = .milliseconds(10)
             let handlers = [failing, HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded() })]
             try await database.withWorker(handlers) {
-                try await waitUntil("all have ended", within: .seconds(60)) { try await database.count("job") == 0 }
+                try await waitUntil("all have ended", deadline: .seconds(60)) { try await database.count("job") == 0 }
             }
             #expect(try await database.numbers("select id from breakwater.dead_letter order by id") == HostileCorpus.ids)
             #expect(try await database.number("select breakwater.redrive('fails')") == HostileCorpus.ids.count)
