@@ -63,7 +63,7 @@ report_goals() {
     local counts
     counts=$(sql -c "select count(*) filter (where \"met?\" = 'met') || ' of ' || count(\"met?\") || ' goals met'
                        from report.results")
-    say "$counts$([[ -z $quick ]] || echo ', with sizes too small to judge by')"
+    [[ $counts == *' of 0 '* ]] || say "$counts$([[ -z $quick ]] || echo ', with sizes too small to judge by')"
 }
 
 # print_table VIEW CAPTION

@@ -11,6 +11,8 @@ struct LatencyBenchmark {
     var jobs: Int
     /// From one job to the next.
     var interval = Duration.milliseconds(20)
+    /// From the worker's start to the first job: until it has found its lanes empty and gone to sleep.
+    var warmUp = Duration.seconds(1)
 
     struct Report {
         /// From the commit; a handler that started before this process heard of the commit waited for nothing.
@@ -47,8 +49,7 @@ struct LatencyBenchmark {
         let log = Log()
         let configuration = load.configuration(database.options) { _ in Stopwatch(log: log) }
         return try await BenchWorker.with(configuration) { [self] in
-            // Until the worker has found its lanes empty and gone to sleep.
-            try await Task.sleep(for: .seconds(1))
+            try await Task.sleep(for: warmUp)
             try await insertJobs(database, log)
             return await report(log)
         }

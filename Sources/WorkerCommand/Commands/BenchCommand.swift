@@ -194,6 +194,9 @@ struct BenchLatencyCommand: AsyncParsableCommand {
     @Option(help: ArgumentHelp("From one job to the next. Defaults to 20ms.", valueName: "duration"))
     var interval: DurationArgument?
 
+    @Option(help: ArgumentHelp("From the worker's start to the first job. Defaults to 1s.", valueName: "duration"))
+    var warmUp: DurationArgument?
+
     @OptionGroup var load: BenchLoadOptions
     @OptionGroup var options: BenchOptions
 
@@ -207,7 +210,8 @@ struct BenchLatencyCommand: AsyncParsableCommand {
         let benchmark = LatencyBenchmark(
             load: load.load,
             jobs: jobs,
-            interval: interval?.duration ?? .milliseconds(20)
+            interval: interval?.duration ?? .milliseconds(20),
+            warmUp: warmUp?.duration ?? .seconds(1)
         )
         let report = try await BenchDatabase.with(
             options.database.database,

@@ -66,7 +66,17 @@ struct BenchRunTests {
     @Test("measures from the commit to the start of the handler")
     func latency() async throws {
         try await withTestDatabase { database in
-            let ending = try await database.worker("bench", "latency", "--jobs", "5", "--interval", "1ms", "--json")
+            let ending = try await database.worker(
+                "bench",
+                "latency",
+                "--jobs",
+                "5",
+                "--interval",
+                "1ms",
+                "--warm-up",
+                "10ms",
+                "--json"
+            )
             #expect(ending.status == 0, "\(ending.errors)")
             let report: [String: Any] = try ending.json()
             #expect(report["lost"] as? Int == 0)

@@ -67,7 +67,10 @@ struct SoakOutputTests {
         let reader = XMLReader(svg)
         #expect(reader.isWellFormed, "\(svg)")
         #expect(reader.count["svg"] == 1)
-        for text in ["a < b & c", "Throughput, jobs/s", "On disk, and the worker in memory, MB", "p99", "lane index", "dead tuples", "seconds"] {
+        for text in [
+            "a < b & c", "Throughput, jobs/s", "On disk, and the worker in memory, MB", "p99", "lane index",
+            "dead tuples", "seconds",
+        ] {
             #expect(reader.texts.contains(text), "\(text) is missing in \(reader.texts)")
         }
     }
