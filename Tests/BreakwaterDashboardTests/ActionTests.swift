@@ -1,5 +1,6 @@
 import BreakwaterTesting
 import Foundation
+import Libpq
 import Testing
 
 @testable import BreakwaterDashboard

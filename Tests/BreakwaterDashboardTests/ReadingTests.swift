@@ -1,8 +1,9 @@
-import BreakwaterAdmin
 import BreakwaterTesting
 import Foundation
+import Libpq
 import Testing
 
+@testable import BreakwaterAdmin
 @testable import BreakwaterDashboard
 
 @Suite("What the dashboard reads", .enabled(if: TestDatabase.isAvailable))
@@ -27,10 +28,9 @@ struct ReadingTests {
             #expect(lines.count == exact.count && !lines.isEmpty)
             for line in lines {
                 let other = try #require(exact.first { $0.queue == line.queue && $0.kind == line.kind })
-                #expect(
-                    [line.ready, line.running, line.scheduled, line.retrying, line.parked]
-                        == [other.ready, other.running, other.scheduled, other.retrying, other.parked]
-                )
+                let counted: [Int] = [line.ready, line.running, line.scheduled, line.retrying, line.parked]
+                let right: [Int] = [other.ready, other.running, other.scheduled, other.retrying, other.parked]
+                #expect(counted == right)
                 #expect(!line.isCapped)
             }
             let capped = try await database.numbers("select ready from breakwater.backlog(7) order by 1")

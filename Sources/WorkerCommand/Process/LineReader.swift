@@ -36,12 +36,18 @@ struct LineReader {
     init(path: String) throws {
         name = path == "-" ? "standard input" : path
         descriptor = path == "-" ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC)
-        var status = stat()
-        guard descriptor >= 0, fstat(descriptor, &status) == 0 else {
+        guard descriptor >= 0 else {
             throw CommandFailure(.usage, "cannot read \(path): \(String(cString: strerror(errno)))")
         }
-        guard status.st_mode & S_IFMT != S_IFDIR else { throw CommandFailure(.usage, "\(path) is a directory") }
-        size = status.st_mode & S_IFMT == S_IFREG ? Int(status.st_size) : nil
+        var byte: UInt8 = 0
+        if pread(descriptor, &byte, 1, 0) < 0, errno == EISDIR {
+            throw CommandFailure(.usage, "\(path) is a directory")
+        }
+        // Only what has an end has a length.
+        let here = lseek(descriptor, 0, SEEK_CUR)
+        let end = here < 0 ? -1 : lseek(descriptor, 0, SEEK_END)
+        if here >= 0 { lseek(descriptor, here, SEEK_SET) }
+        size = end > 0 ? Int(end) : nil
     }
 
     /// Closes the file.
