@@ -4,7 +4,8 @@ import Testing
 
 @Suite("Random input, from a seed that BREAKWATER_SEED sets, breaks nothing that reads")
 struct SeededTests {
-    private static let rounds = ProcessInfo.processInfo.environment["BREAKWATER_FUZZ_ROUNDS"].flatMap { Int($0) } ?? 1500
+    private static let rounds =
+        ProcessInfo.processInfo.environment["BREAKWATER_FUZZ_ROUNDS"].flatMap { Int($0) } ?? 1500
 
     @Test("in pieces of what it expects", arguments: FuzzTarget.all.map(\.name))
     func random(name: String) throws {
