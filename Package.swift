@@ -8,8 +8,11 @@ let package = Package(
         .executable(name: "worker", targets: ["worker"]),
         .library(name: "Breakwater", targets: ["Breakwater"]),
         .library(name: "BreakwaterDashboard", targets: ["BreakwaterDashboard"]),
+        .library(name: "BreakwaterEndpoints", targets: ["BreakwaterEndpoints"]),
         .library(name: "BreakwaterExec", targets: ["BreakwaterExec"]),
         .library(name: "BreakwaterHTTP", targets: ["BreakwaterHTTP"]),
+        .library(name: "BreakwaterMetrics", targets: ["BreakwaterMetrics"]),
+        .library(name: "BreakwaterOTLP", targets: ["BreakwaterOTLP"]),
         .library(name: "BreakwaterTesting", targets: ["BreakwaterTesting"]),
         .library(name: "WorkerCommand", targets: ["WorkerCommand"]),
         .library(name: "Libpq", targets: ["Libpq"]),
@@ -18,8 +21,10 @@ let package = Package(
         .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0", traits: []),
+        .package(url: "https://github.com/apple/swift-distributed-tracing", from: "1.7.3"),
         .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
+        .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.100.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
@@ -51,7 +56,9 @@ let package = Package(
             dependencies: [
                 "Libpq",
                 .product(name: "Logging", package: "swift-log"),
+                .product(name: "Metrics", package: "swift-metrics"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "Tracing", package: "swift-distributed-tracing"),
             ],
             plugins: ["EmbedSchema"]
         ),
@@ -74,6 +81,44 @@ let package = Package(
         .systemLibrary(name: "CLibcrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
         .target(name: "BreakwaterHTTP", dependencies: ["Breakwater", "CLibcrypto", "CLibcurl"]),
         .testTarget(name: "BreakwaterHTTPTests", dependencies: ["BreakwaterHTTP", "BreakwaterTesting", "Libpq"]),
+
+        // Seen from outside: metrics in Prometheus' text form; the HTTP endpoints, which alone bring NIO; traces.
+        .target(
+            name: "BreakwaterMetrics",
+            dependencies: ["Breakwater", .product(name: "Metrics", package: "swift-metrics")]
+        ),
+        .target(
+            name: "BreakwaterEndpoints",
+            dependencies: [
+                "Breakwater",
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "HummingbirdCore", package: "hummingbird"),
+                .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ]
+        ),
+        .target(
+            name: "BreakwaterOTLP",
+            dependencies: [
+                "Breakwater", "BreakwaterHTTP",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "Metrics", package: "swift-metrics"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "Tracing", package: "swift-distributed-tracing"),
+            ]
+        ),
+        .testTarget(
+            name: "BreakwaterObservationTests",
+            dependencies: [
+                "Breakwater", "BreakwaterEndpoints", "BreakwaterExec", "BreakwaterHTTP", "BreakwaterMetrics",
+                "BreakwaterOTLP", "BreakwaterTesting", "Libpq",
+                .product(name: "Hummingbird", package: "hummingbird"),
+                .product(name: "Metrics", package: "swift-metrics"),
+                .product(name: "Tracing", package: "swift-distributed-tracing"),
+            ]
+        ),
 
         // The dashboard: pages for people, rendered on the server.
         .target(
@@ -114,12 +159,15 @@ let package = Package(
         .target(
             name: "WorkerCommand",
             dependencies: [
-                "Breakwater", "BreakwaterAdmin", "BreakwaterDashboard", "BreakwaterExec", "BreakwaterHTTP", "Libpq",
+                "Breakwater", "BreakwaterAdmin", "BreakwaterDashboard", "BreakwaterEndpoints", "BreakwaterExec",
+                "BreakwaterHTTP", "BreakwaterMetrics", "BreakwaterOTLP", "Libpq",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Configuration", package: "swift-configuration"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
                 .product(name: "Logging", package: "swift-log"),
+                .product(name: "Metrics", package: "swift-metrics"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+                .product(name: "Tracing", package: "swift-distributed-tracing"),
                 .product(name: "Yams", package: "Yams"),
             ]
         ),

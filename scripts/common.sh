@@ -173,8 +173,8 @@ need_packages() {
 # starts, now or at the next boot. Removes nothing, and leaves a service that was there before alone.
 # Runs by itself, as root: it may use no other function.
 install_as_root() {
-    local policy=/usr/sbin/policy-rc.d clusters=/etc/postgresql-common/createcluster.d package
-    local undo=':' nginx_is_new=''
+    local policy=/usr/sbin/policy-rc.d clusters=/etc/postgresql-common/createcluster.d package service
+    local undo=':' services=''
     set -eu
     exec 9>/run/lock/breakwater-packages.lock
     flock 9
@@ -185,15 +185,15 @@ install_as_root() {
             mkdir -p "$clusters"
             echo 'create_main_cluster = false' >"$clusters/breakwater.conf"
             ;;
-        nginx | nginx-*)
-            [ -e /usr/sbin/nginx ] || nginx_is_new=1
-            ;;
+        nginx | nginx-*) [ -e /usr/sbin/nginx ] || services="$services nginx" ;;
+        prometheus) [ -e /usr/bin/prometheus ] || services="$services prometheus" ;;
+        pgbouncer) [ -e /usr/sbin/pgbouncer ] || services="$services pgbouncer" ;;
         esac
     done
-    if [ -n "$nginx_is_new" ] && [ ! -e "$policy" ]; then
+    if [ -n "$services" ] && [ ! -e "$policy" ]; then
         undo+="; rm -f $policy"
-        # shellcheck disable=SC2016 # The $1 is the policy's.
-        printf '%s\n' '#!/bin/sh' 'if [ "$1" = nginx ]; then exit 101; fi' >"$policy"
+        # The $1 is the policy's.
+        printf '%s\n' '#!/bin/sh' "case \"$services \" in *\" \$1 \"*) exit 101 ;; esac" >"$policy"
         chmod 755 "$policy"
     fi
     # shellcheck disable=SC2064 # As it is now: the variable is gone by then.
@@ -202,8 +202,8 @@ install_as_root() {
     apt-get update -q || echo 'warning: apt-get update failed; trying with what is known' >&2
     DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends --no-remove \
         -o DPkg::Lock::Timeout=300 "$@" </dev/null
-    if [ -n "$nginx_is_new" ] && [ -d /run/systemd/system ]; then
-        systemctl --quiet disable nginx.service
+    if [ -d /run/systemd/system ]; then
+        for service in $services; do systemctl --quiet disable "$service.service"; done
     fi
 }
 

@@ -15,6 +15,7 @@ package struct NewJob: Equatable, Sendable {
     package var maxAttempts: Int?
     package var uniqueKey: String?
     package var traceparent: String?
+    package var tracestate: String?
 
     package init(kind: String, payload: String = "{}") {
         self.kind = kind
@@ -80,12 +81,12 @@ extension AdminDatabase {
         try await one(
             """
             select breakwater.enqueue($1, $2, queue => $3, priority => $4, run_at => coalesce(now() + $5, $6),
-                                      max_attempts => $7, unique_key => $8, traceparent => $9)
+                                      max_attempts => $7, unique_key => $8, traceparent => $9, tracestate => $10)
             """,
             [
                 .text(job.kind), .jsonb(job.payload), .text(job.queue), .int4(Int32(clamping: job.priority)),
                 .interval(job.delay), .timestamptz(job.runAt), .int4(job.maxAttempts.map { Int32(clamping: $0) }),
-                .text(job.uniqueKey), .text(job.traceparent),
+                .text(job.uniqueKey), .text(job.traceparent), .text(job.tracestate),
             ]
         )[0].int64()
     }

@@ -48,12 +48,13 @@ extension AdminDatabase {
             """
             select breakwater.enqueue_lines($1, jsonb_strip_nulls(jsonb_build_object(
                 'kind', nullif($2, ''), 'queue', $3::text, 'priority', $4::integer, 'max_attempts', $5::integer,
-                'traceparent', $6::text, 'run_at', coalesce(now() + $7, $8))), $9, $10, $11, $12)
+                'traceparent', $6::text, 'tracestate', $7::text, 'run_at', coalesce(now() + $8, $9))), $10, $11, $12, $13)
             """,
             [
                 .jsonbArray(lines.map(\.json)), .text(defaults.kind), .text(defaults.queue),
                 .int4(Int32(clamping: defaults.priority)), .int4(defaults.maxAttempts.map { Int32(clamping: $0) }),
-                .text(defaults.traceparent), .interval(defaults.delay), .timestamptz(defaults.runAt), .text(name),
+                .text(defaults.traceparent), .text(defaults.tracestate), .interval(defaults.delay),
+                .timestamptz(defaults.runAt), .text(name),
                 .int8(lines.first.map { Int64($0.number) }), .int8(lines.last.map { Int64($0.number) }),
                 .text(lines.last?.text),
             ],

@@ -47,7 +47,7 @@ struct ErrorLog {
         if lines > Self.maximumLines {
             logger.info(
                 "The program wrote more to standard error than is logged",
-                metadata: ["dropped_lines": "\(lines - Self.maximumLines)"]
+                metadata: ["dropped_lines": .stringConvertible(lines - Self.maximumLines)]
             )
         }
         var kept = tail[...]

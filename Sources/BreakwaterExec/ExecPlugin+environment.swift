@@ -43,6 +43,7 @@ extension ExecPlugin {
             "BREAKWATER_IDEMPOTENCY_KEY": job.idempotencyKey,
         ]
         environment["TRACEPARENT"] = job.traceparent
+        environment["TRACESTATE"] = job.tracestate
         // A NUL would end the value early.
         return environment.mapValues { String($0.unicodeScalars.filter { $0 != "\0" }.map(Character.init)) }
     }

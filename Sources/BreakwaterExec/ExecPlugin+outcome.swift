@@ -11,7 +11,10 @@ extension ExecPlugin {
             if ending.output.isCut {
                 logger.warning(
                     "The result was cut: the program wrote more than is kept",
-                    metadata: ["kept_bytes": "\(maxOutputBytes)", "written_bytes": "\(ending.output.written)"]
+                    metadata: [
+                        "kept_bytes": .stringConvertible(maxOutputBytes),
+                        "written_bytes": .stringConvertible(ending.output.written),
+                    ]
                 )
             }
             return .succeeded(result: JobResult.json(from: ending.output.kept, isCut: ending.output.isCut))

@@ -7,7 +7,7 @@ struct HTTPHeaders: Sendable {
     /// The names that the request itself, the job or the signature sets, in lower case.
     private static let reserved: Set<String> = [
         "connection", "content-length", "expect", "host", "idempotency-key", "te", "traceparent", "trailer",
-        "transfer-encoding", "upgrade", "webhook-id", "webhook-signature", "webhook-timestamp",
+        "tracestate", "transfer-encoding", "upgrade", "webhook-id", "webhook-signature", "webhook-timestamp",
     ]
 
     /// - Throws: ``HTTPPluginError`` for a name or a value that cannot be sent, or that is not to be configured.
@@ -54,6 +54,7 @@ struct HTTPHeaders: Sendable {
             ("Idempotency-Key", job.idempotencyKey),
         ]
         if let traceparent = job.traceparent { fields.append(("traceparent", traceparent)) }
+        if let tracestate = job.tracestate { fields.append(("tracestate", tracestate)) }
         fields = fields.map { ($0, $1.percentEncodedForHeader) } + signature
         let names = Set(configured.keys.map { $0.lowercased() })
         if !names.contains("content-type") { fields.append(("Content-Type", "application/json")) }

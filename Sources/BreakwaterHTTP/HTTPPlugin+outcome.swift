@@ -14,7 +14,7 @@ extension HTTPPlugin {
             if response.isBodyCut {
                 logger.warning(
                     "The result was cut: the server answered more than is kept",
-                    metadata: ["kept_bytes": "\(maxResponseBytes)"]
+                    metadata: ["kept_bytes": .stringConvertible(maxResponseBytes)]
                 )
             }
             return .succeeded(result: JobResult.json(from: response.body, isCut: response.isBodyCut))

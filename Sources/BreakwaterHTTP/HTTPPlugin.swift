@@ -18,8 +18,8 @@ import Foundation
 /// text becomes a JSON string, and an empty body is no result.
 ///
 /// Requests carry the job in `Breakwater-Job-Id`, `-Kind`, `-Queue`, `-Attempt`, `-Max-Attempts` and `-Deadline`
-/// (control characters, `%` and what is not ASCII written as `%XX`), `Idempotency-Key`, and `traceparent` where the job
-/// has one. With a secret they are signed as [Standard Webhooks](https://www.standardwebhooks.com).
+/// (control characters, `%` and what is not ASCII written as `%XX`), `Idempotency-Key`, and `traceparent` and `tracestate`
+/// where the job has them. With a secret they are signed as [Standard Webhooks](https://www.standardwebhooks.com).
 ///
 /// A host name may resolve to public addresses only, unless `allow` says more; an address or `localhost` in the URL is
 /// meant as it stands. No proxy is used. Neither logs nor failures show the URL's query, a header or the secret.

@@ -6,7 +6,8 @@ import Logging
 /// A database of its own for one test, migrated, and dropped afterwards.
 ///
 /// The server is the one that the environment variable `BREAKWATER_TEST_DATABASE` names: a connection URL whose user may
-/// create databases. `scripts/test` starts a private server and sets it.
+/// create databases. `scripts/test` starts a private server and sets it. Where `BREAKWATER_TEST_POOLER` names a pooler in
+/// front of that server, everything that is not said to be direct goes through it.
 public struct TestDatabase: Sendable {
     /// Whether there is a server to test against.
     public static var isAvailable: Bool { serverURL != nil }
@@ -17,12 +18,22 @@ public struct TestDatabase: Sendable {
 
     static let gate = TestGate(limit: mostAtOnce)
 
-    static var serverURL: String? { ProcessInfo.processInfo.environment["BREAKWATER_TEST_DATABASE"] }
+    static var serverURL: String? { variable("BREAKWATER_TEST_DATABASE") }
+    static var poolerURL: String? { variable("BREAKWATER_TEST_POOLER") }
+
+    private static func variable(_ name: String) -> String? {
+        ProcessInfo.processInfo.environment[name].flatMap { $0.isEmpty ? nil : $0 }
+    }
+
+    /// Whether the tests reach their databases through a pooler, which puts each transaction on a session of its choice.
+    public static var isPooled: Bool { poolerURL != nil }
 
     /// The database's name.
     public var name: String
     /// A connection URL of the database, as the server's test user.
     public var url: String
+    /// The same without the pooler, where there is one.
+    public var directURL: String
     /// A connection as the server's test user.
     public var connection: Connection
 
@@ -36,6 +47,29 @@ public struct TestDatabase: Sendable {
     /// - Throws: `PostgresError`.
     public func connect(as user: String? = nil) async throws -> Connection {
         try await Connection.connect(options(for: user), logger: testLogger)
+    }
+
+    /// Another session on the database, whatever is in front of it, for what is about sessions: settings and temporary
+    /// tables that outlive a transaction, or the server's process that serves the connection.
+    ///
+    /// - Returns: The connection, for the caller to close.
+    /// - Throws: `PostgresError`.
+    public func connectDirectly() async throws -> Connection {
+        try await Connection.connect(
+            ConnectionOptions(directURL, applicationName: directSession),
+            logger: testLogger
+        )
+    }
+
+    /// The same database, where the test's own ``connection`` is direct, for a test that ends sessions: a pooler would
+    /// now and then give the test one of those.
+    ///
+    /// - Returns: The database. Its connection ends with the database.
+    /// - Throws: `PostgresError`.
+    public func watchedDirectly() async throws -> TestDatabase {
+        var copy = self
+        copy.connection = try await connectDirectly()
+        return copy
     }
 
     /// Where the database is, for a ``WorkerConfiguration`` that is to connect as a certain user.
@@ -130,20 +164,36 @@ public func withTestDatabase<Result>(
     let name = "test_\(UUID().uuidString.lowercased().replacing("-", with: ""))"
     let template = isMigrated ? try await TemplateDatabase.shared.ready(on: serverURL) : "template1"
     try await server.script("create database \(name) template \(template)", timeout: .seconds(120))
-    let url = urlOfDatabase(name, on: serverURL)
+    let directURL = urlOfDatabase(name, on: serverURL)
+    let url = TestDatabase.poolerURL.map { urlOfDatabase(name, on: $0) } ?? directURL
     do {
         let connection = try await Connection.connect(ConnectionOptions(url), logger: testLogger)
-        let result = try await body(TestDatabase(name: name, url: url, connection: connection))
+        let result = try await body(TestDatabase(name: name, url: url, directURL: directURL, connection: connection))
         await connection.close()
-        try await server.script("drop database \(name) with (force)", timeout: .seconds(120))
+        try await drop(name, on: server)
         await server.close()
         return result
     } catch {
-        try? await server.script("drop database \(name) with (force)", timeout: .seconds(120))
+        try? await drop(name, on: server)
         await server.close()
         throw error
     }
 }
+
+private func drop(_ name: String, on server: Connection) async throws {
+    if TestDatabase.isPooled {
+        // A pooler lets go of its idle sessions soon. Until it has, they are left alone: pgbouncer 1.18 ends itself when
+        // one is terminated just as it was sent a cancel.
+        let sessions = "select exists (select from pg_stat_activity where datname = $1 and application_name <> $2)"
+        try? await waitUntil("the pooler lets go") {
+            try await !server.query(sessions, [.text(name), .text(directSession)])[0][0].bool()
+        }
+    }
+    try await server.script("drop database \(name) with (force)", timeout: .seconds(120))
+}
+
+/// What sessions of ``TestDatabase/connectDirectly()`` call themselves.
+private let directSession = "test, directly"
 
 func urlOfDatabase(_ name: String, on server: String) -> String {
     guard var components = URLComponents(string: server) else { return server }

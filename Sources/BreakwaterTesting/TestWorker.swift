@@ -1,5 +1,6 @@
 public import Breakwater
 import Foundation
+import Libpq
 import Logging
 import ServiceLifecycle
 
@@ -21,6 +22,7 @@ extension TestDatabase {
         configuration.pollInterval = .milliseconds(200)
         configuration.lease = .seconds(10)
         configuration.shutdownGrace = .seconds(10)
+        if TestDatabase.isPooled { configuration.listenDatabase = ConnectionOptions(directURL) }
         configure(&configuration)
         let group = ServiceGroup(
             services: [Worker(configuration: configuration, logger: testLogger)],

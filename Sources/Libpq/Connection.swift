@@ -4,8 +4,8 @@ public import Logging
 ///
 /// Calls may be made from any task, many at a time: they are sent at once and answered in order, and each is a
 /// transaction of its own unless `BEGIN` was sent. Every call has a deadline. A call that is cancelled, or whose
-/// deadline passes, is cancelled on the server in a way that can never hit a later call; where that is not possible
-/// the connection is closed. A call past its deadline ends a few seconds after it at the latest, when the server does
+/// deadline passes, is cancelled on the server in a way that can never hit a later call; where that is not possible, as
+/// behind a pooler, the connection is closed. A call past its deadline ends a few seconds after it at the latest, when the server does
 /// not even answer the cancel.
 ///
 /// A connection owns one thread, which polls its socket. It ends with ``close()``, with the session, or when the last
@@ -19,6 +19,10 @@ public actor Connection {
     public nonisolated let notifications: AsyncStream<Notification>
     /// The process ID of the session's server process.
     public nonisolated let backendPID: Int32
+    /// Whether a pooler is between this process and the server: then the next transaction may be on another session, with
+    /// none of this one's settings, and nothing is heard of ``listen(_:)``. Poolers that keep a session for each client
+    /// count as well.
+    public nonisolated let isPooled: Bool
     /// The server's version, as in `server_version_num`: 150004 is 15.4.
     public nonisolated let serverVersion: Int
 
@@ -29,6 +33,7 @@ public actor Connection {
         notifications = wire.notifications
         backendPID = opened.backendPID
         serverVersion = opened.serverVersion
+        isPooled = opened.isPooled
     }
 
     deinit {
@@ -37,12 +42,22 @@ public actor Connection {
 
     /// Connects to the first server of `options` that will have us.
     ///
-    /// The server's notices go to `logger`: warnings as warnings, notices and the like as info, the rest as debug.
+    /// The server's notices go to `logger`: warnings as warnings, notices and the like as info, the rest as debug. The
+    /// first query is made here: it tells whether a pooler is in between.
     /// Throws ``PostgresError/Code/connectionFailed`` after ``ConnectionOptions/connectTimeout`` at the latest (but
     /// for a resolver of host names that blocks), or ``PostgresError/Code/cancelled``.
-    public static func connect(_ options: ConnectionOptions, logger: Logger) async throws(PostgresError) -> Connection {
+    ///
+    /// - Parameters:
+    ///   - options: Where to connect to.
+    ///   - logger: Where it logs.
+    ///   - onNotice: Told each notice first, on the connection's thread; true keeps it out of the log. Defaults to none.
+    public static func connect(
+        _ options: ConnectionOptions,
+        logger: Logger,
+        onNotice: (@Sendable (PostgresError) -> Bool)? = nil
+    ) async throws(PostgresError) -> Connection {
         let loop = try EventLoop()
-        let wire = Wire(loop: loop, logger: logger)
+        let wire = Wire(loop: loop, logger: logger, onNotice: onNotice)
         try loop.start(wire)
         return Connection(wire, try await wire.open(options))
     }

@@ -1,46 +1,110 @@
-/// The servers that a multi-host conninfo names, in order: libpq's `host`, `hostaddr` and `port` lists.
+import CLibpq
+import Glibc
+
+/// The servers that a conninfo names, in order: libpq's `host`, `hostaddr` and `port` lists.
 struct HostList: Equatable {
-    private var hosts: [String]?
-    private var addresses: [String]?
-    private var ports: [String]?
+    struct Server: Equatable {
+        /// A name, an address, or the directory of a socket; empty for what `address` says alone.
+        var host: String
+        /// Empty for what `host` resolves to.
+        var address: String
+        /// Empty for the default.
+        var port: String
+    }
+
+    /// Empty where libpq alone is to know: nothing is named, or the lists do not match and it will say so.
+    private(set) var servers: [Server] = []
+
+    /// At most so many addresses of one name are told apart.
+    static let maximumAddresses = 16
 
     /// Reads the lists of `keywords`, or those of the environment where they are missing.
     init(_ keywords: [String: String], defaults: [String: String]) {
         func list(_ key: String) -> [String]? {
             (keywords[key] ?? defaults[key])?.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
         }
+        // A service's file goes before the environment, and only libpq reads it.
+        if keywords["service"] != nil { return }
         // A host given here makes libpq ignore nothing of the environment: PGHOSTADDR and PGPORT still count.
-        hosts = list("host")
-        addresses = list("hostaddr")
-        ports = list("port")
+        let (hosts, addresses, ports) = (list("host"), list("hostaddr"), list("port") ?? [""])
+        let count = max(hosts?.count ?? 0, addresses?.count ?? 0)
+        guard hosts?.count ?? count == count, addresses?.count ?? count == count, [1, count].contains(ports.count)
+        else {
+            return
+        }
+        servers = (0..<count).map { index in
+            Server(
+                host: hosts?[index] ?? "",
+                address: addresses?[index] ?? "",
+                port: ports[ports.count == 1 ? 0 : index]
+            )
+        }
     }
 
     /// How many servers there are to try.
-    var count: Int { max(hosts?.count ?? 0, addresses?.count ?? 0, 1) }
+    var count: Int { max(servers.count, 1) }
 
-    /// Leaves out the server that libpq calls by this name and port; false when it is not there or the only one.
-    mutating func remove(host: String, port: String) -> Bool {
-        let names = hosts ?? addresses ?? []
-        // Lists that do not match are for libpq to refuse.
-        guard count > 1, names.count == count, addresses?.count ?? count == count else { return false }
-        let index = names.indices.first { index in
-            let isHost = names[index] == host || addresses?[index] == host
-            guard let ports, ports.count > 1 else { return isHost }
-            return isHost && ports.indices.contains(index) && (ports[index].isEmpty || ports[index] == port)
+    /// The same with a server for each address of a name that has several, so that one that is silent does not keep libpq
+    /// from the others: libpq tells apart what it is given, not what a name resolves to.
+    func expanded(by addresses: (_ name: String) -> [String]) -> HostList {
+        var expanded = self
+        expanded.servers = servers.flatMap { server in
+            let isName =
+                server.address.isEmpty && !server.host.isEmpty && !server.host.hasPrefix("/")
+                && !server.host.hasPrefix("@")
+            let found = isName ? addresses(server.host).prefix(Self.maximumAddresses) : []
+            if found.count < 2 { return [server] }
+            return found.map { Server(host: server.host, address: $0, port: server.port) }
+        }
+        return expanded
+    }
+
+    /// Leaves out the server that libpq calls so; false when it is not there or the only one.
+    mutating func remove(host: String, address: String, port: String) -> Bool {
+        guard servers.count > 1 else { return false }
+        let index = servers.firstIndex { server in
+            (server.host == host || server.address == host)
+                && (server.address.isEmpty || server.address == address)
+                && (server.port.isEmpty || server.port == port)
         }
         guard let index else { return false }
-        if ports?.count == count { ports?.remove(at: index) }
-        hosts?.remove(at: index)
-        addresses?.remove(at: index)
+        servers.remove(at: index)
         return true
     }
 
     /// `keywords` with these servers.
     func applied(to keywords: [String: String]) -> [String: String] {
+        guard !servers.isEmpty else { return keywords }
+        func list(_ key: String, _ part: KeyPath<Server, String>) -> String? {
+            let isGiven = servers.contains { !$0[keyPath: part].isEmpty }
+            return isGiven ? servers.map { $0[keyPath: part] }.joined(separator: ",") : keywords[key]
+        }
         var keywords = keywords
-        keywords["host"] = hosts?.joined(separator: ",") ?? keywords["host"]
-        keywords["hostaddr"] = addresses?.joined(separator: ",") ?? keywords["hostaddr"]
-        keywords["port"] = ports?.joined(separator: ",") ?? keywords["port"]
+        keywords["host"] = list("host", \.host)
+        keywords["hostaddr"] = list("hostaddr", \.address)
+        keywords["port"] = list("port", \.port)
         return keywords
+    }
+
+    /// The addresses of a name, in the order in which they are to be tried; empty when it has none. Blocks, as libpq does
+    /// for a name.
+    static func addresses(of name: String) -> [String] {
+        var hints = addrinfo()
+        hints.ai_socktype = CInt(SOCK_STREAM.rawValue)
+        var first: UnsafeMutablePointer<addrinfo>?
+        guard getaddrinfo(name, nil, &hints, &first) == 0 else { return [] }
+        defer { freeaddrinfo(first) }
+        var addresses: [String] = []
+        var next = first
+        while let entry = next?.pointee {
+            var text = [CChar](repeating: 0, count: Int(NI_MAXHOST))
+            let size = socklen_t(text.count)
+            if getnameinfo(entry.ai_addr, entry.ai_addrlen, &text, size, nil, 0, NI_NUMERICHOST) == 0 {
+                let address = String(decoding: text.prefix { $0 != 0 }.map(UInt8.init(bitPattern:)), as: UTF8.self)
+                if !addresses.contains(address) { addresses.append(address) }
+            }
+            next = entry.ai_next
+        }
+        return addresses
     }
 }

@@ -6,11 +6,16 @@ import Logging
 ///
 /// Used on the connection's thread only: libpq calls it from within the calls made there.
 final class NoticeLog {
+    /// Takes a notice, and says whether that was all there is to do.
+    typealias Hook = @Sendable (PostgresError) -> Bool
+
     private let logger: Logger
+    private let hook: Hook?
     var lastFatal: PostgresError?
 
-    init(logger: Logger) {
+    init(logger: Logger, hook: Hook?) {
         self.logger = logger
+        self.hook = hook
     }
 
     /// Makes libpq report here. The log must live as long as `connection`.
@@ -32,6 +37,7 @@ final class NoticeLog {
         let notice = PostgresError(result: result, statement: nil)
         if notice.code == .connectionLost, notice.sqlState != nil { lastFatal = notice }
 
+        if let hook, hook(notice) { return }
         var metadata: Logger.Metadata = ["postgres.severity": "\(severity)"]
         metadata["postgres.sqlstate"] = notice.sqlState.map { "\($0)" }
         metadata["postgres.detail"] = notice.detail.map { "\($0)" }

@@ -32,7 +32,7 @@ struct PipelineState {
         /// Tell the caller; the unit is behind others in flight and what becomes of it is not known.
         case abandon(UnitID, StopReason)
         /// Ask the server to cancel what runs: it is this unit, and nothing is behind it.
-        case cancelOnServer(UnitID)
+        case cancelOnServer(UnitID, StopReason)
         /// Close the connection for the sake of this unit: cancelling might hit another, or the server is silent.
         case close(UnitID, StopReason)
     }
@@ -138,7 +138,7 @@ struct PipelineState {
         // An earlier cancel's request is still on its way and might hit this unit; nothing can be made of both.
         guard inFlight.count == 1, cancel == nil else { return .close(id, reason) }
         cancel = Cancel(unit: id, reason: reason, deadline: now + Self.cancelGrace)
-        return .cancelOnServer(id)
+        return .cancelOnServer(id, reason)
     }
 
     private mutating func endCancelIfDone() {

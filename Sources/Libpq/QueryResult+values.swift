@@ -23,6 +23,16 @@ extension QueryResult {
         return bytes[0] != 0
     }
 
+    /// As ``Cell/double()``.
+    public func double(_ row: Int, _ column: Int) throws(PostgresError) -> Double {
+        guard let bytes = bytes(row, column), types[column] == TypeOID.float8 else {
+            return try self[row][column].double()
+        }
+        var reader = BinaryReader(bytes)
+        guard let number = reader.float(), reader.isAtEnd else { return try self[row][column].double() }
+        return number
+    }
+
     /// As ``Cell/date()``.
     public func date(_ row: Int, _ column: Int) throws(PostgresError) -> Date {
         guard let bytes = bytes(row, column), types[column] == TypeOID.timestamptz else {

@@ -17,12 +17,17 @@ extension Wire {
         var findings: [String] = []
         /// The readiness that libpq waits for.
         var events = Int16(POLLOUT)
+        /// Whether the login is over, and the server has been asked for the process that answers.
+        var isAsking = false
+        /// What it answered.
+        var answeringPID: Int32?
     }
 
     /// What is known of a connection once it is there.
     struct Opened: Sendable {
         let backendPID: Int32
         let serverVersion: Int
+        let isPooled: Bool
     }
 
     /// Connects. On failure the wire has ended.
@@ -57,6 +62,7 @@ extension Wire {
             return close(error)
         }
         opening.servers = HostList(opening.keywords, defaults: ConnectionOptions.defaults())
+            .expanded(by: opening.options.resolve)
         startAttempt(opening)
     }
 
@@ -68,6 +74,7 @@ extension Wire {
             Self.withCStrings(keywords.map(\.value)) { values in PQconnectStartParams(keys, values, 0) }
         }
         opening.events = Int16(POLLOUT)
+        opening.isAsking = false
         opening.server = ""
         phase = .opening(opening)
         guard let connection else { return close(PostgresError(.connectionFailed, "libpq is out of memory")) }
@@ -91,6 +98,7 @@ extension Wire {
 
     func continueOpening() {
         guard case .opening(var opening) = phase, let connection else { return }
+        if opening.isAsking { return readAnsweringPID() }
         let progress = PQconnectPoll(connection)
         switch progress {
         case PGRES_POLLING_READING, PGRES_POLLING_WRITING:
@@ -98,23 +106,49 @@ extension Wire {
             phase = .opening(opening)
             noteServer()
         case PGRES_POLLING_OK:
-            guard PQsetnonblocking(connection, 1) == 0 else { return failOpening() }
-            phase = .open
-            let opened = Opened(
-                backendPID: PQbackendPID(connection),
-                serverVersion: Int(PQserverVersion(connection))
-            )
-            opening.continuation.resume(returning: .success(opened))
+            // A pooler names another process in its greeting than the one that answers.
+            guard PQsetnonblocking(connection, 1) == 0, PQsendQuery(connection, "select pg_backend_pid()") == 1 else {
+                return failOpening()
+            }
+            opening.isAsking = true
+            opening.events = Int16(POLLIN) | (PQflush(connection) == 1 ? Int16(POLLOUT) : 0)
+            phase = .opening(opening)
         default:
             failOpening()
         }
+    }
+
+    private func readAnsweringPID() {
+        guard case .opening(var opening) = phase, let connection else { return }
+        guard PQconsumeInput(connection) == 1 else { return failOpening() }
+        opening.events = Int16(POLLIN) | (PQflush(connection) == 1 ? Int16(POLLOUT) : 0)
+        while PQisBusy(connection) == 0 {
+            guard let result = PQgetResult(connection) else { return opened(opening, on: connection) }
+            defer { PQclear(result) }
+            guard PQresultStatus(result) == PGRES_TUPLES_OK, PQntuples(result) == 1 else { return failOpening() }
+            opening.answeringPID = Int32(Self.text(PQgetvalue(result, 0, 0)))
+        }
+        phase = .opening(opening)
+    }
+
+    private func opened(_ opening: Opening, on connection: OpaquePointer) {
+        let opened = Opened(
+            backendPID: PQbackendPID(connection),
+            serverVersion: Int(PQserverVersion(connection)),
+            isPooled: opening.answeringPID != PQbackendPID(connection)
+        )
+        isPooled = opened.isPooled
+        phase = .open
+        opening.continuation.resume(returning: .success(opened))
     }
 
     /// Gives each server that libpq comes to its share of the time. libpq itself would stay with one that never
     /// answers: its `connect_timeout` is for blocking calls only.
     private func noteServer() {
         guard case .opening(var opening) = phase, let connection else { return }
-        let server = "\(Self.text(PQhost(connection))) port \(Self.text(PQport(connection)))"
+        let (host, address) = (Self.text(PQhost(connection)), Self.text(PQhostaddr(connection)))
+        let place = address.isEmpty || address == host ? host : "\(host) (\(address))"
+        let server = "\(place) port \(Self.text(PQport(connection)))"
         guard server != opening.server else { return }
         opening.server = server
         let left = opening.deadline - .now
@@ -128,8 +162,8 @@ extension Wire {
         opening.findings.append("no answer from \(opening.server) in time")
         phase = .opening(opening)
         let isOver = opening.deadline <= .now
-        let (host, port) = (Self.text(PQhost(connection)), Self.text(PQport(connection)))
-        guard !isOver, opening.servers.remove(host: host, port: port) else {
+        let (host, address) = (Self.text(PQhost(connection)), Self.text(PQhostaddr(connection)))
+        guard !isOver, opening.servers.remove(host: host, address: address, port: Self.text(PQport(connection))) else {
             return failOpening(because: "connecting took longer than \(opening.options.connectTimeout)")
         }
         PQfinish(connection)

@@ -19,18 +19,20 @@ extension Wire {
             answer(id, reason, "it was not sent")
         case .abandon(let id, let reason):
             answer(id, reason, "it was in flight behind another call, and what becomes of it is not known")
-        case .cancelOnServer(let id):
-            cancelOnServer(id)
+        case .cancelOnServer(let id, let reason):
+            cancelOnServer(id, reason)
         case .close(let id, let reason):
-            let timeout = calls[id]?.timeout ?? .zero
-            let note =
-                "the connection was closed, for a cancel went unanswered or might have hit another call; "
-                + "what became of it is not known"
-            close(
-                PostgresError(.connectionLost, "the connection was closed to stop a call that was \(reason)"),
-                except: (id, reason.error(timeout: timeout, note: note))
-            )
+            close(for: id, reason, "for a cancel went unanswered or might have hit another call")
         }
+    }
+
+    private func close(for id: PipelineState.UnitID, _ reason: PipelineState.StopReason, _ why: String) {
+        let timeout = calls[id]?.timeout ?? .zero
+        let note = "the connection was closed, \(why); what became of it is not known"
+        close(
+            PostgresError(.connectionLost, "the connection was closed to stop a call that was \(reason)"),
+            except: (id, reason.error(timeout: timeout, note: note))
+        )
     }
 
     private func answer(_ id: PipelineState.UnitID, _ reason: PipelineState.StopReason, _ note: String) {
@@ -38,7 +40,8 @@ extension Wire {
         call.continuation.resume(returning: .failure(reason.error(timeout: call.timeout, note: note)))
     }
 
-    private func cancelOnServer(_ id: PipelineState.UnitID) {
+    private func cancelOnServer(_ id: PipelineState.UnitID, _ reason: PipelineState.StopReason) {
+        if isPooled { return close(for: id, reason, "for a cancel through a pooler might hit another's call") }
         // Without a request the grace time runs out, and the connection is closed.
         guard let connection, let request = CancelRequest(connection) else { return }
         request.send { [loop, logger] failure in

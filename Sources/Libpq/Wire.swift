@@ -34,16 +34,19 @@ actor Wire {
     var calls: [PipelineState.UnitID: Call] = [:]
     var lastID: PipelineState.UnitID = 0
     var mustFlush = false
+    /// Whether a pooler is in between, or it is not known yet. Then nothing is ever cancelled on the server: a pooler may
+    /// have given the session to somebody else by the time that the request arrives, and some end themselves over one.
+    var isPooled = true
 
     /// The longest deadline, so that no instant overflows.
     static let maximumTimeout = Duration.seconds(365 * 86_400)
     /// How many notifications are kept for a listener that is slow; the oldest are dropped.
     static let maximumNotifications = 1_024
 
-    init(loop: EventLoop, logger: Logger) {
+    init(loop: EventLoop, logger: Logger, onNotice: NoticeLog.Hook?) {
         self.loop = loop
         self.logger = logger
-        notices = NoticeLog(logger: logger)
+        notices = NoticeLog(logger: logger, hook: onNotice)
         (notifications, notificationSink) = AsyncStream.makeStream(
             bufferingPolicy: .bufferingNewest(Self.maximumNotifications)
         )
@@ -96,7 +99,7 @@ actor Wire {
         if case .closed = phase { return }
         if case .opening(let opening) = phase { opening.continuation.resume(returning: .failure(reason)) }
         if let connection {
-            if pipeline.head != nil, !isServerGone { CancelRequest(connection)?.send { _ in } }
+            if pipeline.head != nil, !isServerGone, !isPooled { CancelRequest(connection)?.send { _ in } }
             PQfinish(connection)
         }
         connection = nil

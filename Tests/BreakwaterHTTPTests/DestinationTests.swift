@@ -36,6 +36,13 @@ import Testing
         #expect((policy.refusal(of: try #require(IPAddress(address))) == nil) == isAllowed)
     }
 
+    @Test(arguments: ["fd12:3456:789a:bcde:f012:3456:789a:bcde", "fe80::1", "169.254.169.254"])
+    func aRefusalNamesTheAddress(address: String) throws {
+        let policy = try DestinationPolicy(host: "hooks.example", allow: [])
+        let read = try #require(IPAddress(address))
+        #expect(policy.refusal(of: read)?.hasPrefix("\(address) is ") == true)
+    }
+
     @Test func whatTheURLSaysIsMeant() throws {
         let address = try DestinationPolicy(host: "10.0.0.1", allow: [])
         #expect(address.refusal(of: try #require(IPAddress("10.0.0.1"))) == nil)
@@ -83,8 +90,44 @@ import Testing
         }
     }
 
-    @Test func aNumberForAnAddressIsThatAddress() async throws {
-        // 2130706433 is 127.0.0.1: what counts is where it leads, and the URL says it.
-        #expect(try HTTPEndpoint("http://2130706433/").host == "127.0.0.1")
+    @Test(arguments: ["2130706433", "0x7f000001", "0x7f.1", "127.1", "0177.0.0.1", "017700000001", "127.0.0.1"])
+    func aNumberForAnAddressIsThatAddress(host: String) async throws {
+        // What counts is where it leads, and the URL says it.
+        #expect(try HTTPEndpoint("http://\(host)/").host == "127.0.0.1")
+    }
+
+    @Test(arguments: [
+        "127.0.0.1", "127.8.9.1", "0.0.0.0", "[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "169.254.169.254",
+        "127.0.0.1,127.0.0.2", "[::1],127.0.0.1,0.0.0.0",
+    ])
+    func aNameThatPointsInsideReachesNobody(addresses: String) async throws {
+        try await withServer({ _ in .answer(200) }) { server in
+            var plugin = try HTTPPlugin(url: "http://inside-\(UInt64.random(in: 0 ... .max)).example:\(server.port)/")
+            plugin.resolve = ["\(plugin.endpoint.host):\(server.port):\(addresses)"]
+            #expect(try await run(plugin).failure?.name == "http.refusedAddress")
+            #expect(server.connections == 0)
+        }
+    }
+
+    @Test("the system's own resolver is not trusted either", arguments: ["localhost.", "127.0.0.1.", "ip6-localhost."])
+    func namesOfThisMachine(host: String) async throws {
+        try await withServer({ _ in .answer(200) }) { server in
+            let outcome = try await run(try HTTPPlugin(url: "http://\(host):\(server.port)/"))
+            // Not every machine knows every one of them.
+            #expect(["http.refusedAddress", "http.dns"].contains(outcome.failure?.name))
+            #expect(server.connections == 0)
+        }
+    }
+
+    @Test("a redirect to an address that is allowed is refused nevertheless", arguments: [301, 302, 303, 307, 308])
+    func redirects(status: Int) async throws {
+        try await withServer({ _ in .answer(200) }) { target in
+            let reply = TestServer.Reply.answer(status, headers: ["Location": target.url])
+            try await withServer({ _ in reply }) { server in
+                let outcome = try await run(try HTTPPlugin(url: server.url))
+                #expect(outcome.outcomeClass == .failed)
+                #expect(target.connections == 0)
+            }
+        }
     }
 }

@@ -205,8 +205,8 @@ private final class Counter: Sendable {
 }
 
 /// The built `worker`, run as a process of its own.
-private final class WorkerProgram: Sendable {
-    private static let path: URL = {
+final class WorkerProgram: Sendable {
+    static let path: URL = {
         let bundle = Bundle.allBundles.first { $0.bundlePath.hasSuffix(".xctest") }?.bundleURL
         let executable = URL(filePath: CommandLine.arguments[0])
         let directories = [bundle?.deletingLastPathComponent(), executable.deletingLastPathComponent()]

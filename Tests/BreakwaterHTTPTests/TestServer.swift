@@ -18,6 +18,7 @@ final class TestServer: Sendable {
         case answer(Int, headers: [String: String] = [:], body: String = "")
         /// Bytes as they are; the connection is closed after them.
         case raw(String)
+        case bytes([UInt8])
         /// The head of an answer, then a byte of its body every now and then for as long as anyone listens.
         case drip
         /// An answer with a body of so many bytes, sent for as long as anyone listens.
@@ -158,6 +159,8 @@ final class TestServer: Sendable {
             return send(head + body, on: connection)
         case .raw(let text):
             _ = send(text, on: connection)
+        case .bytes(let bytes):
+            _ = send(bytes, on: connection)
         case .drip:
             var isHeard = send("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n", on: connection)
             while isHeard {
@@ -178,8 +181,10 @@ final class TestServer: Sendable {
         return false
     }
 
-    private func send(_ text: String, on connection: Int32) -> Bool {
-        var rest = Array(text.utf8)[...]
+    private func send(_ text: String, on connection: Int32) -> Bool { send(Array(text.utf8), on: connection) }
+
+    private func send(_ bytes: [UInt8], on connection: Int32) -> Bool {
+        var rest = bytes[...]
         while !rest.isEmpty {
             let count = rest.withUnsafeBytes { bytes in
                 Glibc.send(connection, bytes.baseAddress, bytes.count, Int32(MSG_NOSIGNAL))

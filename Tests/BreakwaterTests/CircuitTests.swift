@@ -28,7 +28,7 @@ struct CircuitBench: Sendable {
             settings.retry.maxAttempts = 1000
             circuit(&settings.circuit)
         }
-        try await worker.setClock(0)
+        worker.setClock(0)
     }
 
     var state: String {
@@ -42,7 +42,7 @@ struct CircuitBench: Sendable {
     /// How long it stays open from now on, in seconds.
     var openTime: Double {
         get async throws {
-            let answer = try await worker.connection.query(
+            let answer = try await worker.query(
                 "select extract(epoch from retry_at - breakwater.clock())::float8 from breakwater.circuit where kind = 'k'"
             )
             return try answer[0][0].double()
@@ -63,7 +63,7 @@ struct CircuitBench: Sendable {
     /// From closed to half-open, with the clock so many seconds on.
     func halfOpen(at seconds: Double = 11) async throws {
         try await trip()
-        try await worker.setClock(seconds)
+        worker.setClock(seconds)
         try await worker.maintain()
         #expect(try await state == "half_open")
     }
@@ -124,10 +124,10 @@ struct CircuitTests {
         try await withTestDatabase { database in
             let bench = try await CircuitBench(database) { $0.window = .time(.seconds(10)) }
             try await bench.run(.failed(), .failed(), .failed())
-            try await bench.worker.setClock(11)
+            bench.worker.setClock(11)
             try await bench.run(.failed(), .failed(), .failed())
             #expect(try await bench.state == "closed")
-            try await bench.worker.setClock(12)
+            bench.worker.setClock(12)
             try await bench.run(.failed())
             #expect(try await bench.state == "open")
         }
@@ -142,7 +142,7 @@ struct CircuitTests {
             }
             try await bench.run(.failed(), .failed(), .succeeded, .failed(), .failed())
             #expect(try await bench.state == "closed")
-            try await bench.worker.setClock(5)
+            bench.worker.setClock(5)
             try await bench.run(.unavailable())
             #expect(try await bench.state == "open")
         }
@@ -193,9 +193,9 @@ struct CircuitTests {
             try await bench.trip()
             try await database.query("delete from breakwater.job")
             let open = try await bench.openTime
-            try await bench.worker.setClock(open - 0.01)
+            bench.worker.setClock(open - 0.01)
             #expect(try await bench.worker.maintain().turned == 0)
-            try await bench.worker.setClock(open + 0.01)
+            bench.worker.setClock(open + 0.01)
             #expect(try await bench.worker.maintain().turned == 1)
             #expect(try await bench.state == "half_open")
         }
@@ -211,7 +211,7 @@ struct CircuitTests {
                 for _ in 0..<20 {
                     group.addTask {
                         let worker = try await HandWorker(database) { $0.circuit.probes = 3 }
-                        try await worker.setClock(11)
+                        worker.setClock(11)
                         return worker
                     }
                 }
@@ -265,7 +265,7 @@ struct CircuitTests {
                     try await database.number("select reopened from breakwater.circuit where kind = 'k'") == reopened
                 )
                 clock += open + 0.001
-                try await bench.worker.setClock(clock)
+                bench.worker.setClock(clock)
                 #expect(try await bench.worker.runOne(.unavailable()))
                 #expect(try await bench.state == "open")
             }
@@ -276,7 +276,7 @@ struct CircuitTests {
             try await bench.worker.runOne(.failed())
             #expect(try await bench.openTime <= 100)
             clock += 101
-            try await bench.worker.setClock(clock)
+            bench.worker.setClock(clock)
             try await bench.worker.runOne(.succeeded)
             try await bench.worker.runOne(.succeeded)
             #expect(try await bench.state == "closed")
@@ -327,7 +327,7 @@ struct CircuitTests {
             let bench = try await CircuitBench(database)
             let dead = try await CircuitBench(database).worker
             try await bench.halfOpen()
-            try await dead.setClock(11)
+            dead.setClock(11)
             try await database.insert(10)
             #expect(try await dead.claim().count >= 1)
             let taken = try await database.count("probe")
@@ -339,7 +339,7 @@ struct CircuitTests {
             #expect(try await bench.worker.claim().count == taken)
             #expect(try await bench.worker.claim().isEmpty)
             // A minute beyond the handler's timeout, whoever holds it.
-            try await bench.worker.setClock(11 + 60 + 61)
+            bench.worker.setClock(11 + 60 + 61)
             #expect(try await bench.worker.claim().count == taken)
         }
     }
@@ -355,7 +355,7 @@ struct CircuitTests {
             // Late failures neither lengthen the open time nor re-open; late successes do not close.
             try await bench.worker.settle([late[0]], .failed())
             #expect(try await bench.openTime == opened)
-            try await bench.worker.setClock(11)
+            bench.worker.setClock(11)
             try await bench.worker.maintain()
             #expect(try await bench.state == "half_open")
             try await bench.worker.settle([late[1]], .failed())
@@ -375,7 +375,7 @@ struct CircuitTests {
         try await withTestDatabase { database in
             let bench = try await CircuitBench(database)
             try await bench.trip()
-            _ = try await bench.worker.connection.call(Leave(worker: bench.worker.id))
+            _ = try await bench.worker.call(Leave(worker: bench.worker.id))
             let next = try await CircuitBench(database)
             #expect(try await next.state == "open")
             try await database.insert()
@@ -408,7 +408,7 @@ struct CircuitTests {
             #expect(try await bench.state == "closed")
             try await bench.run(slow)
             #expect(try await bench.state == "open")
-            try await bench.worker.setClock(11)
+            bench.worker.setClock(11)
             try await bench.run(slow)
             #expect(try await bench.state == "open")
             #expect(try await database.number("select reopened from breakwater.circuit where kind = 'k'") == 1)
@@ -481,7 +481,7 @@ struct OverrideTests {
             #expect(try row[0].string() == "the vendor called")
             #expect(try row[1].string() == "open")
             #expect(try row[2].string() == "ada")
-            try await bench.worker.setClock(1_000_000)
+            bench.worker.setClock(1_000_000)
             try await bench.worker.maintain()
             #expect(try await bench.worker.claim().isEmpty)
             try await database.query("select breakwater.reset_circuit('k', 'they fixed it', actor => 'ada')")
@@ -515,12 +515,12 @@ struct OverrideTests {
     func until(call: String) async throws {
         try await withTestDatabase { database in
             let bench = try await CircuitBench(database)
-            _ = try await bench.worker.connection.query(
+            _ = try await bench.worker.query(
                 "select breakwater.\(call)_circuit('k', 'for a minute', until => breakwater.clock() + interval '60 s')"
             )
-            try await bench.worker.setClock(59)
+            bench.worker.setClock(59)
             #expect(try await bench.worker.maintain().turned == 0)
-            try await bench.worker.setClock(61)
+            bench.worker.setClock(61)
             #expect(try await bench.worker.maintain().turned == 1)
             let row = try await database.query(
                 "select state, override is null and override_until is null and override_actor is null from breakwater.circuit"
@@ -537,7 +537,7 @@ struct OverrideTests {
             let bench = try await CircuitBench(database)
             try await bench.trip()
             try await database.query("select breakwater.open_circuit('k', 'not yet')")
-            try await bench.worker.setClock(100)
+            bench.worker.setClock(100)
             #expect(try await bench.worker.maintain().turned == 0)
             #expect(try await bench.worker.claim().isEmpty)
             #expect(try await bench.state == "open")

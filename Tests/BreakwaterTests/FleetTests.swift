@@ -101,7 +101,8 @@ struct RandomTests {
         let given = ProcessInfo.processInfo.environment["BREAKWATER_SEED"].flatMap { UInt64($0) }
         let seed = given ?? UInt64.random(in: 0...UInt64.max)
         print("BREAKWATER_SEED=\(seed)")
-        try await withTestDatabase { database in
+        try await withTestDatabase { pooled in
+            let database = try await pooled.watchedDirectly()
             let fate = Fate(seed: seed)
             func handler(_ kind: String) -> HandlerRegistration {
                 var settings = HandlerSettings()

@@ -47,7 +47,7 @@ struct WakeUpTests {
     @Test("is told of inserts of the kinds that somebody sleeps for, once a statement, and of no others")
     func notifications() async throws {
         try await withTestDatabase { database in
-            let listener = try await database.connect()
+            let listener = try await database.connectDirectly()
             try await listener.listen("breakwater")
             try await database.insert()
             try await database.query("select breakwater.sleep(1, '{k,other}')")

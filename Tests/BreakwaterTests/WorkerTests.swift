@@ -365,7 +365,8 @@ struct LossTests {
 
     @Test("again and again while jobs flow loses none, and each ends")
     func terminated() async throws {
-        try await withTestDatabase { database in
+        try await withTestDatabase { pooled in
+            let database = try await pooled.watchedDirectly()
             let ran = Notes()
             let handler = HandlerRegistration(
                 kind: "k",
@@ -396,7 +397,8 @@ struct LossTests {
 
     @Test("a worker that was struck off cancels its runs, registers anew, and works on")
     func struckOff() async throws {
-        try await withTestDatabase { database in
+        try await withTestDatabase { pooled in
+            let database = try await pooled.watchedDirectly()
             let (door, cancelled, ran) = (Door(), Notes(), Notes())
             let handler = HandlerRegistration(
                 kind: "k",
@@ -427,7 +429,8 @@ struct LossTests {
 
     @Test("the jobs of a worker that dies run on another, unspent")
     func otherWorker() async throws {
-        try await withTestDatabase { database in
+        try await withTestDatabase { pooled in
+            let database = try await pooled.watchedDirectly()
             let dead = try await HandWorker(database, lease: .seconds(1))
             try await database.insert(20)
             #expect(try await dead.claim(10).count == 10)
@@ -448,7 +451,8 @@ struct LossTests {
 
     @Test("a claim of a lost connection that commits only after its worker is back is given back, too")
     func lateAnswer() async throws {
-        try await withTestDatabase { database in
+        try await withTestDatabase { pooled in
+            let database = try await pooled.watchedDirectly()
             let handler = HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded() })
             try await database.withWorker([handler], configure: { $0.lease = .seconds(2) }) {
                 try await waitUntil("it is there") { try await database.count("worker") == 1 }
@@ -458,7 +462,7 @@ struct LossTests {
                 try await database.query(
                     "select * from breakwater.claim(\(worker), '{default}', '{k}', '{5}', '{0}', '{1}', '{9}', '{9}', 9)"
                 )
-                let other = try await database.connect()
+                let other = try await database.connectDirectly()
                 _ = try await other.query(
                     """
                     select count(pg_terminate_backend(pid)) from pg_stat_activity
@@ -479,7 +483,8 @@ struct LossTests {
 
     @Test("a claim whose answer was lost is given back while the worker lives on")
     func lostAnswer() async throws {
-        try await withTestDatabase { database in
+        try await withTestDatabase { pooled in
+            let database = try await pooled.watchedDirectly()
             let handler = HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded() })
             try await database.withWorker([handler]) {
                 try await waitUntil("it is there") { try await database.count("worker") == 1 }
@@ -494,6 +499,52 @@ struct LossTests {
                 #expect(try await database.number("select count(*) from breakwater.job where worker = \(worker)") == 5)
                 try await database.query(terminate)
                 try await waitUntil("they run") { try await database.count("job") == 0 }
+            }
+        }
+    }
+
+    @Test("to a server that only reads (SQLSTATE 25006) makes it connect anew until one writes")
+    func readOnly() async throws {
+        try await withTestDatabase { pooled in
+            let database = try await pooled.watchedDirectly()
+            let name = try await database.text("select quote_ident(current_database())")
+            let handler = HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded() })
+            // Without the pooler, which would go on with the sessions that only read.
+            let configure = { @Sendable (configuration: inout WorkerConfiguration) in
+                configuration.database = ConnectionOptions(database.directURL)
+                configuration.lease = .seconds(60)
+            }
+            let refusals =
+                "select coalesce(sum(xact_rollback), 0) from pg_stat_database where datname = current_database()"
+            try await database.withWorker([handler], configure: configure) {
+                try await waitUntil("it is there") { try await database.count("worker") == 1 }
+                try await database.query("alter database \(name) set default_transaction_read_only = on")
+                try await database.query(terminate)
+                try await database.insert(3)
+                let before = try await database.number(refusals)
+                try await waitUntil("it is refused") { try await database.number(refusals) > before }
+                #expect(try await database.count("job") == 3)
+                try await database.query("alter database \(name) reset default_transaction_read_only")
+                try await waitUntil("they run") { try await database.count("job") == 0 }
+            }
+        }
+    }
+
+    @Test("to a standby that had not heard of the last positions: new jobs are found below the old cursors")
+    func positionsDrawnAgain() async throws {
+        try await withTestDatabase { pooled in
+            let database = try await pooled.watchedDirectly()
+            let handler = HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded() })
+            try await database.withWorker([handler]) {
+                // Long enough that floors move.
+                for round in 1...8 {
+                    try await database.insert(20)
+                    try await waitUntil("round \(round) ends") { try await database.count("job") == 0 }
+                }
+                try await database.query("select setval('breakwater.job_position', 1)")
+                try await database.query(terminate)
+                try await database.insert()
+                try await waitUntil("it runs") { try await database.count("job") == 0 }
             }
         }
     }

@@ -1,6 +1,7 @@
 import Foundation
-import Libpq
 import Testing
+
+@testable import Libpq
 
 @Suite("Connecting", .enabled(if: TestServer.isThere, TestServer.reason))
 struct ConnectingTests {
@@ -25,7 +26,7 @@ struct ConnectingTests {
     }
 
     @Test func `a connection knows its session`() async throws {
-        try await withConnection { connection in
+        try await withConnection(TestServer.direct) { connection in
             let row = try await connection.query(
                 """
                 select pg_backend_pid(), current_setting('server_version_num')::int4,
@@ -33,6 +34,7 @@ struct ConnectingTests {
                 """
             )[0]
             #expect(try row[0].int32() == connection.backendPID)
+            #expect(!connection.isPooled)
             #expect(try row[1].int() == connection.serverVersion)
             #expect(try row[2].string() == "libpq-tests")
             #expect(try row[3].string() == "UTF8")
@@ -120,6 +122,19 @@ struct ConnectingTests {
         let (one, two) = (try SilentServer(), try SilentServer())
         let hosts = "127.0.0.1:\(one.port),127.0.0.1:\(two.port),\(try here())"
         let options = ConnectionOptions(try url(hosts: hosts), connectTimeout: .seconds(3))
+        try await withConnection(options) { connection async throws in
+            #expect(try await connection.query("select 1")[0][0].int() == 1)
+        }
+    }
+
+    @Test func `the next address of the same name is tried when the first never answers`() async throws {
+        let parts = try #require(URLComponents(string: TestServer.conninfo ?? ""))
+        let server = try SilentServer(host: 2, port: parts.port ?? 5_432)
+        var options = ConnectionOptions(
+            try url(hosts: "two.addresses.test:\(server.port)"),
+            connectTimeout: .seconds(6)
+        )
+        options.resolve = { $0 == "two.addresses.test" ? ["127.0.0.2", "127.0.0.1"] : [] }
         try await withConnection(options) { connection async throws in
             #expect(try await connection.query("select 1")[0][0].int() == 1)
         }

@@ -44,7 +44,7 @@ struct DecodingTests {
         .interval(.seconds(Int64.max)), .intervalArray([.seconds(Int64.min)]),
     ])
     func `what cannot be stored is refused before anything is sent`(_ parameter: Parameter) async throws {
-        try await withConnection { connection in
+        try await withConnection(TestServer.direct) { connection in
             try await connection.script("create temp table t (n int)")
             let error = try await failure {
                 _ = try await connection.pipeline([

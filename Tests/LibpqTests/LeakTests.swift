@@ -49,7 +49,7 @@ struct LeakTests {
 
     @Test func `connect, query and close hold nothing afterwards`() async throws {
         try await run(Self.cycles) { number in
-            let connection = try await Connection.connect(TestServer.options, logger: TestServer.silent)
+            let connection = try await Connection.connect(TestServer.direct, logger: TestServer.silent)
             #expect(try await connection.query("select $1", [.int8(Int64(number))])[0][0].int() == number)
             await connection.close()
         }
@@ -57,7 +57,7 @@ struct LeakTests {
 
     @Test func `dropped and failed connections hold nothing afterwards`() async throws {
         try await run(Self.cycles / 4) { number in
-            var connection: Connection? = try await Connection.connect(TestServer.options, logger: TestServer.silent)
+            var connection: Connection? = try await Connection.connect(TestServer.direct, logger: TestServer.silent)
             _ = try await connection?.query("select 1")
             connection = nil
             let refused = ConnectionOptions("postgresql://postgres@127.0.0.1:1/postgres")

@@ -12,8 +12,8 @@ struct LossTests {
     }
 
     @Test func `a server that goes away mid-result fails every call and ends the notifications`() async throws {
-        try await withConnection { killer in
-            let connection = try await Connection.connect(TestServer.options, logger: TestServer.silent)
+        try await withConnection(TestServer.direct) { killer in
+            let connection = try await Connection.connect(TestServer.direct, logger: TestServer.silent)
             let first = Task.immediate { try await connection.query(big) }
             let second = Task.immediate { try await connection.query("select 1") }
             let ends = Task { for await _ in connection.notifications {} }
@@ -36,8 +36,8 @@ struct LossTests {
     }
 
     @Test func `a session that is terminated says why`() async throws {
-        try await withConnection { killer in
-            let connection = try await Connection.connect(TestServer.options, logger: TestServer.silent)
+        try await withConnection(TestServer.direct) { killer in
+            let connection = try await Connection.connect(TestServer.direct, logger: TestServer.silent)
             let call = Task.immediate { try await connection.query("select pg_sleep(60)") }
             try await eventually {
                 try await killer.query(
@@ -53,8 +53,8 @@ struct LossTests {
     }
 
     @Test func `an idle session that is terminated is noticed without a call`() async throws {
-        try await withConnection { killer in
-            let connection = try await Connection.connect(TestServer.options, logger: TestServer.silent)
+        try await withConnection(TestServer.direct) { killer in
+            let connection = try await Connection.connect(TestServer.direct, logger: TestServer.silent)
             try await terminate(connection, by: killer)
             let reason = await connection.waitUntilClosed()
             #expect(reason.code == .connectionLost)
@@ -63,7 +63,7 @@ struct LossTests {
     }
 
     @Test func `waiting for the end can be cancelled`() async throws {
-        try await withConnection { connection in
+        try await withConnection(TestServer.direct) { connection in
             let waiter = Task { await connection.waitUntilClosed() }
             waiter.cancel()
             #expect(await waiter.value.code == .cancelled)
@@ -71,8 +71,8 @@ struct LossTests {
     }
 
     @Test func `notifications arrive on an idle connection, in order`() async throws {
-        try await withConnection { listener in
-            try await withConnection { sender in
+        try await withConnection(TestServer.direct) { listener in
+            try await withConnection(TestServer.direct) { sender in
                 let channel = "Odd \"channel\" ž"
                 try await listener.listen(channel)
                 for payload in ["one", "", "three"] {
@@ -90,7 +90,7 @@ struct LossTests {
     }
 
     @Test func `a channel's name must have 1 to 63 bytes`() async throws {
-        try await withConnection { connection in
+        try await withConnection(TestServer.direct) { connection in
             for name in ["", String(repeating: "x", count: 64)] {
                 #expect(try await failure { try await connection.listen(name) }.code == .invalidParameter)
             }
@@ -101,7 +101,7 @@ struct LossTests {
     @Test func `notices reach the logger by their severity`() async throws {
         let log = RecordingLog()
         let logger = Logger(label: "notices") { _ in log }
-        try await withConnection(logger: logger) { connection in
+        try await withConnection(TestServer.direct, logger: logger) { connection in
             try await connection.script(
                 """
                 set client_min_messages = debug1;

@@ -52,7 +52,7 @@ struct PipelineStateTests {
     @Test func `while a cancel is under way nothing is sent, until the answer and the request are both over`() {
         for requestFirst in [true, false] {
             var state = state([unit(1)])
-            check(state.stop(1, .cancelled, at: start) == .cancelOnServer(1), true)
+            check(state.stop(1, .cancelled, at: start) == .cancelOnServer(1, .cancelled), true)
             state.submit(unit(2))
             check(state.takeNextToSend(), nil)
             if requestFirst { state.cancelRequestReturned() } else { _ = state.unitEnded(at: start) }
@@ -74,14 +74,14 @@ struct PipelineStateTests {
         check(state.takeNextToSend(), nil)
         let ended = state.unitEnded(at: start)
         #expect(ended?.ended.id == 1)
-        #expect(ended?.1 == .cancelOnServer(2))
+        #expect(ended?.1 == .cancelOnServer(2, .cancelled))
     }
 
     @Test func `a server that is silent after a cancel has the connection closed when the grace is over`() {
         var state = state([unit(1)])
         check(state.expire(at: start + .milliseconds(999)), .nothing)
         #expect(state.nextDeadline == start + .seconds(1))
-        check(state.expire(at: start + .seconds(1)) == .cancelOnServer(1), true)
+        check(state.expire(at: start + .seconds(1)) == .cancelOnServer(1, .timedOut), true)
         #expect(state.nextDeadline == start + .seconds(1) + PipelineState.cancelGrace)
         check(state.expire(at: start + .seconds(3)), .nothing)
         check(state.expire(at: start + .seconds(4)) == .close(1, .timedOut), true)
@@ -92,35 +92,5 @@ struct PipelineStateTests {
         check([state.statementEnded(), state.statementEnded(), state.statementEnded()], [true, true, false])
         check(state.unitEnded(at: start)?.ended.id, 1)
         check(state.unitEnded(at: start)?.ended, nil)
-    }
-}
-
-@Suite("The servers of a conninfo")
-struct HostListTests {
-    @Test func `one that is given up is left out with its address and port`() {
-        let keywords = ["host": "a,b,c", "hostaddr": "1.1.1.1,,3.3.3.3", "port": "1,2,3", "user": "u"]
-        var list = HostList(keywords, defaults: [:])
-        #expect(list.count == 3)
-        check(list.remove(host: "b", port: "2"), true)
-        #expect(
-            list.applied(to: keywords)
-                == ["host": "a,c", "hostaddr": "1.1.1.1,3.3.3.3", "port": "1,3", "user": "u"]
-        )
-    }
-
-    @Test func `servers of one host differ by their ports, and one port serves all`() {
-        var ports = HostList(["host": "a,a", "port": "1,2"], defaults: [:])
-        check(ports.remove(host: "a", port: "2"), true)
-        #expect(ports.applied(to: [:]) == ["host": "a", "port": "1"])
-        var shared = HostList(["host": "a,b"], defaults: ["port": "5432"])
-        check(shared.remove(host: "a", port: "5432"), true)
-        #expect(shared.applied(to: [:]) == ["host": "b", "port": "5432"])
-    }
-
-    @Test func `the only server and an unknown one stay`() {
-        var one = HostList(["host": "a"], defaults: [:])
-        check(one.remove(host: "a", port: "5432"), false)
-        var two = HostList(["host": "a,b"], defaults: [:])
-        check(two.remove(host: "c", port: "5432"), false)
     }
 }

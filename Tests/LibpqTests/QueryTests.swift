@@ -16,7 +16,7 @@ struct QueryTests {
     }
 
     @Test func `the number of rows that a command touched`() async throws {
-        try await withConnection { connection in
+        try await withConnection(TestServer.direct) { connection in
             let results = try await connection.pipeline([
                 Statement("create temp table t (n int)"), Statement("insert into t select generate_series(1, 5)"),
                 Statement("update t set n = n + 1 where n > 3"), Statement("delete from t"), Statement(""),
@@ -27,7 +27,7 @@ struct QueryTests {
     }
 
     @Test func `a pipeline is one transaction, and the connection is of use after it failed`() async throws {
-        try await withConnection { connection in
+        try await withConnection(TestServer.direct) { connection in
             try await connection.script("create temp table t (n int primary key)")
             let error = try await failure {
                 _ = try await connection.pipeline([
@@ -69,8 +69,8 @@ struct QueryTests {
     }
 
     @Test func `overlapping pipelines are answered in the order of the calls`() async throws {
-        try await withConnection { blocker in
-            try await withConnection { connection in
+        try await withConnection(TestServer.direct) { blocker in
+            try await withConnection(TestServer.direct) { connection in
                 try await connection.script("create temp sequence s")
                 _ = try await blocker.query("select pg_advisory_lock(hashtext('overlap'))")
                 let head = Task { try await connection.query("select pg_advisory_lock(hashtext('overlap'))") }
@@ -103,7 +103,7 @@ struct QueryTests {
     }
 
     @Test func `a prepared statement runs again and again`() async throws {
-        try await withConnection { connection in
+        try await withConnection(TestServer.direct) { connection in
             try await connection.prepare("double", "select $1::int8 * 2")
             for number in Int64(1)...3 {
                 let results = try await connection.pipeline([Statement(prepared: "double", [.int8(number)])])
@@ -116,7 +116,7 @@ struct QueryTests {
     }
 
     @Test func `a script runs many statements between pipelines`() async throws {
-        try await withConnection { connection in
+        try await withConnection(TestServer.direct) { connection in
             let before = Task.immediate { try await connection.query("select 1") }
             try await connection.script("create temp table s (n int); insert into s values (7); select 1")
             #expect(try await before.value.count == 1)
@@ -170,7 +170,7 @@ struct QueryTests {
     }
 
     @Test func `many large units at once do not block each other's sockets`() async throws {
-        try await withConnection { connection in
+        try await withConnection(TestServer.direct) { connection in
             let text = String(repeating: "x", count: 1_000_000)
             let lengths = try await withThrowingTaskGroup(of: Int.self) { group in
                 for _ in 0..<20 {

@@ -5,11 +5,15 @@ final class SilentServer: Sendable {
     private let descriptor: CInt
     let port: Int
 
-    init() throws {
+    /// - Parameters:
+    ///   - host: The last part of its address: 127.0.0.1 unless said.
+    ///   - port: Any unless said.
+    init(host: UInt32 = 1, port wanted: Int = 0) throws {
         descriptor = socket(AF_INET, CInt(SOCK_STREAM.rawValue), 0)
         var address = sockaddr_in()
         address.sin_family = sa_family_t(AF_INET)
-        address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
+        address.sin_addr.s_addr = UInt32(0x7F00_0000 | host).bigEndian
+        address.sin_port = in_port_t(wanted).bigEndian
         var length = socklen_t(MemoryLayout<sockaddr_in>.size)
         let descriptor = descriptor
         let isBound = withUnsafeMutablePointer(to: &address) { pointer in

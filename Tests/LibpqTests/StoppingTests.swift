@@ -19,9 +19,9 @@ struct StoppingTests {
     }
 
     @Test func `a query cancelled in flight leaves its neighbours alone`() async throws {
-        try await withConnection { observer in
-            try await withConnection { connection in
-                try await withConnection { neighbour in
+        try await withConnection(TestServer.direct) { observer in
+            try await withConnection(TestServer.direct) { connection in
+                try await withConnection(TestServer.direct) { neighbour in
                     async let other = neighbour.query("select 'alive' from pg_sleep(1)")
                     let task = Task { try await connection.query("select pg_sleep(60) /* doomed */") }
                     try await untilRunning("doomed", on: connection, asSeenBy: observer)
@@ -39,7 +39,7 @@ struct StoppingTests {
     }
 
     @Test func `cancelling again and again never hits the query that follows`() async throws {
-        try await withConnection { connection in
+        try await withConnection(TestServer.direct) { connection in
             var cancelled = 0
             for round in 0..<200 {
                 let task = Task { try await connection.query("select pg_sleep(\(Double(round % 8) / 1_000))") }
@@ -57,7 +57,7 @@ struct StoppingTests {
     }
 
     @Test func `a task that is cancelled already sends nothing`() async throws {
-        try await withConnection { connection async throws in
+        try await withConnection(TestServer.direct) { connection async throws in
             let task = Task {
                 withUnsafeCurrentTask { $0?.cancel() }
                 _ = try await connection.query("create temp table never (n int)")
@@ -68,7 +68,7 @@ struct StoppingTests {
     }
 
     @Test func `a deadline passes, and the connection is of use after it`() async throws {
-        try await withConnection { connection in
+        try await withConnection(TestServer.direct) { connection in
             try await connection.script("create temp table t (n int)")
             let start = ContinuousClock.now
             let error = try await failure {
@@ -85,7 +85,7 @@ struct StoppingTests {
     }
 
     @Test func `a script past its deadline is cancelled too`() async throws {
-        try await withConnection { connection in
+        try await withConnection(TestServer.direct) { connection in
             let error = try await failure {
                 try await connection.script("select 1; select pg_sleep(60)", timeout: .milliseconds(100))
             }
@@ -95,7 +95,7 @@ struct StoppingTests {
     }
 
     @Test func `a deadline that has passed sends nothing`() async throws {
-        try await withConnection { connection in
+        try await withConnection(TestServer.direct) { connection in
             let error = try await failure { _ = try await connection.query("select 1", timeout: .zero) }
             #expect(error.code == .timedOut)
             #expect(error.message.contains("not sent"))
@@ -103,7 +103,7 @@ struct StoppingTests {
     }
 
     @Test func `the server's own statement_timeout is the server's error`() async throws {
-        try await withConnection { connection in
+        try await withConnection(TestServer.direct) { connection in
             try await connection.script("set statement_timeout = 50")
             let error = try await failure { _ = try await connection.query("select pg_sleep(60)") }
             #expect(error.code == .server)
@@ -112,8 +112,8 @@ struct StoppingTests {
     }
 
     @Test func `with others in flight behind it, the connection is closed instead`() async throws {
-        try await withConnection { blocker in
-            let connection = try await Connection.connect(TestServer.options, logger: TestServer.silent)
+        try await withConnection(TestServer.direct) { blocker in
+            let connection = try await Connection.connect(TestServer.direct, logger: TestServer.silent)
             _ = try await blocker.query("select pg_advisory_lock(hashtext('behind'))")
             let head = Task { try await connection.query("select pg_advisory_lock(hashtext('behind'))") }
             try await eventually { try await isWaitingForLock(connection, asSeenBy: blocker) }
@@ -132,8 +132,8 @@ struct StoppingTests {
     }
 
     @Test func `one that is cancelled behind another does not disturb it`() async throws {
-        try await withConnection { blocker in
-            try await withConnection { connection in
+        try await withConnection(TestServer.direct) { blocker in
+            try await withConnection(TestServer.direct) { connection in
                 _ = try await blocker.query("select pg_advisory_lock(hashtext('ahead'))")
                 async let head = connection.query("select pg_advisory_lock(hashtext('ahead')), 'done'")
                 try await eventually { try await isWaitingForLock(connection, asSeenBy: blocker) }
@@ -150,7 +150,7 @@ struct StoppingTests {
     }
 
     @Test func `closing fails the calls that wait`() async throws {
-        let connection = try await Connection.connect(TestServer.options, logger: TestServer.silent)
+        let connection = try await Connection.connect(TestServer.direct, logger: TestServer.silent)
         let call = Task.immediate { try await connection.query("select pg_sleep(60)") }
         await untilTaken(by: connection)
         await connection.close()

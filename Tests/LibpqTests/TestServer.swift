@@ -6,10 +6,17 @@ import Testing
 /// The server that the tests use, from the environment.
 enum TestServer {
     static let conninfo = ProcessInfo.processInfo.environment["BREAKWATER_TEST_DATABASE"]
+    private static let pooler = ProcessInfo.processInfo.environment["BREAKWATER_TEST_POOLER"]
     static let isThere = conninfo != nil
     static let reason: Comment = "BREAKWATER_TEST_DATABASE is not set to the conninfo URL of a private superuser"
 
+    /// Through the pooler, where there is one.
     static var options: ConnectionOptions {
+        ConnectionOptions(pooler ?? conninfo ?? "", applicationName: "libpq-tests")
+    }
+
+    /// For what is about the session itself: its settings, its process, its cancelling, its end.
+    static var direct: ConnectionOptions {
         ConnectionOptions(conninfo ?? "", applicationName: "libpq-tests")
     }
 

@@ -108,7 +108,7 @@ struct ValueTests {
     )
     func `timestamptz`(_ seconds: Double, _ text: String) async throws {
         let value = Date(timeIntervalSince1970: seconds)
-        try await withConnection { connection in
+        try await withConnection(TestServer.direct) { connection in
             try await connection.script("set timezone = 'UTC'")
             let row = try await connection.query("select $1, $1::text", [.timestamptz(value)])[0]
             #expect(try row[1].string() == text)

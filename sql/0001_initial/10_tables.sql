@@ -44,7 +44,9 @@ create table breakwater.job (
     payload      jsonb not null default '{}',
     unique_key   text collate "C"
                  constraint unique_key_is_1_to_500_bytes check (octet_length(unique_key) between 1 and 500),
+    -- The W3C trace context of whoever enqueued it.
     traceparent  text constraint traceparent_is_at_most_200_bytes check (octet_length(traceparent) <= 200),
+    tracestate   text constraint tracestate_is_at_most_2000_bytes check (octet_length(tracestate) <= 2000),
     -- The key of the open circuit behind which the job was put aside (its run_at is infinity then).
     parked       text collate "C",
     -- One object for each failed run: attempt, class, name, message, at, worker. null: none.
@@ -85,6 +87,7 @@ create table breakwater.dead_letter (
     max_attempts integer,
     unique_key   text collate "C",
     traceparent  text,
+    tracestate   text,
     errors       jsonb not null default '[]',
     enqueued_at  timestamptz not null,
     died_at      timestamptz not null default now()

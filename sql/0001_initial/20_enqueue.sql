@@ -13,7 +13,8 @@ create function breakwater.enqueue(
     run_at       timestamptz default null,
     max_attempts integer default null,
     unique_key   text default null,
-    traceparent  text default null
+    traceparent  text default null,
+    tracestate   text default null
 ) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -26,10 +27,11 @@ begin
         raise exception 'the payload is NULL' using errcode = '22004', hint = 'Leave it out, or pass ''{}''.';
     end if;
     loop
-        insert into breakwater.job (kind, payload, queue, priority, run_at, max_attempts, unique_key, traceparent)
+        insert into breakwater.job (
+            kind, payload, queue, priority, run_at, max_attempts, unique_key, traceparent, tracestate)
         values (enqueue.kind, enqueue.payload, enqueue.queue, enqueue.priority,
                 case when enqueue.run_at > now() then enqueue.run_at end,
-                enqueue.max_attempts, enqueue.unique_key, enqueue.traceparent)
+                enqueue.max_attempts, enqueue.unique_key, enqueue.traceparent, enqueue.tracestate)
         on conflict (kind, unique_key) where unique_key is not null do nothing
         returning job.id into v_id;
         exit when found;
@@ -49,7 +51,9 @@ create function breakwater.enqueue_many(
     queue        text default 'default',
     priority     integer default 5,
     run_at       timestamptz default null,
-    max_attempts integer default null
+    max_attempts integer default null,
+    traceparent  text default null,
+    tracestate   text default null
 ) returns setof bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -61,9 +65,10 @@ begin
         raise exception 'payload % is NULL', array_position(payloads, null) using errcode = '22004';
     end if;
     return query
-        insert into breakwater.job (kind, payload, queue, priority, run_at, max_attempts)
+        insert into breakwater.job (kind, payload, queue, priority, run_at, max_attempts, traceparent, tracestate)
         select enqueue_many.kind, p.payload, enqueue_many.queue, enqueue_many.priority,
-               case when enqueue_many.run_at > now() then enqueue_many.run_at end, enqueue_many.max_attempts
+               case when enqueue_many.run_at > now() then enqueue_many.run_at end, enqueue_many.max_attempts,
+               enqueue_many.traceparent, enqueue_many.tracestate
           from unnest(payloads) with ordinality p(payload, place)
          order by p.place
         returning job.id;

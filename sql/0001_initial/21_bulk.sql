@@ -22,8 +22,8 @@ as $$
 $$;
 
 -- Enqueues a portion of lines, each a JSON object with a kind and, as it likes, a payload, queue, priority, run_at,
--- max_attempts, unique_key and traceparent; `defaults` has the same keys. A line whose unique key a live job has adds
--- nothing. Returns how many jobs were added.
+-- max_attempts, unique_key, traceparent and tracestate; `defaults` has the same keys. A line whose unique key a live job
+-- has adds nothing. Returns how many jobs were added.
 --
 -- With the name of an import, `first_line` to `last_line` are the lines' numbers, and `last_text` the last one's text; they
 -- must go on where the import stands. Locks: the import's row; the new jobs.
@@ -54,11 +54,13 @@ begin
     perform breakwater.check_enqueue(l.line ->> 'kind', coalesce(l.line ->> 'queue', 'default'),
                                      coalesce((l.line ->> 'priority')::integer, 5), (l.line ->> 'max_attempts')::integer)
        from (select defaults || u.line as line from unnest(enqueue_lines.lines) u(line)) l;
-    insert into breakwater.job (kind, payload, queue, priority, run_at, max_attempts, unique_key, traceparent)
+    insert into breakwater.job (kind, payload, queue, priority, run_at, max_attempts, unique_key, traceparent,
+                                tracestate)
     select l.line ->> 'kind', coalesce(l.line -> 'payload', '{}'), coalesce(l.line ->> 'queue', 'default'),
            coalesce((l.line ->> 'priority')::integer, 5),
            case when (l.line ->> 'run_at')::timestamptz > now() then (l.line ->> 'run_at')::timestamptz end,
-           (l.line ->> 'max_attempts')::integer, l.line ->> 'unique_key', l.line ->> 'traceparent'
+           (l.line ->> 'max_attempts')::integer, l.line ->> 'unique_key', l.line ->> 'traceparent',
+           l.line ->> 'tracestate'
       from (select defaults || u.line as line, u.place
               from unnest(enqueue_lines.lines) with ordinality u(line, place)) l
      order by l.place

@@ -9,7 +9,8 @@
 -- leases; a circuit that has just closed, and a suspended worker, are given fewer (see breakwater.admit).
 --
 -- What a lane's jobs have in common is said once: a row without an id goes before them, and where a job's column is null,
--- that row's holds (max_attempts and traceparent aside, which may be null themselves).
+-- that row's holds (max_attempts, traceparent and tracestate aside, which may be null themselves). `waited` is how long a
+-- job was ready, in seconds.
 --
 -- Jobs of an open key are put aside, and jobs beyond their handler's max_age are dead-lettered, on the way.
 --
@@ -33,7 +34,7 @@ create function breakwater.claim(
 ) returns table (
     id bigint, queue text, kind text, priority smallint, "position" bigint, payload jsonb, attempt integer,
     max_attempts integer, enqueued_at timestamptz, traceparent text, lease bigint, generation bigint, is_probe boolean,
-    circuit_key text, tuple tid
+    circuit_key text, tuple tid, tracestate text, waited double precision
 )
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -176,7 +177,7 @@ begin
                           null::boolean,
                           case when v_lane.key_path is not null and not v_is_probe
                                then breakwater.key_of(j.payload, v_lane.key_path) end,
-                          j.ctid;
+                          j.ctid, j.tracestate, date_part('epoch', now() - j.ready_at);
         else
             -- By their places in the table, and in no other way: a plan made while the table was small might read all
             -- of an index.
@@ -187,7 +188,7 @@ begin
                  where j.ctid = any (v_ctids)
                 returning j.id, null::text, null::text, null::smallint, j.position, j.payload, j.attempt,
                           j.max_attempts, j.enqueued_at, j.traceparent, null::bigint, null::bigint, null::boolean,
-                          null::text, j.ctid;
+                          null::text, j.ctid, j.tracestate, date_part('epoch', now() - j.ready_at);
             perform set_config('enable_indexscan', 'on', true);
         end if;
 
@@ -230,7 +231,7 @@ begin
              where j.id = any (v_ids)
             returning j.id, j.queue::text, j.kind::text, j.priority, 0::bigint, j.payload, j.attempt,
                       j.max_attempts, j.enqueued_at, j.traceparent, v_lease, v_generation, true,
-                      v_lane.key::text, j.ctid;
+                      v_lane.key::text, j.ctid, j.tracestate, date_part('epoch', now() - j.ready_at);
         v_all := v_all || v_ids;
         v_left := v_left - cardinality(v_ids);
         v_room[v_lane.slot] := v_room[v_lane.slot] - cardinality(v_ids);

@@ -284,8 +284,9 @@ as $$
          where breakwater.is_watched()
     )
     insert into breakwater.dead_letter (
-        id, queue, kind, priority, payload, reason, attempt, max_attempts, unique_key, traceparent, errors, enqueued_at)
+        id, queue, kind, priority, payload, reason, attempt, max_attempts, unique_key, traceparent, tracestate, errors,
+        enqueued_at)
     select g.id, g.queue, g.kind, g.priority, g.payload, p_reason, g.attempt, g.max_attempts, g.unique_key,
-           g.traceparent, coalesce(p_errors, g.errors, '[]'), g.enqueued_at
+           g.traceparent, g.tracestate, coalesce(p_errors, g.errors, '[]'), g.enqueued_at
       from gone g
 $$;

@@ -63,7 +63,8 @@ begin
 end
 $$;
 
--- One line of a circuit's history; and a NOTICE, which the one worker whose call this is puts into its log.
+-- One line of a circuit's history; and a NOTICE, which the one worker whose call this is puts into its log, with the
+-- detail's keys.
 create function breakwater.write_history(
     p_kind text, p_key text, p_generation bigint, p_from text, p_to text, p_reason text, p_actor text, p_worker bigint
 ) returns void
@@ -72,7 +73,10 @@ as $$
 begin
     insert into breakwater.circuit_transition (kind, key, generation, from_state, to_state, reason, actor, worker, at)
     values (p_kind, p_key, p_generation, p_from, p_to, p_reason, p_actor, p_worker, breakwater.clock());
-    raise notice 'the circuit of % went from % to %: %', breakwater.circuit_name(p_kind, p_key), p_from, p_to, p_reason;
+    raise notice 'the circuit of % went from % to %: %', breakwater.circuit_name(p_kind, p_key), p_from, p_to, p_reason
+        using errcode = 'BW001', detail = jsonb_strip_nulls(jsonb_build_object(
+            'circuit', breakwater.circuit_name(p_kind, p_key), 'from', p_from, 'to', p_to, 'reason', p_reason,
+            'generation', p_generation, 'actor', p_actor));
 end
 $$;
 

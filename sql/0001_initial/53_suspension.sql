@@ -64,7 +64,10 @@ begin
     returning s.until into v_until;
     if v_until is not null then
         raise notice 'worker % is suspended for the circuit of % until %: %', p_worker,
-            breakwater.circuit_name(p_circuit.kind, p_circuit.key), v_until, p_reason;
+            breakwater.circuit_name(p_circuit.kind, p_circuit.key), v_until, p_reason
+            using errcode = 'BW002', detail = jsonb_build_object(
+                'circuit', breakwater.circuit_name(p_circuit.kind, p_circuit.key), 'worker', p_worker,
+                'until', v_until, 'reason', p_reason);
         -- It holds jobs that have not started.
         perform pg_notify('breakwater', 'circuit:' || p_circuit.kind);
     end if;

@@ -54,7 +54,7 @@ create function breakwater.claim_suspect(p_worker bigint)
 returns table (
     id bigint, queue text, kind text, priority smallint, "position" bigint, payload jsonb, attempt integer,
     max_attempts integer, enqueued_at timestamptz, traceparent text, lease bigint, generation bigint, is_probe boolean,
-    circuit_key text, tuple tid
+    circuit_key text, tuple tid, tracestate text, waited double precision
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
@@ -81,7 +81,8 @@ begin
                t.enqueued_at, t.traceparent, t.lease,
                case when h.key_path is null then coalesce(c.generation, 0)
                     else breakwater.generation_of(t.kind, breakwater.key_of(t.payload, h.key_path)) end,
-               false, coalesce(h.shared_key, breakwater.key_of(t.payload, h.key_path))::text, t.tuple
+               false, coalesce(h.shared_key, breakwater.key_of(t.payload, h.key_path))::text, t.tuple,
+               t.tracestate, date_part('epoch', now() - t.ready_at)
           from taken t
           left join breakwater.handler h on h.kind = t.kind
           left join breakwater.circuit c

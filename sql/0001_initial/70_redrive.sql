@@ -27,10 +27,10 @@ begin
         return false;
     end if;
     insert into breakwater.job (
-        id, queue, kind, priority, payload, max_attempts, unique_key, traceparent, errors, enqueued_at)
+        id, queue, kind, priority, payload, max_attempts, unique_key, traceparent, tracestate, errors, enqueued_at)
     overriding system value
     values (v_dead.id, v_dead.queue, v_dead.kind, v_dead.priority, v_dead.payload, v_dead.max_attempts,
-            v_dead.unique_key, v_dead.traceparent, nullif(v_dead.errors, '[]'), v_dead.enqueued_at)
+            v_dead.unique_key, v_dead.traceparent, v_dead.tracestate, nullif(v_dead.errors, '[]'), v_dead.enqueued_at)
     on conflict (kind, unique_key) where unique_key is not null do nothing;
     if not found then
         raise exception 'dead letter % has the unique key ''%'', which a newer job of the kind ''%'' has now',
@@ -111,10 +111,10 @@ begin
     picked := cardinality(v_ids);
     with back as (
         insert into breakwater.job (
-            id, queue, kind, priority, payload, max_attempts, unique_key, traceparent, errors, enqueued_at)
+            id, queue, kind, priority, payload, max_attempts, unique_key, traceparent, tracestate, errors, enqueued_at)
         overriding system value
         select d.id, d.queue, d.kind, d.priority, d.payload, d.max_attempts, d.unique_key, d.traceparent,
-               nullif(d.errors, '[]'), d.enqueued_at
+               d.tracestate, nullif(d.errors, '[]'), d.enqueued_at
           from breakwater.dead_letter d where d.id = any (v_ids) order by d.died_at, d.id
         on conflict (kind, unique_key) where unique_key is not null do nothing
         returning job.id

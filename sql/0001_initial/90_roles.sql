@@ -30,7 +30,7 @@ begin
 
     if exists (select from pg_roles where rolname = 'breakwater_enqueue') then
         grant usage on schema breakwater to breakwater_enqueue;
-        grant insert (queue, kind, priority, run_at, max_attempts, payload, unique_key, traceparent)
+        grant insert (queue, kind, priority, run_at, max_attempts, payload, unique_key, traceparent, tracestate)
             on breakwater.job to breakwater_enqueue;
         grant usage on sequence breakwater.job_position to breakwater_enqueue;
         grant execute on function breakwater.enqueue, breakwater.enqueue_many, breakwater.enqueue_lines,
@@ -43,7 +43,8 @@ begin
         grant execute on function
             breakwater.register, breakwater.beat, breakwater.maintain, breakwater.reconcile, breakwater.leave,
             breakwater.claim, breakwater.sweep, breakwater.horizon, breakwater.sleep, breakwater.attend,
-            breakwater.awake, breakwater.settle, breakwater.claim_suspect, breakwater.survived
+            breakwater.awake, breakwater.settle, breakwater.claim_suspect, breakwater.survived,
+            breakwater.sample_fleet, breakwater.transitions_after
             to breakwater_worker;
     end if;
 

@@ -30,6 +30,8 @@ public struct Job: Sendable, Identifiable {
     public var enqueuedAt: Date
     /// The W3C trace context its enqueuer gave, if any.
     public var traceparent: String?
+    /// What tracing systems added to it, in the form of the W3C's `tracestate`, if anything.
+    public var tracestate: String?
     /// Whether a half-open circuit let it through to find out if its dependency works again.
     public var isProbe: Bool
 
@@ -50,6 +52,9 @@ public struct Job: Sendable, Identifiable {
     package var generation: Int64
     /// The key of its circuit: empty for the kind's own.
     package var circuitKey: String
+    /// When the claim was answered, and for how many seconds the job had been ready by then.
+    package var claimedAt = ContinuousClock.now
+    package var waited = 0.0
 
     /// A text that is the same for every run of this job, for receivers that drop repeats.
     public var idempotencyKey: String { "breakwater-\(id)" }
@@ -66,6 +71,7 @@ public struct Job: Sendable, Identifiable {
     ///   - maxAttempts: Defaults to 20.
     ///   - enqueuedAt: Defaults to now.
     ///   - traceparent: Defaults to none.
+    ///   - tracestate: Defaults to none.
     ///   - isProbe: Defaults to false.
     public init(
         id: Int64 = 1,
@@ -77,6 +83,7 @@ public struct Job: Sendable, Identifiable {
         maxAttempts: Int = 20,
         enqueuedAt: Date = Date(),
         traceparent: String? = nil,
+        tracestate: String? = nil,
         isProbe: Bool = false
     ) {
         self.id = id
@@ -88,6 +95,7 @@ public struct Job: Sendable, Identifiable {
         self.maxAttempts = maxAttempts
         self.enqueuedAt = enqueuedAt
         self.traceparent = traceparent
+        self.tracestate = tracestate
         self.isProbe = isProbe
         lease = 0
         generation = 0

@@ -18,11 +18,15 @@ public struct JobContext: Sendable {
         workerLogger = logger
     }
 
-    /// A logger that carries the job's id, kind, queue and attempt.
+    /// A logger that carries the job's id, kind, queue and attempt, and the ids of its trace and span if it has any.
     public var logger: Logger {
         // Made when asked for: most runs log nothing.
         var logger = workerLogger
         for (key, value) in job.metadata() { logger[metadataKey: key] = value }
+        if let ids = job.traceIDs {
+            logger[metadataKey: "trace_id"] = "\(ids.trace)"
+            logger[metadataKey: "span_id"] = "\(ids.span)"
+        }
         return logger
     }
 

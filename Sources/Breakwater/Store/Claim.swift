@@ -19,7 +19,7 @@ package struct Claim: StoreCall {
         return Statement(
             """
             select id, queue, kind, priority, position, payload, attempt, max_attempts, enqueued_at, traceparent, \
-            lease, generation, is_probe, circuit_key, tuple \
+            lease, generation, is_probe, circuit_key, tuple, tracestate, waited \
             from breakwater.claim($1, $2, $3, $4, $5, $6, $7, $8, $9)
             """,
             [
@@ -54,7 +54,7 @@ package struct ClaimSuspect: StoreCall {
         Statement(
             """
             select id, queue, kind, priority, position, payload, attempt, max_attempts, enqueued_at, traceparent, \
-            lease, generation, is_probe, circuit_key, tuple \
+            lease, generation, is_probe, circuit_key, tuple, tracestate, waited \
             from breakwater.claim_suspect($1)
             """,
             [.int8(worker)]
@@ -85,6 +85,7 @@ package struct ClaimedJob: Sendable {
 
     /// The rows that both ways of claiming answer with.
     fileprivate static func all(of result: QueryResult) throws(PostgresError) -> [ClaimedJob] {
+        let now = ContinuousClock.now
         var jobs: [ClaimedJob] = []
         jobs.reserveCapacity(result.count)
         // What the jobs have in common that come behind a row without an id.
@@ -116,6 +117,9 @@ package struct ClaimedJob: Sendable {
             if !result.isNull(row, 12) { job.isProbe = try result.bool(row, 12) }
             if !result.isNull(row, 13) { job.circuitKey = try result[row][13].string() }
             job.tuple = try result.tupleID(row, 14)
+            if !result.isNull(row, 15) { job.tracestate = try result[row][15].string() }
+            job.claimedAt = now
+            job.waited = try result.double(row, 16)
             jobs.append(ClaimedJob(job: job, position: try result.int64(row, 4)))
         }
         return jobs

@@ -137,6 +137,7 @@ private struct Successes {
 /// A run that has ended and waits to be settled.
 package struct FinishedRun: Sendable {
     package var id: Int64
+    package var queue: String
     package var kind: String
     package var lease: Int64
     package var generation: Int64
@@ -147,9 +148,12 @@ package struct FinishedRun: Sendable {
     /// Where the claim left the job in its table.
     package var tuple: TupleID
     package var ending: Ending
+    /// How long its handler ran, and how long the job was ready before; for metrics.
+    package var times = Times()
 
     package init(_ job: Job, _ ending: Ending) {
         id = job.id
+        queue = job.queue
         kind = job.kind
         lease = job.lease
         generation = job.generation
@@ -158,6 +162,13 @@ package struct FinishedRun: Sendable {
         attempt = job.attempt
         tuple = job.tuple
         self.ending = ending
+    }
+
+    /// How long a run took, in nanoseconds.
+    package struct Times: Sendable {
+        package var run: Int64 = 0
+        /// Before it, since the job was ready.
+        package var wait: Int64 = 0
     }
 
     /// What a run that did not succeed means to its circuit.

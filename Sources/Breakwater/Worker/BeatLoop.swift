@@ -11,9 +11,11 @@ struct BeatLoop {
 
     /// Runs until its task is cancelled.
     mutating func run() async {
-        await engine.keepConnected(for: "beats") { connection, delay throws(PostgresError) in
+        await engine.keepConnected(for: .beats) { connection, delay throws(PostgresError) in
             nextBeat = .now
+            await engine.health.checkSchema(on: connection)
             while !Task.isCancelled {
+                engine.health.turned(.beats)
                 if ContinuousClock.now >= nextBeat {
                     try await beat(on: connection)
                     delay.reset()
@@ -36,6 +38,7 @@ struct BeatLoop {
         }
         // An answer later than this could not be trusted any more.
         let answer = try await connection.call(beat, timeout: engine.configuration.lease / 2)
+        engine.metrics.record(.beat, since: sent)
         nextBeat = sent + min(.seconds(5), engine.configuration.lease / 5)
         if answer.isAlive {
             engine.beatAnswered(sentAt: sent, answer)
@@ -49,14 +52,14 @@ struct BeatLoop {
         let cancelled = engine.forgetLease()
         engine.logger.error(
             "this worker was silent for too long and lost its jobs to others; registering anew",
-            metadata: ["cancelled": "\(cancelled)"]
+            metadata: ["cancelled": .stringConvertible(cancelled)]
         )
         let sent = ContinuousClock.now
         let worker = try await connection.call(Register(configuration: engine.configuration))
         // What ran then did not kill this process.
         let lost = engine.withState { $0.worker }
         let cleared = try await connection.call(Survived(worker: lost))
-        engine.logger.debug("what ran then is not suspected", metadata: ["jobs": "\(cleared)"])
+        engine.logger.debug("what ran then is not suspected", metadata: ["jobs": .stringConvertible(cleared)])
         engine.withState { state in
             state.worker = worker
             state.lastBeat = sent

@@ -19,8 +19,9 @@ struct ChoreLoop {
 
     /// Runs until its task is cancelled.
     mutating func run() async {
-        await engine.keepConnected(for: "chores") { connection, delay throws(PostgresError) in
+        await engine.keepConnected(for: .chores) { connection, delay throws(PostgresError) in
             while !Task.isCancelled {
+                engine.health.turned(.chores)
                 let pause = try await doChores(on: connection)
                 delay.reset()
                 try? await Task.sleep(for: pause)
@@ -31,18 +32,24 @@ struct ChoreLoop {
     /// - Returns: How long until the next round.
     private mutating func doChores(on connection: Connection) async throws(PostgresError) -> Duration {
         let worker = engine.withState { $0.worker }
+        let sent = ContinuousClock.now
         let done = try await connection.call(Maintain(worker: worker, term: Self.term))
+        engine.metrics.record(.maintain, since: sent)
+        engine.metrics.record(done)
         if done.leads != leads {
             leads = done.leads
             engine.logger.debug(leads ? "leads the fleet" : "follows")
         }
         if done.rescued > 0 {
-            engine.logger.warning("gave back the jobs of a lost worker", metadata: ["jobs": "\(done.rescued)"])
+            engine.logger.warning(
+                "gave back the jobs of a lost worker",
+                metadata: ["jobs": .stringConvertible(done.rescued)]
+            )
         }
         if done.fellBack > 0 {
             engine.logger.info(
                 "ended jobs behind open circuits by their fallback",
-                metadata: ["jobs": "\(done.fellBack)"]
+                metadata: ["jobs": .stringConvertible(done.fellBack)]
             )
         }
         if done.promoted > 0 || done.turned > 0 || done.unparked > 0 { engine.woken(kind: nil) }

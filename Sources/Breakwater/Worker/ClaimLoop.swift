@@ -34,19 +34,23 @@ struct ClaimLoop {
     private var refusedRuns: [Dispatcher.RunKey: Int] = [:]
     /// The worker number under which inserts are asked to wake this worker, if they are.
     private var sleepsAs: Int64?
+    private var runMetrics: RunMetrics
     private var attention = Attention()
     /// The kinds that others have been told this worker attends, and when they must be told again.
     private var attended: Set<String> = []
     private var nextAttend = ContinuousClock.now
 
-    init(_ engine: Engine) { self.engine = engine }
+    init(_ engine: Engine) {
+        self.engine = engine
+        runMetrics = RunMetrics(engine.configuration.handlers)
+    }
 
     /// How long to wait for an answer. Later than the lease, it would be of little use.
     private var timeout: Duration { max(.seconds(5), min(.seconds(30), engine.configuration.lease)) }
 
     /// Runs until the worker is drained, over as many connections as it takes.
     mutating func run() async {
-        await engine.keepConnected(for: "claims") { connection, delay throws(PostgresError) in
+        await engine.keepConnected(for: .claims) { connection, delay throws(PostgresError) in
             try await run(on: connection, &delay)
         }
     }
@@ -57,9 +61,11 @@ struct ClaimLoop {
         sleepsAs = nil
         attended = []
         isSweepOwed = true
+        engine.withState { $0.lanes.forget() }
         try await reconcile(on: connection)
 
         while !Task.isCancelled {
+            engine.health.turned(.claims)
             if ContinuousClock.now >= nextReconciliation { try await reconcile(on: connection) }
             if engine.takeNews() { isExhausted = false }
             if ContinuousClock.now >= nextPoll {
@@ -91,7 +97,11 @@ struct ClaimLoop {
         let (worker, known) = engine.withState { ($0.worker, $0.dispatcher.knownClaims) }
         let lost = try await connection.call(Reconcile(worker: worker, known: known), timeout: timeout)
         if lost > 0 {
-            engine.logger.warning("gave back jobs whose claim was never answered", metadata: ["jobs": "\(lost)"])
+            engine.metrics.reconciled(lost)
+            engine.logger.warning(
+                "gave back jobs whose claim was never answered",
+                metadata: ["jobs": .stringConvertible(lost)]
+            )
             isExhausted = false
         }
     }
@@ -132,6 +142,8 @@ struct ClaimLoop {
 
         let settled: Settle.Output?
         let jobs: [ClaimedJob]
+        let call: WorkerMetrics.Call = settles ? (claims ? .settleAndClaim : .settle) : .claim
+        let sent = ContinuousClock.now
         do {
             switch (settles, claims) {
             case (true, true): (settled, jobs) = try await connection.call(settle, claim, timeout: timeout)
@@ -151,6 +163,8 @@ struct ClaimLoop {
             refusals = 0
             refusedRuns = [:]
         }
+        engine.metrics.record(call, since: sent)
+        engine.metrics.claimed(jobs.count)
         if let settled { note(settled, of: settle) }
         guard claims else { return false }
 
@@ -242,12 +256,13 @@ struct ClaimLoop {
         nextSweep = .now
     }
 
-    private func note(_ answer: Settle.Output, of settle: Settle) {
+    private mutating func note(_ answer: Settle.Output, of settle: Settle) {
+        engine.metrics.settled(settle.runs, stale: answer.stale, in: &runMetrics)
         engine.logger.trace("settled", metadata: settle.metadata(answer))
         if !answer.stale.isEmpty {
             engine.logger.warning(
                 "results of jobs that this worker no longer holds changed nothing",
-                metadata: ["jobs": "\(answer.stale)"]
+                metadata: ["job_ids": .array(answer.stale.map { .stringConvertible($0) })]
             )
         }
     }
@@ -263,6 +278,7 @@ struct ClaimLoop {
         guard let worker else { return false }
         let claim = ClaimSuspect(worker: worker)
         let jobs = try await connection.call(claim, timeout: timeout)
+        engine.metrics.claimed(jobs.count)
         engine.logger.trace("claimed", metadata: claim.metadata(jobs))
         engine.withState { state in
             state.solitude.claimed(!jobs.isEmpty, at: .now)
@@ -331,7 +347,9 @@ struct ClaimLoop {
                 }
                 engine.logger.error(
                     "the outcome of a job cannot be recorded",
-                    metadata: ["job": "\(run.id)", "outcome": "\(ending.className)", "error": "\(error)"]
+                    metadata: [
+                        "job": .stringConvertible(run.id), "outcome": "\(ending.className)", "error": "\(error)",
+                    ]
                 )
                 switch ending.className {
                 case "snoozed": break
@@ -367,6 +385,7 @@ struct ClaimLoop {
             (horizon, found) = (nil, try await connection.call(sweep, timeout: timeout))
         }
         let end = ContinuousClock.now
+        engine.metrics.record(.sweep, since: start)
         lastSweep = end
         nextSweep = end + (end - start) * Self.sweepPause
         isSweepOwed = false

@@ -229,15 +229,28 @@ struct Dispatcher {
     }
 
     /// Puts a run's end among those to be settled, unless its claim was forgotten with the lease.
-    mutating func finish(_ job: Job, _ ending: FinishedRun.Ending) {
+    mutating func finish(_ job: Job, _ ending: FinishedRun.Ending, _ times: FinishedRun.Times = .init()) {
         guard let left = unsettled[job.lease] else { return }
-        finished.append(FinishedRun(job, ending))
+        var run = FinishedRun(job, ending)
+        run.times = times
+        finished.append(run)
         if left == 1 {
             unsettled[job.lease] = nil
             if abandoned.remove(job.lease) == nil { closedClaims.append(job.lease) }
         } else {
             unsettled[job.lease] = left - 1
         }
+    }
+
+    /// How many jobs of a kind run, and how many are claimed and not started.
+    struct Occupancy {
+        var kind: String
+        var running: Int
+        var waiting: Int
+    }
+
+    var occupancy: [Occupancy] {
+        places.map { Occupancy(kind: $0, running: kinds[$1].running, waiting: kinds[$1].waiting.count) }
     }
 
     // MARK: Settling

@@ -7,34 +7,51 @@ extension Engine {
     ///
     /// - Parameters:
     ///   - purpose: What cannot go on without a connection, for the log.
+    ///   - database: Where to connect to. Defaults to where the jobs are.
     ///   - body: What is done. It resets the delay once the connection has proved itself.
     func keepConnected(
-        for purpose: String,
+        for purpose: WorkerMetrics.Loop,
+        to database: ConnectionOptions? = nil,
         _ body: (Connection, inout ReconnectDelay) async throws(PostgresError) -> Void
     ) async {
         var delay = ReconnectDelay()
         // Several tries must fit between two beats and the end of the lease, and what is settled late is settled in vain.
         let longestPause = min(.seconds(5), configuration.lease / 10)
         while !Task.isCancelled {
+            health.turned(purpose)
             do {
-                let connection = try await Connection.connect(configuration.database, logger: logger)
+                let connection = try await Connection.connect(
+                    database ?? configuration.database,
+                    logger: loggers.database,
+                    onNotice: loggers.logCircuit
+                )
+                note(purpose, isConnected: true)
                 do {
                     try await body(connection, &delay)
+                    note(purpose, isConnected: false)
                     await connection.close()
                     return
                 } catch {
+                    note(purpose, isConnected: false)
                     await connection.close()
                     throw error
                 }
             } catch {
                 guard !Task.isCancelled else { return }
+                metrics.reconnects(purpose)
+                health.failed(purpose, "\(error)")
                 let pause = min(delay.next(), longestPause)
-                logger.warning(
-                    "connecting again for \(purpose)",
-                    metadata: ["error": "\(error)", "in": "\(pause)"]
+                loggers.database.warning(
+                    "connecting again for \(purpose.rawValue)",
+                    metadata: ["error": "\(error)", "pause_seconds": .stringConvertible(pause.inSeconds)]
                 )
                 try? await Task.sleep(for: pause)
             }
         }
+    }
+
+    private func note(_ purpose: WorkerMetrics.Loop, isConnected: Bool) {
+        metrics.record(purpose, isConnected: isConnected)
+        health.note(purpose, isConnected: isConnected)
     }
 }

@@ -15,6 +15,7 @@ extension Engine {
             if answer.hostsSuspect { state.solitude.suspectWaits(at: .now) }
             return isBack
         }
+        health.note(holdsLease: true)
         if isBack {
             logger.notice("beats again, and still has its jobs")
             woken(kind: nil)
@@ -28,10 +29,14 @@ extension Engine {
     @discardableResult
     func forgetLease() -> Int {
         let cancelled = cancelRuns(for: .leaseLost)
-        withState { state in
-            state.dispatcher.loseLease()
-            state.dispatcher.forgetClaims()
+        let isNews = withState { state in
+            defer {
+                state.dispatcher.loseLease()
+                state.dispatcher.forgetClaims()
+            }
+            return state.dispatcher.holdsLease
         }
+        if isNews { metrics.leaseLost() }
         return cancelled
     }
 
@@ -44,10 +49,12 @@ extension Engine {
             return true
         }
         guard isLate else { return }
+        metrics.leaseLost()
+        health.note(holdsLease: false)
         let cancelled = cancelRuns(for: .leaseLost)
         logger.error(
             "no beat was answered for three quarters of the lease; cancelling what runs",
-            metadata: ["cancelled": "\(cancelled)"]
+            metadata: ["cancelled": .stringConvertible(cancelled)]
         )
     }
 

@@ -26,7 +26,22 @@ extension Engine {
     private func outcome(of claimed: Job, startedAt: ContinuousClock.Instant, _ handler: Handler) async -> JobOutcome {
         var job = claimed
         job.takePayload()
-        let context = JobContext(job: job, deadline: startedAt + handler.settings.timeout, logger: logger)
+        guard let tracer else { return await perform(job, startedAt: startedAt, handler) }
+        return await tracer.run(job) { job in
+            let outcome = await perform(job, startedAt: startedAt, handler)
+            // As it will be judged once it has ended.
+            let key = Dispatcher.RunKey(id: job.id, lease: job.lease)
+            let reason = withState { $0.dispatcher.running[key]?.cancelReason }
+            return outcome.judged(for: reason, timeout: handler.settings.timeout)
+        }
+    }
+
+    private func perform(_ job: Job, startedAt: ContinuousClock.Instant, _ handler: Handler) async -> JobOutcome {
+        let context = JobContext(
+            job: job,
+            deadline: startedAt + handler.settings.timeout,
+            logger: loggers.handlers
+        )
         do {
             return try await handler.plugin.run(job, context: context)
         } catch let failure as JobFailure {
@@ -50,6 +65,8 @@ extension Engine {
     ) -> (job: Job, start: ContinuousClock.Instant)? {
         let key = Dispatcher.RunKey(id: job.id, lease: job.lease)
         let duration = now - start
+        let waited = Int64(max(0, min(job.waited, 1e9)) * 1e9) + (start - job.claimedAt).nanoseconds
+        let times = FinishedRun.Times(run: duration.nanoseconds, wait: waited)
         // A success is one whatever else happened: no need to judge it while others wait for the lock.
         var ending: FinishedRun.Ending?
         if case .succeeded = outcome {
@@ -71,7 +88,7 @@ extension Engine {
                 )
             ending = recorded
             isFirst = !state.dispatcher.hasFinished
-            state.dispatcher.finish(job, recorded)
+            state.dispatcher.finish(job, recorded, times)
             // A task that was cancelled, or is about to be, would carry that over.
             guard run.cancelReason == nil, let task = run.task else { return }
             next = state.dispatcher.nextStartable(at: now).map { job in
@@ -79,22 +96,28 @@ extension Engine {
                 return (job, now)
             }
         }
-        if let ending, isKnown { log(ending, of: job) }
+        if let ending, isKnown { log(ending, of: job, after: duration) }
         if next == nil { startJobs() }
         // Whoever finished something earlier that still waits has raised it.
         if isFirst { work.raise() }
         return next
     }
 
-    private func log(_ ending: FinishedRun.Ending, of job: Job) {
+    private func log(_ ending: FinishedRun.Ending, of job: Job, after duration: Duration) {
         guard let failure = ending.failure else {
-            logger.debug("job ended", metadata: job.metadata(with: ["outcome": "\(ending.className)"]))
+            loggers.jobs.debug(
+                "job ended",
+                metadata: job.metadata(with: [
+                    "outcome": "\(ending.className)", "run_seconds": .stringConvertible(duration.inSeconds),
+                ])
+            )
             return
         }
-        logger.info(
+        loggers.jobs.info(
             "job failed",
             metadata: job.metadata(with: [
-                "outcome": "\(ending.className)", "error": "\(failure.name)",
+                "outcome": "\(ending.className)", "run_seconds": .stringConvertible(duration.inSeconds),
+                "error": "\(failure.name)",
                 "message": "\(PayloadRedaction(payload: job.payload).applied(to: failure.message))",
             ])
         )
@@ -118,10 +141,10 @@ extension Job {
     /// The keys that every log line about a job carries.
     func metadata(with more: Logger.Metadata = [:]) -> Logger.Metadata {
         var metadata = more
-        metadata["job"] = "\(id)"
+        metadata["job"] = .stringConvertible(id)
         metadata["kind"] = "\(kind)"
         metadata["queue"] = "\(queue)"
-        metadata["attempt"] = "\(attempt)"
+        metadata["attempt"] = .stringConvertible(attempt)
         return metadata
     }
 }

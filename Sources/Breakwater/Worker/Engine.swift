@@ -32,7 +32,11 @@ final class Engine: Sendable {
     }
 
     let configuration: WorkerConfiguration
-    let logger: Logger
+    let loggers: WorkerLoggers
+    let metrics: WorkerMetrics
+    let health: WorkerHealth
+    /// Nil where nobody traces.
+    let tracer: RunTracer?
     /// What runs each kind, and its rules.
     let handlers: [String: Handler]
     private let keyedKinds: [String]
@@ -42,9 +46,19 @@ final class Engine: Sendable {
     let beat = Signal()
     private let state: Mutex<State>
 
-    init(configuration: WorkerConfiguration, worker: Int64, logger: Logger) {
+    init(
+        configuration: WorkerConfiguration,
+        worker: Int64,
+        loggers: WorkerLoggers,
+        metrics: WorkerMetrics,
+        health: WorkerHealth,
+        tracer: RunTracer?
+    ) {
         self.configuration = configuration
-        self.logger = logger
+        self.loggers = loggers
+        self.metrics = metrics
+        self.health = health
+        self.tracer = tracer
         handlers = Dictionary(configuration.handlers.map { ($0.kind, Handler($0)) }) { first, _ in first }
         keyedKinds = configuration.handlers.filter(\.settings.circuit.hasOwnKeys).map(\.kind)
         state = Mutex(
@@ -57,6 +71,9 @@ final class Engine: Sendable {
             )
         )
     }
+
+    /// For what concerns the worker as a whole.
+    var logger: Logger { loggers.worker }
 
     func withState<Result>(_ body: (inout sending State) -> sending Result) -> sending Result {
         state.withLock(body)

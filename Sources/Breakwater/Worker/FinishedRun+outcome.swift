@@ -66,7 +66,8 @@ extension CircuitPolicy {
 }
 
 extension JobOutcome {
-    fileprivate var failure: JobFailure? {
+    /// What went wrong, if anything did.
+    var failure: JobFailure? {
         switch self {
         case .failed(let failure), .unavailable(let failure, _), .throttled(let failure, _), .discarded(let failure):
             failure

@@ -35,6 +35,13 @@ struct LaneCursors {
         places = Dictionary(all.map { ($0, Place()) }) { first, _ in first }
     }
 
+    /// Forgets everything, for what the next connection leads to may be a standby that took over and had not heard of the
+    /// last positions: they are drawn again, below the cursors and floors of before.
+    mutating func forget() {
+        places = places.mapValues { _ in Place() }
+        note = nil
+    }
+
     /// The lanes to ask in a claim, most important first; among equals, the kind after `rotation` first.
     func active(kinds: Set<String>, rotation: [String], at now: ContinuousClock.Instant) -> [Lane] {
         let ranks = Dictionary(uniqueKeysWithValues: rotation.enumerated().map { ($1, $0) })

@@ -8,7 +8,9 @@ struct Listener {
 
     /// Runs until its task is cancelled.
     func run() async {
-        await engine.keepConnected(for: "wake-ups") { connection, delay throws(PostgresError) in
+        await engine.keepConnected(for: .wakeUps, to: engine.configuration.listenDatabase) {
+            connection,
+            delay throws(PostgresError) in
             try await connection.listen("breakwater")
             delay.reset()
             // Whatever was said while nobody listened.

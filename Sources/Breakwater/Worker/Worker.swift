@@ -1,6 +1,8 @@
 import Libpq
 public import Logging
+public import Metrics
 public import ServiceLifecycle
+public import Tracing
 
 /// Claims jobs, runs their handlers, and settles them, until it is shut down.
 ///
@@ -13,15 +15,44 @@ public struct Worker: Service {
 
     /// How this worker behaves.
     public var configuration: WorkerConfiguration
-    private var logger: Logger
+    /// Whether it is alive and ready, for whoever is asked.
+    public let health = WorkerHealth()
+    private var loggers: WorkerLoggers
+    private var metrics: any MetricsFactory
+    private var tracer: any Tracer
 
     /// - Parameters:
     ///   - configuration: How the worker behaves, and its handlers.
     ///   - logger: Where it logs.
-    public init(configuration: WorkerConfiguration, logger: Logger) {
-        self.configuration = configuration
-        self.logger = logger
+    ///   - metrics: Where it counts; see ``Metric``. Defaults to what `MetricsSystem` was bootstrapped with.
+    ///   - tracer: What makes a span of each run. Defaults to what `InstrumentationSystem` was bootstrapped with.
+    public init(
+        configuration: WorkerConfiguration,
+        logger: Logger,
+        metrics: any MetricsFactory = MetricsSystem.factory,
+        tracer: any Tracer = InstrumentationSystem.tracer
+    ) {
+        self.init(configuration: configuration, loggers: WorkerLoggers(logger), metrics: metrics, tracer: tracer)
     }
+
+    /// - Parameters:
+    ///   - configuration: How the worker behaves, and its handlers.
+    ///   - loggers: Where it logs, by topic.
+    ///   - metrics: Where it counts; see ``Metric``. Defaults to what `MetricsSystem` was bootstrapped with.
+    ///   - tracer: What makes a span of each run. Defaults to what `InstrumentationSystem` was bootstrapped with.
+    public init(
+        configuration: WorkerConfiguration,
+        loggers: WorkerLoggers,
+        metrics: any MetricsFactory = MetricsSystem.factory,
+        tracer: any Tracer = InstrumentationSystem.tracer
+    ) {
+        self.configuration = configuration
+        self.loggers = loggers
+        self.metrics = metrics
+        self.tracer = tracer
+    }
+
+    private var logger: Logger { loggers.worker }
 
     /// Works until shutdown.
     ///
@@ -30,35 +61,59 @@ public struct Worker: Service {
     public func run() async throws {
         try configuration.validate()
         let engine = try await register()
+        health.started(lease: configuration.lease)
         logger.notice(
             "worker started",
             metadata: [
                 "worker": "\(configuration.name)",
-                "kinds": "\(configuration.handlers.map(\.kind))",
-                "queues": "\(configuration.queues)",
-                "concurrency": "\(configuration.concurrency)",
+                "kinds": .array(configuration.handlers.map { .string($0.kind) }),
+                "queues": .array(configuration.queues.map { .string($0) }),
+                "concurrency": .stringConvertible(configuration.concurrency),
             ]
         )
         await withGracefulShutdownHandler {
             await work(engine)
         } onGracefulShutdown: {
             logger.notice("draining: nothing more is claimed")
+            health.drains()
             engine.drain()
         }
+        health.stopped()
         await leave(engine)
     }
 
     private func register() async throws -> Engine {
-        let connection = try await Connection.connect(configuration.database, logger: logger)
+        let connection = try await Connection.connect(configuration.database, logger: loggers.database)
         do {
             try await Schema.check(on: connection)
+            var configuration = configuration
+            configuration.listens = mayListen(on: connection)
             let worker = try await connection.call(Register(configuration: configuration))
             await connection.close()
-            return Engine(configuration: configuration, worker: worker, logger: logger)
+            return Engine(
+                configuration: configuration,
+                worker: worker,
+                loggers: loggers,
+                metrics: WorkerMetrics(configuration, in: metrics),
+                health: health,
+                tracer: RunTracer(tracer)
+            )
         } catch {
             await connection.close()
             throw error
         }
+    }
+
+    /// Whether to listen: on a session that a pooler shares, LISTEN would hear nothing, and would outlive its client.
+    private func mayListen(on connection: Connection) -> Bool {
+        guard configuration.listens, configuration.listenDatabase == nil, connection.isPooled else {
+            return configuration.listens
+        }
+        logger.notice(
+            "a pooler is in front of the database, so that no wake-ups are heard; give listen_database to have them",
+            metadata: ["poll_interval": "\(configuration.pollInterval)"]
+        )
+        return false
     }
 
     private func work(_ engine: Engine) async {
@@ -71,7 +126,7 @@ public struct Worker: Service {
                 var chores = ChoreLoop(engine)
                 await chores.run()
             }
-            if configuration.listens {
+            if engine.configuration.listens {
                 group.addTask { await Listener(engine: engine).run() }
             }
             group.addTask { await keepTime(engine) }
@@ -93,11 +148,17 @@ public struct Worker: Service {
 
     /// Ten times a second: deadlines, the lease, and the polls of the other loops.
     private func keepTime(_ engine: Engine) async {
+        var nextRecord = ContinuousClock.now
         while !Task.isCancelled {
+            health.ticked()
             try? await Task.sleep(for: .milliseconds(100))
             let now = ContinuousClock.now
             engine.checkDeadlines(at: now)
             engine.checkLease(at: now)
+            if now >= nextRecord {
+                engine.metrics.record(engine.withState { $0.dispatcher.occupancy })
+                nextRecord = now + .seconds(1)
+            }
             engine.work.raise()
             engine.beat.raise()
         }
@@ -109,7 +170,10 @@ public struct Worker: Service {
         try? await Task.sleep(for: configuration.shutdownGrace)
         guard !Task.isCancelled else { return }
         let cancelled = engine.cancelRuns(for: .shutdown)
-        logger.warning("the grace is over; cancelling what still runs", metadata: ["cancelled": "\(cancelled)"])
+        logger.warning(
+            "the grace is over; cancelling what still runs",
+            metadata: ["cancelled": .stringConvertible(cancelled)]
+        )
         try? await Task.sleep(for: Self.cancellationGrace)
     }
 
@@ -118,13 +182,13 @@ public struct Worker: Service {
         // In a task of its own, since this one may be cancelled.
         await Task {
             do {
-                let connection = try await Connection.connect(configuration.database, logger: logger)
+                let connection = try await Connection.connect(configuration.database, logger: loggers.database)
                 let released = try await connection.call(
                     Leave(worker: engine.withState { $0.worker }),
                     timeout: .seconds(10)
                 )
                 await connection.close()
-                logger.notice("worker stopped", metadata: ["handed_back": "\(released)"])
+                logger.notice("worker stopped", metadata: ["handed_back": .stringConvertible(released)])
             } catch {
                 logger.warning(
                     "worker stopped without the database; its jobs are given back when its lease ends",

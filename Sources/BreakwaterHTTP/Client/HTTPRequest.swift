@@ -1,5 +1,11 @@
-/// One POST, as the client sends it.
+/// One request, as the client sends it.
 struct HTTPRequest: Sendable {
+    /// Whether it sends its body, or only asks.
+    enum Method: Sendable {
+        case get, post
+    }
+
+    var method = Method.post
     var url: String
     /// The header lines as curl takes them.
     var headers: [String]
@@ -17,7 +23,7 @@ struct HTTPRequest: Sendable {
 }
 
 /// How a request ended.
-enum HTTPAnswer: Sendable {
+package enum HTTPAnswer: Sendable {
     case response(HTTPResponse)
     /// There was no whole answer.
     case failure(HTTPTransferFailure)
@@ -26,20 +32,20 @@ enum HTTPAnswer: Sendable {
 }
 
 /// What a server answered.
-struct HTTPResponse: Sendable {
-    var status: Int
-    var body: [UInt8] = []
+package struct HTTPResponse: Sendable {
+    package var status: Int
+    package var body: [UInt8] = []
     /// Whether the body was longer than what was kept.
-    var isBodyCut = false
+    package var isBodyCut = false
     /// The `Retry-After` header.
-    var retryAfter: String?
+    package var retryAfter: String?
     /// The `Date` header.
-    var date: String?
+    package var date: String?
 }
 
 /// Why there was no whole answer.
-struct HTTPTransferFailure: Sendable {
-    enum Code: String, Sendable {
+package struct HTTPTransferFailure: Sendable {
+    package enum Code: String, Sendable {
         /// The name does not resolve.
         case dns
         /// Refused, reset, or closed before the answer's end.
@@ -58,7 +64,7 @@ struct HTTPTransferFailure: Sendable {
         case client
     }
 
-    var code: Code
+    package var code: Code
     /// What happened, for people, without the URL.
-    var reason: String
+    package var reason: String
 }

@@ -37,9 +37,11 @@ final class HTTPTransfer {
 
     private func setRequest() {
         breakwater_set_string(easy, CURLOPT_URL, request.url)
-        breakwater_set_long(easy, CURLOPT_POST, 1)
-        breakwater_set_offset(easy, CURLOPT_POSTFIELDSIZE_LARGE, curl_off_t(request.body.count))
-        breakwater_set_pointer(easy, CURLOPT_COPYPOSTFIELDS, request.body)
+        if request.method == .post {
+            breakwater_set_long(easy, CURLOPT_POST, 1)
+            breakwater_set_offset(easy, CURLOPT_POSTFIELDSIZE_LARGE, curl_off_t(request.body.count))
+            breakwater_set_pointer(easy, CURLOPT_COPYPOSTFIELDS, request.body)
+        }
         breakwater_set_pointer(easy, CURLOPT_HTTPHEADER, list(request.headers))
         if !request.resolve.isEmpty { breakwater_set_pointer(easy, CURLOPT_RESOLVE, list(request.resolve)) }
         if let caFile = request.caFile { breakwater_set_string(easy, CURLOPT_CAINFO, caFile) }

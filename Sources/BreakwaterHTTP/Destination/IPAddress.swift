@@ -51,7 +51,9 @@ struct IPAddress: Sendable, Hashable, CustomStringConvertible {
     var description: String {
         var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
         if isV6 {
-            withUnsafeBytes(of: bits.bigEndian) { _ = inet_ntop(AF_INET6, $0.baseAddress, &text, socklen_t($0.count)) }
+            withUnsafeBytes(of: bits.bigEndian) {
+                _ = inet_ntop(AF_INET6, $0.baseAddress, &text, socklen_t(INET6_ADDRSTRLEN))
+            }
         } else {
             withUnsafeBytes(of: UInt32(bits).bigEndian) {
                 _ = inet_ntop(AF_INET, $0.baseAddress, &text, socklen_t(INET6_ADDRSTRLEN))

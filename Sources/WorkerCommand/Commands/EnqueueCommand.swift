@@ -1,5 +1,6 @@
-import BreakwaterAdmin
 import ArgumentParser
+import Breakwater
+import BreakwaterAdmin
 import Foundation
 
 /// `worker enqueue`: adds one job and prints its id, or adds one for each line of a file.
@@ -21,7 +22,7 @@ struct EnqueueCommand: AsyncParsableCommand {
                   SELECT breakwater.enqueue('email.send', '{"to": "a@b.c"}', queue => 'default')
 
                 With --file, every line is a job: a JSON object with a kind and, as it likes, payload, queue, priority, \
-                run_at, max_attempts, unique_key and traceparent. Where the kind is an argument, every line is a payload:
+                run_at, max_attempts, unique_key, traceparent and tracestate. Where the kind is an argument, every line is a payload:
 
                   worker enqueue --file jobs.jsonl --import january
                   psql -Atc "SELECT to_jsonb(u) FROM users u" | worker enqueue email.send --file - --rate 500
@@ -65,6 +66,9 @@ struct EnqueueCommand: AsyncParsableCommand {
     @Option(help: "The W3C trace context that its run belongs to.")
     var traceparent: String?
 
+    @Option(help: "What tracing systems add to the trace context.")
+    var tracestate: String?
+
     @OptionGroup var database: DatabaseOptions
     @OptionGroup var output: OutputOptions
 
@@ -105,6 +109,7 @@ struct EnqueueCommand: AsyncParsableCommand {
         job.maxAttempts = maxAttempts
         job.uniqueKey = uniqueKey
         job.traceparent = traceparent
+        job.tracestate = tracestate
         if let path = file.file {
             try await FileEnqueue(
                 path: path,
@@ -142,10 +147,11 @@ struct EnqueueCommand: AsyncParsableCommand {
             }
             text = decoded
         }
-        do {
-            _ = try JSONSerialization.jsonObject(with: Data(text.utf8), options: .fragmentsAllowed)
-        } catch {
-            throw CommandFailure(.usage, "the payload is not one JSON value; give one, such as '{\"to\": \"a@b.c\"}'.")
+        guard JobResult.isStorable(text) else {
+            throw CommandFailure(
+                .usage,
+                "the payload is not one JSON value that Postgres can store; give one, such as '{\"to\": \"a@b.c\"}'."
+            )
         }
         return text
     }

@@ -304,6 +304,7 @@ extension PostgresError {
 enum JobLine {
     static let keys = [
         "kind", "payload", "queue", "priority", "run_at", "max_attempts", "unique_key", "traceparent",
+        "tracestate",
     ]
 
     /// The JSON object of a line's job.

@@ -26,7 +26,8 @@ struct RootCommand: AsyncParsableCommand {
             subcommands: [
                 RunCommand.self, MigrateCommand.self, EnqueueCommand.self, StatusCommand.self, TailCommand.self,
                 CircuitsCommand.self, DeadLettersCommand.self, JobCommand.self, CancelCommand.self, RunNowCommand.self,
-                PauseCommand.self, ResumeCommand.self, DashboardCommand.self, BenchCommand.self,
+                PauseCommand.self, ResumeCommand.self, DashboardCommand.self, HealthcheckCommand.self,
+                BenchCommand.self,
             ]
         )
     }

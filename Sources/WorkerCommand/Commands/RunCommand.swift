@@ -1,7 +1,11 @@
 import ArgumentParser
 import Breakwater
+import BreakwaterMetrics
+import BreakwaterOTLP
 import Foundation
 import Logging
+import Metrics
+import Tracing
 
 /// `worker run`: claims jobs and runs their handlers until it is told to stop.
 struct RunCommand: AsyncParsableCommand {
@@ -26,6 +30,8 @@ struct RunCommand: AsyncParsableCommand {
 
                 Flags go before the environment (BREAKWATER_CONCURRENCY, BREAKWATER_QUEUES, …), and the environment \
                 goes before the file. DATABASE_URL counts where none of them names a database.
+
+                On SIGHUP it reads log_level and log_levels again.
 
                 On SIGTERM or SIGINT it claims no more, lets handlers finish for shutdown_grace, releases the rest \
                 without costing them an attempt, and exits 0. A second signal ends it at once.
@@ -59,14 +65,35 @@ struct RunCommand: AsyncParsableCommand {
     @Flag(inversion: .prefixedNo, help: "Listen for wake-ups while idle.")
     var listen: Bool?
 
+    @Option(
+        help: ArgumentHelp("The database without the pooler in front of it, to listen there.", valueName: "conninfo")
+    )
+    var listenDatabase: String?
+
     @Option(help: "A name that people recognise the worker by.")
     var name: String?
 
     @Option(help: ArgumentHelp("trace, debug, info, notice, warning, error or critical.", valueName: "level"))
     var logLevel: String?
 
+    @Option(help: ArgumentHelp("Other levels for some loggers.", valueName: "label=level,…"))
+    var logLevels: String?
+
     @Option(help: ArgumentHelp("text, json, or auto: text on a terminal.", valueName: "format"))
     var logFormat: String?
+
+    @Option(
+        help: ArgumentHelp("Serve /metrics, /livez and /readyz here, such as 127.0.0.1:9464.", valueName: "address")
+    )
+    var metrics: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Send spans to this OpenTelemetry collector. Else as the OTEL_… variables say.",
+            valueName: "url"
+        )
+    )
+    var traces: String?
 
     @Option(
         help: ArgumentHelp(
@@ -80,13 +107,15 @@ struct RunCommand: AsyncParsableCommand {
     var flags: [String: SettingText] {
         let one = [
             "database": database.database, "concurrency": concurrency, "lease": lease, "shutdown_grace": shutdownGrace,
-            "poll_interval": pollInterval, "listen": listen.map { "\($0)" }, "name": name, "log_level": logLevel,
-            "log_format": logFormat,
+            "poll_interval": pollInterval, "listen": listen.map { "\($0)" }, "listen_database": listenDatabase,
+            "name": name, "log_level": logLevel, "log_format": logFormat, "metrics": metrics, "traces": traces,
         ].compactMapValues { $0.map { SettingText.one($0) } }
-        let list = queues.map { queues in
-            queues.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) }
+        let lists = ["queues": queues, "log_levels": logLevels].compactMapValues { list in
+            list.map { list in
+                SettingText.list(list.split(separator: ",").map { $0.trimmingCharacters(in: .whitespaces) })
+            }
         }
-        return one.merging(list.map { ["queues": .list($0)] } ?? [:]) { $1 }
+        return one.merging(lists) { $1 }
     }
 
     func validate() throws {
@@ -112,11 +141,46 @@ struct RunCommand: AsyncParsableCommand {
             Terminal.write(String(loaded.effectiveText.dropLast()))
             return
         }
-        loaded.logFormat.bootstrap(level: loaded.logLevel)
+        let levels = LogLevels(loaded.logLevel, loaded.logLevels)
+        loaded.logFormat.bootstrap(levels)
         let logger = Logger(label: "breakwater")
         for warning in loaded.warnings { logger.warning("\(warning)") }
         var process = WorkerProcess(configuration: loaded.worker, logger: logger)
+        if let address = loaded.metrics {
+            let registry = MetricsRegistry()
+            MetricsSystem.bootstrap(registry)
+            process.metrics = (address, registry)
+        }
         process.dashboard = try dashboard.map { try loaded.dashboard(at: $0, logger: logger) }
+        process.spans = try spans(to: loaded.traces)
+        process.onHangup = {
+            do {
+                let loaded = try loader.load(try config.map { try ConfigurationFile(path: $0) })
+                levels.change(to: loaded.logLevel, loaded.logLevels)
+                logger.notice("took the log levels from the configuration; the rest of it holds from the next start")
+            } catch {
+                logger.error("the configuration is wrong, and the log levels stay", metadata: ["error": "\(error)"])
+            }
+        }
         try await process.run()
+    }
+
+    /// Sets tracing up, if it is wanted.
+    private func spans(to endpoint: String?) throws -> OTLPExporter? {
+        guard
+            let configuration = OTLPConfiguration(
+                environment: ProcessInfo.processInfo.environment,
+                endpoint: endpoint
+            )
+        else { return nil }
+        let logger = Logger(label: "breakwater.traces")
+        for warning in configuration.warnings { logger.warning("\(warning)") }
+        do {
+            let exporter = try OTLPExporter(configuration, logger: logger)
+            InstrumentationSystem.bootstrap(OTLPTracer(exporter))
+            return exporter
+        } catch {
+            throw CommandFailure(.configuration, "traces cannot be sent: \(error)")
+        }
     }
 }

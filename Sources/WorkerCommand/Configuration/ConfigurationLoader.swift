@@ -1,5 +1,6 @@
 import Breakwater
 import BreakwaterDashboard
+import BreakwaterEndpoints
 import Libpq
 import Logging
 import Yams
@@ -12,8 +13,14 @@ struct LoadedConfiguration: Sendable {
     var dashboard: DashboardConfiguration?
     /// The least important messages that are written.
     var logLevel: Logger.Level
+    /// Other levels for some loggers, by label.
+    var logLevels: [String: Logger.Level] = [:]
     /// How log lines look.
     var logFormat: LogFormat
+    /// Where metrics and health are served; nil for nowhere.
+    var metrics: ListenAddress?
+    /// The base URL of the collector that spans are sent to.
+    var traces: String?
     /// What is odd but not wrong.
     var warnings: [String]
     /// Everything as YAML: defaults filled in, secrets masked, beside each top-level value where it came from.
@@ -68,6 +75,7 @@ struct ConfigurationLoader {
         worker.shutdownGrace = settings.shutdownGrace
         worker.pollInterval = settings.pollInterval
         worker.listens = settings.listens
+        if !settings.listenDatabase.isEmpty { worker.listenDatabase = ConnectionOptions(settings.listenDatabase) }
         do {
             // What the file says was judged above; what is left is in settings that Swift code made.
             if needsHandlers { try worker.validate() }
@@ -85,7 +93,10 @@ struct ConfigurationLoader {
             worker: worker,
             dashboard: dashboard,
             logLevel: settings.logLevel,
+            logLevels: settings.logLevels,
             logFormat: settings.logFormat,
+            metrics: settings.metrics,
+            traces: settings.traces,
             warnings: unknownVariables() + context.sortedWarnings.map(\.description),
             effectiveText: EffectiveValue.map(entries).lines().joined(separator: "\n") + "\n",
             knownKeys: context.knownKeys
@@ -108,6 +119,21 @@ struct ConfigurationLoader {
                 texts[key] = .list(
                     sequence.enumerated().compactMap { index, node in
                         root.text(of: node, key: "\(key)[\(index)]", line: entry.line, allowed: "a queue's name")?.value
+                    }
+                )
+            } else if key == "log_levels" {
+                guard case .mapping(let mapping) = entry.node else {
+                    root.report(
+                        key,
+                        "\(entry.node.description(limit: 60)) is not a mapping; give { breakwater.jobs: debug }"
+                    )
+                    continue
+                }
+                texts[key] = .list(
+                    mapping.compactMap { label, node in
+                        let name = label.string ?? ""
+                        return root.text(of: node, key: "\(key).\(name)", line: entry.line, allowed: "a level")
+                            .map { "\(name)=\($0.value)" }
                     }
                 )
             } else if let text = root.text(of: entry.node, key: key, allowed: "one value") {

@@ -1,3 +1,4 @@
+import BreakwaterEndpoints
 import Libpq
 import Logging
 
@@ -11,15 +12,23 @@ struct TopLevelSettings {
     var shutdownGrace = Duration.seconds(30)
     var pollInterval = Duration.seconds(1)
     var listens = true
+    /// Where it listens, as `database`; empty for there.
+    var listenDatabase = ""
     /// Nil for the host's name and the process number.
     var name: String?
     var logLevel = Logger.Level.info
+    /// Other levels for some loggers, by label.
+    var logLevels: [String: Logger.Level] = [:]
     var logFormat = LogFormat.auto
+    /// Where metrics and health are served; nil for nowhere.
+    var metrics: ListenAddress?
+    /// The base URL of the collector that spans are sent to; nil for what OpenTelemetry's own variables say.
+    var traces: String?
 
     /// The keys that the file, the environment and the flags may give.
     static let keys = [
-        "database", "queues", "concurrency", "lease", "shutdown_grace", "poll_interval", "listen", "name", "log_level",
-        "log_format",
+        "database", "queues", "concurrency", "lease", "shutdown_grace", "poll_interval", "listen", "listen_database",
+        "name", "log_level", "log_levels", "log_format", "metrics", "traces",
     ]
 
     /// The values as they are shown, in the order of the keys.
@@ -61,6 +70,13 @@ struct TopLevelSettings {
         take("shutdown_grace", .duration(atLeast: .zero, atMost: .days(1)), &shutdownGrace)
         take("poll_interval", .duration(atLeast: .milliseconds(10), atMost: .days(1)), &pollInterval)
         take("listen", .flag, &listens)
+        let listenEntry = source.take(
+            "listen_database",
+            conninfo,
+            into: &listenDatabase,
+            mask: Secrets.maskingPasswords(inConninfo:)
+        )
+        if !listenDatabase.isEmpty { shown.append(listenEntry) }
         var givenName = ""
         let nameEntry = source.take("name", ValueRule.text("a name", bytes: 1...200), into: &givenName)
         if !givenName.isEmpty {
@@ -68,7 +84,20 @@ struct TopLevelSettings {
             shown.append(nameEntry)
         }
         take("log_level", .choice, &logLevel)
+        shown.append(source.takeLevels("log_levels", into: &logLevels))
         take("log_format", .choice, &logFormat)
+        var metrics = ListenAddress(host: "127.0.0.1", port: 9464)
+        let metricsEntry = source.take("metrics", .address, into: &metrics)
+        if layers.text("metrics") != nil {
+            self.metrics = metrics
+            shown.append(metricsEntry)
+        }
+        var traces = ""
+        let tracesEntry = source.take("traces", .collector, into: &traces, mask: Secrets.maskingPasswords(inURL:))
+        if !traces.isEmpty {
+            self.traces = traces
+            shown.append(tracesEntry)
+        }
         effective = shown
     }
 
@@ -99,6 +128,31 @@ struct TopLevelSettings {
                 }
             }
             return EffectiveEntry(key: key, value: .text(mask(shown ?? rule.text(value))), comment: origin.label)
+        }
+
+        /// Reads `label=level`, any number of them.
+        func takeLevels(_ key: String, into levels: inout [String: Logger.Level]) -> EffectiveEntry {
+            var origin = SettingOrigin.fallback
+            if let given = layers.texts(key) {
+                origin = given.origin
+                for text in given.texts {
+                    let parts = text.split(separator: "=", maxSplits: 1).map(String.init)
+                    do {
+                        guard parts.count == 2 else {
+                            throw ValueRefusal(
+                                "'\(text)' is not allowed; give a label and a level, breakwater.jobs=debug"
+                            )
+                        }
+                        levels[parts[0]] = try ValueRule<Logger.Level>.choice.read(parts[1])
+                    } catch {
+                        let message = (error as? ValueRefusal)?.message ?? "\(error)"
+                        report(ConfigurationProblem(origin: origin, key: key, message: message))
+                    }
+                }
+            }
+            let entries = levels.sorted { $0.key < $1.key }
+                .map { EffectiveEntry(key: $0.key, value: .text($0.value.rawValue)) }
+            return EffectiveEntry(key: key, value: .map(entries), comment: origin.label)
         }
 
         func takeList(

@@ -54,6 +54,12 @@ extension CommandFailure {
                 "the schema of this database (\(place)) is not the one this program needs: \(text)\n"
                     + "Run: worker migrate"
             )
+        case "25006":
+            self.init(
+                .unavailable,
+                "this server (\(place)) does not write, as a standby: \(text)\n"
+                    + "Name every server in the URL, and add target_session_attrs=read-write to it."
+            )
         case "55P03":
             self.init(
                 .unavailable,
@@ -81,6 +87,8 @@ extension CommandFailure {
         return [
             "authentication failed", "FATAL:  role ", "no pg_hba.conf entry", "permission denied",
             "is not permitted to log in",
+            // A pooler's.
+            "no such user",
         ]
         .contains { error.message.contains($0) }
     }

@@ -29,9 +29,12 @@ extension CircuitPolicy.Fallback {
         }
         switch key.scalar?.string {
         case "succeed":
-            do {
+            do throws(ValueRefusal) {
                 let result = try value.json { text throws(ValueRefusal) in
                     try Substitution.apply(to: text, environment: section.context.environment).text
+                }
+                guard JobResult.isStorable(result) else {
+                    throw ValueRefusal("this is no JSON value that Postgres can store; are its lists nested that deep?")
                 }
                 self = .succeed(result: result)
             } catch {

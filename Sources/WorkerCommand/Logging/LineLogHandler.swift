@@ -5,7 +5,9 @@ import Logging
 /// carries can forge a line or drive a terminal.
 struct LineLogHandler: LogHandler {
     let label: String
-    var logLevel: Logger.Level
+    private let level: LogLevels.Level
+    /// A level that one logger was given for itself.
+    private var ownLevel: Logger.Level?
     /// Text or JSON, never auto.
     let format: LogFormat
     let output: any LogOutput
@@ -15,11 +17,20 @@ struct LineLogHandler: LogHandler {
     var metadata: Logger.Metadata = [:]
     var metadataProvider: Logger.MetadataProvider?
 
-    init(label: String, logLevel: Logger.Level, format: LogFormat, output: any LogOutput) {
+    init(label: String, level: LogLevels.Level, format: LogFormat, output: any LogOutput) {
         self.label = label
-        self.logLevel = logLevel
+        self.level = level
         self.format = format
         self.output = output
+    }
+
+    init(label: String, logLevel: Logger.Level, format: LogFormat, output: any LogOutput) {
+        self.init(label: label, level: LogLevels.Level(logLevel), format: format, output: output)
+    }
+
+    var logLevel: Logger.Level {
+        get { ownLevel ?? level.current }
+        set { ownLevel = newValue }
     }
 
     subscript(metadataKey key: String) -> Logger.Metadata.Value? {

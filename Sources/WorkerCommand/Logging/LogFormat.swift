@@ -27,9 +27,10 @@ enum LogFormat: String, Sendable, CaseIterable {
     }
 
     /// Makes this format the program's own. Call it once, before the first logger is made.
-    func bootstrap(level: Logger.Level) {
+    func bootstrap(_ levels: LogLevels) {
+        let format = resolved
         LoggingSystem.bootstrap { label in
-            handler(label: label, level: level, output: StandardErrorOutput())
+            LineLogHandler(label: label, level: levels.level(of: label), format: format, output: StandardErrorOutput())
         }
     }
 }

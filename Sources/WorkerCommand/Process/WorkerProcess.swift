@@ -1,5 +1,9 @@
 import Breakwater
 import BreakwaterDashboard
+import BreakwaterEndpoints
+import BreakwaterMetrics
+import BreakwaterOTLP
+import Foundation
 import Libpq
 import Logging
 import ServiceLifecycle
@@ -8,31 +12,37 @@ import ServiceLifecycle
 struct WorkerProcess {
     var configuration: WorkerConfiguration
     var logger: Logger
+    /// Where metrics and health are served, and what keeps the metrics.
+    var metrics: (address: ListenAddress, registry: MetricsRegistry)?
     /// Served beside the worker, until the worker has ended.
     var dashboard: Dashboard?
+    /// What sends spans, if anything does.
+    var spans: OTLPExporter?
+    /// What SIGHUP does.
+    var onHangup: (@Sendable () -> Void)?
 
     /// Runs until a signal has been obeyed.
     ///
     /// - Throws: ``CommandFailure`` when the worker cannot start.
     func run() async throws {
-        let worker = ServiceGroupConfiguration.ServiceConfiguration(
-            service: Worker(configuration: configuration, logger: logger),
-            successTerminationBehavior: .gracefullyShutdownGroup,
-            failureTerminationBehavior: .cancelGroup,
-            serviceName: "worker"
-        )
-        let signals = ServiceGroupConfiguration.ServiceConfiguration(
-            service: StopSignals(),
-            successTerminationBehavior: .gracefullyShutdownGroup,
-            failureTerminationBehavior: .gracefullyShutdownGroup,
-            serviceName: "signals"
-        )
-        let watchers = dashboard.map {
-            [ServiceGroupConfiguration.ServiceConfiguration(service: $0, serviceName: "dashboard")]
-        }
+        let worker = Worker(configuration: configuration, loggers: WorkerLoggers(prefix: logger.label))
+        // Shut down from the last to the first: whoever watches the worker sees it drain.
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
-                services: (watchers ?? []) + [worker, signals],
+                services: watchers(of: worker.health) + [
+                    .init(
+                        service: worker,
+                        successTerminationBehavior: .gracefullyShutdownGroup,
+                        failureTerminationBehavior: .cancelGroup,
+                        serviceName: "worker"
+                    ),
+                    .init(
+                        service: StopSignals(onHangup: onHangup),
+                        successTerminationBehavior: .gracefullyShutdownGroup,
+                        failureTerminationBehavior: .gracefullyShutdownGroup,
+                        serviceName: "signals"
+                    ),
+                ],
                 logger: logger
             )
         )
@@ -49,6 +59,33 @@ struct WorkerProcess {
             throw CommandFailure(.configuration, "\(error); give another address with --dashboard")
         } catch let error as BreakwaterError {
             throw CommandFailure(error, at: place)
+        } catch let error as EndpointError {
+            throw CommandFailure(.configuration, "\(error); give another address with --metrics")
         }
+    }
+
+    private func watchers(of health: WorkerHealth) -> [ServiceGroupConfiguration.ServiceConfiguration] {
+        var watchers: [ServiceGroupConfiguration.ServiceConfiguration] = []
+        if let reporter = SystemdReporter(environment: ProcessInfo.processInfo.environment, health: health) {
+            watchers.append(.init(service: reporter, serviceName: "systemd"))
+        }
+        if let dashboard { watchers.append(.init(service: dashboard, serviceName: "dashboard")) }
+        if let spans { watchers.append(.init(service: spans, serviceName: "traces")) }
+        guard let (address, registry) = metrics else { return watchers }
+        let endpoints = EndpointServer(
+            address: address,
+            health: health,
+            metrics: registry.text,
+            logger: Logger(label: "breakwater.endpoints")
+        )
+        let fleet = FleetMetrics(database: configuration.database, logger: logger)
+        return watchers + [
+            .init(
+                service: endpoints,
+                failureTerminationBehavior: .gracefullyShutdownGroup,
+                serviceName: "endpoints"
+            ),
+            .init(service: fleet, serviceName: "fleet metrics"),
+        ]
     }
 }

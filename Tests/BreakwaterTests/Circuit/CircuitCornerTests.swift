@@ -40,7 +40,7 @@ struct CircuitCornerTests {
             let runs = jobs.enumerated().map { index, job in
                 FinishedRun(job, index % 5 == 0 ? .failed(delay: .seconds(60)) : .succeeded)
             }
-            _ = try await worker.connection.call(Settle(worker: worker.id, runs: runs, claims: []))
+            _ = try await worker.call(Settle(worker: worker.id, runs: runs, claims: []))
             #expect(try await circuit(database, "state") == "closed")
         }
     }
@@ -79,7 +79,7 @@ struct CircuitCornerTests {
                 let (failing, well) = failsFirst ? (workers[0], workers[1]) : (workers[1], workers[0])
                 try await database.insert(100)
                 func settle(_ worker: HandWorker, _ ending: FinishedRun.Ending, at time: Double) async throws {
-                    try await worker.setClock(time)
+                    worker.setClock(time)
                     try await worker.settle(try await worker.claim(1), ending)
                 }
                 for round in 0..<3 {
@@ -108,7 +108,7 @@ struct CircuitCornerTests {
                 settings.circuit.successesToClose = 1000
                 settings.circuit.suspendsWorkers = false
             }
-            try await worker.setClock(0)
+            worker.setClock(0)
             try await database.insert(10)
             try await worker.settle(try await worker.claim(1), .failed(delay: .seconds(60)))
             for (reopened, most) in [(99, 30 * 2.7049), (400, 600), (2_147_483_646, 600), (2_147_483_647, 600)] {
@@ -133,7 +133,7 @@ struct CircuitCornerTests {
     func absurdRetryAfter() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database) { $0.circuit.suspendsWorkers = false }
-            try await worker.setClock(0)
+            worker.setClock(0)
             try await database.insert()
             var ending = FinishedRun.Ending.failed(delay: .seconds(60))
             ending.effect = .tripped
@@ -154,7 +154,7 @@ struct CircuitCornerTests {
                     settings.circuit.openFor = .seconds(10)
                     settings.circuit.suspendsWorkers = false
                 }
-                try await worker.setClock(0)
+                worker.setClock(0)
                 func insert(_ count: Int, _ host: String?) async throws {
                     try await database.query(
                         """
@@ -173,7 +173,7 @@ struct CircuitCornerTests {
                 try await database.query(
                     "update breakwater.circuit set retry_at = retry_at + interval '1 day' where key = 'broken'"
                 )
-                try await worker.setClock(11)
+                worker.setClock(11)
                 try await insert(10, host)
                 try await worker.settle(try await worker.claim(2))
                 #expect(try await circuit(database, "state") == "closed", "with \(host ?? "no key")")
@@ -245,8 +245,8 @@ struct CircuitCornerTests {
             try await database.insert(100)
             try await database.query("select breakwater.observe_circuit('k', 'trying thresholds')")
             for second in 0..<3 {
-                try await well.setClock(Double(second) + 0.5)
-                try await broken.setClock(Double(second))
+                well.setClock(Double(second) + 0.5)
+                broken.setClock(Double(second))
                 try await broken.settle(try await broken.claim(3), .failed(delay: .seconds(60)))
                 try await well.settle(try await well.claim(3))
             }

@@ -18,7 +18,7 @@ struct CircuitDepthTests {
                 settings.circuit.openCap = .seconds(300)
                 settings.circuit.suspendsWorkers = false
             }
-            try await worker.setClock(0)
+            worker.setClock(0)
             for (retryAfter, least, most) in [(100.0, 100.0, 100.0), (9999.0, 300.0, 300.0), (1.0, 5.0, 10.0)] {
                 try await database.insert()
                 var ending = FinishedRun.Ending.failed("http.503", delay: .seconds(60))
@@ -48,7 +48,7 @@ struct CircuitDepthTests {
                 settings.circuit.openFor = .seconds(10)
                 settings.circuit.suspendsWorkers = false
             }
-            try await worker.setClock(0)
+            worker.setClock(0)
             try await database.insert(10)
             let slow = FinishedRun.Ending(className: "succeeded", isSlow: true)
             try await worker.settle(try await worker.claim(2))
@@ -56,7 +56,7 @@ struct CircuitDepthTests {
             #expect(try await state(database) == "closed")
             try await worker.settle(try await worker.claim(1), slow)
             #expect(try await state(database) == "open")
-            try await worker.setClock(11)
+            worker.setClock(11)
             try await worker.settle(try await worker.claim(1), slow)
             #expect(try await state(database) == "open")
             #expect(try await database.number("select reopened from breakwater.circuit where kind = 'k'") == 1)
@@ -73,19 +73,19 @@ struct CircuitDepthTests {
                 settings.circuit.ramp = .seconds(100)
                 settings.circuit.suspendsWorkers = false
             }
-            try await worker.setClock(0)
+            worker.setClock(0)
             try await database.insert(3000)
             try await worker.settle(try await worker.claim(1), .failed(delay: .seconds(60)))
-            try await worker.setClock(10)
+            worker.setClock(10)
             try await worker.settle(try await worker.claim(1))
             #expect(try await state(database) == "closed")
             // A worker by hand says that its concurrency is 1000, and that what it asks for is its free room.
             #expect(try await worker.claim(1000).count == 100)
-            try await worker.setClock(60)
+            worker.setClock(60)
             #expect(try await worker.claim(1000).count == 500)
             // Half of its concurrency runs already.
             #expect(try await worker.claim(500).isEmpty)
-            try await worker.setClock(111)
+            worker.setClock(111)
             #expect(try await worker.claim(1000).count == 1000)
         }
     }
@@ -99,13 +99,13 @@ struct CircuitDepthTests {
                 settings.circuit.halfOpenFor = .seconds(30)
                 settings.circuit.suspendsWorkers = false
             }
-            try await worker.setClock(0)
+            worker.setClock(0)
             try await database.insert(3)
             try await worker.settle(try await worker.claim(1), .failed(delay: .seconds(60)))
-            try await worker.setClock(10)
+            worker.setClock(10)
             #expect(try await worker.claim(1).count == 1)
-            try await worker.setClock(41)
-            _ = try await worker.connection.query("select breakwater.turn_circuits()")
+            worker.setClock(41)
+            _ = try await worker.query("select breakwater.turn_circuits()")
             #expect(try await state(database) == "open")
         }
     }
@@ -160,8 +160,8 @@ struct CircuitDepthTests {
             let broken = try await HandWorker(database, settings: rules)
             try await database.insert(200)
             for second in 0..<3 {
-                try await well.setClock(Double(second) + 0.5)
-                try await broken.setClock(Double(second))
+                well.setClock(Double(second) + 0.5)
+                broken.setClock(Double(second))
                 try await broken.settle(try await broken.claim(3), .failed(delay: .seconds(60)))
                 try await well.settle(try await well.claim(3))
             }
@@ -170,12 +170,12 @@ struct CircuitDepthTests {
             #expect(try await broken.claim(5).isEmpty)
             #expect(try await well.claim(5).count == 5)
             // Afterwards one at a time; a failure suspends it for longer, a success ends it.
-            try await broken.setClock(100)
+            broken.setClock(100)
             let trial = try await broken.claim(1000)
             #expect(trial.count == 1)
             try await broken.settle(trial, .failed(delay: .seconds(60)))
             #expect(try await database.number("select times from breakwater.suspension") == 2)
-            try await broken.setClock(1000)
+            broken.setClock(1000)
             try await broken.settle(try await broken.claim(1000))
             #expect(try await database.number("select count(*) from breakwater.suspension") == 0)
         }
@@ -191,15 +191,15 @@ struct CircuitDepthTests {
             let one = try await HandWorker(database, settings: rules)
             let other = try await HandWorker(database, settings: rules)
             try await database.insert(200)
-            try await one.setClock(0)
-            try await other.setClock(0)
+            one.setClock(0)
+            other.setClock(0)
             try await other.settle(try await other.claim(5))
-            try await one.setClock(0.5)
+            one.setClock(0.5)
             try await one.settle(try await one.claim(5), .failed(delay: .seconds(60)))
             #expect(try await state(database) == "closed")
             #expect(try await one.claim(1000).isEmpty)
             #expect(try await database.number("select times from breakwater.suspension") == 0)
-            try await other.setClock(0.6)
+            other.setClock(0.6)
             try await other.settle(try await other.claim(5), .failed(delay: .seconds(60)))
             #expect(try await state(database) == "open")
             #expect(try await database.number("select count(*) from breakwater.suspension") == 0)

@@ -45,7 +45,7 @@ struct KeyTests {
     func stopsOneKey() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database, settings: keyed)
-            try await worker.setClock(0)
+            worker.setClock(0)
             try await open("broken", with: worker, in: database)
 
             try await insert(700, host: "broken", into: database)
@@ -67,12 +67,12 @@ struct KeyTests {
     func comesBack() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database, settings: keyed)
-            try await worker.setClock(0)
+            worker.setClock(0)
             try await open("broken", with: worker, in: database)
             try await insert(50, host: "broken", into: database)
             #expect(try await worker.claim(10).isEmpty)
 
-            try await worker.setClock(61)
+            worker.setClock(61)
             let probes = try await worker.claim(10)
             #expect(probes.count == 2)
             #expect(probes.allSatisfy { $0.isProbe })
@@ -93,11 +93,11 @@ struct KeyTests {
     func reopens() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database, settings: keyed)
-            try await worker.setClock(0)
+            worker.setClock(0)
             try await open("broken", with: worker, in: database)
             try await insert(10, host: "broken", into: database)
             #expect(try await worker.claim(10).isEmpty)
-            try await worker.setClock(61)
+            worker.setClock(61)
             let probes = try await worker.claim(1)
             try await worker.settle(probes, .unavailable(delay: .seconds(1)))
             #expect(try await database.number("select reopened from breakwater.circuit where key = 'broken'") == 1)

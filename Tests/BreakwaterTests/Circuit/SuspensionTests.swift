@@ -25,7 +25,7 @@ struct SuspensionTests {
             /// A second in which everybody runs what it is given.
             func second(_ time: Double) async throws {
                 for (index, worker) in fleet.enumerated() {
-                    try await worker.setClock(time + Double(index) * 0.1)
+                    worker.setClock(time + Double(index) * 0.1)
                     let ending = worker.id == broken.id ? FinishedRun.Ending.failed(delay: .seconds(3600)) : .succeeded
                     try await worker.settle(try await worker.claim(2), ending)
                 }
@@ -50,23 +50,23 @@ struct SuspensionTests {
                 let until = try row[0][1].double()
                 lengths.append(until - time)
                 // What it knows of that, by the same clock.
-                let stopped = try await broken.connection.call(Beat(worker: broken.id, isDraining: false, running: 0))
+                let stopped = try await broken.call(Beat(worker: broken.id, isDraining: false, running: 0))
                     .stopped
                 #expect(stopped["k"] == Int64.max)
                 time = until + 1
                 for worker in fleet where worker.id != broken.id {
-                    try await worker.setClock(time)
+                    worker.setClock(time)
                     try await worker.settle(try await worker.claim(2))
                 }
-                try await broken.setClock(time + 0.5)
+                broken.setClock(time + 0.5)
                 let trial = try await broken.claim(1000)
                 #expect(trial.count == 1, "one at a time, after a suspension")
                 if round < 4 {
                     for worker in fleet where worker.id != broken.id {
-                        try await worker.setClock(time + 2)
+                        worker.setClock(time + 2)
                         try await worker.settle(try await worker.claim(2))
                     }
-                    try await broken.setClock(time + 1.5)
+                    broken.setClock(time + 1.5)
                     try await broken.settle(trial, .failed(delay: .seconds(3600)))
                     time += 1.5
                 } else {

@@ -5,23 +5,25 @@ enum PrivilegeMatrix {
         case enqueue = "breakwater_enqueue"
         case worker = "breakwater_worker"
         case admin = "breakwater_admin"
+        case monitor = "breakwater_monitor"
     }
 
     /// Tables that administrators read and nobody but their owner writes, save for `exceptions`.
     static let tables: Set<String> = [
-        "audit", "circuit", "circuit_transition", "claim", "dead_letter", "handler", "job", "leader", "pause", "probe",
-        "rate", "rate_horizon", "recent_call", "result", "schema_version", "sleeper", "suspension", "tally", "worker",
+        "audit", "circuit", "circuit_transition", "claim", "dead_letter", "handler", "import", "job", "leader",
+        "lost_worker", "outcome", "pause", "probe", "rate", "rate_horizon", "recent_call", "result", "schema_version",
+        "sleeper", "suspension", "tally", "watcher", "worker",
     ]
 
     /// Views that administrators read.
     static let views: Set<String> = [
-        "circuit_status", "depth", "job_status", "suspension_status", "worker_status",
+        "circuit_status", "depth", "job_status", "scaling", "suspension_status", "worker_status",
     ]
 
     /// Sequences that nobody but their owner draws from, save for `exceptions`.
     static let sequences: Set<String> = [
-        "audit_id_seq", "circuit_transition_id_seq", "job_id_seq", "job_position", "lease", "recent_call_id_seq",
-        "worker_id_seq",
+        "audit_id_seq", "circuit_transition_id_seq", "job_id_seq", "job_position", "lease", "outcome_id_seq",
+        "recent_call_id_seq", "watcher_id_seq", "worker_id_seq",
     ]
 
     /// What a role may do beyond the rules above: as the catalogue test writes it.
@@ -31,18 +33,20 @@ enum PrivilegeMatrix {
             .enqueue: "insert(kind,max_attempts,payload,priority,queue,run_at,traceparent,unique_key)"
         ],
         "job_position": [.enqueue: "usage"],
+        "scaling": [.monitor: "select"],
         "schema_version": [.worker: "select"],
     ]
 
     /// Functions by name, with the roles that may call them.
     static let functions: [String: Set<Role>] = {
         let groups: [(Set<Role>, [String])] = [
-            ([.enqueue, .admin], ["enqueue", "enqueue_many"]),
+            ([.enqueue, .admin], ["enqueue", "enqueue_many", "enqueue_lines", "import_position"]),
+            ([.admin, .monitor], ["workload"]),
             (
                 [.worker],
                 [
-                    "register", "beat", "maintain", "reconcile", "leave", "claim", "sweep", "horizon", "sleep", "awake",
-                    "settle",
+                    "register", "beat", "maintain", "reconcile", "leave", "claim", "claim_suspect", "survived", "sweep",
+                    "horizon", "sleep", "attend", "awake", "settle",
                 ]
             ),
             (
@@ -52,7 +56,7 @@ enum PrivilegeMatrix {
                     "drain_worker", "undrain_worker", "pause_queue", "pause_kind", "resume_queue", "resume_kind",
                     "open_circuit", "close_circuit", "disable_circuit", "observe_circuit", "reset_circuit", "rates",
                     "backlog", "waiting_behind", "window_parts", "find_jobs", "dead_letter_groups",
-                    "count_dead_letters", "circuit_name", "policy_of", "window_of", "clock",
+                    "count_dead_letters", "watch", "unwatch", "circuit_name", "policy_of", "window_of", "clock",
                 ]
             ),
             (
@@ -64,7 +68,8 @@ enum PrivilegeMatrix {
                     "record_calls", "record_portion", "refuse_reroute_cycles", "refuse_row_security", "rescue",
                     "resume_scope", "retries_left", "settle_one", "sift", "sum_up_rates", "suspend", "tally",
                     "transition", "trip_if_due", "turn_circuits", "unpark", "verdict", "wake", "wake_for_inserted",
-                    "write_history",
+                    "write_history", "convict", "delete_done", "evidence", "forget_outcomes", "is_watched",
+                    "next_suspect", "run_at_after", "should_host", "tell_run", "tell_successes",
                 ]
             ),
         ]

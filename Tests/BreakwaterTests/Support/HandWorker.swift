@@ -1,5 +1,6 @@
 import BreakwaterTesting
 import Libpq
+import Synchronization
 
 @testable import Breakwater
 
@@ -9,6 +10,10 @@ struct HandWorker: Sendable {
     let id: Int64
     let kinds: [String]
     let queues: [String]
+    private let clock = CircuitTime()
+
+    /// Where the circuits' time stands for this worker; nil for the server's own.
+    private final class CircuitTime: Sendable { let seconds = Mutex<Double?>(nil) }
 
     /// Registers on a session of its own.
     init(
@@ -34,12 +39,35 @@ struct HandWorker: Sendable {
         self.queues = queues
     }
 
-    /// Puts the time that circuits go by in this session at so many seconds after the server's own start of 2030.
-    func setClock(_ seconds: Double) async throws {
-        _ = try await connection.query(
-            "select set_config('breakwater.clock', ('2030-01-01'::timestamptz + make_interval(secs => $1))::text, false)",
+    /// Puts the time that circuits go by, in what this worker does from now on, at so many seconds after the server's own
+    /// start of 2030.
+    func setClock(_ seconds: Double) { clock.seconds.withLock { $0 = seconds } }
+
+    /// Runs a statement by this worker's clock. The clock is set for the transaction alone, for a pooler may put the next
+    /// one on another session.
+    @discardableResult
+    func query(
+        _ sql: String,
+        _ parameters: [Parameter] = [],
+        on other: Connection? = nil
+    ) async throws(PostgresError) -> QueryResult {
+        try await run(Statement(sql, parameters), on: other)
+    }
+
+    /// Makes a call by this worker's clock.
+    @discardableResult
+    func call<Call: StoreCall>(_ call: Call, on other: Connection? = nil) async throws(PostgresError) -> Call.Output {
+        try call.decode(try await run(call.statement, on: other))
+    }
+
+    private func run(_ statement: Statement, on other: Connection?) async throws(PostgresError) -> QueryResult {
+        let connection = other ?? connection
+        guard let seconds = clock.seconds.withLock({ $0 }) else { return try await connection.pipeline([statement])[0] }
+        let clock = Statement(
+            "select set_config('breakwater.clock', ('2030-01-01'::timestamptz + make_interval(secs => $1))::text, true)",
             [.float8(seconds)]
         )
+        return try await connection.pipeline([clock, statement])[1]
     }
 
     /// Claims at most so many jobs, from the start of every lane.
@@ -57,19 +85,19 @@ struct HandWorker: Sendable {
             room: kinds.map { ($0, room?[$0] ?? (room == nil ? count : 0), concurrency: 1000) },
             total: count
         )
-        let jobs = try await (other ?? connection).call(claim)
+        let jobs = try await call(claim, on: other)
         return jobs.sorted { ($0.job.priority, $0.position) < ($1.job.priority, $1.position) }.map(\.job)
     }
 
     /// Claims a job that must run alone.
     func claimSuspect() async throws -> [Job] {
-        try await connection.call(ClaimSuspect(worker: id)).map(\.job)
+        try await call(ClaimSuspect(worker: id)).map(\.job)
     }
 
     /// Says that it lives, and how many runs it has.
     @discardableResult
     func beat(running: Int = 0) async throws -> Beat.Output {
-        try await connection.call(Beat(worker: id, isDraining: false, running: running))
+        try await call(Beat(worker: id, isDraining: false, running: running))
     }
 
     /// Settles jobs, all in the same way.
@@ -79,13 +107,13 @@ struct HandWorker: Sendable {
         _ ending: FinishedRun.Ending = .succeeded,
         claims: [Int64] = []
     ) async throws -> Settle.Output {
-        try await connection.call(Settle(worker: id, runs: jobs.map { FinishedRun($0, ending) }, claims: claims))
+        try await call(Settle(worker: id, runs: jobs.map { FinishedRun($0, ending) }, claims: claims))
     }
 
     /// Does the fleet's chores, if it leads.
     @discardableResult
     func maintain() async throws -> Maintain.Output {
-        try await connection.call(Maintain(worker: id, term: .seconds(5)))
+        try await call(Maintain(worker: id, term: .seconds(5)))
     }
 
     /// Claims one job and settles it, as long as it is given one.

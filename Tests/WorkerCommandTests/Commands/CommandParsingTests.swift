@@ -13,7 +13,8 @@ struct CommandParsingTests {
         let command = try #require(
             try RootCommand.parseAsRoot([
                 "run", "--config", "w.yaml", "--database", "postgresql:///x", "--queues", "a, b", "--concurrency", "5",
-                "--lease", "9s", "--shutdown-grace", "1m", "--poll-interval", "1s", "--no-listen", "--name", "n",
+                "--lease", "9s", "--shutdown-grace", "1m", "--poll-interval", "1s", "--no-listen",
+                "--listen-database", "postgresql:///y", "--name", "n",
                 "--log-level", "debug", "--log-format", "json", "--check",
             ]) as? RunCommand
         )
@@ -21,7 +22,8 @@ struct CommandParsingTests {
             command.flags == [
                 "database": .one("postgresql:///x"), "queues": .list(["a", "b"]), "concurrency": .one("5"),
                 "lease": .one("9s"), "shutdown_grace": .one("1m"), "poll_interval": .one("1s"),
-                "listen": .one("false"), "name": .one("n"), "log_level": .one("debug"), "log_format": .one("json"),
+                "listen": .one("false"), "listen_database": .one("postgresql:///y"), "name": .one("n"),
+                "log_level": .one("debug"), "log_format": .one("json"),
             ]
         )
         #expect(Set(command.flags.keys) == Set(TopLevelSettings.keys))

@@ -55,12 +55,9 @@ final class ModelWorld {
         connection = try await database.connect()
         options = database.options
         generator = SeededGenerator(seed: seed)
-        // The database's jitter comes from the seed, too.
-        let fraction = Double.random(in: 0..<1, using: &generator)
-        try await run([Self.clock(at: now), Move(Statement("select setseed($1)", [.float8(fraction)]))])
         for index in units.indices {
             units[index].workers = Array(repeating: 0, count: units[index].workerCount)
-            for slot in 0..<units[index].workerCount { try await run([register(index, slot: slot)]) }
+            for slot in 0..<units[index].workerCount { try await run(stage() + [register(index, slot: slot)]) }
             for kind in units[index].kinds {
                 let id = units[index].gate(of: kind)
                 units[index].circuits[id] = Circuit(policy: units[index].policy, now: now)
@@ -73,7 +70,7 @@ final class ModelWorld {
     /// One round: a step for each unit.
     func round() async throws {
         now += step()
-        var moves = [Self.clock(at: now)]
+        var moves = stage()
         if chance(0.3) { moves.append(turn()) }
         if chance(0.2) { moves += unpark() }
         for index in units.indices {
@@ -132,16 +129,18 @@ final class ModelWorld {
         }
     }
 
-    private static func clock(at now: Duration) -> Move {
-        Move(
-            Statement(
-                """
-                select set_config('breakwater.clock',
-                                  ('2030-01-01 00:00:00+00'::timestamptz + $1 * interval '1 microsecond')::text, false)
-                """,
-                [.int8(now.wholeMicroseconds)]
-            )
+    /// Sets the database's clock for the transaction, and its chance, so that its jitter comes from the seed, too. In each
+    /// transaction, for a pooler may put it on another session than the last.
+    private func stage() -> [Move] {
+        let clock = Statement(
+            """
+            select set_config('breakwater.clock',
+                              ('2030-01-01 00:00:00+00'::timestamptz + $1 * interval '1 microsecond')::text, true)
+            """,
+            [.int8(now.wholeMicroseconds)]
         )
+        let chance = Statement("select setseed($1)", [.float8(Double.random(in: 0..<1, using: &generator))])
+        return [Move(clock), Move(chance)]
     }
 
     // MARK: Workers and jobs

@@ -1,0 +1,145 @@
+import Libpq
+import Synchronization
+
+/// Whether a worker is alive and ready, as its own loops last showed.
+///
+/// It asks nobody: an answer takes no time and needs no database.
+public final class WorkerHealth: Sendable {
+    /// An answer to the question whether all is well.
+    public struct Answer: Sendable, Equatable {
+        /// What is not well, for people; empty when all is well.
+        public var reasons: [String]
+        /// Whether all is well.
+        public var isGood: Bool { reasons.isEmpty }
+
+        /// - Parameter reasons: What is not well.
+        public init(reasons: [String]) { self.reasons = reasons }
+    }
+
+    /// Each loop comes round several times a second while nothing happens, and may be held up by one call to the
+    /// database and one attempt to connect, both of which have deadlines, and by the pause between them.
+    static let patience = Duration.seconds(90)
+
+    private enum Phase {
+        /// Not registered yet. Goes to `working`.
+        case starting
+        /// Claims and runs. Goes to `draining` or `stopped`.
+        case working
+        /// Runs what has started; claims nothing. Goes to `stopped`.
+        case draining
+        /// The loops have ended. The end.
+        case stopped
+    }
+
+    private struct State {
+        var phase = Phase.starting
+        var patience = WorkerHealth.patience
+        /// When each loop last came round.
+        var turns: [WorkerMetrics.Loop: ContinuousClock.Instant] = [:]
+        var lastTick = ContinuousClock.now
+        var connected: Set<WorkerMetrics.Loop> = []
+        /// Why each loop is without a connection.
+        var faults: [WorkerMetrics.Loop: String] = [:]
+        var holdsLease = true
+        var schemaFault: String?
+    }
+
+    private let state = Mutex(State())
+
+    init() {}
+
+    // MARK: Answers
+
+    /// Whether the loops turn. The database plays no part in it: a worker without one waits, and goes on by itself.
+    ///
+    /// - Parameter now: The time. Defaults to the present.
+    /// - Returns: The loops that are stuck, if any.
+    public func liveness(at now: ContinuousClock.Instant = .now) -> Answer {
+        state.withLock { state in
+            guard state.phase == .working || state.phase == .draining else { return Answer(reasons: []) }
+            var reasons: [String] = []
+            if now - state.lastTick > state.patience {
+                reasons.append("the clock's loop has not turned for \((now - state.lastTick).wholeSeconds) s")
+            }
+            for (loop, turn) in state.turns.sorted(by: { $0.key.rawValue < $1.key.rawValue })
+            where now - turn > state.patience {
+                // One that listens waits for as long as nothing is said; one that claims ends before the others.
+                if loop == .wakeUps || (loop == .claims && state.phase == .draining) { continue }
+                reasons.append("the loop for \(loop.rawValue) has not turned for \((now - turn).wholeSeconds) s")
+            }
+            return Answer(reasons: reasons)
+        }
+    }
+
+    /// Whether the worker takes jobs: it is connected, its schema is right, and it is not draining.
+    ///
+    /// - Returns: What keeps it from taking jobs, if anything.
+    public func readiness() -> Answer {
+        state.withLock { state in
+            switch state.phase {
+            case .starting: return Answer(reasons: ["starting: the worker has not registered yet"])
+            case .draining: return Answer(reasons: ["draining: the worker claims no more jobs"])
+            case .stopped: return Answer(reasons: ["stopped"])
+            case .working: break
+            }
+            var reasons: [String] = []
+            for loop in [WorkerMetrics.Loop.claims, .beats] where !state.connected.contains(loop) {
+                let why = state.faults[loop].map { ": \($0)" } ?? " yet"
+                reasons.append("no database connection for \(loop.rawValue)\(why)")
+            }
+            if !state.holdsLease { reasons.append("no beat was answered in time: the worker's lease may have ended") }
+            if let fault = state.schemaFault { reasons.append(fault) }
+            return Answer(reasons: reasons)
+        }
+    }
+
+    /// Whether it has been told to stop: it claims no more, and ends what runs.
+    public var isDraining: Bool {
+        state.withLock { $0.phase == .draining || $0.phase == .stopped }
+    }
+
+    // MARK: What the loops say
+
+    func started(lease: Duration) {
+        state.withLock { state in
+            state.phase = .working
+            // A beat may take half a lease.
+            state.patience = max(Self.patience, lease)
+            state.lastTick = .now
+        }
+    }
+
+    func drains() { state.withLock { $0.phase = .draining } }
+
+    func stopped() { state.withLock { $0.phase = .stopped } }
+
+    func ticked() { state.withLock { $0.lastTick = .now } }
+
+    func turned(_ loop: WorkerMetrics.Loop) { state.withLock { $0.turns[loop] = .now } }
+
+    func failed(_ loop: WorkerMetrics.Loop, _ fault: String) { state.withLock { $0.faults[loop] = fault } }
+
+    func note(_ loop: WorkerMetrics.Loop, isConnected: Bool) {
+        state.withLock { state in
+            if isConnected { state.connected.insert(loop) } else { state.connected.remove(loop) }
+        }
+    }
+
+    func note(holdsLease: Bool) { state.withLock { $0.holdsLease = holdsLease } }
+
+    /// Looks whether the database still has the schema that this worker needs. A fault ends nothing: what works goes on.
+    func checkSchema(on connection: Connection) async {
+        do {
+            try await Schema.check(on: connection)
+            state.withLock { $0.schemaFault = nil }
+        } catch let error as BreakwaterError {
+            state.withLock { $0.schemaFault = error.message }
+        } catch {
+            // The connection's fault, which its next call will meet too.
+        }
+    }
+}
+
+extension Duration {
+    fileprivate var wholeSeconds: Int64 { components.seconds }
+}

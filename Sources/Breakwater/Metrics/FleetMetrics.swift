@@ -1,0 +1,165 @@
+public import Libpq
+public import Logging
+public import Metrics
+public import ServiceLifecycle
+
+/// Reports the fleet's numbers as a worker sees them: depth, ages, circuits, dead letters, workers.
+///
+/// They come from one sample that all workers share, taken at most every ten seconds and bounded whatever the number of
+/// jobs; a connection is opened for each look and closed again. Whatever goes wrong is counted and survived: the last
+/// numbers stay, and the sample's time tells how old they are.
+public struct FleetMetrics: Service {
+    /// How long the database may take for a sample.
+    static let timeout = Duration.seconds(5)
+    /// A transition may become visible after one with a higher number, by so much at most.
+    private static let lateness: Int64 = 200
+
+    private let database: ConnectionOptions
+    private let interval: Duration
+    private let maxAge: Duration
+    private let logger: Logger
+    private let factory: any MetricsFactory
+
+    /// - Parameters:
+    ///   - database: Where the jobs are.
+    ///   - interval: How often to look. Defaults to 15 seconds.
+    ///   - maxAge: How old a sample of another worker may be to be taken as it is. Defaults to 10 seconds.
+    ///   - logger: Where it says why it found nothing, at debug.
+    ///   - metrics: Where the numbers go; see ``Metric``. Defaults to what `MetricsSystem` was bootstrapped with.
+    public init(
+        database: ConnectionOptions,
+        interval: Duration = .seconds(15),
+        maxAge: Duration = .seconds(10),
+        logger: Logger,
+        metrics: any MetricsFactory = MetricsSystem.factory
+    ) {
+        self.database = database
+        self.interval = interval
+        self.maxAge = maxAge
+        self.logger = logger
+        factory = metrics
+    }
+
+    /// Reports until shutdown.
+    public func run() async throws {
+        await cancelWhenGracefulShutdown {
+            var report = Report(factory: factory)
+            let failures = Metric.sampleFailures.counter(in: factory)
+            while !Task.isCancelled {
+                do {
+                    try await look(&report)
+                } catch {
+                    guard !Task.isCancelled else { return }
+                    failures.increment()
+                    logger.debug("the fleet's numbers could not be had", metadata: ["error": "\(error)"])
+                }
+                // Not all workers of a fleet at once.
+                try? await Task.sleep(for: interval * Double.random(in: 0.8...1.2))
+            }
+        }
+    }
+
+    private func look(_ report: inout Report) async throws(PostgresError) {
+        let connection = try await Connection.connect(database, logger: logger)
+        do throws(PostgresError) {
+            let sample = try await connection.call(SampleFleet(maxAge: maxAge), timeout: Self.timeout)
+            if let sample { report.tell(sample) }
+            let after = report.newestTransition.map { $0 - Self.lateness }
+            report.tell(try await connection.call(TransitionsAfter(id: after), timeout: Self.timeout))
+            await connection.close()
+        } catch {
+            await connection.close()
+            throw error
+        }
+    }
+}
+
+extension FleetMetrics {
+    /// The handles, made as their labels occur, and what has been told through them.
+    struct Report {
+        private struct Series: Hashable {
+            var metric: Metric
+            var values: [String]
+        }
+
+        let factory: any MetricsFactory
+        private var gauges: [Series: Gauge] = [:]
+        private var counters: [Series: Counter] = [:]
+        private(set) var newestTransition: Int64?
+        /// The newest transition when this report began: what came before is not its to count.
+        private var beginning: Int64 = .max
+        /// Transitions that were counted, as far back as one is asked for again.
+        private var counted: Set<Int64> = []
+
+        init(factory: any MetricsFactory) { self.factory = factory }
+
+        /// Sets every gauge; what a sample no longer mentions is 0.
+        mutating func tell(_ sample: FleetSample) {
+            var values: [Series: Double] = [:]
+            func set(_ metric: Metric, _ labels: String..., to value: Double?) {
+                values[Series(metric: metric, values: labels)] = value ?? 0
+            }
+            for jobs in sample.jobs ?? [] {
+                set(.fleetJobs, jobs.queue, jobs.kind, jobs.state, to: jobs.jobs)
+                set(.fleetOldest, jobs.queue, jobs.kind, jobs.state, to: jobs.oldest)
+            }
+            for dead in sample.deadLetters ?? [] { set(.fleetDeadLetters, dead.kind, to: dead.jobs) }
+            for dead in sample.recentDeadLetters ?? [] {
+                set(.fleetRecentDeadLetters, dead.kind, dead.reason ?? "", to: dead.jobs)
+            }
+            for circuit in sample.circuits ?? [] {
+                for state in ["closed", "open", "half_open"] {
+                    set(.fleetCircuit, circuit.circuit, state, to: circuit.state == state ? 1 : 0)
+                }
+                // Told as 0 before they first grow, or Prometheus would not see that they did.
+                for (from, to) in [
+                    ("closed", "open"), ("open", "half_open"), ("half_open", "open"), ("half_open", "closed"),
+                ] {
+                    counter(circuit.circuit, from, to).increment(by: 0)
+                }
+                // Nothing waits unless something is said to: an alert must be able to see it fall to nothing.
+                set(.fleetWaiting, circuit.circuit, to: 0)
+            }
+            for keyed in sample.keyedCircuits ?? [] {
+                set(.fleetKeyedCircuits, keyed.kind, keyed.state, to: keyed.circuits)
+            }
+            for waiting in sample.waiting ?? [] { set(.fleetWaiting, waiting.circuit, to: waiting.jobs) }
+            for probes in sample.probes ?? [] { set(.fleetProbes, probes.circuit, to: probes.probes) }
+            for suspended in sample.suspendedWorkers ?? [] {
+                set(.fleetSuspended, suspended.circuit, to: suspended.workers)
+            }
+            for (state, count) in sample.workers { set(.fleetWorkers, state, to: count) }
+            for (scope, count) in sample.pauses { set(.fleetPauses, scope, to: count) }
+            set(.fleetSlots, to: sample.slots)
+            set(.fleetBusySlots, to: sample.busySlots)
+            set(.fleetSuspects, to: sample.suspects)
+            set(.fleetSampledAt, to: sample.sampledAt)
+
+            for series in gauges.keys where values[series] == nil { values[series] = 0 }
+            for (series, value) in values {
+                let gauge = gauges[series] ?? series.metric.gauge(series.values, in: factory)
+                gauges[series] = gauge
+                gauge.record(value)
+            }
+        }
+
+        /// Counts the transitions that it has not counted yet. Those before the first call are not counted.
+        mutating func tell(_ news: TransitionsAfter.Output) {
+            for transition in news.transitions
+            where transition.id > beginning && counted.insert(transition.id).inserted {
+                counter(transition.circuit, transition.from, transition.to).increment()
+            }
+            guard let newest = news.newest else { return }
+            if newestTransition == nil { beginning = newest }
+            newestTransition = max(newest, newestTransition ?? newest)
+            counted = counted.filter { $0 > newest - FleetMetrics.lateness }
+        }
+
+        private mutating func counter(_ circuit: String, _ from: String, _ to: String) -> Counter {
+            let series = Series(metric: .fleetTransitions, values: [circuit, from, to])
+            let counter = counters[series] ?? series.metric.counter(series.values, in: factory)
+            counters[series] = counter
+            return counter
+        }
+    }
+}

@@ -1,0 +1,133 @@
+import Metrics
+
+/// The handles of runs, by queue and kind, made when the first run of each is settled: only what really occurs costs
+/// anything. Owned by the claim loop.
+///
+/// The counts of a batch are gathered and added at once; a batch is mostly of one kind, so the last one is tried first.
+struct RunMetrics {
+    private struct Key: Hashable {
+        var queue: String
+        var kind: String
+    }
+
+    /// A counter and what it has not been told yet.
+    private struct Count {
+        var counter: Counter
+        var pending = 0
+    }
+
+    /// The handles of one queue and kind.
+    private struct Cell {
+        let key: Key
+        let circuit: String
+        let run: Metrics.Timer
+        let wait: Metrics.Timer
+        /// The usual case, by itself.
+        var successes = 0
+        /// By the class of the outcome.
+        var outcomes: [String: Count] = [:]
+        /// By what the circuit learnt.
+        var effects: [String: Count] = [:]
+        let slow: Counter
+
+        init(_ key: Key, circuit: String, in factory: any MetricsFactory) {
+            self.key = key
+            self.circuit = circuit
+            run = Metric.run.timer(key.queue, key.kind, in: factory)
+            wait = Metric.wait.timer(key.queue, key.kind, in: factory)
+            slow = Metric.slowCalls.counter(circuit, in: factory)
+        }
+
+        mutating func count(_ finished: FinishedRun, in factory: any MetricsFactory) {
+            let ending = finished.ending
+            let isSuccess = ending.isSuccess
+            if isSuccess {
+                successes += 1
+            } else {
+                add(1, outcome: ending.className, in: factory)
+                guard ending.className != "released" else { return }
+                add(1, effect: ending.effect.rawValue, in: factory)
+            }
+            run.recordNanoseconds(finished.times.run)
+            wait.recordNanoseconds(finished.times.wait)
+            if ending.isSlow { slow.increment() }
+            if finished.isProbe {
+                let effect = isSuccess ? "succeeded" : ending.effect.rawValue
+                Metric.probes.counter(circuit, effect, in: factory).increment()
+            }
+        }
+
+        private mutating func add(_ count: Int, outcome: String, in factory: any MetricsFactory) {
+            outcomes[
+                outcome,
+                default: Count(counter: Metric.jobs.counter(key.queue, key.kind, outcome, in: factory))
+            ]
+            .pending += count
+        }
+
+        private mutating func add(_ count: Int, effect: String, in factory: any MetricsFactory) {
+            effects[effect, default: Count(counter: Metric.calls.counter(circuit, effect, in: factory))].pending +=
+                count
+        }
+
+        mutating func flush(in factory: any MetricsFactory) {
+            if successes > 0 {
+                add(successes, outcome: "succeeded", in: factory)
+                add(successes, effect: "succeeded", in: factory)
+                successes = 0
+            }
+            for (name, count) in outcomes where count.pending > 0 {
+                count.counter.increment(by: count.pending)
+                outcomes[name]?.pending = 0
+            }
+            for (name, count) in effects where count.pending > 0 {
+                count.counter.increment(by: count.pending)
+                effects[name]?.pending = 0
+            }
+        }
+    }
+
+    /// The circuit of each kind, by the name under which it is counted.
+    private let circuits: [String: String]
+    private var cells: [Cell] = []
+    private var places: [Key: Int] = [:]
+
+    init(_ handlers: [HandlerRegistration]) {
+        circuits = Dictionary(handlers.map { ($0.kind, $0.circuitName) }) { first, _ in first }
+    }
+
+    /// Records a batch.
+    ///
+    /// - Parameters:
+    ///   - runs: The batch.
+    ///   - stale: The ids of those that changed nothing, and count for nothing.
+    ///   - factory: Where handles are made.
+    mutating func record(_ runs: [FinishedRun], stale: Set<Int64>, in factory: any MetricsFactory) {
+        var last: Int?
+        var touched: Set<Int> = []
+        for run in runs where stale.isEmpty || !stale.contains(run.id) {
+            if last.map({ cells[$0].key.kind != run.kind || cells[$0].key.queue != run.queue }) ?? true {
+                let place = place(of: Key(queue: run.queue, kind: run.kind), in: factory)
+                touched.insert(place)
+                last = place
+            }
+            guard let last else { continue }
+            cells[last].count(run, in: factory)
+        }
+        for place in touched { cells[place].flush(in: factory) }
+    }
+
+    private mutating func place(of key: Key, in factory: any MetricsFactory) -> Int {
+        if let place = places[key] { return place }
+        places[key] = cells.count
+        cells.append(Cell(key, circuit: circuits[key.kind] ?? key.kind, in: factory))
+        return cells.count - 1
+    }
+}
+
+extension HandlerRegistration {
+    /// The name under which the circuit of this kind is measured: that of the circuit it shares, else the kind.
+    var circuitName: String {
+        if case .shared(let name) = settings.circuit.key { name } else { kind }
+    }
+}

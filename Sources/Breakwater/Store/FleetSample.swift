@@ -1,0 +1,120 @@
+import Foundation
+import Libpq
+
+/// `breakwater.sample_fleet`: the fleet in numbers, from a sample that all workers share.
+struct SampleFleet: StoreCall {
+    /// A sample of this age will do.
+    var maxAge: Duration
+
+    var statement: Statement {
+        Statement("select breakwater.sample_fleet($1)", [.float8(maxAge.inSeconds)])
+    }
+
+    /// Nil while another session takes the first sample there is.
+    func decode(_ result: QueryResult) throws(PostgresError) -> FleetSample? {
+        guard !result[0][0].isNull else { return nil }
+        let json = try result[0][0].string()
+        do {
+            return try FleetSample.decoder.decode(FleetSample.self, from: Data(json.utf8))
+        } catch {
+            throw PostgresError(.decoding, "the fleet's sample cannot be read: \(error)")
+        }
+    }
+}
+
+/// What `breakwater.sample_fleet` answers; see there for what is counted, and how far.
+struct FleetSample: Decodable {
+    struct Jobs: Decodable {
+        var queue: String
+        var kind: String
+        var state: String
+        var jobs: Double
+        /// Seconds since the oldest was ready, or due.
+        var oldest: Double?
+    }
+
+    struct DeadLetters: Decodable {
+        var kind: String
+        var reason: String?
+        var jobs: Double
+    }
+
+    struct Circuit: Decodable {
+        var circuit: String
+        var state: String
+    }
+
+    struct KeyedCircuits: Decodable {
+        var kind: String
+        var state: String
+        var circuits: Double
+    }
+
+    struct OfCircuit: Decodable {
+        var circuit: String
+        var jobs: Double?
+        var probes: Double?
+        var workers: Double?
+    }
+
+    var sampledAt: Double
+    var suspects: Double
+    var jobs: [Jobs]?
+    var deadLetters: [DeadLetters]?
+    var recentDeadLetters: [DeadLetters]?
+    var circuits: [Circuit]?
+    var keyedCircuits: [KeyedCircuits]?
+    var waiting: [OfCircuit]?
+    var probes: [OfCircuit]?
+    var suspendedWorkers: [OfCircuit]?
+    var workers: [String: Double]
+    var slots: Double
+    var busySlots: Double
+    var pauses: [String: Double]
+
+    static var decoder: JSONDecoder {
+        let decoder = JSONDecoder()
+        decoder.keyDecodingStrategy = .convertFromSnakeCase
+        return decoder
+    }
+}
+
+/// `breakwater.transitions_after`: what is new in the circuits' history.
+struct TransitionsAfter: StoreCall {
+    /// Nil asks for the newest number alone.
+    var id: Int64?
+
+    struct Transition {
+        var id: Int64
+        var circuit: String
+        var from: String
+        var to: String
+    }
+
+    struct Output: Sendable {
+        var newest: Int64?
+        var transitions: [Transition]
+    }
+
+    var statement: Statement {
+        Statement("select id, circuit, from_state, to_state from breakwater.transitions_after($1)", [.int8(id)])
+    }
+
+    func decode(_ result: QueryResult) throws(PostgresError) -> Output {
+        var output = Output(newest: nil, transitions: [])
+        for row in result {
+            let id = try row[0].int64()
+            output.newest = max(id, output.newest ?? id)
+            guard !row[1].isNull else { continue }
+            output.transitions.append(
+                Transition(
+                    id: id,
+                    circuit: try row[1].string(),
+                    from: try row[2].string(),
+                    to: try row[3].string()
+                )
+            )
+        }
+        return output
+    }
+}

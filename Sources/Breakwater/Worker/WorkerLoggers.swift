@@ -1,0 +1,73 @@
+import Foundation
+import Libpq
+public import Logging
+
+/// Where a worker logs: one logger for each topic, so that each can have a level of its own.
+public struct WorkerLoggers: Sendable {
+    /// The worker's coming, going, and its lease.
+    public var worker: Logger
+    /// How each job ended: failures at info, everything else at debug.
+    public var jobs: Logger
+    /// Transitions of circuits and suspensions, at notice, by the worker whose call made them.
+    public var circuits: Logger
+    /// Connections, and what the server says.
+    public var database: Logger
+    /// What handlers write.
+    public var handlers: Logger
+
+    /// One logger for everything.
+    ///
+    /// - Parameter logger: The logger.
+    public init(_ logger: Logger) {
+        worker = logger
+        jobs = logger
+        circuits = logger
+        database = logger
+        handlers = logger
+    }
+
+    /// A logger for each topic, made by the `LoggingSystem`.
+    ///
+    /// - Parameter prefix: What the labels begin with: `breakwater` gives `breakwater.jobs`, and `breakwater` itself for
+    ///   the worker. Defaults to `breakwater`.
+    public init(prefix: String = "breakwater") {
+        worker = Logger(label: prefix)
+        jobs = Logger(label: "\(prefix).jobs")
+        circuits = Logger(label: "\(prefix).circuits")
+        database = Logger(label: "\(prefix).database")
+        handlers = Logger(label: "\(prefix).handlers")
+    }
+
+    /// Logs a notice of the circuits' own with its keys; see `breakwater.write_history` and `breakwater.suspend`.
+    ///
+    /// - Returns: Whether it was one.
+    func logCircuit(_ notice: PostgresError) -> Bool {
+        guard notice.sqlState == "BW001" || notice.sqlState == "BW002", let detail = notice.detail,
+            let keys = try? JSONDecoder().decode(CircuitNotice.self, from: Data(detail.utf8))
+        else { return false }
+        circuits.notice("\(notice.message)", metadata: keys.metadata)
+        return true
+    }
+
+    private struct CircuitNotice: Decodable {
+        var circuit: String
+        var reason: String
+        var from: String?
+        var to: String?
+        var generation: Int64?
+        var actor: String?
+        var worker: Int64?
+        var until: String?
+
+        var metadata: Logger.Metadata {
+            var metadata: Logger.Metadata = ["circuit": "\(circuit)", "reason": "\(reason)"]
+            metadata["from"] = from.map { "\($0)" }
+            metadata["to"] = to.map { "\($0)" }
+            metadata["generation"] = generation.map { .stringConvertible($0) }
+            metadata["actor"] = actor.map { "\($0)" }
+            metadata["suspended_worker"] = worker.map { .stringConvertible($0) }
+            metadata["until"] = until.map { "\($0)" }
+            return metadata
+        }
+    }
+}

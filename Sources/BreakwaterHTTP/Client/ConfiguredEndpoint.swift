@@ -1,0 +1,73 @@
+import Breakwater
+
+/// A URL that whoever operates the program configured for the program's own use, such as where traces go.
+///
+/// Unlike a handler's, its host may resolve to anything: nobody else chose it.
+package struct ConfiguredEndpoint: Sendable {
+    /// The URL for people, without its query.
+    package var display: String { endpoint.display }
+
+    private let endpoint: HTTPEndpoint
+    private let policy: DestinationPolicy
+    private let caFile: String?
+
+    /// - Parameters:
+    ///   - url: An http or https URL without a user and a password.
+    ///   - caFile: A PEM file of the certificate authorities that are trusted in place of the system's.
+    /// - Throws: ``HTTPPluginError`` when it is not such a URL.
+    package init(_ url: String, caFile: String? = nil) throws {
+        endpoint = try HTTPEndpoint(url)
+        policy = try DestinationPolicy(
+            host: endpoint.host,
+            allow: IPAddress(endpoint.host) == nil ? [endpoint.host] : []
+        )
+        self.caFile = caFile
+    }
+
+    /// The lines of configured headers, as ``post(_:headers:timeout:maxResponseBytes:)`` takes them.
+    ///
+    /// - Throws: ``HTTPPluginError`` for a name or a value that cannot be sent.
+    package static func headerLines(_ headers: [String: String]) throws -> [String] {
+        // A name with a semicolon is curl's way to send an empty value.
+        try HTTPHeaders(headers).configured.sorted { $0.key < $1.key }.map { $1.isEmpty ? "\($0);" : "\($0): \($1)" }
+    }
+
+    /// Asks for what is there.
+    package func get(timeout: Duration, maxResponseBytes: Int = 64 << 10) async -> HTTPAnswer {
+        await send(.get, [], [], timeout, maxResponseBytes)
+    }
+
+    /// Sends a body there.
+    ///
+    /// - Parameter headers: Lines such as `Content-Type: application/json`.
+    package func post(
+        _ body: [UInt8],
+        headers: [String],
+        timeout: Duration,
+        maxResponseBytes: Int = 64 << 10
+    ) async -> HTTPAnswer {
+        // No request waits for permission to send its body.
+        await send(.post, headers + ["Expect:"], body, timeout, maxResponseBytes)
+    }
+
+    private func send(
+        _ method: HTTPRequest.Method,
+        _ headers: [String],
+        _ body: [UInt8],
+        _ timeout: Duration,
+        _ maxResponseBytes: Int
+    ) async -> HTTPAnswer {
+        await HTTPClient.shared.send(
+            HTTPRequest(
+                method: method,
+                url: endpoint.url,
+                headers: headers,
+                body: body,
+                timeoutMilliseconds: Int(timeout.inMilliseconds),
+                maxResponseBytes: maxResponseBytes,
+                policy: policy,
+                caFile: caFile
+            )
+        )
+    }
+}

@@ -1,0 +1,67 @@
+import Logging
+import Synchronization
+
+/// The least important messages that are written, by logger; they may change while the program runs.
+///
+/// A level that is set for `breakwater.jobs` holds for that logger and those whose labels go on after it with a dot.
+final class LogLevels: Sendable {
+    /// The level of one label, which all of its loggers share.
+    final class Level: Sendable {
+        private let number: Atomic<Int>
+
+        init(_ level: Logger.Level) { number = Atomic(level.number) }
+
+        var current: Logger.Level {
+            get { Logger.Level.allCases[number.load(ordering: .relaxed)] }
+            set { number.store(newValue.number, ordering: .relaxed) }
+        }
+    }
+
+    private struct State {
+        var fallback: Logger.Level
+        var given: [String: Logger.Level]
+        var levels: [String: Level] = [:]
+
+        /// What was given for the label, or for the longest beginning of it.
+        func level(of label: String) -> Logger.Level {
+            var words = label.split(separator: ".", omittingEmptySubsequences: false)
+            while !words.isEmpty {
+                if let level = given[words.joined(separator: ".")] { return level }
+                words.removeLast()
+            }
+            return fallback
+        }
+    }
+
+    private let state: Mutex<State>
+
+    /// - Parameters:
+    ///   - fallback: For labels that nothing is given for.
+    ///   - given: By label, or by the beginning of labels.
+    init(_ fallback: Logger.Level, _ given: [String: Logger.Level] = [:]) {
+        state = Mutex(State(fallback: fallback, given: given))
+    }
+
+    /// The level of a label, which follows every later change.
+    func level(of label: String) -> Level {
+        state.withLock { state in
+            if let level = state.levels[label] { return level }
+            let level = Level(state.level(of: label))
+            state.levels[label] = level
+            return level
+        }
+    }
+
+    /// Changes the levels, of loggers that are in use too.
+    func change(to fallback: Logger.Level, _ given: [String: Logger.Level]) {
+        state.withLock { state in
+            state.fallback = fallback
+            state.given = given
+            for (label, level) in state.levels { level.current = state.level(of: label) }
+        }
+    }
+}
+
+extension Logger.Level {
+    fileprivate var number: Int { Self.allCases.firstIndex(of: self) ?? 0 }
+}

@@ -1,0 +1,263 @@
+import BreakwaterMetrics
+import BreakwaterTesting
+import Foundation
+import Libpq
+import Logging
+import Metrics
+import ServiceLifecycle
+import Testing
+
+@testable import Breakwater
+
+@Suite("The fleet's metrics", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
+struct FleetMetricsTests {
+    /// Registers a worker by hand, which takes no jobs.
+    private func register(
+        _ database: TestDatabase,
+        _ kinds: [String],
+        queues: [String] = ["default"],
+        settings: HandlerSettings = HandlerSettings()
+    ) async throws -> Int64 {
+        let nothing = ClosureHandler { _, _ in .succeeded() }
+        var configuration = WorkerConfiguration(
+            database: database.options,
+            handlers: kinds.map { HandlerRegistration(kind: $0, plugin: nothing, settings: settings) }
+        )
+        configuration.queues = queues
+        return try await database.connection.call(Register(configuration: configuration))
+    }
+
+    private func sample(_ database: TestDatabase, maxAge: Duration = .zero) async throws -> FleetSample {
+        try #require(try await database.connection.call(SampleFleet(maxAge: maxAge)))
+    }
+
+    /// What a registry tells after one sample.
+    private func told(_ database: TestDatabase) async throws -> Scrape {
+        let registry = MetricsRegistry()
+        var report = FleetMetrics.Report(factory: registry)
+        report.tell(try await sample(database))
+        return Scrape(registry)
+    }
+
+    @Test("tell jobs by queue, kind and state, with the age of the oldest; unknown names are 'other'")
+    func jobs() async throws {
+        try await withTestDatabase { database in
+            let worker = try await register(database, ["k", "l"], queues: ["default", "q"])
+            try await database.query(
+                """
+                insert into breakwater.job (kind, queue, ready_at, run_at, attempt, parked, worker, crashes)
+                values ('k', 'default', now() - interval '90 s', null, 0, null, null, 0),
+                       ('k', 'default', now() - interval '9 s', null, 0, null, null, 0),
+                       ('l', 'q', now(), null, 0, null, $1, 2),
+                       ('k', 'q', now(), now() + interval '1 h', 0, null, null, 0),
+                       ('k', 'q', now(), now() - interval '60 s', 2, null, null, 0),
+                       ('stray', 'default', now(), null, 0, null, null, 0),
+                       ('stray 2', 'stray', now(), null, 0, null, null, 0),
+                       ('k', 'stray', now(), null, 0, null, null, 0)
+                """,
+                [.int8(worker)]
+            )
+            let scrape = try await told(database)
+            func jobs(_ queue: String, _ kind: String, _ state: String) -> Double? {
+                scrape["breakwater_fleet_jobs{kind=\"\(kind)\",queue=\"\(queue)\",state=\"\(state)\"}"]
+            }
+            #expect(jobs("default", "k", "ready") == 2)
+            #expect(jobs("q", "l", "running") == 1)
+            #expect(jobs("q", "k", "scheduled") == 1)
+            #expect(jobs("q", "k", "retrying") == 1)
+            #expect(jobs("default", "other", "ready") == 1)
+            #expect(jobs("other", "other", "ready") == 1)
+            #expect(jobs("other", "k", "ready") == 1)
+            #expect(!scrape.text.contains("stray"))
+            let oldest = "breakwater_fleet_oldest_seconds"
+            let ready = try #require(scrape["\(oldest){kind=\"k\",queue=\"default\",state=\"ready\"}"])
+            let due = try #require(scrape["\(oldest){kind=\"k\",queue=\"q\",state=\"retrying\"}"])
+            #expect(ready >= 90 && ready < 3600)
+            #expect(due >= 60 && due < 3600)
+            #expect(scrape["\(oldest){kind=\"k\",queue=\"q\",state=\"scheduled\"}"] == 0)
+            #expect(scrape["breakwater_fleet_suspects"] == 1)
+        }
+    }
+
+    @Test("tell dead letters, workers, slots and pauses")
+    func others() async throws {
+        try await withTestDatabase { database in
+            _ = try await register(database, ["k"])
+            let silent = try await register(database, ["k"])
+            let draining = try await register(database, ["k"])
+            try await database.query(
+                "update breakwater.worker set beat_at = now() - interval '1 h' where id = $1",
+                [.int8(silent)]
+            )
+            try await database.query(
+                "update breakwater.worker set state = 'draining', running = 7 where id = $1",
+                [.int8(draining)]
+            )
+            try await database.query("select breakwater.pause_kind('k', 'why')")
+            try await database.query(
+                """
+                insert into breakwater.dead_letter (id, queue, kind, priority, payload, reason, attempt, enqueued_at, died_at)
+                values (1, 'default', 'k', 5, '{}', 'exhausted', 1, now(), now()),
+                       (2, 'default', 'k', 5, '{}', 'poison', 1, now(), now()),
+                       (3, 'default', 'k', 5, '{}', 'poison', 1, now(), now() - interval '1 h'),
+                       (4, 'default', 'stray', 5, '{}', 'poison', 1, now(), now())
+                """
+            )
+            let scrape = try await told(database)
+            #expect(scrape["breakwater_fleet_dead_letters{kind=\"k\"}"] == 3)
+            #expect(scrape["breakwater_fleet_recent_dead_letters{kind=\"k\",reason=\"exhausted\"}"] == 1)
+            #expect(scrape["breakwater_fleet_recent_dead_letters{kind=\"k\",reason=\"poison\"}"] == 1)
+            #expect(scrape["breakwater_fleet_recent_dead_letters{kind=\"other\",reason=\"poison\"}"] == 1)
+            #expect(scrape["breakwater_fleet_workers{state=\"running\"}"] == 1)
+            #expect(scrape["breakwater_fleet_workers{state=\"draining\"}"] == 1)
+            #expect(scrape["breakwater_fleet_workers{state=\"silent\"}"] == 1)
+            #expect(scrape["breakwater_fleet_slots"] == 200)
+            #expect(scrape["breakwater_fleet_busy_slots"] == 7)
+            #expect(scrape["breakwater_fleet_pauses{scope=\"kind\"}"] == 1)
+            let sampledAt = try #require(scrape["breakwater_fleet_sample_timestamp_seconds"])
+            #expect(abs(sampledAt - Date().timeIntervalSince1970) < 3600)
+        }
+    }
+
+    @Test("tell each circuit's state, what waits behind it, and its transitions, those made by people included")
+    func circuits() async throws {
+        try await withTestDatabase { database in
+            var keyed = HandlerSettings()
+            keyed.circuit.key = .path(["host"])
+            _ = try await register(database, ["plain", "calm"])
+            _ = try await register(database, ["keyed"], settings: keyed)
+            var shared = HandlerSettings()
+            shared.circuit.key = .shared("gateway")
+            _ = try await register(database, ["a", "b"], settings: shared)
+            let registry = MetricsRegistry()
+            var report = FleetMetrics.Report(factory: registry)
+            try await database.query("select breakwater.open_circuit('calm', 'before')")
+            try await database.query("select breakwater.reset_circuit('calm', 'before')")
+            report.tell(try await database.connection.call(TransitionsAfter(id: nil)))
+
+            try await database.query("insert into breakwater.job (kind) select 'plain' from generate_series(1, 3)")
+            try await database.query("insert into breakwater.job (kind) values ('a'), ('b'), ('calm')")
+            try await database.query(
+                "insert into breakwater.job (kind, run_at, parked) select 'keyed', 'infinity', 'h' from generate_series(1, 5)"
+            )
+            try await database.query("insert into breakwater.circuit (kind, key, state) values ('keyed', 'h', 'open')")
+            try await database.query("select breakwater.open_circuit('plain', 'by hand')")
+            try await database.query("select breakwater.open_circuit('*', 'by hand', key => 'gateway')")
+            for _ in 1...2 {
+                report.tell(try await sample(database))
+                // The same news twice, as when it is asked for from further back.
+                report.tell(try await database.connection.call(TransitionsAfter(id: 0)))
+            }
+            let scrape = Scrape(registry)
+            func state(_ circuit: String, _ state: String) -> Double? {
+                scrape["breakwater_fleet_circuit_state{circuit=\"\(circuit)\",state=\"\(state)\"}"]
+            }
+            #expect(state("plain", "open") == 1 && state("plain", "closed") == 0 && state("plain", "half_open") == 0)
+            #expect(state("gateway", "open") == 1)
+            #expect(state("calm", "open") == 0 && state("calm", "closed") == 1)
+            #expect(scrape["breakwater_fleet_keyed_circuits{kind=\"keyed\",state=\"open\"}"] == 1)
+            #expect(scrape["breakwater_fleet_circuit_waiting_jobs{circuit=\"plain\"}"] == 3)
+            #expect(scrape["breakwater_fleet_circuit_waiting_jobs{circuit=\"gateway\"}"] == 2)
+            #expect(scrape["breakwater_fleet_circuit_waiting_jobs{circuit=\"keyed\"}"] == 5)
+            #expect(scrape["breakwater_fleet_circuit_waiting_jobs{circuit=\"calm\"}"] == 0)
+            func opened(_ circuit: String) -> Double? {
+                scrape["breakwater_fleet_circuit_transitions_total{circuit=\"\(circuit)\",from=\"closed\",to=\"open\"}"]
+            }
+            #expect(opened("plain") == 1)
+            #expect(opened("gateway") == 1)
+            #expect(opened("calm") == 0)
+        }
+    }
+
+    @Test("fall back to 0 when what they told of is gone")
+    func gone() async throws {
+        try await withTestDatabase { database in
+            _ = try await register(database, ["k"])
+            let registry = MetricsRegistry()
+            var report = FleetMetrics.Report(factory: registry)
+            try await database.query("insert into breakwater.job (kind) values ('k')")
+            report.tell(try await sample(database))
+            let series = "breakwater_fleet_jobs{kind=\"k\",queue=\"default\",state=\"ready\"}"
+            #expect(Scrape(registry)[series] == 1)
+            try await database.query("delete from breakwater.job")
+            report.tell(try await sample(database))
+            #expect(Scrape(registry)[series] == 0)
+        }
+    }
+
+    @Test("come from one sample that all share, as long as it is fresh enough or being taken")
+    func shared() async throws {
+        try await withTestDatabase { database in
+            let first = try await sample(database)
+            #expect(try await sample(database, maxAge: .seconds(600)).sampledAt == first.sampledAt)
+            let other = try await database.connect()
+            // Somebody takes one now, and takes his time.
+            _ = try await other.query("begin")
+            _ = try await other.query("select breakwater.sample_fleet(0)")
+            #expect(try await sample(database).sampledAt == first.sampledAt)
+            _ = try await other.query("commit")
+            #expect(try await sample(database, maxAge: .seconds(600)).sampledAt > first.sampledAt)
+        }
+    }
+
+    @Test("look at a bounded number of jobs, however many there are")
+    func bounded() async throws {
+        try await withTestDatabase { database in
+            _ = try await register(database, ["k", "l"])
+            try await database.query("insert into breakwater.job (kind) select 'k' from generate_series(1, 30000)")
+            try await database.query(
+                "insert into breakwater.job (kind, priority) select 'l', n % 10 from generate_series(1, 70000) n"
+            )
+            try await database.query(
+                "insert into breakwater.job (kind, run_at) select 'k', now() + interval '1 h' from generate_series(1, 12000)"
+            )
+            let scrape = try await told(database)
+            #expect(scrape["breakwater_fleet_jobs{kind=\"k\",queue=\"default\",state=\"ready\"}"] == 10000)
+            #expect(scrape["breakwater_fleet_jobs{kind=\"l\",queue=\"default\",state=\"ready\"}"] == 40000)
+            #expect(scrape["breakwater_fleet_jobs{kind=\"k\",queue=\"default\",state=\"scheduled\"}"] == 10000)
+            // No plan may read the table from end to end, statistics or none.
+            try await database.query("select pg_stat_reset()")
+            _ = try await sample(database)
+            try await database.query("select pg_stat_force_next_flush()")
+            let read = try await database.number(
+                "select coalesce(sum(seq_tup_read), 0)::int from pg_stat_user_tables where relname = 'job'"
+            )
+            #expect(read == 0)
+        }
+    }
+
+    @Test("count what fails, and go on when the database is back")
+    func failures() async throws {
+        try await withTestDatabase { database in
+            let registry = MetricsRegistry()
+            try await database.query("alter function breakwater.sample_fleet rename to hidden")
+            let fleet = FleetMetrics(
+                database: database.options,
+                interval: .milliseconds(20),
+                maxAge: .zero,
+                logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() },
+                metrics: registry
+            )
+            let group = ServiceGroup(services: [fleet], logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() })
+            async let running: Void = group.run()
+            try await waitUntil("failures are counted") {
+                Scrape(registry)["breakwater_sample_failures_total"] ?? 0 > 1
+            }
+            try await database.query("alter function breakwater.hidden rename to sample_fleet")
+            try await waitUntil("the fleet is told") { Scrape(registry)["breakwater_fleet_slots"] == 0 }
+            await group.triggerGracefulShutdown()
+            try await running
+        }
+    }
+
+    @Test("are open to the worker's role")
+    func role() async throws {
+        try await withTestDatabase { database in
+            try await database.query("grant usage on schema breakwater to breakwater_worker")
+            let user = try await database.connect()
+            _ = try await user.query("set role breakwater_worker")
+            #expect(try await user.call(SampleFleet(maxAge: .zero)) != nil)
+            #expect(try await user.call(TransitionsAfter(id: nil)).newest == 0)
+        }
+    }
+}

@@ -1,0 +1,105 @@
+import Foundation
+import Glibc
+import Testing
+
+/// A Postgres of one test's own, for what the shared one cannot be: it takes TLS connections alone.
+///
+/// Its certificate is for the name `db.test`, signed by an authority of its own.
+struct PrivateServer: Sendable {
+    let port: Int
+    /// The authority's certificate, and another authority's, as PEM files.
+    let authority: String
+    let stranger: String
+
+    private static let programs = ProcessInfo.processInfo.environment["BREAKWATER_PG_BIN"] ?? ""
+
+    /// Whether there are the server's programs, and they speak TLS.
+    static let isPossible: Bool = {
+        guard !programs.isEmpty, let said = try? run("\(programs)/postgres --describe-config") else { return false }
+        // What a server built without OpenSSL has for ssl_ciphers.
+        return !said.split(separator: "\n").contains { $0.hasPrefix("ssl_ciphers\t") && $0.contains("\tnone\t") }
+    }()
+
+    /// Runs the body with the server.
+    static func with(_ body: (PrivateServer) async throws -> Void) async throws {
+        let directory = FileManager.default.temporaryDirectory.appending(path: "breakwater-tls-\(UUID())").path
+        defer { try? FileManager.default.removeItem(atPath: directory) }
+        let (server, process) = try await onThread { try start(in: directory) }
+        defer {
+            process.terminate()
+            process.waitUntilExit()
+        }
+        try await eventually(within: .seconds(60)) {
+            let log = (try? String(contentsOfFile: "\(directory)/log", encoding: .utf8)) ?? ""
+            if !process.isRunning { throw PrivateServerError(said: log) }
+            return log.contains("ready to accept connections")
+        }
+        try await body(server)
+    }
+
+    /// Calls that block.
+    private static func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value
+    {
+        try await withCheckedThrowingContinuation { continuation in
+            Thread { continuation.resume(with: Result { try body() }) }.start()
+        }
+    }
+
+    private static func start(in directory: String) throws -> (PrivateServer, Process) {
+        let port = try SilentServer().port
+        // A server refuses to run as root, which runs it as the account that the distribution has for it.
+        let account = getuid() == 0 ? "setpriv --reuid=postgres --regid=postgres --init-groups" : ""
+        _ = try run(
+            """
+            set -e
+            mkdir -m 755 '\(directory)' && cd '\(directory)' && mkdir data
+            key='-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes'
+            for name in authority stranger; do
+                openssl req -x509 $key -days 2 -subj "/CN=$name" -keyout $name.key -out $name.pem 2>&1
+            done
+            openssl req $key -subj /CN=db.test -keyout server.key -out server.csr 2>&1
+            echo subjectAltName=DNS:db.test >names
+            openssl x509 -req -in server.csr -CA authority.pem -CAkey authority.key -CAcreateserial -days 2 \
+                -extfile names -out server.pem 2>&1
+            chmod 600 server.key
+            touch log
+            [ "$(id -u)" != 0 ] || chown postgres data log server.key
+            \(account) '\(programs)/initdb' --no-sync --auth=trust --username=postgres --pgdata=data 2>&1
+            """
+        )
+        let process = Process()
+        process.executableURL = URL(filePath: "/bin/sh")
+        process.arguments = [
+            "-c",
+            """
+            cd '\(directory)' && exec \(account) '\(programs)/postgres' -D data -p \(port) -c listen_addresses=127.0.0.1 \
+                -c unix_socket_directories= -c fsync=off -c ssl=on -c ssl_cert_file='\(directory)/server.pem' \
+                -c ssl_key_file='\(directory)/server.key' >log 2>&1
+            """,
+        ]
+        try process.run()
+        let server = PrivateServer(
+            port: port,
+            authority: "\(directory)/authority.pem",
+            stranger: "\(directory)/stranger.pem"
+        )
+        return (server, process)
+    }
+
+    /// What a shell script prints; throws with it when the script fails.
+    @discardableResult
+    private static func run(_ script: String) throws -> String {
+        let process = Process()
+        process.executableURL = URL(filePath: "/bin/sh")
+        process.arguments = ["-c", script]
+        let output = Pipe()
+        process.standardOutput = output
+        try process.run()
+        let said = String(decoding: try output.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
+        process.waitUntilExit()
+        guard process.terminationStatus == 0 else { throw PrivateServerError(said: said) }
+        return said
+    }
+}
+
+struct PrivateServerError: Error { let said: String }

@@ -1,0 +1,226 @@
+-- What is measured of the fleet as a whole. Every worker that serves metrics reports the same numbers, from one sample
+-- that they share, so that a large fleet costs the database no more than a small one.
+
+-- The last sample. Lost in a crash, and taken anew.
+create unlogged table breakwater.fleet_sample (
+    only_one boolean primary key default true check (only_one),
+    taken_at timestamptz not null,
+    sample   jsonb not null
+);
+
+-- The fleet in numbers, no older than p_max_age seconds unless another session is just taking a new sample.
+--
+-- However many jobs wait, it looks at no more than 50,000 of them, 10,000 a lane: a count that reaches this says "at
+-- least". Kinds that no handler was ever registered for, and queues that no worker takes jobs from, are called `other`,
+-- so that the number of names depends on configurations alone.
+--
+-- Locks: nothing but an advisory lock, which it never waits for.
+create function breakwater.sample_fleet(p_max_age double precision) returns jsonb
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
+as $$
+declare
+    v_sample jsonb;
+begin
+    select s.sample into v_sample from breakwater.fleet_sample s
+     where s.taken_at > clock_timestamp() - make_interval(secs => p_max_age);
+    if found then
+        return v_sample;
+    end if;
+    -- "breakwts" in ASCII.
+    if not pg_try_advisory_xact_lock(7094704080671732851) then
+        return (select s.sample from breakwater.fleet_sample s);
+    end if;
+    v_sample := jsonb_build_object('sampled_at', extract(epoch from clock_timestamp()))
+             || breakwater.sample_jobs() || breakwater.sample_circuits() || breakwater.sample_workers();
+    insert into breakwater.fleet_sample (taken_at, sample) values (clock_timestamp(), v_sample)
+    on conflict (only_one) do update set taken_at = excluded.taken_at, sample = excluded.sample;
+    return v_sample;
+end
+$$;
+
+-- Jobs and dead letters, counted in bounded portions. Ages are seconds since the oldest job of that state was due.
+create function breakwater.sample_jobs() returns jsonb
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_lane    record;
+    v_found   record;
+    v_left    integer := 50000;
+    v_lanes   jsonb := '[]';
+    v_kinds   text[] := array(select h.kind from breakwater.handler h);
+    v_queues  text[] := array(select distinct unnest(w.queues) from breakwater.worker w);
+begin
+    -- From lane to lane by the index, each in one step.
+    for v_lane in
+        with recursive lane as (
+            (select j.queue, j.kind, j.priority from breakwater.job j
+              where j.run_at is null
+              order by j.queue, j.kind, j.priority limit 1)
+            union all
+            select n.queue, n.kind, n.priority
+              from lane l
+             cross join lateral (
+                   select j.queue, j.kind, j.priority from breakwater.job j
+                    where j.run_at is null and (j.queue, j.kind, j.priority) > (l.queue, l.kind, l.priority)
+                    order by j.queue, j.kind, j.priority limit 1) n
+        )
+        select l.* from lane l limit 500
+    loop
+        select count(*) as looked_at,
+               count(*) filter (where t.worker is null) as ready,
+               count(*) filter (where t.worker is not null) as running,
+               min(t.ready_at) filter (where t.worker is null) as oldest_ready,
+               min(t.ready_at) filter (where t.worker is not null) as oldest_running
+          into v_found
+          from (select j.worker, j.ready_at from breakwater.job j
+                 where j.queue = v_lane.queue and j.kind = v_lane.kind and j.priority = v_lane.priority
+                   and j.run_at is null
+                 order by j.position
+                 limit least(v_left, 10000)) t;
+        v_lanes := v_lanes
+            || jsonb_build_object('queue', v_lane.queue, 'kind', v_lane.kind, 'state', 'ready',
+                                  'jobs', v_found.ready, 'since', v_found.oldest_ready)
+            || jsonb_build_object('queue', v_lane.queue, 'kind', v_lane.kind, 'state', 'running',
+                                  'jobs', v_found.running, 'since', v_found.oldest_running);
+        v_left := v_left - v_found.looked_at;
+        exit when v_left <= 0;
+    end loop;
+
+    return jsonb_build_object(
+        'suspects', (select count(*) from (select from breakwater.job j where j.crashes >= 2 limit 10000) s),
+        'jobs', (
+            select jsonb_agg(to_jsonb(g)) from (
+                select case when d.queue = any (v_queues) then d.queue else 'other' end as queue,
+                       case when d.kind = any (v_kinds) then d.kind else 'other' end as kind, d.state,
+                       sum(d.jobs) as jobs,
+                       greatest(0, extract(epoch from clock_timestamp() - min(d.since))) as oldest
+                  from (select l.queue, l.kind, l.state, l.jobs, l.since
+                          from jsonb_to_recordset(v_lanes)
+                               as l(queue text, kind text, state text, jobs bigint, since timestamptz)
+                        union all
+                        select f.queue, f.kind, f.state, count(*), min(f.run_at)
+                          from (select j.queue, j.kind, j.run_at,
+                                       case when j.attempt = 0 and j.errors is null then 'scheduled' else 'retrying' end
+                                           as state
+                                  from breakwater.job j
+                                 where j.run_at < 'infinity'
+                                 order by j.run_at
+                                 limit 10000) f
+                         group by f.queue, f.kind, f.state
+                        union all
+                        select p.queue, h.kind, 'parked', count(*), min(p.ready_at)
+                          from breakwater.handler h
+                         cross join lateral (
+                               select j.queue, j.ready_at from breakwater.job j
+                                where j.kind = h.kind and j.parked is not null
+                                limit 10000) p
+                         where h.key_path is not null
+                         group by p.queue, h.kind) d
+                 group by 1, 2, 3) g),
+        'dead_letters', (
+            select jsonb_agg(to_jsonb(g)) from (
+                select k.kind, sum(c.jobs) as jobs
+                  from (select h.kind from breakwater.handler h) k
+                 cross join lateral (
+                       select count(*) as jobs
+                         from (select from breakwater.dead_letter d where d.kind = k.kind limit 10000) t) c
+                 where c.jobs > 0
+                 group by 1) g),
+        'recent_dead_letters', (
+            select jsonb_agg(to_jsonb(g)) from (
+                select case when d.kind = any (v_kinds) then d.kind else 'other' end as kind, d.reason,
+                       count(*) as jobs
+                  from (select l.kind, l.reason from breakwater.dead_letter l
+                         where l.died_at > now() - interval '5 minutes' limit 10000) d
+                 group by 1, 2) g));
+end
+$$;
+
+-- Circuits. Those of keys are many: they are counted by kind.
+create function breakwater.sample_circuits() returns jsonb
+language sql set search_path = pg_catalog, pg_temp
+as $$
+    with own as (
+        select c.kind, c.key, breakwater.circuit_name(c.kind, c.key) as circuit, c.state
+          from breakwater.circuit c
+         where c.key = '' or c.kind = '*'
+         limit 1000
+    ), keyed as (
+        select c.kind, c.state, count(*) as circuits
+          from (select o.kind, o.state from breakwater.circuit o where o.key <> '' and o.kind <> '*' limit 10000) c
+         group by c.kind, c.state
+    )
+    select jsonb_build_object(
+        'circuits', (select jsonb_agg(jsonb_build_object('circuit', o.circuit, 'state', o.state)) from own o),
+        'keyed_circuits', (select jsonb_agg(to_jsonb(k)) from keyed k),
+        'waiting', (
+            select jsonb_agg(to_jsonb(g)) from (
+                select w.circuit, sum(w.jobs) as jobs
+                  from (select o.circuit, t.jobs
+                          from own o
+                          join breakwater.handler h
+                            on case when h.shared_key is null then o.kind = h.kind and o.key = ''
+                                    else o.kind = '*' and o.key = h.shared_key end
+                         cross join lateral (
+                               select count(*) as jobs
+                                 from (select from breakwater.job j
+                                        where j.queue = any (array(select distinct unnest(w.queues)
+                                                                     from breakwater.worker w))
+                                          and j.kind = h.kind and j.run_at is null and j.worker is null
+                                        limit 10000) r) t
+                         where o.state <> 'closed'
+                        union all
+                        select k.kind, t.jobs
+                          from (select distinct y.kind from keyed y where y.state <> 'closed') k
+                         cross join lateral (
+                               select count(*) as jobs
+                                 from (select from breakwater.job j
+                                        where j.kind = k.kind and j.parked is not null limit 10000) p) t) w
+                 group by w.circuit) g),
+        'probes', (
+            select jsonb_agg(to_jsonb(g)) from (
+                select case when p.kind = '*' then p.key else p.kind end as circuit, count(*) as probes
+                  from breakwater.probe p
+                 where p.expires_at > breakwater.clock()
+                 group by 1) g),
+        'suspended_workers', (
+            select jsonb_agg(to_jsonb(g)) from (
+                select case when s.kind = '*' then s.key else s.kind end as circuit, count(*) as workers
+                  from breakwater.suspension s
+                 where s.times > 0
+                 group by 1) g))
+$$;
+
+-- Workers, their slots, and what people paused.
+create function breakwater.sample_workers() returns jsonb
+language sql set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_build_object(
+        'workers', jsonb_build_object(
+            'running', count(*) filter (where w.alive and w.state = 'running'),
+            'draining', count(*) filter (where w.alive and w.state = 'draining'),
+            'silent', count(*) filter (where not w.alive)),
+        'slots', coalesce(sum(w.concurrency) filter (where w.alive and w.state = 'running'), 0),
+        'busy_slots', coalesce(sum(w.running) filter (where w.alive), 0),
+        'pauses', jsonb_build_object(
+            'queue', (select count(*) from breakwater.pause p where p.scope = 'queue'),
+            'kind', (select count(*) from breakwater.pause p where p.scope = 'kind')))
+      from (select v.*, v.beat_at > now() - v.lease as alive from breakwater.worker v) w
+$$;
+
+-- The transitions after a number in the history, oldest first, at most 5,000. Circuits of keys go by their kind.
+-- With null: none, but a row with the highest number, to go on from.
+create function breakwater.transitions_after(p_id bigint)
+returns table (id bigint, circuit text, from_state text, to_state text)
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+    (select t.id, case when t.kind = '*' then t.key else t.kind end, t.from_state, t.to_state
+       from breakwater.circuit_transition t
+      where t.id > p_id
+      order by t.id
+      limit 5000)
+    union all
+    select coalesce(max(t.id), 0), null, null, null from breakwater.circuit_transition t where p_id is null having p_id is null
+$$;
