@@ -74,7 +74,7 @@ struct DashboardCommand: AsyncParsableCommand {
             } catch let error as ConfigurationError {
                 throw CommandFailure(.configuration, error.description)
             }
-            loaded.logFormat.bootstrap(level: loaded.logLevel)
+            loaded.logFormat.bootstrap(LogLevels(loaded.logLevel, loaded.logLevels))
             let logger = Logger(label: "breakwater")
             for warning in loaded.warnings { logger.warning("\(warning)") }
             let dashboard = try loaded.dashboard(at: listen, logger: logger)

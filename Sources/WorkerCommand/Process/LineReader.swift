@@ -1,3 +1,4 @@
+import CDispatch
 import Foundation
 
 /// Reads a file or standard input line by line, without ever waiting longer than it is told to.

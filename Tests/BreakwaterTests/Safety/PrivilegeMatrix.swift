@@ -10,8 +10,8 @@ enum PrivilegeMatrix {
 
     /// Tables that administrators read and nobody but their owner writes, save for `exceptions`.
     static let tables: Set<String> = [
-        "audit", "circuit", "circuit_transition", "claim", "dead_letter", "handler", "import", "job", "leader",
-        "lost_worker", "outcome", "pause", "probe", "rate", "rate_horizon", "recent_call", "result", "schema_version",
+        "audit", "circuit", "circuit_transition", "claim", "dead_letter", "fleet_sample", "handler", "import", "job",
+        "leader", "lost_worker", "outcome", "pause", "probe", "rate", "rate_horizon", "recent_call", "result", "schema_version",
         "sleeper", "suspension", "tally", "watcher", "worker",
     ]
 
@@ -30,7 +30,7 @@ enum PrivilegeMatrix {
     static let exceptions: [String: [Role: String]] = [
         "job": [
             // Not id, position, worker, lease, attempt or errors: those are the workers' own.
-            .enqueue: "insert(kind,max_attempts,payload,priority,queue,run_at,traceparent,unique_key)"
+            .enqueue: "insert(kind,max_attempts,payload,priority,queue,run_at,traceparent,tracestate,unique_key)"
         ],
         "job_position": [.enqueue: "usage"],
         "scaling": [.monitor: "select"],
@@ -46,7 +46,7 @@ enum PrivilegeMatrix {
                 [.worker],
                 [
                     "register", "beat", "maintain", "reconcile", "leave", "claim", "claim_suspect", "survived", "sweep",
-                    "horizon", "sleep", "attend", "awake", "settle",
+                    "horizon", "sleep", "attend", "awake", "settle", "sample_fleet", "transitions_after",
                 ]
             ),
             (
@@ -69,7 +69,8 @@ enum PrivilegeMatrix {
                     "resume_scope", "retries_left", "settle_one", "sift", "sum_up_rates", "suspend", "tally",
                     "transition", "trip_if_due", "turn_circuits", "unpark", "verdict", "wake", "wake_for_inserted",
                     "write_history", "convict", "delete_done", "evidence", "forget_outcomes", "is_watched",
-                    "next_suspect", "run_at_after", "should_host", "tell_run", "tell_successes",
+                    "next_suspect", "run_at_after", "should_host", "tell_run", "tell_successes", "sample_circuits",
+                    "sample_jobs", "sample_workers",
                 ]
             ),
         ]

@@ -144,7 +144,11 @@ struct ShadowingTests {
                 "select * from breakwater.redrive_some('{1}', 'k', null, null, null, 10, 'r', 'a', null)",
                 "select * from breakwater.purge_some('{1}', 'k', null, null, null, 10, 'r', 'a', null)",
                 "select * from breakwater.find_jobs(null, 'k', null, null, null, 10, '1 s')",
-                "select * from breakwater.horizon('{}')", "select breakwater.leave(\(worker.id))",
+                "select * from breakwater.horizon('{}')", "select * from breakwater.attend(1, '{q}', '{k}', '{k}', 1)",
+                "select * from breakwater.claim_suspect(1)", "select breakwater.survived(1)",
+                "select breakwater.unwatch(breakwater.watch())", "select * from breakwater.workload()",
+                "select * from breakwater.import_position('i')",
+                "select * from breakwater.enqueue_lines(array['{\"kind\": \"k\"}']::pg_catalog.jsonb[])", "select breakwater.leave(\(worker.id))",
             ] {
                 let error = await postgresError { _ = try await attacker.query(statement) }
                 #expect(error?.message.contains("evil") != true, "\(statement): \(error.map { "\($0)" } ?? "")")
