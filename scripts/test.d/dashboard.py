@@ -25,8 +25,7 @@ class Receiver:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                self.send_response(422 if b"closed" in body else 204)
-                self.end_headers()
+                answer(self, 422 if b"closed" in body else 200)
 
             def log_message(self, *_):
                 pass
@@ -70,7 +69,7 @@ def look_around(browser, url, pictures):
                     raise BrowserError(f"{path} is {over} pixels too wide for {width}")
                 unnamed = browser.run(
                     "[...document.querySelectorAll('button, a, summary, svg[role=img], input:not([type=hidden]), select')]"
-                    ".filter(e => !(e.innerText || '').trim() && !e.getAttribute('aria-label') && !e.closest('label')).length")
+                    ".filter(e => !(e.textContent || '').trim() && !e.getAttribute('aria-label') && !e.closest('label')).length")
                 if unnamed:
                     raise BrowserError(f"{path}: {unnamed} things to use have no name")
                 if pictures:
@@ -168,8 +167,8 @@ def main(chromium, url, port, pictures):
             browser.picture(os.path.join(pictures, "redrive-1280-light.png"))
         browser.fill("[name=reason]", "the account is open again")
         browser.click("main form button.primary", loads=True)
-        browser.open(f"{url}/jobs/{job}")
-        browser.wait("the redriven job runs, and its result is there", has("Succeeded"))
+        browser.wait("the redriven job runs, and its page, which refreshes itself, has its result",
+                     has("Succeeded") + " && " + has("accepted"))
         print("    ok: a dead letter is redriven, and seen to run")
         browser.open(f"{url}/audit")
         text = browser.text()
@@ -207,10 +206,17 @@ def main(chromium, url, port, pictures):
         browser.close()
 
 
+def answer(handler, status):
+    body = b'{"accepted": true}' if status == 200 else b""
+    handler.send_response(status)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
 def accept(handler):
     handler.rfile.read(int(handler.headers["Content-Length"]))
-    handler.send_response(204)
-    handler.end_headers()
+    answer(handler, 200)
 
 
 if __name__ == "__main__":

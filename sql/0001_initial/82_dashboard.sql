@@ -254,6 +254,15 @@ begin
 end
 $$;
 
+-- Whether a payload has what a path asks for: the path is a condition that is true, `$.total > 100`, or it finds something
+-- other than a truth value or null, `$.items[*] ? (@.price > 100)`. What it cannot be applied to does not match.
+create function breakwater.matches_path(p_payload jsonb, p_path jsonpath) returns boolean
+language sql immutable
+as $$
+    select coalesce(p_payload @@ p_path, false)
+        or coalesce(jsonb_typeof(jsonb_path_query_first(p_payload, p_path, '{}', true)) not in ('boolean', 'null'), false)
+$$;
+
 -- Looks for jobs, the newest first, below the id p_before. All conditions hold that are not null; p_state is as in
 -- job_status, p_path a JSON path that the payload must match (`$.customer.id ? (@ == 17)`).
 --
@@ -283,7 +292,7 @@ begin
               join breakwater.job j on j.id = i.id and j.lease = c.lease and j.worker is not null
              where j.id < looked_down_to
                and (p_kind is null or j.kind = p_kind collate "C") and (p_queue is null or j.queue = p_queue collate "C")
-               and (p_path is null or j.payload @@ p_path or j.payload @? p_path)
+               and (p_path is null or breakwater.matches_path(j.payload, p_path))
              order by j.id desc limit p_limit);
         looked_down_to := case when cardinality(ids) = p_limit then ids[p_limit] end;
         return;
@@ -302,7 +311,7 @@ begin
                                                      and (m.attempt > 0 or m.errors is not null)
                                 when 'parked' then m.parked is not null
                                 else true end
-               and (p_path is null or m.payload @@ p_path or m.payload @? p_path)
+               and (p_path is null or breakwater.matches_path(m.payload, p_path))
              order by m.id desc
              limit p_limit - cardinality(ids))
           into v_seen, v_next
