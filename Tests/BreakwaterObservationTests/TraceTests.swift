@@ -228,8 +228,9 @@ struct TraceTests {
             #expect(Scrape(registry)["breakwater_spans_total{result=\"dropped\"}"] == 3)
             try await running(exporter) { _ in }
         }
-        #expect(collector.spans.count == 5)
-        #expect(collector.headers.count == 3)
+        // A slow collector may be sent a batch again.
+        #expect(Set(collector.spans.map(\.spanId)).count == 5)
+        #expect(collector.headers.count >= 3)
     }
 
     @Test("keep what is said of a span, in order and in type, until it ends")
