@@ -29,8 +29,10 @@ import Testing
 
     /// Each writes the number of a process that is no longer of the program's session.
     private static let escapes = [
-        "a session of its own": "setsid sh -c 'echo $$ >FILE; exec sleep 300' & until test -s FILE; do sleep 0.01; done",
-        "a daemon": "(setsid sh -c '(sh -c \"echo \\$\\$ >FILE; exec sleep 300\" &) ; exit' &) ; until test -s FILE; do sleep 0.01; done",
+        "a session of its own":
+            "setsid sh -c 'echo $$ >FILE; exec sleep 300' & until test -s FILE; do sleep 0.01; done",
+        "a daemon":
+            "(setsid sh -c '(sh -c \"echo \\$\\$ >FILE; exec sleep 300\" &) ; exit' &) ; until test -s FILE; do sleep 0.01; done",
         "a daemon without streams":
             "setsid -f sh -c 'exec <&- >&- 2>&-; cd /; echo $$ >FILE; sleep 300; true'; until test -s FILE; do sleep 0.01; done",
         "one that starts more":

@@ -5,7 +5,7 @@ import Testing
 @Suite("Random input, from a seed that BREAKWATER_SEED sets, breaks nothing that reads")
 struct SeededTests {
     private static let rounds =
-        ProcessInfo.processInfo.environment["BREAKWATER_FUZZ_ROUNDS"].flatMap { Int($0) } ?? 1500
+        ProcessInfo.processInfo.environment["BREAKWATER_FUZZ_ROUNDS"].flatMap { Int($0) } ?? 500
 
     @Test("in pieces of what it expects", arguments: FuzzTarget.all.map(\.name))
     func random(name: String) async throws {
@@ -15,7 +15,7 @@ struct SeededTests {
         print("\(name): BREAKWATER_SEED=\(seed)")
         var mutator = Mutator(samples: target.samples, seed: seed)
         for round in 0..<Self.rounds {
-            // Other tests have their turn as well.
+            // Other tests want the thread too.
             await Task.yield()
             let input = mutator.next()
             do {
