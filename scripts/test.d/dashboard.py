@@ -1,4 +1,4 @@
-"""What somebody on call does with the dashboard, in a real browser: `dashboard.py CHROMIUM URL PICTURES`.
+"""What somebody on call does with the dashboard, in a real browser: `dashboard.py CHROMIUM URL PORT [PICTURES]`.
 
 The receiver of the webhooks is switched on and off by this script, and everything that is said to have happened is
 looked for on the pages. Prints one line for each thing that came true; ends with 1 at the first that did not.
@@ -6,8 +6,10 @@ looked for on the pages. Prints one line for each thing that came true; ends wit
 
 import http.server
 import os
+import subprocess
 import sys
 import threading
+import time
 
 from browser import Browser, BrowserError
 
@@ -33,11 +35,23 @@ class Receiver:
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
+
 
 def expect(is_so, what, browser):
     if not is_so:
         raise BrowserError(f"not so: {what}. The page says:\n{browser.text()}")
     print(f"    ok: {what}", flush=True)
+
+
+def enqueue(first, last, account="open"):
+    """Webhooks for the worker to deliver."""
+    sql = (f"select breakwater.enqueue_many('webhook.deliver', array(select jsonb_build_object('order', i, 'account',"
+           f" '{account}') from generate_series({first}, {last}) i))")
+    subprocess.run([os.environ["PSQL"], "-X", "-q", "-c", sql, os.environ["DATABASE_URL"]], check=True,
+                   stdout=subprocess.DEVNULL)
 
 
 def log_in(browser, url, user):
@@ -53,7 +67,7 @@ def has(text):
 
 PAGES = {
     "overview": "/", "circuits": "/circuits", "circuit": "/circuits/one?kind=webhook.deliver", "queues": "/queues",
-    "jobs": "/jobs", "job": "/jobs/3", "dead-letters": "/dead-letters", "workers": "/workers", "audit": "/audit",
+    "jobs": "/jobs", "job": "/jobs?kind=webhook.deliver", "dead-letters": "/dead-letters", "workers": "/workers", "audit": "/audit",
 }
 
 
@@ -126,7 +140,19 @@ def main(chromium, url, port, pictures):
         log_in(browser, url, "ann")
         expect("operator" in browser.text(), "ann logs in as an operator", browser)
 
+        receiver.start()
         browser.open(f"{url}/circuits")
+        # For a while all is well: so that the window has something to show.
+        for order in range(1, 301, 10):
+            enqueue(order, order + 9)
+            time.sleep(0.4)
+        browser.wait("its calls are in the window",
+                     "[...document.querySelectorAll('.row')].some(r => r.innerText.includes('webhook.deliver')"
+                     " && r.querySelector('svg.window .good'))")
+        print("    ok: webhooks are delivered, and the closed circuit's window shows it")
+        receiver.stop()
+        enqueue(1001, 1001, "closed")
+        enqueue(1002, 1300)
         browser.wait("the circuit of webhook.deliver opens, while one looks on",
                      "document.querySelector('.circuit.is-open, .circuit.is-half-open')?.innerText.includes('webhook.deliver')")
         browser.wait("its next probe is counted down",
