@@ -126,6 +126,7 @@ public struct DashboardError: Error, Sendable, Equatable, CustomStringConvertibl
         self.message = message
     }
 
+    /// The message.
     public var description: String { message }
 }
 

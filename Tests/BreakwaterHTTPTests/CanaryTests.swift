@@ -53,6 +53,10 @@ struct CanaryTests {
         let sightings = Sightings()
         // It says in its errors what it was sent, as servers do.
         try await withServer({ request in
+            if request.line.contains("/v1/traces") {
+                sightings.add("trace", String(decoding: request.body, as: UTF8.self))
+                return .answer(200)
+            }
             let headers = request.headers.map { "\($0): \($1)" }.joined(separator: "\n")
             let echo = "\(request.line)\n\(headers)\n\(String(decoding: request.body, as: UTF8.self))"
             return .answer(request.line.contains("down") ? 503 : 400, body: echo)
@@ -69,7 +73,7 @@ struct CanaryTests {
                 try await database.connection.script("drop owned by \(role); drop role \(role)")
             }
         }
-        for place in ["log", "title", "session", "notification", "status", "table worker"] {
+        for place in ["log", "title", "session", "notification", "status", "metrics", "trace", "table worker"] {
             #expect(sightings.count(at: place) > 0, "nothing was seen at: \(place)")
         }
         for canary in everywhere {
@@ -88,31 +92,35 @@ struct CanaryTests {
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: directory) }
         let file = directory.appending(path: "worker.yaml")
+        let (held, metricsPort) = try TestServer.listen()
+        close(held)
         try """
-            log_level: trace
-            log_format: json
-            poll_interval: 50ms
-            handlers:
-              hook: &hook
-                http:
-                  url: "http://127.0.0.1:\(port)/hook?token=\(query.text)&b=1"
-                  headers: { Authorization: "Bearer \(header.text)", X-Api-Key: "\(header.text)" }
-                circuit: off
-              down:
-                http: { url: "http://127.0.0.1:\(port)/down?token=\(query.text)", headers: { Authorization: "\(header.text)" } }
-                retry: { max_attempts: 3, base: 10ms, cap: 20ms }
-                circuit: { consecutive_failures: 2, open_for: 200ms, suspend_workers: false }
-              unreachable:
-                http: { url: "http://127.0.0.1:1/x?token=\(query.text)" }
-                retry: { max_attempts: 2, base: 10ms, cap: 20ms }
-                circuit: off
-              program:
-                exec: { command: [sh, -c, 'printf "%s" "$SECRET" | wc -c; exit 65'], environment: { SECRET: "\(variable.text)" } }
-                circuit: off
-              keeps:
-                exec: { command: [cat] }
-                keep_results: 1h
-            """.write(to: file, atomically: true, encoding: .utf8)
+        log_level: trace
+        log_format: json
+        poll_interval: 50ms
+        metrics: "127.0.0.1:\(metricsPort)"
+        traces: "http://127.0.0.1:\(port)"
+        handlers:
+          hook:
+            http:
+              url: "http://127.0.0.1:\(port)/hook?token=\(query.text)&b=1"
+              headers: { Authorization: "Bearer \(header.text)", X-Api-Key: "\(header.text)" }
+            circuit: off
+          down:
+            http: { url: "http://127.0.0.1:\(port)/down?token=\(query.text)", headers: { Authorization: "\(header.text)" } }
+            retry: { max_attempts: 3, base: 10ms, cap: 20ms }
+            circuit: { consecutive_failures: 2, open_for: 200ms, suspend_workers: false }
+          unreachable:
+            http: { url: "http://127.0.0.1:1/x?token=\(query.text)" }
+            retry: { max_attempts: 2, base: 10ms, cap: 20ms }
+            circuit: off
+          program:
+            exec: { command: [sh, -c, 'printf "%s" "$SECRET" | wc -c; exit 65'], environment: { SECRET: "\(variable.text)" } }
+            circuit: off
+          keeps:
+            exec: { command: [cat] }
+            keep_results: 1h
+        """.write(to: file, atomically: true, encoding: .utf8)
 
         let listener = try await database.connect()
         // Every channel that the schema's functions notify on.
@@ -129,7 +137,8 @@ struct CanaryTests {
         }
 
         let kinds = ["hook", "down", "unreachable", "program", "keeps"]
-        let values = #"{"card":"\#(payload.text)","n":[{"deep":"x \#(payload.text) \"quoted\"\n"}],"number":\#(digits)}"#
+        let values =
+            #"{"card":"\#(payload.text)","n":[{"deep":"x \#(payload.text) \"quoted\"\n"}],"number":\#(digits)}"#
         let log = directory.appending(path: "log")
         let worker = try start(["run", "--config", file.path(), "--database", url], log: log)
         let watching = Task { try await watchOutside(database, worker.processIdentifier, sightings) }
@@ -154,13 +163,19 @@ struct CanaryTests {
             sightings.add("status", try String(contentsOf: output, encoding: .utf8))
         }
         try await lookIntoTables(database, sightings)
+        for page in ["metrics", "readyz", "livez"] {
+            let url = try #require(URL(string: "http://127.0.0.1:\(metricsPort)/\(page)"))
+            sightings.add("metrics", try String(contentsOf: url, encoding: .utf8))
+        }
         kill(worker.processIdentifier, SIGTERM)
         try await waitUntil("the worker has ended", deadline: .seconds(60)) { !worker.isRunning }
         watching.cancel()
         hearing.cancel()
         _ = try? await watching.value
         await listener.close()
-        for line in try String(contentsOf: log, encoding: .utf8).split(separator: "\n") { sightings.add("log", "\(line)") }
+        for line in try String(contentsOf: log, encoding: .utf8).split(separator: "\n") {
+            sightings.add("log", "\(line)")
+        }
     }
 
     /// A number of many digits, for what is no text in a payload.

@@ -42,7 +42,8 @@ import Testing
     @Test(
         "what is hardly HTTP fails the job before its deadline",
         arguments: [
-            "", "\r\n\r\n", "HTTP/1.1\r\n\r\n", "HTTP/1.1 99999 X\r\n\r\n", "HTTP/1.1 -1 X\r\n\r\n", "HTTP/9.9 200 X\r\n\r\n",
+            "", "\r\n\r\n", "HTTP/1.1\r\n\r\n", "HTTP/1.1 99999 X\r\n\r\n", "HTTP/1.1 -1 X\r\n\r\n",
+            "HTTP/9.9 200 X\r\n\r\n",
             "ICY 200 OK\r\n\r\n", "SSH-2.0-OpenSSH\r\n", "HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nx",
             "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort",

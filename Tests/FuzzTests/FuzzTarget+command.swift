@@ -5,7 +5,8 @@ import Libpq
 
 extension FuzzTarget {
     /// `1h30m`, in the configuration and on the command line.
-    static let duration = texts("duration", ["1h30m", "500ms", "9223372036854775807ms", "1d1d", "-1s", "1e9s"]) { text in
+    static let duration = texts("duration", ["1h30m", "500ms", "9223372036854775807ms", "1d1d", "-1s", "1e9s"]) {
+        text in
         guard let duration = try? Duration(text: text) else { return }
         try require(duration >= .zero, "\(text) is negative")
         try require(try Duration(text: duration.text) == duration, "\(text) does not read back: \(duration.text)")
@@ -66,7 +67,9 @@ extension FuzzTarget {
             try require(!shown.unicodeScalars.contains(where: \.isControl), "a control character is left in \(shown)")
         }
         try check(text.escapingControlCharacters)
-        for line in Table(columns: [.long("A"), .number("B")], rows: [[text, text]]).lines(width: 40) { try check(line) }
+        for line in Table(columns: [.long("A"), .number("B")], rows: [[text, text]]).lines(width: 40) {
+            try check(line)
+        }
         try check(text.jsonText)
         let read = try JSONSerialization.jsonObject(with: Data(text.jsonText.utf8), options: .fragmentsAllowed)
         try require(read as? String == text, "the text reads back differently")

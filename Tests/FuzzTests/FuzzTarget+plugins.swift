@@ -36,7 +36,10 @@ extension FuzzTarget {
     /// The URL of an `http` handler.
     static let url = texts(
         "url",
-        ["https://a.example:8443/b?c=d#e", "http://[::1%25lo]/", "http://0x7f.1/", "http://u:p@h", "http:///", "http://é/"]
+        [
+            "https://a.example:8443/b?c=d#e", "http://[::1%25lo]/", "http://0x7f.1/", "http://u:p@h", "http:///",
+            "http://é/",
+        ]
     ) { text in
         guard let plugin = try? HTTPPlugin(url: text) else { return }
         try require(plugin.endpoint.url.hasPrefix("http"), "\(text) goes to \(plugin.endpoint.url)")
@@ -44,7 +47,10 @@ extension FuzzTarget {
     }
 
     /// Addresses and networks, in an `allow` list and as hosts.
-    static let network = texts("network", ["10.0.0.0/8", "::ffff:10.0.0.1", "fe80::1%eth0", "::/0", "64:ff9b::/96", "a.b"]) {
+    static let network = texts(
+        "network",
+        ["10.0.0.0/8", "::ffff:10.0.0.1", "fe80::1%eth0", "::/0", "64:ff9b::/96", "a.b"]
+    ) {
         text in
         if let network = IPNetwork(text) {
             try require(network.contains(network.address), "\(text) is not within itself")
@@ -57,7 +63,10 @@ extension FuzzTarget {
     }
 
     /// A program's standard error, in pieces as long as the first byte says.
-    static let errorLog = FuzzTarget(name: "error-log", samples: [[3] + Array("one\ntwo\r\n\0é\u{1F4A3}".utf8), [1, 10, 10]]) {
+    static let errorLog = FuzzTarget(
+        name: "error-log",
+        samples: [[3] + Array("one\ntwo\r\n\0é\u{1F4A3}".utf8), [1, 10, 10]]
+    ) {
         bytes in
         var log = ErrorLog(logger: Logger(label: "fuzz") { _ in SwiftLogNoOpLogHandler() })
         var rest = bytes.dropFirst()

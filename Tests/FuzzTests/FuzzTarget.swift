@@ -23,7 +23,9 @@ struct FuzzTarget: Sendable {
         _ samples: [String],
         _ read: @escaping @Sendable (String) throws -> Void
     ) -> FuzzTarget {
-        FuzzTarget(name: name, samples: samples.map { Array($0.utf8) }) { try read(String(decoding: $0, as: UTF8.self)) }
+        FuzzTarget(name: name, samples: samples.map { Array($0.utf8) }) {
+            try read(String(decoding: $0, as: UTF8.self))
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-"""What somebody on call does with the dashboard, in a real browser: `dashboard.py CHROMIUM URL PICTURES`.
+"""What somebody on call does with the dashboard, in a real browser: `dashboard.py CHROMIUM URL PORT [PICTURES]`.
 
 The receiver of the webhooks is switched on and off by this script, and everything that is said to have happened is
 looked for on the pages. Prints one line for each thing that came true; ends with 1 at the first that did not.
@@ -6,8 +6,10 @@ looked for on the pages. Prints one line for each thing that came true; ends wit
 
 import http.server
 import os
+import subprocess
 import sys
 import threading
+import time
 
 from browser import Browser, BrowserError
 
@@ -25,8 +27,7 @@ class Receiver:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                self.send_response(422 if b"closed" in body else 204)
-                self.end_headers()
+                answer(self, 422 if b"closed" in body else 200)
 
             def log_message(self, *_):
                 pass
@@ -34,11 +35,23 @@ class Receiver:
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
+
 
 def expect(is_so, what, browser):
     if not is_so:
         raise BrowserError(f"not so: {what}. The page says:\n{browser.text()}")
     print(f"    ok: {what}", flush=True)
+
+
+def enqueue(first, last, account="open"):
+    """Webhooks for the worker to deliver."""
+    sql = (f"select breakwater.enqueue_many('webhook.deliver', array(select jsonb_build_object('order', i, 'account',"
+           f" '{account}') from generate_series({first}, {last}) i))")
+    subprocess.run([os.environ["PSQL"], "-X", "-q", "-c", sql, os.environ["DATABASE_URL"]], check=True,
+                   stdout=subprocess.DEVNULL)
 
 
 def log_in(browser, url, user):
@@ -54,7 +67,7 @@ def has(text):
 
 PAGES = {
     "overview": "/", "circuits": "/circuits", "circuit": "/circuits/one?kind=webhook.deliver", "queues": "/queues",
-    "jobs": "/jobs", "job": "/jobs/3", "dead-letters": "/dead-letters", "workers": "/workers", "audit": "/audit",
+    "jobs": "/jobs", "job": "/jobs?kind=webhook.deliver", "dead-letters": "/dead-letters", "workers": "/workers", "audit": "/audit",
 }
 
 
@@ -70,7 +83,7 @@ def look_around(browser, url, pictures):
                     raise BrowserError(f"{path} is {over} pixels too wide for {width}")
                 unnamed = browser.run(
                     "[...document.querySelectorAll('button, a, summary, svg[role=img], input:not([type=hidden]), select')]"
-                    ".filter(e => !(e.innerText || '').trim() && !e.getAttribute('aria-label') && !e.closest('label')).length")
+                    ".filter(e => !(e.textContent || '').trim() && !e.getAttribute('aria-label') && !e.closest('label')).length")
                 if unnamed:
                     raise BrowserError(f"{path}: {unnamed} things to use have no name")
                 if pictures:
@@ -127,7 +140,19 @@ def main(chromium, url, port, pictures):
         log_in(browser, url, "ann")
         expect("operator" in browser.text(), "ann logs in as an operator", browser)
 
+        receiver.start()
         browser.open(f"{url}/circuits")
+        # For a while all is well: so that the window has something to show.
+        for order in range(1, 301, 10):
+            enqueue(order, order + 9)
+            time.sleep(0.4)
+        browser.wait("its calls are in the window",
+                     "[...document.querySelectorAll('.row')].some(r => r.innerText.includes('webhook.deliver')"
+                     " && r.querySelector('svg.window .good'))")
+        print("    ok: webhooks are delivered, and the closed circuit's window shows it")
+        receiver.stop()
+        enqueue(1001, 1001, "closed")
+        enqueue(1002, 1300)
         browser.wait("the circuit of webhook.deliver opens, while one looks on",
                      "document.querySelector('.circuit.is-open, .circuit.is-half-open')?.innerText.includes('webhook.deliver')")
         browser.wait("its next probe is counted down",
@@ -168,8 +193,8 @@ def main(chromium, url, port, pictures):
             browser.picture(os.path.join(pictures, "redrive-1280-light.png"))
         browser.fill("[name=reason]", "the account is open again")
         browser.click("main form button.primary", loads=True)
-        browser.open(f"{url}/jobs/{job}")
-        browser.wait("the redriven job runs, and its result is there", has("Succeeded"))
+        browser.wait("the redriven job runs, and its page, which refreshes itself, has its result",
+                     has("Succeeded") + " && " + has("accepted"))
         print("    ok: a dead letter is redriven, and seen to run")
         browser.open(f"{url}/audit")
         text = browser.text()
@@ -207,10 +232,17 @@ def main(chromium, url, port, pictures):
         browser.close()
 
 
+def answer(handler, status):
+    body = b'{"accepted": true}' if status == 200 else b""
+    handler.send_response(status)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
+
+
 def accept(handler):
     handler.rfile.read(int(handler.headers["Content-Length"]))
-    handler.send_response(204)
-    handler.end_headers()
+    answer(handler, 200)
 
 
 if __name__ == "__main__":

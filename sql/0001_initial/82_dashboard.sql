@@ -89,8 +89,11 @@ as $$
      order by m.minute
 $$;
 
--- Every queue and kind that has jobs or had a worker lately, with counts that stop at p_cap. `oldest` is how long the first
--- ready job of a lane has waited. `is_capped`: some count is at least so many.
+-- Every queue and kind that has jobs or a worker, with counts that stop at p_cap. `oldest` is how long the first ready job
+-- of a lane has waited. `is_capped`: some count is at least so many.
+--
+-- What is in a lane is counted in its index alone, and what runs is taken off: asking each job whether it runs would read
+-- all of them from the table.
 create function breakwater.backlog(p_cap integer default 10000)
 returns table (
     queue text, kind text, ready bigint, running bigint, scheduled bigint, retrying bigint, parked bigint,
@@ -98,7 +101,7 @@ returns table (
 )
 language sql stable
 set search_path = pg_catalog, pg_temp
-set jit = off set enable_seqscan = off
+set jit = off set enable_seqscan = off set enable_bitmapscan = off
 as $$
     with recursive lane as (
         -- From lane to lane along the index, whatever lies between.
@@ -111,27 +114,29 @@ as $$
                select j.queue, j.kind, j.priority from breakwater.job j
                 where j.run_at is null and (j.queue, j.kind, j.priority) > (l.queue, l.kind, l.priority)
                 order by j.queue, j.kind, j.priority limit 1) n
-    ), ready as (
-        select l.queue, l.kind, sum(c.jobs)::bigint as jobs, min(f.ready_at) as oldest
-          from lane l
-         cross join lateral (
-               select count(*) as jobs
-                 from (select from breakwater.job j
-                        where j.run_at is null and j.queue = l.queue and j.kind = l.kind and j.priority = l.priority
-                          and j.worker is null
-                        limit p_cap) s) c
-          left join lateral (
-               select j.ready_at from breakwater.job j
-                where j.run_at is null and j.queue = l.queue and j.kind = l.kind and j.priority = l.priority
-                  and j.worker is null
-                order by j.position limit 1) f on true
-         group by l.queue, l.kind
     ), running as (
+        -- The claims know these.
         select j.queue, j.kind, count(*) as jobs
           from breakwater.claim c
          cross join lateral unnest(c.jobs) i(id)
           join breakwater.job j on j.id = i.id and j.lease = c.lease and j.worker is not null
          group by j.queue, j.kind
+    ), ready as (
+        select g.queue, g.kind, greatest(c.jobs - coalesce(r.jobs, 0), 0) as jobs, g.oldest
+          from (select l.queue, l.kind, min(f.ready_at) as oldest
+                  from lane l
+                  left join lateral (
+                       select j.ready_at from breakwater.job j
+                        where j.run_at is null and j.queue = l.queue and j.kind = l.kind and j.priority = l.priority
+                          and j.worker is null
+                        order by j.position limit 1) f on true
+                 group by l.queue, l.kind) g
+          left join running r on r.queue = g.queue and r.kind = g.kind
+         cross join lateral (
+               select count(*) as jobs
+                 from (select from breakwater.job j
+                        where j.run_at is null and j.queue = g.queue and j.kind = g.kind
+                        limit p_cap + coalesce(r.jobs, 0)) s) c
     ), due as (
         select w.queue, w.kind, count(*) filter (where not w.has_run) as scheduled,
                count(*) filter (where w.has_run) as retrying
@@ -162,15 +167,17 @@ as $$
      order by n.queue, n.kind
 $$;
 
--- How many jobs wait behind a circuit, counted up to a cap.
+-- How many jobs wait behind a circuit, counted up to a cap; likewise.
 create function breakwater.waiting_behind(p_kind text, p_key text, p_cap integer default 10000) returns bigint
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
-set jit = off set enable_seqscan = off
+set jit = off set enable_seqscan = off set enable_bitmapscan = off
 as $$
 declare
+    v_kinds   text[];
     v_kind    text;
     v_queue   text;
+    v_running bigint;
     v_more    bigint;
     v_waiting bigint := 0;
 begin
@@ -179,23 +186,26 @@ begin
                                        where j.kind = p_kind collate "C" and j.parked = p_key collate "C"
                                        limit p_cap) s);
     end if;
-    for v_kind in
-        select h.kind from breakwater.handler h
-         where case when p_kind = '*' then h.shared_key = p_key collate "C" else h.kind = p_kind collate "C" end
-    loop
+    v_kinds := array(select h.kind from breakwater.handler h
+                      where case when p_kind = '*' then h.shared_key = p_key collate "C"
+                                 else h.kind = p_kind collate "C" end);
+    v_running := (select count(*) from breakwater.claim c
+                   cross join lateral unnest(c.jobs) i(id)
+                    join breakwater.job j on j.id = i.id and j.lease = c.lease and j.worker is not null
+                   where j.kind = any (v_kinds));
+    foreach v_kind in array v_kinds loop
         v_queue := (select min(j.queue) from breakwater.job j where j.run_at is null);
         while v_queue is not null loop
             select count(*) into v_more
               from (select from breakwater.job j
-                     where j.run_at is null and j.worker is null
-                       and j.queue = v_queue collate "C" and j.kind = v_kind collate "C"
-                     limit p_cap - v_waiting) s;
+                     where j.run_at is null and j.queue = v_queue collate "C" and j.kind = v_kind collate "C"
+                     limit p_cap + v_running - v_waiting) s;
             v_waiting := v_waiting + v_more;
             v_queue := (select min(j.queue) from breakwater.job j
                          where j.run_at is null and j.queue > v_queue collate "C");
         end loop;
     end loop;
-    return v_waiting;
+    return greatest(v_waiting - v_running, 0);
 end
 $$;
 
@@ -254,6 +264,15 @@ begin
 end
 $$;
 
+-- Whether a payload has what a path asks for: the path is a condition that is true, `$.total > 100`, or it finds something
+-- other than a truth value or null, `$.items[*] ? (@.price > 100)`. What it cannot be applied to does not match.
+create function breakwater.matches_path(p_payload jsonb, p_path jsonpath) returns boolean
+language sql immutable
+as $$
+    select coalesce(p_payload @@ p_path, false)
+        or coalesce(jsonb_typeof(jsonb_path_query_first(p_payload, p_path, '{}', true)) not in ('boolean', 'null'), false)
+$$;
+
 -- Looks for jobs, the newest first, below the id p_before. All conditions hold that are not null; p_state is as in
 -- job_status, p_path a JSON path that the payload must match (`$.customer.id ? (@ == 17)`).
 --
@@ -283,7 +302,7 @@ begin
               join breakwater.job j on j.id = i.id and j.lease = c.lease and j.worker is not null
              where j.id < looked_down_to
                and (p_kind is null or j.kind = p_kind collate "C") and (p_queue is null or j.queue = p_queue collate "C")
-               and (p_path is null or j.payload @@ p_path or j.payload @? p_path)
+               and (p_path is null or breakwater.matches_path(j.payload, p_path))
              order by j.id desc limit p_limit);
         looked_down_to := case when cardinality(ids) = p_limit then ids[p_limit] end;
         return;
@@ -302,7 +321,7 @@ begin
                                                      and (m.attempt > 0 or m.errors is not null)
                                 when 'parked' then m.parked is not null
                                 else true end
-               and (p_path is null or m.payload @@ p_path or m.payload @? p_path)
+               and (p_path is null or breakwater.matches_path(m.payload, p_path))
              order by m.id desc
              limit p_limit - cardinality(ids))
           into v_seen, v_next

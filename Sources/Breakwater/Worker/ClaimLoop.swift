@@ -333,6 +333,8 @@ struct ClaimLoop {
         var run = run
         let key = Dispatcher.RunKey(id: run.id, lease: run.lease)
         var endings = [run.ending]
+        // What stands for an outcome that cannot be stored, and for that in turn.
+        var stand: [(PostgresError) -> FinishedRun.Ending] = [{ _ in .putOff }, { .unstorable($0) }]
         while let ending = endings.popLast() {
             run.ending = ending
             let call = Settle(worker: worker, runs: [run], claims: [])
@@ -351,11 +353,7 @@ struct ClaimLoop {
                         "job": .stringConvertible(run.id), "outcome": "\(ending.className)", "error": "\(error)",
                     ]
                 )
-                switch ending.className {
-                case "snoozed": break
-                case "failed" where ending.failure?.name == "unstorable": endings = [.putOff]
-                default: endings = [.unstorable(error)]
-                }
+                endings = stand.popLast().map { [$0(error)] } ?? []
             }
         }
         engine.withState { $0.dispatcher.abandon(run) }

@@ -90,5 +90,6 @@ public struct PasswordHash: Sendable, Hashable {
 extension PasswordHash: CustomStringConvertible, CustomReflectable {
     /// Not the hash: it belongs in no log.
     public var description: String { "PasswordHash" }
+    /// Nothing.
     public var customMirror: Mirror { Mirror(self, children: []) }
 }

@@ -5,6 +5,7 @@ public enum DashboardRole: String, Sendable, CaseIterable, Comparable {
     /// Looks at everything, and acts.
     case `operator` = "operator"
 
+    /// Whether the first may do less.
     public static func < (left: DashboardRole, right: DashboardRole) -> Bool {
         left == .readOnly && right == .operator
     }

@@ -62,6 +62,8 @@
     try {
       const answer = await fetch(location.href, { headers: { "X-Refresh": "1" }, credentials: "same-origin", redirect: "manual" });
       if (answer.type === "opaqueredirect") return location.reload();
+      // What the page was about is gone: the whole page says so.
+      if (answer.status === 404) return location.reload();
       if (!answer.ok) throw new Error(String(answer.status));
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
       if (isBusy()) return;

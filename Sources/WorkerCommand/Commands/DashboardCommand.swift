@@ -75,7 +75,7 @@ struct DashboardCommand: AsyncParsableCommand {
                 throw CommandFailure(.configuration, error.description)
             }
             loaded.logFormat.bootstrap(LogLevels(loaded.logLevel, loaded.logLevels))
-            let logger = Logger(label: "breakwater")
+            let logger = Logger(label: "breakwater.dashboard")
             for warning in loaded.warnings { logger.warning("\(warning)") }
             let dashboard = try loaded.dashboard(at: listen, logger: logger)
             let services: [ServiceGroupConfiguration.ServiceConfiguration] = [

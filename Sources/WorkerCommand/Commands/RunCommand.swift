@@ -151,7 +151,9 @@ struct RunCommand: AsyncParsableCommand {
             MetricsSystem.bootstrap(registry)
             process.metrics = (address, registry)
         }
-        process.dashboard = try dashboard.map { try loaded.dashboard(at: $0, logger: logger) }
+        process.dashboard = try dashboard.map {
+            try loaded.dashboard(at: $0, logger: Logger(label: "breakwater.dashboard"))
+        }
         process.spans = try spans(to: loaded.traces)
         process.onHangup = {
             do {

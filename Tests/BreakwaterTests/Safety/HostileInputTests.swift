@@ -73,7 +73,8 @@ struct HostileInputTests {
             for sample in HostileCorpus.refusedPayloads {
                 let refusal = await enqueue(database, payload: sample.value)
                 let isClear =
-                    refusal?.code == .invalidParameter || ["22P02", "22P05", "22003", "54001"].contains(refusal?.sqlState)
+                    refusal?.code == .invalidParameter
+                    || ["22P02", "22P05", "22003", "54001"].contains(refusal?.sqlState)
                 #expect(isClear, "\(sample): \(refusal.map { String("\($0)".prefix(300)) } ?? "taken")")
             }
             #expect(try await database.count("job") == 0)
@@ -83,7 +84,10 @@ struct HostileInputTests {
             }
             // Each handler gives back what it got, and it is the same to the database.
             try await database.query("create table sent as select id, payload from breakwater.job")
-            let handler = HandlerRegistration(kind: "k", plugin: ClosureHandler { job, _ in .succeeded(result: job.payload) })
+            let handler = HandlerRegistration(
+                kind: "k",
+                plugin: ClosureHandler { job, _ in .succeeded(result: job.payload) }
+            )
             var keeping = handler
             keeping.settings.keepResults = .seconds(3600)
             try await database.withWorker([keeping]) {
@@ -101,7 +105,8 @@ struct HostileInputTests {
         try await withTestDatabase { database in
             let texts = HostileCorpus.outputs.map { String(decoding: $0.value.prefix(1 << 20), as: UTF8.self) }
             let delays: [Duration] = [
-                .zero, .seconds(-1), .seconds(Int64.max), .seconds(Int64.min), .nanoseconds(1), .seconds(1_000_000_000_000),
+                .zero, .seconds(-1), .seconds(Int64.max), .seconds(Int64.min), .nanoseconds(1),
+                .seconds(1_000_000_000_000),
             ]
             let failing = ClosureHandler { job, _ in
                 let number = Int(job.payload) ?? 0
@@ -178,7 +183,9 @@ struct HostileInputTests {
             try await database.withWorker(handlers) {
                 try await waitUntil("all have ended", deadline: .seconds(60)) { try await database.count("job") == 0 }
             }
-            #expect(try await database.numbers("select id from breakwater.dead_letter order by id") == HostileCorpus.ids)
+            #expect(
+                try await database.numbers("select id from breakwater.dead_letter order by id") == HostileCorpus.ids
+            )
             #expect(try await database.number("select breakwater.redrive('fails')") == HostileCorpus.ids.count)
             let worker = try await HandWorker(database, ["fails"])
             #expect(try await worker.claim().map(\.id).sorted() == HostileCorpus.ids)
@@ -190,7 +197,10 @@ struct HostileInputTests {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database)
             for history in ["\"text\"", "{}", "7", "null"] {
-                try await database.query("insert into breakwater.job (kind, errors) values ('k', $1)", [.jsonb(history)])
+                try await database.query(
+                    "insert into breakwater.job (kind, errors) values ('k', $1)",
+                    [.jsonb(history)]
+                )
             }
             let jobs = try await worker.claim()
             #expect(try await worker.settle(jobs, .failed()).settled == 4)

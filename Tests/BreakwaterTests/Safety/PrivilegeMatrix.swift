@@ -11,7 +11,8 @@ enum PrivilegeMatrix {
     /// Tables that administrators read and nobody but their owner writes, save for `exceptions`.
     static let tables: Set<String> = [
         "audit", "circuit", "circuit_transition", "claim", "dead_letter", "fleet_sample", "handler", "import", "job",
-        "leader", "lost_worker", "outcome", "pause", "probe", "rate", "rate_horizon", "recent_call", "result", "schema_version",
+        "leader",
+        "lost_worker", "outcome", "pause", "probe", "rate", "rate_horizon", "recent_call", "result", "schema_version",
         "sleeper", "suspension", "tally", "watcher", "worker",
     ]
 
@@ -55,7 +56,7 @@ enum PrivilegeMatrix {
                     "redrive", "redrive_some", "purge", "purge_some", "cancel", "run_now", "set_priority",
                     "drain_worker", "undrain_worker", "pause_queue", "pause_kind", "resume_queue", "resume_kind",
                     "open_circuit", "close_circuit", "disable_circuit", "observe_circuit", "reset_circuit", "rates",
-                    "backlog", "waiting_behind", "window_parts", "find_jobs", "dead_letter_groups",
+                    "backlog", "waiting_behind", "window_parts", "find_jobs", "matches_path", "dead_letter_groups",
                     "count_dead_letters", "watch", "unwatch", "circuit_name", "policy_of", "window_of", "clock",
                 ]
             ),

@@ -4,7 +4,10 @@ import Testing
 
 @testable import Breakwater
 
-@Suite("Each role may do what the matrix says and nothing else,", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
+@Suite(
+    "Each role may do what the matrix says and nothing else,",
+    .enabled(if: TestDatabase.isAvailable, "\(needsServer)")
+)
 struct PrivilegeTests {
     private typealias Role = PrivilegeMatrix.Role
 
@@ -114,9 +117,14 @@ struct PrivilegeTests {
                 for name in PrivilegeMatrix.tables.union(PrivilegeMatrix.views).sorted() {
                     let kind = PrivilegeMatrix.tables.contains(name) ? "r" : "v"
                     let privileges = PrivilegeMatrix.privileges(of: role, on: name, kind: kind) ?? ""
-                    let read = await postgresError { _ = try await connection.query("select * from breakwater.\(name)") }
+                    let read = await postgresError {
+                        _ = try await connection.query("select * from breakwater.\(name)")
+                    }
                     #expect((read == nil) == privileges.contains("select"), "\(name): \(read.map { "\($0)" } ?? "")")
-                    var writes = ["delete from breakwater.\(name)", "truncate breakwater.\(name)", "drop table breakwater.\(name)"]
+                    var writes = [
+                        "delete from breakwater.\(name)", "truncate breakwater.\(name)",
+                        "drop table breakwater.\(name)",
+                    ]
                     if privileges.isEmpty || privileges == "select" {
                         writes.append("insert into breakwater.\(name) default values")
                     }
@@ -128,7 +136,8 @@ struct PrivilegeTests {
                 for statement in [
                     "create table breakwater.mine ()", "create function breakwater.mine() returns int return 1",
                     "alter function breakwater.claim security invoker", "grant breakwater_admin to current_user",
-                    "do $$ begin lock breakwater.job in access exclusive mode; end $$", "comment on table breakwater.job is 'mine'",
+                    "do $$ begin lock breakwater.job in access exclusive mode; end $$",
+                    "comment on table breakwater.job is 'mine'",
                     "alter table breakwater.job disable trigger all",
                 ] {
                     let error = await postgresError { _ = try await connection.query(statement) }

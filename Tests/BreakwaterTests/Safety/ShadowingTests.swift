@@ -66,7 +66,10 @@ private let evilSchema = """
     create domain evil.timestamptz as pg_catalog.timestamptz check (false);
     """
 
-@Suite("An attacker's schema, first in the caller's search_path,", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
+@Suite(
+    "An attacker's schema, first in the caller's search_path,",
+    .enabled(if: TestDatabase.isAvailable, "\(needsServer)")
+)
 struct ShadowingTests {
     /// How a session of the attacker's begins: the temporary schema would otherwise come first only for relations.
     private let attack = "-c search_path=evil,pg_temp,pg_catalog"
@@ -140,7 +143,8 @@ struct ShadowingTests {
                 "select breakwater.undrain_worker(\(worker.id))", "select breakwater.open_circuit('k', 'r')",
                 "select breakwater.close_circuit('k', 'r')", "select breakwater.disable_circuit('k', 'r')",
                 "select breakwater.observe_circuit('k', 'r')", "select breakwater.reset_circuit('k', 'r')",
-                "select breakwater.awake(1)", "select breakwater.sleep(1, '{k}')", "select breakwater.reconcile(1, '{}')",
+                "select breakwater.awake(1)", "select breakwater.sleep(1, '{k}')",
+                "select breakwater.reconcile(1, '{}')",
                 "select * from breakwater.redrive_some('{1}', 'k', null, null, null, 10, 'r', 'a', null)",
                 "select * from breakwater.purge_some('{1}', 'k', null, null, null, 10, 'r', 'a', null)",
                 "select * from breakwater.find_jobs(null, 'k', null, null, null, 10, '1 s')",
@@ -148,7 +152,9 @@ struct ShadowingTests {
                 "select * from breakwater.claim_suspect(1)", "select breakwater.survived(1)",
                 "select breakwater.unwatch(breakwater.watch())", "select * from breakwater.workload()",
                 "select * from breakwater.import_position('i')",
-                "select * from breakwater.enqueue_lines(array['{\"kind\": \"k\"}']::pg_catalog.jsonb[])", "select breakwater.leave(\(worker.id))",
+                "select * from breakwater.sample_fleet(0)", "select * from breakwater.transitions_after(0)",
+                "select * from breakwater.enqueue_lines(array['{\"kind\": \"k\"}']::pg_catalog.jsonb[])",
+                "select breakwater.leave(\(worker.id))",
             ] {
                 let error = await postgresError { _ = try await attacker.query(statement) }
                 #expect(error?.message.contains("evil") != true, "\(statement): \(error.map { "\($0)" } ?? "")")

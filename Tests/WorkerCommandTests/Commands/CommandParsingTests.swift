@@ -15,7 +15,8 @@ struct CommandParsingTests {
                 "run", "--config", "w.yaml", "--database", "postgresql:///x", "--queues", "a, b", "--concurrency", "5",
                 "--lease", "9s", "--shutdown-grace", "1m", "--poll-interval", "1s", "--no-listen",
                 "--listen-database", "postgresql:///y", "--name", "n",
-                "--log-level", "debug", "--log-format", "json", "--check",
+                "--log-level", "debug", "--log-levels", "a=info,b=trace", "--log-format", "json",
+                "--metrics", "127.0.0.1:9", "--traces", "http://127.0.0.1:9", "--check",
             ]) as? RunCommand
         )
         #expect(
@@ -23,7 +24,8 @@ struct CommandParsingTests {
                 "database": .one("postgresql:///x"), "queues": .list(["a", "b"]), "concurrency": .one("5"),
                 "lease": .one("9s"), "shutdown_grace": .one("1m"), "poll_interval": .one("1s"),
                 "listen": .one("false"), "listen_database": .one("postgresql:///y"), "name": .one("n"),
-                "log_level": .one("debug"), "log_format": .one("json"),
+                "log_level": .one("debug"), "log_levels": .list(["a=info", "b=trace"]), "log_format": .one("json"),
+                "metrics": .one("127.0.0.1:9"), "traces": .one("http://127.0.0.1:9"),
             ]
         )
         #expect(Set(command.flags.keys) == Set(TopLevelSettings.keys))

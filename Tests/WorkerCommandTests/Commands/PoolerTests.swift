@@ -145,10 +145,8 @@ struct Pooler: Sendable {
             process.standardError = FileHandle.nullDevice
             process.standardOutput = FileHandle.nullDevice
             try process.run()
-            defer {
-                process.terminate()
-                process.waitUntilExit()
-            }
+            // Nobody waits for its end: that would keep a thread from the other tests.
+            defer { kill(process.processIdentifier, SIGKILL) }
             let pooler = Pooler(port: port)
             let isUp = try await pooler.answers(server) { process.isRunning }
             if isUp { return try await body(pooler) }

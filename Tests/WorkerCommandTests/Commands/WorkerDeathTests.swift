@@ -19,7 +19,9 @@ struct WorkerDeathTests {
           chaos.killer: { swift: {}, circuit: off }
         """
 
-    private func enqueue(_ kind: String, _ what: String, ms: Int, count: Int = 1, in database: TestDatabase) async throws {
+    private func enqueue(_ kind: String, _ what: String, ms: Int, count: Int = 1, in database: TestDatabase)
+        async throws
+    {
         try await database.query(
             """
             insert into breakwater.job (kind, payload)
@@ -90,7 +92,8 @@ struct WorkerDeathTests {
                 (try? String(contentsOf: notes, encoding: .utf8))?.contains(text) ?? false
             }
             let environment = ["CHAOS_NOTES": notes.path(), "CHAOS_WORKER": "first"]
-            let log = try await database.running(Self.file, program: WorkerBinary.chaos, environment: environment) { first in
+            let log = try await database.running(Self.file, program: WorkerBinary.chaos, environment: environment) {
+                first in
                 try await waitUntil("it runs") { noted("start") }
                 first.signal(SIGSTOP)
                 let start = try await database.number("select id from breakwater.worker")
@@ -108,7 +111,10 @@ struct WorkerDeathTests {
                         try await database.number("select count(*) from breakwater.job") == 0
                     }
                 }
-                #expect(try await database.number("select count(*) from breakwater.lost_worker where worker = \(start)") == 1)
+                #expect(
+                    try await database.number("select count(*) from breakwater.lost_worker where worker = \(start)")
+                        == 1
+                )
                 // It did not die, and says so.
                 #expect(try await database.number("select count(*) from breakwater.lost_worker where survived") == 1)
             }

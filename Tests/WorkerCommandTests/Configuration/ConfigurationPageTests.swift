@@ -38,6 +38,7 @@ struct ConfigurationPageTests {
     private func loaded() throws -> LoadedConfiguration {
         try load(
             """
+            dashboard: { proxy: { header: X-User } }
             handlers:
               exec-kind: { exec: { command: [cat] } }
               http-kind: { http: { url: "http://h/" } }

@@ -23,7 +23,14 @@ struct HostileCommandTests {
             for sample in HostileCorpus.texts where !sample.value.utf8.contains(0) {
                 let text = sample.value
                 let isName = (1...200).contains(text.utf8.count)
-                let ending = try await database.worker("enqueue", "--queue=\(text)", "--unique-key=\(text)", "--", text, "{}")
+                let ending = try await database.worker(
+                    "enqueue",
+                    "--queue=\(text)",
+                    "--unique-key=\(text)",
+                    "--",
+                    text,
+                    "{}"
+                )
                 #expect(ending.status == (isName ? 0 : 64), "\(sample): \(ending.errors)")
                 #expect(controls(in: ending.errors + ending.output) == [], "\(sample)")
                 guard isName else { continue }
@@ -108,7 +115,9 @@ struct HostileCommandTests {
                 select reason, reason, array[name], array[name], 1, interval '1 hour' from breakwater.pause
                 """
             )
-            let some = try await database.numbers("select id from breakwater.job order by id").suffix(6).map { ["job", "\($0)"] }
+            let some = try await database.numbers("select id from breakwater.job order by id").suffix(6).map {
+                ["job", "\($0)"]
+            }
             let dead = (0..<texts.count).filter { $0 % 7 == 3 }.map { ["dead-letters", "show", "\(1000 + $0)"] }
             for command in [["status"], ["circuits"], ["dead-letters", "--limit", "1000"]] + some + dead {
                 let plain = try await WorkerBinary.run(command, environment: ["DATABASE_URL": database.url])
@@ -121,7 +130,10 @@ struct HostileCommandTests {
             }
             // What is escaped is still what it was.
             let letters: [[String: Any]] = try await database.worker("dead-letters", "--limit", "1000", "--json").json()
-            #expect(Set(letters.compactMap { $0["payload"] as? String }.map { Data($0.utf8) }) == Set(texts.map { Data($0.utf8) }))
+            #expect(
+                Set(letters.compactMap { $0["payload"] as? String }.map { Data($0.utf8) })
+                    == Set(texts.map { Data($0.utf8) })
+            )
         }
     }
 }

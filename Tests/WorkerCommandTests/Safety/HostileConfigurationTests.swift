@@ -74,9 +74,10 @@ struct HostileConfigurationTests {
     }
 
     @Test("with any text as any value is read, or refused in lines of a bearable length")
-    func values() throws {
+    func values() async throws {
         let keys = [
-            "lease", "concurrency", "queues", "name", "listen", "log_level", "handlers.k.timeout", "handlers.k.concurrency",
+            "lease", "concurrency", "queues", "name", "listen", "log_level", "handlers.k.timeout",
+            "handlers.k.concurrency",
             "handlers.k.retry.base", "handlers.k.retry.factor", "handlers.k.retry.retry_on", "handlers.k.retry.budget",
             "handlers.k.circuit.failure_rate", "handlers.k.circuit.window", "handlers.k.circuit.key",
             "handlers.k.circuit.fallback", "handlers.k.exec.working_directory", "handlers.k.exec.environment",
@@ -84,7 +85,11 @@ struct HostileConfigurationTests {
         ]
         for key in keys {
             for sample in HostileCorpus.texts {
-                for value in [sample.value.jsonText, "[\(sample.value.jsonText)]", "{ \(sample.value.jsonText): 1 }", "~"] {
+                // Other tests want the thread too.
+                await Task.yield()
+                for value in [
+                    sample.value.jsonText, "[\(sample.value.jsonText)]", "{ \(sample.value.jsonText): 1 }", "~",
+                ] {
                     var text = value
                     for part in key.split(separator: ".").reversed() { text = "{ \(part): \(text) }" }
                     guard let refusal = try self.refusal(of: text) else { continue }
@@ -101,7 +106,8 @@ struct HostileConfigurationTests {
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: directory) }
         var paths = ["/dev/zero", "/dev/null/x", directory.path(), "", "a\0b"]
-        for (number, sample) in HostileCorpus.outputs.enumerated() where String(validating: sample.value, as: UTF8.self) == nil {
+        for (number, sample) in HostileCorpus.outputs.enumerated()
+        where String(validating: sample.value, as: UTF8.self) == nil {
             let file = directory.appending(path: "\(number).yaml")
             try Data(sample.value).write(to: file)
             paths.append(file.path())
