@@ -22,6 +22,7 @@ public final class Child: Sendable {
         var waiting: [CheckedContinuation<Int32, Never>] = []
     }
 
+    /// Its process number, and that of its group.
     public let processIdentifier: Int32
     private let state = Mutex(State())
 
@@ -79,6 +80,7 @@ public final class Child: Sendable {
     /// Its exit status once it has ended, 128 and the signal's number where a signal ended it.
     public var status: Int32? { state.withLock { $0.status } }
 
+    /// Whether it has not ended yet.
     public var isRunning: Bool { status == nil }
 
     /// Sends it a signal, unless it has ended: then its number may be another's.
