@@ -213,12 +213,12 @@ public struct BreakwaterTestingError: Error, CustomStringConvertible {
 ///
 /// - Parameters:
 ///   - what: What is waited for, for the error's message.
-///   - deadline: How long to wait at most, generous for slow machines. Defaults to 30 seconds.
+///   - deadline: How long to wait at most, generous for slow machines. Defaults to 90 seconds.
 ///   - condition: Asked again and again.
 /// - Throws: ``BreakwaterTestingError`` when the deadline passes first; what the condition throws.
 public func waitUntil(
     _ what: String,
-    deadline: Duration = .seconds(30),
+    deadline: Duration = .seconds(90),
     _ condition: () async throws -> Bool
 ) async throws {
     let end = ContinuousClock.now + deadline

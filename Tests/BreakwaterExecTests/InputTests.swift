@@ -48,7 +48,7 @@ import Testing
             #require(deadlineText),
             strategy: Date.ISO8601FormatStyle(includingFractionalSeconds: true)
         )
-        #expect(abs(deadline.timeIntervalSinceNow - 60) < 30)
+        #expect(abs(deadline.timeIntervalSinceNow) <= 60)
         #expect(seen.removeValue(forKey: "BREAKWATER_RUN_ID")?.hasPrefix(RunMark.worker + ".") == true)
         #expect(
             seen == [

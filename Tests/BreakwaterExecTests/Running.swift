@@ -23,7 +23,7 @@ func run(_ plugin: ExecPlugin, _ job: Job, log: RecordedLog = RecordedLog()) asy
 /// Waits until the condition holds, and records an issue when it does not within the time.
 func eventually(
     _ what: Comment,
-    within limit: Duration = .seconds(20),
+    within limit: Duration = .seconds(90),
     sourceLocation: SourceLocation = #_sourceLocation,
     _ condition: () throws -> Bool
 ) async throws {

@@ -99,7 +99,7 @@ struct RefusedSettleTests {
             try await database.connection.script(
                 "create trigger refuse_delete before delete on breakwater.job for each row when (old.id = 7) execute function refuse('')"
             )
-            try await database.withWorker([rules], configure: { $0.lease = .seconds(2) }) {
+            try await database.withWorker([rules], configure: { $0.lease = .seconds(4) }) {
                 try await waitUntil("all others end") { try await database.count("job") == 1 }
                 try await database.insert(100)
                 try await waitUntil("and those that come later") { try await database.count("job") == 1 }
