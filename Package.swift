@@ -39,7 +39,7 @@ let package = Package(
             name: "Libpq",
             dependencies: ["CLibpq", .product(name: "Logging", package: "swift-log")]
         ),
-        .testTarget(name: "LibpqTests", dependencies: ["Libpq"]),
+        .testTarget(name: "LibpqTests", dependencies: ["Libpq", "TestPrograms"]),
 
         // The schema: the files of `sql/`, written into a Swift source at build time.
         .executableTarget(name: "embed-schema"),
@@ -76,11 +76,17 @@ let package = Package(
                 .product(name: "SystemPackage", package: "swift-system"),
             ]
         ),
-        .testTarget(name: "BreakwaterExecTests", dependencies: ["BreakwaterExec", "BreakwaterTesting"]),
+        .testTarget(
+            name: "BreakwaterExecTests",
+            dependencies: ["BreakwaterExec", "BreakwaterTesting", "TestPrograms"]
+        ),
         .systemLibrary(name: "CLibcurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(name: "CLibcrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
         .target(name: "BreakwaterHTTP", dependencies: ["Breakwater", "CLibcrypto", "CLibcurl"]),
-        .testTarget(name: "BreakwaterHTTPTests", dependencies: ["BreakwaterHTTP", "BreakwaterTesting", "Libpq"]),
+        .testTarget(
+            name: "BreakwaterHTTPTests",
+            dependencies: ["BreakwaterHTTP", "BreakwaterTesting", "Libpq", "TestPrograms"]
+        ),
 
         // Seen from outside: metrics in Prometheus' text form; the HTTP endpoints, which alone bring NIO; traces.
         .target(
@@ -113,7 +119,7 @@ let package = Package(
             name: "BreakwaterObservationTests",
             dependencies: [
                 "Breakwater", "BreakwaterEndpoints", "BreakwaterExec", "BreakwaterHTTP", "BreakwaterMetrics",
-                "BreakwaterOTLP", "BreakwaterTesting", "Libpq",
+                "BreakwaterOTLP", "BreakwaterTesting", "Libpq", "TestPrograms",
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "Metrics", package: "swift-metrics"),
                 .product(name: "Tracing", package: "swift-distributed-tracing"),
@@ -155,6 +161,10 @@ let package = Package(
             ]
         ),
 
+        // Programs that tests start.
+        .systemLibrary(name: "CSpawn", path: "Tests/CSpawn"),
+        .target(name: "TestPrograms", dependencies: ["CSpawn"], path: "Tests/TestPrograms"),
+
         // The command line, as a library for those who link handlers of their own, and as the product `worker`.
         .target(
             name: "WorkerCommand",
@@ -181,7 +191,8 @@ let package = Package(
         .testTarget(
             name: "WorkerCommandTests",
             dependencies: [
-                "BreakwaterAdmin", "BreakwaterTesting", "WorkerCommand", .product(name: "Yams", package: "Yams"),
+                "BreakwaterAdmin", "BreakwaterTesting", "TestPrograms", "WorkerCommand",
+                .product(name: "Yams", package: "Yams"),
             ]
         ),
     ],

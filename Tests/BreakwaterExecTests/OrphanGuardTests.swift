@@ -1,20 +1,15 @@
 import BreakwaterTesting
-import Foundation
+import Glibc
+import TestPrograms
 import Testing
 
 @testable import BreakwaterExec
 
 @Suite("Of the programs of a worker that died")
 struct OrphanGuardTests {
-    /// A program with a child of its own. Foundation gives it a process group.
-    private func startGroup() throws -> Process {
-        let process = Process()
-        process.executableURL = URL(filePath: "/bin/sh")
-        process.arguments = ["-c", "sleep 600 & wait"]
-        process.standardOutput = FileHandle.nullDevice
-        process.standardError = FileHandle.nullDevice
-        try process.run()
-        return process
+    /// A program with a child of its own.
+    private func startGroup() throws -> Child {
+        try Child("/bin/sh", ["-c", "sleep 600 & wait"], output: .null, errors: .null)
     }
 
     @Test("those are killed, with what they started, that had not ended before", arguments: [0, 1, 2])
@@ -31,28 +26,26 @@ struct OrphanGuardTests {
         try await waitUntil("the others have been killed") {
             killed.allSatisfy { !groups[$0].isRunning && kill(-groups[$0].processIdentifier, 0) != 0 }
         }
-        #expect(killed.allSatisfy { groups[$0].terminationStatus == SIGKILL })
+        #expect(killed.allSatisfy { groups[$0].status == 128 + SIGKILL })
         #expect(groups[forgotten].isRunning)
     }
 
     @Test("those are killed too that it was never told of, and that left their sessions")
     func marked() async throws {
         let worker = "test\(UInt64.random(in: .min ... .max))"
-        func start(_ mark: String) throws -> Process {
-            let process = Process()
-            process.executableURL = URL(filePath: "/usr/bin/setsid")
-            process.arguments = ["--wait", "sleep", "600"]
-            process.environment = ["PATH": "/usr/bin:/bin", RunMark.variable: mark]
-            process.standardOutput = FileHandle.nullDevice
-            process.standardError = FileHandle.nullDevice
-            try process.run()
-            return process
+        func start(_ mark: String) throws -> Child {
+            try Child(
+                "/usr/bin/setsid",
+                ["--wait", "sleep", "600"],
+                environment: ["PATH": "/usr/bin:/bin", RunMark.variable: mark],
+                output: .null,
+                errors: .null
+            )
         }
         let mine = try (1...3).map { try start("\(worker).\($0)") }
         // Of another worker, whose mark begins with this one's.
         let other = try start("\(worker)0.1")
-        // A number whose process has been reaped may be another's by now.
-        defer { for process in mine + [other] where process.isRunning { kill(process.processIdentifier, SIGKILL) } }
+        defer { for process in mine + [other] { process.signal(SIGKILL) } }
         do { _ = OrphanGuard(worker: worker) }
         try await waitUntil("its own have been killed") { mine.allSatisfy { !$0.isRunning } }
         #expect(other.isRunning)

@@ -3,6 +3,7 @@ import Foundation
 import Libpq
 import Logging
 import Synchronization
+import TestPrograms
 import Testing
 
 @testable import BreakwaterHTTP
@@ -167,7 +168,7 @@ struct CanaryTests {
             let url = try #require(URL(string: "http://127.0.0.1:\(metricsPort)/\(page)"))
             sightings.add("metrics", try String(contentsOf: url, encoding: .utf8))
         }
-        kill(worker.processIdentifier, SIGTERM)
+        worker.signal(SIGTERM)
         try await waitUntil("the worker has ended", deadline: .seconds(60)) { !worker.isRunning }
         watching.cancel()
         hearing.cancel()
@@ -181,17 +182,16 @@ struct CanaryTests {
     /// A number of many digits, for what is no text in a payload.
     private var digits: String { String(number.text.drop { !$0.isNumber }) }
 
-    private func start(_ arguments: [String], log: URL, environment: [String: String] = [:]) throws -> Process {
-        let process = Process()
-        process.executableURL = WorkerProgram.path
-        process.arguments = arguments
-        process.environment = environment.merging(["PATH": "/usr/bin:/bin"]) { given, _ in given }
+    private func start(_ arguments: [String], log: URL, environment: [String: String] = [:]) throws -> Child {
         _ = FileManager.default.createFile(atPath: log.path(), contents: nil)
         let output = try FileHandle(forWritingTo: log)
-        process.standardOutput = output
-        process.standardError = output
-        try process.run()
-        return process
+        return try Child(
+            WorkerProgram.path.path(),
+            arguments,
+            environment: environment.merging(["PATH": "/usr/bin:/bin"]) { given, _ in given },
+            output: .descriptor(output.fileDescriptor),
+            errors: .descriptor(output.fileDescriptor)
+        )
     }
 
     /// What other accounts of the machine and of the server can see while the worker runs.

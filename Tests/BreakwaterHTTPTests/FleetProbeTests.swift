@@ -4,6 +4,7 @@ import Foundation
 import Glibc
 import Libpq
 import Synchronization
+import TestPrograms
 import Testing
 
 @testable import Breakwater
@@ -216,23 +217,20 @@ final class WorkerProgram: Sendable {
 
     static var isBuilt: Bool { FileManager.default.isExecutableFile(atPath: path.path()) }
 
-    private let process: Mutex<Process>
+    private let child: Child
     private let file: URL
 
     init(_ configuration: String, database: String) throws {
         file = FileManager.default.temporaryDirectory.appending(path: "fleet-\(UUID().uuidString).yaml")
         try configuration.write(to: file, atomically: true, encoding: .utf8)
-        let process = Process()
-        process.executableURL = Self.path
-        process.arguments = ["run", "--config", file.path(), "--database", database]
         // Nobody listens there: a worker that took its environment's proxy would reach nothing.
         let nobody = "http://127.0.0.1:1"
-        process.environment = ["PATH": "/usr/bin:/bin", "http_proxy": nobody, "all_proxy": nobody]
-        if ProcessInfo.processInfo.environment["BREAKWATER_TEST_LOG"] == nil {
-            process.standardError = FileHandle.nullDevice
-        }
-        try process.run()
-        self.process = Mutex(process)
+        child = try Child(
+            Self.path.path(),
+            ["run", "--config", file.path(), "--database", database],
+            environment: ["PATH": "/usr/bin:/bin", "http_proxy": nobody, "all_proxy": nobody],
+            errors: ProcessInfo.processInfo.environment["BREAKWATER_TEST_LOG"] == nil ? .null : .inherited
+        )
     }
 
     deinit {
@@ -241,10 +239,5 @@ final class WorkerProgram: Sendable {
     }
 
     /// Ends it without a word, if it still runs.
-    func kill() {
-        process.withLock { process in
-            guard process.isRunning else { return }
-            _ = Glibc.kill(process.processIdentifier, SIGKILL)
-        }
-    }
+    func kill() { child.signal(SIGKILL) }
 }

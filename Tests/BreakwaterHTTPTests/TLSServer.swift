@@ -1,4 +1,6 @@
 import Foundation
+import Glibc
+import TestPrograms
 
 /// A TLS server on a loopback port: the openssl command, which answers the first request that reaches it.
 ///
@@ -7,7 +9,7 @@ struct TLSServer: Sendable {
     let port: UInt16
     /// The certificate's file.
     let certificate: String
-    private let process: Int32
+    private let process: Child
 
     /// Gives the body a server that answers so.
     static func with<Result>(
@@ -18,23 +20,30 @@ struct TLSServer: Sendable {
         try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(atPath: directory) }
         let server = try await onThread { try TLSServer(answer: answer, directory: directory) }
-        defer { kill(server.process, SIGKILL) }
+        defer { server.process.signal(SIGKILL) }
         return try await body(server)
     }
 
     private init(answer: String, directory: String) throws {
         let key = directory + "/key.pem"
         certificate = directory + "/certificate.pem"
-        let (generator, _, said) = try Self.openssl([
-            "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-            "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate,
-        ])
-        _ = try said.readToEnd()
-        generator.waitUntilExit()
-        let (server, input, output) = try Self.openssl([
-            "s_server", "-accept", "127.0.0.1:0", "-naccept", "1", "-cert", certificate, "-key", key,
-        ])
-        process = server.processIdentifier
+        let generated = system(
+            """
+            openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1 \
+                -addext subjectAltName=IP:127.0.0.1 -keyout '\(key)' -out '\(certificate)' 2>/dev/null
+            """
+        )
+        guard generated == 0 else { throw CocoaError(.fileWriteUnknown) }
+        let (answers, lines) = (Pipe(), Pipe())
+        process = try Child(
+            "/usr/bin/openssl",
+            ["s_server", "-accept", "127.0.0.1:0", "-naccept", "1", "-cert", certificate, "-key", key],
+            input: .descriptor(answers.fileHandleForReading.fileDescriptor),
+            output: .descriptor(lines.fileHandleForWriting.fileDescriptor),
+            errors: .null
+        )
+        try lines.fileHandleForWriting.close()
+        let (input, output) = (answers.fileHandleForWriting, lines.fileHandleForReading)
         // It sends its standard input once someone has connected, and says "ACCEPT 127.0.0.1:12345" once it listens.
         try input.write(contentsOf: Data(answer.utf8))
         var line = ""
@@ -47,20 +56,6 @@ struct TLSServer: Sendable {
             throw CocoaError(.fileReadUnknown)
         }
         self.port = port
-    }
-
-    private static func openssl(
-        _ arguments: [String]
-    ) throws -> (process: Process, input: FileHandle, output: FileHandle) {
-        let process = Process()
-        process.executableURL = URL(filePath: "/usr/bin/openssl")
-        process.arguments = arguments
-        let (input, output) = (Pipe(), Pipe())
-        process.standardInput = input
-        process.standardOutput = output
-        process.standardError = FileHandle.nullDevice
-        try process.run()
-        return (process, input.fileHandleForWriting, output.fileHandleForReading)
     }
 
     /// Runs what blocks on a thread of its own, away from the tests' few.

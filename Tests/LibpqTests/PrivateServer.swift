@@ -1,5 +1,6 @@
 import Foundation
 import Glibc
+import TestPrograms
 import Testing
 
 /// A Postgres of one test's own, for what the shared one cannot be: it takes TLS connections alone.
@@ -25,16 +26,20 @@ struct PrivateServer: Sendable {
         let directory = FileManager.default.temporaryDirectory.appending(path: "breakwater-tls-\(UUID())").path
         defer { try? FileManager.default.removeItem(atPath: directory) }
         let (server, process) = try await onThread { try start(in: directory) }
-        defer {
-            process.terminate()
-            process.waitUntilExit()
+        let result: Result<Void, any Error>
+        do {
+            try await eventually(within: .seconds(60)) {
+                let log = (try? String(contentsOfFile: "\(directory)/log", encoding: .utf8)) ?? ""
+                if !process.isRunning { throw PrivateServerError(said: log) }
+                return log.contains("ready to accept connections")
+            }
+            result = .success(try await body(server))
+        } catch {
+            result = .failure(error)
         }
-        try await eventually(within: .seconds(60)) {
-            let log = (try? String(contentsOfFile: "\(directory)/log", encoding: .utf8)) ?? ""
-            if !process.isRunning { throw PrivateServerError(said: log) }
-            return log.contains("ready to accept connections")
-        }
-        try await body(server)
+        process.signal(SIGINT)
+        await process.end()
+        try result.get()
     }
 
     /// Calls that block.
@@ -45,7 +50,7 @@ struct PrivateServer: Sendable {
         }
     }
 
-    private static func start(in directory: String) throws -> (PrivateServer, Process) {
+    private static func start(in directory: String) throws -> (PrivateServer, Child) {
         let port = try SilentServer().port
         // A server refuses to run as root, which runs it as the account that the distribution has for it.
         let account = getuid() == 0 ? "setpriv --reuid=postgres --regid=postgres --init-groups" : ""
@@ -67,17 +72,12 @@ struct PrivateServer: Sendable {
             \(account) '\(programs)/initdb' --no-sync --auth=trust --username=postgres --pgdata=data 2>&1
             """
         )
-        let process = Process()
-        process.executableURL = URL(filePath: "/bin/sh")
-        process.arguments = [
-            "-c",
-            """
+        let script = """
             cd '\(directory)' && exec \(account) '\(programs)/postgres' -D data -p \(port) -c listen_addresses=127.0.0.1 \
                 -c unix_socket_directories= -c fsync=off -c ssl=on -c ssl_cert_file='\(directory)/server.pem' \
                 -c ssl_key_file='\(directory)/server.key' >log 2>&1
-            """,
-        ]
-        try process.run()
+            """
+        let process = try Child("/bin/sh", ["-c", script])
         let server = PrivateServer(
             port: port,
             authority: "\(directory)/authority.pem",
@@ -89,16 +89,11 @@ struct PrivateServer: Sendable {
     /// What a shell script prints; throws with it when the script fails.
     @discardableResult
     private static func run(_ script: String) throws -> String {
-        let process = Process()
-        process.executableURL = URL(filePath: "/bin/sh")
-        process.arguments = ["-c", script]
-        let output = Pipe()
-        process.standardOutput = output
-        try process.run()
-        let said = String(decoding: try output.fileHandleForReading.readToEnd() ?? Data(), as: UTF8.self)
-        process.waitUntilExit()
-        guard process.terminationStatus == 0 else { throw PrivateServerError(said: said) }
-        return said
+        guard let pipe = popen(script, "r") else { throw POSIXError(.EAGAIN) }
+        let said = (try? FileHandle(fileDescriptor: fileno(pipe)).readToEnd()) ?? Data()
+        let text = String(decoding: said, as: UTF8.self)
+        guard pclose(pipe) == 0 else { throw PrivateServerError(said: text) }
+        return text
     }
 }
 

@@ -1,5 +1,5 @@
 import Foundation
-import Synchronization
+import TestPrograms
 
 /// A program of the system's, such as `promtool`, run by a test.
 struct Program {
@@ -28,9 +28,8 @@ struct Program {
 
     /// One that runs.
     final class Started: Sendable {
-        private let process: Mutex<Process>
-        private let ended: AsyncStream<Int32>
-        private let file: URL
+        private let child: Child
+        private let file: String
 
         init(
             _ program: Program,
@@ -39,39 +38,28 @@ struct Program {
             files: URL,
             directory: URL? = nil
         ) throws {
-            file = files.appending(path: "output")
-            let inputFile = files.appending(path: "input")
-            try input.write(to: inputFile, atomically: false, encoding: .utf8)
-            try Data().write(to: file)
-            let process = Process()
-            process.executableURL = URL(filePath: program.path)
-            process.arguments = arguments
-            process.currentDirectoryURL = directory ?? files
-            process.standardInput = try FileHandle(forReadingFrom: inputFile)
-            let output = try FileHandle(forWritingTo: file)
-            process.standardOutput = output
-            process.standardError = output
-            let (stream, continuation) = AsyncStream.makeStream(of: Int32.self)
-            ended = stream
-            process.terminationHandler = { process in
-                continuation.yield(process.terminationStatus)
-                continuation.finish()
-            }
-            try process.run()
-            self.process = Mutex(process)
+            file = files.appending(path: "output").path
+            let inputFile = files.appending(path: "input").path
+            try input.write(toFile: inputFile, atomically: false, encoding: .utf8)
+            FileManager.default.createFile(atPath: file, contents: nil)
+            let output = try FileHandle(forWritingTo: URL(filePath: file))
+            child = try Child(
+                program.path,
+                arguments,
+                directory: (directory ?? files).path,
+                input: .file(inputFile),
+                output: .descriptor(output.fileDescriptor),
+                errors: .descriptor(output.fileDescriptor)
+            )
         }
 
-        var output: String { (try? String(contentsOf: file, encoding: .utf8)) ?? "" }
+        var output: String { (try? String(contentsOfFile: file, encoding: .utf8)) ?? "" }
 
-        var isRunning: Bool { process.withLock { $0.isRunning } }
+        var isRunning: Bool { child.isRunning }
 
-        func stop() { process.withLock { $0.terminate() } }
+        func stop() { child.signal(SIGTERM) }
 
-        func end() async -> Int32 {
-            var status: Int32 = -1
-            for await code in ended { status = code }
-            return status
-        }
+        func end() async -> Int32 { await child.end() }
     }
 }
 

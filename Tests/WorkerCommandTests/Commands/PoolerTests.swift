@@ -1,6 +1,7 @@
 import BreakwaterTesting
 import Foundation
 import Libpq
+import TestPrograms
 import Testing
 
 @Suite(
@@ -138,15 +139,15 @@ struct Pooler: Sendable {
             pool_mode = transaction
             default_pool_size = 1
             """.write(to: directory.appending(path: "ini"), atomically: false, encoding: .utf8)
-            let process = Process()
-            process.executableURL = URL(filePath: program)
             // It refuses to run as root.
-            process.arguments = (getuid() == 0 ? ["--user=nobody"] : []) + [directory.appending(path: "ini").path]
-            process.standardError = FileHandle.nullDevice
-            process.standardOutput = FileHandle.nullDevice
-            try process.run()
-            // Nobody waits for its end: that would keep a thread from the other tests.
-            defer { kill(process.processIdentifier, SIGKILL) }
+            let account = getuid() == 0 ? ["--user=nobody"] : []
+            let process = try Child(
+                program,
+                account + [directory.appending(path: "ini").path],
+                output: .null,
+                errors: .null
+            )
+            defer { process.signal(SIGKILL) }
             let pooler = Pooler(port: port)
             let isUp = try await pooler.answers(server) { process.isRunning }
             if isUp { return try await body(pooler) }

@@ -1,6 +1,5 @@
 import Foundation
-import Synchronization
-import Testing
+import TestPrograms
 
 /// The built `worker`, run as people run it.
 struct WorkerBinary {
@@ -33,9 +32,8 @@ struct WorkerBinary {
 
     /// A run that goes on.
     final class Run: Sendable {
-        private let process: Mutex<Process>
-        private let ended: AsyncStream<Int32>
-        private let directory: URL
+        private let child: Child
+        private let directory: String
 
         /// Starts the binary with exactly this environment, and `PATH`; on a terminal, where one is given.
         init(
@@ -45,56 +43,39 @@ struct WorkerBinary {
             input: String? = nil,
             terminal: Int32? = nil
         ) throws {
-            directory = FileManager.default.temporaryDirectory.appending(path: "worker-test-\(UUID().uuidString)")
-            try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
-            let process = Process()
-            process.executableURL = program
-            process.arguments = arguments
-            process.environment = environment.merging(["PATH": "/usr/bin:/bin"]) { given, _ in given }
-            process.standardOutput = try Self.file(directory.appending(path: "out"))
-            process.standardError = try Self.file(directory.appending(path: "err"))
-            let inputFile = directory.appending(path: "in")
-            try (input ?? "").write(to: inputFile, atomically: false, encoding: .utf8)
-            process.standardInput = try FileHandle(forReadingFrom: inputFile)
-            if let terminal {
-                let handle = FileHandle(fileDescriptor: terminal)
-                (process.standardInput, process.standardOutput, process.standardError) = (handle, handle, handle)
-            }
-            let (stream, continuation) = AsyncStream.makeStream(of: Int32.self)
-            ended = stream
-            process.terminationHandler = { process in
-                let isSignal = process.terminationReason == .uncaughtSignal
-                continuation.yield(process.terminationStatus + (isSignal ? 128 : 0))
-                continuation.finish()
-            }
-            try process.run()
-            self.process = Mutex(process)
+            let url = FileManager.default.temporaryDirectory.appending(path: "worker-test-\(UUID().uuidString)")
+            directory = url.path
+            try FileManager.default.createDirectory(at: url, withIntermediateDirectories: true)
+            try (input ?? "").write(toFile: "\(directory)/in", atomically: false, encoding: .utf8)
+            child = try Child(
+                program.path(),
+                arguments,
+                environment: environment.merging(["PATH": "/usr/bin:/bin"]) { given, _ in given },
+                input: terminal.map { .descriptor($0) } ?? .file("\(directory)/in"),
+                output: terminal.map { .descriptor($0) } ?? .file("\(directory)/out"),
+                errors: terminal.map { .descriptor($0) } ?? .file("\(directory)/err")
+            )
         }
 
         /// Sends a signal.
-        func signal(_ number: Int32) {
-            _ = process.withLock { kill($0.processIdentifier, number) }
-        }
+        func signal(_ number: Int32) { child.signal(number) }
 
         /// What it has written to standard output so far.
-        var output: String { (try? String(contentsOf: directory.appending(path: "out"), encoding: .utf8)) ?? "" }
+        var output: String { text(of: "out") }
 
         /// What it has written to standard error so far.
-        var errors: String { (try? String(contentsOf: directory.appending(path: "err"), encoding: .utf8)) ?? "" }
+        var errors: String { text(of: "err") }
 
         /// Waits for its end, and removes its files.
         func end() async throws -> Ending {
-            var status: Int32 = -1
-            for await code in ended { status = code }
-            let output = try String(contentsOf: directory.appending(path: "out"), encoding: .utf8)
-            let errors = errors
-            try FileManager.default.removeItem(at: directory)
-            return Ending(status: status, output: output, errors: errors)
+            let status = await child.end()
+            let ending = Ending(status: status, output: output, errors: errors)
+            try FileManager.default.removeItem(atPath: directory)
+            return ending
         }
 
-        private static func file(_ url: URL) throws -> FileHandle {
-            _ = FileManager.default.createFile(atPath: url.path(), contents: nil)
-            return try FileHandle(forWritingTo: url)
+        private func text(of file: String) -> String {
+            (try? String(contentsOfFile: "\(directory)/\(file)", encoding: .utf8)) ?? ""
         }
     }
 
