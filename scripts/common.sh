@@ -82,6 +82,7 @@ marked_processes() { grep -lzsxF -- "$RUN_MARK" /proc/[0-9]*/environ | cut -d / 
 
 end_leftovers() {
     local signal pids
+    export -n "${RUN_MARK%%=*}" # Where a script exports it, what looks for it here would find itself.
     for signal in TERM KILL; do
         for ((i = 0; i < 20; i++)); do
             mapfile -t pids < <(marked_processes)

@@ -123,7 +123,7 @@ struct CanaryTests {
             keep_results: 1h
         """.write(to: file, atomically: true, encoding: .utf8)
 
-        let listener = try await database.connect()
+        let listener = try await database.connectDirectly()
         // Every channel that the schema's functions notify on.
         let channels = try await database.texts(
             """

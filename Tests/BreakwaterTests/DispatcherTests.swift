@@ -14,7 +14,7 @@ struct DispatcherTests {
             settings.concurrency = limit
             return HandlerRegistration(kind: kind, plugin: nothing, settings: settings)
         }
-        return Dispatcher(concurrency: concurrency, handlers: handlers)
+        return Dispatcher(concurrency: concurrency, handlers: handlers, lease: .seconds(40), heldSince: now)
     }
 
     private func jobs(_ ids: ClosedRange<Int64>, kind: String = "k", lease: Int64 = 1) -> [ClaimedJob] {
@@ -223,8 +223,36 @@ struct DispatcherTests {
         #expect(dispatcher.startable(at: now).isEmpty)
         #expect(dispatcher.room().kinds.isEmpty)
         #expect(dispatcher.takeFinished().runs.count == 2)
-        dispatcher.regainLease()
+        dispatcher.regainLease(asOf: now)
         #expect(count(of: "k", in: dispatcher.room()) == 1)
+    }
+
+    @Test("three quarters of the lease after the last beat it starts nothing, though nobody has told it so yet")
+    func sureness() {
+        var dispatcher = dispatcher(1)
+        dispatcher.accept(jobs(1...3), askedAt: now)
+        let first = dispatcher.startable(at: now + .seconds(30))
+        #expect(first.map(\.id) == [1])
+        end(first, in: &dispatcher)
+        #expect(dispatcher.nextStartable(at: now + .seconds(31)) == nil)
+        #expect(!dispatcher.isSure(at: now + .seconds(31)))
+        dispatcher.regainLease(asOf: now + .seconds(10))
+        #expect(dispatcher.nextStartable(at: now + .seconds(31))?.id == 2)
+    }
+
+    @Test("a run whose task got its thread too late, or after it was cancelled, does not begin")
+    func lateBeginning() throws {
+        var dispatcher = dispatcher(3)
+        dispatcher.accept(jobs(1...3), askedAt: now)
+        let next = dispatcher.nextStartable(at: now)
+        let job = try #require(next)
+        #expect(dispatcher.mayBegin(key(job), at: now + .seconds(30)))
+        #expect(!dispatcher.mayBegin(key(job), at: now + .seconds(31)))
+        dispatcher.regainLease(asOf: now + .seconds(30))
+        #expect(dispatcher.mayBegin(key(job), at: now + .seconds(31)))
+        _ = dispatcher.cancel(for: .leaseLost)
+        #expect(!dispatcher.mayBegin(key(job), at: now + .seconds(31)))
+        #expect(!dispatcher.mayBegin(Dispatcher.RunKey(id: 9, lease: 1), at: now))
     }
 
     @Test("after its claims were forgotten, a run that ends late settles nothing")

@@ -285,6 +285,21 @@ struct SettleTests {
             #expect(try await worker.claim().map(\.id) == [1])
         }
     }
+
+    @Test("a redriven job waits behind an open circuit like any other, and spends nothing on it")
+    func redriveBehindCircuit() async throws {
+        try await withTestDatabase { database in
+            let worker = try await HandWorker(database)
+            try await database.insert()
+            try await worker.runOne(.discarded)
+            try await database.query("select breakwater.open_circuit('k', 'it is down')")
+            #expect(try await database.query("select breakwater.redrive(1::bigint)")[0][0].bool())
+            #expect(try await worker.claim().isEmpty)
+            #expect(try await database.text("select state from breakwater.job_status") == "circuit_open")
+            try await database.query("select breakwater.reset_circuit('k', 'it is back')")
+            #expect(try await worker.claim().map(\.attempt) == [1])
+        }
+    }
 }
 
 @Suite("Outcomes that cannot be stored", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))

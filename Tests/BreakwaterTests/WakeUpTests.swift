@@ -71,7 +71,7 @@ struct WakeUpTests {
     @Test("is not told of what another attends, in the queues where it does, until that ends")
     func attended() async throws {
         try await withTestDatabase { database in
-            let listener = try await database.connect()
+            let listener = try await database.connectDirectly()
             try await listener.listen("breakwater")
             try await database.query("select breakwater.sleep(1, '{k,other}')")
             try await database.query("select breakwater.attend(2, '{default}', '{other}', '{k}', 3600)")

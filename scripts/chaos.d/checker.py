@@ -2,10 +2,14 @@
 
 from collections import defaultdict
 
+from recovery import recoveries
+
 # Classes of outcomes that end a job, and those that cost it an attempt whatever else holds.
 ENDINGS = {"succeeded", "discarded"}
 # Clocks are read on either side of an event, and logs are rounded.
 SLACK = 0.05
+# So soon after a fault is over, jobs must end again, in seconds.
+LONGEST_PAUSE = 30
 
 
 def check(history):
@@ -21,6 +25,7 @@ def check(history):
         "attempts wrongly charged": attempts(history),
         "dead for a wrong reason": wrong_reasons(history),
         "circuit's history broken": circuits(history),
+        "carried on too late": pauses(history),
     }
 
 
@@ -171,6 +176,16 @@ def circuits(history):
     known = {kind for kind, _ in chains}
     wrong += [f"a transition of {kind} was announced and is not written down" for kind in {*history.heard} - known]
     return wrong
+
+
+def pauses(history):
+    """After a fault was over, for long no job ended."""
+    return [
+        f"{kind}: the first job ended {first:.1f} s after it was over"
+        for kind, times in recoveries(history).items()
+        for first, _ in times
+        if first > LONGEST_PAUSE
+    ]
 
 
 def by_job(history):

@@ -169,6 +169,14 @@ class CheckerTests(unittest.TestCase):
         history.faults = [["kill", 2.0, 2.0]]
         self.assertEqual(recoveries(history), {"kill": [(5.0, 5.0)]})
 
+    def test_pause_that_is_too_long(self):
+        history = sound()
+        history.faults = [["crash", 2.0, 2.0]]
+        self.assertBreaks(history)
+        for result in history.results.values():
+            result["at"] = 33.0
+        self.assertBreaks(history, "carried on too late")
+
 
 class ScheduleTests(unittest.TestCase):
     def test_same_seed_same_schedule(self):

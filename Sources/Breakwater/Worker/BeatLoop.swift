@@ -62,8 +62,7 @@ struct BeatLoop {
         engine.logger.debug("what ran then is not suspected", metadata: ["jobs": .stringConvertible(cleared)])
         engine.withState { state in
             state.worker = worker
-            state.lastBeat = sent
-            state.dispatcher.regainLease()
+            state.dispatcher.regainLease(asOf: sent)
         }
         engine.woken(kind: nil)
         nextBeat = .now

@@ -83,6 +83,11 @@ struct Dispatcher {
     private(set) var phase = Phase.working
     /// False while this worker may have lost its lease: nothing is claimed or started.
     private(set) var holdsLease = true
+    /// Three quarters of the lease after the last answered beat: until then nobody else can have this worker's jobs. Later
+    /// nothing starts, whether anybody has noticed or not: a process that was stopped for a while finds out only by
+    /// looking at the clock.
+    private var isSureUntil: ContinuousClock.Instant
+    private let lease: Duration
     private var kinds: [Kind]
     /// For each kind's name, its place among the kinds.
     private let places: [String: Int]
@@ -99,8 +104,10 @@ struct Dispatcher {
     /// Claims with runs that could not be settled, not to be struck off.
     private var abandoned: Set<Int64> = []
 
-    init(concurrency: Int, handlers: [HandlerRegistration]) {
+    init(concurrency: Int, handlers: [HandlerRegistration], lease: Duration, heldSince start: ContinuousClock.Instant) {
         self.concurrency = concurrency
+        self.lease = lease
+        isSureUntil = start + lease * 3 / 4
         rotation = handlers.map(\.kind)
         kinds = handlers.map { Kind(settings: $0.settings, concurrency: $0.settings.concurrency ?? concurrency) }
         places = Dictionary(handlers.enumerated().map { ($1.kind, $0) }) { first, _ in first }
@@ -195,7 +202,7 @@ struct Dispatcher {
 
     /// The job to start now, if there is one; it counts as running from here on.
     mutating func nextStartable(at now: ContinuousClock.Instant) -> Job? {
-        guard phase == .working, holdsLease, waitingCount > 0, running.count < concurrency else { return nil }
+        guard phase == .working, isSure(at: now), waitingCount > 0, running.count < concurrency else { return nil }
         var index = 0
         while index < startOrder.count {
             let place = startOrder[index]
@@ -214,6 +221,12 @@ struct Dispatcher {
             }
         }
         return nil
+    }
+
+    /// Whether a run that was started may begin, when its task got its thread some time after that.
+    func mayBegin(_ key: RunKey, at now: ContinuousClock.Instant) -> Bool {
+        guard isSure(at: now), let run = running[key] else { return false }
+        return run.cancelReason == nil
     }
 
     mutating func started(_ key: RunKey, as task: Task<Void, Never>) {
@@ -324,13 +337,20 @@ struct Dispatcher {
         return tasks
     }
 
+    /// Whether it is certain that nobody else has this worker's jobs.
+    func isSure(at now: ContinuousClock.Instant) -> Bool { holdsLease && now <= isSureUntil }
+
     /// The lease may have ended: nothing goes on until `regainLease`.
     mutating func loseLease() {
         holdsLease = false
         releaseWaiting { _, _ in true }
     }
 
-    mutating func regainLease() { holdsLease = true }
+    /// The lease was held when this beat was sent, which is earlier than when the database saw it.
+    mutating func regainLease(asOf sent: ContinuousClock.Instant) {
+        holdsLease = true
+        isSureUntil = sent + lease * 3 / 4
+    }
 
     /// Others have this worker's jobs now: forgets whatever was to be settled.
     mutating func forgetClaims() {

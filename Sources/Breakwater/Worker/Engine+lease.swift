@@ -8,9 +8,8 @@ extension Engine {
     ///   - answer: What the database said.
     func beatAnswered(sentAt sent: ContinuousClock.Instant, _ answer: Beat.Output) {
         let isBack = withState { state in
-            state.lastBeat = sent
             let isBack = !state.dispatcher.holdsLease
-            state.dispatcher.regainLease()
+            state.dispatcher.regainLease(asOf: sent)
             state.dispatcher.stop(kinds: answer.stopped, at: .now)
             if answer.hostsSuspect { state.solitude.suspectWaits(at: .now) }
             return isBack
@@ -44,7 +43,7 @@ extension Engine {
     /// have their jobs.
     func checkLease(at now: ContinuousClock.Instant) {
         let isLate = withState { state in
-            guard state.dispatcher.holdsLease, now - state.lastBeat > configuration.lease * 3 / 4 else { return false }
+            guard state.dispatcher.holdsLease, !state.dispatcher.isSure(at: now) else { return false }
             state.dispatcher.loseLease()
             return true
         }

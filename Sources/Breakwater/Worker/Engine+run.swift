@@ -10,13 +10,18 @@ extension Engine {
     func run(_ first: Job, startedAt: ContinuousClock.Instant) async {
         var next: (job: Job, start: ContinuousClock.Instant)? = (first, startedAt)
         var turn = ContinuousClock.now
+        // Until a task has its thread, and when it gets it back, any time may have passed, the lease's end included.
+        var hasWaited = true
         while let (job, start) = next {
             // The dispatcher starts no other kinds than those it has handlers for.
             guard let handler = handlers[job.kind] else { return }
-            let outcome = await outcome(of: job, startedAt: start, handler)
+            let key = Dispatcher.RunKey(id: job.id, lease: job.lease)
+            let mayBegin = !hasWaited || withState { $0.dispatcher.mayBegin(key, at: .now) }
+            let outcome = mayBegin ? await outcome(of: job, startedAt: start, handler) : .released
             let now = ContinuousClock.now
             next = end(job, startedAt: start, outcome, at: now, handler.settings)
-            if next != nil, now - turn > Self.turn {
+            hasWaited = next != nil && now - turn > Self.turn
+            if hasWaited {
                 await Task.yield()
                 turn = .now
             }

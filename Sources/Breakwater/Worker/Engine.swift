@@ -12,8 +12,6 @@ final class Engine: Sendable {
         var solitude: Solitude
         /// This worker's row in `breakwater.worker`; it changes when the lease was lost and the worker registers anew.
         var worker: Int64
-        /// When the last beat that was answered had been sent.
-        var lastBeat: ContinuousClock.Instant
         /// Whether there may be jobs to claim that the last claim could not find.
         var hasNews = false
         /// Whether a beat is wanted before its time, to learn which kinds are stopped.
@@ -49,6 +47,7 @@ final class Engine: Sendable {
     init(
         configuration: WorkerConfiguration,
         worker: Int64,
+        registeredAt: ContinuousClock.Instant,
         loggers: WorkerLoggers,
         metrics: WorkerMetrics,
         health: WorkerHealth,
@@ -63,11 +62,15 @@ final class Engine: Sendable {
         keyedKinds = configuration.handlers.filter(\.settings.circuit.hasOwnKeys).map(\.kind)
         state = Mutex(
             State(
-                dispatcher: Dispatcher(concurrency: configuration.concurrency, handlers: configuration.handlers),
+                dispatcher: Dispatcher(
+                    concurrency: configuration.concurrency,
+                    handlers: configuration.handlers,
+                    lease: configuration.lease,
+                    heldSince: registeredAt
+                ),
                 lanes: LaneCursors(queues: configuration.queues, kinds: configuration.handlers.map(\.kind)),
                 solitude: Solitude(patience: configuration.lease, at: .now),
-                worker: worker,
-                lastBeat: .now
+                worker: worker
             )
         )
     }

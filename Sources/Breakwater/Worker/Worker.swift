@@ -88,11 +88,13 @@ public struct Worker: Service {
             try await Schema.check(on: connection)
             var configuration = configuration
             configuration.listens = mayListen(on: connection)
+            let sent = ContinuousClock.now
             let worker = try await connection.call(Register(configuration: configuration))
             await connection.close()
             return Engine(
                 configuration: configuration,
                 worker: worker,
+                registeredAt: sent,
                 loggers: loggers,
                 metrics: WorkerMetrics(configuration, in: metrics),
                 health: health,

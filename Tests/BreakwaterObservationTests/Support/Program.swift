@@ -41,7 +41,7 @@ struct Program {
             file = files.appending(path: "output").path
             let inputFile = files.appending(path: "input").path
             try input.write(toFile: inputFile, atomically: false, encoding: .utf8)
-            FileManager.default.createFile(atPath: file, contents: nil)
+            _ = FileManager.default.createFile(atPath: file, contents: nil)
             let output = try FileHandle(forWritingTo: URL(filePath: file))
             child = try Child(
                 program.path,

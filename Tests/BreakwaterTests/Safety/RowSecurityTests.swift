@@ -53,6 +53,16 @@ struct RowSecurityTests {
                         try await waitUntil("the job has run") { try await database.count("job") == 0 }
                     }
                 }
+                // What a worker asked for last may still be under way in the server.
+                try await waitUntil("nobody is at work there") {
+                    try await database.number(
+                        """
+                        select count(*) from pg_stat_activity
+                         where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
+                           and state <> 'idle'
+                        """
+                    ) == 0
+                }
                 try await database.connection.script("reassign owned by \(owner) to postgres; drop owned by \(owner)")
             }
         }

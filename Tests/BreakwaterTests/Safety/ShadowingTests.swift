@@ -68,7 +68,8 @@ private let evilSchema = """
 
 @Suite(
     "An attacker's schema, first in the caller's search_path,",
-    .enabled(if: TestDatabase.isAvailable, "\(needsServer)")
+    .enabled(if: TestDatabase.isAvailable, "\(needsServer)"),
+    .disabled(if: TestDatabase.isPooled, "a pooler refuses the attacker's sessions")
 )
 struct ShadowingTests {
     /// How a session of the attacker's begins: the temporary schema would otherwise come first only for relations.

@@ -1,0 +1,111 @@
+import BreakwaterTesting
+import Libpq
+import Testing
+
+@testable import Breakwater
+
+/// What makes other queues slow, counted in pages that are read, which no busy machine changes.
+@Suite(
+    "Claims read no more pages",
+    .enabled(if: TestDatabase.isAvailable, "\(needsServer)"),
+    .disabled(if: TestDatabase.isPooled, "what a session has counted is only flushed by that session")
+)
+struct BacklogTests {
+    /// A worker that remembers where its last claim ended, as the claim loop does.
+    private struct Reader {
+        let database: TestDatabase
+        let worker: HandWorker
+        var cursor: Int64 = 0
+
+        init(_ database: TestDatabase) async throws {
+            self.database = database
+            worker = try await HandWorker(database)
+        }
+
+        /// Claims so many jobs from its cursor on, and settles them.
+        mutating func run(_ count: Int) async throws {
+            let lanes = LaneCursors(queues: worker.queues, kinds: worker.kinds).all.filter { $0.priority == 5 }
+            let claim = Claim(
+                worker: worker.id,
+                lanes: lanes,
+                cursors: lanes.map { _ in cursor },
+                room: [("k", count, concurrency: 1000)],
+                total: count
+            )
+            let jobs = try await worker.call(claim)
+            #expect(jobs.count == count)
+            cursor = jobs.map(\.position).max() ?? cursor
+            try await worker.settle(jobs.map(\.job), claims: Array(Set(jobs.map(\.job.lease))))
+        }
+
+        /// How many pages of the table and its indexes ten such rounds read.
+        mutating func pages() async throws -> Int {
+            let before = try await read()
+            for _ in 1...10 { try await run(50) }
+            return try await read() - before
+        }
+
+        private func read() async throws -> Int {
+            // A session tells what it counted when it next idles after this.
+            for connection in [worker.connection, database.connection] {
+                _ = try await connection.query("select pg_stat_force_next_flush()")
+                _ = try await connection.query("select 1")
+            }
+            return try await database.number(
+                """
+                select heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read
+                  from pg_statio_user_tables where relid = 'breakwater.job'::regclass
+                """
+            )
+        }
+    }
+
+    @Test("while somebody holds a snapshot, however many jobs have ended since")
+    func heldSnapshot() async throws {
+        try await withTestDatabase { database in
+            try await database.insert(12_000)
+            var reader = try await Reader(database)
+            let holder = try await database.connect()
+            _ = try await holder.query("begin isolation level repeatable read")
+            _ = try await holder.query("select count(*) from breakwater.job")
+            let first = try await reader.pages()
+            for _ in 1...20 { try await reader.run(500) }
+            let last = try await reader.pages()
+            #expect(last <= first * 3 / 2, "\(first), then \(last)")
+            _ = try await holder.query("commit")
+        }
+    }
+
+    @Test("while a transaction that changed something idles, however many jobs have ended since")
+    func idleTransaction() async throws {
+        try await withTestDatabase { database in
+            try await database.insert(12_000)
+            var reader = try await Reader(database)
+            let holder = try await database.connect()
+            _ = try await holder.query("begin")
+            _ = try await holder.query("create temporary table held ()")
+            let first = try await reader.pages()
+            for _ in 1...20 { try await reader.run(500) }
+            let last = try await reader.pages()
+            #expect(last <= first * 3 / 2, "\(first), then \(last)")
+            _ = try await holder.query("rollback")
+        }
+    }
+
+    @Test("because of jobs that are scheduled for later")
+    func scheduled() async throws {
+        try await withTestDatabase { database in
+            try await database.insert(2000)
+            var reader = try await Reader(database)
+            let without = try await reader.pages()
+            try await database.query(
+                """
+                insert into breakwater.job (kind, run_at)
+                select 'k', now() + interval '1 day' from generate_series(1, 50000)
+                """
+            )
+            let with = try await reader.pages()
+            #expect(with <= without * 3 / 2, "\(without), then \(with)")
+        }
+    }
+}
