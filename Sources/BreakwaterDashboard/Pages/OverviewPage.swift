@@ -77,7 +77,7 @@ enum OverviewPage {
         let busy = alive.reduce(0) { $0 + $1.running }
         let oldest = facts.backlog.filter { $0.oldest != nil }.max { ($0.oldest ?? .zero) < ($1.oldest ?? .zero) }
         return el(.section, .class("tiles"), .label("Figures")) {
-            tile("Throughput", facts.calls.succeeded.grouped, "calls succeeded in the last minute") {
+            tile("Throughput", facts.calls.succeeded.grouped, "succeeded in the last minute") {
                 Pictures.curve(
                     minutes.map { Double($0.succeeded) },
                     class: "is-good",
@@ -85,7 +85,7 @@ enum OverviewPage {
                         + "\((minutes.map(\.succeeded).max() ?? 0).grouped)"
                 )
             }
-            tile("Failures", facts.calls.failed.grouped, "calls failed in the last minute") {
+            tile("Failures", facts.calls.failed.grouped, "failed in the last minute") {
                 Pictures.curve(
                     minutes.map { Double($0.failed) },
                     class: "is-bad",
