@@ -106,10 +106,11 @@ extension Wire {
             phase = .opening(opening)
             noteServer()
         case PGRES_POLLING_OK:
-            // A pooler names another process in its greeting than the one that answers.
-            guard PQsetnonblocking(connection, 1) == 0, PQsendQuery(connection, "select pg_backend_pid()") == 1 else {
-                return failOpening()
-            }
+            // A pooler names another process in its greeting than the one that answers. Qualified, since the role's
+            // search path may name somebody else's function first.
+            guard PQsetnonblocking(connection, 1) == 0,
+                PQsendQuery(connection, "select pg_catalog.pg_backend_pid()") == 1
+            else { return failOpening() }
             opening.isAsking = true
             opening.events = Int16(POLLIN) | (PQflush(connection) == 1 ? Int16(POLLOUT) : 0)
             phase = .opening(opening)

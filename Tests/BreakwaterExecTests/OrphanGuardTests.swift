@@ -43,6 +43,8 @@ struct OrphanGuardTests {
             process.executableURL = URL(filePath: "/usr/bin/setsid")
             process.arguments = ["--wait", "sleep", "600"]
             process.environment = ["PATH": "/usr/bin:/bin", RunMark.variable: mark]
+            process.standardOutput = FileHandle.nullDevice
+            process.standardError = FileHandle.nullDevice
             try process.run()
             return process
         }
@@ -54,5 +56,8 @@ struct OrphanGuardTests {
         do { _ = OrphanGuard(worker: worker) }
         try await waitUntil("its own have been killed") { mine.allSatisfy { !$0.isRunning } }
         #expect(other.isRunning)
+        // Killing what waits for it would leave the other's program.
+        do { _ = OrphanGuard(worker: "\(worker)0") }
+        try await waitUntil("the other has been killed by its own") { !other.isRunning }
     }
 }

@@ -73,10 +73,12 @@ struct FencingTests {
                 guard running.all.isEmpty else { return .succeeded() }
                 running.add("\(job.id)")
                 while !Task.isCancelled { try? await Task.sleep(for: .milliseconds(50)) }
-                let answer = try await database.query(
-                    "select extract(epoch from beat_at + lease - clock_timestamp())::float8 from breakwater.worker"
-                )
-                let seconds = try answer[0][0].double()
+                // In a task of its own: this one is cancelled, and so would the query be.
+                let seconds = try await Task {
+                    try await database.query(
+                        "select extract(epoch from beat_at + lease - clock_timestamp())::float8 from breakwater.worker"
+                    )[0][0].double()
+                }.value
                 left.withLock { $0 = seconds }
                 return .released
             }

@@ -95,6 +95,7 @@ private final class FloorWorld {
                 try await self.sweep(index)
                 try await self.claim(index, 50)
                 try await self.settleAll(index)
+                try await self.host(index)
             }
             let left = try await self.database.count("job") + self.database.count("dead_letter")
             return left == 0
@@ -184,6 +185,12 @@ private final class FloorWorld {
         let jobs = walkers[index].held
         walkers[index].held = []
         try await record(walkers[index].worker, jobs, .succeeded)
+    }
+
+    /// Jobs that two lost workers had are in no lane: they run alone.
+    private func host(_ index: Int) async throws {
+        let worker = walkers[index].worker
+        try await record(worker, try await worker.claimSuspect(), .succeeded)
     }
 
     private func record(_ worker: HandWorker, _ jobs: [Job], _ ending: FinishedRun.Ending) async throws {

@@ -338,10 +338,7 @@ struct UnstorableTests {
         }
     }
 
-    @Test(
-        "a delay beyond what Postgres can count fails alone",
-        .disabled("the run at fault is put off for a minute instead: to be mended")
-    )
+    @Test("a delay beyond what Postgres can count is as long as a delay may be")
     func endlessSnooze() async throws {
         try await withTestDatabase { database in
             try await database.insert(10)
@@ -351,7 +348,8 @@ struct UnstorableTests {
                     try await database.number("select count(*) from breakwater.job where run_at is null") == 0
                 }
             }
-            #expect(try await database.text("select errors -> 0 ->> 'name' from breakwater.job") == "unstorable")
+            let waits = "select run_at > now() + interval '99 years' and errors is null from breakwater.job"
+            #expect(try await database.query(waits)[0][0].bool())
         }
     }
 }

@@ -16,6 +16,10 @@ struct ModelUnit {
         case waiting
         /// Put aside behind its key's circuit.
         case parked
+        /// Twice in a row its worker was lost: out of its lane until some worker has it alone.
+        case suspect
+        /// Its worker was lost once more. The hearing outlasts the test.
+        case accused
         /// Claimed by a worker, under the lease that the job carries.
         case held(Job, worker: Int64)
     }
@@ -27,6 +31,13 @@ struct ModelUnit {
         var place = Place.waiting
         var attempt = 0
         var crashes = 0
+
+        var isAccused: Bool { if case .accused = place { true } else { false } }
+
+        /// Where it goes when it is given back.
+        mutating func returns() {
+            place = crashes >= 3 ? .accused : crashes == 2 ? .suspect : .waiting
+        }
     }
 
     /// How the calls of the dependency go at the moment.
@@ -88,6 +99,22 @@ struct ModelUnit {
 
     func waiting(of kind: String) -> [Int64] {
         jobs.filter { if case .waiting = $0.value.place { $0.value.kind == kind } else { false } }.keys.sorted()
+    }
+
+    /// Jobs that must run alone, and may run now.
+    var hostable: [Int64] {
+        jobs.filter { _, job in
+            guard case .suspect = job.place else { return false }
+            let gates = [gate(of: job.kind), CircuitID(kind: job.kind, key: job.key)]
+            return gates.allSatisfy { circuits[$0].map { $0.state.phase == .closed } ?? true }
+        }.keys.sorted()
+    }
+
+    /// Whether one that must run alone does.
+    var hostsSuspect: Bool {
+        jobs.values.contains { job in
+            if case .held = job.place { job.crashes >= 2 } else { false }
+        }
     }
 
     func parked(of kind: String, key: String) -> [Int64] {

@@ -12,6 +12,7 @@ extension ModelWorld {
         case 950..<960: return crash(index, slot)
         case 960..<970: return leave(index, slot)
         case 970..<980: return [reconcile(index, slot)]
+        case 980..<990: return [host(index, slot)]
         default: return override(index)
         }
     }
@@ -77,8 +78,9 @@ extension ModelWorld {
         case "unavailable": if claimed.isProbe { job.attempt -= 1 }
         default: job.attempt -= 1
         }
-        job.crashes = 0
-        job.place = .waiting
+        // A run that was given up says nothing.
+        if ending.className != "released" { job.crashes = 0 }
+        job.returns()
         units[index].jobs[claimed.id] = job
     }
 
@@ -190,13 +192,9 @@ extension ModelWorld {
         units[index].unsettled[claimed.lease] = nil
         units[index].stale.append((claimed, worker))
         if units[index].stale.count > 20 { units[index].stale.removeFirst() }
-        if crashed, job.crashes >= 4 {
-            units[index].jobs[claimed.id] = nil
-            return
-        }
         job.attempt -= 1
         job.crashes += crashed ? 1 : 0
-        job.place = .waiting
+        job.returns()
         units[index].jobs[claimed.id] = job
     }
 

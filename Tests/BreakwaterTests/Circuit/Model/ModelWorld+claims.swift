@@ -26,6 +26,25 @@ extension ModelWorld {
         }
     }
 
+    /// A worker takes a job that must run alone, if there is one and none runs anywhere.
+    func host(_ index: Int, _ slot: Int) -> Move {
+        let worker = units[index].workers[slot]
+        return Move(ClaimSuspect(worker: worker)) { claimed in
+            self.note("host \(worker): \(claimed.map { "\($0.job.id) \($0.job.circuitKey)@\($0.job.generation)" })")
+            let hostable = self.units.contains(where: \.hostsSuspect) ? [] : self.units[index].hostable
+            try self.require(claimed.count == min(1, hostable.count), "hosted \(claimed.count) of \(hostable)")
+            for job in claimed.map(\.job) {
+                try self.require(hostable.contains(job.id), "hosted \(job.id), not one of \(hostable)")
+                let id = self.units[index].gate(of: job.kind)
+                let generation = self.units[index].circuits[id]?.generation ?? 0
+                let admission = Circuit.Admission(count: 1, generation: generation, isProbe: false)
+                try self.take(index, job, by: worker, through: id, admission)
+                self.units[index].unsettled[job.lease, default: 0] += 1
+                self.tally.hosted += 1
+            }
+        }
+    }
+
     private func accept(_ index: Int, _ claimed: [ClaimedJob], by worker: Int64, room: Int, total: Int) throws {
         let before = units[index].circuits
         // Jobs from behind a key's circuit come with no place in a lane.

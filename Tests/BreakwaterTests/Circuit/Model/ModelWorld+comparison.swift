@@ -9,12 +9,18 @@ extension ModelWorld {
     /// Compares every job.
     func compareJobs() async throws {
         let rows = try await connection.query(
-            "select id, attempt, worker, parked, lease from breakwater.job order by id"
+            """
+            select id, attempt, worker, parked, lease,
+                   case when run_at is null then 'waiting' when run_at = 'infinity' then 'suspect' else 'accused' end
+              from breakwater.job order by id
+            """
         )
         var expected: [String] = []
         for (id, job) in units.flatMap(\.jobs).sorted(by: { $0.key < $1.key }) {
             switch job.place {
             case .waiting: expected.append("\(id) attempt \(job.attempt) waiting")
+            case .suspect: expected.append("\(id) attempt \(job.attempt) suspect")
+            case .accused: expected.append("\(id) attempt \(job.attempt) accused")
             case .parked: expected.append("\(id) attempt \(job.attempt) parked \(job.key)")
             case .held(let claimed, let worker):
                 expected.append("\(id) attempt \(job.attempt) held by \(worker) under \(claimed.lease)")
@@ -23,7 +29,7 @@ extension ModelWorld {
         let actual = try rows.map { row in
             let start = "\(try row[0].int64()) attempt \(try row[1].int())"
             if let worker = try row[2].int64OrNil() { return "\(start) held by \(worker) under \(try row[4].int64())" }
-            return try row[3].stringOrNil().map { "\(start) parked \($0)" } ?? "\(start) waiting"
+            return try row[3].stringOrNil().map { "\(start) parked \($0)" } ?? "\(start) \(row[5].string())"
         }
         for (actual, expected) in zip(actual, expected) {
             try require(actual == expected, "\(actual); expected \(expected)")

@@ -35,6 +35,7 @@ final class ModelWorld {
         var settled = 0
         var stale = 0
         var crashes = 0
+        var hosted = 0
         var overrides = 0
         var transitions: [String: Int] = [:]
     }
@@ -158,7 +159,7 @@ final class ModelWorld {
     }
 
     private func insert(_ index: Int) -> [Move] {
-        let missing = units[index].population - units[index].jobs.count
+        let missing = units[index].population - units[index].jobs.values.count { !$0.isAccused }
         guard missing > 0 else { return [] }
         return (0..<missing).map { _ in
             let kind = units[index].kinds.randomElement(using: &generator) ?? ""
