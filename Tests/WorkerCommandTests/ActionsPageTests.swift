@@ -1,6 +1,7 @@
 import ArgumentParser
 import BreakwaterTesting
 import Foundation
+import Libpq
 import Testing
 
 @testable import WorkerCommand
@@ -20,7 +21,8 @@ struct ActionsPageTests {
     private func cells(_ page: String, after heading: String) throws -> [[String]] {
         let text = try String(contentsOf: catalogue.appending(path: page), encoding: .utf8)
         let section = try #require(text.split(separator: "\n\(heading)\n").last)
-        return section.split(separator: "\n").prefix { !$0.hasPrefix("## ") }.filter { $0.hasPrefix("| `") }.map { row in
+        return section.split(separator: "\n").prefix { !$0.hasPrefix("## ") }.filter { $0.hasPrefix("| `") }.map {
+            row in
             row.split(separator: "|", omittingEmptySubsequences: false).dropFirst().dropLast()
                 .map { $0.trimmingCharacters(in: .whitespaces) }
         }
@@ -85,12 +87,16 @@ struct ActionsPageTests {
                 for function in line.functions {
                     let call = try #require(calls[function], "the test does not know how to call \(function)")
                     try await database.query("select * from breakwater.\(function)\(call)")
-                    let newest = try await database.query("select action, role from breakwater.audit order by id desc limit 1")
+                    let newest = try await database.query(
+                        "select action, role from breakwater.audit order by id desc limit 1"
+                    )
                     #expect(try newest.first?["action"].string() == line.action, "\(function)")
                     #expect(try newest.first?["role"].string() == "postgres")
                 }
             }
-            let written = try await database.query("select distinct action from breakwater.audit").map { try $0[0].string() }
+            let written = try await database.query("select distinct action from breakwater.audit").map {
+                try $0[0].string()
+            }
             #expect(Set(written).symmetricDifference(lines.map(\.action)) == [])
         }
     }

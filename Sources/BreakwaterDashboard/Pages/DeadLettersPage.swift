@@ -132,8 +132,7 @@ enum DeadLettersPage {
         if sum > 0 {
             el(.div, .class("panel growth")) {
                 Pictures.curve(
-                    // Without the present minute, which is not over.
-                    rates.dropLast().map { Double($0.died) },
+                    rates.map { Double($0.died) },
                     class: "is-warn",
                     label: "Jobs that died, by minute over the last hour: \(sum.grouped) in all"
                 )

@@ -7,6 +7,8 @@ enum JobPage {
         var story: JobStory
         var runs: [FailedRun]
         var done: [AuditEntry]
+        /// The circuit that its kind's calls belong to.
+        var circuit: CircuitID?
         var now: Date
     }
 
@@ -20,6 +22,7 @@ enum JobPage {
                 story: story,
                 runs: try await admin.failedRuns(errors(of: story)),
                 done: try await admin.audit(filter, limit: 50),
+                circuit: try await circuit(of: story, admin),
                 now: try await admin.now()
             )
         }
@@ -36,6 +39,11 @@ enum JobPage {
             case .succeeded(let success): succeeded(success, facts)
             }
         }
+    }
+
+    private static func circuit(of story: JobStory, _ admin: AdminDatabase) async throws -> CircuitID? {
+        guard case .waitsOrRuns(let job) = story else { return nil }
+        return try await admin.circuitID(kind: job.kind, key: nil)
     }
 
     private static func errors(of story: JobStory) -> String {
@@ -84,7 +92,9 @@ enum JobPage {
             if let runAt = job.runAt, runAt.timeIntervalSince1970.isFinite, runAt < .distantFuture {
                 fact("Runs") { ago(runAt, now: facts.now) }
             }
-            fact("Circuit") { el(.a, .href(Link("/circuits/one").with("kind", job.kind)), text: "of \(job.kind)") }
+            if let id = facts.circuit {
+                fact("Circuit") { el(.a, .href(CircuitView.link(id)), text: id.kind == "*" ? id.key : id.kind) }
+            }
         }
         if let layout, job.state != "running" { actions(job, layout) }
         payload(job.payload)

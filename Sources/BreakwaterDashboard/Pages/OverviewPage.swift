@@ -68,8 +68,11 @@ enum OverviewPage {
     }
 
     private static func tiles(_ facts: Facts) -> HTML {
-        // The present minute is not over: as the end of a curve it would always look like a fall.
+        // The present minute is not over: as the end of a curve it would always look like a fall. The last sixty seconds
+        // stand in for it.
         let minutes = facts.rates.dropLast()
+        let succeeded = minutes.map { Double($0.succeeded) } + [Double(facts.calls.succeeded)]
+        let failed = minutes.map { Double($0.failed) } + [Double(facts.calls.failed)]
         let hour = facts.rates.reduce(0) { $0 + $1.died }
         let lately = facts.rates.suffix(11).reduce(0) { $0 + $1.died }
         let alive = facts.workers.filter(\.isAlive)
@@ -79,18 +82,18 @@ enum OverviewPage {
         return el(.section, .class("tiles"), .label("Figures")) {
             tile("Throughput", facts.calls.succeeded.grouped, "succeeded in the last minute") {
                 Pictures.curve(
-                    minutes.map { Double($0.succeeded) },
+                    succeeded,
                     class: "is-good",
                     label: "Calls that succeeded, by minute over the last hour: at most "
-                        + "\((minutes.map(\.succeeded).max() ?? 0).grouped)"
+                        + "\(Int(succeeded.max() ?? 0).grouped)"
                 )
             }
             tile("Failures", facts.calls.failed.grouped, "failed in the last minute") {
                 Pictures.curve(
-                    minutes.map { Double($0.failed) },
+                    failed,
                     class: "is-bad",
                     label: "Calls that failed, by minute over the last hour: at most "
-                        + "\((minutes.map(\.failed).max() ?? 0).grouped)"
+                        + "\(Int(failed.max() ?? 0).grouped)"
                 )
             }
             tile(
@@ -99,7 +102,7 @@ enum OverviewPage {
                 lately > 0 ? "in an hour, still growing" : "in an hour, none lately"
             ) {
                 Pictures.curve(
-                    minutes.map { Double($0.died) },
+                    facts.rates.map { Double($0.died) },
                     class: "is-warn",
                     label: "Jobs that became dead letters, by minute over the last hour: \(hour.grouped) in all"
                 )
