@@ -6,8 +6,10 @@ package struct DeadLetterGroup: Equatable, Sendable {
     package var kind: String
     /// The name and the message of the last error, with `#` for what differs.
     package var failure: String
-    /// Counted up to ``AdminDatabase/countCap``.
     package var count: Int
+    /// Whether there are at least so many: they are counted up to ``AdminDatabase/countCap``, or less far where there are
+    /// many groups.
+    package var isCapped: Bool
     package var oldest: Date
     package var newest: Date
     /// One of them, the newest.
@@ -48,18 +50,35 @@ extension AdminDatabase {
     /// `breakwater.dead_letter_groups`, by kind and failure.
     package func deadLetterGroups(kind: String?, limit: Int) async throws -> [DeadLetterGroup] {
         try await read(
-            "select kind, failure, letters, oldest, newest, example from breakwater.dead_letter_groups($1, $2, $3)",
+            """
+            select kind, failure, letters, oldest, newest, example, is_capped
+              from breakwater.dead_letter_groups($1, $2, $3)
+            """,
             [.text(kind), .int4(Int32(Self.countCap)), .int4(Int32(clamping: limit))]
-        ).map { row in
-            DeadLetterGroup(
-                kind: try row["kind"].string(),
-                failure: try row["failure"].string(),
-                count: try row["letters"].int(),
-                oldest: try row["oldest"].date(),
-                newest: try row["newest"].date(),
-                example: try row["example"].int64()
-            )
-        }
+        ).map(Self.deadLetterGroup)
+    }
+
+    /// `breakwater.latest_failures`: the causes of the last thousand dead letters, the newest first.
+    package func latestFailures(limit: Int) async throws -> [DeadLetterGroup] {
+        try await read(
+            """
+            select kind, failure, letters, oldest, newest, example, is_capped
+              from breakwater.latest_failures(1000, $1, $2)
+            """,
+            [.int4(Int32(Self.countCap)), .int4(Int32(clamping: limit))]
+        ).map(Self.deadLetterGroup)
+    }
+
+    private static func deadLetterGroup(_ row: Row) throws -> DeadLetterGroup {
+        DeadLetterGroup(
+            kind: try row["kind"].string(),
+            failure: try row["failure"].string(),
+            count: try row["letters"].int(),
+            isCapped: try row["is_capped"].bool(),
+            oldest: try row["oldest"].date(),
+            newest: try row["newest"].date(),
+            example: try row["example"].int64()
+        )
     }
 
     /// The newest dead letters that are meant.

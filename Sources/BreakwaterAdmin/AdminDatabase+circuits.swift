@@ -125,14 +125,19 @@ extension AdminDatabase {
         let suspensions = Dictionary(grouping: try await suspensions()) { "\($0.circuit)" }
         return try await read(
             """
-            select \(Self.circuitColumns), breakwater.waiting_behind(c.kind, c.key, $5) as waiting
-              from (select o.kind, o.key, row_number() over (
+            with p as materialized (
+                select o.kind, o.key, row_number() over (
                                order by o.state = 'closed', o.override is null, o.kind = '*', o.kind, o.key) as place
-                      from breakwater.circuit o
-                     where case when $1::text is not null then o.kind = $1 and o.key = $2
-                                else not exists (select from breakwater.handler h
-                                                  where h.kind = o.kind and o.key = '' and h.shared_key is not null) end
-                     order by place limit $3 offset $4) p
+                  from breakwater.circuit o
+                 where case when $1::text is not null then o.kind = $1 and o.key = $2
+                            else not exists (select from breakwater.handler h
+                                              where h.kind = o.kind and o.key = '' and h.shared_key is not null) end
+                 order by place limit $3 offset $4
+            )
+            select \(Self.circuitColumns), b.waiting
+              from p
+              join breakwater.waiting_behind(array(select kind from p), array(select key from p), $5) b
+                on b.kind = p.kind and b.key = p.key
              cross join lateral (select * from breakwater.circuit_status s where s.kind = p.kind and s.key = p.key) c
              order by p.place
             """,

@@ -50,6 +50,15 @@ extension AdminDatabase {
         }
     }
 
+    /// `breakwater.calls_lately`: what the calls of the last so many seconds came to.
+    package func callsLately(seconds: Int) async throws -> (succeeded: Int, failed: Int) {
+        let rows = try await read(
+            "select succeeded, failed from breakwater.calls_lately($1)",
+            [.int4(Int32(clamping: seconds))]
+        )
+        return try rows.first.map { (try $0["succeeded"].int(), try $0["failed"].int()) } ?? (0, 0)
+    }
+
     /// `breakwater.backlog`.
     package func backlog() async throws -> [Backlog] {
         try await read(

@@ -48,6 +48,8 @@ package struct AdminDatabase: Sendable {
     }
 
     /// In one round trip and one transaction, to which alone the settings belong: so it works through any pooler.
+    ///
+    /// What people look at is bounded, and compiling a statement for it would take longer than running it.
     private func bounded(
         _ sql: String,
         _ parameters: [Parameter],
@@ -58,7 +60,7 @@ package struct AdminDatabase: Sendable {
         let settings = Statement(
             """
             select set_config('statement_timeout', $1, true), set_config('lock_timeout', $1, true),
-                   set_config('transaction_read_only', $2, true)
+                   set_config('transaction_read_only', $2, true), set_config('jit', 'off', true)
             """,
             [.text("\(milliseconds)"), .text(isReadOnly ? "on" : "off")]
         )

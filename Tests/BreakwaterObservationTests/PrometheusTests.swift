@@ -65,6 +65,10 @@ struct PrometheusTests {
                     try await waitUntil("Prometheus knows of the fleet", deadline: .seconds(120)) {
                         try await prometheus.value("breakwater_fleet_workers{state=\"running\"}") == 1
                     }
+                    // What a worker really serves, as promtool sees it.
+                    let served = try await fetch("http://127.0.0.1:\(port)/metrics").text
+                    let judged = try await Program.promtool.run(["check", "metrics"], input: served)
+                    #expect(judged.status == 0 && judged.output == "", "\(judged.output)")
                     // The type and the help arrive too.
                     let metadata = try await prometheus.get("/api/v1/metadata?metric=breakwater_fleet_jobs")
                     #expect(metadata.contains("aggregate with max"))

@@ -158,6 +158,20 @@ class Browser:
         if loads:
             self._wait_loaded()
 
+    def press(self, key, loads=False):
+        """Presses and lets go of a key; waits for the next page where one comes."""
+        self._is_loaded = False
+        code = {"Tab": 9, "Enter": 13}[key]
+        for kind in ("keyDown", "keyUp"):
+            text = {"text": "\r"} if key == "Enter" and kind == "keyDown" else {}
+            self.call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, **text)
+        if loads:
+            self._wait_loaded()
+
+    def type(self, text):
+        """Writes where the focus is."""
+        self.call("Input.insertText", text=text)
+
     def wait(self, what, script, timeout=90):
         """Asks the page again and again until a script is true."""
         deadline = time.monotonic() + timeout

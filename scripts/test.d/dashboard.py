@@ -67,13 +67,45 @@ def has(text):
 
 PAGES = {
     "overview": "/", "circuits": "/circuits", "circuit": "/circuits/one?kind=webhook.deliver", "queues": "/queues",
-    "jobs": "/jobs", "job": "/jobs?kind=webhook.deliver", "dead-letters": "/dead-letters", "workers": "/workers", "audit": "/audit",
+    "jobs": "/jobs", "dead-letters": "/dead-letters", "workers": "/workers", "audit": "/audit",
 }
+
+
+def keyboard(browser, url):
+    """By keyboard alone: every stop is seen to have the focus, a refresh leaves it where it is, and a form can be sent."""
+    def tab_to(selector):
+        for _ in range(80):
+            browser.press("Tab")
+            seen = browser.run(
+                "(() => { const e = document.activeElement, s = getComputedStyle(e);"
+                " return e === document.body || (s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2) })()")
+            if not seen:
+                raise BrowserError(f"one cannot see that this has the focus: {browser.run('document.activeElement.outerHTML')}")
+            if browser.run(f"document.activeElement.matches({selector!r})"):
+                return
+        raise BrowserError(f"{selector} is not to be reached by keyboard")
+
+    browser.open(f"{url}/circuits/one?kind=webhook.deliver")
+    browser.press("Tab")
+    expect(browser.run("document.activeElement.matches('.skip')"), "the first stop leads past the navigation", browser)
+    tab_to("#act-close summary")
+    stamp = browser.run("document.querySelector('#foot').innerText")
+    browser.wait("the page refreshes itself", f"document.querySelector('#foot').innerText !== {stamp!r}")
+    expect(browser.run("document.activeElement.matches('#act-close summary')"),
+           "the focus stays where it is when the page refreshes itself", browser)
+    browser.press("Enter")
+    tab_to("#act-close [name=reason]")
+    browser.type("the receiver is back")
+    tab_to("#act-close form button")
+    browser.press("Enter", loads=True)
 
 
 def look_around(browser, url, pictures):
     """Every page in two widths and two schemes: nothing sticks out, and each has its picture."""
-    for name, path in PAGES.items():
+    browser.open(f"{url}/jobs?kind=webhook.deliver")
+    job = browser.run("document.querySelector('tbody th a').getAttribute('href')")
+    pages = {**PAGES, "job": job}
+    for name, path in pages.items():
         for width, height in ((1280, 800), (390, 844)):
             for dark in (False, True):
                 browser.size(width, height, dark=dark)
@@ -90,7 +122,7 @@ def look_around(browser, url, pictures):
                     shade = "dark" if dark else "light"
                     browser.picture(os.path.join(pictures, f"{name}-{width}-{shade}.png"))
     browser.size(1280, 800)
-    print(f"    ok: {len(PAGES)} pages fit 1280 and 390 pixels, light and dark, and everything to use has a name")
+    print(f"    ok: {len(pages)} pages fit 1280 and 390 pixels, light and dark, and everything to use has a name")
 
 
 def contrast(browser, url):
@@ -142,7 +174,9 @@ def main(chromium, url, port, pictures):
 
         receiver.start()
         browser.open(f"{url}/circuits")
-        # For a while all is well: so that the window has something to show.
+        # Some are refused for good, which is no fault of the receiver's. For a while all is well: so that the window has
+        # something to show.
+        enqueue(2001, 2012, "closed")
         for order in range(1, 301, 10):
             enqueue(order, order + 9)
             time.sleep(0.4)
@@ -166,11 +200,9 @@ def main(chromium, url, port, pictures):
         contrast(browser, url)
 
         receiver.start()
-        browser.open(f"{url}/circuits/one?kind=webhook.deliver")
-        browser.click("#act-close summary")
-        browser.fill("#act-close [name=reason]", "the receiver is back")
-        browser.click("#act-close form button", loads=True)
-        expect("is held closed" in browser.text() and "Held closed" in browser.text(), "ann forces it closed", browser)
+        keyboard(browser, url)
+        expect("is held closed" in browser.text() and "Held closed" in browser.text(),
+               "ann forces it closed, by keyboard alone", browser)
         expect("the receiver is back" in browser.text(), "her reason is in the history", browser)
         browser.open(f"{url}/queues")
         browser.wait("the webhooks that waited are delivered",
@@ -179,6 +211,9 @@ def main(chromium, url, port, pictures):
         print("    ok: the jobs that waited are run")
 
         browser.open(f"{url}/dead-letters")
+        expect(browser.run("document.querySelectorAll('.cause').length") == 2 and "no such picture: #.png" in browser.text(),
+               "dead letters are grouped by kind and cause, whatever the numbers in their errors", browser)
+        browser.open(f"{url}/dead-letters?kind=webhook.deliver")
         expect("http.422" in browser.text(), "the refused delivery is among the dead letters, under its cause", browser)
         job = browser.run("document.querySelector('tbody th a').innerText")
         browser.open(f"{url}/jobs/{job}")
@@ -200,6 +235,8 @@ def main(chromium, url, port, pictures):
         text = browser.text()
         expect(all(each in text for each in ("circuit.close", "the receiver is back", "dead_letter.redrive", "ann",
                                              "the account is open again")), "the audit log has both, with the reasons", browser)
+        expect(all(each in text for each in ("bea", "the encoder is being replaced", "carl", "the encoders are not here yet")),
+               "and what was done by the command line and in SQL", browser)
 
         browser.open(f"{url}/queues")
         stale = browser.run("document.querySelector('[name=token]').value")

@@ -94,6 +94,7 @@ create table breakwater.dead_letter (
 );
 create index dead_letter_by_kind on breakwater.dead_letter (kind, died_at);
 create index dead_letter_by_time on breakwater.dead_letter (died_at);
+create index dead_letter_by_reason on breakwater.dead_letter (reason, died_at);
 
 -- Results of succeeded jobs, for handlers that keep them and for the fallback that succeeds.
 create table breakwater.result (
@@ -366,3 +367,7 @@ create table breakwater.audit (
     role    text not null default session_user
 );
 create index audit_by_time on breakwater.audit (at);
+-- It is written by hand and kept for a year: what is looked for is worth an index each.
+create index audit_by_target on breakwater.audit (target, id);
+create index audit_by_actor on breakwater.audit (actor, id);
+create index audit_by_action on breakwater.audit (action, id);

@@ -69,16 +69,22 @@ as $$
           from span, breakwater.rate r
          where r.minute >= span.first and (p_kind is null or r.kind = p_kind collate "C")
         union all
-        -- What is not summed up yet. Where nobody leads, that is not looked for beyond a few minutes.
-        select date_trunc('minute', t.slot), t.succeeded, t.failed, t.slow, 0
-          from span, breakwater.tally t
-         where t.slot >= greatest(span.horizon, span.last - interval '3 minutes') and t.key = '' and t.kind <> '*'
-           and (p_kind is null or t.kind = p_kind collate "C")
-        union all
-        select date_trunc('minute', d.died_at), 0, 0, 0, 1
-          from span, breakwater.dead_letter d
-         where d.died_at >= greatest(span.horizon, span.last - interval '3 minutes')
-           and (p_kind is null or d.kind = p_kind collate "C")
+        -- What is not summed up yet, minute by minute: to ask each row for its minute would take longer than to read it.
+        -- Where nobody leads, that is not looked for beyond a few minutes.
+        select u.minute, t.succeeded, t.failed, t.slow, d.died
+          from span
+         cross join lateral generate_series(greatest(span.horizon, span.first, span.last - interval '3 minutes'),
+                                            span.last, interval '1 minute') u(minute)
+         cross join lateral (
+               select sum(o.succeeded) as succeeded, sum(o.failed) as failed, sum(o.slow) as slow
+                 from breakwater.tally o
+                where o.slot >= u.minute and o.slot < u.minute + interval '1 minute' and o.key = '' and o.kind <> '*'
+                  and (p_kind is null or o.kind = p_kind collate "C")) t
+         cross join lateral (
+               select count(*) as died
+                 from breakwater.dead_letter o
+                where o.died_at >= u.minute and o.died_at < u.minute + interval '1 minute'
+                  and (p_kind is null or o.kind = p_kind collate "C")) d
     )
     select m.minute, coalesce(sum(h.succeeded), 0)::bigint, coalesce(sum(h.failed), 0)::bigint,
            coalesce(sum(h.slow), 0)::bigint, coalesce(sum(h.died), 0)::bigint
@@ -87,6 +93,15 @@ as $$
       left join happened h on h.minute = m.minute
      group by m.minute
      order by m.minute
+$$;
+
+-- What the calls of the last so many seconds came to, the present one included.
+create function breakwater.calls_lately(p_seconds integer, out succeeded bigint, out failed bigint)
+language sql stable set search_path = pg_catalog, pg_temp set jit = off
+as $$
+    select coalesce(sum(t.succeeded), 0)::bigint, coalesce(sum(t.failed), 0)::bigint
+      from breakwater.tally t
+     where t.slot > breakwater.clock() - make_interval(secs => p_seconds) and t.key = '' and t.kind <> '*'
 $$;
 
 -- Every queue and kind that has jobs or a worker, with counts that stop at p_cap. `oldest` is how long the first ready job
@@ -167,53 +182,57 @@ as $$
      order by n.queue, n.kind
 $$;
 
--- How many jobs wait behind a circuit, counted up to a cap; likewise.
-create function breakwater.waiting_behind(p_kind text, p_key text, p_cap integer default 10000) returns bigint
-language plpgsql stable
+-- How many jobs wait behind each of some circuits, counted up to a cap; likewise. What runs is looked up once for all of
+-- them: it is the dearest part.
+create function breakwater.waiting_behind(p_kinds text[], p_keys text[], p_cap integer default 10000)
+returns table (kind text, key text, waiting bigint)
+language sql stable
 set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off set enable_bitmapscan = off
 as $$
-declare
-    v_kinds   text[];
-    v_kind    text;
-    v_queue   text;
-    v_running bigint;
-    v_more    bigint;
-    v_waiting bigint := 0;
-begin
-    if p_kind <> '*' and p_key <> '' then
-        return (select count(*) from (select from breakwater.job j
-                                       where j.kind = p_kind collate "C" and j.parked = p_key collate "C"
-                                       limit p_cap) s);
-    end if;
-    v_kinds := array(select h.kind from breakwater.handler h
-                      where case when p_kind = '*' then h.shared_key = p_key collate "C"
-                                 else h.kind = p_kind collate "C" end);
-    v_running := (select count(*) from breakwater.claim c
-                   cross join lateral unnest(c.jobs) i(id)
-                    join breakwater.job j on j.id = i.id and j.lease = c.lease and j.worker is not null
-                   where j.kind = any (v_kinds));
-    foreach v_kind in array v_kinds loop
-        v_queue := (select min(j.queue) from breakwater.job j where j.run_at is null);
-        while v_queue is not null loop
-            select count(*) into v_more
-              from (select from breakwater.job j
-                     where j.run_at is null and j.queue = v_queue collate "C" and j.kind = v_kind collate "C"
-                     limit p_cap + v_running - v_waiting) s;
-            v_waiting := v_waiting + v_more;
-            v_queue := (select min(j.queue) from breakwater.job j
-                         where j.run_at is null and j.queue > v_queue collate "C");
-        end loop;
-    end loop;
-    return greatest(v_waiting - v_running, 0);
-end
+    with recursive queue as (
+        -- From queue to queue along the index.
+        (select j.queue from breakwater.job j where j.run_at is null order by j.queue limit 1)
+        union all
+        select n.queue
+          from queue q
+         cross join lateral (select j.queue from breakwater.job j
+                              where j.run_at is null and j.queue > q.queue
+                              order by j.queue limit 1) n
+    ), running as materialized (
+        select j.kind, count(*) as jobs
+          from breakwater.claim c
+         cross join lateral unnest(c.jobs) i(id)
+          join breakwater.job j on j.id = i.id and j.lease = c.lease and j.worker is not null
+         group by j.kind
+    )
+    select c.kind, c.key,
+           case when c.kind <> '*' and c.key <> '' then
+               (select count(*) from (select from breakwater.job j where j.kind = c.kind and j.parked = c.key limit p_cap) s)
+           else
+               (select least(coalesce(sum(greatest(l.jobs - l.running, 0)), 0), p_cap)::bigint
+                  from (select h.kind, coalesce((select r.jobs from running r where r.kind = h.kind), 0) as running
+                          from breakwater.handler h
+                         where case when c.kind = '*' then h.shared_key = c.key else h.kind = c.kind end) k
+                 cross join lateral (
+                       select k.running, count(*) as jobs
+                         from (select from queue q
+                                -- Offset 0: each queue is looked up in the index, not joined with a scan of it.
+                                cross join lateral (select from breakwater.job j
+                                                     where j.run_at is null and j.queue = q.queue and j.kind = k.kind
+                                                    offset 0) w
+                                limit p_cap + k.running) s) l)
+           end
+      from unnest(p_kinds, p_keys) u(kind, key)
+     cross join lateral (select u.kind collate "C" as kind, u.key collate "C" as key) c
 $$;
 
 -- What a circuit's window holds, in p_parts of equal length, the oldest first: of time, or of calls where the window is
--- measured so. Of a circuit that is not closed, what it held when it opened, as long as that is remembered.
+-- measured so. Of a circuit that is not closed, what it held when it opened, as long as that is remembered. The costs are as
+-- for window_of.
 create function breakwater.window_parts(p_kind text, p_key text, p_parts integer)
 returns table (part integer, succeeded bigint, failed bigint, slow bigint)
-language plpgsql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp set seq_page_cost = 0 set random_page_cost = 0
 as $$
 #variable_conflict use_column
 declare
@@ -341,37 +360,70 @@ begin
 end
 $$;
 
--- The dead letters by kind and failure, of one kind or of all, counted up to a cap each: at most p_limit groups.
+-- The dead letters by kind and failure, of one kind or of all: at most p_limit groups. Each is counted up to a cap; once
+-- twenty times the cap is counted in all, the rest up to a tenth of it. `is_capped`: at least so many.
 create function breakwater.dead_letter_groups(p_kind text, p_cap integer, p_limit integer)
-returns table (kind text, failure text, letters bigint, oldest timestamptz, newest timestamptz, example bigint)
+returns table (
+    kind text, failure text, letters bigint, oldest timestamptz, newest timestamptz, example bigint, is_capped boolean
+)
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+set jit = off set enable_seqscan = off set enable_bitmapscan = off
+as $$
+#variable_conflict use_column
+declare
+    v_kind    text := coalesce(p_kind, '');
+    v_failure text := '';
+    v_left    bigint := p_cap * 20::bigint;
+    v_cap     integer;
+begin
+    for place in 1 .. p_limit loop
+        -- From group to group along the index, whatever lies between.
+        select d.kind, d.failure into kind, failure from breakwater.dead_letter d
+         where (d.kind, d.failure) >= (v_kind collate "C", v_failure collate "C")
+         order by d.kind, d.failure limit 1;
+        exit when not found or kind <> p_kind;
+        v_cap := least(p_cap, greatest(v_left, p_cap / 10));
+        select count(*) into letters
+          from (select from breakwater.dead_letter d
+                 where d.kind = dead_letter_groups.kind and d.failure = dead_letter_groups.failure limit v_cap) s;
+        is_capped := letters >= v_cap;
+        v_left := v_left - letters;
+        select d.died_at into oldest from breakwater.dead_letter d
+         where d.kind = dead_letter_groups.kind and d.failure = dead_letter_groups.failure
+         order by d.died_at limit 1;
+        select d.died_at, d.id into newest, example from breakwater.dead_letter d
+         where d.kind = dead_letter_groups.kind and d.failure = dead_letter_groups.failure
+         order by d.died_at desc limit 1;
+        return next;
+        v_kind := kind;
+        -- No text lies between one and itself with the lowest character behind it.
+        v_failure := failure || E'\x01';
+    end loop;
+end
+$$;
+
+-- Of what jobs died lately: the causes of the last p_look dead letters, the newest first, with counts up to a cap.
+create function breakwater.latest_failures(p_look integer, p_cap integer, p_limit integer)
+returns table (
+    kind text, failure text, letters bigint, oldest timestamptz, newest timestamptz, example bigint, is_capped boolean
+)
 language sql stable
 set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off
 as $$
-    with recursive grp as (
-        (select d.kind, d.failure, 1 as place from breakwater.dead_letter d
-          where p_kind is null or d.kind = p_kind collate "C"
-          order by d.kind, d.failure limit 1)
-        union all
-        select n.kind, n.failure, g.place + 1
-          from grp g
-         cross join lateral (
-               select d.kind, d.failure from breakwater.dead_letter d
-                where (d.kind, d.failure) > (g.kind, g.failure)
-                  and (p_kind is null or d.kind = p_kind collate "C")
-                order by d.kind, d.failure limit 1) n
-         where g.place < p_limit
-    )
-    select g.kind, g.failure,
-           (select count(*) from (select from breakwater.dead_letter d
-                                   where d.kind = g.kind and d.failure = g.failure limit p_cap) s),
-           (select d.died_at from breakwater.dead_letter d where d.kind = g.kind and d.failure = g.failure
-             order by d.died_at limit 1),
-           l.died_at, l.id
-      from grp g
-     cross join lateral (select d.died_at, d.id from breakwater.dead_letter d
-                          where d.kind = g.kind and d.failure = g.failure
-                          order by d.died_at desc limit 1) l
+    select g.kind, g.failure, c.letters, g.oldest, g.newest, g.example, c.letters >= p_cap
+      from (select l.kind, l.failure, min(l.died_at) as oldest, max(l.died_at) as newest,
+                   (array_agg(l.id order by l.died_at desc, l.id desc))[1] as example
+              from (select d.id, d.kind, d.failure, d.died_at from breakwater.dead_letter d
+                     order by d.died_at desc limit p_look) l
+             group by l.kind, l.failure
+             order by max(l.died_at) desc, l.kind, l.failure
+             limit p_limit) g
+     cross join lateral (
+           select count(*) as letters from (select from breakwater.dead_letter d
+                                             where d.kind = g.kind and d.failure = g.failure limit p_cap) s) c
+     order by g.newest desc, g.kind, g.failure
 $$;
 
 -- How many dead letters are meant, counted up to a cap: what redrive_some and purge_some would do.

@@ -33,7 +33,7 @@ enum CircuitPage {
             el(.dl, .class("facts")) {
                 fact(status.override == nil ? "Next probe" : "Held") { view.next }
                 fact("Jobs waiting") { view.waiting }
-                fact("Opened again") { status.reopened.of("time") }
+                fact("Opened again") { status.reopened == 0 ? "not yet" : status.reopened.of("time") }
                 fact("Generation") { "\(status.generation)" }
                 if !status.sharedBy.isEmpty { fact("Shared by") { status.sharedBy.joined(separator: ", ") } }
                 if let fallback = status.policy.fallback { fact("While open, jobs") { words(forFallback: fallback) } }
@@ -42,7 +42,14 @@ enum CircuitPage {
             el(.section, .class("panel")) {
                 el(.h2, text: view.face == .closed ? "The window" : "The window when it opened")
                 el(.div, .class("picture large")) { view.columns }
-                el(.p, .class("caption"), text: view.caption)
+                el(.p, .class("caption")) {
+                    view.caption
+                    if let threshold = status.policy.failureRate {
+                        el(.span, .class("block")) {
+                            "Hatched: failed. The line in a column: where \(threshold.percent) of its calls would be."
+                        }
+                    }
+                }
                 el(.div, .class("gauges wide")) { view.gauges }
             }
             if !status.suspensions.isEmpty {

@@ -81,7 +81,7 @@ struct CircuitView: Sendable {
     }
 
     /// The window as columns.
-    var columns: HTML { Pictures.window(window.parts, label: caption) }
+    var columns: HTML { Pictures.window(window.parts, threshold: status.policy.failureRate, label: caption) }
 
     /// The state over the last hour.
     func history(now: Date, hours: Double = 1, transitions: [CircuitTransition]? = nil) -> HTML {

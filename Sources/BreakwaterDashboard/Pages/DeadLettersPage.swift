@@ -1,6 +1,11 @@
 import BreakwaterAdmin
 import Foundation
 
+extension DeadLetterGroup {
+    /// How many there are, with a plus where counting stopped.
+    var figure: String { "\(count.grouped)\(isCapped ? "+" : "")" }
+}
+
 /// Jobs that ended without success: by cause, one by one, and what is done to many.
 enum DeadLettersPage {
     static let pageSize = 50
@@ -58,8 +63,8 @@ enum DeadLettersPage {
         var choice = DeadLetterChoice()
         choice.kind = values["kind"]?.trimmed
         choice.reason = values["reason"]
-        // Blank is a cause too: no error at all.
-        if let failure = values.all("failure").first, values["cause"] != "any" { choice.failure = failure }
+        // Blank is a cause too: no error at all. A cause belongs to a kind.
+        if choice.kind != nil, let failure = values.all("failure").first, values["cause"] != "any" { choice.failure = failure }
         return choice
     }
 
@@ -123,12 +128,11 @@ enum DeadLettersPage {
     }
 
     @HTMLBuilder private static func growth(_ rates: [MinuteRate]) -> HTML {
-        let died = rates.dropLast().map { Double($0.died) }
-        let sum = Int(died.reduce(0, +))
+        let sum = rates.reduce(0) { $0 + $1.died }
         if sum > 0 {
             el(.div, .class("panel growth")) {
                 Pictures.curve(
-                    died,
+                    rates.map { Double($0.died) },
                     class: "is-warn",
                     label: "Jobs that died, by minute over the last hour: \(sum.grouped) in all"
                 )
@@ -148,7 +152,7 @@ enum DeadLettersPage {
                             .class("cause"),
                             .href(Link("/dead-letters").with("kind", group.kind).with("failure", group.failure))
                         ) {
-                            el(.span, .class("figure"), text: group.count.grouped(cap: AdminDatabase.countCap))
+                            el(.span, .class("figure"), text: group.figure)
                             el(.span, .class("head")) {
                                 el(.span, .class("name"), text: group.kind)
                                 el(.span, .class("error"), text: group.failure.isEmpty ? "no error" : group.failure)

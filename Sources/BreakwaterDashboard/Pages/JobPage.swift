@@ -7,6 +7,8 @@ enum JobPage {
         var story: JobStory
         var runs: [FailedRun]
         var done: [AuditEntry]
+        /// The circuit that its kind's calls belong to.
+        var circuit: CircuitID?
         var now: Date
     }
 
@@ -20,6 +22,7 @@ enum JobPage {
                 story: story,
                 runs: try await admin.failedRuns(errors(of: story)),
                 done: try await admin.audit(filter, limit: 50),
+                circuit: try await circuit(of: story, admin),
                 now: try await admin.now()
             )
         }
@@ -36,6 +39,11 @@ enum JobPage {
             case .succeeded(let success): succeeded(success, facts)
             }
         }
+    }
+
+    private static func circuit(of story: JobStory, _ admin: AdminDatabase) async throws -> CircuitID? {
+        guard case .waitsOrRuns(let job) = story else { return nil }
+        return try await admin.circuitID(kind: job.kind, key: nil)
     }
 
     private static func errors(of story: JobStory) -> String {
@@ -84,7 +92,9 @@ enum JobPage {
             if let runAt = job.runAt, runAt.timeIntervalSince1970.isFinite, runAt < .distantFuture {
                 fact("Runs") { ago(runAt, now: facts.now) }
             }
-            fact("Circuit") { el(.a, .href(Link("/circuits/one").with("kind", job.kind)), text: "of \(job.kind)") }
+            if let id = facts.circuit {
+                fact("Circuit") { el(.a, .href(CircuitView.link(id)), text: id.kind == "*" ? id.key : id.kind) }
+            }
         }
         if let layout, job.state != "running" { actions(job, layout) }
         payload(job.payload)
@@ -199,9 +209,12 @@ enum JobPage {
             )
         }
         if let end {
-            events.append(Event(at: end.at, look: end.text == "Succeeded" ? "is-closed" : "is-open", title: end.text))
+            // Its time is that of the transaction, which began a little before the last run was written down.
+            let at = max(end.at, facts.runs.compactMap(\.at).max() ?? end.at)
+            events.insert(Event(at: at, look: end.text == "Succeeded" ? "is-closed" : "is-open", title: end.text), at: 0)
         }
-        let sorted = events.sorted { $0.at > $1.at }
+        // The newest first; of the same moment, in the order above.
+        let sorted = events.enumerated().sorted { ($1.element.at, $0.offset) < ($0.element.at, $1.offset) }.map(\.element)
         return el(.section, .class("panel")) {
             el(.h2, text: "What happened")
             el(.ol, .class("timeline dots")) {

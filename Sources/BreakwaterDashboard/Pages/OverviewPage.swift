@@ -7,6 +7,8 @@ enum OverviewPage {
         var circuits: [CircuitView]
         var counts: [String: Int]
         var rates: [MinuteRate]
+        /// Of the last sixty seconds.
+        var calls: (succeeded: Int, failed: Int)
         var backlog: [Backlog]
         var workers: [WorkerStatus]
         var pauses: [Pause]
@@ -21,10 +23,11 @@ enum OverviewPage {
                 circuits: try await CircuitView.read(statuses, admin),
                 counts: try await admin.circuitCounts(),
                 rates: try await admin.rates(minutes: 61),
+                calls: try await admin.callsLately(seconds: 60),
                 backlog: try await admin.backlog(),
                 workers: try await admin.workers(),
                 pauses: try await admin.pauses(),
-                groups: try await admin.deadLetterGroups(kind: nil, limit: 50),
+                groups: try await admin.latestFailures(limit: 3),
                 now: try await admin.now()
             )
         }
@@ -65,30 +68,32 @@ enum OverviewPage {
     }
 
     private static func tiles(_ facts: Facts) -> HTML {
-        // The present minute is not over: it would always look like a fall.
+        // The present minute is not over: as the end of a curve it would always look like a fall. The last sixty seconds
+        // stand in for it.
         let minutes = facts.rates.dropLast()
-        let last = minutes.last
-        let hour = minutes.reduce(0) { $0 + $1.died }
-        let lately = minutes.suffix(10).reduce(0) { $0 + $1.died }
+        let succeeded = minutes.map { Double($0.succeeded) } + [Double(facts.calls.succeeded)]
+        let failed = minutes.map { Double($0.failed) } + [Double(facts.calls.failed)]
+        let hour = facts.rates.reduce(0) { $0 + $1.died }
+        let lately = facts.rates.suffix(11).reduce(0) { $0 + $1.died }
         let alive = facts.workers.filter(\.isAlive)
         let slots = alive.reduce(0) { $0 + $1.concurrency }
         let busy = alive.reduce(0) { $0 + $1.running }
         let oldest = facts.backlog.filter { $0.oldest != nil }.max { ($0.oldest ?? .zero) < ($1.oldest ?? .zero) }
         return el(.section, .class("tiles"), .label("Figures")) {
-            tile("Throughput", "\((last?.succeeded ?? 0).grouped)", "calls succeeded in the last minute") {
+            tile("Throughput", facts.calls.succeeded.grouped, "succeeded in the last minute") {
                 Pictures.curve(
-                    minutes.map { Double($0.succeeded) },
+                    succeeded,
                     class: "is-good",
                     label: "Calls that succeeded, by minute over the last hour: at most "
-                        + "\((minutes.map(\.succeeded).max() ?? 0).grouped)"
+                        + "\(Int(succeeded.max() ?? 0).grouped)"
                 )
             }
-            tile("Failures", "\((last?.failed ?? 0).grouped)", "calls failed in the last minute") {
+            tile("Failures", facts.calls.failed.grouped, "failed in the last minute") {
                 Pictures.curve(
-                    minutes.map { Double($0.failed) },
+                    failed,
                     class: "is-bad",
                     label: "Calls that failed, by minute over the last hour: at most "
-                        + "\((minutes.map(\.failed).max() ?? 0).grouped)"
+                        + "\(Int(failed.max() ?? 0).grouped)"
                 )
             }
             tile(
@@ -97,7 +102,7 @@ enum OverviewPage {
                 lately > 0 ? "in an hour, still growing" : "in an hour, none lately"
             ) {
                 Pictures.curve(
-                    minutes.map { Double($0.died) },
+                    facts.rates.map { Double($0.died) },
                     class: "is-warn",
                     label: "Jobs that became dead letters, by minute over the last hour: \(hour.grouped) in all"
                 )
@@ -175,9 +180,9 @@ enum OverviewPage {
                             Link("/workers")
                         )
                     }
-                    for group in facts.groups.sorted(by: { $0.newest > $1.newest }).prefix(3) {
+                    for group in facts.groups {
                         note(
-                            "\(group.count.grouped(cap: AdminDatabase.countCap)) dead: ",
+                            "\(group.figure) dead: ",
                             group.kind,
                             " – \(group.failure.isEmpty ? "no error" : group.failure)",
                             Link("/dead-letters").with("kind", group.kind).with("failure", group.failure)

@@ -61,8 +61,11 @@ enum Pictures {
         }
     }
 
-    /// What a window holds: a column for each part, failures hatched on top of successes.
-    static func window(_ parts: [CallCounts], label: String) -> HTML {
+    /// What a window holds: a column for each part, failures hatched, with successes on top of them.
+    ///
+    /// - Parameter threshold: The share of failures at which the circuit opens: a line in each column says how high they
+    ///   would have to be there. Nil for none.
+    static func window(_ parts: [CallCounts], threshold: Double?, label: String) -> HTML {
         let highest = Double(max(1, parts.map { $0.succeeded + $0.failed }.max() ?? 1))
         let (width, height, gap) = (6.0, 48.0, 1.0)
         return el(
@@ -85,11 +88,22 @@ enum Pictures {
                     .number("width", width - gap),
                     .named("height", "1.5")
                 )
-                if part.succeeded > 0 {
-                    bar("good", x, height - succeeded, width - gap, succeeded)
-                }
                 if part.failed > 0 {
-                    bar("bad", x, height - succeeded - failed, width - gap, failed)
+                    bar("bad", x, height - failed, width - gap, failed)
+                }
+                if part.succeeded > 0 {
+                    bar("good", x, height - failed - succeeded, width - gap, succeeded)
+                }
+                if let threshold, part.succeeded + part.failed > 0 {
+                    let y = height - (succeeded + failed) * min(max(threshold, 0), 1)
+                    el(
+                        .line,
+                        .class("threshold"),
+                        .number("x1", x),
+                        .number("x2", x + width - gap),
+                        .number("y1", y),
+                        .number("y2", y)
+                    )
                 }
             }
         }
@@ -126,14 +140,14 @@ enum Pictures {
                 .named("height", "4")
             )
             if let threshold {
-                let x = min(max(threshold, 0), 1) * 99.2
+                let x = min(max(threshold, 0), 1) * 99.6 + 0.2
                 el(
-                    .rect,
+                    .line,
                     .class("threshold"),
-                    .number("x", x),
-                    .named("y", "0"),
-                    .named("width", "0.8"),
-                    .named("height", "10")
+                    .number("x1", x),
+                    .number("x2", x),
+                    .named("y1", "0"),
+                    .named("y2", "10")
                 )
             }
         }
@@ -159,7 +173,8 @@ enum Pictures {
         }
     }
 
-    /// In which state a circuit was over a time: closed low, half-open half-way, open full.
+    /// In which state a circuit was over a time: closed low, half-open half-way, open full. However short a stretch was, it
+    /// can be seen.
     static func history(_ stretches: [Stretch], label: String) -> HTML {
         el(
             .svg,
@@ -177,12 +192,13 @@ enum Pictures {
                     case .halfOpen: 10.0
                     case .open: 16.0
                     }
+                let width = max((stretch.to - stretch.from) * 1000, face == .closed ? 0 : 4)
                 el(
                     .rect,
                     .class("is-\(face.rawValue)"),
-                    .number("x", stretch.from * 1000),
+                    .number("x", min(stretch.from * 1000, 1000 - width)),
                     .number("y", 16 - height),
-                    .number("width", max((stretch.to - stretch.from) * 1000, 2)),
+                    .number("width", width),
                     .number("height", height)
                 )
             }

@@ -47,15 +47,25 @@
     const selection = getSelection();
     return selection !== null && !selection.isCollapsed;
   };
+  // What can have the focus, and what it is called: so that whoever goes by keyboard stays where they are.
+  const stops = (root) => [...root.querySelectorAll("a[href], button, summary, input, select, [tabindex]")];
+  const title = (element) => [element.tagName, element.getAttribute("href"), element.getAttribute("name"),
+    element.getAttribute("aria-label") ?? element.textContent].join("\n");
   const swap = (id, fresh) => {
     const old = document.getElementById(id);
     const next = fresh.getElementById(id);
     if (!old || !next || old.innerHTML === next.innerHTML) return;
     const open = new Set([...old.querySelectorAll("details[open][id]")].map((element) => element.id));
-    const focus = document.activeElement && old.contains(document.activeElement) ? document.activeElement.id : "";
+    const active = document.activeElement;
+    const before = active && active !== old && old.contains(active) ? stops(old) : [];
+    const place = before.indexOf(active);
+    const named = before.filter((element) => title(element) === title(active)).indexOf(active);
     old.replaceChildren(...document.adoptNode(next).childNodes);
     for (const element of old.querySelectorAll("details[id]")) if (open.has(element.id)) element.open = true;
-    if (focus) document.getElementById(focus)?.focus();
+    if (place < 0) return;
+    const after = stops(old);
+    const same = after.filter((element) => title(element) === title(active))[named];
+    (same ?? after[place])?.focus({ preventScroll: true });
   };
   const refresh = async () => {
     if (document.hidden || isBusy()) return;

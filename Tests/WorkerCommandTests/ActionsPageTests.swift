@@ -1,0 +1,125 @@
+import ArgumentParser
+import BreakwaterTesting
+import Foundation
+import Libpq
+import Testing
+
+@testable import WorkerCommand
+
+@Suite("The page's actions")
+struct ActionsPageTests {
+    private struct Line {
+        var action: String
+        var functions: [String]
+        var address: String
+        var command: [String]
+    }
+
+    private let catalogue = URL(filePath: #filePath).deletingLastPathComponent()
+        .appending(path: "../../Sources/Breakwater/Breakwater.docc")
+
+    private func cells(_ page: String, after heading: String) throws -> [[String]] {
+        let text = try String(contentsOf: catalogue.appending(path: page), encoding: .utf8)
+        let section = try #require(text.split(separator: "\n\(heading)\n").last)
+        return section.split(separator: "\n").prefix { !$0.hasPrefix("## ") }.filter { $0.hasPrefix("| `") }.map {
+            row in
+            row.split(separator: "|", omittingEmptySubsequences: false).dropFirst().dropLast()
+                .map { $0.trimmingCharacters(in: .whitespaces) }
+        }
+    }
+
+    private func quoted(_ cell: String) -> [String] { cell.matches(of: /`([^`]+)`/).map { String($0.1) } }
+
+    private func lines() throws -> [Line] {
+        let lines = try cells("Observability.md", after: "## Actions").map { cells in
+            Line(
+                action: quoted(cells[0]).joined(),
+                functions: quoted(cells[2]),
+                address: quoted(cells[3]).joined(),
+                command: quoted(cells[4]).joined().split(separator: " ").map(String.init)
+            )
+        }
+        try #require(lines.count > 10)
+        return lines
+    }
+
+    /// How each function is called, on a database that was prepared for it.
+    private let calls = [
+        "open_circuit": "('k', 'why')", "close_circuit": "('k', 'why')", "disable_circuit": "('k', 'why')",
+        "observe_circuit": "('k', 'why')", "reset_circuit": "('k', 'why')",
+        "pause_queue": "('q', 'why')", "resume_queue": "('q')", "pause_kind": "('k', 'why')", "resume_kind": "('k')",
+        "run_now": "(1)", "cancel": "(2)", "set_priority": "(1, 3)",
+        "redrive": "(101)", "redrive_some": "('{102}', null, null, null, null, 10, null, 'ann')",
+        "purge": "(103)", "purge_some": "('{104}', null, null, null, null, 10, null, 'ann')",
+        "drain_worker": "(7, 'why')", "undrain_worker": "(7)",
+    ]
+
+    @Test(
+        "are all that SQL knows, each under its name in the audit log",
+        .enabled(if: TestDatabase.isAvailable, "\(needsDatabase)")
+    )
+    func functions() async throws {
+        let lines = try lines()
+        try await withTestDatabase { database in
+            // Whatever writes into the audit log, and may be called by those who administer.
+            let known = try await database.query(
+                """
+                select distinct p.proname::text from pg_proc p
+                 where p.pronamespace = 'breakwater'::regnamespace
+                   and p.prosrc ~ 'record_action|record_portion|override_circuit|pause_scope|resume_scope'
+                   and has_function_privilege('breakwater_admin', p.oid, 'execute')
+                """
+            ).map { try $0[0].string() }
+            #expect(Set(known).symmetricDifference(lines.flatMap(\.functions)) == [])
+
+            try await database.makeCircuit(kind: "k")
+            try await database.query(
+                "insert into breakwater.job (kind, run_at) select 'k', now() + interval '1 hour' from generate_series(1, 2)"
+            )
+            try await database.bury(101...104, kind: "k")
+            try await database.query(
+                """
+                insert into breakwater.worker (id, name, version, queues, kinds, concurrency, lease, beat_at)
+                overriding system value values (7, 'w', '1', '{default}', '{k}', 1, '1 hour', now())
+                """
+            )
+            for line in lines {
+                for function in line.functions {
+                    let call = try #require(calls[function], "the test does not know how to call \(function)")
+                    try await database.query("select * from breakwater.\(function)\(call)")
+                    let newest = try await database.query(
+                        "select action, role from breakwater.audit order by id desc limit 1"
+                    )
+                    #expect(try newest.first?["action"].string() == line.action, "\(function)")
+                    #expect(try newest.first?["role"].string() == "postgres")
+                }
+            }
+            let written = try await database.query("select distinct action from breakwater.audit").map {
+                try $0[0].string()
+            }
+            #expect(Set(written).symmetricDifference(lines.map(\.action)) == [])
+        }
+    }
+
+    @Test("are at the addresses that the dashboard has, and no other changes anything")
+    func addresses() throws {
+        let posts = try cells("Dashboard.md", after: "## Every address").filter { $0.count > 2 && !$0[2].isEmpty }
+        #expect(Set(posts.flatMap { quoted($0[0]) }).symmetricDifference(try lines().map(\.address)) == [])
+        let told = posts.flatMap { quoted($0[2]) }
+        #expect(Set(told).isSubset(of: try lines().map(\.action)))
+    }
+
+    @Test("are commands that there are")
+    func commands() throws {
+        for line in try lines() where !line.command.isEmpty {
+            #expect(line.command.first == "worker")
+            var at: any ParsableCommand.Type = RootCommand.self
+            for word in line.command.dropFirst() {
+                at = try #require(
+                    at.configuration.subcommands.first { $0._commandName == word },
+                    "there is no \(line.command.joined(separator: " "))"
+                )
+            }
+        }
+    }
+}
