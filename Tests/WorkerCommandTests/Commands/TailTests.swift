@@ -125,7 +125,10 @@ struct TailTests {
         }
     }
 
-    @Test("goes on when its connection is lost")
+    @Test(
+        "goes on when its connection is lost",
+        .disabled(if: TestDatabase.isPooled, "a pooler keeps from its clients that a session has ended")
+    )
     func reconnects() async throws {
         _ = try await withTestDatabase { database in
             try await following(database, "--json") { run in
