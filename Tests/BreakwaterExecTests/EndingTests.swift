@@ -36,7 +36,7 @@ import Testing
         "a daemon without streams":
             "setsid -f sh -c 'exec <&- >&- 2>&-; cd /; echo $$ >FILE; sleep 300; true'; until test -s FILE; do sleep 0.01; done",
         "one that starts more":
-            "setsid sh -c 'trap \"\" TERM HUP; echo $$ >FILE; while :; do setsid sleep 300 & sleep 0.01; done' & until test -s FILE; do sleep 0.01; done",
+            "setsid sh -c 'trap \"\" TERM HUP; echo $$ >FILE; for n in $(seq 500); do setsid sleep 60 & sleep 0.02; done; sleep 60' & until test -s FILE; do sleep 0.01; done",
     ]
 
     @Test("what left the program's session dies with its job", arguments: escapes.keys.sorted())

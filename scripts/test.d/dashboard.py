@@ -61,6 +61,22 @@ def log_in(browser, url, user):
     browser.click("main button", loads=True)
 
 
+def bulk(browser, url, pictures):
+    """Everything that matches a filter is purged at a rate, after a dry run; one looks on."""
+    browser.open(f"{url}/dead-letters?kind=image.resize")
+    browser.click("[name=do][value='purge matching']", loads=True)
+    expect("Purge 5 jobs?" in browser.text() and "those of the kind image.resize" in browser.text(),
+           "purging what matches says first how many that would be", browser)
+    browser.fill("[name=rate]", "1")
+    browser.fill("[name=reason]", "nobody wants these pictures")
+    browser.click("main form button.primary", loads=True)
+    browser.wait("the run is seen to go on", "/[1-4] of 5, at most 1 a second/.test(document.body.innerText)")
+    if pictures:
+        browser.picture(os.path.join(pictures, "bulk-1280-light.png"))
+    browser.wait("it is done", has("done: 5"))
+    expect("image.resize" not in browser.run("document.querySelector('.causes').innerText"), "its cause is gone", browser)
+
+
 def has(text):
     return f"document.body.innerText.includes({text!r})"
 
@@ -100,11 +116,8 @@ def keyboard(browser, url):
     browser.press("Enter", loads=True)
 
 
-def look_around(browser, url, pictures):
-    """Every page in two widths and two schemes: nothing sticks out, and each has its picture."""
-    browser.open(f"{url}/jobs?kind=webhook.deliver")
-    job = browser.run("document.querySelector('tbody th a').getAttribute('href')")
-    pages = {**PAGES, "job": job}
+def look_around(browser, url, pictures, pages):
+    """Pages in two widths and two schemes: nothing sticks out, and each has its picture."""
     for name, path in pages.items():
         for width, height in ((1280, 800), (390, 844)):
             for dark in (False, True):
@@ -122,7 +135,7 @@ def look_around(browser, url, pictures):
                     shade = "dark" if dark else "light"
                     browser.picture(os.path.join(pictures, f"{name}-{width}-{shade}.png"))
     browser.size(1280, 800)
-    print(f"    ok: {len(pages)} pages fit 1280 and 390 pixels, light and dark, and everything to use has a name")
+    print(f"    ok: {', '.join(pages)}: 1280 and 390 pixels, light and dark; all fits, and everything to use has a name")
 
 
 def contrast(browser, url):
@@ -163,6 +176,7 @@ def main(chromium, url, port, pictures):
         browser.size(1280, 800)
         browser.open(url)
         expect(browser.path() == "/login", "a stranger is asked to log in", browser)
+        look_around(browser, url, pictures, {"login": "/login"})
         browser.fill("[name=user]", "ann")
         browser.fill("[name=password]", "wrong")
         browser.click("main button", loads=True)
@@ -196,7 +210,9 @@ def main(chromium, url, port, pictures):
         print("    ok: a circuit was seen to open while its service was down")
         before = browser.run("document.querySelector('.countdown')?.innerText ?? ''")
         browser.wait("the countdown moves", f"(document.querySelector('.countdown')?.innerText ?? '') !== {before!r}")
-        look_around(browser, url, pictures)
+        browser.open(f"{url}/jobs?kind=webhook.deliver")
+        job = browser.run("document.querySelector('tbody th a').getAttribute('href')")
+        look_around(browser, url, pictures, {**PAGES, "job": job})
         contrast(browser, url)
 
         receiver.start()
@@ -231,10 +247,12 @@ def main(chromium, url, port, pictures):
         browser.wait("the redriven job runs, and its page, which refreshes itself, has its result",
                      has("Succeeded") + " && " + has("accepted"))
         print("    ok: a dead letter is redriven, and seen to run")
+        bulk(browser, url, pictures)
         browser.open(f"{url}/audit")
         text = browser.text()
         expect(all(each in text for each in ("circuit.close", "the receiver is back", "dead_letter.redrive", "ann",
-                                             "the account is open again")), "the audit log has both, with the reasons", browser)
+                                             "the account is open again", "dead_letter.purge", "nobody wants these pictures")),
+               "the audit log has all three, with the reasons", browser)
         expect(all(each in text for each in ("bea", "the encoder is being replaced", "carl", "the encoders are not here yet")),
                "and what was done by the command line and in SQL", browser)
 

@@ -2,7 +2,7 @@ import BreakwaterAdmin
 
 /// All circuits: those that are not closed large, the others in lines.
 enum CircuitsPage {
-    static let pageSize = 40
+    static let pageSize = 25
 
     @Sendable static func show(_ exchange: Exchange) async throws -> WebAnswer {
         let offset = Int(min(max(exchange.request.query.int64("from") ?? 0, 0), 100_000))
