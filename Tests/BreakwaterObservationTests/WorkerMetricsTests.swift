@@ -1,5 +1,6 @@
 import BreakwaterMetrics
 import BreakwaterTesting
+import Libpq
 import Logging
 import Metrics
 import Testing
