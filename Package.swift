@@ -204,14 +204,16 @@ let fuzzDependencies: [Target.Dependency] = [
     "Breakwater", "BreakwaterExec", "BreakwaterHTTP", "CLibpq", "Libpq", "WorkerCommand",
     .product(name: "Logging", package: "swift-log"),
 ]
+let isFuzzing = Context.environment["BREAKWATER_FUZZ"] == "1"
 package.targets.append(
-    Context.environment["BREAKWATER_FUZZ"] == "1"
+    isFuzzing
         ? .executableTarget(
             name: "fuzz",
             dependencies: fuzzDependencies,
             path: "Tests/FuzzTests",
             exclude: ["SeededTests.swift"],
-            swiftSettings: [.unsafeFlags(["-parse-as-library"])]
+            swiftSettings: [.unsafeFlags(["-parse-as-library"])],
+            linkerSettings: [.unsafeFlags(["-sanitize=fuzzer"])]
         )
         : .testTarget(
             name: "FuzzTests",
@@ -222,6 +224,7 @@ package.targets.append(
 
 // One list of settings for every Swift target.
 let warningsAreErrors = Context.environment["BREAKWATER_STRICT"] == "1"
+let fuzzed = ["Breakwater", "BreakwaterExec", "BreakwaterHTTP", "Libpq", "WorkerCommand", "fuzz"]
 for target in package.targets where ![.system, .plugin].contains(target.type) {
     target.swiftSettings =
         (target.swiftSettings ?? []) + [
@@ -232,6 +235,10 @@ for target in package.targets where ![.system, .plugin].contains(target.type) {
             // A member is found only where its module is imported.
             .enableUpcomingFeature("MemberImportVisibility"),
         ]
+    // What is fuzzed tells libFuzzer where it goes. Not everything can be built so: a tool would lose its own `main`.
+    if isFuzzing, fuzzed.contains(target.name) {
+        target.swiftSettings?.append(.unsafeFlags(["-sanitize=fuzzer"]))
+    }
     // In CI, and for our own targets only: what we depend on is not ours to mend.
     if warningsAreErrors {
         target.swiftSettings?.append(.treatAllWarnings(as: .error))

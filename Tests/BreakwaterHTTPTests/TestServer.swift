@@ -34,6 +34,7 @@ final class TestServer: Sendable {
         var connections = 0
         var open: Set<Int32> = []
         var isStopped = false
+        var listens = true
     }
 
     let port: UInt16
@@ -76,8 +77,9 @@ final class TestServer: Sendable {
         state.withLock { state in
             state.isStopped = true
             for connection in state.open { shutdown(connection, Int32(SHUT_RDWR)) }
+            // Once it is closed, its number may be another's.
+            if state.listens { shutdown(listener, Int32(SHUT_RDWR)) }
         }
-        shutdown(listener, Int32(SHUT_RDWR))
     }
 
     private func accept() {
@@ -98,7 +100,10 @@ final class TestServer: Sendable {
             }
             Thread { self.serve(connection, number: number) }.start()
         }
-        close(listener)
+        state.withLock { state in
+            state.listens = false
+            close(listener)
+        }
     }
 
     private func serve(_ connection: Int32, number: Int) {

@@ -70,20 +70,39 @@ final class CountingProxy: Sendable {
                 close(upstream)
                 continue
             }
+            // Whoever ends last closes both: closed before that, their numbers may be another connection's, which the
+            // other thread would then read from and shut down.
+            let ends = Ends(client, upstream)
             Thread {
                 var reader = Reader()
                 self.pump(client, upstream) { bytes in
                     let trips = reader.read(bytes)
                     if !trips.isEmpty { self.counts.withLock { $0.roundTrips += trips } }
                 }
+                ends.close()
             }.start()
             Thread {
                 self.pump(upstream, client) { _ in }
-                close(client)
-                close(upstream)
+                ends.close()
             }.start()
         }
         close(listener)
+    }
+
+    /// Two sockets that are closed when both of their threads are done with them.
+    private final class Ends: Sendable {
+        private let sockets: [Int32]
+        private let closed = Mutex(0)
+
+        init(_ sockets: Int32...) { self.sockets = sockets }
+
+        func close() {
+            let isLast = closed.withLock { count in
+                count += 1
+                return count == 2
+            }
+            if isLast { for socket in sockets { Glibc.close(socket) } }
+        }
     }
 
     /// Hands bytes on until one side ends.
@@ -97,7 +116,10 @@ final class CountingProxy: Sendable {
             var rest = buffer[..<count]
             while !rest.isEmpty {
                 let sent = rest.withUnsafeBytes { send(target, $0.baseAddress, $0.count, Int32(MSG_NOSIGNAL)) }
-                guard sent > 0 else { return }
+                guard sent > 0 else {
+                    shutdown(source, Int32(SHUT_RDWR))
+                    return
+                }
                 rest = rest.dropFirst(sent)
             }
         }
