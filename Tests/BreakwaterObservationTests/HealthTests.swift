@@ -74,7 +74,8 @@ struct HealthTests {
                 return .succeeded()
             }
             var configuration = WorkerConfiguration(
-                database: database.options(for: role),
+                // A pooler would keep from it that its sessions end.
+                database: ConnectionOptions(database.directURL, keywords: ["user": role]),
                 handlers: [HandlerRegistration(kind: "k", plugin: handler)]
             )
             configuration.shutdownGrace = .seconds(60)

@@ -1,5 +1,6 @@
 import BreakwaterMetrics
 import BreakwaterTesting
+import Libpq
 import Logging
 import Metrics
 import Testing
@@ -98,7 +99,11 @@ struct WorkerMetricsTests {
                     return .succeeded()
                 }
                 try await database.query("insert into breakwater.job (kind) values ('k')")
-                try await database.withWorker([HandlerRegistration(kind: "k", plugin: handler)]) {
+                // A pooler would keep from it that its sessions end.
+                let configure = { @Sendable (configuration: inout WorkerConfiguration) in
+                    configuration.database = ConnectionOptions(database.directURL)
+                }
+                try await database.withWorker([HandlerRegistration(kind: "k", plugin: handler)], configure: configure) {
                     try await waitUntil("the job runs") {
                         try await database.number("select count(*) from breakwater.job where worker is not null") == 1
                     }
