@@ -32,11 +32,19 @@ extension AdminDatabase {
         let suspensions = Dictionary(grouping: try await suspensions()) { "\($0.circuit)" }
         return try await read(
             """
-            select \(Self.circuitColumns), c.waiting
-              from breakwater.circuit_status c
-             where case when $1::text is not null then c.kind = $1 and c.key = $2
-                        else not exists (select from breakwater.handler h
-                                          where h.kind = c.kind and c.key = '' and h.shared_key is not null) end
+            with p as materialized (
+                select o.kind, o.key
+                  from breakwater.circuit o
+                 where case when $1::text is not null then o.kind = $1 and o.key = $2
+                            else not exists (select from breakwater.handler h
+                                              where h.kind = o.kind and o.key = '' and h.shared_key is not null) end
+            )
+            -- Asked for all at once, and up to a cap that none reaches: the view would look up what runs for each.
+            select \(Self.circuitColumns), b.waiting
+              from p
+              join breakwater.waiting_behind(array(select kind from p), array(select key from p), 2147483647) b
+                on b.kind = p.kind and b.key = p.key
+             cross join lateral (select * from breakwater.circuit_status s where s.kind = p.kind and s.key = p.key) c
              order by c.name
             """,
             [.text(id?.kind), .text(id?.key)],

@@ -71,6 +71,51 @@ select j.id, j.queue, j.kind, j.priority, j.attempt, coalesce(j.max_attempts, h.
                    else 'ready'
               end as state) s;
 
+-- How many jobs wait behind each of some circuits, counted up to a cap, in the lanes' index alone: what runs is looked up
+-- once for all of them, and taken off.
+create function breakwater.waiting_behind(p_kinds text[], p_keys text[], p_cap integer default 10000)
+returns table (kind text, key text, waiting bigint)
+language sql stable
+set search_path = pg_catalog, pg_temp
+set jit = off set enable_seqscan = off set enable_bitmapscan = off
+as $$
+    with recursive queue as (
+        -- From queue to queue along the index.
+        (select j.queue from breakwater.job j where j.run_at is null order by j.queue limit 1)
+        union all
+        select n.queue
+          from queue q
+         cross join lateral (select j.queue from breakwater.job j
+                              where j.run_at is null and j.queue > q.queue
+                              order by j.queue limit 1) n
+    ), running as materialized (
+        select j.kind, count(*) as jobs
+          from breakwater.claim c
+         cross join lateral unnest(c.jobs) i(id)
+          join breakwater.job j on j.id = i.id and j.lease = c.lease and j.worker is not null
+         group by j.kind
+    )
+    select c.kind, c.key,
+           case when c.kind <> '*' and c.key <> '' then
+               (select count(*) from (select from breakwater.job j where j.kind = c.kind and j.parked = c.key limit p_cap) s)
+           else
+               (select least(coalesce(sum(greatest(l.jobs - l.running, 0)), 0), p_cap)::bigint
+                  from (select h.kind, coalesce((select r.jobs from running r where r.kind = h.kind), 0) as running
+                          from breakwater.handler h
+                         where case when c.kind = '*' then h.shared_key = c.key else h.kind = c.kind end) k
+                 cross join lateral (
+                       select k.running, count(*) as jobs
+                         from (select from queue q
+                                -- Offset 0: each queue is looked up in the index, not joined with a scan of it.
+                                cross join lateral (select from breakwater.job j
+                                                     where j.run_at is null and j.queue = q.queue and j.kind = k.kind
+                                                    offset 0) w
+                                limit p_cap + k.running) s) l)
+           end
+      from unnest(p_kinds, p_keys) u(kind, key)
+     cross join lateral (select u.kind collate "C" as kind, u.key collate "C" as key) c
+$$;
+
 -- Each circuit with what people ask about it: why it is so, when it is probed, what its window holds, what waits.
 create view breakwater.circuit_status as
 select c.kind, c.key, breakwater.circuit_name(c.kind, c.key) as name, c.state, c.generation, c.since, c.reason,
@@ -84,14 +129,8 @@ select c.kind, c.key, breakwater.circuit_name(c.kind, c.key) as name, c.state, c
        w.streak as failures_in_a_row,
        h.failure_rate as failure_threshold, h.slow_rate as slow_threshold, h.minimum_calls, h.consecutive_failures,
        h.probes, h.successes_to_close, h.fallback,
-       case when c.kind <> '*' and c.key <> ''
-            then (select count(*) from breakwater.job j where j.kind = c.kind and j.parked = c.key)
-            else (select count(*) from breakwater.job j
-                   where j.run_at is null and j.worker is null
-                     and j.kind = any (array(select o.kind from breakwater.handler o
-                                              where case when c.kind = '*' then o.shared_key = c.key
-                                                         else o.kind = c.kind end)))
-       end as waiting,
+       -- All of them: a cap that none reaches.
+       (select b.waiting from breakwater.waiting_behind(array[c.kind], array[c.key], 2147483647) b) as waiting,
        (select count(*) from breakwater.suspension s
          where s.kind = c.kind and s.key = c.key and s.times > 0) as suspended_workers
   from breakwater.circuit c

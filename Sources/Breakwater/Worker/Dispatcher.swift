@@ -4,7 +4,7 @@
 /// is not to run (shutdown, an open circuit, a lost lease) goes straight to `finished`, released.
 struct Dispatcher {
     /// A claim takes at most so many jobs beyond the slots that are free.
-    static let mostAhead = 1000
+    static let mostAhead = 3000
 
     /// One run of one job.
     struct RunKey: Hashable {
@@ -269,7 +269,7 @@ struct Dispatcher {
     // MARK: Settling
 
     /// What to settle now. It is gone from here; after a failure it must be put back.
-    mutating func takeFinished(atMost limit: Int = 2000) -> (runs: [FinishedRun], claims: [Int64]) {
+    mutating func takeFinished(atMost limit: Int = 2 * Self.mostAhead) -> (runs: [FinishedRun], claims: [Int64]) {
         // A job that was lost and claimed again may be here twice: only its newest lease can still matter, and a
         // settle names each job once.
         var names: Set<Int64> = []

@@ -64,7 +64,9 @@ enum DeadLettersPage {
         choice.kind = values["kind"]?.trimmed
         choice.reason = values["reason"]
         // Blank is a cause too: no error at all. A cause belongs to a kind.
-        if choice.kind != nil, let failure = values.all("failure").first, values["cause"] != "any" { choice.failure = failure }
+        if choice.kind != nil, let failure = values.all("failure").first, values["cause"] != "any" {
+            choice.failure = failure
+        }
         return choice
     }
 

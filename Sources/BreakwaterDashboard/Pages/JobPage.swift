@@ -211,10 +211,13 @@ enum JobPage {
         if let end {
             // Its time is that of the transaction, which began a little before the last run was written down.
             let at = max(end.at, facts.runs.compactMap(\.at).max() ?? end.at)
-            events.insert(Event(at: at, look: end.text == "Succeeded" ? "is-closed" : "is-open", title: end.text), at: 0)
+            let look = end.text == "Succeeded" ? "is-closed" : "is-open"
+            events.insert(Event(at: at, look: look, title: end.text), at: 0)
         }
         // The newest first; of the same moment, in the order above.
-        let sorted = events.enumerated().sorted { ($1.element.at, $0.offset) < ($0.element.at, $1.offset) }.map(\.element)
+        let sorted = events.enumerated()
+            .sorted { ($1.element.at, $0.offset) < ($0.element.at, $1.offset) }
+            .map(\.element)
         return el(.section, .class("panel")) {
             el(.h2, text: "What happened")
             el(.ol, .class("timeline dots")) {

@@ -57,7 +57,8 @@ enum PrivilegeMatrix {
                     "drain_worker", "undrain_worker", "pause_queue", "pause_kind", "resume_queue", "resume_kind",
                     "open_circuit", "close_circuit", "disable_circuit", "observe_circuit", "reset_circuit", "rates",
                     "backlog", "waiting_behind", "window_parts", "find_jobs", "matches_path", "dead_letter_groups",
-                    "latest_failures", "calls_lately", "count_dead_letters", "watch", "unwatch", "circuit_name", "policy_of", "window_of", "clock",
+                    "latest_failures", "calls_lately", "count_dead_letters", "watch", "unwatch", "circuit_name",
+                    "policy_of", "window_of", "clock",
                 ]
             ),
             (
