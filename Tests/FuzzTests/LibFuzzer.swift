@@ -19,3 +19,22 @@ private let chosen: FuzzTarget = {
     }
     return target
 }()
+
+/// The program, under the name that the package manager gives to what a program begins with.
+@_cdecl("fuzz_main")
+public func fuzzMain(
+    _ count: CInt,
+    _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>
+) -> CInt {
+    var count = count
+    var arguments: UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>? = arguments
+    return runDriver(&count, &arguments, fuzzOneInput)
+}
+
+/// libFuzzer's own, which no header declares.
+@_silgen_name("LLVMFuzzerRunDriver")
+private func runDriver(
+    _ count: UnsafeMutablePointer<CInt>,
+    _ arguments: UnsafeMutablePointer<UnsafeMutablePointer<UnsafeMutablePointer<CChar>?>?>,
+    _ oneInput: @convention(c) (UnsafePointer<UInt8>?, Int) -> CInt
+) -> CInt
