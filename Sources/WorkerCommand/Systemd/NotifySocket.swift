@@ -16,7 +16,8 @@ struct NotifySocket: Sendable {
     /// What fits beside the closing NUL of `sockaddr_un`.
     private static let longestName = MemoryLayout.size(ofValue: sockaddr_un().sun_path) - 1
 
-    /// Sends assignments such as `READY=1`, each on a line of its own. Nobody hearing it is no failure of the worker's.
+    /// Sends assignments such as `READY=1`, each on a line of its own. Nobody hearing it is no failure of the worker's, and
+    /// it waits for nobody: a queue that is full, because whoever should listen does not, would keep it from ending.
     ///
     /// - Returns: Whether it was sent.
     @discardableResult
@@ -32,10 +33,11 @@ struct NotifySocket: Sendable {
         }
         // An abstract name ends where the address ends: a NUL would be a part of it.
         let length = MemoryLayout<sockaddr_un>.offset(of: \.sun_path).map { $0 + name.utf8.count } ?? 0
+        let flags = Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT)
         let message = Array(assignments.joined(separator: "\n").utf8)
         let sent = withUnsafePointer(to: address) { address in
             address.withMemoryRebound(to: sockaddr.self, capacity: 1) { address in
-                sendto(descriptor, message, message.count, Int32(MSG_NOSIGNAL), address, socklen_t(length))
+                sendto(descriptor, message, message.count, flags, address, socklen_t(length))
             }
         }
         return sent == message.count

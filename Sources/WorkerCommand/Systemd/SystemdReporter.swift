@@ -31,12 +31,14 @@ struct SystemdReporter: Service {
             var report = SystemdReport()
             var nextKick = ContinuousClock.now
             while !Task.isCancelled {
+                let told = report
                 var news = report.news(ready: health.readiness(), live: health.liveness(), drains: health.isDraining)
                 if let watchdog, .now >= nextKick, health.liveness().isGood {
                     news.append("WATCHDOG=1")
                     nextKick = .now + watchdog / 4
                 }
-                if !news.isEmpty { socket.send(news) }
+                // What was not sent is still news at the next look.
+                if !news.isEmpty, !socket.send(news) { report = told }
                 try? await Task.sleep(for: min(Self.interval, (watchdog ?? Self.interval) / 8))
             }
         }
