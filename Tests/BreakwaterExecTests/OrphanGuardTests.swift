@@ -18,7 +18,8 @@ struct OrphanGuardTests {
         defer { for group in groups where group.isRunning { kill(-group.processIdentifier, SIGKILL) } }
         try await waitUntil("all lead their groups") { groups.allSatisfy { kill(-$0.processIdentifier, 0) == 0 } }
         do {
-            let watch = OrphanGuard()
+            // With a mark that nothing carries: this process's own is on the programs of all other tests.
+            let watch = OrphanGuard(worker: "test\(UInt64.random(in: .min ... .max))")
             for group in groups { watch.watch(group.processIdentifier) }
             watch.forget(groups[forgotten].processIdentifier)
         }
