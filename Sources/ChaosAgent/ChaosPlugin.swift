@@ -11,7 +11,7 @@ struct ChaosPlugin: HandlerPlugin {
     struct Payload: Decodable {
         /// The job's number in the history.
         var n: Int
-        /// What to do: work, fail, discard, snooze, hang, deaf, call or abort.
+        /// What to do: work, fail, discard, snooze, hang, deaf, call, abort, overflow or eat.
         var what: String
         /// How long it takes, in milliseconds.
         var ms: Int
@@ -36,6 +36,10 @@ struct ChaosPlugin: HandlerPlugin {
         switch payload.what {
         case "abort":
             abort()
+        case "overflow":
+            return ("\(Self.depth(below: payload.n))", .released)
+        case "eat":
+            Self.eatMemory()
         case "deaf":
             // Takes its time whether it is cancelled or not.
             await Task { try? await Task.sleep(for: time) }.value
@@ -57,5 +61,23 @@ struct ChaosPlugin: HandlerPlugin {
         default:
             return ("succeeded", .succeeded(result: "\(payload.n)"))
         }
+    }
+
+    /// Overflows the stack: it never comes to its end, and what each call looks at is kept in its frame.
+    private static func depth(below number: Int) -> Int {
+        guard number > 0 else { return 0 }
+        var frame = (number, number, number, number)
+        return withUnsafeMutableBytes(of: &frame) { bytes in
+            bytes[0] |= 1
+            return depth(below: bytes.loadUnaligned(as: Int.self)) + Int(bytes[8])
+        }
+    }
+
+    /// Has the system refuse this process more memory than it has, and asks for more.
+    private static func eatMemory() -> Never {
+        var limit = rlimit(rlim_cur: 1 << 20, rlim_max: 1 << 20)
+        setrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit)
+        var eaten: [[UInt8]] = []
+        while true { eaten.append([UInt8](repeating: 1, count: 1 << 20)) }
     }
 }

@@ -36,7 +36,8 @@ struct LeakTests {
         let start = ContinuousClock.now
         for number in 0..<Self.cycles { try await cycle(number) }
         let elapsed = ContinuousClock.now - start
-        let room = Self.cycles / 2
+        // Fewer cycles than 2,000 prove nothing: they are for who wants the calls alone, under a sanitizer.
+        let room = max(1000, Self.cycles / 2)
         try await eventually(within: .seconds(60)) {
             let now = try Holdings.now()
             return now.descriptors < before.descriptors + room && now.threads < before.threads + room
