@@ -156,6 +156,14 @@ class CheckerTests(unittest.TestCase):
         history.dead_letters[103]["reason"] = "poison"
         self.assertBreaks(history, "dead for a wrong reason")
 
+    def test_dead_as_poison_because_a_fault_ended_its_worker(self):
+        history = sound()
+        history.dead_letters[103].update(reason="poison", at=9.0)
+        history.deaths.append(("w1", 1, 2.5))
+        self.assertBreaks(history)
+        history.deaths = [("w1", 1, 9.5)]
+        self.assertBreaks(history, "dead for a wrong reason")
+
     def test_gap_in_a_circuit(self):
         history = sound()
         row = {"kind": "k", "key": "", "from_state": "closed", "to_state": "open"}

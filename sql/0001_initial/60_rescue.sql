@@ -225,7 +225,8 @@ begin
     for v_lost in
         select * from breakwater.worker w where w.beat_at < now() - w.lease for update skip locked
     loop
-        v_jobs := breakwater.give_back(v_lost.id, '{}', v_lost.lease);
+        -- A worker that lives comes back within that time, even over a network that was silent for some leases.
+        v_jobs := breakwater.give_back(v_lost.id, '{}', 5 * v_lost.lease);
         v_count := v_count + cardinality(v_jobs);
         insert into breakwater.lost_worker (worker, name, beat_at, jobs)
         values (v_lost.id, v_lost.name, v_lost.beat_at, v_jobs);

@@ -60,7 +60,7 @@ struct WorkerDeathTests {
                     return deaths
                 }
                 do {
-                    try await waitUntil("all end", deadline: .seconds(120)) {
+                    try await waitUntil("all end", deadline: .seconds(240)) {
                         try await database.number("select count(*) from breakwater.job") == 0
                     }
                 } catch {
