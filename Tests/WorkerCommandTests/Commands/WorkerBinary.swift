@@ -35,6 +35,11 @@ struct WorkerBinary {
         private let child: Child
         private let directory: String
 
+        /// What every program gets: a path, and what the sanitizer is told that everything here may run under.
+        private static let surroundings = ProcessInfo.processInfo.environment
+            .filter { ["ASAN_OPTIONS", "TSAN_OPTIONS"].contains($0.key) }
+            .merging(["PATH": "/usr/bin:/bin"]) { $1 }
+
         /// Starts the binary with exactly this environment, and `PATH`; on a terminal, where one is given.
         init(
             _ arguments: [String],
@@ -50,7 +55,7 @@ struct WorkerBinary {
             child = try Child(
                 program.path(),
                 arguments,
-                environment: environment.merging(["PATH": "/usr/bin:/bin"]) { given, _ in given },
+                environment: environment.merging(Self.surroundings) { given, _ in given },
                 input: terminal.map { .descriptor($0) } ?? .file("\(directory)/in"),
                 output: terminal.map { .descriptor($0) } ?? .file("\(directory)/out"),
                 errors: terminal.map { .descriptor($0) } ?? .file("\(directory)/err")
