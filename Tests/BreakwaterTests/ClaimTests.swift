@@ -259,6 +259,19 @@ struct ClaimTests {
         }
     }
 
+    @Test("a sweep tells each lane's first ready job above its floor, and what draws the positions")
+    func sweep() async throws {
+        try await withTestDatabase { database in
+            try await database.insert(3)
+            try await database.insert(2, kind: "other")
+            let lanes = ["none", "other", "k"].map { Lane(queue: "default", kind: $0, priority: 5) }
+            let sweep = Sweep(lanes: lanes, floors: [0, 4, 0])
+            let swept = try await database.connection.call(sweep)
+            #expect(swept.found == [lanes[1]: 5, lanes[2]: 1])
+            #expect(swept.source == PositionSource(timeline: 1, highest: 5))
+        }
+    }
+
     @Test("works at the far end of the numbers")
     func largeNumbers() async throws {
         try await withTestDatabase { database in

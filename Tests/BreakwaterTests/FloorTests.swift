@@ -207,12 +207,13 @@ private final class FloorWorld {
         let lanes = walker.lanes.all
         let sweep = Sweep(lanes: lanes, floors: lanes.map { walker.lanes.floor(of: $0) })
         let horizon: Horizon.Output?
-        let found: [Lane: Int64]
+        let swept: Sweep.Output
         if let holders = walker.lanes.notedHolders {
-            (horizon, found) = try await walker.worker.connection.call(Horizon(holders: holders), sweep)
+            (horizon, swept) = try await walker.worker.connection.call(Horizon(holders: holders), sweep)
         } else {
-            (horizon, found) = (nil, try await walker.worker.connection.call(sweep))
+            (horizon, swept) = (nil, try await walker.worker.connection.call(sweep))
         }
+        let found = swept.found
         if found.contains(where: { $0.value <= walker.lanes.cursor(of: $0.key) }) { sawBehindCursor += 1 }
         _ = walkers[index].lanes.swept(found, horizon: horizon, at: .now)
     }

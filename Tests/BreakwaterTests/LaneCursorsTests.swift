@@ -51,6 +51,24 @@ struct LaneCursorsTests {
         #expect(lanes.cursor(of: lane) == 120)
     }
 
+    @Test("another timeline, or positions drawn again, make it start over; a standby says nothing of its timeline")
+    mutating func forgets() {
+        func has(_ timeline: Int64?, _ highest: Int64) -> Bool {
+            lanes.claimed([job(at: 100)], at: start)
+            let hasForgotten = lanes.hasForgotten(for: PositionSource(timeline: timeline, highest: highest))
+            #expect(lanes.cursor(of: lane) == (hasForgotten ? 0 : 100))
+            return hasForgotten
+        }
+        #expect(!has(1, 100))
+        #expect(!has(1, 100))
+        #expect(!has(nil, 120))
+        #expect(!has(1, 130))
+        #expect(has(2, 140))
+        #expect(!has(2, 150))
+        #expect(has(2, 149))
+        #expect(!has(2, 149))
+    }
+
     @Test("the floor stays below a ready job, whatever is proven")
     mutating func floorBelowReady() {
         lanes.claimed([job(at: 100)], at: start)

@@ -76,9 +76,10 @@ extension FuzzTarget {
             var cursors = LaneCursors(queues: ["q"], kinds: ["k"])
             cursors.claimed(jobs, at: .now)
         }
-        if let found = try? Sweep(lanes: [lane], floors: [0]).decode(result) {
+        if let swept = try? Sweep(lanes: [lane], floors: [0]).decode(result) {
             var cursors = LaneCursors(queues: ["q"], kinds: ["k"])
-            _ = cursors.swept(found, horizon: nil, at: .now)
+            _ = cursors.hasForgotten(for: swept.source)
+            _ = cursors.swept(swept.found, horizon: nil, at: .now)
         }
         _ = try? Register(configuration: configuration).decode(result)
         _ = try? Beat(worker: 1, isDraining: false, running: 0).decode(result)

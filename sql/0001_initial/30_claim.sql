@@ -289,26 +289,33 @@ $$;
 -- Finds, for each lane, the first ready position above its floor. It locks nothing: a job that another worker is
 -- claiming right now still counts as ready, so a claim that rolls back is not lost.
 --
--- `place` is the lane's index in the arrays, from 1; lanes with nothing ready are left out.
-create function breakwater.sweep(p_queues text[], p_kinds text[], p_priorities smallint[], p_floors bigint[])
-returns table (place integer, first_ready bigint)
+-- `places` are the lanes' indexes in the arrays, from 1; lanes with nothing ready are left out. `highest` is the highest
+-- position drawn so far, and `timeline` that of the write-ahead log, null on a standby: they tell a worker that is
+-- connected through a pooler when the database is another than before, and cursors and floors mean nothing any more.
+create function breakwater.sweep(
+    p_queues text[], p_kinds text[], p_priorities smallint[], p_floors bigint[],
+    out places integer[], out first_ready bigint[], out highest bigint, out timeline bigint
+)
 language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off
 as $$
 begin
-    return query
-        select l.place::integer, f.first_ready
-          from unnest(p_queues, p_kinds, p_priorities, p_floors) with ordinality
-               as l(queue, kind, priority, floor, place)
-         cross join lateral (
-               select j.position as first_ready
-                 from breakwater.job j
-                where j.queue = l.queue collate "C" and j.kind = l.kind collate "C"
-                  and j.priority = l.priority and j.position > l.floor
-                  and j.run_at is null and j.worker is null
-                order by j.position
-                limit 1) f;
+    select p.last_value into highest from breakwater.job_position p;
+    if not pg_is_in_recovery() then
+        timeline := ('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::bigint;
+    end if;
+    select coalesce(array_agg(l.place), '{}'), coalesce(array_agg(f.position), '{}') into places, first_ready
+      from unnest(p_queues, p_kinds, p_priorities, p_floors) with ordinality
+           as l(queue, kind, priority, floor, place)
+     cross join lateral (
+           select j.position
+             from breakwater.job j
+            where j.queue = l.queue collate "C" and j.kind = l.kind collate "C"
+              and j.priority = l.priority and j.position > l.floor
+              and j.run_at is null and j.worker is null
+            order by j.position
+            limit 1) f;
 end
 $$;
 

@@ -7,7 +7,7 @@ package struct Sweep: StoreCall {
 
     package var statement: Statement {
         Statement(
-            "select place, first_ready from breakwater.sweep($1, $2, $3, $4)",
+            "select places::bigint[], first_ready, highest, timeline from breakwater.sweep($1, $2, $3, $4)",
             [
                 .textArray(lanes.map(\.queue)),
                 .textArray(lanes.map(\.kind)),
@@ -17,17 +17,41 @@ package struct Sweep: StoreCall {
         )
     }
 
-    /// The lanes that hold ready jobs, with the position of the first.
-    package func decode(_ result: QueryResult) throws(PostgresError) -> [Lane: Int64] {
+    package struct Output: Sendable {
+        /// The lanes that hold ready jobs, with the position of the first.
+        package var found: [Lane: Int64]
+        /// Where the positions come from.
+        package var source: PositionSource
+    }
+
+    package func decode(_ result: QueryResult) throws(PostgresError) -> Output {
+        let row = try result.row(0)
+        let (places, positions) = (try row[0].int64Array(), try row[1].int64Array())
         var found: [Lane: Int64] = [:]
-        for row in result {
-            let place = try row[0].int64()
+        for (place, position) in zip(places, positions) {
             guard (1...Int64(lanes.count)).contains(place) else {
                 throw PostgresError(.decoding, "the database answered about lane \(place) of \(lanes.count)")
             }
-            found[lanes[Int(place) - 1]] = try row[1].int64()
+            found[lanes[Int(place) - 1]] = position
         }
-        return found
+        return Output(
+            found: found,
+            source: PositionSource(timeline: try row[3].isNull ? nil : row[3].int64(), highest: try row[2].int64())
+        )
+    }
+}
+
+/// What draws the positions of jobs: as long as it is the same, what was drawn once is not drawn again.
+package struct PositionSource: Sendable, Equatable {
+    /// The timeline of the server's write-ahead log, which changes when a standby takes over or a backup is restored;
+    /// nil on a standby.
+    var timeline: Int64?
+    /// The highest position drawn so far.
+    var highest: Int64
+
+    /// Whether positions go on from where another source stood.
+    func continues(_ earlier: PositionSource) -> Bool {
+        highest >= earlier.highest && (timeline == nil || earlier.timeline == nil || timeline == earlier.timeline)
     }
 }
 

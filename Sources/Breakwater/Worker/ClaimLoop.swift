@@ -376,18 +376,24 @@ struct ClaimLoop {
             )
         }
         let horizon: Horizon.Output?
-        let found: [Lane: Int64]
+        let swept: Sweep.Output
         if let holders {
-            (horizon, found) = try await connection.call(Horizon(holders: holders), sweep, timeout: timeout)
+            (horizon, swept) = try await connection.call(Horizon(holders: holders), sweep, timeout: timeout)
         } else {
-            (horizon, found) = (nil, try await connection.call(sweep, timeout: timeout))
+            (horizon, swept) = (nil, try await connection.call(sweep, timeout: timeout))
         }
+        let found = swept.found
         let end = ContinuousClock.now
         engine.metrics.record(.sweep, since: start)
         lastSweep = end
         nextSweep = end + (end - start) * Self.sweepPause
         isSweepOwed = false
 
+        if engine.withState({ $0.lanes.hasForgotten(for: swept.source) }) {
+            engine.logger.notice("another database answers than before: looks for jobs from the beginning of every lane")
+            (sleepsAs, attended, isSweepOwed) = (nil, [], true)
+            return true
+        }
         let hasNews = engine.withState { $0.lanes.swept(found, horizon: horizon, at: end) }
         if hasNews {
             isExhausted = false

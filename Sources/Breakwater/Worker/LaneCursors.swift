@@ -27,6 +27,7 @@ struct LaneCursors {
     let all: [Lane]
     private var places: [Lane: Place]
     private var note: Note?
+    private var source: PositionSource?
 
     init(queues: [String], kinds: [String]) {
         all = (Int16(0)...9).flatMap { priority in
@@ -40,6 +41,17 @@ struct LaneCursors {
     mutating func forget() {
         places = places.mapValues { _ in Place() }
         note = nil
+        source = nil
+    }
+
+    /// Forgets everything if positions no longer come from where they came before, which a pooler hides.
+    ///
+    /// - Returns: Whether that is so. What a sweep found from the old floors is of no use then.
+    mutating func hasForgotten(for newSource: PositionSource) -> Bool {
+        let isNew = source.map { !newSource.continues($0) } ?? false
+        if isNew { forget() }
+        source = newSource
+        return isNew
     }
 
     /// The lanes to ask in a claim, most important first; among equals, the kind after `rotation` first.
