@@ -390,7 +390,7 @@ struct ClaimLoop {
         isSweepOwed = false
 
         if engine.withState({ $0.lanes.hasForgotten(for: swept.source) }) {
-            engine.logger.notice("another database answers than before: looks for jobs from the beginning of every lane")
+            engine.logger.notice("another server answers than before: looks for jobs from the beginning of each lane")
             (sleepsAs, attended, isSweepOwed) = (nil, [], true)
             return true
         }
