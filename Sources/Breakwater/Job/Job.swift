@@ -6,9 +6,15 @@ public struct Job: Sendable, Identifiable {
     /// The job's row in `breakwater.job`. It stays the same through retries and redrives.
     public var id: Int64
     /// The group of jobs it was enqueued to.
-    public var queue: String
+    public var queue: String {
+        get { origin.texts.queue }
+        set { change(\.queue, to: newValue) }
+    }
     /// The name of the handler that runs it, such as `email.send`.
-    public var kind: String
+    public var kind: String {
+        get { origin.texts.kind }
+        set { change(\.kind, to: newValue) }
+    }
     /// 0 (first) to 9 (last); 5 unless the enqueuer said otherwise.
     public var priority: Int
     /// The payload: one JSON value as text.
@@ -29,12 +35,36 @@ public struct Job: Sendable, Identifiable {
     /// When it was enqueued, by the database's clock.
     public var enqueuedAt: Date
     /// The W3C trace context its enqueuer gave, if any.
-    public var traceparent: String?
+    public var traceparent: String? {
+        get { origin.texts.traceparent }
+        set { change(\.traceparent, to: newValue) }
+    }
     /// What tracing systems added to it, in the form of the W3C's `tracestate`, if anything.
-    public var tracestate: String?
+    public var tracestate: String? {
+        get { origin.texts.tracestate }
+        set { change(\.tracestate, to: newValue) }
+    }
     /// Whether a half-open circuit let it through to find out if its dependency works again.
     public var isProbe: Bool
 
+    /// The texts of a job but for its payload. Jobs of one claim mostly have them in common, and jobs are handed around a
+    /// lot: so they are one reference, not one each.
+    package struct Texts: Sendable {
+        var queue: String
+        var kind: String
+        /// The key of its circuit: empty for the kind's own.
+        var circuitKey = ""
+        var traceparent: String?
+        var tracestate: String?
+    }
+
+    package final class Origin: Sendable {
+        let texts: Texts
+
+        init(_ texts: Texts) { self.texts = texts }
+    }
+
+    package private(set) var origin: Origin
     /// Where the payload is.
     package enum PayloadSource: Sendable {
         case text(String)
@@ -51,7 +81,10 @@ public struct Job: Sendable, Identifiable {
     /// The generation of the kind's circuit when the job was claimed.
     package var generation: Int64
     /// The key of its circuit: empty for the kind's own.
-    package var circuitKey: String
+    package var circuitKey: String {
+        get { origin.texts.circuitKey }
+        set { change(\.circuitKey, to: newValue) }
+    }
     /// When the claim was answered, and for how many seconds the job had been ready by then.
     package var claimedAt = ContinuousClock.now
     package var waited = 0.0
@@ -87,20 +120,25 @@ public struct Job: Sendable, Identifiable {
         isProbe: Bool = false
     ) {
         self.id = id
-        self.queue = queue
-        self.kind = kind
+        origin = Origin(Texts(queue: queue, kind: kind, traceparent: traceparent, tracestate: tracestate))
         self.priority = priority
         payloadSource = .text(payload)
         self.attempt = attempt
         self.maxAttempts = maxAttempts
         self.enqueuedAt = enqueuedAt
-        self.traceparent = traceparent
-        self.tracestate = tracestate
         self.isProbe = isProbe
         lease = 0
         generation = 0
-        circuitKey = ""
     }
+
+    private mutating func change<Value>(_ text: WritableKeyPath<Texts, Value>, to value: Value) {
+        var texts = origin.texts
+        texts[keyPath: text] = value
+        origin = Origin(texts)
+    }
+
+    /// Whether it is of the same claim and kind as another.
+    func isLike(_ other: Job) -> Bool { lease == other.lease && (origin === other.origin || kind == other.kind) }
 
     /// Reads the payload out of the claim's answer, so that one long run does not keep the answer with all its jobs.
     mutating func takePayload() { payload = payload }

@@ -90,6 +90,7 @@ package struct ClaimedJob: Sendable {
         jobs.reserveCapacity(result.count)
         // What the jobs have in common that come behind a row without an id.
         var common = Job(kind: "", enqueuedAt: .distantPast)
+        common.claimedAt = now
         for row in 0..<result.count {
             if result.isNull(row, 0) {
                 common.queue = try result[row][1].string()
@@ -108,18 +109,20 @@ package struct ClaimedJob: Sendable {
             job.attempt = Int(try result.int64(row, 6))
             job.maxAttempts = result.isNull(row, 7) ? 0 : Int(try result.int64(row, 7))
             job.enqueuedAt = try result.date(row, 8)
-            if !result.isNull(row, 9) { job.traceparent = try result[row][9].string() }
-            if !result.isNull(row, 1) { job.queue = try result[row][1].string() }
-            if !result.isNull(row, 2) { job.kind = try result[row][2].string() }
-            if !result.isNull(row, 3) { job.priority = try result[row][3].int() }
-            if !result.isNull(row, 10) { job.lease = try result.int64(row, 10) }
-            if !result.isNull(row, 11) { job.generation = try result.int64(row, 11) }
-            if !result.isNull(row, 12) { job.isProbe = try result.bool(row, 12) }
-            if !result.isNull(row, 13) { job.circuitKey = try result[row][13].string() }
             job.tuple = try result.tupleID(row, 14)
-            if !result.isNull(row, 15) { job.tracestate = try result[row][15].string() }
-            job.claimedAt = now
             job.waited = try result.double(row, 16)
+            if !result.isNull(row, 9) { job.traceparent = try result[row][9].string() }
+            if !result.isNull(row, 15) { job.tracestate = try result[row][15].string() }
+            if !result.isNull(row, 11) { job.generation = try result.int64(row, 11) }
+            if !result.isNull(row, 13) { job.circuitKey = try result[row][13].string() }
+            // A row that says its kind says everything.
+            if !result.isNull(row, 2) {
+                job.queue = try result[row][1].string()
+                job.kind = try result[row][2].string()
+                job.priority = try result[row][3].int()
+                job.lease = try result.int64(row, 10)
+                job.isProbe = try result.bool(row, 12)
+            }
             jobs.append(ClaimedJob(job: job, position: try result.int64(row, 4)))
         }
         return jobs

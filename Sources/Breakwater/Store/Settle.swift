@@ -16,7 +16,7 @@ package struct Settle: StoreCall {
     }
 
     package var statement: Statement {
-        let others = runs.filter { !$0.ending.isSuccess }
+        let others = runs.filter { !$0.isSuccess }
         let successes = Successes(runs)
         return Statement(
             """
@@ -81,31 +81,33 @@ private struct Successes {
         leases.reserveCapacity(runs.count)
         generations.reserveCapacity(runs.count)
         tuples.reserveCapacity(runs.count)
-        let done = runs.lazy.filter { $0.ending.isSuccess }
+        let done = runs.lazy.filter { $0.isSuccess }
         var (hasSlow, hasKeys, hasResults) = (false, false, false)
         var places: [Call: Int] = [:]
-        var place: Int?
+        var last: (run: FinishedRun, place: Int)?
         for run in done {
             ids.append(run.id)
             leases.append(run.lease)
             generations.append(run.generation)
             tuples.append(run.tuple)
-            hasSlow = hasSlow || run.ending.isSlow
-            hasKeys = hasKeys || !run.circuitKey.isEmpty
-            hasResults = hasResults || run.ending.result != nil
-            let call = Call(kind: run.kind, key: run.circuitKey, generation: run.generation)
+            if !run.isPlainSuccess {
+                hasSlow = hasSlow || run.ending.isSlow
+                hasResults = hasResults || run.ending.result != nil
+            }
             // Mostly one like that before it.
-            if place.map({ tallies[$0].call != call }) ?? true {
-                place = places[call]
-                if place == nil {
-                    place = tallies.count
-                    places[call] = tallies.count
+            if last.map({ !$0.run.sharesTexts(with: run) || $0.run.generation != run.generation }) ?? true {
+                hasKeys = hasKeys || !run.circuitKey.isEmpty
+                let call = Call(kind: run.kind, key: run.circuitKey, generation: run.generation)
+                let place = places[call] ?? tallies.count
+                if place == tallies.count {
+                    places[call] = place
                     tallies.append((call, Tally()))
                 }
+                last = (run, place)
             }
-            guard let place else { continue }
+            guard let place = last?.place else { continue }
             tallies[place].tally.succeeded += 1
-            if run.ending.isSlow { tallies[place].tally.slow += 1 }
+            if !run.isPlainSuccess, run.ending.isSlow { tallies[place].tally.slow += 1 }
             if run.attempt > 1 { tallies[place].tally.retries += 1 }
         }
         if hasSlow { slow = done.map(\.ending.isSlow) }
@@ -131,71 +133,5 @@ private struct Successes {
             .int4Array(tallies.map(\.tally.slow)),
             .int4Array(tallies.map(\.tally.retries)),
         ]
-    }
-}
-
-/// A run that has ended and waits to be settled.
-package struct FinishedRun: Sendable {
-    package var id: Int64
-    package var queue: String
-    package var kind: String
-    package var lease: Int64
-    package var generation: Int64
-    package var isProbe: Bool
-    package var circuitKey: String
-    /// Which counted run of its job it was.
-    package var attempt: Int
-    /// Where the claim left the job in its table.
-    package var tuple: TupleID
-    package var ending: Ending
-    /// How long its handler ran, and how long the job was ready before; for metrics.
-    package var times = Times()
-
-    package init(_ job: Job, _ ending: Ending) {
-        id = job.id
-        queue = job.queue
-        kind = job.kind
-        lease = job.lease
-        generation = job.generation
-        isProbe = job.isProbe
-        circuitKey = job.circuitKey
-        attempt = job.attempt
-        tuple = job.tuple
-        self.ending = ending
-    }
-
-    /// How long a run took, in nanoseconds.
-    package struct Times: Sendable {
-        package var run: Int64 = 0
-        /// Before it, since the job was ready.
-        package var wait: Int64 = 0
-    }
-
-    /// What a run that did not succeed means to its circuit.
-    package enum Effect: String, Sendable {
-        case failed, tripped, ignored
-    }
-
-    /// What is recorded of an outcome, once retry rules and delays are applied.
-    package struct Ending: Sendable, Equatable {
-        /// The class of the outcome: `succeeded`, `failed`, ….
-        package var className: String
-        package var failure: JobFailure?
-        package var result: String?
-        /// Until the next run.
-        package var delay: Duration = .zero
-        /// What the circuit learns of a run that did not succeed.
-        package var effect = Effect.ignored
-        /// Whether the run took longer than its handler's circuit allows.
-        package var isSlow = false
-        /// How long the dependency asked to be left alone, if the circuit honours that.
-        package var retryAfter: Duration?
-
-        package var isSuccess: Bool { className == "succeeded" }
-
-        /// A success with nothing to keep of it.
-        static let plainSuccess = Ending(className: "succeeded")
-
-        package static let released = Ending(className: "released")
     }
 }

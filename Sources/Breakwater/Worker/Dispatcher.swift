@@ -29,8 +29,10 @@ struct Dispatcher {
         var settings: HandlerSettings
         var concurrency: Int
         var running = 0
-        /// Claimed and not started, the next to start last.
-        private(set) var waiting: [ClaimedJob] = []
+        /// Claimed and not started: of those claimed first, the next to start last.
+        private var next: [ClaimedJob] = []
+        /// Claimed later than those, the first to start first.
+        private var later: [ClaimedJob] = []
         /// Runs that ended since the last claim.
         var ended = 0
         /// How many runs end from one claim to the next: this often lately, and a quarter less with each claim.
@@ -41,28 +43,39 @@ struct Dispatcher {
         /// When that was heard. Whatever is claimed later was given by a database that knew better.
         var heardAt: ContinuousClock.Instant?
 
-        var isIdle: Bool { running == 0 && waiting.isEmpty }
-
-        /// Takes in jobs of one claim, which mostly come in the order of their lane, and behind all that wait.
-        mutating func wait(for jobs: [ClaimedJob]) {
-            let isSorted = zip(jobs, jobs.dropFirst()).allSatisfy { $0.startsBefore($1) }
-            var jobs = jobs
-            if !isSorted { jobs.sort { $0.startsBefore($1) } }
-            jobs.reverse()
-            guard let next = jobs.last, let last = waiting.first else {
-                waiting = jobs + waiting
-                return
-            }
-            waiting = jobs + waiting
-            if !last.startsBefore(next) { waiting.sort { $1.startsBefore($0) } }
+        init(_ settings: HandlerSettings, concurrency: Int) {
+            self.settings = settings
+            self.concurrency = concurrency
         }
 
-        mutating func popNext() -> Job? { waiting.popLast()?.job }
+        var waitingCount: Int { next.count + later.count }
+        var isIdle: Bool { running == 0 && waitingCount == 0 }
+
+        /// Takes in jobs of one claim, which mostly come in the order of their lane, and behind all that wait.
+        mutating func wait(for jobs: some RandomAccessCollection<ClaimedJob>) {
+            let isSorted = zip(jobs, jobs.dropFirst()).allSatisfy { $0.startsBefore($1) }
+            let isBehind = jobs.first.flatMap { first in (later.last ?? next.first)?.startsBefore(first) } ?? true
+            later += jobs
+            guard !isSorted || !isBehind else { return }
+            later += next
+            next = []
+            later.sort { $0.startsBefore($1) }
+        }
+
+        mutating func popNext() -> Job? {
+            if next.isEmpty {
+                swap(&next, &later)
+                next.reverse()
+            }
+            return next.popLast()?.job
+        }
 
         /// Takes out some that wait.
         mutating func remove(where isChosen: (Job) -> Bool) -> [ClaimedJob] {
-            let removed = waiting.filter { isChosen($0.job) }
-            if !removed.isEmpty { waiting.removeAll { isChosen($0.job) } }
+            let removed = next.reversed().filter { isChosen($0.job) } + later.filter { isChosen($0.job) }
+            guard !removed.isEmpty else { return [] }
+            next.removeAll { isChosen($0.job) }
+            later.removeAll { isChosen($0.job) }
             return removed
         }
 
@@ -109,7 +122,7 @@ struct Dispatcher {
         self.lease = lease
         isSureUntil = start + lease * 3 / 4
         rotation = handlers.map(\.kind)
-        kinds = handlers.map { Kind(settings: $0.settings, concurrency: $0.settings.concurrency ?? concurrency) }
+        kinds = handlers.map { Kind($0.settings, concurrency: $0.settings.concurrency ?? concurrency) }
         places = Dictionary(handlers.enumerated().map { ($1.kind, $0) }) { first, _ in first }
     }
 
@@ -152,7 +165,7 @@ struct Dispatcher {
         for name in rotation {
             guard let place = places[name] else { continue }
             let kind = kinds[place]
-            let own = kind.concurrency + 2 * kind.pace - kind.running - kind.waiting.count
+            let own = kind.concurrency + 2 * kind.pace - kind.running - kind.waitingCount
             // Half of the slots at most are kept for other kinds that run nothing. An idle kind may always have one of
             // the free slots.
             let reserved = min(kind.isIdle ? idle - 1 : idle, concurrency / 2)
@@ -166,7 +179,7 @@ struct Dispatcher {
     func isFull(forAnyOf names: Set<String>) -> Bool {
         running.count + waitingCount >= concurrency
             || names.contains { name in
-                places[name].map { kinds[$0].running + kinds[$0].waiting.count >= kinds[$0].concurrency } ?? false
+                places[name].map { kinds[$0].running + kinds[$0].waitingCount >= kinds[$0].concurrency } ?? false
             }
     }
 
@@ -175,19 +188,19 @@ struct Dispatcher {
         var rest = jobs[...]
         while let first = rest.first {
             // Mostly all of them are of one claim and one kind.
-            let run = rest.prefix { $0.job.lease == first.job.lease && $0.job.kind == first.job.kind }
+            let run = rest.prefix { $0.job.isLike(first.job) }
             rest = rest[run.endIndex...]
             guard let place = places[first.job.kind] else { continue }
             unsettled[first.job.lease, default: 0] += run.count
             waitingCount += run.count
             if !startOrder.contains(place) { startOrder.append(place) }
             if let heardAt = kinds[place].heardAt, heardAt <= askedAt { kinds[place].stoppedBefore = .min }
-            kinds[place].wait(for: Array(run))
+            kinds[place].wait(for: run)
         }
         if phase == .draining || !holdsLease {
             releaseWaiting { _, _ in true }
         } else {
-            releaseWaiting { $1.generation < $0.stoppedBefore }
+            releaseStopped()
         }
     }
 
@@ -214,7 +227,7 @@ struct Dispatcher {
                     Running(kind: place, start: now, deadline: now + kinds[place].settings.timeout)
                 return job
             }
-            if kinds[place].waiting.isEmpty {
+            if kinds[place].waitingCount == 0 {
                 startOrder.remove(at: index)
             } else {
                 index += 1
@@ -242,7 +255,12 @@ struct Dispatcher {
     }
 
     /// Puts a run's end among those to be settled, unless its claim was forgotten with the lease.
-    mutating func finish(_ job: Job, _ ending: FinishedRun.Ending, _ times: FinishedRun.Times = .init()) {
+    ///
+    /// - Parameters:
+    ///   - job: The job that ran.
+    ///   - ending: What is recorded of its outcome; nil for a success with nothing to keep of it.
+    ///   - times: How long it took.
+    mutating func finish(_ job: Job, _ ending: FinishedRun.Ending?, _ times: FinishedRun.Times = .init()) {
         guard let left = unsettled[job.lease] else { return }
         var run = FinishedRun(job, ending)
         run.times = times
@@ -263,22 +281,20 @@ struct Dispatcher {
     }
 
     var occupancy: [Occupancy] {
-        places.map { Occupancy(kind: $0, running: kinds[$1].running, waiting: kinds[$1].waiting.count) }
+        places.map { Occupancy(kind: $0, running: kinds[$1].running, waiting: kinds[$1].waitingCount) }
     }
 
     // MARK: Settling
 
     /// What to settle now. It is gone from here; after a failure it must be put back.
     mutating func takeFinished(atMost limit: Int = 2 * Self.mostAhead) -> (runs: [FinishedRun], claims: [Int64]) {
-        // A job that was lost and claimed again may be here twice: only its newest lease can still matter, and a
-        // settle names each job once.
-        var names: Set<Int64> = []
-        let runs = finished.prefix(limit).reversed().filter { names.insert($0.id).inserted }
-        finished.removeFirst(min(limit, finished.count))
         // A claim may be struck off only together with the last of its runs.
-        guard finished.isEmpty else { return (runs, []) }
-        defer { closedClaims = [] }
-        return (runs, closedClaims)
+        guard finished.count <= limit else {
+            defer { finished.removeFirst(limit) }
+            return (Array(finished.prefix(limit)).newestOfEachJob, [])
+        }
+        defer { (finished, closedClaims) = ([], []) }
+        return (finished.newestOfEachJob, closedClaims)
     }
 
     mutating func putBack(_ runs: [FinishedRun], claims: [Int64]) {
@@ -306,6 +322,11 @@ struct Dispatcher {
             kinds[place].stoppedBefore = stopped[name] ?? .min
             kinds[place].heardAt = now
         }
+        releaseStopped()
+    }
+
+    private mutating func releaseStopped() {
+        guard kinds.contains(where: { $0.stoppedBefore != .min }) else { return }
         releaseWaiting { $1.generation < $0.stoppedBefore }
     }
 
@@ -360,5 +381,17 @@ struct Dispatcher {
         abandoned = []
         for place in kinds.indices { _ = kinds[place].remove { _ in true } }
         waitingCount = 0
+    }
+}
+
+extension [FinishedRun] {
+    /// A job that was lost and claimed again may be here twice: only its newest lease can still matter, and a settle names
+    /// each job once.
+    fileprivate var newestOfEachJob: [FinishedRun] {
+        var names = Set<Int64>(minimumCapacity: count)
+        for run in self { names.insert(run.id) }
+        guard names.count < count else { return self }
+        names = []
+        return reversed().filter { names.insert($0.id).inserted }
     }
 }

@@ -5,21 +5,28 @@ extension Engine {
     /// delay neither the loops nor each other.
     private static let turn = Duration.microseconds(200)
 
+    /// A job that the dispatcher has started.
+    struct Start {
+        var job: Job
+        var time: ContinuousClock.Instant
+
+        var key: Dispatcher.RunKey { Dispatcher.RunKey(id: job.id, lease: job.lease) }
+    }
+
     /// Runs one job that the dispatcher has started, and hands its end to the claim loop; then, in the same task, what its
     /// slot is given next, until there is nothing.
-    func run(_ first: Job, startedAt: ContinuousClock.Instant) async {
-        var next: (job: Job, start: ContinuousClock.Instant)? = (first, startedAt)
+    func run(_ first: Start) async {
+        var next: Start? = first
         var turn = ContinuousClock.now
         // Until a task has its thread, and when it gets it back, any time may have passed, the lease's end included.
         var hasWaited = true
-        while let (job, start) = next {
+        while let start = next {
             // The dispatcher starts no other kinds than those it has handlers for.
-            guard let handler = handlers[job.kind] else { return }
-            let key = Dispatcher.RunKey(id: job.id, lease: job.lease)
-            let mayBegin = !hasWaited || withState { $0.dispatcher.mayBegin(key, at: .now) }
-            let outcome = mayBegin ? await outcome(of: job, startedAt: start, handler) : .released
+            guard let handler = handlers[start.job.kind] else { return }
+            let mayBegin = !hasWaited || withState { $0.dispatcher.mayBegin(start.key, at: .now) }
+            let outcome = mayBegin ? await outcome(of: start, handler) : .released
             let now = ContinuousClock.now
-            next = end(job, startedAt: start, outcome, at: now, handler.settings)
+            next = end(start, outcome, at: now, handler)
             hasWaited = next != nil && now - turn > Self.turn
             if hasWaited {
                 await Task.yield()
@@ -28,25 +35,21 @@ extension Engine {
         }
     }
 
-    private func outcome(of claimed: Job, startedAt: ContinuousClock.Instant, _ handler: Handler) async -> JobOutcome {
-        var job = claimed
+    private func outcome(of start: Start, _ handler: Handler) async -> JobOutcome {
+        var job = start.job
         job.takePayload()
-        guard let tracer else { return await perform(job, startedAt: startedAt, handler) }
+        let deadline = start.time + handler.timeout
+        guard let tracer else { return await perform(job, until: deadline, handler) }
         return await tracer.run(job) { job in
-            let outcome = await perform(job, startedAt: startedAt, handler)
+            let outcome = await perform(job, until: deadline, handler)
             // As it will be judged once it has ended.
-            let key = Dispatcher.RunKey(id: job.id, lease: job.lease)
-            let reason = withState { $0.dispatcher.running[key]?.cancelReason }
-            return outcome.judged(for: reason, timeout: handler.settings.timeout)
+            let reason = withState { $0.dispatcher.running[start.key]?.cancelReason }
+            return outcome.judged(for: reason, timeout: handler.timeout)
         }
     }
 
-    private func perform(_ job: Job, startedAt: ContinuousClock.Instant, _ handler: Handler) async -> JobOutcome {
-        let context = JobContext(
-            job: job,
-            deadline: startedAt + handler.settings.timeout,
-            logger: loggers.handlers
-        )
+    private func perform(_ job: Job, until deadline: ContinuousClock.Instant, _ handler: Handler) async -> JobOutcome {
+        let context = JobContext(job: job, deadline: deadline, logger: loggers.handlers)
         do {
             return try await handler.plugin.run(job, context: context)
         } catch let failure as JobFailure {
@@ -60,48 +63,45 @@ extension Engine {
 
     /// Records the end of a run.
     ///
-    /// - Returns: The job that the same task runs next, and when it started.
+    /// - Returns: What the same task runs next.
     private func end(
-        _ job: Job,
-        startedAt start: ContinuousClock.Instant,
+        _ start: Start,
         _ outcome: JobOutcome,
         at now: ContinuousClock.Instant,
-        _ settings: HandlerSettings
-    ) -> (job: Job, start: ContinuousClock.Instant)? {
-        let key = Dispatcher.RunKey(id: job.id, lease: job.lease)
-        let duration = now - start
-        let waited = Int64(max(0, min(job.waited, 1e9)) * 1e9) + (start - job.claimedAt).nanoseconds
+        _ handler: Handler
+    ) -> Start? {
+        let job = start.job
+        let duration = now - start.time
+        let waited = Int64(max(0, min(job.waited, 1e9)) * 1e9) + (start.time - job.claimedAt).nanoseconds
         let times = FinishedRun.Times(run: duration.nanoseconds, wait: waited)
         // A success is one whatever else happened: no need to judge it while others wait for the lock.
+        let isPlain = outcome.isSuccess && !handler.isNotable(successAfter: duration)
         var ending: FinishedRun.Ending?
-        if case .succeeded = outcome {
-            ending = FinishedRun.Ending(outcome, of: job, duration: duration, settings: settings)
+        if outcome.isSuccess, !isPlain {
+            ending = FinishedRun.Ending(outcome, of: job, duration: duration, settings: handler.settings)
         }
-        var next: (job: Job, start: ContinuousClock.Instant)?
+        var next: Start?
         var isFirst = true
         var isKnown = false
         withState { state in
-            guard let run = state.dispatcher.ended(key) else { return }
+            guard let run = state.dispatcher.ended(start.key) else { return }
             isKnown = true
-            let recorded =
-                ending
-                ?? FinishedRun.Ending(
-                    outcome.judged(for: run.cancelReason, timeout: settings.timeout),
+            if !isPlain, ending == nil {
+                ending = FinishedRun.Ending(
+                    outcome.judged(for: run.cancelReason, timeout: handler.timeout),
                     of: job,
                     duration: duration,
-                    settings: settings
+                    settings: handler.settings
                 )
-            ending = recorded
+            }
             isFirst = !state.dispatcher.hasFinished
-            state.dispatcher.finish(job, recorded, times)
+            state.dispatcher.finish(job, ending, times)
             // A task that was cancelled, or is about to be, would carry that over.
             guard run.cancelReason == nil, let task = run.task else { return }
-            next = state.dispatcher.nextStartable(at: now).map { job in
-                state.dispatcher.started(Dispatcher.RunKey(id: job.id, lease: job.lease), as: task)
-                return (job, now)
-            }
+            next = state.dispatcher.nextStartable(at: now).map { Start(job: $0, time: now) }
+            if let next { state.dispatcher.started(next.key, as: task) }
         }
-        if let ending, isKnown { log(ending, of: job, after: duration) }
+        if isKnown { log(ending ?? .plainSuccess, of: job, after: duration) }
         if next == nil { startJobs() }
         // Whoever finished something earlier that still waits has raised it.
         if isFirst { work.raise() }
@@ -133,7 +133,7 @@ extension JobOutcome {
     /// What an outcome means after its run was cancelled: work that was done counts, whatever came then; anything else is
     /// the cancellation's doing.
     func judged(for reason: Dispatcher.CancelReason?, timeout: Duration) -> JobOutcome {
-        if case .succeeded = self { return self }
+        if isSuccess { return self }
         return switch reason {
         case nil: self
         case .timeout: .failed(JobFailure("timeout", "it ran for longer than \(timeout) and was cancelled"))

@@ -22,10 +22,22 @@ final class Engine: Sendable {
     final class Handler: Sendable {
         let plugin: any HandlerPlugin
         let settings: HandlerSettings
+        let timeout: Duration
+        /// From how long on a run is slow.
+        private let slowCall: Duration?
+        private let keepsResults: Bool
 
         init(_ registration: HandlerRegistration) {
             plugin = registration.plugin
             settings = registration.settings
+            timeout = settings.timeout
+            slowCall = settings.circuit.slowCall
+            keepsResults = settings.keepResults > .zero
+        }
+
+        /// Whether anything is to be recorded of a success but that it was one.
+        func isNotable(successAfter duration: Duration) -> Bool {
+            keepsResults || slowCall.map { duration >= $0 } ?? false
         }
     }
 
@@ -89,8 +101,8 @@ final class Engine: Sendable {
             while let job = state.dispatcher.nextStartable(at: now) {
                 // Unstructured, so that one run can be cancelled by itself; the claim loop does not end before the
                 // dispatcher says that no run is left, or that the grace is over.
-                let task = Task { await self.run(job, startedAt: now) }
-                state.dispatcher.started(Dispatcher.RunKey(id: job.id, lease: job.lease), as: task)
+                let start = Start(job: job, time: now)
+                state.dispatcher.started(start.key, as: Task { await self.run(start) })
             }
         }
     }

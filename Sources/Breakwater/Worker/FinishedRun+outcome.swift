@@ -8,13 +8,6 @@ extension FinishedRun.Ending {
     ///   - duration: How long it took.
     ///   - settings: The rules around the handler.
     init(_ outcome: JobOutcome, of job: Job, duration: Duration, settings: HandlerSettings) {
-        // Most runs, and nothing is to be found out about them.
-        if case .succeeded = outcome, settings.keepResults == .zero,
-            settings.circuit.slowCall.map({ duration < $0 }) ?? true
-        {
-            self = .plainSuccess
-            return
-        }
         let policy = settings.retry
         var generator = SystemRandomNumberGenerator()
         switch policy.applyRules(to: outcome) {
@@ -66,6 +59,8 @@ extension CircuitPolicy {
 }
 
 extension JobOutcome {
+    var isSuccess: Bool { if case .succeeded = self { true } else { false } }
+
     /// What went wrong, if anything did.
     var failure: JobFailure? {
         switch self {

@@ -1,0 +1,90 @@
+package import Libpq
+
+/// A run that has ended and waits to be settled.
+package struct FinishedRun: Sendable {
+    package var id: Int64
+    package var lease: Int64
+    package var generation: Int64
+    package var isProbe: Bool
+    /// Which counted run of its job it was.
+    package var attempt: Int
+    /// Where the claim left the job in its table.
+    package var tuple: TupleID
+    /// How long its handler ran, and how long the job was ready before; for metrics.
+    package var times = Times()
+    private let origin: Job.Origin
+    /// Nil for what nearly all runs come to, a success with nothing to keep of it.
+    private var notableEnding: Box?
+
+    private final class Box: Sendable {
+        let ending: Ending
+
+        init(_ ending: Ending) { self.ending = ending }
+    }
+
+    /// - Parameters:
+    ///   - job: The job that ran.
+    ///   - ending: What is recorded of its outcome; nil for a success with nothing to keep of it.
+    package init(_ job: Job, _ ending: Ending?) {
+        id = job.id
+        lease = job.lease
+        generation = job.generation
+        isProbe = job.isProbe
+        attempt = job.attempt
+        tuple = job.tuple
+        origin = job.origin
+        notableEnding = ending.map { Box($0) }
+    }
+
+    package var queue: String { origin.texts.queue }
+    package var kind: String { origin.texts.kind }
+    package var circuitKey: String { origin.texts.circuitKey }
+
+    package var ending: Ending {
+        get { notableEnding?.ending ?? .plainSuccess }
+        set { notableEnding = Box(newValue) }
+    }
+
+    /// Whether it came to a success with nothing to keep of it.
+    var isPlainSuccess: Bool { notableEnding == nil }
+    var isSuccess: Bool { notableEnding?.ending.isSuccess ?? true }
+
+    /// Whether it belongs to the same claim, lane and circuit as another: then they have their texts in common. Two that do
+    /// may say false.
+    func sharesTexts(with other: FinishedRun) -> Bool { origin === other.origin }
+
+    /// How long a run took, in nanoseconds.
+    package struct Times: Sendable {
+        package var run: Int64 = 0
+        /// Before it, since the job was ready.
+        package var wait: Int64 = 0
+    }
+
+    /// What a run that did not succeed means to its circuit.
+    package enum Effect: String, Sendable {
+        case failed, tripped, ignored
+    }
+
+    /// What is recorded of an outcome, once retry rules and delays are applied.
+    package struct Ending: Sendable, Equatable {
+        /// The class of the outcome: `succeeded`, `failed`, ….
+        package var className: String
+        package var failure: JobFailure?
+        package var result: String?
+        /// Until the next run.
+        package var delay: Duration = .zero
+        /// What the circuit learns of a run that did not succeed.
+        package var effect = Effect.ignored
+        /// Whether the run took longer than its handler's circuit allows.
+        package var isSlow = false
+        /// How long the dependency asked to be left alone, if the circuit honours that.
+        package var retryAfter: Duration?
+
+        package var isSuccess: Bool { className == "succeeded" }
+
+        /// A success with nothing to keep of it.
+        static let plainSuccess = Ending(className: "succeeded")
+
+        package static let released = Ending(className: "released")
+    }
+}
