@@ -9,6 +9,9 @@ package struct Settle: StoreCall {
     /// Claims of which nothing is left to settle after this.
     package var claims: [Int64]
 
+    /// Whether there is nothing to record.
+    var isEmpty: Bool { runs.isEmpty && claims.isEmpty }
+
     package struct Output: Sendable {
         package var settled: Int
         /// Jobs that this worker no longer held: their results changed nothing.

@@ -15,9 +15,12 @@ struct ClaimLoop {
     /// every ready job what became of it looks again after this time at the latest.
     private static let longestBlindness = Duration.seconds(1)
     /// What the server refuses for reasons that may pass is tried so many times as it is.
-    private static let patience = 4
+    static let patience = 4
     /// After so many claims in a row that found jobs, a worker no longer asks to be woken.
     private static let busyClaims = 16
+
+    /// A backlog is worth a second connection when so many jobs are settled and claimed at a time.
+    private static let manyJobs = 500
 
     let engine: Engine
     /// Whether a claim from the cursors would find nothing, as far as is known.
@@ -30,11 +33,11 @@ struct ClaimLoop {
     private var nextReconciliation = ContinuousClock.now
     private var claimsWithJobs = 0
     /// Settles that the server refused, in a row, and runs that it refused by themselves for reasons that may pass.
-    private var refusals = 0
-    private var refusedRuns: [Dispatcher.RunKey: Int] = [:]
+    var refusals = 0
+    var refusedRuns: [Dispatcher.RunKey: Int] = [:]
     /// The worker number under which inserts are asked to wake this worker, if they are.
     private var sleepsAs: Int64?
-    private var runMetrics: RunMetrics
+    var runMetrics: RunMetrics
     private var attention = Attention()
     /// The kinds that others have been told this worker attends, and when they must be told again.
     private var attended: Set<String> = []
@@ -44,9 +47,6 @@ struct ClaimLoop {
         self.engine = engine
         runMetrics = RunMetrics(engine.configuration.handlers)
     }
-
-    /// How long to wait for an answer. Later than the lease, it would be of little use.
-    private var timeout: Duration { max(.seconds(5), min(.seconds(30), engine.configuration.lease)) }
 
     /// Runs until the worker is drained, over as many connections as it takes.
     mutating func run() async {
@@ -62,6 +62,7 @@ struct ClaimLoop {
         attended = []
         isSweepOwed = true
         engine.withState { $0.lanes.forget() }
+        try await noteAnswer(on: connection)
         try await reconcile(on: connection)
 
         while !Task.isCancelled {
@@ -76,6 +77,8 @@ struct ClaimLoop {
             }
             let mayFindMore = try await settleAndClaim(on: connection)
             delay.reset()
+            // Whatever comes now, nothing is under way anywhere else.
+            try await noteAnswer(on: connection)
             if mayFindMore {
                 // Other lanes may have got their first jobs meanwhile, more important ones among them.
                 if .now >= lastSweep + Self.longestBlindness { _ = try await sweep(on: connection) }
@@ -95,7 +98,7 @@ struct ClaimLoop {
         nextReconciliation = .now + engine.configuration.lease
         // Nothing is claimed meanwhile, so that every answered claim is known.
         let (worker, known) = engine.withState { ($0.worker, $0.dispatcher.knownClaims) }
-        let lost = try await connection.call(Reconcile(worker: worker, known: known), timeout: timeout)
+        let lost = try await connection.call(Reconcile(worker: worker, known: known), timeout: engine.timeout)
         if lost > 0 {
             engine.metrics.reconciled(lost)
             engine.logger.warning(
@@ -111,7 +114,7 @@ struct ClaimLoop {
     /// - Returns: Whether the claim was answered in full, so that the next may find more at once.
     private mutating func settleAndClaim(on connection: isolated Connection) async throws(PostgresError) -> Bool {
         let now = ContinuousClock.now
-        let (settle, claim) = engine.withState { state -> (Settle, Claim) in
+        var (settle, claim) = engine.withState { state -> (Settle, Claim) in
             let (runs, claims) = state.dispatcher.takeFinished()
             let room = state.dispatcher.room(takesAny: state.solitude.isSociable)
             let lanes = state.lanes.active(
@@ -130,44 +133,38 @@ struct ClaimLoop {
                 )
             )
         }
-        let settles = !settle.runs.isEmpty || !settle.claims.isEmpty
-        let mayClaim = claim.total > 0 && (settles || !isExhausted)
+        let mayClaim = claim.total > 0 && (!settle.isEmpty || !isExhausted)
         let claims = mayClaim && !claim.lanes.isEmpty
         if mayClaim, !claims {
             // Every lane is quiet: only a sweep can tell whether that is still so.
             isExhausted = true
             isSweepOwed = true
         }
-        guard settles || claims else { return false }
+        if claims, min(settle.runs.count, claim.total) >= Self.manyJobs, engine.settles.take(settle) {
+            settle = Settle(worker: settle.worker, runs: [], claims: [])
+        }
+        guard !settle.isEmpty || claims else { return false }
 
-        let settled: Settle.Output?
         let jobs: [ClaimedJob]
-        let call: WorkerMetrics.Call = settles ? (claims ? .settleAndClaim : .settle) : .claim
         let sent = ContinuousClock.now
         do {
-            switch (settles, claims) {
-            case (true, true): (settled, jobs) = try await connection.call(settle, claim, timeout: timeout)
-            case (true, false): (settled, jobs) = (try await connection.call(settle, timeout: timeout), [])
-            default: (settled, jobs) = (nil, try await connection.call(claim, timeout: timeout))
+            var output: Settle.Output?
+            switch (settle.isEmpty, claims) {
+            case (false, true): (output, jobs) = try await connection.call(settle, claim, timeout: engine.timeout)
+            case (false, false): (output, jobs) = (try await connection.call(settle, timeout: engine.timeout), [])
+            default: jobs = try await connection.call(claim, timeout: engine.timeout)
             }
+            engine.metrics.record(settle.isEmpty ? .claim : claims ? .settleAndClaim : .settle, since: sent)
+            if let output { settled(settle, output) }
         } catch {
             engine.withState { $0.dispatcher.putBack(settle.runs, claims: settle.claims) }
-            guard settles, error.isAnswer else { throw error }
-            refusals += 1
-            // What may pass by itself is tried again as it is, over a new connection.
-            guard !error.mayPass || refusals >= Self.patience else { throw error }
-            try await settleOneByOne(on: connection, after: error)
+            guard !settle.isEmpty, error.isAnswer else { throw error }
+            try await refused(with: error, on: connection)
             return true
         }
-        if settles {
-            refusals = 0
-            refusedRuns = [:]
-        }
-        engine.metrics.record(call, since: sent)
-        engine.metrics.claimed(jobs.count)
-        if let settled { note(settled, of: settle) }
         guard claims else { return false }
 
+        engine.metrics.claimed(jobs.count)
         engine.logger.trace("claimed", metadata: claim.metadata(jobs))
         engine.withState { state in
             state.lanes.claimed(jobs, at: now)
@@ -184,12 +181,13 @@ struct ClaimLoop {
         }
         isExhausted = jobs.count < claim.total
         if isExhausted { isSweepOwed = true }
+        if isExhausted == jobs.isEmpty, isExhausted || jobs.count >= Self.manyJobs { engine.settles.want(!isExhausted) }
         return !isExhausted
     }
 
     /// Inserts no longer wake this worker; of what it attended, others are told.
     private mutating func stayAwake(on connection: isolated Connection, as worker: Int64) async throws(PostgresError) {
-        try await connection.call(Sleep(worker: worker, kinds: []), timeout: timeout)
+        try await connection.call(Sleep(worker: worker, kinds: []), timeout: engine.timeout)
         sleepsAs = nil
         attended = []
     }
@@ -230,7 +228,7 @@ struct ClaimLoop {
                     kinds: kinds.filter { !attention.kinds.contains($0) },
                     term: Attention.term
                 ),
-                timeout: timeout
+                timeout: engine.timeout
             )
             sleepsAs = worker
             attended = attention.kinds
@@ -247,24 +245,13 @@ struct ClaimLoop {
     private mutating func sleep(on connection: isolated Connection, as worker: Int64) async throws(PostgresError) {
         try await connection.call(
             Sleep(worker: worker, kinds: engine.configuration.handlers.map(\.kind)),
-            timeout: timeout
+            timeout: engine.timeout
         )
         sleepsAs = worker
         attended = []
         isExhausted = false
         isSweepOwed = true
         nextSweep = .now
-    }
-
-    private mutating func note(_ answer: Settle.Output, of settle: Settle) {
-        engine.metrics.settled(settle.runs, stale: answer.stale, in: &runMetrics)
-        engine.logger.trace("settled", metadata: settle.metadata(answer))
-        if !answer.stale.isEmpty {
-            engine.logger.warning(
-                "results of jobs that this worker no longer holds changed nothing",
-                metadata: ["job_ids": .array(answer.stale.map { .stringConvertible($0) })]
-            )
-        }
     }
 
     /// Claims a suspect, once this worker has made itself free for one.
@@ -277,7 +264,7 @@ struct ClaimLoop {
         }
         guard let worker else { return false }
         let claim = ClaimSuspect(worker: worker)
-        let jobs = try await connection.call(claim, timeout: timeout)
+        let jobs = try await connection.call(claim, timeout: engine.timeout)
         engine.metrics.claimed(jobs.count)
         engine.logger.trace("claimed", metadata: claim.metadata(jobs))
         engine.withState { state in
@@ -290,74 +277,6 @@ struct ClaimLoop {
         engine.startJobs()
         isExhausted = false
         return !jobs.isEmpty
-    }
-
-    // MARK: Settle one by one
-
-    /// After the server refused a batch, finds the runs at fault: everything else is settled as it is. One at fault is
-    /// settled as a failure that says why; if not even that can be stored, it is put off; and if that is refused too, it
-    /// is left to ``reconcile(on:)``, which gives the job back after a while.
-    private mutating func settleOneByOne(
-        on connection: isolated Connection,
-        after batchError: PostgresError
-    ) async throws(PostgresError) {
-        let (worker, runs, claims) = engine.withState { state in
-            let (runs, claims) = state.dispatcher.takeFinished()
-            return (state.worker, runs, claims)
-        }
-        var left: [FinishedRun] = []
-        var lastError: PostgresError?
-        for (index, run) in runs.enumerated() {
-            do {
-                if let error = try await settle(run, by: worker, on: connection) {
-                    lastError = error
-                    left.append(run)
-                }
-            } catch {
-                engine.withState { $0.dispatcher.putBack(left + runs[index...], claims: claims) }
-                throw error
-            }
-        }
-        engine.withState { $0.dispatcher.putBack(left, claims: claims) }
-        if let lastError { throw lastError }
-        // Every run could be settled, so the claim beside them was at fault.
-        if batchError.statement == 1 { throw batchError }
-    }
-
-    /// - Returns: The error, if the run may be settled as it is later on.
-    private mutating func settle(
-        _ run: FinishedRun,
-        by worker: Int64,
-        on connection: isolated Connection
-    ) async throws(PostgresError) -> PostgresError? {
-        var run = run
-        let key = Dispatcher.RunKey(id: run.id, lease: run.lease)
-        var endings = [run.ending]
-        // What stands for an outcome that cannot be stored, and for that in turn.
-        var stand: [(PostgresError) -> FinishedRun.Ending] = [{ _ in .putOff }, { .unstorable($0) }]
-        while let ending = endings.popLast() {
-            run.ending = ending
-            let call = Settle(worker: worker, runs: [run], claims: [])
-            do {
-                note(try await connection.call(call, timeout: timeout), of: call)
-                return nil
-            } catch {
-                guard error.isAnswer else { throw error }
-                if error.mayPass {
-                    refusedRuns[key, default: 0] += 1
-                    if refusedRuns[key, default: 0] < Self.patience { return error }
-                }
-                engine.logger.error(
-                    "the outcome of a job cannot be recorded",
-                    metadata: [
-                        "job": .stringConvertible(run.id), "outcome": "\(ending.className)", "error": "\(error)",
-                    ]
-                )
-                endings = stand.popLast().map { [$0(error)] } ?? []
-            }
-        }
-        engine.withState { $0.dispatcher.abandon(run) }
-        return nil
     }
 
     // MARK: Sweep and sleep
@@ -378,9 +297,9 @@ struct ClaimLoop {
         let horizon: Horizon.Output?
         let swept: Sweep.Output
         if let holders {
-            (horizon, swept) = try await connection.call(Horizon(holders: holders), sweep, timeout: timeout)
+            (horizon, swept) = try await connection.call(Horizon(holders: holders), sweep, timeout: engine.timeout)
         } else {
-            (horizon, swept) = (nil, try await connection.call(sweep, timeout: timeout))
+            (horizon, swept) = (nil, try await connection.call(sweep, timeout: engine.timeout))
         }
         let found = swept.found
         let end = ContinuousClock.now

@@ -54,6 +54,8 @@ final class Engine: Sendable {
     let work = Signal()
     /// Raised when the beat loop should beat at once.
     let beat = Signal()
+    /// Settles while the claim loop claims, in a backlog.
+    let settles = SettleLoop()
     private let state: Mutex<State>
 
     init(
@@ -86,6 +88,9 @@ final class Engine: Sendable {
             )
         )
     }
+
+    /// How long to wait for an answer about jobs. Later than the lease, it would be of little use.
+    var timeout: Duration { max(.seconds(5), min(.seconds(30), configuration.lease)) }
 
     /// For what concerns the worker as a whole.
     var logger: Logger { loggers.worker }
