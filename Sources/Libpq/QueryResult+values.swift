@@ -53,6 +53,24 @@ extension QueryResult {
         return tuple
     }
 
+    /// As ``Cell/string()``.
+    public func string(_ row: Int, _ column: Int) throws(PostgresError) -> String {
+        guard let bytes = bytes(row, column), let start = bytes.baseAddress else { return try self[row][column].string() }
+        // libpq ends each value with a NUL, and neither type can hold one.
+        let skipped =
+            switch types[column] {
+            case TypeOID.text, TypeOID.varchar: 0
+            case TypeOID.jsonb where bytes.first == 1: 1
+            default: bytes.count
+            }
+        guard skipped < bytes.count else { return try self[row][column].string() }
+        let text = start.advanced(by: skipped).assumingMemoryBound(to: CChar.self)
+        guard let string = String(validatingCString: text), string.utf8.count == bytes.count - skipped else {
+            return try self[row][column].string()
+        }
+        return string
+    }
+
     /// Whether the value is NULL. False for a column that is not there.
     public func isNull(_ row: Int, _ column: Int) -> Bool {
         columns.indices.contains(column) && PQgetisnull(pointer, Int32(row), Int32(column)) == 1

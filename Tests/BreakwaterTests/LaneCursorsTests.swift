@@ -6,7 +6,7 @@ import Testing
 @Suite("A worker's place in its lanes")
 struct LaneCursorsTests {
     let lane = Lane(queue: "default", kind: "k", priority: 5)
-    let start = ContinuousClock.now
+    let start = Moment.now
     var lanes = LaneCursors(queues: ["default"], kinds: ["k"])
 
     private func job(at position: Int64) -> ClaimedJob {

@@ -11,7 +11,7 @@ import Testing
 struct LateStartTests {
     private let ran = Notes()
 
-    private func engine(registeredAt: ContinuousClock.Instant, jobs: ClosedRange<Int64>) -> Engine {
+    private func engine(registeredAt: Moment, jobs: ClosedRange<Int64>) -> Engine {
         let ran = ran
         let handler = ClosureHandler { job, _ in
             ran.add("\(job.id)")
@@ -49,10 +49,10 @@ struct LateStartTests {
 
     @Test("hands back unrun what it had started and had not begun, and what waits behind that")
     func started() async throws {
-        let registered = ContinuousClock.now - .seconds(31)
+        let registered = Moment.now - .seconds(31)
         let engine = engine(registeredAt: registered, jobs: 1...3)
         let next = engine.withState { $0.dispatcher.nextStartable(at: registered) }
-        await engine.run(try #require(next), startedAt: registered)
+        await engine.run(Engine.Start(job: try #require(next), time: registered))
         #expect(ran.all.isEmpty)
         let (runs, _) = engine.withState { $0.dispatcher.takeFinished() }
         #expect(runs.map(\.id) == [1])
@@ -64,10 +64,10 @@ struct LateStartTests {
 
     @Test("runs what it had started in time")
     func inTime() async throws {
-        let registered = ContinuousClock.now
+        let registered = Moment.now
         let engine = engine(registeredAt: registered, jobs: 1...1)
         let next = engine.withState { $0.dispatcher.nextStartable(at: registered) }
-        await engine.run(try #require(next), startedAt: registered)
+        await engine.run(Engine.Start(job: try #require(next), time: registered))
         #expect(ran.all == ["1"])
     }
 }

@@ -23,7 +23,7 @@ public struct Job: Sendable, Identifiable {
             switch payloadSource {
             case .text(let text): text
             // It was found to be a text when the answer was decoded.
-            case .answer(let answer, let row): (try? answer[row][Claim.payloadColumn].string()) ?? "{}"
+            case .answer(let answer, let row): (try? answer.string(row, Claim.payloadColumn)) ?? "{}"
             }
         }
         set { payloadSource = .text(newValue) }
@@ -86,7 +86,7 @@ public struct Job: Sendable, Identifiable {
         set { change(\.circuitKey, to: newValue) }
     }
     /// When the claim was answered, and for how many seconds the job had been ready by then.
-    package var claimedAt = ContinuousClock.now
+    package var claimedAt = Moment.now
     package var waited = 0.0
 
     /// A text that is the same for every run of this job, for receivers that drop repeats.

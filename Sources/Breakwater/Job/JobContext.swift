@@ -5,7 +5,11 @@ public struct JobContext: Sendable {
     /// The job being run.
     public var job: Job
     /// When the handler's time is up and it is cancelled.
-    public var deadline: ContinuousClock.Instant
+    public var deadline: ContinuousClock.Instant {
+        get { end.instant }
+        set { end = Moment(newValue) }
+    }
+    private var end: Moment
     private var workerLogger: Logger
 
     /// - Parameters:
@@ -13,8 +17,12 @@ public struct JobContext: Sendable {
     ///   - deadline: When the handler is cancelled.
     ///   - logger: Where the handler logs; the job's identity is added to it.
     public init(job: Job, deadline: ContinuousClock.Instant, logger: Logger) {
+        self.init(job: job, end: Moment(deadline), logger: logger)
+    }
+
+    init(job: Job, end: Moment, logger: Logger) {
         self.job = job
-        self.deadline = deadline
+        self.end = end
         workerLogger = logger
     }
 
@@ -31,5 +39,5 @@ public struct JobContext: Sendable {
     }
 
     /// The time left until the handler is cancelled; never negative.
-    public var remainingTime: Duration { max(.zero, deadline - .now) }
+    public var remainingTime: Duration { max(.zero, end - .now) }
 }

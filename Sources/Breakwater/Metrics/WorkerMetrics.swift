@@ -19,7 +19,7 @@ final class WorkerMetrics: Sendable {
 
     private let factory: any MetricsFactory
     /// Whether anybody keeps what is counted.
-    private let isWanted: Bool
+    let isWanted: Bool
     private let calls: [Call: Metrics.Timer]
     private let claimBatch: Recorder
     private let settleBatch: Recorder
@@ -66,8 +66,8 @@ final class WorkerMetrics: Sendable {
 
     // MARK: Calls
 
-    func record(_ call: Call, since start: ContinuousClock.Instant) {
-        calls[call]?.recordNanoseconds((ContinuousClock.now - start).nanoseconds)
+    func record(_ call: Call, since start: Moment) {
+        calls[call]?.recordNanoseconds((Moment.now - start).nanoseconds)
     }
 
     func claimed(_ count: Int) {

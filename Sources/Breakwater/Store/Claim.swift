@@ -85,7 +85,7 @@ package struct ClaimedJob: Sendable {
 
     /// The rows that both ways of claiming answer with.
     fileprivate static func all(of result: QueryResult) throws(PostgresError) -> [ClaimedJob] {
-        let now = ContinuousClock.now
+        let now = Moment.now
         var jobs: [ClaimedJob] = []
         jobs.reserveCapacity(result.count)
         // What the jobs have in common that come behind a row without an id.

@@ -58,6 +58,13 @@ package struct FinishedRun: Sendable {
         package var run: Int64 = 0
         /// Before it, since the job was ready.
         package var wait: Int64 = 0
+
+        package init() {}
+
+        init(_ job: Job, startedAt start: Moment, _ duration: Duration) {
+            run = duration.nanoseconds
+            wait = Int64(max(0, min(job.waited, 1e9)) * 1e9) + (start - job.claimedAt).nanoseconds
+        }
     }
 
     /// What a run that did not succeed means to its circuit.

@@ -16,11 +16,11 @@ struct Attention {
     static let few = 4
 
     private struct Arrivals {
-        var slotStart: ContinuousClock.Instant
+        var slotStart: Moment
         var count = 0
         var lastCount = 0
 
-        mutating func roll(to now: ContinuousClock.Instant) {
+        mutating func roll(to now: Moment) {
             let age = now - slotStart
             guard age >= Attention.slot else { return }
             lastCount = age < Attention.slot * 2 ? count : 0
@@ -34,7 +34,7 @@ struct Attention {
     private(set) var kinds: Set<String> = []
 
     /// Takes note of a claim's jobs.
-    mutating func arrived(_ jobs: [ClaimedJob], at now: ContinuousClock.Instant) {
+    mutating func arrived(_ jobs: [ClaimedJob], at now: Moment) {
         var rest = jobs[...]
         while let kind = rest.first?.job.kind {
             let run = rest.prefix { $0.job.kind == kind }
@@ -45,7 +45,7 @@ struct Attention {
     }
 
     /// Looks anew to which kinds jobs come often.
-    mutating func review(at now: ContinuousClock.Instant) {
+    mutating func review(at now: Moment) {
         for kind in arrivals.keys {
             arrivals[kind]?.roll(to: now)
             let most = arrivals[kind].map { max($0.count, $0.lastCount) } ?? 0

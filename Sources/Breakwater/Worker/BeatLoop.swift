@@ -5,7 +5,7 @@ import Logging
 /// chores delay a beat.
 struct BeatLoop {
     let engine: Engine
-    private var nextBeat = ContinuousClock.now
+    private var nextBeat = Moment.now
 
     init(_ engine: Engine) { self.engine = engine }
 
@@ -16,7 +16,7 @@ struct BeatLoop {
             await engine.health.checkSchema(on: connection)
             while !Task.isCancelled {
                 engine.health.turned(.beats)
-                if ContinuousClock.now >= nextBeat {
+                if Moment.now >= nextBeat {
                     try await beat(on: connection)
                     delay.reset()
                 }
@@ -28,7 +28,7 @@ struct BeatLoop {
     }
 
     private mutating func beat(on connection: Connection) async throws(PostgresError) {
-        let sent = ContinuousClock.now
+        let sent = Moment.now
         let beat = engine.withState { state in
             Beat(
                 worker: state.worker,
@@ -54,7 +54,7 @@ struct BeatLoop {
             "this worker was silent for too long and lost its jobs to others; registering anew",
             metadata: ["cancelled": .stringConvertible(cancelled)]
         )
-        let sent = ContinuousClock.now
+        let sent = Moment.now
         let worker = try await connection.call(Register(configuration: engine.configuration))
         // What ran then did not kill this process.
         let lost = engine.withState { $0.worker }

@@ -32,7 +32,7 @@ struct ChoreLoop {
     /// - Returns: How long until the next round.
     private mutating func doChores(on connection: Connection) async throws(PostgresError) -> Duration {
         let worker = engine.withState { $0.worker }
-        let sent = ContinuousClock.now
+        let sent = Moment.now
         let done = try await connection.call(Maintain(worker: worker, term: Self.term))
         engine.metrics.record(.maintain, since: sent)
         engine.metrics.record(done)

@@ -27,10 +27,10 @@ struct ClaimLoop {
     private var isExhausted = false
     private var isSweepOwed = true
     /// Not before this, unless somebody says that there are jobs.
-    private var nextSweep = ContinuousClock.now
-    private var nextPoll = ContinuousClock.now
-    private var lastSweep = ContinuousClock.now
-    private var nextReconciliation = ContinuousClock.now
+    private var nextSweep = Moment.now
+    private var nextPoll = Moment.now
+    private var lastSweep = Moment.now
+    private var nextReconciliation = Moment.now
     private var claimsWithJobs = 0
     /// Settles that the server refused, in a row, and runs that it refused by themselves for reasons that may pass.
     var refusals = 0
@@ -41,7 +41,7 @@ struct ClaimLoop {
     private var attention = Attention()
     /// The kinds that others have been told this worker attends, and when they must be told again.
     private var attended: Set<String> = []
-    private var nextAttend = ContinuousClock.now
+    private var nextAttend = Moment.now
 
     init(_ engine: Engine) {
         self.engine = engine
@@ -67,9 +67,9 @@ struct ClaimLoop {
 
         while !Task.isCancelled {
             engine.health.turned(.claims)
-            if ContinuousClock.now >= nextReconciliation { try await reconcile(on: connection) }
+            if Moment.now >= nextReconciliation { try await reconcile(on: connection) }
             if engine.takeNews() { isExhausted = false }
-            if ContinuousClock.now >= nextPoll {
+            if Moment.now >= nextPoll {
                 nextPoll = .now + engine.configuration.pollInterval
                 isExhausted = false
                 isSweepOwed = true
@@ -113,7 +113,7 @@ struct ClaimLoop {
 
     /// - Returns: Whether the claim was answered in full, so that the next may find more at once.
     private mutating func settleAndClaim(on connection: isolated Connection) async throws(PostgresError) -> Bool {
-        let now = ContinuousClock.now
+        let now = Moment.now
         var (settle, claim) = engine.withState { state -> (Settle, Claim) in
             let (runs, claims) = state.dispatcher.takeFinished()
             let room = state.dispatcher.room(takesAny: state.solitude.isSociable)
@@ -146,7 +146,7 @@ struct ClaimLoop {
         guard !settle.isEmpty || claims else { return false }
 
         let jobs: [ClaimedJob]
-        let sent = ContinuousClock.now
+        let sent = Moment.now
         do {
             var output: Settle.Output?
             switch (settle.isEmpty, claims) {
@@ -197,7 +197,7 @@ struct ClaimLoop {
     /// - Returns: Whether to look for them again.
     private mutating func attend(on connection: isolated Connection) async throws(PostgresError) -> Bool {
         guard engine.configuration.listens else { return false }
-        let now = ContinuousClock.now
+        let now = Moment.now
         attention.review(at: now)
         let (worker, isFull) = engine.withState { state in
             (
@@ -258,7 +258,7 @@ struct ClaimLoop {
     ///
     /// - Returns: Whether there was one.
     private mutating func hostSuspect(on connection: isolated Connection) async throws(PostgresError) -> Bool {
-        let now = ContinuousClock.now
+        let now = Moment.now
         let worker = engine.withState { state in
             state.solitude.wantsSuspect(holdsNothing: state.dispatcher.isFree, at: now) ? state.worker : nil
         }
@@ -285,7 +285,7 @@ struct ClaimLoop {
     ///
     /// - Returns: Whether to claim, or to look again, at once.
     private mutating func sweep(on connection: isolated Connection) async throws(PostgresError) -> Bool {
-        let start = ContinuousClock.now
+        let start = Moment.now
         let (worker, sweep, holders) = engine.withState { state in
             let lanes = state.lanes.all
             return (
@@ -302,7 +302,7 @@ struct ClaimLoop {
             (horizon, swept) = (nil, try await connection.call(sweep, timeout: engine.timeout))
         }
         let found = swept.found
-        let end = ContinuousClock.now
+        let end = Moment.now
         engine.metrics.record(.sweep, since: start)
         lastSweep = end
         nextSweep = end + (end - start) * Self.sweepPause

@@ -19,8 +19,8 @@ struct Dispatcher {
 
     struct Running {
         var kind: Int
-        var start: ContinuousClock.Instant
-        var deadline: ContinuousClock.Instant
+        var start: Moment
+        var deadline: Moment
         var cancelReason: CancelReason?
         var task: Task<Void, Never>?
     }
@@ -41,7 +41,7 @@ struct Dispatcher {
         /// claimed under an earlier one starts.
         var stoppedBefore = Int64.min
         /// When that was heard. Whatever is claimed later was given by a database that knew better.
-        var heardAt: ContinuousClock.Instant?
+        var heardAt: Moment?
 
         init(_ settings: HandlerSettings, concurrency: Int) {
             self.settings = settings
@@ -99,7 +99,7 @@ struct Dispatcher {
     /// Three quarters of the lease after the last answered beat: until then nobody else can have this worker's jobs. Later
     /// nothing starts, whether anybody has noticed or not: a process that was stopped for a while finds out only by
     /// looking at the clock.
-    private var isSureUntil: ContinuousClock.Instant
+    private var isSureUntil: Moment
     private let lease: Duration
     private var kinds: [Kind]
     /// For each kind's name, its place among the kinds.
@@ -117,7 +117,7 @@ struct Dispatcher {
     /// Claims with runs that could not be settled, not to be struck off.
     private var abandoned: Set<Int64> = []
 
-    init(concurrency: Int, handlers: [HandlerRegistration], lease: Duration, heldSince start: ContinuousClock.Instant) {
+    init(concurrency: Int, handlers: [HandlerRegistration], lease: Duration, heldSince start: Moment) {
         self.concurrency = concurrency
         self.lease = lease
         isSureUntil = start + lease * 3 / 4
@@ -184,7 +184,7 @@ struct Dispatcher {
     }
 
     /// Takes in what a claim gave that was sent at a certain time.
-    mutating func accept(_ jobs: [ClaimedJob], askedAt: ContinuousClock.Instant) {
+    mutating func accept(_ jobs: [ClaimedJob], askedAt: Moment) {
         var rest = jobs[...]
         while let first = rest.first {
             // Mostly all of them are of one claim and one kind.
@@ -207,14 +207,14 @@ struct Dispatcher {
     // MARK: Running
 
     /// The jobs to start now; they count as running from here on.
-    mutating func startable(at now: ContinuousClock.Instant, atMost limit: Int = .max) -> [Job] {
+    mutating func startable(at now: Moment, atMost limit: Int = .max) -> [Job] {
         var jobs: [Job] = []
         while jobs.count < limit, let job = nextStartable(at: now) { jobs.append(job) }
         return jobs
     }
 
     /// The job to start now, if there is one; it counts as running from here on.
-    mutating func nextStartable(at now: ContinuousClock.Instant) -> Job? {
+    mutating func nextStartable(at now: Moment) -> Job? {
         guard phase == .working, isSure(at: now), waitingCount > 0, running.count < concurrency else { return nil }
         var index = 0
         while index < startOrder.count {
@@ -237,7 +237,7 @@ struct Dispatcher {
     }
 
     /// Whether a run that was started may begin, when its task got its thread some time after that.
-    func mayBegin(_ key: RunKey, at now: ContinuousClock.Instant) -> Bool {
+    func mayBegin(_ key: RunKey, at now: Moment) -> Bool {
         guard isSure(at: now), let run = running[key] else { return false }
         return run.cancelReason == nil
     }
@@ -317,7 +317,7 @@ struct Dispatcher {
     // MARK: Stopping
 
     /// Of these kinds, nothing that was claimed under a generation before the given one starts any more; it is released.
-    mutating func stop(kinds stopped: [String: Int64], at now: ContinuousClock.Instant) {
+    mutating func stop(kinds stopped: [String: Int64], at now: Moment) {
         for (name, place) in places {
             kinds[place].stoppedBefore = stopped[name] ?? .min
             kinds[place].heardAt = now
@@ -359,7 +359,7 @@ struct Dispatcher {
     }
 
     /// Whether it is certain that nobody else has this worker's jobs.
-    func isSure(at now: ContinuousClock.Instant) -> Bool { holdsLease && now <= isSureUntil }
+    func isSure(at now: Moment) -> Bool { holdsLease && now <= isSureUntil }
 
     /// The lease may have ended: nothing goes on until `regainLease`.
     mutating func loseLease() {
@@ -368,7 +368,7 @@ struct Dispatcher {
     }
 
     /// The lease was held when this beat was sent, which is earlier than when the database saw it.
-    mutating func regainLease(asOf sent: ContinuousClock.Instant) {
+    mutating func regainLease(asOf sent: Moment) {
         holdsLease = true
         isSureUntil = sent + lease * 3 / 4
     }

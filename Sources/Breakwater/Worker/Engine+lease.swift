@@ -6,7 +6,7 @@ extension Engine {
     /// - Parameters:
     ///   - sent: When the beat was sent, which is earlier than when the database saw it.
     ///   - answer: What the database said.
-    func beatAnswered(sentAt sent: ContinuousClock.Instant, _ answer: Beat.Output) {
+    func beatAnswered(sentAt sent: Moment, _ answer: Beat.Output) {
         let isBack = withState { state in
             let isBack = !state.dispatcher.holdsLease
             state.dispatcher.regainLease(asOf: sent)
@@ -41,7 +41,7 @@ extension Engine {
 
     /// Cancels all runs once three quarters of the lease have passed without an answered beat: before anyone else may
     /// have their jobs.
-    func checkLease(at now: ContinuousClock.Instant) {
+    func checkLease(at now: Moment) {
         let isLate = withState { state in
             guard state.dispatcher.holdsLease, !state.dispatcher.isSure(at: now) else { return false }
             state.dispatcher.loseLease()
@@ -58,7 +58,7 @@ extension Engine {
     }
 
     /// Cancels the runs whose time is up.
-    func checkDeadlines(at now: ContinuousClock.Instant) {
+    func checkDeadlines(at now: Moment) {
         cancelRuns(for: .timeout) { $0.deadline <= now }
     }
 }

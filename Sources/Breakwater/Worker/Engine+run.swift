@@ -8,7 +8,7 @@ extension Engine {
     /// A job that the dispatcher has started.
     struct Start {
         var job: Job
-        var time: ContinuousClock.Instant
+        var time: Moment
 
         var key: Dispatcher.RunKey { Dispatcher.RunKey(id: job.id, lease: job.lease) }
     }
@@ -17,7 +17,7 @@ extension Engine {
     /// slot is given next, until there is nothing.
     func run(_ first: Start) async {
         var next: Start? = first
-        var turn = ContinuousClock.now
+        var turn = Moment.now
         // Until a task has its thread, and when it gets it back, any time may have passed, the lease's end included.
         var hasWaited = true
         while let start = next {
@@ -25,7 +25,7 @@ extension Engine {
             guard let handler = handlers[start.job.kind] else { return }
             let mayBegin = !hasWaited || withState { $0.dispatcher.mayBegin(start.key, at: .now) }
             let outcome = mayBegin ? await outcome(of: start, handler) : .released
-            let now = ContinuousClock.now
+            let now = Moment.now
             next = end(start, outcome, at: now, handler)
             hasWaited = next != nil && now - turn > Self.turn
             if hasWaited {
@@ -48,8 +48,8 @@ extension Engine {
         }
     }
 
-    private func perform(_ job: Job, until deadline: ContinuousClock.Instant, _ handler: Handler) async -> JobOutcome {
-        let context = JobContext(job: job, deadline: deadline, logger: loggers.handlers)
+    private func perform(_ job: Job, until deadline: Moment, _ handler: Handler) async -> JobOutcome {
+        let context = JobContext(job: job, end: deadline, logger: loggers.handlers)
         do {
             return try await handler.plugin.run(job, context: context)
         } catch let failure as JobFailure {
@@ -67,13 +67,12 @@ extension Engine {
     private func end(
         _ start: Start,
         _ outcome: JobOutcome,
-        at now: ContinuousClock.Instant,
+        at now: Moment,
         _ handler: Handler
     ) -> Start? {
         let job = start.job
         let duration = now - start.time
-        let waited = Int64(max(0, min(job.waited, 1e9)) * 1e9) + (start.time - job.claimedAt).nanoseconds
-        let times = FinishedRun.Times(run: duration.nanoseconds, wait: waited)
+        let times = metrics.isWanted ? FinishedRun.Times(job, startedAt: start.time, duration) : .init()
         // A success is one whatever else happened: no need to judge it while others wait for the lock.
         let isPlain = outcome.isSuccess && !handler.isNotable(successAfter: duration)
         var ending: FinishedRun.Ending?
@@ -101,7 +100,7 @@ extension Engine {
             next = state.dispatcher.nextStartable(at: now).map { Start(job: $0, time: now) }
             if let next { state.dispatcher.started(next.key, as: task) }
         }
-        if isKnown { log(ending ?? .plainSuccess, of: job, after: duration) }
+        if isKnown, ending?.failure != nil || loggers.jobs.logLevel <= .debug { log(ending ?? .plainSuccess, of: job, after: duration) }
         if next == nil { startJobs() }
         // Whoever finished something earlier that still waits has raised it.
         if isFirst { work.raise() }

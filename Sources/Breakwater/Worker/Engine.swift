@@ -61,7 +61,7 @@ final class Engine: Sendable {
     init(
         configuration: WorkerConfiguration,
         worker: Int64,
-        registeredAt: ContinuousClock.Instant,
+        registeredAt: Moment,
         loggers: WorkerLoggers,
         metrics: WorkerMetrics,
         health: WorkerHealth,
@@ -101,7 +101,7 @@ final class Engine: Sendable {
 
     /// Starts whatever has a free slot.
     func startJobs() {
-        let now = ContinuousClock.now
+        let now = Moment.now
         withState { state in
             while let job = state.dispatcher.nextStartable(at: now) {
                 // Unstructured, so that one run can be cancelled by itself; the claim loop does not end before the

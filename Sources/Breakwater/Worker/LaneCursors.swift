@@ -12,7 +12,7 @@ struct LaneCursors {
         var cursor: Int64 = 0
         var floor: Int64 = 0
         /// Until when the lane is asked at every claim.
-        var activeUntil: ContinuousClock.Instant?
+        var activeUntil: Moment?
         /// The first ready position that the last sweep found, if it found one.
         var seen: Int64?
     }
@@ -55,7 +55,7 @@ struct LaneCursors {
     }
 
     /// The lanes to ask in a claim, most important first; among equals, the kind after `rotation` first.
-    func active(kinds: Set<String>, rotation: [String], at now: ContinuousClock.Instant) -> [Lane] {
+    func active(kinds: Set<String>, rotation: [String], at now: Moment) -> [Lane] {
         let ranks = Dictionary(uniqueKeysWithValues: rotation.enumerated().map { ($1, $0) })
         return all.filter { kinds.contains($0.kind) && isActive($0, at: now) }
             .enumerated()
@@ -66,7 +66,7 @@ struct LaneCursors {
             .map(\.element)
     }
 
-    private func isActive(_ lane: Lane, at now: ContinuousClock.Instant) -> Bool {
+    private func isActive(_ lane: Lane, at now: Moment) -> Bool {
         guard let until = places[lane]?.activeUntil else { return false }
         return until > now
     }
@@ -76,7 +76,7 @@ struct LaneCursors {
     func floor(of lane: Lane) -> Int64 { places[lane]?.floor ?? 0 }
 
     /// Takes note of a claim's jobs: the cursors of their lanes move behind them.
-    mutating func claimed(_ jobs: [ClaimedJob], at now: ContinuousClock.Instant) {
+    mutating func claimed(_ jobs: [ClaimedJob], at now: Moment) {
         var rest = jobs[...]
         while let lane = rest.first?.lane {
             // Mostly all of them are of one lane.
@@ -90,7 +90,7 @@ struct LaneCursors {
     }
 
     /// Takes note that jobs of a kind were inserted somewhere: its likely lanes are asked at the next claim.
-    mutating func woken(kind: String, at now: ContinuousClock.Instant) {
+    mutating func woken(kind: String, at now: Moment) {
         for lane in all where lane.kind == kind && (lane.priority == 5 || places[lane]?.activeUntil != nil) {
             places[lane]?.activeUntil = now + Self.activeTime
         }
@@ -109,7 +109,7 @@ struct LaneCursors {
     ///   - horizon: What `breakwater.horizon` answered in a statement before the sweep; nil if it was not asked.
     ///   - now: The time.
     /// - Returns: Whether the next claim can find jobs that the last could not.
-    mutating func swept(_ found: [Lane: Int64], horizon: Horizon.Output?, at now: ContinuousClock.Instant) -> Bool {
+    mutating func swept(_ found: [Lane: Int64], horizon: Horizon.Output?, at now: Moment) -> Bool {
         var proven: Int64 = 0
         if let horizon {
             // Once the noted holders have ended, everything up to the noted position was committed before this sweep.

@@ -105,7 +105,7 @@ final class SettleLoop: Sendable {
         while true {
             let given: Settle? = state.withLock { if case .given(let settle) = $0 { settle } else { nil } }
             if let settle = given {
-                let sent = ContinuousClock.now
+                let sent = Moment.now
                 let result: Result<Settle.Output, PostgresError>
                 do {
                     result = .success(try await connection.call(settle, timeout: engine.timeout))

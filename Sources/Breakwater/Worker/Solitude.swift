@@ -5,11 +5,11 @@
 struct Solitude {
     private enum Phase {
         /// Works as usual, at least until then. Goes to `withdrawing`.
-        case sociable(until: ContinuousClock.Instant)
+        case sociable(until: Moment)
         /// Claims nothing more, and waits until everything it holds has ended. Goes to `alone` or `sociable`.
-        case withdrawing(since: ContinuousClock.Instant)
+        case withdrawing(since: Moment)
         /// Runs one suspect after another. Goes to `sociable`.
-        case alone(since: ContinuousClock.Instant)
+        case alone(since: Moment)
     }
 
     /// Once alone, it goes on with further suspects for as long as this: fast ones are cleared by the hundred.
@@ -23,7 +23,7 @@ struct Solitude {
     /// - Parameters:
     ///   - patience: How long it waits at first for what it holds to end.
     ///   - now: The time.
-    init(patience: Duration, at now: ContinuousClock.Instant) {
+    init(patience: Duration, at now: Moment) {
         firstPatience = patience
         self.patience = patience
         phase = .sociable(until: now)
@@ -35,7 +35,7 @@ struct Solitude {
     }
 
     /// A suspect waits that this worker should run.
-    mutating func suspectWaits(at now: ContinuousClock.Instant) {
+    mutating func suspectWaits(at now: Moment) {
         if case .sociable(let until) = phase, now >= until { phase = .withdrawing(since: now) }
     }
 
@@ -44,7 +44,7 @@ struct Solitude {
     /// - Parameters:
     ///   - holdsNothing: Whether everything the worker held has ended and is settled.
     ///   - now: The time.
-    mutating func wantsSuspect(holdsNothing: Bool, at now: ContinuousClock.Instant) -> Bool {
+    mutating func wantsSuspect(holdsNothing: Bool, at now: Moment) -> Bool {
         switch phase {
         case .sociable:
             return false
@@ -64,7 +64,7 @@ struct Solitude {
     }
 
     /// Takes note of whether a suspect was there to claim.
-    mutating func claimed(_ found: Bool, at now: ContinuousClock.Instant) {
+    mutating func claimed(_ found: Bool, at now: Moment) {
         patience = firstPatience
         switch phase {
         case .sociable:

@@ -88,7 +88,7 @@ public struct Worker: Service {
             try await Schema.check(on: connection)
             var configuration = configuration
             configuration.listens = mayListen(on: connection)
-            let sent = ContinuousClock.now
+            let sent = Moment.now
             let worker = try await connection.call(Register(configuration: configuration))
             await connection.close()
             return Engine(
@@ -151,11 +151,11 @@ public struct Worker: Service {
 
     /// Ten times a second: deadlines, the lease, and the polls of the other loops.
     private func keepTime(_ engine: Engine) async {
-        var nextRecord = ContinuousClock.now
+        var nextRecord = Moment.now
         while !Task.isCancelled {
             health.ticked()
             try? await Task.sleep(for: .milliseconds(100))
-            let now = ContinuousClock.now
+            let now = Moment.now
             engine.checkDeadlines(at: now)
             engine.checkLease(at: now)
             if now >= nextRecord {
