@@ -138,6 +138,8 @@ struct RoleTests {
                 select p.proname from pg_proc p
                  where p.pronamespace = 'breakwater'::regnamespace and p.prosecdef
                    and not coalesce(p.proconfig::text like '%search_path=pg_catalog, pg_temp%', false)
+                   -- Runs at each INSERT, and says the schema of every name and operator in it: see ShadowingTests.
+                   and p.proname <> 'wake_for_inserted'
                 """
             )
             #expect(unpinned == [])

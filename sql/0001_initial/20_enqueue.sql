@@ -109,19 +109,23 @@ $$;
 
 -- Wakes the workers that sleep for what was inserted, unless another that is awake looks for it by itself.
 --
--- One statement whose plan is kept: with a single row inserted, calling another function would cost more than the rest.
+-- It runs once for each INSERT, so it is made cheap: one statement whose plan is kept; stable, so that it looks with the
+-- snapshot of the INSERT; and no search path of its own, for setting one would cost as much as the rest. So every name
+-- in it says its schema, operators included, or the caller's search path would decide what it means.
 create function breakwater.wake_for_inserted() returns trigger
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+language plpgsql stable security definer
 as $$
 begin
     if exists (select from breakwater.sleeper) then
-        perform pg_notify('breakwater', 'job:' || w.kind)
+        perform pg_catalog.pg_notify('breakwater', 'job:' operator(pg_catalog.||) w.kind)
            from (select distinct n.kind
                    from (select distinct i.queue, i.kind from inserted i where i.run_at is null) n
-                  where exists (select from breakwater.sleeper s where n.kind = any (s.kinds))
+                  where exists (select from breakwater.sleeper s
+                                 where n.kind operator(pg_catalog.=) any (s.kinds))
                     and not exists (select from breakwater.sleeper s
-                                     where n.kind = any (s.attended) and n.queue = any (s.queues)
-                                       and s.until > clock_timestamp())) w;
+                                     where n.kind operator(pg_catalog.=) any (s.attended)
+                                       and n.queue operator(pg_catalog.=) any (s.queues)
+                                       and s.until operator(pg_catalog.>) pg_catalog.clock_timestamp())) w;
     end if;
     return null;
 end

@@ -60,6 +60,7 @@ private let evilSchema = """
         end loop;
     end
     $$;
+    create table evil.inserted (queue pg_catalog.text, kind pg_catalog.text, run_at pg_catalog.timestamptz);
     create domain evil.text as pg_catalog.text check (false);
     create domain evil.jsonb as pg_catalog.jsonb check (false);
     create domain evil.int8 as pg_catalog.int8 check (false);
@@ -92,9 +93,19 @@ struct ShadowingTests {
             let proof = await postgresError { _ = try await attacker.query("select now()") }
             #expect(proof?.message.hasPrefix("evil: ") == true, "\(proof.map { "\($0)" } ?? "nothing was caught")")
 
+            // Inserts find somebody to tell, and somebody who looks for himself.
+            try await database.connection.script(
+                """
+                insert into breakwater.sleeper (worker, kinds) values (-1, '{k,bad,fails}');
+                insert into breakwater.sleeper (worker, queues, kinds, attended, until)
+                values (-2, '{default}', '{k}', '{bad}', now() + interval '1 hour')
+                """
+            )
+            try await attacker.listen("breakwater")
+
             // A whole worker's life: success, failure, retry, dead letter, circuit, schedule.
             for statement in [
-                "insert into breakwater.job (kind) values ('k')", "select breakwater.enqueue('k', unique_key => 'u')",
+                "insert into breakwater.job (kind) values ('k'), ('bad')", "select breakwater.enqueue('k', unique_key => 'u')",
                 "select breakwater.enqueue('k', '{}', 'default', 1, '2000-01-01', 3, 'v', 't')",
                 "select breakwater.enqueue_many('k', array['{}', '[]']::pg_catalog.jsonb[])",
                 "select breakwater.enqueue('bad')", "select breakwater.enqueue('fails', max_attempts => 2)",
@@ -103,6 +114,10 @@ struct ShadowingTests {
                 let error = await postgresError { _ = try await attacker.query(statement) }
                 #expect(error == nil, "\(statement)")
             }
+            _ = try await attacker.query("select pg_catalog.pg_notify('breakwater', 'end')")
+            let told = await attacker.notifications.prefix { $0.payload != "end" }.reduce(into: []) { $0.append($1.payload) }
+            #expect(told == ["job:k", "job:k", "job:k", "job:k", "job:fails"])
+            try await database.query("delete from breakwater.sleeper")
             let handlers = [
                 HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded(result: "1") }),
                 HandlerRegistration(
@@ -128,7 +143,7 @@ struct ShadowingTests {
             }
             #expect(log.messages.filter { $0.contains("evil") } == [])
             #expect(try await database.count("result") == 5)
-            #expect(try await database.count("dead_letter") == 2)
+            #expect(try await database.count("dead_letter") == 3)
 
             // What the worker had no reason to call, and what people call.
             let dead = try await database.numbers("select id from breakwater.dead_letter order by id")
