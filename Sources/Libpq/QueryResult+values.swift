@@ -55,7 +55,9 @@ extension QueryResult {
 
     /// As ``Cell/string()``.
     public func string(_ row: Int, _ column: Int) throws(PostgresError) -> String {
-        guard let bytes = bytes(row, column), let start = bytes.baseAddress else { return try self[row][column].string() }
+        guard let bytes = bytes(row, column), let start = bytes.baseAddress else {
+            return try self[row][column].string()
+        }
         // libpq ends each value with a NUL, and neither type can hold one.
         let skipped =
             switch types[column] {

@@ -100,7 +100,9 @@ extension Engine {
             next = state.dispatcher.nextStartable(at: now).map { Start(job: $0, time: now) }
             if let next { state.dispatcher.started(next.key, as: task) }
         }
-        if isKnown, ending?.failure != nil || loggers.jobs.logLevel <= .debug { log(ending ?? .plainSuccess, of: job, after: duration) }
+        if isKnown, ending?.failure != nil || loggers.jobs.logLevel <= .debug {
+            log(ending ?? .plainSuccess, of: job, after: duration)
+        }
         if next == nil { startJobs() }
         // Whoever finished something earlier that still waits has raised it.
         if isFirst { work.raise() }

@@ -105,7 +105,8 @@ struct ShadowingTests {
 
             // A whole worker's life: success, failure, retry, dead letter, circuit, schedule.
             for statement in [
-                "insert into breakwater.job (kind) values ('k'), ('bad')", "select breakwater.enqueue('k', unique_key => 'u')",
+                "insert into breakwater.job (kind) values ('k'), ('bad')",
+                "select breakwater.enqueue('k', unique_key => 'u')",
                 "select breakwater.enqueue('k', '{}', 'default', 1, '2000-01-01', 3, 'v', 't')",
                 "select breakwater.enqueue_many('k', array['{}', '[]']::pg_catalog.jsonb[])",
                 "select breakwater.enqueue('bad')", "select breakwater.enqueue('fails', max_attempts => 2)",
@@ -115,7 +116,9 @@ struct ShadowingTests {
                 #expect(error == nil, "\(statement)")
             }
             _ = try await attacker.query("select pg_catalog.pg_notify('breakwater', 'end')")
-            let told = await attacker.notifications.prefix { $0.payload != "end" }.reduce(into: []) { $0.append($1.payload) }
+            let told = await attacker.notifications.prefix { $0.payload != "end" }.reduce(into: []) {
+                $0.append($1.payload)
+            }
             #expect(told == ["job:k", "job:k", "job:k", "job:k", "job:fails"])
             try await database.query("delete from breakwater.sleeper")
             let handlers = [
