@@ -272,6 +272,25 @@ struct ClaimTests {
         }
     }
 
+    @Test("floors that are noted only rise, and one above what was ever drawn is of another time")
+    func floors() async throws {
+        try await withTestDatabase { database in
+            let worker = try await HandWorker(database)
+            try await database.insert(100)
+            let lanes = ["a", "b"].map { Lane(queue: "default", kind: $0, priority: 5) }
+            let floors = Floors(lanes: lanes)
+            #expect(try await worker.call(floors) == [:])
+            try await worker.call(NoteFloors(floors: [(lanes[1], 50), (lanes[0], 7)]))
+            try await worker.call(NoteFloors(floors: [(lanes[1], 40)]))
+            #expect(try await worker.call(floors) == [lanes[0]: 7, lanes[1]: 50])
+            try await database.query("select setval('breakwater.job_position', 20)")
+            #expect(try await worker.call(floors) == [lanes[0]: 7])
+            try await worker.call(NoteFloors(floors: [(lanes[0], 8)]))
+            try await database.query("select setval('breakwater.job_position', 100)")
+            #expect(try await worker.call(floors) == [lanes[0]: 8])
+        }
+    }
+
     @Test("works at the far end of the numbers")
     func largeNumbers() async throws {
         try await withTestDatabase { database in

@@ -25,6 +25,7 @@ struct FloorTests {
             #expect(world.committed.count > 100)
             // Otherwise the test proves less than it says.
             #expect(world.sawBehindCursor > 0, "BREAKWATER_SEED=\(testSeed)")
+            #expect(world.beganHigher > 0, "BREAKWATER_SEED=\(testSeed)")
         }
     }
 }
@@ -50,6 +51,8 @@ private final class FloorWorld {
     private(set) var successes: [Int64: Int] = [:]
     /// How often a sweep found a job behind a cursor.
     private(set) var sawBehindCursor = 0
+    /// How many workers began at the floors of others.
+    private(set) var beganHigher = 0
 
     init(_ database: TestDatabase, seed: UInt64) async throws {
         self.database = database
@@ -61,12 +64,16 @@ private final class FloorWorld {
     private func roll(_ sides: Int) -> Int { Int.random(in: 0..<sides, using: &generator) }
 
     private func walker() async throws -> Walker {
-        Walker(
+        var walker = Walker(
             worker: try await HandWorker(database, ["a", "b"]) { settings in
                 settings.retry.maxAttempts = 1000
                 settings.circuit.isEnabled = false
             }
         )
+        let floors = try await walker.worker.call(Floors(lanes: walker.lanes.all))
+        if !floors.isEmpty { beganHigher += 1 }
+        walker.lanes.begin(at: floors)
+        return walker
     }
 
     func step() async throws {
@@ -216,6 +223,8 @@ private final class FloorWorld {
         let found = swept.found
         if found.contains(where: { $0.value <= walker.lanes.cursor(of: $0.key) }) { sawBehindCursor += 1 }
         _ = walkers[index].lanes.swept(found, horizon: horizon, at: .now)
+        let floors = walkers[index].lanes.takeFloorsToNote(risenBy: 1)
+        if !floors.isEmpty { try await walker.worker.call(NoteFloors(floors: floors)) }
     }
 
     // MARK: Chores

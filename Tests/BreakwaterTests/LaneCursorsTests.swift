@@ -69,6 +69,24 @@ struct LaneCursorsTests {
         #expect(!has(2, 149))
     }
 
+    @Test("begins at the floors of others, unless it knows higher ones, and tells of its own when they have risen")
+    mutating func floorsOfOthers() {
+        lanes.begin(at: [lane: 500, Lane(queue: "another", kind: "k", priority: 5): 900])
+        #expect(lanes.floor(of: lane) == 500)
+        #expect(lanes.cursor(of: lane) == 500)
+        lanes.begin(at: [lane: 400])
+        #expect(lanes.floor(of: lane) == 500)
+        lanes.claimed([job(at: 620)], at: start)
+        _ = lanes.swept([:], horizon: horizon(highest: 620), at: start)
+        _ = lanes.swept([:], horizon: horizon(highest: 620), at: start)
+        #expect(lanes.takeFloorsToNote(risenBy: 121).isEmpty)
+        let floors = lanes.takeFloorsToNote(risenBy: 120)
+        // Of the lanes that had jobs.
+        #expect(floors.map(\.lane) == [lane])
+        #expect(floors.map(\.floor) == [620])
+        #expect(lanes.takeFloorsToNote(risenBy: 1).isEmpty)
+    }
+
     @Test("the floor stays below a ready job, whatever is proven")
     mutating func floorBelowReady() {
         lanes.claimed([job(at: 100)], at: start)

@@ -481,6 +481,22 @@ struct LossTests {
         }
     }
 
+    @Test("leaves its floors to the next worker, which begins there")
+    func floorsLeft() async throws {
+        try await withTestDatabase { database in
+            let handler = HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded() })
+            for round in 1...2 {
+                try await database.insert(100)
+                try await database.withWorker([handler]) {
+                    try await waitUntil("they run") { try await database.count("job") == 0 }
+                }
+                // Somebody else in the database may have kept the last from being proven.
+                let floor = try await database.number("select coalesce(max(floor), 0) from breakwater.floor")
+                #expect((1...round * 100).contains(floor))
+            }
+        }
+    }
+
     @Test("a claim whose answer was lost is given back while the worker lives on")
     func lostAnswer() async throws {
         try await withTestDatabase { pooled in

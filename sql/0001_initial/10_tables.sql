@@ -163,6 +163,17 @@ create table breakwater.leader (
     expires_at timestamptz not null
 ) with (fillfactor = 50);
 
+-- Floors of lanes that some worker has proven, so that a new worker need not look through what is left of the jobs that
+-- ended before it came: while somebody holds a snapshot, nothing of it can be cleaned up. They lag behind a little. Lost in
+-- a crash, and on a standby that takes over, where positions may be drawn again.
+create unlogged table breakwater.floor (
+    queue    text collate "C" not null,
+    kind     text collate "C" not null,
+    priority smallint not null,
+    floor    bigint not null,
+    primary key (queue, kind, priority)
+) with (fillfactor = 50);
+
 -- Workers that sleep, and the kinds whose inserts should wake them. Lost in a crash, and rebuilt by the next sleep.
 --
 -- A worker that many jobs of a kind come to attends it: it looks for them many times a second, so that until `until`

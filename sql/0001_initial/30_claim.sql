@@ -341,6 +341,35 @@ begin
 end
 $$;
 
+-- The floors that others have noted for these lanes: those with one, by their place in the arrays.
+create function breakwater.floors(
+    p_queues text[], p_kinds text[], p_priorities smallint[], out places integer[], out floors bigint[]
+)
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(array_agg(l.place), '{}'), coalesce(array_agg(f.floor), '{}')
+      from unnest(p_queues, p_kinds, p_priorities) with ordinality l(queue, kind, priority, place)
+      join breakwater.floor f on f.queue = l.queue collate "C" and f.kind = l.kind collate "C" and f.priority = l.priority
+     -- One above what was ever drawn is of another time.
+     where f.floor <= (select p.last_value from breakwater.job_position p)
+$$;
+
+-- Notes floors that a worker has proven. A floor is a fact about its lane, whoever finds it; it never goes down.
+--
+-- Locks: the rows of `floor`, in the order of the lanes.
+create function breakwater.note_floors(
+    p_queues text[], p_kinds text[], p_priorities smallint[], p_floors bigint[]
+) returns void
+language sql security definer set search_path = pg_catalog, pg_temp
+as $$
+    delete from breakwater.floor f where f.floor > (select p.last_value from breakwater.job_position p);
+    insert into breakwater.floor as f (queue, kind, priority, floor)
+    select l.queue, l.kind, l.priority, l.floor
+      from unnest(p_queues, p_kinds, p_priorities, p_floors) l(queue, kind, priority, floor)
+     order by l.queue collate "C", l.kind collate "C", l.priority
+    on conflict (queue, kind, priority) do update set floor = excluded.floor where f.floor < excluded.floor
+$$;
+
 -- Notes that a worker sleeps, so that inserts of these kinds wake it. It must claim once more before it sleeps.
 create function breakwater.sleep(p_worker bigint, p_kinds text[]) returns void
 language sql security definer set search_path = pg_catalog, pg_temp

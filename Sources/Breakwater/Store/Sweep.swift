@@ -26,18 +26,60 @@ package struct Sweep: StoreCall {
 
     package func decode(_ result: QueryResult) throws(PostgresError) -> Output {
         let row = try result.row(0)
-        let (places, positions) = (try row[0].int64Array(), try row[1].int64Array())
-        var found: [Lane: Int64] = [:]
-        for (place, position) in zip(places, positions) {
-            guard (1...Int64(lanes.count)).contains(place) else {
-                throw PostgresError(.decoding, "the database answered about lane \(place) of \(lanes.count)")
-            }
-            found[lanes[Int(place) - 1]] = position
-        }
         return Output(
-            found: found,
+            found: try lanes.values(try row[1].int64Array(), at: try row[0].int64Array()),
             source: PositionSource(timeline: try row[3].isNull ? nil : row[3].int64(), highest: try row[2].int64())
         )
+    }
+}
+
+/// `breakwater.floors`: the floors of lanes as others have noted them.
+package struct Floors: StoreCall {
+    package var lanes: [Lane]
+
+    package var statement: Statement {
+        Statement(
+            "select places::bigint[], floors from breakwater.floors($1, $2, $3)",
+            [.textArray(lanes.map(\.queue)), .textArray(lanes.map(\.kind)), .int2Array(lanes.map(\.priority))]
+        )
+    }
+
+    package func decode(_ result: QueryResult) throws(PostgresError) -> [Lane: Int64] {
+        let row = try result.row(0)
+        return try lanes.values(try row[1].int64Array(), at: try row[0].int64Array())
+    }
+}
+
+/// `breakwater.note_floors`: tells others of floors.
+package struct NoteFloors: StoreCall {
+    package var floors: [(lane: Lane, floor: Int64)]
+
+    package var statement: Statement {
+        Statement(
+            "select breakwater.note_floors($1, $2, $3, $4)",
+            [
+                .textArray(floors.map(\.lane.queue)),
+                .textArray(floors.map(\.lane.kind)),
+                .int2Array(floors.map(\.lane.priority)),
+                .int8Array(floors.map(\.floor)),
+            ]
+        )
+    }
+
+    package func decode(_ result: QueryResult) {}
+}
+
+extension [Lane] {
+    /// What the database said of some of these lanes, which it names by their places, from 1.
+    fileprivate func values(_ values: [Int64], at places: [Int64]) throws(PostgresError) -> [Lane: Int64] {
+        var found: [Lane: Int64] = [:]
+        for (place, value) in zip(places, values) {
+            guard (1...Int64(count)).contains(place) else {
+                throw PostgresError(.decoding, "the database answered about lane \(place) of \(count)")
+            }
+            found[self[Int(place) - 1]] = value
+        }
+        return found
     }
 }
 

@@ -19,6 +19,8 @@ struct ClaimLoop {
     /// After so many claims in a row that found jobs, a worker no longer asks to be woken.
     private static let busyClaims = 16
 
+    /// Others are told of a floor when it has risen by so many positions.
+    private static let floorStep: Int64 = 10_000
     /// A backlog is worth a second connection when so many jobs are settled and claimed at a time.
     private static let manyJobs = 500
 
@@ -64,6 +66,9 @@ struct ClaimLoop {
         engine.withState { $0.lanes.forget() }
         try await noteAnswer(on: connection)
         try await reconcile(on: connection)
+        let lanes = engine.withState { $0.lanes.all }
+        let floors = try await connection.call(Floors(lanes: lanes), timeout: engine.timeout)
+        engine.withState { $0.lanes.begin(at: floors) }
 
         while !Task.isCancelled {
             engine.health.turned(.claims)
@@ -84,7 +89,9 @@ struct ClaimLoop {
                 if .now >= lastSweep + Self.longestBlindness { _ = try await sweep(on: connection) }
                 continue
             }
-            if engine.withState({ $0.dispatcher.phase == .draining && $0.dispatcher.isEmpty }) { return }
+            if engine.withState({ $0.dispatcher.phase == .draining && $0.dispatcher.isEmpty }) {
+                return await leaveFloors(on: connection)
+            }
             if try await hostSuspect(on: connection) { continue }
             if try await attend(on: connection) { continue }
             if isSweepOwed, .now >= nextSweep, try await sweep(on: connection) { continue }
@@ -314,6 +321,7 @@ struct ClaimLoop {
             return true
         }
         let hasNews = engine.withState { $0.lanes.swept(found, horizon: horizon, at: end) }
+        try await noteFloors(risenBy: Self.floorStep, on: connection)
         if hasNews {
             isExhausted = false
             return true
@@ -324,5 +332,24 @@ struct ClaimLoop {
         guard isAwake, isExhausted, claimsWithJobs == 0 else { return false }
         try await sleep(on: connection, as: worker)
         return true
+    }
+
+    private func noteFloors(risenBy step: Int64, on connection: isolated Connection) async throws(PostgresError) {
+        let floors = engine.withState { $0.lanes.takeFloorsToNote(risenBy: step) }
+        guard !floors.isEmpty else { return }
+        try await connection.call(NoteFloors(floors: floors), timeout: engine.timeout)
+    }
+
+    /// The last thing it does: whoever comes next begins where it ends.
+    private mutating func leaveFloors(on connection: isolated Connection) async {
+        do {
+            // It takes two sweeps to prove a floor.
+            for _ in 1...2 where engine.withState({ $0.lanes.notedHolders != nil }) {
+                _ = try await sweep(on: connection)
+            }
+            try await noteFloors(risenBy: 1, on: connection)
+        } catch {
+            engine.loggers.database.info("left no floors behind", metadata: ["error": "\(error)"])
+        }
     }
 }

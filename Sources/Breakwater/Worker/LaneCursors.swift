@@ -15,6 +15,8 @@ struct LaneCursors {
         var activeUntil: Moment?
         /// The first ready position that the last sweep found, if it found one.
         var seen: Int64?
+        /// The floor that others know of.
+        var notedFloor: Int64 = 0
     }
 
     /// What was noted for the next proof of a floor.
@@ -52,6 +54,28 @@ struct LaneCursors {
         if isNew { forget() }
         source = newSource
         return isNew
+    }
+
+    /// Begins where others have found that nothing can be ready below.
+    mutating func begin(at floors: [Lane: Int64]) {
+        for (lane, floor) in floors {
+            guard var place = places[lane], floor > place.floor else { continue }
+            (place.floor, place.notedFloor) = (floor, floor)
+            place.cursor = max(place.cursor, floor)
+            places[lane] = place
+        }
+    }
+
+    /// The floors to tell others of: of lanes that had jobs, those that rose by so much since; they count as told.
+    mutating func takeFloorsToNote(risenBy step: Int64) -> [(lane: Lane, floor: Int64)] {
+        var floors: [(lane: Lane, floor: Int64)] = []
+        for lane in all {
+            guard let place = places[lane], place.activeUntil != nil else { continue }
+            guard place.floor - place.notedFloor >= step else { continue }
+            places[lane]?.notedFloor = place.floor
+            floors.append((lane, place.floor))
+        }
+        return floors
     }
 
     /// The lanes to ask in a claim, most important first; among equals, the kind after `rotation` first.

@@ -10,7 +10,8 @@ enum PrivilegeMatrix {
 
     /// Tables that administrators read and nobody but their owner writes, save for `exceptions`.
     static let tables: Set<String> = [
-        "audit", "circuit", "circuit_transition", "claim", "dead_letter", "fleet_sample", "handler", "import", "job",
+        "audit", "circuit", "circuit_transition", "claim", "dead_letter", "fleet_sample", "floor", "handler", "import",
+        "job",
         "leader",
         "lost_worker", "outcome", "pause", "probe", "rate", "rate_horizon", "recent_call", "result", "schema_version",
         "sleeper", "suspension", "tally", "watcher", "worker",
@@ -47,7 +48,8 @@ enum PrivilegeMatrix {
                 [.worker],
                 [
                     "register", "beat", "maintain", "reconcile", "leave", "claim", "claim_suspect", "survived", "sweep",
-                    "horizon", "sleep", "attend", "awake", "settle", "sample_fleet", "transitions_after",
+                    "horizon", "floors", "note_floors", "sleep", "attend", "awake", "settle", "sample_fleet",
+                    "transitions_after",
                 ]
             ),
             (
