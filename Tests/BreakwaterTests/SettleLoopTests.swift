@@ -60,6 +60,28 @@ struct SettleLoopTests {
         }
     }
 
+    @Test("ends when it is cancelled, whether its answer was read or not", arguments: [true, false])
+    func cancelled(isRead: Bool) async throws {
+        try await withTestDatabase { database in
+            try await database.insert(1)
+            let worker = try await HandWorker(database)
+            let jobs = try await worker.claim()
+            let engine = engine(database, worker)
+            let ended = Notes()
+            let running = Task {
+                await engine.settles.run(engine)
+                ended.add("ended")
+            }
+            engine.settles.want(true)
+            try await waitUntil("it has a connection") { engine.settles.isReady }
+            #expect(engine.settles.take(settle(jobs, by: worker)))
+            try await waitUntil("it has settled") { try await database.count("job") == 0 }
+            if isRead { _ = await engine.settles.answer() }
+            running.cancel()
+            try await waitUntil("it ends") { ended.all == ["ended"] }
+        }
+    }
+
     @Test("says what became of a batch when its connection is lost, and takes no other")
     func lost() async throws {
         try await withTestDatabase { pooled in

@@ -62,9 +62,9 @@ final class SettleLoop: Sendable {
     /// Whether ``take(_:)`` would take a batch.
     var isReady: Bool { state.withLock { if case .ready = $0 { true } else { false } } }
 
-    /// Waits for the answer to the last batch, if it was not read yet.
+    /// Waits for the answer to the last batch, if it was not read yet. Nil as well when the task is cancelled.
     func answer() async -> Answer? {
-        while true {
+        while !Task.isCancelled {
             switch state.withLock({ $0 }) {
             case .away, .ready: return nil
             case .given: await answers.wait()
@@ -75,6 +75,7 @@ final class SettleLoop: Sendable {
                 return answer
             }
         }
+        return nil
     }
 
     /// Runs for a worker until it is cancelled.
@@ -120,7 +121,9 @@ final class SettleLoop: Sendable {
             let ends = state.withLock { state in
                 switch state {
                 case .away: return true
-                case .given, .answered: return false
+                case .given: return false
+                // Whoever is to read it may be gone.
+                case .answered: return Task.isCancelled
                 case .ready:
                     guard connection.isClosed || Task.isCancelled || !isWanted.withLock(\.self) else { return false }
                     state = .away
