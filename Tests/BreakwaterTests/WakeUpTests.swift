@@ -200,6 +200,8 @@ struct WakeUpTests {
                 kind: "flood",
                 plugin: ClosureHandler { job, _ in
                     order.add("\(job.priority)")
+                    // So that the flood lasts for some seconds, however quick the worker is.
+                    try await Task.sleep(for: .milliseconds(1))
                     return .succeeded()
                 },
                 settings: {
@@ -212,7 +214,7 @@ struct WakeUpTests {
             try await database.withWorker([flood], configure: { $0.concurrency = 20 }) {
                 try await waitUntil("the flood runs") { order.all.count > 100 }
                 try await database.query("select breakwater.enqueue('flood', priority => 0)")
-                try await waitUntil("all run", deadline: .seconds(60)) { try await database.count("job") == 0 }
+                try await waitUntil("all run", deadline: .seconds(180)) { try await database.count("job") == 0 }
             }
             let place = try #require(order.all.firstIndex(of: "0"))
             #expect(place < 55_000, "the urgent one waited for the whole flood")
