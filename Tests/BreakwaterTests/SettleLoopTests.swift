@@ -34,29 +34,41 @@ struct SettleLoopTests {
         Settle(worker: worker.id, runs: jobs.map { FinishedRun($0, nil) }, claims: [])
     }
 
+    /// Some claimed jobs, and a loop that is to settle them.
+    private func withLoop(
+        for count: Int,
+        in database: TestDatabase,
+        _ body: (SettleLoop, HandWorker, [Job]) async throws -> Void
+    ) async throws {
+        try await database.insert(count)
+        let worker = try await HandWorker(database)
+        let jobs = try await worker.claim()
+        let engine = engine(database, worker)
+        try await withThrowingTaskGroup(of: Void.self) { group in
+            group.addTask { await engine.settles.run(engine) }
+            try await body(engine.settles, worker, jobs)
+            group.cancelAll()
+        }
+    }
+
     @Test("takes one batch at a time, and only while it is wanted")
     func takes() async throws {
         try await withTestDatabase { database in
-            try await database.insert(10)
-            let worker = try await HandWorker(database)
-            let jobs = try await worker.claim()
-            let engine = engine(database, worker)
-            let settles = engine.settles
-            let running = Task { await settles.run(engine) }
-            defer { running.cancel() }
-            #expect(!settles.take(settle(jobs, by: worker)))
-            settles.want(true)
-            try await waitUntil("it has a connection") { settles.isReady }
-            #expect(settles.take(settle(jobs.prefix(4), by: worker)))
-            #expect(!settles.take(settle(jobs.dropFirst(4), by: worker)))
-            let answer = try #require(await settles.answer())
-            #expect(answer.settle.runs.map(\.id) == [1, 2, 3, 4])
-            #expect(try answer.result.get().settled == 4)
-            #expect(await settles.answer() == nil)
-            #expect(try await database.count("job") == 6)
-            settles.want(false)
-            try await waitUntil("it has no connection any more") { !settles.isReady }
-            #expect(!settles.take(settle(jobs.dropFirst(4), by: worker)))
+            try await withLoop(for: 10, in: database) { settles, worker, jobs in
+                #expect(!settles.take(settle(jobs, by: worker)))
+                settles.want(true)
+                try await waitUntil("it has a connection") { settles.isReady }
+                #expect(settles.take(settle(jobs.prefix(4), by: worker)))
+                #expect(!settles.take(settle(jobs.dropFirst(4), by: worker)))
+                let answer = try #require(await settles.answer())
+                #expect(answer.settle.runs.map(\.id) == [1, 2, 3, 4])
+                #expect(try answer.result.get().settled == 4)
+                #expect(await settles.answer() == nil)
+                #expect(try await database.count("job") == 6)
+                settles.want(false)
+                try await waitUntil("it has no connection any more") { !settles.isReady }
+                #expect(!settles.take(settle(jobs.dropFirst(4), by: worker)))
+            }
         }
     }
 
@@ -68,6 +80,7 @@ struct SettleLoopTests {
             let jobs = try await worker.claim()
             let engine = engine(database, worker)
             let ended = Notes()
+            // A task of its own, so that one that does not end fails this test instead of holding it up.
             let running = Task {
                 await engine.settles.run(engine)
                 ended.add("ended")
@@ -86,25 +99,19 @@ struct SettleLoopTests {
     func lost() async throws {
         try await withTestDatabase { pooled in
             let database = try await pooled.watchedDirectly()
-            try await database.insert(2)
-            let worker = try await HandWorker(database)
-            let jobs = try await worker.claim()
-            let engine = engine(database, worker)
-            let settles = engine.settles
-            let running = Task { await settles.run(engine) }
-            defer { running.cancel() }
-            settles.want(true)
-            try await waitUntil("it has a connection") { settles.isReady }
-            #expect(settles.take(settle([jobs[0]], by: worker)))
-            _ = await settles.answer()
-            #expect(settles.isReady)
-            try await database.query("select pg_terminate_backend(pid, 60000) \(settling)")
-            // It may have noticed by itself.
-            guard settles.take(settle([jobs[1]], by: worker)) else { return }
-            let answer = try #require(await settles.answer())
-            #expect(throws: PostgresError.self) { try answer.result.get() }
-            #expect(!settles.isReady)
-            #expect(try await database.count("job") == 1)
+            try await withLoop(for: 2, in: database) { settles, worker, jobs in
+                settles.want(true)
+                try await waitUntil("it has a connection") { settles.isReady }
+                #expect(settles.take(settle([jobs[0]], by: worker)))
+                _ = await settles.answer()
+                #expect(settles.isReady)
+                try await database.query("select pg_terminate_backend(pid, 60000) \(settling)")
+                #expect(settles.take(settle([jobs[1]], by: worker)))
+                let answer = try #require(await settles.answer())
+                #expect(throws: PostgresError.self) { try answer.result.get() }
+                #expect(!settles.isReady)
+                #expect(try await database.count("job") == 1)
+            }
         }
     }
 

@@ -64,7 +64,8 @@ public struct Job: Sendable, Identifiable {
         init(_ texts: Texts) { self.texts = texts }
     }
 
-    package private(set) var origin: Origin
+    package var origin: Origin
+
     /// Where the payload is.
     package enum PayloadSource: Sendable {
         case text(String)

@@ -111,17 +111,24 @@ package struct ClaimedJob: Sendable {
             job.enqueuedAt = try result.date(row, 8)
             job.tuple = try result.tupleID(row, 14)
             job.waited = try result.double(row, 16)
-            if !result.isNull(row, 9) { job.traceparent = try result[row][9].string() }
-            if !result.isNull(row, 15) { job.tracestate = try result[row][15].string() }
             if !result.isNull(row, 11) { job.generation = try result.int64(row, 11) }
-            if !result.isNull(row, 13) { job.circuitKey = try result[row][13].string() }
             // A row that says its kind says everything.
-            if !result.isNull(row, 2) {
-                job.queue = try result[row][1].string()
-                job.kind = try result[row][2].string()
+            let isComplete = !result.isNull(row, 2)
+            if isComplete {
                 job.priority = try result[row][3].int()
                 job.lease = try result.int64(row, 10)
                 job.isProbe = try result.bool(row, 12)
+            }
+            if isComplete || !result.isNull(row, 9) || !result.isNull(row, 13) || !result.isNull(row, 15) {
+                var texts = common.origin.texts
+                if isComplete {
+                    texts.queue = try result.string(row, 1)
+                    texts.kind = try result.string(row, 2)
+                }
+                if !result.isNull(row, 9) { texts.traceparent = try result.string(row, 9) }
+                if !result.isNull(row, 13) { texts.circuitKey = try result.string(row, 13) }
+                if !result.isNull(row, 15) { texts.tracestate = try result.string(row, 15) }
+                job.origin = Job.Origin(texts)
             }
             jobs.append(ClaimedJob(job: job, position: try result.int64(row, 4)))
         }

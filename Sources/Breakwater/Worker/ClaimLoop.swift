@@ -188,7 +188,11 @@ struct ClaimLoop {
         }
         isExhausted = jobs.count < claim.total
         if isExhausted { isSweepOwed = true }
-        if isExhausted == jobs.isEmpty, isExhausted || jobs.count >= Self.manyJobs { engine.settles.want(!isExhausted) }
+        if jobs.isEmpty {
+            engine.settles.want(false)
+        } else if !isExhausted, jobs.count >= Self.manyJobs {
+            engine.settles.want(true)
+        }
         return !isExhausted
     }
 
@@ -292,14 +296,27 @@ struct ClaimLoop {
     ///
     /// - Returns: Whether to claim, or to look again, at once.
     private mutating func sweep(on connection: isolated Connection) async throws(PostgresError) -> Bool {
+        let worker = engine.withState(\.worker)
+        let (hasNews, hasReady) = try await look(on: connection)
+        guard !hasNews else { return true }
+        // Ready jobs that this worker did not get, or inserts that nobody will tell it of: it looks again soon.
+        let isAwake = engine.configuration.listens && sleepsAs != worker && attended.isEmpty
+        if isAwake || hasReady { nextPoll = min(nextPoll, lastSweep + Self.longestBlindness) }
+        guard isAwake, isExhausted, claimsWithJobs == 0 else { return false }
+        try await sleep(on: connection, as: worker)
+        return true
+    }
+
+    /// Sweeps, and tells others of floors that have risen.
+    ///
+    /// - Returns: Whether the next claim, or the next sweep, can find jobs that the last could not, and whether any are ready.
+    private mutating func look(
+        on connection: isolated Connection
+    ) async throws(PostgresError) -> (hasNews: Bool, hasReady: Bool) {
         let start = Moment.now
-        let (worker, sweep, holders) = engine.withState { state in
+        let (sweep, holders) = engine.withState { state in
             let lanes = state.lanes.all
-            return (
-                state.worker,
-                Sweep(lanes: lanes, floors: lanes.map { state.lanes.floor(of: $0) }),
-                state.lanes.notedHolders
-            )
+            return (Sweep(lanes: lanes, floors: lanes.map { state.lanes.floor(of: $0) }), state.lanes.notedHolders)
         }
         let horizon: Horizon.Output?
         let swept: Sweep.Output
@@ -308,7 +325,6 @@ struct ClaimLoop {
         } else {
             (horizon, swept) = (nil, try await connection.call(sweep, timeout: engine.timeout))
         }
-        let found = swept.found
         let end = Moment.now
         engine.metrics.record(.sweep, since: start)
         lastSweep = end
@@ -318,20 +334,12 @@ struct ClaimLoop {
         if engine.withState({ $0.lanes.hasForgotten(for: swept.source) }) {
             engine.logger.notice("another server answers than before: looks for jobs from the beginning of each lane")
             (sleepsAs, attended, isSweepOwed) = (nil, [], true)
-            return true
+            return (true, !swept.found.isEmpty)
         }
-        let hasNews = engine.withState { $0.lanes.swept(found, horizon: horizon, at: end) }
+        let hasNews = engine.withState { $0.lanes.swept(swept.found, horizon: horizon, at: end) }
+        if hasNews { isExhausted = false }
         try await noteFloors(risenBy: Self.floorStep, on: connection)
-        if hasNews {
-            isExhausted = false
-            return true
-        }
-        // Ready jobs that this worker did not get, or inserts that nobody will tell it of: it looks again soon.
-        let isAwake = engine.configuration.listens && sleepsAs != worker && attended.isEmpty
-        if isAwake || !found.isEmpty { nextPoll = min(nextPoll, end + Self.longestBlindness) }
-        guard isAwake, isExhausted, claimsWithJobs == 0 else { return false }
-        try await sleep(on: connection, as: worker)
-        return true
+        return (hasNews, !swept.found.isEmpty)
     }
 
     private func noteFloors(risenBy step: Int64, on connection: isolated Connection) async throws(PostgresError) {
@@ -345,7 +353,7 @@ struct ClaimLoop {
         do {
             // It takes two sweeps to prove a floor.
             for _ in 1...2 where engine.withState({ $0.lanes.notedHolders != nil }) {
-                _ = try await sweep(on: connection)
+                _ = try await look(on: connection)
             }
             try await noteFloors(risenBy: 1, on: connection)
         } catch {

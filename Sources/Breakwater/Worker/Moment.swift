@@ -29,13 +29,16 @@ package struct Moment: Sendable, Hashable, Comparable {
         .nanoseconds(end.nanoseconds &- start.nanoseconds)
     }
 
-    /// The same point in time for those who need an instant.
-    var instant: ContinuousClock.Instant { .now + (self - .now) }
+    /// The same point in time on both clocks, so that one moment always is the same instant.
+    private static let both = (moment: Moment.now, instant: ContinuousClock.now)
+
+    /// For those who need an instant.
+    var instant: ContinuousClock.Instant { Self.both.instant + (self - Self.both.moment) }
 
     /// - Parameter instant: The point in time; beyond a hundred years from now, it counts as that.
     init(_ instant: ContinuousClock.Instant) {
         let longest = HandlerSettings.longestDuration
-        self = .now + max(.zero - longest, min(longest, instant - .now))
+        self = Self.both.moment + max(.zero - longest, min(longest, instant - Self.both.instant))
     }
 
     private init(nanoseconds: Int64) { self.nanoseconds = nanoseconds }

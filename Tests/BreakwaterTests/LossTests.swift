@@ -1,0 +1,208 @@
+import BreakwaterTesting
+import Libpq
+import Testing
+
+@testable import Breakwater
+
+@Suite("Losing the database", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
+struct LossTests {
+    private let terminate = """
+        select count(pg_terminate_backend(pid)) from pg_stat_activity
+         where datname = current_database() and pid <> pg_backend_pid()
+        """
+
+    @Test("again and again while jobs flow loses none, and each ends")
+    func terminated() async throws {
+        try await withTestDatabase { pooled in
+            let database = try await pooled.watchedDirectly()
+            let ran = Notes()
+            let handler = HandlerRegistration(
+                kind: "k",
+                plugin: ClosureHandler { job, _ in
+                    ran.add("\(job.id)")
+                    try await Task.sleep(for: .milliseconds(1))
+                    return job.id % 10 == 0 ? .discarded(JobFailure("tenth", "by design")) : .succeeded()
+                }
+            )
+            try await database.insert(3000)
+            try await database.withWorker([handler], configure: { $0.concurrency = 20 }) {
+                for round in 1...8 {
+                    let before = ran.all.count
+                    try await waitUntil("it goes on after loss \(round - 1)") {
+                        let remaining = try await database.count("job")
+                        return ran.all.count >= before + 50 || remaining == 0
+                    }
+                    try await database.query(terminate)
+                }
+                try await waitUntil("all end", deadline: .seconds(60)) { try await database.count("job") == 0 }
+            }
+            #expect(Set(ran.all).count == 3000)
+            #expect(try await database.count("dead_letter") == 300)
+            #expect(try await database.number("select max(attempt) from breakwater.dead_letter") == 1)
+            #expect(try await database.count("claim") == 0)
+        }
+    }
+
+    @Test("a worker that was struck off cancels its runs, registers anew, and works on")
+    func struckOff() async throws {
+        try await withTestDatabase { pooled in
+            let database = try await pooled.watchedDirectly()
+            let (door, cancelled, ran) = (Door(), Notes(), Notes())
+            let handler = HandlerRegistration(
+                kind: "k",
+                plugin: ClosureHandler { job, _ in
+                    do { try await door.pass() } catch {
+                        cancelled.add("\(job.id)")
+                        throw error
+                    }
+                    ran.add("\(job.id)")
+                    return .succeeded()
+                }
+            )
+            try await database.insert(5)
+            try await database.withWorker([handler], configure: { $0.lease = .seconds(5) }) {
+                try await waitUntil("they run") { door.waiting == 5 }
+                let first = try await database.number("select id from breakwater.worker")
+                // As a rescue does it.
+                try await database.query("select breakwater.give_back(\(first), '{}', interval '5 seconds')")
+                try await database.query("delete from breakwater.worker")
+                try await waitUntil("it cancels them") { cancelled.all.count == 5 }
+                door.open()
+                try await waitUntil("they end after all") { try await database.count("job") == 0 }
+                #expect(try await database.number("select id from breakwater.worker") > first)
+            }
+            #expect(ran.counts == ["1": 1, "2": 1, "3": 1, "4": 1, "5": 1])
+        }
+    }
+
+    @Test("the jobs of a worker that dies run on another, unspent")
+    func otherWorker() async throws {
+        try await withTestDatabase { pooled in
+            let database = try await pooled.watchedDirectly()
+            let dead = try await HandWorker(database, lease: .seconds(1))
+            try await database.insert(20)
+            #expect(try await dead.claim(10).count == 10)
+            let attempts = Notes()
+            let handler = HandlerRegistration(
+                kind: "k",
+                plugin: ClosureHandler { job, _ in
+                    attempts.add("\(job.attempt)")
+                    return .succeeded()
+                }
+            )
+            try await database.withWorker([handler]) {
+                try await waitUntil("all end") { try await database.count("job") == 0 }
+            }
+            #expect(attempts.counts == ["1": 20])
+        }
+    }
+
+    @Test("a claim of a lost connection that commits only after its worker is back is given back, too")
+    func lateAnswer() async throws {
+        try await withTestDatabase { pooled in
+            let database = try await pooled.watchedDirectly()
+            let handler = HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded() })
+            try await database.withWorker([handler], configure: { $0.lease = .seconds(2) }) {
+                try await waitUntil("it is there") { try await database.count("worker") == 1 }
+                let worker = try await database.number("select id from breakwater.worker")
+                try await database.query("begin")
+                try await database.insert(5)
+                try await database.query(
+                    "select * from breakwater.claim(\(worker), '{default}', '{k}', '{5}', '{0}', '{1}', '{9}', '{9}', 9)"
+                )
+                let other = try await database.connectDirectly()
+                _ = try await other.query(
+                    """
+                    select count(pg_terminate_backend(pid)) from pg_stat_activity
+                     where datname = current_database() and pid not in (pg_backend_pid(), \(database.connection.backendPID))
+                    """
+                )
+                // It is back when it does new work.
+                _ = try await other.query("insert into breakwater.job (kind) values ('k')")
+                try await waitUntil("it is back") {
+                    try await other.query("select count(*) from breakwater.job")[0][0].int() == 0
+                }
+                try await database.query("commit")
+                try await waitUntil("they run") { try await database.count("job") == 0 }
+                #expect(try await database.number("select id from breakwater.worker") == worker)
+            }
+        }
+    }
+
+    @Test("a claim whose answer was lost is given back while the worker lives on")
+    func lostAnswer() async throws {
+        try await withTestDatabase { pooled in
+            let database = try await pooled.watchedDirectly()
+            let handler = HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded() })
+            try await database.withWorker([handler]) {
+                try await waitUntil("it is there") { try await database.count("worker") == 1 }
+                // In the worker's name, on a connection that it knows nothing of.
+                let worker = try await database.number("select id from breakwater.worker")
+                try await database.query("begin")
+                try await database.insert(5)
+                let claimed = try await database.query(
+                    """
+                    select from breakwater.claim(\(worker), '{default}', '{k}', '{5}', '{0}', '{1}', '{9}', '{9}', 9)
+                     where id is not null
+                    """
+                )
+                #expect(claimed.count == 5)
+                try await database.query("commit")
+                try await database.query(terminate)
+                try await waitUntil("they run") { try await database.count("job") == 0 }
+            }
+        }
+    }
+
+    @Test("to a server that only reads (SQLSTATE 25006) makes it connect anew until one writes")
+    func readOnly() async throws {
+        try await withTestDatabase { pooled in
+            let database = try await pooled.watchedDirectly()
+            let name = try await database.text("select quote_ident(current_database())")
+            let handler = HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded() })
+            // Without the pooler, which would go on with the sessions that only read.
+            let configure = { @Sendable (configuration: inout WorkerConfiguration) in
+                configuration.database = ConnectionOptions(database.directURL)
+                configuration.lease = .seconds(60)
+            }
+            let refusals =
+                "select coalesce(sum(xact_rollback), 0)::bigint from pg_stat_database where datname = current_database()"
+            try await database.withWorker([handler], configure: configure) {
+                try await waitUntil("it is there") { try await database.count("worker") == 1 }
+                try await database.query("alter database \(name) set default_transaction_read_only = on")
+                try await database.query(terminate)
+                try await database.insert(3)
+                let before = try await database.number(refusals)
+                try await waitUntil("it is refused") { try await database.number(refusals) > before }
+                #expect(try await database.count("job") == 3)
+                try await database.query("alter database \(name) reset default_transaction_read_only")
+                try await waitUntil("they run") { try await database.count("job") == 0 }
+            }
+        }
+    }
+
+    @Test(
+        "to a standby that had not heard of the last positions: new jobs are found below the old cursors",
+        arguments: [true, false]
+    )
+    func positionsDrawnAgain(endsConnections: Bool) async throws {
+        try await withTestDatabase { pooled in
+            let database = try await pooled.watchedDirectly()
+            let handler = HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded() })
+            let configure = { @Sendable (configuration: inout WorkerConfiguration) in
+                configuration.pollInterval = .milliseconds(50)
+            }
+            try await database.withWorker([handler], configure: configure) {
+                try await database.insert(20)
+                try await waitUntil("the first end") { try await database.count("job") == 0 }
+                // Some polls long, so that the floor moves.
+                try await Task.sleep(for: .seconds(1))
+                try await database.query("select setval('breakwater.job_position', 1)")
+                // A pooler may keep the worker from seeing that its connection led elsewhere.
+                if endsConnections { try await database.query(terminate) }
+                try await database.insert()
+                try await waitUntil("it runs") { try await database.count("job") == 0 }
+            }
+        }
+    }
+}
