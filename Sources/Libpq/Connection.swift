@@ -100,14 +100,25 @@ public actor Connection {
         timeout: Duration = .seconds(30)
     ) async throws(PostgresError) -> [QueryResult] {
         for (index, statement) in statements.enumerated() { try statement.validate(index: index) }
-        let results = try await wire.run(.pipeline(statements), timeout: timeout)
-        guard results.count == statements.count else {
-            throw PostgresError(
-                .decoding,
-                "the server answered \(statements.count) statements with \(results.count) results"
-            )
-        }
-        return results
+        return try await wire.run(.pipeline(statements), timeout: timeout)
+    }
+
+    /// Sends statements as ``pipeline(_:timeout:)`` does, and returns without waiting for their answer: other calls can be
+    /// made meanwhile, which the server goes on with at once.
+    ///
+    /// - Parameters:
+    ///   - statements: What to run in one transaction.
+    ///   - timeout: How long the answer may take. Defaults to 30 seconds.
+    ///   - resultsFirst: Whether the server is to send the results before it commits, which takes a message more.
+    /// - Throws: What is wrong with a statement, without sending any. What becomes of them is for the answer to say.
+    public func send(
+        _ statements: [Statement],
+        timeout: Duration = .seconds(30),
+        resultsFirst: Bool
+    ) throws(PostgresError) -> Answer {
+        for (index, statement) in statements.enumerated() { try statement.validate(index: index) }
+        // It has the same thread.
+        return wire.assumeIsolated { $0.send(statements, timeout: timeout, resultsFirst: resultsFirst) }
     }
 
     /// Prepares `sql` as `name` for this session; run it with ``Statement/init(prepared:_:)``.

@@ -22,6 +22,8 @@ struct PipelineState {
         var stopped: StopReason?
         /// How many of its statements have been answered.
         var answeredStatements = 0
+        /// Whether all of them ran and their commit failed, as deferred constraints can make it.
+        var hasFailedAtCommit = false
     }
 
     /// What the shell is to do.
@@ -86,11 +88,20 @@ struct PipelineState {
         return next
     }
 
-    /// The head's current statement has been answered whole; false when it has no such statement.
-    mutating func statementEnded() -> Bool {
-        guard case .pipeline(let statements)? = head?.kind, inFlight[0].answeredStatements < statements else {
-            return false
+    /// The statement of the head that an error is about; nil if it is about the head as a whole.
+    mutating func statementFailed() -> Int? {
+        guard case .pipeline(let statements)? = head?.kind else { return nil }
+        guard inFlight[0].answeredStatements < statements else {
+            inFlight[0].hasFailedAtCommit = true
+            return nil
         }
+        return inFlight[0].answeredStatements
+    }
+
+    /// The head's current statement, or its commit that failed, has been answered whole; false when there is no such thing.
+    mutating func statementEnded() -> Bool {
+        guard case .pipeline(let statements)? = head?.kind else { return false }
+        guard inFlight[0].answeredStatements < statements else { return inFlight[0].hasFailedAtCommit }
         inFlight[0].answeredStatements += 1
         return true
     }

@@ -24,6 +24,9 @@ extension Wire {
             // Owned before it is known whether anybody still waits for it, so that it is freed in either case.
             let owned = QueryResult(owning: result)
             calls[head.id]?.results.append(owned)
+            if let call = calls[head.id], call.resultsFirst, head.kind == .pipeline(statements: call.results.count) {
+                call.answer.came(call.results)
+            }
             return true
         case PGRES_PIPELINE_SYNC:
             PQclear(result)
@@ -34,7 +37,7 @@ extension Wire {
             return true
         case PGRES_FATAL_ERROR, PGRES_BAD_RESPONSE:
             defer { PQclear(result) }
-            let error = PostgresError(result: result, statement: head.kind == .script ? nil : head.answeredStatements)
+            let error = PostgresError(result: result, statement: pipeline.statementFailed())
             if error.code == .connectionLost {
                 notices.lastFatal = error
                 return false
@@ -56,7 +59,7 @@ extension Wire {
     private func endUnit() {
         guard let (unit, action) = pipeline.unitEnded(at: .now) else { return }
         if let call = calls.removeValue(forKey: unit.id) {
-            call.continuation.resume(returning: call.outcome(stopped: unit.stopped))
+            call.answer.ended(call.outcome(of: unit))
         }
         perform(action)
     }
@@ -67,9 +70,15 @@ extension Wire.Call {
     private static let cancelledState = "57014"
 
     /// What the caller gets. A call that was stopped and yet ran to its end has its results: they are the truth.
-    fileprivate func outcome(stopped: PipelineState.StopReason?) -> Result<[QueryResult], PostgresError> {
-        guard let error else { return .success(results) }
-        guard let stopped, error.sqlState == Self.cancelledState else { return .failure(error) }
+    fileprivate func outcome(of unit: PipelineState.Unit) -> Result<[QueryResult], PostgresError> {
+        guard let error else {
+            if case .pipeline(let statements) = unit.kind, results.count != statements {
+                let message = "the server answered \(statements) statements with \(results.count) results"
+                return .failure(PostgresError(.decoding, message))
+            }
+            return .success(results)
+        }
+        guard let stopped = unit.stopped, error.sqlState == Self.cancelledState else { return .failure(error) }
         return .failure(stopped.error(timeout: timeout, note: "the server cancelled it and undid what it had done"))
     }
 }

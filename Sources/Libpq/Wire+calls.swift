@@ -21,7 +21,9 @@ extension Wire {
         /// Let go once it is sent, for its parameters may be large.
         var work: Work?
         let timeout: Duration
-        let continuation: CheckedContinuation<Result<[QueryResult], PostgresError>, Never>
+        let answer: Answer
+        /// Whether the results are wanted before the transaction is committed.
+        var resultsFirst = false
         var results: [QueryResult] = []
         /// The first error; the rest of the unit failed because of it.
         var error: PostgresError?
@@ -29,14 +31,25 @@ extension Wire {
 
     /// Runs one unit and waits for its answer. What is to be sent has been validated.
     func run(_ work: Work, timeout: Duration) async throws(PostgresError) -> [QueryResult] {
+        try await submit(work, timeout: timeout).end()
+    }
+
+    /// Sends statements at once, if they may be sent now, without waiting for their answer.
+    func send(_ statements: [Statement], timeout: Duration, resultsFirst: Bool) -> Answer {
+        let answer = submit(.pipeline(statements), timeout: timeout, resultsFirst: resultsFirst)
+        sendWaiting()
+        flush()
+        return answer
+    }
+
+    private func submit(_ work: Work, timeout: Duration, resultsFirst: Bool = false) -> Answer {
         lastID += 1
         let id = lastID
-        let result = await withTaskCancellationHandler {
-            await withCheckedContinuation { submit(Call(work: work, timeout: timeout, continuation: $0), as: id) }
-        } onCancel: {
+        let answer = Answer { [loop] in
             loop.post { wire in wire.perform(wire.pipeline.stop(id, .cancelled, at: .now)) }
         }
-        return try result.get()
+        submit(Call(work: work, timeout: timeout, answer: answer, resultsFirst: resultsFirst), as: id)
+        return answer
     }
 
     private func submit(_ call: Call, as id: PipelineState.UnitID) {
@@ -44,11 +57,11 @@ extension Wire {
             var error = reason
             error.code = .connectionLost
             error.message = "the connection has ended: \(reason.message)"
-            return call.continuation.resume(returning: .failure(error))
+            return call.answer.ended(.failure(error))
         }
         if Task.isCancelled {
             let error = PostgresError(.cancelled, "the task was cancelled; the call was not sent")
-            return call.continuation.resume(returning: .failure(error))
+            return call.answer.ended(.failure(error))
         }
         guard let kind = call.work?.kind else { return }
         calls[id] = call
@@ -58,16 +71,16 @@ extension Wire {
     /// Sends every unit that may be sent now.
     func sendWaiting() {
         while let connection, let unit = pipeline.takeNextToSend() {
-            let work = calls[unit.id]?.work
+            let (work, resultsFirst) = (calls[unit.id]?.work, calls[unit.id]?.resultsFirst ?? false)
             calls[unit.id]?.work = nil
-            guard let work, send(work, on: connection) else {
+            guard let work, send(work, resultsFirst: resultsFirst, on: connection) else {
                 let said = PostgresError.lastMessage(of: connection)
                 return close(PostgresError(.connectionLost, "libpq could not send a call: \(said)"))
             }
         }
     }
 
-    private func send(_ work: Work, on connection: OpaquePointer) -> Bool {
+    private func send(_ work: Work, resultsFirst: Bool, on connection: OpaquePointer) -> Bool {
         let isPipelining = PQpipelineStatus(connection) != PQ_PIPELINE_OFF
         if case .script(let sql) = work {
             // The simple protocol needs libpq out of pipeline mode; nothing is in flight, so that it can leave.
@@ -83,6 +96,8 @@ extension Wire {
         case .script:
             break
         }
+        // Without it, the last results wait for the commit.
+        if resultsFirst, PQsendFlushRequest(connection) == 0 { return false }
         return PQpipelineSync(connection) == 1
     }
 }

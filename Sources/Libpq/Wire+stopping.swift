@@ -37,7 +37,7 @@ extension Wire {
 
     private func answer(_ id: PipelineState.UnitID, _ reason: PipelineState.StopReason, _ note: String) {
         guard let call = calls.removeValue(forKey: id) else { return }
-        call.continuation.resume(returning: .failure(reason.error(timeout: call.timeout, note: note)))
+        call.answer.ended(.failure(reason.error(timeout: call.timeout, note: note)))
     }
 
     private func cancelOnServer(_ id: PipelineState.UnitID, _ reason: PipelineState.StopReason) {

@@ -113,7 +113,7 @@ actor Wire {
             error.code = .connectionLost
             error.message += unsent.contains(id) ? "; the call was not sent" : "; what became of the call is not known"
             if let except, except.id == id { error = except.error }
-            call.continuation.resume(returning: .failure(error))
+            call.answer.ended(.failure(error))
         }
         notificationSink.finish()
     }
@@ -127,7 +127,7 @@ actor Wire {
         close(reason, isServerGone: true)
     }
 
-    private func flush() {
+    func flush() {
         guard let connection else { return }
         // A failure to write is not the end: libpq keeps it until what the server said before has been read.
         mustFlush = PQflush(connection) == 1

@@ -161,6 +161,18 @@ struct DispatcherTests {
         #expect(dispatcher.room().total == 3008 + Dispatcher.mostAhead)
     }
 
+    @Test(
+        "claims ahead three times what ends from claim to claim while another claim is under way, and counts what it brings"
+    )
+    func claimsAhead() {
+        var dispatcher = dispatcher(4000)
+        dispatcher.accept(jobs(1...4000), askedAt: now)
+        let started = dispatcher.startable(at: now)
+        end(Array(started.prefix(800)), in: &dispatcher)
+        #expect(count(of: "k", in: dispatcher.room(coming: ["k": 1600])) == 800 + 2400 - 1600)
+        #expect(count(of: "k", in: dispatcher.room(coming: ["k": 4000])) == 0)
+    }
+
     @Test("a stop releases what has not started, of that kind alone, and lets what runs go on")
     func stop() {
         var dispatcher = dispatcher(2, ["a": 1, "b": 1])

@@ -153,9 +153,9 @@ private final class FloorWorld {
             room: ["a", "b"].map { ($0, count, concurrency: 1000) },
             total: count
         )
-        let jobs = try await walker.worker.connection.call(claim)
-        walkers[index].lanes.claimed(jobs, at: .now)
-        walkers[index].held += jobs.map(\.job)
+        let result = try await walker.worker.connection.pipeline([claim.statement])[0]
+        walkers[index].lanes.claimed(try claim.reach(result), at: .now)
+        walkers[index].held += try claim.decode(result).map(\.job)
     }
 
     /// A claim whose transaction ends without a commit, after this worker or another has gone on.

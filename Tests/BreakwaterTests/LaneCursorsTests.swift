@@ -9,9 +9,7 @@ struct LaneCursorsTests {
     let start = Moment.now
     var lanes = LaneCursors(queues: ["default"], kinds: ["k"])
 
-    private func job(at position: Int64) -> ClaimedJob {
-        ClaimedJob(job: Job(id: position, kind: "k"), position: position)
-    }
+    private func reach(_ position: Int64) -> Claim.Reach { Claim.Reach(lane: lane, jobs: 1, position: position) }
 
     private func horizon(passed: Bool = true, highest: Int64, holders: [String] = []) -> Horizon.Output {
         Horizon.Output(passed: passed, highest: highest, holders: holders)
@@ -19,16 +17,16 @@ struct LaneCursorsTests {
 
     @Test("moves behind what was claimed, never back by a claim")
     mutating func claimed() {
-        lanes.claimed([job(at: 7), job(at: 9), job(at: 8)], at: start)
+        lanes.claimed([reach(7), reach(9)], at: start)
         #expect(lanes.cursor(of: lane) == 9)
-        lanes.claimed([job(at: 3)], at: start)
+        lanes.claimed([reach(3)], at: start)
         #expect(lanes.cursor(of: lane) == 9)
         #expect(lanes.floor(of: lane) == 0)
     }
 
     @Test("a sweep that finds a job behind the cursor moves it back, and says so")
     mutating func behind() {
-        lanes.claimed([job(at: 100)], at: start)
+        lanes.claimed([reach(100)], at: start)
         let hasNews = lanes.swept([lane: 40], horizon: nil, at: start)
         #expect(hasNews)
         #expect(lanes.cursor(of: lane) == 39)
@@ -36,7 +34,7 @@ struct LaneCursorsTests {
 
     @Test("the floor stays while somebody who may still add jobs below it is at work")
     mutating func floorWaits() {
-        lanes.claimed([job(at: 100)], at: start)
+        lanes.claimed([reach(100)], at: start)
         #expect(lanes.notedHolders == [])
         // The note: everything up to 120 is drawn, and 3/7 may still commit some of it.
         _ = lanes.swept([:], horizon: horizon(highest: 120, holders: ["3/7"]), at: start)
@@ -54,7 +52,7 @@ struct LaneCursorsTests {
     @Test("another timeline, or positions drawn again, make it start over; a standby says nothing of its timeline")
     mutating func forgets() {
         func has(_ timeline: Int64?, _ highest: Int64) -> Bool {
-            lanes.claimed([job(at: 100)], at: start)
+            lanes.claimed([reach(100)], at: start)
             let hasForgotten = lanes.hasForgotten(for: PositionSource(timeline: timeline, highest: highest))
             #expect(lanes.cursor(of: lane) == (hasForgotten ? 0 : 100))
             return hasForgotten
@@ -76,7 +74,7 @@ struct LaneCursorsTests {
         #expect(lanes.cursor(of: lane) == 500)
         lanes.begin(at: [lane: 400])
         #expect(lanes.floor(of: lane) == 500)
-        lanes.claimed([job(at: 620)], at: start)
+        lanes.claimed([reach(620)], at: start)
         _ = lanes.swept([:], horizon: horizon(highest: 620), at: start)
         _ = lanes.swept([:], horizon: horizon(highest: 620), at: start)
         #expect(lanes.takeFloorsToNote(risenBy: 121).isEmpty)
@@ -89,7 +87,7 @@ struct LaneCursorsTests {
 
     @Test("the floor stays below a ready job, whatever is proven")
     mutating func floorBelowReady() {
-        lanes.claimed([job(at: 100)], at: start)
+        lanes.claimed([reach(100)], at: start)
         _ = lanes.swept([:], horizon: horizon(highest: 120), at: start)
         _ = lanes.swept([lane: 50], horizon: horizon(highest: 130), at: start)
         #expect(lanes.floor(of: lane) == 49)
@@ -99,7 +97,7 @@ struct LaneCursorsTests {
     @Test("with its floors as high as its cursors it asks for no proof")
     mutating func nothingToProve() {
         #expect(lanes.notedHolders == nil)
-        lanes.claimed([job(at: 100)], at: start)
+        lanes.claimed([reach(100)], at: start)
         #expect(lanes.notedHolders != nil)
         _ = lanes.swept([:], horizon: horizon(highest: 120), at: start)
         _ = lanes.swept([:], horizon: horizon(highest: 120), at: start)
@@ -115,7 +113,7 @@ struct LaneCursorsTests {
         #expect(lanes.active(kinds: ["k"], rotation: ["k"], at: start) == [lane])
         #expect(lanes.active(kinds: [], rotation: ["k"], at: start) == [])
         #expect(lanes.active(kinds: ["k"], rotation: ["k"], at: start + quiet) == [])
-        lanes.claimed([job(at: 11)], at: start + quiet)
+        lanes.claimed([reach(11)], at: start + quiet)
         #expect(lanes.active(kinds: ["k"], rotation: ["k"], at: start + quiet) == [lane])
     }
 
@@ -129,7 +127,7 @@ struct LaneCursorsTests {
 
     @Test("a job that was committed after the last claim, in an active lane, is news")
     mutating func newInActiveLane() {
-        lanes.claimed([job(at: 10)], at: start)
+        lanes.claimed([reach(10)], at: start)
         let quiet = lanes.swept([:], horizon: nil, at: start)
         let hasNews = lanes.swept([lane: 12], horizon: nil, at: start)
         #expect(!quiet)

@@ -72,9 +72,10 @@ extension FuzzTarget {
         let lane = Lane(queue: "q", kind: "k", priority: 5)
         let configuration = WorkerConfiguration(database: ConnectionOptions(""), handlers: [])
         let claim = Claim(worker: 1, lanes: [lane], cursors: [0], room: [("k", 1, concurrency: 1)], total: 1)
-        if let jobs = try? claim.decode(result) {
+        _ = try? claim.decode(result)
+        if let reaches = try? claim.reach(result) {
             var cursors = LaneCursors(queues: ["q"], kinds: ["k"])
-            cursors.claimed(jobs, at: .now)
+            cursors.claimed(reaches, at: .now)
         }
         if let swept = try? Sweep(lanes: [lane], floors: [0]).decode(result) {
             var cursors = LaneCursors(queues: ["q"], kinds: ["k"])

@@ -43,6 +43,33 @@ package struct Claim: StoreCall {
     package func decode(_ result: QueryResult) throws(PostgresError) -> [ClaimedJob] {
         try ClaimedJob.all(of: result)
     }
+
+    /// How far a claim got in one lane.
+    package struct Reach: Sendable {
+        package var lane: Lane
+        package var jobs: Int
+        package var position: Int64
+    }
+
+    /// What can be told of the answer at a glance, in a small part of the time that ``decode(_:)`` takes.
+    package func reach(_ result: QueryResult) throws(PostgresError) -> [Reach] {
+        var reaches: [Reach] = []
+        for row in 0..<result.count {
+            // A row that says its kind begins another lane.
+            if !result.isNull(row, 2) {
+                let lane = Lane(
+                    queue: try result.string(row, 1),
+                    kind: try result.string(row, 2),
+                    priority: Int16(clamping: try result.int64(row, 3))
+                )
+                reaches.append(Reach(lane: lane, jobs: 0, position: 0))
+            }
+            guard let last = reaches.indices.last, !result.isNull(row, 0) else { continue }
+            reaches[last].jobs += 1
+            reaches[last].position = max(reaches[last].position, try result.int64(row, 4))
+        }
+        return reaches
+    }
 }
 
 /// `breakwater.claim_suspect`: takes one job that must run alone, for a worker that holds nothing else.

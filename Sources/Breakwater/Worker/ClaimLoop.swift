@@ -10,40 +10,48 @@ import Logging
 /// threads that run handlers, it would wait behind those jobs.
 struct ClaimLoop {
     /// A sweep is followed by at least so many times its own duration without one.
-    private static let sweepPause = 20
+    static let sweepPause = 20
     /// A worker that finds jobs at every claim sweeps this often nevertheless, and one that neither sleeps nor knows of
     /// every ready job what became of it looks again after this time at the latest.
-    private static let longestBlindness = Duration.seconds(1)
+    static let longestBlindness = Duration.seconds(1)
     /// What the server refuses for reasons that may pass is tried so many times as it is.
     static let patience = 4
     /// After so many claims in a row that found jobs, a worker no longer asks to be woken.
     private static let busyClaims = 16
 
     /// Others are told of a floor when it has risen by so many positions.
-    private static let floorStep: Int64 = 10_000
+    static let floorStep: Int64 = 10_000
     /// A backlog is worth a second connection when so many jobs are settled and claimed at a time.
     private static let manyJobs = 500
 
     let engine: Engine
     /// Whether a claim from the cursors would find nothing, as far as is known.
-    private var isExhausted = false
-    private var isSweepOwed = true
+    var isExhausted = false
+    var isSweepOwed = true
     /// Not before this, unless somebody says that there are jobs.
-    private var nextSweep = Moment.now
-    private var nextPoll = Moment.now
-    private var lastSweep = Moment.now
+    var nextSweep = Moment.now
+    var nextPoll = Moment.now
+    var lastSweep = Moment.now
     private var nextReconciliation = Moment.now
-    private var claimsWithJobs = 0
+    var claimsWithJobs = 0
     /// Settles that the server refused, in a row, and runs that it refused by themselves for reasons that may pass.
     var refusals = 0
     var refusedRuns: [Dispatcher.RunKey: Int] = [:]
     /// The worker number under which inserts are asked to wake this worker, if they are.
-    private var sleepsAs: Int64?
+    var sleepsAs: Int64?
     var runMetrics: RunMetrics
-    private var attention = Attention()
+    var attention = Attention()
     /// The kinds that others have been told this worker attends, and when they must be told again.
-    private var attended: Set<String> = []
-    private var nextAttend = Moment.now
+    var attended: Set<String> = []
+    var nextAttend = Moment.now
+    /// A claim that is under way behind the one that was taken in last.
+    private var ahead: SentClaim?
+
+    private struct SentClaim {
+        var claim: Claim
+        var answer: Answer
+        var sent: Moment
+    }
 
     init(_ engine: Engine) {
         self.engine = engine
@@ -63,6 +71,7 @@ struct ClaimLoop {
         sleepsAs = nil
         attended = []
         isSweepOwed = true
+        ahead = nil
         engine.withState { $0.lanes.forget() }
         try await noteAnswer(on: connection)
         try await reconcile(on: connection)
@@ -72,7 +81,7 @@ struct ClaimLoop {
 
         while !Task.isCancelled {
             engine.health.turned(.claims)
-            if Moment.now >= nextReconciliation { try await reconcile(on: connection) }
+            if ahead == nil, Moment.now >= nextReconciliation { try await reconcile(on: connection) }
             if engine.takeNews() { isExhausted = false }
             if Moment.now >= nextPoll {
                 nextPoll = .now + engine.configuration.pollInterval
@@ -82,8 +91,9 @@ struct ClaimLoop {
             }
             let mayFindMore = try await settleAndClaim(on: connection)
             delay.reset()
-            // Whatever comes now, nothing is under way anywhere else.
             try await noteAnswer(on: connection)
+            if ahead != nil { continue }
+            // Whatever comes now, nothing is under way anywhere else.
             if mayFindMore {
                 // Other lanes may have got their first jobs meanwhile, more important ones among them.
                 if .now >= lastSweep + Self.longestBlindness { _ = try await sweep(on: connection) }
@@ -120,14 +130,54 @@ struct ClaimLoop {
 
     /// - Returns: Whether the claim was answered in full, so that the next may find more at once.
     private mutating func settleAndClaim(on connection: isolated Connection) async throws(PostgresError) -> Bool {
-        let now = Moment.now
-        var (settle, claim) = engine.withState { state -> (Settle, Claim) in
+        if let ahead {
+            self.ahead = nil
+            return try await takeIn(ahead, on: connection)
+        }
+        var (settle, claim) = takeWork()
+        let mayClaim = claim.total > 0 && (!settle.isEmpty || !isExhausted)
+        let claims = mayClaim && !claim.lanes.isEmpty
+        if mayClaim, !claims {
+            // Every lane is quiet: only a sweep can tell whether that is still so.
+            isExhausted = true
+            isSweepOwed = true
+        }
+        if claims, min(settle.runs.count, claim.total) >= Self.manyJobs, engine.settles.take(settle) {
+            settle = Settle(worker: settle.worker, runs: [], claims: [])
+        }
+        guard !settle.isEmpty else {
+            return claims ? try await takeIn(send(claim, on: connection), on: connection) : false
+        }
+        let results: [QueryResult]
+        let sent = Moment.now
+        do {
+            let statements = claims ? [settle.statement, claim.statement] : [settle.statement]
+            results = try await connection.pipeline(statements, timeout: engine.timeout)
+            engine.metrics.record(claims ? .settleAndClaim : .settle, since: sent)
+            settled(settle, try settle.decode(results[0]))
+        } catch {
+            engine.withState { $0.dispatcher.putBack(settle.runs, claims: settle.claims) }
+            guard error.isAnswer else { throw error }
+            try await refused(with: error, on: connection)
+            return true
+        }
+        guard claims else { return false }
+        try reached(claim.reach(results[1]), at: sent)
+        return try await accept(claim.decode(results[1]), of: claim, sent: sent, on: connection)
+    }
+
+    /// Takes what there is to settle, and asks for what there is room for.
+    ///
+    /// - Parameter coming: What has been claimed already and is not here yet.
+    private func takeWork(coming: [Claim.Reach] = []) -> (Settle, Claim) {
+        let coming = Dictionary(coming.map { ($0.lane.kind, $0.jobs) }, uniquingKeysWith: +)
+        return engine.withState { state in
             let (runs, claims) = state.dispatcher.takeFinished()
-            let room = state.dispatcher.room(takesAny: state.solitude.isSociable)
+            let room = state.dispatcher.room(coming: coming, takesAny: state.solitude.isSociable)
             let lanes = state.lanes.active(
                 kinds: Set(room.kinds.map(\.kind)),
                 rotation: room.rotation,
-                at: now
+                at: .now
             )
             return (
                 Settle(worker: state.worker, runs: runs, claims: claims),
@@ -140,43 +190,68 @@ struct ClaimLoop {
                 )
             )
         }
-        let mayClaim = claim.total > 0 && (!settle.isEmpty || !isExhausted)
-        let claims = mayClaim && !claim.lanes.isEmpty
-        if mayClaim, !claims {
-            // Every lane is quiet: only a sweep can tell whether that is still so.
-            isExhausted = true
-            isSweepOwed = true
-        }
-        if claims, min(settle.runs.count, claim.total) >= Self.manyJobs, engine.settles.take(settle) {
-            settle = Settle(worker: settle.worker, runs: [], claims: [])
-        }
-        guard !settle.isEmpty || claims else { return false }
+    }
 
-        let jobs: [ClaimedJob]
-        let sent = Moment.now
-        do {
-            var output: Settle.Output?
-            switch (settle.isEmpty, claims) {
-            case (false, true): (output, jobs) = try await connection.call(settle, claim, timeout: engine.timeout)
-            case (false, false): (output, jobs) = (try await connection.call(settle, timeout: engine.timeout), [])
-            default: jobs = try await connection.call(claim, timeout: engine.timeout)
-            }
-            engine.metrics.record(settle.isEmpty ? .claim : claims ? .settleAndClaim : .settle, since: sent)
-            if let output { settled(settle, output) }
-        } catch {
+    private func send(_ claim: Claim, on connection: isolated Connection) throws(PostgresError) -> SentClaim {
+        let answer = try connection.send(
+            [claim.statement],
+            timeout: engine.timeout,
+            resultsFirst: claim.total >= Self.manyJobs
+        )
+        return SentClaim(claim: claim, answer: answer, sent: .now)
+    }
+
+    /// Takes in the answer to a claim. If there is more where its jobs came from, the next claim is sent first: the server
+    /// is at work on it while these jobs are committed, decoded and started.
+    private mutating func takeIn(_ claim: SentClaim, on connection: isolated Connection) async throws(PostgresError)
+        -> Bool
+    {
+        let results = try await claim.answer.results()
+        let reaches = try claim.claim.reach(results[0])
+        reached(reaches, at: claim.sent)
+        let count = reaches.reduce(0) { $0 + $1.jobs }
+        if count == claim.claim.total { try await claimAhead(of: reaches, on: connection) }
+        let jobs = try claim.claim.decode(results[0])
+        try await claim.answer.end()
+        engine.metrics.record(.claim, since: claim.sent)
+        return try await accept(jobs, of: claim.claim, sent: claim.sent, on: connection)
+    }
+
+    /// Sends the next claim while the one before is not yet committed, if it is a large one and nothing else is due.
+    private mutating func claimAhead(of coming: [Claim.Reach], on connection: isolated Connection)
+        async throws(PostgresError)
+    {
+        let now = Moment.now
+        guard sleepsAs == nil, now < nextReconciliation, now < nextPoll, now < lastSweep + Self.longestBlindness else {
+            return
+        }
+        if engine.settles.hasAnswer { try await noteAnswer(on: connection) }
+        guard engine.settles.isReady else { return }
+        let (settle, claim) = takeWork(coming: coming)
+        guard claim.total >= Self.manyJobs, !claim.lanes.isEmpty, settle.isEmpty || engine.settles.take(settle) else {
             engine.withState { $0.dispatcher.putBack(settle.runs, claims: settle.claims) }
-            guard !settle.isEmpty, error.isAnswer else { throw error }
-            try await refused(with: error, on: connection)
-            return true
+            return
         }
-        guard claims else { return false }
+        engine.logger.trace("claims ahead", metadata: ["jobs": .stringConvertible(claim.total)])
+        ahead = try send(claim, on: connection)
+    }
 
+    private func reached(_ reaches: [Claim.Reach], at now: Moment) {
+        engine.withState { $0.lanes.claimed(reaches, at: now) }
+    }
+
+    /// Takes in the jobs of a claim.
+    private mutating func accept(
+        _ jobs: [ClaimedJob],
+        of claim: Claim,
+        sent: Moment,
+        on connection: isolated Connection
+    ) async throws(PostgresError) -> Bool {
         engine.metrics.claimed(jobs.count)
         engine.logger.trace("claimed", metadata: claim.metadata(jobs))
         engine.withState { state in
-            state.lanes.claimed(jobs, at: now)
             // Struck off meanwhile, this worker has no right to them; whoever strikes it off gives them back.
-            if state.worker == claim.worker { state.dispatcher.accept(jobs, askedAt: now) }
+            if state.worker == claim.worker { state.dispatcher.accept(jobs, askedAt: sent) }
         }
         engine.startJobs()
         attention.arrived(jobs, at: .now)
@@ -194,75 +269,6 @@ struct ClaimLoop {
             engine.settles.want(true)
         }
         return !isExhausted
-    }
-
-    /// Inserts no longer wake this worker; of what it attended, others are told.
-    private mutating func stayAwake(on connection: isolated Connection, as worker: Int64) async throws(PostgresError) {
-        try await connection.call(Sleep(worker: worker, kinds: []), timeout: engine.timeout)
-        sleepsAs = nil
-        attended = []
-    }
-
-    /// While jobs of some kind come fast, gathers them for a moment instead of being told of each.
-    ///
-    /// - Returns: Whether to look for them again.
-    private mutating func attend(on connection: isolated Connection) async throws(PostgresError) -> Bool {
-        guard engine.configuration.listens else { return false }
-        let now = Moment.now
-        attention.review(at: now)
-        let (worker, isFull) = engine.withState { state in
-            (
-                state.worker,
-                state.dispatcher.phase == .draining || !state.solitude.isSociable
-                    || state.dispatcher.isFull(forAnyOf: attention.kinds)
-            )
-        }
-        guard !attention.kinds.isEmpty, !isFull else {
-            if !attended.isEmpty {
-                if isFull { try await stayAwake(on: connection, as: worker) }
-                // What came while nobody was told of it: look once more, and then go to sleep.
-                isSweepOwed = true
-                if sleepsAs != nil {
-                    try await sleep(on: connection, as: worker)
-                    return true
-                }
-            }
-            return false
-        }
-        if attended != attention.kinds || sleepsAs != worker || now >= nextAttend {
-            let kinds = engine.configuration.handlers.map(\.kind)
-            try await connection.call(
-                Attend(
-                    worker: worker,
-                    queues: engine.configuration.queues,
-                    attended: attention.kinds.sorted(),
-                    kinds: kinds.filter { !attention.kinds.contains($0) },
-                    term: Attention.term
-                ),
-                timeout: engine.timeout
-            )
-            sleepsAs = worker
-            attended = attention.kinds
-            nextAttend = now + Attention.term / 2
-        }
-        try? await Task.sleep(for: Attention.interval)
-        isExhausted = false
-        // Jobs that appeared behind the cursors, and other lanes.
-        if .now >= lastSweep + Self.longestBlindness { _ = try await sweep(on: connection) }
-        return true
-    }
-
-    /// Asks to be woken by inserts. What was inserted before that woke nobody: a look must follow.
-    private mutating func sleep(on connection: isolated Connection, as worker: Int64) async throws(PostgresError) {
-        try await connection.call(
-            Sleep(worker: worker, kinds: engine.configuration.handlers.map(\.kind)),
-            timeout: engine.timeout
-        )
-        sleepsAs = worker
-        attended = []
-        isExhausted = false
-        isSweepOwed = true
-        nextSweep = .now
     }
 
     /// Claims a suspect, once this worker has made itself free for one.
@@ -288,76 +294,5 @@ struct ClaimLoop {
         engine.startJobs()
         isExhausted = false
         return !jobs.isEmpty
-    }
-
-    // MARK: Sweep and sleep
-
-    /// Looks for jobs that a claim from the cursors would not find, and when there are none, asks to be woken.
-    ///
-    /// - Returns: Whether to claim, or to look again, at once.
-    private mutating func sweep(on connection: isolated Connection) async throws(PostgresError) -> Bool {
-        let worker = engine.withState(\.worker)
-        let (hasNews, hasReady) = try await look(on: connection)
-        guard !hasNews else { return true }
-        // Ready jobs that this worker did not get, or inserts that nobody will tell it of: it looks again soon.
-        let isAwake = engine.configuration.listens && sleepsAs != worker && attended.isEmpty
-        if isAwake || hasReady { nextPoll = min(nextPoll, lastSweep + Self.longestBlindness) }
-        guard isAwake, isExhausted, claimsWithJobs == 0 else { return false }
-        try await sleep(on: connection, as: worker)
-        return true
-    }
-
-    /// Sweeps, and tells others of floors that have risen.
-    ///
-    /// - Returns: Whether the next claim, or the next sweep, can find jobs that the last could not, and whether any are ready.
-    private mutating func look(
-        on connection: isolated Connection
-    ) async throws(PostgresError) -> (hasNews: Bool, hasReady: Bool) {
-        let start = Moment.now
-        let (sweep, holders) = engine.withState { state in
-            let lanes = state.lanes.all
-            return (Sweep(lanes: lanes, floors: lanes.map { state.lanes.floor(of: $0) }), state.lanes.notedHolders)
-        }
-        let horizon: Horizon.Output?
-        let swept: Sweep.Output
-        if let holders {
-            (horizon, swept) = try await connection.call(Horizon(holders: holders), sweep, timeout: engine.timeout)
-        } else {
-            (horizon, swept) = (nil, try await connection.call(sweep, timeout: engine.timeout))
-        }
-        let end = Moment.now
-        engine.metrics.record(.sweep, since: start)
-        lastSweep = end
-        nextSweep = end + (end - start) * Self.sweepPause
-        isSweepOwed = false
-
-        if engine.withState({ $0.lanes.hasForgotten(for: swept.source) }) {
-            engine.logger.notice("another server answers than before: looks for jobs from the beginning of each lane")
-            (sleepsAs, attended, isSweepOwed) = (nil, [], true)
-            return (true, !swept.found.isEmpty)
-        }
-        let hasNews = engine.withState { $0.lanes.swept(swept.found, horizon: horizon, at: end) }
-        if hasNews { isExhausted = false }
-        try await noteFloors(risenBy: Self.floorStep, on: connection)
-        return (hasNews, !swept.found.isEmpty)
-    }
-
-    private func noteFloors(risenBy step: Int64, on connection: isolated Connection) async throws(PostgresError) {
-        let floors = engine.withState { $0.lanes.takeFloorsToNote(risenBy: step) }
-        guard !floors.isEmpty else { return }
-        try await connection.call(NoteFloors(floors: floors), timeout: engine.timeout)
-    }
-
-    /// The last thing it does: whoever comes next begins where it ends.
-    private mutating func leaveFloors(on connection: isolated Connection) async {
-        do {
-            // It takes two sweeps to prove a floor.
-            for _ in 1...2 where engine.withState({ $0.lanes.notedHolders != nil }) {
-                _ = try await look(on: connection)
-            }
-            try await noteFloors(risenBy: 1, on: connection)
-        } catch {
-            engine.loggers.database.info("left no floors behind", metadata: ["error": "\(error)"])
-        }
     }
 }

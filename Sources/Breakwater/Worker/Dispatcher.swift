@@ -151,25 +151,30 @@ struct Dispatcher {
     /// handler's worker hoards nothing. One slot is left to every other kind that runs nothing, so that a slow kind
     /// cannot take them all.
     ///
-    /// - Parameter takesAny: False while the worker makes itself free for a job that must run alone.
-    mutating func room(takesAny: Bool = true) -> Room {
+    /// - Parameters:
+    ///   - coming: For each kind, how many jobs have been claimed that are not here yet.
+    ///   - takesAny: False while the worker makes itself free for a job that must run alone.
+    mutating func room(coming: [String: Int] = [:], takesAny: Bool = true) -> Room {
         guard phase == .working, holdsLease, takesAny else { return Room(kinds: [], total: 0, rotation: rotation) }
         if !rotation.isEmpty { rotation.append(rotation.removeFirst()) }
         if !startOrder.isEmpty { startOrder.append(startOrder.removeFirst()) }
-        let idle = kinds.count { $0.isIdle }
+        let idle = places.count { kinds[$1].isIdle && coming[$0] == nil }
         for place in kinds.indices { kinds[place].keepPace() }
-        let ahead = min(2 * kinds.reduce(0) { $0 + $1.pace }, 2 * Self.mostAhead)
-        let held = running.count + waitingCount
+        let batches = coming.isEmpty ? 2 : 3
+        let ahead = min(batches * kinds.reduce(0) { $0 + $1.pace }, 2 * Self.mostAhead)
+        let held = running.count + waitingCount + coming.values.reduce(0, +)
         let total = min(max(0, concurrency + ahead - held), max(0, concurrency - held) + Self.mostAhead)
         var room: [(kind: String, count: Int, concurrency: Int)] = []
         for name in rotation {
             guard let place = places[name] else { continue }
             let kind = kinds[place]
-            let own = kind.concurrency + 2 * kind.pace - kind.running - kind.waitingCount
+            let isIdle = kind.isIdle && coming[name] == nil
+            let own =
+                kind.concurrency + batches * kind.pace - kind.running - kind.waitingCount - coming[name, default: 0]
             // Half of the slots at most are kept for other kinds that run nothing. An idle kind may always have one of
             // the free slots.
-            let reserved = min(kind.isIdle ? idle - 1 : idle, concurrency / 2)
-            let count = min(own, max(total - reserved, kind.isIdle ? min(1, total) : 0))
+            let reserved = min(isIdle ? idle - 1 : idle, concurrency / 2)
+            let count = min(own, max(total - reserved, isIdle ? min(1, total) : 0))
             if count > 0 { room.append((name, count, kind.concurrency)) }
         }
         return Room(kinds: room, total: total, rotation: rotation)

@@ -99,17 +99,13 @@ struct LaneCursors {
 
     func floor(of lane: Lane) -> Int64 { places[lane]?.floor ?? 0 }
 
-    /// Takes note of a claim's jobs: the cursors of their lanes move behind them.
-    mutating func claimed(_ jobs: [ClaimedJob], at now: Moment) {
-        var rest = jobs[...]
-        while let lane = rest.first?.lane {
-            // Mostly all of them are of one lane.
-            let run = rest.prefix { $0.isIn(lane) }
-            rest = rest[run.endIndex...]
-            guard var place = places[lane] else { continue }
-            for job in run { place.cursor = max(place.cursor, job.position) }
+    /// Takes note of a claim: the cursors of its lanes move behind its jobs.
+    mutating func claimed(_ reaches: [Claim.Reach], at now: Moment) {
+        for reach in reaches {
+            guard var place = places[reach.lane] else { continue }
+            place.cursor = max(place.cursor, reach.position)
             place.activeUntil = now + Self.activeTime
-            places[lane] = place
+            places[reach.lane] = place
         }
     }
 

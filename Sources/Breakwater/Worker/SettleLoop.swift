@@ -62,8 +62,11 @@ final class SettleLoop: Sendable {
     /// Whether ``take(_:)`` would take a batch.
     var isReady: Bool { state.withLock { if case .ready = $0 { true } else { false } } }
 
+    /// Whether there is an answer to the last batch that was not read yet.
+    var hasAnswer: Bool { state.withLock { if case .answered = $0 { true } else { false } } }
+
     /// Waits for the answer to the last batch, if it was not read yet. Nil as well when the task is cancelled.
-    func answer() async -> Answer? {
+    nonisolated(nonsending) func answer() async -> Answer? {
         while !Task.isCancelled {
             switch state.withLock({ $0 }) {
             case .away, .ready: return nil

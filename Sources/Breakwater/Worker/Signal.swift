@@ -28,7 +28,7 @@ final class Signal: Sendable {
     }
 
     /// Returns when the signal is raised, or when the task is cancelled. One task may wait at a time.
-    func wait() async {
+    nonisolated(nonsending) func wait() async {
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 let goesOn = state.withLock { state in

@@ -1,3 +1,4 @@
+import BreakwaterTesting
 import Foundation
 import Synchronization
 import Testing
@@ -10,6 +11,7 @@ final class TerminalRun: Sendable {
     /// The side of the person.
     private let master: Int32
     private let shown = Mutex<[UInt8]>([])
+    private let isRead = Mutex(false)
 
     /// - Parameters:
     ///   - arguments: The program's.
@@ -44,6 +46,7 @@ final class TerminalRun: Sendable {
                 guard count > 0 || (count < 0 && errno == EINTR) else { break }
                 if count > 0 { shown.withLock { $0 += bytes[..<count] } }
             }
+            isRead.withLock { $0 = true }
         }
     }
 
@@ -73,9 +76,10 @@ final class TerminalRun: Sendable {
     /// Makes the terminal another size, which the program hears of by a signal.
     func resize(width: Int, height: Int) { Self.setSize(master, width: width, height: height) }
 
-    /// Waits for its end, and returns its status.
+    /// Waits for its end, until all that it wrote has been read, and returns its status.
     func end() async throws -> Int32 {
         let status = try await run.end().status
+        try await waitUntil("all it wrote is read") { isRead.withLock(\.self) }
         close(master)
         return status
     }

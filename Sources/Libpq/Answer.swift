@@ -1,0 +1,76 @@
+import Synchronization
+
+/// The answer to a call that has been made, as it comes: first the results of its statements, then how it ended.
+///
+/// One task at a time may wait for it. When that task is cancelled, so is the call.
+public final class Answer: Sendable {
+    private struct State {
+        var results: [QueryResult]?
+        var end: Result<[QueryResult], PostgresError>?
+        var waiter: CheckedContinuation<Void, Never>?
+    }
+
+    private let state = Mutex(State())
+    private let cancel: @Sendable () -> Void
+
+    /// - Parameter cancel: Asks for the call to be cancelled; it ends all the same.
+    init(cancel: @escaping @Sendable () -> Void) { self.cancel = cancel }
+
+    /// Waits for the results, one a statement, in order. They may come before the transaction has been committed: nothing in them is certain before
+    /// ``end()``.
+    ///
+    /// - Throws: the error of the first statement that failed, with its index in ``PostgresError/statement``.
+    public nonisolated(nonsending) func results() async throws(PostgresError) -> [QueryResult] {
+        while true {
+            let (results, end) = state.withLock { ($0.results, $0.end) }
+            if let end { return try end.get() }
+            if let results { return results }
+            await wait { $0.results != nil || $0.end != nil }
+        }
+    }
+
+    /// Waits until the transaction, if the call was one, has been committed.
+    ///
+    /// - Returns: The results again.
+    /// - Throws: the error of the first statement that failed, or of the commit.
+    @discardableResult
+    public nonisolated(nonsending) func end() async throws(PostgresError) -> [QueryResult] {
+        while true {
+            if let end = state.withLock(\.end) { return try end.get() }
+            await wait { $0.end != nil }
+        }
+    }
+
+    /// Takes in the results of all statements.
+    func came(_ results: [QueryResult]) {
+        note { $0.results = results }
+    }
+
+    /// Takes in how the call ended. Called once.
+    func ended(_ result: Result<[QueryResult], PostgresError>) {
+        note { $0.end = result }
+    }
+
+    private func note(_ change: (inout State) -> Void) {
+        let waiter = state.withLock { state in
+            change(&state)
+            defer { state.waiter = nil }
+            return state.waiter
+        }
+        waiter?.resume()
+    }
+
+    private nonisolated(nonsending) func wait(until isReady: (borrowing State) -> Bool) async {
+        await withTaskCancellationHandler {
+            await withCheckedContinuation { continuation in
+                let goesOn = state.withLock { state in
+                    if !isReady(state) { state.waiter = continuation }
+                    return isReady(state)
+                }
+                if goesOn { continuation.resume() }
+            }
+        } onCancel: {
+            cancel()
+        }
+    }
+}
