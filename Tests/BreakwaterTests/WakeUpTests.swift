@@ -44,6 +44,68 @@ struct WakeUpTests {
         }
     }
 
+    @Test("inserts look for sleepers while anybody may be asleep, and only then")
+    func looksForSleepers() async throws {
+        try await withTestDatabase { pooled in
+            let database = try await pooled.watchedDirectly()
+            func calls() async throws -> Int {
+                try await database.number(
+                    "select coalesce(pg_stat_get_xact_function_calls('breakwater.wake_for_inserted'::regproc), 0)"
+                )
+            }
+            func looks() async throws -> Bool {
+                try await database.connection.script("begin; set local track_functions = 'all'")
+                let before = try await calls()
+                try await database.insert()
+                let after = try await calls()
+                try await database.connection.script("rollback")
+                return after > before
+            }
+            #expect(try await !looks())
+            try await database.query("select breakwater.sleep(1, '{k}')")
+            try await database.query("select breakwater.attend(2, '{default}', '{}', '{k}', 60)")
+            #expect(try await looks())
+            try await database.query("select breakwater.forget_sleepers()")
+            #expect(try await looks())
+
+            try await database.query("select breakwater.sleep(1, '{}')")
+            #expect(try await looks())
+            try await database.query("select breakwater.forget_sleepers()")
+            #expect(try await !looks())
+
+            // Somebody who is just going to sleep, and one who comes while it is found that nobody sleeps.
+            try await database.query("select breakwater.sleep(1, '{k}')")
+            try await database.query("select breakwater.sleep(1, '{}')")
+            let other = try await database.connectDirectly()
+            try await other.script("begin; select breakwater.sleep(3, '{k}')")
+            try await database.query("select breakwater.forget_sleepers()")
+            try await other.script("commit")
+            #expect(try await looks())
+            try await database.query("delete from breakwater.sleeper where worker = 3")
+            try await database.connection.script("begin; select breakwater.forget_sleepers()")
+            async let comes: Void = other.script("select breakwater.sleep(3, '{k}')")
+            try await waitUntil("it waits") {
+                try await database.number(
+                    "select count(*) from pg_locks where relation = 'breakwater.sleeper'::regclass and not granted"
+                ) == 1
+            }
+            try await database.connection.script("commit")
+            try await comes
+            #expect(try await looks())
+        }
+    }
+
+    @Test("the last worker that leaves lets inserts look for nobody")
+    func lastLeaves() async throws {
+        try await withTestDatabase { database in
+            try await database.withWorker([noop]) {
+                try await waitUntil("it sleeps") { try await database.count("sleeper") == 1 }
+                #expect(try await database.number("select count(*) from breakwater.anyone_asleep where is_called") == 1)
+            }
+            #expect(try await database.number("select count(*) from breakwater.anyone_asleep where is_called") == 0)
+        }
+    }
+
     @Test("is told of inserts of the kinds that somebody sleeps for, once a statement, and of no others")
     func notifications() async throws {
         try await withTestDatabase { database in

@@ -187,6 +187,10 @@ create unlogged table breakwater.sleeper (
 ) with (fillfactor = 50, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0,
         autovacuum_vacuum_cost_delay = 0);
 
+-- Whether any worker may be asleep: it has a last value, or has none. An INSERT asks this first, so it must cost next to
+-- nothing, and a sequence is the one thing that all sessions share and that is read without a query.
+create unlogged sequence breakwater.anyone_asleep;
+
 -- The rules of each kind's handler, as the last worker that started registered them. One policy rules the fleet.
 -- A threshold that is null never trips.
 create table breakwater.handler (

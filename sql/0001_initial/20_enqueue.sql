@@ -109,9 +109,9 @@ $$;
 
 -- Wakes the workers that sleep for what was inserted, unless another that is awake looks for it by itself.
 --
--- It runs once for each INSERT, so it is made cheap: one statement whose plan is kept; stable, so that it looks with the
--- snapshot of the INSERT; and no search path of its own, for setting one would cost as much as the rest. So every name
--- in it says its schema, operators included, or the caller's search path would decide what it means.
+-- It runs once for each INSERT while anybody may be asleep, so it is made cheap: one statement whose plan is kept; stable,
+-- so that it looks with the snapshot of the INSERT; and no search path of its own, for setting one would cost as much as the
+-- rest. So every name in it says its schema, operators included, or the caller's search path would decide what it means.
 create function breakwater.wake_for_inserted() returns trigger
 language plpgsql stable security definer
 as $$
@@ -133,4 +133,5 @@ $$;
 
 create trigger wake_for_inserted after insert on breakwater.job
     referencing new table as inserted
-    for each statement execute function breakwater.wake_for_inserted();
+    for each statement when (pg_sequence_last_value('breakwater.anyone_asleep'::regclass) is not null)
+    execute function breakwater.wake_for_inserted();

@@ -6,7 +6,10 @@ language sql security definer set search_path = pg_catalog, pg_temp
 as $$
     insert into breakwater.sleeper as s (worker, kinds) values (p_worker, p_kinds)
     on conflict (worker) do update set kinds = excluded.kinds, attended = '{}', until = null
-     where s.kinds <> excluded.kinds or s.attended <> '{}'
+     where s.kinds <> excluded.kinds or s.attended <> '{}';
+    -- Behind the lock on the table, so that forget_sleepers() is not at work.
+    select setval('breakwater.anyone_asleep', 1)
+     where p_kinds <> '{}' and pg_sequence_last_value('breakwater.anyone_asleep') is null
 $$;
 
 -- Notes that a worker looks for jobs of some kinds in its queues by itself, for so many seconds, and that inserts of the
@@ -19,7 +22,9 @@ as $$
     insert into breakwater.sleeper (worker, queues, kinds, attended, until)
     values (p_worker, p_queues, p_kinds, p_attended, clock_timestamp() + make_interval(secs => p_seconds))
     on conflict (worker) do update
-       set queues = excluded.queues, kinds = excluded.kinds, attended = excluded.attended, until = excluded.until
+       set queues = excluded.queues, kinds = excluded.kinds, attended = excluded.attended, until = excluded.until;
+    select setval('breakwater.anyone_asleep', 1)
+     where p_kinds <> '{}' and pg_sequence_last_value('breakwater.anyone_asleep') is null
 $$;
 
 -- Notes that a worker is too busy to need waking, or gone. Whoever sleeps hears of the kinds that it attended.
@@ -33,5 +38,26 @@ begin
     if v_attended <> '{}' then
         perform breakwater.wake(v_attended);
     end if;
+end
+$$;
+
+-- Notes that nobody is asleep, if that is so; then inserts need not look. While somebody is just going to sleep, it does
+-- nothing.
+--
+-- Locks: SHARE on the sleepers, by try, until the transaction ends.
+create function breakwater.forget_sleepers() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if pg_sequence_last_value('breakwater.anyone_asleep') is not null
+       and not exists (select from breakwater.sleeper s where s.kinds <> '{}')
+    then
+        lock table breakwater.sleeper in share mode nowait;
+        if not exists (select from breakwater.sleeper s where s.kinds <> '{}') then
+            perform setval('breakwater.anyone_asleep', 1, false);
+        end if;
+    end if;
+exception when lock_not_available then
+    null;
 end
 $$;

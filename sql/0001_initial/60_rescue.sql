@@ -145,6 +145,7 @@ begin
     -- People hold jobs until 'infinity': there is no difference to that.
     select extract(epoch from min(j.run_at) - clock_timestamp()) into next_due
       from breakwater.job j where j.run_at < 'infinity';
+    perform breakwater.forget_sleepers();
 end
 $$;
 
@@ -303,6 +304,7 @@ begin
     delete from breakwater.worker w where w.id = p_worker;
     perform breakwater.awake(p_worker);
     update breakwater.leader l set expires_at = now() where l.worker = p_worker;
+    perform breakwater.forget_sleepers();
     return v_count;
 end
 $$;

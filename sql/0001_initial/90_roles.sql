@@ -9,6 +9,9 @@
 
 revoke all on all functions in schema breakwater from public;
 
+-- Whoever may insert asks it.
+grant select on sequence breakwater.anyone_asleep to public;
+
 do $$
 declare
     v_role text;

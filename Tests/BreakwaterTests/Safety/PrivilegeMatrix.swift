@@ -24,12 +24,15 @@ enum PrivilegeMatrix {
 
     /// Sequences that nobody but their owner draws from, save for `exceptions`.
     static let sequences: Set<String> = [
-        "audit_id_seq", "circuit_transition_id_seq", "job_id_seq", "job_position", "lease", "outcome_id_seq",
+        "anyone_asleep", "audit_id_seq", "circuit_transition_id_seq", "job_id_seq", "job_position", "lease",
+        "outcome_id_seq",
         "recent_call_id_seq", "watcher_id_seq", "worker_id_seq",
     ]
 
     /// What a role may do beyond the rules above: as the catalogue test writes it.
     static let exceptions: [String: [Role: String]] = [
+        // Every INSERT asks it, whoever makes it.
+        "anyone_asleep": Dictionary(uniqueKeysWithValues: Role.allCases.map { ($0, "select") }),
         "job": [
             // Not id, position, worker, lease, attempt or errors: those are the workers' own.
             .enqueue: "insert(kind,max_attempts,payload,priority,queue,run_at,traceparent,tracestate,unique_key)"
@@ -72,7 +75,8 @@ enum PrivilegeMatrix {
                     "record_calls", "record_portion", "refuse_reroute_cycles", "refuse_row_security", "rescue",
                     "resume_scope", "retries_left", "settle_one", "sift", "sum_up_rates", "suspend", "tally",
                     "transition", "trip_if_due", "turn_circuits", "unpark", "verdict", "wake", "wake_for_inserted",
-                    "write_history", "convict", "delete_done", "evidence", "forget_outcomes", "is_watched",
+                    "write_history", "convict", "delete_done", "evidence", "forget_outcomes", "forget_sleepers",
+                    "is_watched",
                     "next_suspect", "run_at_after", "should_host", "tell_run", "tell_successes", "sample_circuits",
                     "sample_jobs", "sample_workers",
                 ]

@@ -96,7 +96,7 @@ struct ShadowingTests {
             // Inserts find somebody to tell, and somebody who looks for himself.
             try await database.connection.script(
                 """
-                insert into breakwater.sleeper (worker, kinds) values (-1, '{k,bad,fails}');
+                select breakwater.sleep(-1, '{k,bad,fails}');
                 insert into breakwater.sleeper (worker, queues, kinds, attended, until)
                 values (-2, '{default}', '{k}', '{bad}', now() + interval '1 hour')
                 """
