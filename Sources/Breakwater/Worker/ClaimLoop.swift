@@ -4,7 +4,8 @@ import Logging
 /// Settles what has ended and claims what there is room for, in one transaction and one round trip, again and again.
 ///
 /// While one such call is under way, ended runs gather for the next: batches grow with the load by themselves, and a
-/// lone job is settled at once.
+/// lone job is settled at once. In a backlog the settles go over a connection of their own (``SettleLoop``), and the next
+/// claim is sent before the last is taken in.
 ///
 /// It runs on its connection's thread, so that the next call is under way while the jobs of the one before run: on the
 /// threads that run handlers, it would wait behind those jobs.
@@ -50,7 +51,7 @@ struct ClaimLoop {
     private struct SentClaim {
         var claim: Claim
         var answer: Answer
-        var sent: Moment
+        var time: Moment
     }
 
     init(_ engine: Engine) {
@@ -198,23 +199,23 @@ struct ClaimLoop {
             timeout: engine.timeout,
             resultsFirst: claim.total >= Self.manyJobs
         )
-        return SentClaim(claim: claim, answer: answer, sent: .now)
+        return SentClaim(claim: claim, answer: answer, time: .now)
     }
 
     /// Takes in the answer to a claim. If there is more where its jobs came from, the next claim is sent first: the server
     /// is at work on it while these jobs are committed, decoded and started.
-    private mutating func takeIn(_ claim: SentClaim, on connection: isolated Connection) async throws(PostgresError)
+    private mutating func takeIn(_ sent: SentClaim, on connection: isolated Connection) async throws(PostgresError)
         -> Bool
     {
-        let results = try await claim.answer.results()
-        let reaches = try claim.claim.reach(results[0])
-        reached(reaches, at: claim.sent)
+        let results = try await sent.answer.results()
+        let reaches = try sent.claim.reach(results[0])
+        reached(reaches, at: sent.time)
         let count = reaches.reduce(0) { $0 + $1.jobs }
-        if count == claim.claim.total { try await claimAhead(of: reaches, on: connection) }
-        let jobs = try claim.claim.decode(results[0])
-        try await claim.answer.end()
-        engine.metrics.record(.claim, since: claim.sent)
-        return try await accept(jobs, of: claim.claim, sent: claim.sent, on: connection)
+        if count == sent.claim.total { try await claimAhead(of: reaches, on: connection) }
+        let jobs = try sent.claim.decode(results[0])
+        try await sent.answer.end()
+        engine.metrics.record(.claim, since: sent.time)
+        return try await accept(jobs, of: sent.claim, sent: sent.time, on: connection)
     }
 
     /// Sends the next claim while the one before is not yet committed, if it is a large one and nothing else is due.

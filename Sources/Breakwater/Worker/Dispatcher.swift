@@ -146,8 +146,8 @@ struct Dispatcher {
 
     /// How many jobs to claim. Each call lets another kind go first among equals.
     ///
-    /// A kind takes free slots, and ahead of them twice as many jobs as end from one claim to the next: some run while
-    /// the next are claimed, and neither waits for the other. So a burst is taken in large batches, while a slow
+    /// A kind takes free slots, and ahead of them twice as many jobs as end from one claim to the next (three times, while
+    /// others are coming): some run while the next are claimed, and neither waits for the other. So a burst is taken in large batches, while a slow
     /// handler's worker hoards nothing. One slot is left to every other kind that runs nothing, so that a slow kind
     /// cannot take them all.
     ///

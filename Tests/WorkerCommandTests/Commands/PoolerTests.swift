@@ -71,7 +71,7 @@ struct PoolerTests {
                     """
                     select (select count(*) from pg_listening_channels())
                          + (select count(*) from pg_prepared_statements where name <> '')
-                         + (select count(*) from pg_locks where locktype = 'advisory')
+                         + (select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid())
                          + (select count(*) from pg_class where relpersistence = 't')
                          + (select count(*) from pg_settings where source = 'session'
                              and name not in ('application_name', 'client_encoding', 'DateStyle', 'TimeZone',
