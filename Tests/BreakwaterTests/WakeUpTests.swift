@@ -86,7 +86,11 @@ struct WakeUpTests {
             async let comes: Void = other.script("select breakwater.sleep(3, '{k}')")
             try await waitUntil("it waits") {
                 try await database.number(
-                    "select count(*) from pg_locks where relation = 'breakwater.sleeper'::regclass and not granted"
+                    """
+                    select count(*) from pg_locks l join pg_database d on d.oid = l.database
+                     where d.datname = current_database() and not l.granted
+                       and l.relation = 'breakwater.sleeper'::regclass
+                    """
                 ) == 1
             }
             try await database.connection.script("commit")
