@@ -18,6 +18,25 @@ struct ClaimAheadTests {
         )
     }
 
+    /// Runs a worker until no job is left.
+    private func drain(_ database: TestDatabase, _ ran: Notes) async throws -> RecordedLog {
+        let log = RecordedLog()
+        let worker = Worker(
+            configuration: WorkerConfiguration(database: database.options, handlers: [handler(ran)]),
+            logger: log.logger()
+        )
+        let silent = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
+        let group = ServiceGroup(services: [worker], logger: silent)
+        try await withThrowingTaskGroup(of: Void.self) { tasks in
+            tasks.addTask { try await group.run() }
+            try await waitUntil("all end") { try await database.count("job") == 0 }
+            try await waitUntil("and their claims") { try await database.count("claim") == 0 }
+            await group.triggerGracefulShutdown()
+            try await tasks.waitForAll()
+        }
+        return log
+    }
+
     /// Does something whenever a claim is committed.
     private func atCommit(_ sql: String, in database: TestDatabase) async throws {
         try await database.query(
@@ -64,26 +83,42 @@ struct ClaimAheadTests {
             try await database.query("create sequence commits")
             try await atCommit("if nextval('commits') % 9 = 8 then raise 'the disk is gone'; end if", in: database)
             let ran = Notes()
-            let log = RecordedLog()
-            let worker = Worker(
-                configuration: WorkerConfiguration(database: database.options, handlers: [handler(ran)]),
-                logger: log.logger()
-            )
-            let group = ServiceGroup(
-                services: [worker],
-                logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
-            )
-            try await withThrowingTaskGroup(of: Void.self) { tasks in
-                tasks.addTask { try await group.run() }
-                try await waitUntil("all end") { try await database.count("job") == 0 }
-                try await waitUntil("and their claims") { try await database.count("claim") == 0 }
-                await group.triggerGracefulShutdown()
-                try await tasks.waitForAll()
-            }
+            let log = try await drain(database, ran)
             #expect(ran.all.count == 60_000)
             #expect(Set(ran.all).count == 60_000)
             #expect(log.messages.contains("claims ahead"))
             #expect(log.warnings.contains("connecting again for claims"))
+        }
+    }
+
+    @Test("none is sent ahead while another worker takes the same jobs")
+    func notAlone() async throws {
+        try await withTestDatabase { database in
+            try await database.insert(30_000)
+            _ = try await HandWorker(database)
+            let ran = Notes()
+            let log = try await drain(database, ran)
+            #expect(ran.all.count == 30_000)
+            #expect(!log.messages.contains("claims ahead"))
+        }
+    }
+
+    @Test("a worker is alone unless another that is heard of, and not drained, takes jobs of its queues and kinds")
+    func alone() async throws {
+        try await withTestDatabase { database in
+            let worker = try await HandWorker(database, ["k", "l"], queues: ["q", "r"])
+            _ = try await HandWorker(database, ["k"], queues: ["other"])
+            _ = try await HandWorker(database, ["other"], queues: ["q"])
+            #expect(try await worker.beat().isAlone)
+            let second = try await HandWorker(database, ["l", "m"], queues: ["r"])
+            #expect(try await !worker.beat().isAlone)
+            #expect(try await !second.beat().isAlone)
+            try await second.call(Beat(worker: second.id, isDraining: true, running: 0))
+            #expect(try await worker.beat().isAlone)
+            try await second.beat()
+            #expect(try await !worker.beat().isAlone)
+            try await database.query("update breakwater.worker set beat_at = now() - lease where id = \(second.id)")
+            #expect(try await worker.beat().isAlone)
         }
     }
 }

@@ -52,10 +52,10 @@ $$;
 -- anew. `stopped` are the kinds of which nothing may start that was claimed under a circuit's generation before the one
 -- in `generations`: those whose circuit is open, and (with the highest number) those that are paused, or suspended for this
 -- worker, or all of a worker that somebody drained.
--- `hosts` tells it to make itself free for a suspect, which must run alone.
+-- `hosts` tells it to make itself free for a suspect, which must run alone; `alone`, that no other worker takes its jobs.
 create function breakwater.beat(
     p_worker bigint, p_state text, p_running integer, out alive boolean, out stopped text[], out generations bigint[],
-    out hosts boolean
+    out hosts boolean, out alone boolean
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -80,6 +80,10 @@ begin
             select unnest(w.kinds), 9223372036854775807 from breakwater.worker w
              where w.id = p_worker and w.drain_reason is not null) s;
     hosts := alive and breakwater.should_host(p_worker, p_running);
+    alone := alive and not exists (
+        select from breakwater.worker w
+          join breakwater.worker o on o.id <> w.id and o.queues && w.queues and o.kinds && w.kinds
+         where w.id = p_worker and o.state = 'running' and o.beat_at > now() - o.lease);
 end
 $$;
 

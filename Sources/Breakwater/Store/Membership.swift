@@ -41,11 +41,13 @@ package struct Beat: StoreCall {
         package var stopped: [String: Int64]
         /// Whether this worker should make itself free for a suspect.
         package var hostsSuspect: Bool
+        /// Whether no other worker takes this one's jobs.
+        package var isAlone: Bool
     }
 
     package var statement: Statement {
         Statement(
-            "select alive, stopped, generations, hosts from breakwater.beat($1, $2, $3)",
+            "select alive, stopped, generations, hosts, alone from breakwater.beat($1, $2, $3)",
             [.int8(worker), .text(isDraining ? "draining" : "running"), .int4(Int32(clamping: running))]
         )
     }
@@ -58,7 +60,8 @@ package struct Beat: StoreCall {
                 zip(try row[1].stringArray(), try row[2].int64Array()),
                 uniquingKeysWith: max
             ),
-            hostsSuspect: try result[0][3].bool()
+            hostsSuspect: try row[3].bool(),
+            isAlone: try row[4].bool()
         )
     }
 }

@@ -218,7 +218,8 @@ struct ClaimLoop {
         return try await accept(jobs, of: sent.claim, sent: sent.time, on: connection)
     }
 
-    /// Sends the next claim while the one before is not yet committed, if it is a large one and nothing else is due.
+    /// Sends the next claim while the one before is not yet committed, if it is a large one and nothing else is due. Where
+    /// others claim the same jobs, they keep the server at work, and claims without a break would only meet each other.
     private mutating func claimAhead(of coming: [Claim.Reach], on connection: isolated Connection)
         async throws(PostgresError)
     {
@@ -226,6 +227,7 @@ struct ClaimLoop {
         guard sleepsAs == nil, now < nextReconciliation, now < nextPoll, now < lastSweep + Self.longestBlindness else {
             return
         }
+        guard engine.withState(\.isAlone) else { return }
         if engine.settles.hasAnswer { try await noteAnswer(on: connection) }
         guard engine.settles.isReady else { return }
         let (settle, claim) = takeWork(coming: coming)

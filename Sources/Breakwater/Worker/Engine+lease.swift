@@ -11,6 +11,7 @@ extension Engine {
             let isBack = !state.dispatcher.holdsLease
             state.dispatcher.regainLease(asOf: sent)
             state.dispatcher.stop(kinds: answer.stopped, at: .now)
+            state.isAlone = answer.isAlone
             if answer.hostsSuspect { state.solitude.suspectWaits(at: .now) }
             return isBack
         }

@@ -16,6 +16,8 @@ final class Engine: Sendable {
         var hasNews = false
         /// Whether a beat is wanted before its time, to learn which kinds are stopped.
         var isBeatWanted = false
+        /// Whether no other worker takes jobs of the same kinds and queues, as far as the last beat knows.
+        var isAlone = false
     }
 
     /// A registered handler, as something that is handed around by reference.
