@@ -67,6 +67,7 @@ struct ClaimAheadTests {
                         "select count(*) from pg_stat_activity where wait_event = 'advisory' and datname = current_database()"
                     ) == 1
                 }
+                // That something does not happen can only be waited out.
                 try await Task.sleep(for: .milliseconds(500))
                 #expect(ran.all.isEmpty)
                 try await database.query("select pg_advisory_unlock(4711)")
