@@ -16,6 +16,12 @@ from browser import Browser, BrowserError
 PASSWORD = "correct horse"
 
 
+class Server(http.server.ThreadingHTTPServer):
+    """Takes what both workers have waiting at once: Python's queue of five leaves connections stranded for a minute."""
+
+    request_queue_size = 1024
+
+
 class Receiver:
     """The service that the webhooks go to. While it is down, nothing listens on its port."""
 
@@ -32,7 +38,7 @@ class Receiver:
             def log_message(self, *_):
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self.server = Server(("127.0.0.1", self.port), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def stop(self):
