@@ -21,7 +21,7 @@ struct CancelCommand: AsyncParsableCommand {
 
     func run() async throws {
         try await selection.apply(done: "cancelled") { admin, id in
-            try await admin.cancel(id: id)
+            try await admin.cancel(id: id, why: selection.remark.why, actor: selection.remark.who)
         } refusal: { story in
             switch story {
             case .waitsOrRuns(let job) where job.state == "running":

@@ -24,6 +24,7 @@ struct DeadLetterSelection: ParsableArguments {
     @Flag(help: "Only say how many there are.")
     var dryRun = false
 
+    @OptionGroup var remark: Remark
     @OptionGroup var database: DatabaseOptions
     @OptionGroup var output: OutputOptions
 
@@ -80,7 +81,7 @@ struct DeadLetterSelection: ParsableArguments {
             let goal = min(found, limit ?? .max)
             total = goal
             guard !dryRun else { return goal }
-            var some = DeadLetterPortions(filter: which.filter, diedBy: diedBy, actor: Explanation.systemUser)
+            var some = DeadLetterPortions(filter: which.filter, diedBy: diedBy, why: remark.why, actor: remark.who)
             return try await applyAll(admin, done: done, goal: goal) { try await portion(admin, &some, $0) }
         }
         let isCutShort = Foreground.stopSignal != nil && count < total ?? 0

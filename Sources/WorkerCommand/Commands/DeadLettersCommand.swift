@@ -121,7 +121,7 @@ extension DeadLettersCommand {
 
         func run() async throws {
             try await selection.apply(done: "put back", key: "redriven") { admin, id in
-                try await admin.redrive(id: id)
+                try await admin.redrive(id: id, why: selection.remark.why, actor: selection.remark.who)
             } portion: { admin, some, limit in
                 try await admin.redrive(&some, limit: limit)
             }
@@ -161,7 +161,7 @@ extension DeadLettersCommand {
                 key: "purged",
                 olderThan: olderThan?.duration ?? .zero
             ) { admin, id in
-                try await admin.purge(id: id)
+                try await admin.purge(id: id, why: selection.remark.why, actor: selection.remark.who)
             } portion: { admin, some, limit in
                 try await admin.purge(&some, limit: limit)
             }

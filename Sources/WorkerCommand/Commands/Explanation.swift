@@ -1,7 +1,7 @@
 import ArgumentParser
 import Foundation
 
-/// Why something is done by hand, and by whom: for whoever finds it done.
+/// Why something is done by hand that others must understand, and by whom: for whoever finds it done.
 struct Explanation: ParsableArguments {
     @Option(help: "Why, for whoever looks at it next.")
     var reason: String
@@ -22,4 +22,21 @@ struct Explanation: ParsableArguments {
         getpwuid(geteuid()).flatMap { $0.pointee.pw_name }.map { String(cString: $0) }
             ?? ProcessInfo.processInfo.environment["USER"].flatMap { $0.isEmpty ? nil : $0 }
     }
+}
+
+/// What the audit log says of something done by hand that explains itself: who did it, and why if they say so.
+struct Remark: ParsableArguments {
+    @Option(help: "Why, for the audit log.")
+    var why: String?
+
+    @Option(help: "Who does it. Else the user of this machine, else that of the database.")
+    var actor: String?
+
+    func validate() throws {
+        if why == "" { throw ValidationError("--why is empty; say why in a few words, or leave it out.") }
+        if actor == "" { throw ValidationError("The actor is empty; say who, or leave --actor out.") }
+    }
+
+    /// Who does it; nil for the database's user.
+    var who: String? { actor ?? Explanation.systemUser }
 }

@@ -6,6 +6,7 @@ struct JobSelection: ParsableArguments {
     @Argument(help: "Their ids.")
     var ids: [Int64]
 
+    @OptionGroup var remark: Remark
     @OptionGroup var database: DatabaseOptions
     @OptionGroup var output: OutputOptions
 

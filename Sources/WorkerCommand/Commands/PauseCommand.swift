@@ -54,12 +54,15 @@ struct ResumeCommand: AsyncParsableCommand {
     }
 
     @OptionGroup var scope: PauseScope
+    @OptionGroup var remark: Remark
     @OptionGroup var database: DatabaseOptions
     @OptionGroup var output: OutputOptions
 
     func run() async throws {
         let target = scope.target
-        let wasPaused = try await AdminDatabase.with(database.database) { try await $0.resume(target) }
+        let wasPaused = try await AdminDatabase.with(database.database) {
+            try await $0.resume(target, why: remark.why, actor: remark.who)
+        }
         guard wasPaused else {
             throw CommandFailure(.refused, "the \(target.description) is not paused.\nRun: worker status")
         }

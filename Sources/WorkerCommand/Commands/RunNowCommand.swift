@@ -19,7 +19,7 @@ struct RunNowCommand: AsyncParsableCommand {
 
     func run() async throws {
         try await selection.apply(done: "made ready") { admin, id in
-            try await admin.runNow(id: id)
+            try await admin.runNow(id: id, why: selection.remark.why, actor: selection.remark.who)
         } refusal: { story in
             switch story {
             case .waitsOrRuns(let job): "it does not wait for its time: it is \(job.state), \(job.why)"

@@ -39,8 +39,10 @@ struct FleetStatus: Equatable {
                 + (count == 1 ? "1 job waits." : "\(count) jobs wait.")
         }
         sentences += workers.filter { !$0.isAlive }.map { worker in
-            "Worker \(worker.id) (\(worker.name)) has been silent for \(worker.silentFor.shortText); "
-                + "its jobs go to the others."
+            "\(worker.title) has been silent for \(worker.silentFor.shortText); its jobs go to the others."
+        }
+        sentences += workers.compactMap { worker in
+            worker.drainReason.map { "\(worker.title) is drained: \($0)" }
         }
         if depths.isEmpty { sentences.append("There are no jobs.") }
         if workers.isEmpty { sentences.append("There are no workers.") }
@@ -103,6 +105,9 @@ extension Depth {
 }
 
 extension WorkerStatus {
+    /// What it is called in a sentence.
+    var title: String { "Worker \(id) (\(name))" }
+
     fileprivate var json: JSONValue {
         .object([
             "id": .integer(id),
@@ -117,6 +122,7 @@ extension WorkerStatus {
             "running": .integer(Int64(running)),
             "started_at": .time(startedAt),
             "silent_seconds": .seconds(silentFor),
+            "drain_reason": .string(orNull: drainReason),
         ])
     }
 

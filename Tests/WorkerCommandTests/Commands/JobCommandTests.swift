@@ -130,6 +130,104 @@ struct JobCommandTests {
         }
     }
 
+    @Test("give what waits another priority, and leave alone what runs")
+    func setPriority() async throws {
+        try await withTestDatabase { database in
+            try await database.query("insert into breakwater.job (kind) select 'hook' from generate_series(1, 3)")
+            try await database.query("update breakwater.job set worker = 1, lease = 1 where id = 2")
+            let ending = try await database.worker("set-priority", "1", "2", "3", "--to", "0")
+            #expect(ending.status == 1)
+            #expect(ending.output == "Job 1 is of priority 0.\nJob 3 is of priority 0.\n")
+            #expect(ending.errors.contains("job 2 is not of priority 0: it is running on worker 1 since"))
+            #expect(
+                try await database.query("select id from breakwater.job where priority = 0 order by position")
+                    .map { try $0[0].int64() } == [1, 3]
+            )
+            try await database.bury(5...5, kind: "hook")
+            let dead = try await database.worker("set-priority", "5", "--to", "0")
+            #expect(dead.errors.contains("worker dead-letters redrive 5"))
+        }
+    }
+
+    @Test("drain workers by name or number, and let them claim again")
+    func drain() async throws {
+        try await withTestDatabase { database in
+            try await database.query(
+                """
+                insert into breakwater.worker (id, name, version, queues, kinds, concurrency, lease, beat_at)
+                overriding system value
+                select id, name, '1', '{default}', '{hook}', 1, '1 hour', now()
+                  from (values (7, 'alpha'), (8, 'alpha'), (9, '7'), (10, 'beta')) w(id, name)
+                """
+            )
+            func drained() async throws -> [Int64] {
+                try await database.query("select id from breakwater.worker where drain_reason = 'r' order by id")
+                    .map { try $0[0].int64() }
+            }
+            let named = try await database.worker("drain", "alpha", "8", "--reason", "r", "--actor", "ada")
+            #expect(named.status == 0, "\(named.errors)")
+            #expect(
+                named.output == """
+                    Worker 7 (alpha) drains: it claims nothing more.
+                    Worker 8 (alpha) drains: it claims nothing more.
+
+                    """
+            )
+            #expect(try await drained() == [7, 8])
+            let status = try await database.worker("status")
+            #expect(status.output.contains("Worker 7 (alpha) is drained: r"))
+            let json: [String: Any] = try await database.worker("status", "--json").json()
+            #expect((json["workers"] as? [[String: Any]])?.first?["drain_reason"] as? String == "r")
+
+            // A name goes before a number.
+            let numbered: [String: Any] = try await database.worker("drain", "7", "10", "--reason", "r", "--json")
+                .json()
+            #expect(numbered["changed"] as? [Int] == [9, 10])
+
+            let back = try await database.worker("undrain", "alpha", "gamma", "--why", "moved")
+            #expect(back.status == 1)
+            #expect(back.output == "Worker 7 (alpha) claims again.\nWorker 8 (alpha) claims again.\n")
+            #expect(back.errors.contains("there is no worker 'gamma'.\nRun: worker status"), "\(back.errors)")
+            #expect(try await drained() == [9, 10])
+            let again = try await database.worker("undrain", "8")
+            #expect(again.status == 1)
+            #expect(again.errors.contains("Worker 8 (alpha) is not drained."), "\(again.errors)")
+        }
+    }
+
+    @Test("tell the audit log who did it, and why")
+    func audit() async throws {
+        try await withTestDatabase { database in
+            try await database.query(
+                """
+                insert into breakwater.job (kind, run_at)
+                select 'hook', now() + interval '1 day' from generate_series(1, 3)
+                """
+            )
+            try await database.bury(5...9, kind: "hook")
+            for command in [
+                ["run-now", "1"], ["set-priority", "1", "--to", "0"], ["cancel", "1"],
+                ["dead-letters", "redrive", "5"],
+                ["dead-letters", "purge", "6"], ["dead-letters", "redrive", "--kind", "hook", "--limit", "1"],
+            ] {
+                let said = try await WorkerBinary.run(
+                    command + ["--why", "w", "--actor", "ada"],
+                    environment: ["DATABASE_URL": database.url]
+                )
+                #expect(said.status == 0, "\(command): \(said.errors)")
+                let silent = try await WorkerBinary.run(
+                    command.map { ["1": "2", "5": "7", "6": "8"][$0] ?? $0 },
+                    environment: ["DATABASE_URL": database.url]
+                )
+                #expect(silent.status == 0, "\(command): \(silent.errors)")
+                let lines = try await database.query(
+                    "select actor, coalesce(reason, '-') from breakwater.audit order by id desc limit 2"
+                ).map { try "\($0[0].string()) \($0[1].string())" }
+                #expect(lines == ["\(NSUserName()) -", "ada w"], "\(command)")
+            }
+        }
+    }
+
     @Test("pause and resume a queue and a kind", arguments: ["queue", "kind"])
     func pause(scope: String) async throws {
         try await withTestDatabase { database in

@@ -19,7 +19,7 @@ struct WorkerBinaryTests {
             [], ["run"], ["migrate"], ["enqueue"], ["status"], ["tail"], ["circuits"], ["circuits", "list"],
             ["circuits", "show"], ["circuits", "history"], ["circuits", "open"], ["circuits", "close"],
             ["circuits", "disable"], ["circuits", "observe"], ["circuits", "reset"], ["job"], ["cancel"], ["run-now"],
-            ["pause"], ["resume"], ["healthcheck"], ["dead-letters"],
+            ["set-priority"], ["pause"], ["resume"], ["drain"], ["undrain"], ["healthcheck"], ["dead-letters"],
             ["dead-letters", "list"], ["dead-letters", "show"], ["dead-letters", "redrive"], ["dead-letters", "purge"],
         ]
     )
