@@ -84,15 +84,7 @@ struct WakeUpTests {
             try await database.query("delete from breakwater.sleeper where worker = 3")
             try await database.connection.script("begin; select breakwater.forget_sleepers()")
             async let comes: Void = other.script("select breakwater.sleep(3, '{k}')")
-            try await waitUntil("it waits") {
-                try await database.number(
-                    """
-                    select count(*) from pg_locks l join pg_database d on d.oid = l.database
-                     where d.datname = current_database() and not l.granted
-                       and l.relation = 'breakwater.sleeper'::regclass
-                    """
-                ) == 1
-            }
+            try await waitUntil("it waits") { try await database.isWaitedForLock() }
             try await database.connection.script("commit")
             try await comes
             #expect(try await looks())
@@ -104,9 +96,30 @@ struct WakeUpTests {
         try await withTestDatabase { database in
             try await database.withWorker([noop]) {
                 try await waitUntil("it sleeps") { try await database.count("sleeper") == 1 }
-                #expect(try await database.number("select count(*) from breakwater.anyone_asleep where is_called") == 1)
+                #expect(try await database.mayAnyoneSleep())
             }
-            #expect(try await database.number("select count(*) from breakwater.anyone_asleep where is_called") == 0)
+            #expect(try await !database.mayAnyoneSleep())
+        }
+    }
+
+    @Test("so does the last of workers that leave at the same time, whatever else goes on")
+    func leaveTogether() async throws {
+        try await withTestDatabase { pooled in
+            let database = try await pooled.watchedDirectly()
+            for worker in 1...2 { try await database.query("select breakwater.sleep(\(worker), '{k}')") }
+            #expect(try await database.mayAnyoneSleep())
+            let other = try await database.connectDirectly()
+            // As the chores do.
+            let chores = try await database.connectDirectly()
+            try await chores.script("begin; delete from breakwater.sleeper where worker = 3")
+            try await other.script("begin; select breakwater.leave(1)")
+            async let second = database.query("select breakwater.leave(2)")
+            let third = try await database.watchedDirectly()
+            try await waitUntil("it waits for the first") { try await third.isWaitedForLock() }
+            try await other.script("commit")
+            _ = try await second
+            #expect(try await !database.mayAnyoneSleep())
+            try await chores.script("commit")
         }
     }
 
@@ -307,5 +320,22 @@ struct WakeUpTests {
             // Each claim draws a lease: a few are enough.
             #expect(try await database.number("select last_value from breakwater.lease") < 15)
         }
+    }
+}
+
+extension TestDatabase {
+    /// Whether an insert looks for workers to wake.
+    fileprivate func mayAnyoneSleep() async throws -> Bool {
+        try await number("select count(*) from breakwater.anyone_asleep where is_called") == 1
+    }
+
+    /// Whether a session here waits for the lock behind which workers go to sleep.
+    fileprivate func isWaitedForLock() async throws -> Bool {
+        try await number(
+            """
+            select count(*) from pg_locks l join pg_database d on d.oid = l.database
+             where d.datname = current_database() and l.locktype = 'advisory' and not l.granted
+            """
+        ) == 1
     }
 }

@@ -1,5 +1,20 @@
 -- Sleeping: which workers are to be told of an insert.
 
+-- Notes that somebody is asleep, whose row was written before: inserts look from now on.
+--
+-- Locks: a shared advisory lock, until the transaction ends, so that forget_sleepers() sees the row or has run before.
+create function breakwater.note_sleeper() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    -- "breakwsl" in ASCII.
+    perform pg_advisory_xact_lock_shared(7093843832151176044);
+    if pg_sequence_last_value('breakwater.anyone_asleep') is null then
+        perform setval('breakwater.anyone_asleep', 1);
+    end if;
+end
+$$;
+
 -- Notes that a worker sleeps, so that inserts of these kinds wake it. It must claim once more before it sleeps.
 create function breakwater.sleep(p_worker bigint, p_kinds text[]) returns void
 language sql security definer set search_path = pg_catalog, pg_temp
@@ -7,9 +22,7 @@ as $$
     insert into breakwater.sleeper as s (worker, kinds) values (p_worker, p_kinds)
     on conflict (worker) do update set kinds = excluded.kinds, attended = '{}', until = null
      where s.kinds <> excluded.kinds or s.attended <> '{}';
-    -- Behind the lock on the table, so that forget_sleepers() is not at work.
-    select setval('breakwater.anyone_asleep', 1)
-     where p_kinds <> '{}' and pg_sequence_last_value('breakwater.anyone_asleep') is null
+    select breakwater.note_sleeper() where p_kinds <> '{}'
 $$;
 
 -- Notes that a worker looks for jobs of some kinds in its queues by itself, for so many seconds, and that inserts of the
@@ -23,8 +36,7 @@ as $$
     values (p_worker, p_queues, p_kinds, p_attended, clock_timestamp() + make_interval(secs => p_seconds))
     on conflict (worker) do update
        set queues = excluded.queues, kinds = excluded.kinds, attended = excluded.attended, until = excluded.until;
-    select setval('breakwater.anyone_asleep', 1)
-     where p_kinds <> '{}' and pg_sequence_last_value('breakwater.anyone_asleep') is null
+    select breakwater.note_sleeper() where p_kinds <> '{}'
 $$;
 
 -- Notes that a worker is too busy to need waking, or gone. Whoever sleeps hears of the kinds that it attended.
@@ -41,21 +53,20 @@ begin
 end
 $$;
 
--- Notes that nobody is asleep, if that is so; then inserts need not look. While somebody is just going to sleep, it does
--- nothing.
+-- Notes that nobody is asleep, if that is so; then inserts need not look. Of workers that leave at the same time the last
+-- sees that the others are gone. While somebody takes more than a second to go to sleep, it does nothing.
 --
--- Locks: SHARE on the sleepers, by try, until the transaction ends.
+-- Locks: the same advisory lock, exclusively, until the transaction ends: the last thing that it waits for.
 create function breakwater.forget_sleepers() returns void
-language plpgsql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '1s'
 as $$
 begin
-    if pg_sequence_last_value('breakwater.anyone_asleep') is not null
-       and not exists (select from breakwater.sleeper s where s.kinds <> '{}')
-    then
-        lock table breakwater.sleeper in share mode nowait;
-        if not exists (select from breakwater.sleeper s where s.kinds <> '{}') then
-            perform setval('breakwater.anyone_asleep', 1, false);
-        end if;
+    if pg_sequence_last_value('breakwater.anyone_asleep') is null then
+        return;
+    end if;
+    perform pg_advisory_xact_lock(7093843832151176044);
+    if not exists (select from breakwater.sleeper s where s.kinds <> '{}') then
+        perform setval('breakwater.anyone_asleep', 1, false);
     end if;
 exception when lock_not_available then
     null;

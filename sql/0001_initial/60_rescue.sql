@@ -149,7 +149,9 @@ begin
     -- People hold jobs until 'infinity': there is no difference to that.
     select extract(epoch from min(j.run_at) - clock_timestamp()) into next_due
       from breakwater.job j where j.run_at < 'infinity';
-    perform breakwater.forget_sleepers();
+    if not exists (select from breakwater.sleeper s where s.kinds <> '{}') then
+        perform breakwater.forget_sleepers();
+    end if;
 end
 $$;
 

@@ -76,6 +76,7 @@ enum PrivilegeMatrix {
                     "resume_scope", "retries_left", "settle_one", "sift", "sum_up_rates", "suspend", "tally",
                     "transition", "trip_if_due", "turn_circuits", "unpark", "verdict", "wake", "wake_for_inserted",
                     "write_history", "convict", "delete_done", "evidence", "forget_outcomes", "forget_sleepers",
+                    "note_sleeper",
                     "is_watched",
                     "next_suspect", "run_at_after", "should_host", "tell_run", "tell_successes", "sample_circuits",
                     "sample_jobs", "sample_workers",
