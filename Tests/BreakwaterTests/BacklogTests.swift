@@ -6,7 +6,7 @@ import Testing
 
 /// What makes other queues slow, counted in pages that are read, which no busy machine changes.
 @Suite(
-    "Claims read no more pages",
+    "Claims and chores read no more pages",
     .enabled(if: TestDatabase.isAvailable, "\(needsServer)"),
     .disabled(if: TestDatabase.isPooled, "what a session has counted is only flushed by that session")
 )
@@ -45,6 +45,24 @@ struct BacklogTests {
             return try await read() - before
         }
 
+        /// How many pages a failure, its retry, a job of a lost claim and the chores around them read.
+        func choresPages() async throws -> Int {
+            let before = try await read()
+            try await database.insert(3)
+            let jobs = try await worker.claim(2, after: cursor)
+            #expect(jobs.count == 2)
+            try await worker.settle([jobs[0]], .failed(delay: .milliseconds(1)))
+            _ = try await worker.call(Reconcile(worker: worker.id, known: []))
+            try await Task.sleep(for: .milliseconds(2))
+            let done = try await worker.maintain()
+            #expect(done.leads && done.promoted == 1)
+            try await worker.maintain()
+            let rest = try await worker.claim(9, after: cursor)
+            #expect(rest.count == 3)
+            try await worker.settle(rest, claims: Array(Set(rest.map(\.lease))))
+            return try await read() - before
+        }
+
         private func read() async throws -> Int {
             // A session tells what it counted when it next idles after this.
             for connection in [worker.connection, database.connection] {
@@ -72,6 +90,23 @@ struct BacklogTests {
             for _ in 1...20 { try await reader.run(500) }
             let last = try await reader.pages()
             #expect(last <= first * 3 / 2, "\(first), then \(last)")
+            _ = try await holder.query("commit")
+        }
+    }
+
+    @Test("in the chores, when a session plans them with the statistics of a table that holds little but dead rows")
+    func deadRows() async throws {
+        try await withTestDatabase { database in
+            try await database.insert(10_000)
+            var reader = try await Reader(database)
+            let holder = try await database.connect()
+            _ = try await holder.query("begin isolation level repeatable read")
+            _ = try await holder.query("select count(*) from breakwater.job")
+            for _ in 1...20 { try await reader.run(500) }
+            try await database.query("analyze breakwater.job")
+            let pages = try await reader.choresPages()
+            // The table alone has many hundreds.
+            #expect(pages < 300, "\(pages)")
             _ = try await holder.query("commit")
         }
     }

@@ -177,10 +177,11 @@ begin
     ), allowed as (
         select k.kind, breakwater.retries_left(k.kind) as retries from (select distinct d.kind from due d) k
     ), later as (
+        -- By ids alone, so that there is nothing to join: with a table that holds little but dead rows, that may begin at
+        -- its other end.
         update breakwater.job j set run_at = now() + interval '1 second'
-          from ranked r join allowed a using (kind)
-         where j.id = r.id and r.is_retry and r.row_number > a.retries
-        returning j.id
+         where j.id = any (array(select r.id from ranked r join allowed a using (kind)
+                                  where r.is_retry and r.row_number > a.retries))
     )
     select array_agg(r.id order by r.run_at), array_agg(distinct r.kind) into v_ids, v_kinds
       from ranked r join allowed a using (kind)
