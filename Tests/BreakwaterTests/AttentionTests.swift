@@ -32,13 +32,25 @@ struct AttentionTests {
     mutating func ends() {
         var now = start
         attention.arrived(jobs(20), at: now)
-        for _ in 0..<50 {
-            now += .milliseconds(20)
+        for _ in 0..<80 {
+            now += .milliseconds(12)
             attention.arrived(jobs(1), at: now)
             attention.review(at: now)
             #expect(attention.kinds == ["k"])
         }
         attention.review(at: now + Attention.slot * 2)
+        #expect(attention.kinds.isEmpty)
+    }
+
+    @Test("does not outlast a burst for a trickle")
+    mutating func burst() {
+        attention.arrived(jobs(Attention.least), at: start)
+        attention.review(at: start)
+        #expect(attention.kinds == ["k"])
+        for tick in 1...15 {
+            attention.arrived(jobs(1), at: start + .milliseconds(20) * tick)
+            attention.review(at: start + .milliseconds(20) * tick)
+        }
         #expect(attention.kinds.isEmpty)
     }
 }

@@ -12,8 +12,8 @@ struct Attention {
     static let slot = Duration.milliseconds(100)
     /// A kind is attended from so many jobs in a slot on,
     static let least = 10
-    /// and until there are fewer than this.
-    static let few = 4
+    /// and until there are fewer than this: near enough to it that a burst among jobs that trickle is soon forgotten.
+    static let few = 7
 
     private struct Arrivals {
         var slotStart: Moment
