@@ -27,14 +27,16 @@ extension AdminDatabase {
         try await connection.query(
             """
             select j.ready_at, j.crashes, j.traceparent,
-                   case when j.run_at is null and j.worker is null then
+                   case when j.run_at is null and r.job is null then
                        (select count(*)
                           from (select from breakwater.job a
-                                 where a.queue = j.queue and a.kind = j.kind and a.run_at is null and a.worker is null
+                                 where a.queue = j.queue and a.kind = j.kind and a.run_at is null
+                                   and a.id not in (select o.job from breakwater.held o)
                                    and (a.priority, a.position) < (j.priority, j.position)
                                  limit $2) s) end as ahead,
                    w.workers, w.draining, w.suspended
               from breakwater.job j
+              left join breakwater.held r on r.job = j.id
               left join breakwater.handler h on h.kind = j.kind
              cross join lateral (
                    select count(*) as workers, count(*) filter (where a.state <> 'running') as draining,

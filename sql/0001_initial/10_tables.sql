@@ -9,15 +9,14 @@ create table breakwater.schema_version (
     applied_at timestamptz not null default now()
 );
 
--- The order of jobs within a lane. A job that becomes ready again gets a new position, never an old one, so that
--- no position below a claim's cursor comes back to life.
+-- The order of jobs within a lane. A job that becomes ready again gets a new position, never an old one, so that no
+-- position below a lane's cursor comes back to life.
 create sequence breakwater.job_position;
 
 -- One row a job. Inserting a row here is enqueueing.
 --
--- A claim writes `worker`, `lease` and `attempt` only. None of them is in any index, so that with the free space that
--- fillfactor leaves, a claim is a heap-only (HOT) update and writes no index at all. Keep it so. A claimed row is 8 bytes
--- longer than it was, so half the page would not do: of the smallest rows, one in twenty would move to another.
+-- A claim writes nothing here. Claim L holds a job if it lists the job and `lease < L`. Whatever ends that hold deletes
+-- the row or sets `lease = L`, so a settle under L changes a job only `where id = … and lease < L`.
 create table breakwater.job (
     id           bigint generated always as identity primary key,
     queue        text collate "C" not null default 'default'
@@ -32,10 +31,9 @@ create table breakwater.job (
     -- When it was last made ready; waiting times are counted from here.
     ready_at     timestamptz not null default now(),
     enqueued_at  timestamptz not null default now(),
-    -- Who runs it (null: nobody), and the number of the claim that gave it to them.
-    worker       bigint,
+    -- The last claim whose hold of this job ended without ending the job; 0: none.
     lease        bigint not null default 0,
-    -- Counted runs so far, the present one included.
+    -- Counted runs that have ended.
     attempt      integer not null default 0,
     -- null: as its handler says.
     max_attempts integer constraint max_attempts_is_positive check (max_attempts > 0),
@@ -44,15 +42,16 @@ create table breakwater.job (
     payload      jsonb not null default '{}',
     unique_key   text collate "C"
                  constraint unique_key_is_1_to_500_bytes check (octet_length(unique_key) between 1 and 500),
-    -- The W3C trace context of whoever enqueued it.
+    -- The W3C trace context of the program that enqueued it.
     traceparent  text constraint traceparent_is_at_most_200_bytes check (octet_length(traceparent) <= 200),
     tracestate   text constraint tracestate_is_at_most_2000_bytes check (octet_length(tracestate) <= 2000),
-    -- The key of the open circuit behind which the job was put aside (its run_at is infinity then).
+    -- The key of the open circuit behind which the job was parked (its run_at is infinity then).
     parked       text collate "C",
+    -- The lane from which an UPDATE by hand took the job; a claim there may still hold it. null: none.
+    moved_from   bigint,
     -- One object for each failed run: attempt, class, name, message, at, worker. null: none.
     errors       jsonb
 ) with (
-    fillfactor = 45,
     autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0,
     autovacuum_vacuum_insert_threshold = 100000, autovacuum_vacuum_insert_scale_factor = 0,
     autovacuum_analyze_threshold = 50000, autovacuum_analyze_scale_factor = 0,
@@ -138,12 +137,33 @@ create table breakwater.lost_worker (
 );
 create index lost_worker_by_time on breakwater.lost_worker (lost_at);
 
--- One row a claim: which jobs it took. A dead worker's jobs are found through it, so that `job.worker` needs no index.
--- A row may outlive some of its jobs; the lease number on the job says whether it is still held.
+-- The lanes that some worker can claim from. A claim locks its lane's row until it commits, so the claims of a lane come
+-- one after the other. Nobody outside these functions can lock it, and locking writes no new version of it.
+create table breakwater.lane (
+    id       bigint generated always as identity,
+    queue    text collate "C" not null,
+    kind     text collate "C" not null,
+    priority smallint not null,
+    -- While the lane has no claim: its cursor, and its floor.
+    floor    bigint not null default -9223372036854775808,
+    primary key (queue, kind, priority)
+);
+create unique index lane_by_id on breakwater.lane (id);
+
+-- One row a claim and lane: which jobs it took. A dead worker's jobs are found through it.
+--
+-- A lane's newest claim, that with the greatest `last`, stays until the next one comes, for it says where the next one
+-- starts. Its `jobs` are empty once all of them have ended.
 create sequence breakwater.lease;
 create table breakwater.claim (
     lease      bigint primary key,
     worker     bigint not null,
+    -- null: it took its jobs from outside the lanes (suspects, and probes of a key's circuit).
+    lane       bigint,
+    -- The lane's cursor: the next claim looks behind it.
+    last       bigint not null,
+    -- The lane's floor: no job that waits is at or below it, and none can appear there.
+    floor      bigint not null,
     claimed_at timestamptz not null default now(),
     jobs       bigint[] not null
 ) with (
@@ -151,9 +171,22 @@ create table breakwater.claim (
     toast_tuple_target = 8160,
     autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0
 );
-create index claim_by_worker on breakwater.claim (worker);
+create index claim_by_worker on breakwater.claim (worker, lease);
+create index claim_by_lane on breakwater.claim (lane, last, lease);
 -- Gone before long: compressing it costs more than it saves.
 alter table breakwater.claim alter jobs set storage external;
+
+-- What is known about jobs that may still appear at positions drawn long ago, noted by the leader (see 28_late.sql). Rows
+-- are only added and deleted, since a row that is updated each second would grow a chain of versions under a snapshot
+-- that somebody holds.
+create table breakwater.horizon (
+    id      bigint generated always as identity primary key,
+    -- No job can appear at or below this position any more.
+    proven  bigint not null,
+    -- The highest position drawn when the row was written, and the transactions that could still add jobs below it.
+    highest bigint not null,
+    holders text[] collate "C" not null
+);
 
 -- Which worker does the fleet's chores (rescue, promotion), until when. The term fences a leader that overslept.
 create table breakwater.leader (
@@ -161,17 +194,6 @@ create table breakwater.leader (
     worker     bigint not null,
     term       bigint not null,
     expires_at timestamptz not null
-) with (fillfactor = 50);
-
--- Floors of lanes that some worker has proven, so that a new worker need not look through what is left of the jobs that
--- ended before it came: while somebody holds a snapshot, nothing of it can be cleaned up. They lag behind a little. Lost in
--- a crash, and on a standby that takes over, where positions may be drawn again.
-create unlogged table breakwater.floor (
-    queue    text collate "C" not null,
-    kind     text collate "C" not null,
-    priority smallint not null,
-    floor    bigint not null,
-    primary key (queue, kind, priority)
 ) with (fillfactor = 50);
 
 -- Workers that sleep, and the kinds whose inserts should wake them. Lost in a crash, and rebuilt by the next sleep.
@@ -188,8 +210,12 @@ create unlogged table breakwater.sleeper (
         autovacuum_vacuum_cost_delay = 0);
 
 -- Whether any worker may be asleep: it has a last value, or has none. An INSERT asks this first, so it must cost next to
--- nothing, and a sequence is the one thing that all sessions share and that is read without a query.
-create unlogged sequence breakwater.anyone_asleep;
+-- nothing, and a sequence is the one thing that all sessions share and that is read without a query. It is logged: on a
+-- standby that is promoted, an unlogged sequence may not exist, and every INSERT would fail.
+create sequence breakwater.anyone_asleep;
+
+-- Locked while a worker goes to sleep, and while the last one that slept says that nobody does. It has no rows.
+create table breakwater.sleeper_lock ();
 
 -- The rules of each kind's handler, as the last worker that started registered them. One policy rules the fleet.
 -- A threshold that is null never trips.

@@ -1,21 +1,36 @@
--- Claiming: the only way from waiting to running.
+-- Claiming: the only way from waiting to running. A claim adds rows to breakwater.claim and writes no job.
+
+-- A job as its worker gets it.
+--
+-- What the jobs of a lane have in common is said once: a row without an id comes before them, and where a job's column is
+-- null, that row's holds (max_attempts, traceparent and tracestate aside, which may be null themselves). `attempt` counts
+-- the run that is about to start. `waited` is how long the job was ready, in seconds.
+create type breakwater.claimed_job as (
+    id bigint, queue text, kind text, priority smallint, "position" bigint, payload jsonb, attempt integer,
+    max_attempts integer, enqueued_at timestamptz, traceparent text, lease bigint, generation bigint, is_probe boolean,
+    circuit_key text, tuple tid, tracestate text, waited double precision
+);
+
+-- Which jobs are held, by which claim.
+create view breakwater.held as
+select j.id as job, c.lease, c.worker, c.lane, c.claimed_at
+  from breakwater.claim c
+ cross join lateral unnest(c.jobs) h(id)
+  join breakwater.job j on j.id = h.id and j.lease < c.lease;
 
 -- Takes ready jobs for a worker.
 --
--- The lanes come as parallel arrays in the order of preference. `p_after` is each lane's cursor: the scan starts
--- behind it, so dead index entries in front cost nothing. `p_slots` names, for each lane, the element of `p_room` and
--- `p_concurrency` that holds how many jobs its kind may take, and how many it may have at once; `p_total` bounds them
--- all. Paused lanes and open circuits give nothing; a half-open circuit gives at most as many jobs as it has free probe
--- leases; a circuit that has just closed, and a suspended worker, are given fewer (see breakwater.admit).
+-- The lanes come as parallel arrays in the order of preference. `p_slots` names, for each lane, the element of `p_room`
+-- and `p_concurrency` that holds how many jobs its kind may take, and how many it may have at once; `p_total` bounds them
+-- all. With `p_late` it also takes jobs that appeared behind the lanes' cursors (see 28_late.sql). Paused lanes and open
+-- circuits give nothing; a half-open circuit gives at most as many jobs as it has free probe leases; a circuit that has
+-- just closed, and a suspended worker, are given fewer (see breakwater.admit). Jobs of an open key are parked, and jobs
+-- beyond their handler's max_age are dead-lettered, on the way.
 --
--- What a lane's jobs have in common is said once: a row without an id goes before them, and where a job's column is null,
--- that row's holds (max_attempts, traceparent and tracestate aside, which may be null themselves). `waited` is how long a
--- job was ready, in seconds.
+-- It commits without waiting for the disk. So none of its jobs may start before a later commit on the same connection that
+-- waits for the disk has been answered: that of breakwater.settle, or of breakwater.flush.
 --
--- Jobs of an open key are put aside, and jobs beyond their handler's max_age are dead-lettered, on the way.
---
--- Locks: the claimed rows, by SKIP LOCKED, and the row of a circuit that is not closed, likewise. It never waits,
--- so it can close no cycle of waits, as long as it stays the last statement of its transaction.
+-- Locks: the lane's row and the row of a circuit that is not closed, by SKIP LOCKED; it never waits.
 --
 -- The settings keep the plan on the lane index whatever the statistics say, even when none exist, and whatever the tables
 -- held when the plan was made: a session keeps its plans, and its first claims may see a table with a row. What is off
@@ -26,75 +41,75 @@ create function breakwater.claim(
     p_queues      text[],
     p_kinds       text[],
     p_priorities  smallint[],
-    p_after       bigint[],
     p_slots       integer[],
     p_room        integer[],
     p_concurrency integer[],
-    p_total       integer
-) returns table (
-    id bigint, queue text, kind text, priority smallint, "position" bigint, payload jsonb, attempt integer,
-    max_attempts integer, enqueued_at timestamptz, traceparent text, lease bigint, generation bigint, is_probe boolean,
-    circuit_key text, tuple tid, tracestate text, waited double precision
-)
+    p_total       integer,
+    p_late        boolean
+) returns setof breakwater.claimed_job
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 set jit = off set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set enable_indexscan = on
 as $$
-#variable_conflict use_column
 declare
-    v_lease bigint;
     v_left  integer := p_total;
     v_room  integer[] := p_room;
     v_lane  record;
+    v_newest record;
+    v_header breakwater.claimed_job;
     -- Of the lane, as plain values: a field of a record costs more to read, once for each job.
     v_queue text collate "C";
     v_kind  text collate "C";
     v_priority smallint;
-    v_key   text;
-    v_is_keyed boolean;
-    v_limit integer;
     v_permits integer;
     v_generation bigint;
     v_is_probe boolean;
-    v_ctids tid[];
-    v_ids   bigint[];
-    v_keys  text[];
-    v_sifted bigint[];
-    v_all   bigint[] := '{}';
-    v_after bigint;
+    v_late  breakwater.late_jobs;
+    v_cursor bigint;
+    v_floor bigint;
+    v_lease bigint;
+    v_count integer;
 begin
+    perform breakwater.require_read_committed();
     -- A worker whose jobs were given to others claims nothing until it has registered anew, and one that somebody drained
     -- nothing at all.
     if not exists (select from breakwater.worker w where w.id = p_worker and w.drain_reason is null) then
         return;
     end if;
+    perform set_config('synchronous_commit', 'off', true);
 
     for v_lane in
-        select l.queue, l.kind, l.priority, l.after, l.slot, h.key_path,
+        select a.id, l.queue, l.kind, l.priority, l.slot, n.last, n.floor, n.floor < n.last as has_gap, h.key_path,
                coalesce(c.kind, l.kind) as circuit_kind, coalesce(c.key, '') as circuit_key,
-               coalesce(c.state, 'closed') as state, coalesce(c.generation, 0) as generation,
+               coalesce(c.generation, 0) as generation,
                -- Nearly always, there is nothing more to ask.
                coalesce(c.state <> 'closed' or c.ramp_until > breakwater.clock(), false) or exists (
                    select from breakwater.suspension s
                     where s.kind = c.kind and s.key = c.key and s.worker = p_worker) as is_limited,
                h.max_age is not null or (h.key_path is not null and exists (
                    select from breakwater.circuit k
-                    where k.kind = l.kind collate "C" and k.key <> '' and k.state <> 'closed')) as is_sifted
-          from unnest(p_queues, p_kinds, p_priorities, p_after, p_slots) with ordinality
-               as l(queue, kind, priority, after, slot, place)
+                    where k.kind = l.kind collate "C" and k.key <> '' and k.state <> 'closed')) as is_filtered
+          from unnest(p_queues, p_kinds, p_priorities, p_slots) with ordinality
+               as l(queue, kind, priority, slot, place)
+          join breakwater.lane a on a.queue = l.queue collate "C" and a.kind = l.kind collate "C"
+                                and a.priority = l.priority
+          left join lateral (
+               select c.last, c.floor from breakwater.claim c where c.lane = a.id
+                order by c.last desc, c.lease desc limit 1) m on true
+         cross join lateral (select coalesce(m.last, a.floor) as last, coalesce(m.floor, a.floor) as floor) n
          -- Not EXISTS, which may be turned into a join with all that is ready.
-         cross join lateral (
+          left join lateral (
                select j.position from breakwater.job j
-                where j.queue = l.queue collate "C" and j.kind = l.kind collate "C"
-                  and j.priority = l.priority and j.position > l.after
-                  and j.run_at is null and j.worker is null
+                where j.queue = a.queue and j.kind = a.kind and j.priority = a.priority and j.position > n.last
+                  and j.run_at is null
                 order by j.position
-                limit 1) f
+                limit 1) f on true
           left join breakwater.handler h on h.kind = l.kind collate "C"
           left join breakwater.circuit c on c.kind = case when h.shared_key is null then l.kind else '*' end collate "C"
                                         and c.key = coalesce(h.shared_key, '')
-         where not exists (select from breakwater.pause p
+         where (f.position is not null or (p_late and n.floor < n.last))
+           and not exists (select from breakwater.pause p
                             where (p.scope = 'kind' and p.name = l.kind collate "C")
                                or (p.scope = 'queue' and p.name = l.queue collate "C"))
            and (c.state is distinct from 'open' or c.retry_at <= breakwater.clock())
@@ -106,182 +121,337 @@ begin
         v_is_probe := false;
         if v_lane.is_limited then
             select a.permits, a.generation, a.is_probe into v_permits, v_generation, v_is_probe
-              from breakwater.admit(v_lane.circuit_kind, v_lane.circuit_key, p_worker,
-                                    least(v_left, v_room[v_lane.slot]), v_room[v_lane.slot],
-                                    p_concurrency[v_lane.slot]) a;
+              from breakwater.admit(v_lane.circuit_kind, v_lane.circuit_key, p_worker, v_permits,
+                                    v_room[v_lane.slot], p_concurrency[v_lane.slot]) a;
         end if;
         continue when v_permits <= 0;
 
         v_queue := v_lane.queue;
         v_kind := v_lane.kind;
         v_priority := v_lane.priority;
-        v_key := v_lane.circuit_key;
-        -- A probe belongs to the circuit that let it through, or that would never hear of it.
-        v_is_keyed := v_lane.key_path is not null and not v_is_probe;
-        v_after := v_lane.after;
-        if not v_lane.is_sifted then
-            select array_agg(t.ctid), array_agg(t.id) into v_ctids, v_ids
-              from (select j.ctid, j.id
+        v_late := null;
+        if p_late and v_lane.has_gap then
+            v_late := breakwater.find_late(v_lane.id, v_queue, v_kind, v_priority, v_lane.floor, v_lane.last, v_permits);
+        end if;
+
+        select a.floor into v_floor from breakwater.lane a where a.id = v_lane.id for update skip locked;
+        continue when not found;
+        -- Only now, for another claim may have committed until the lock was free.
+        select c.lease, c.last, c.floor, c.jobs = '{}' as has_ended into v_newest from breakwater.claim c
+         where c.lane = v_lane.id
+         order by c.last desc, c.lease desc limit 1;
+        v_cursor := coalesce(v_newest.last, v_floor);
+        v_floor := coalesce(v_newest.floor, v_floor);
+
+        v_lease := nextval('breakwater.lease');
+        if v_late.ids is null and not v_lane.is_filtered and not v_is_probe and v_lane.key_path is null then
+            v_header.queue := v_queue;
+            v_header.kind := v_kind;
+            v_header.priority := v_priority;
+            v_header.lease := v_lease;
+            v_header.generation := v_generation;
+            v_header.is_probe := false;
+            v_header.circuit_key := v_lane.circuit_key;
+            return next v_header;
+            return query
+                with taken as materialized (
+                    select j.id, j.position, j.payload, j.attempt, j.max_attempts, j.enqueued_at, j.traceparent,
+                           j.ctid as tuple, j.tracestate, j.ready_at
                       from breakwater.job j
-                     where j.queue = v_queue and j.kind = v_kind and j.priority = v_priority and j.position > v_after
-                       and j.run_at is null and j.worker is null
+                     where j.queue = v_queue and j.kind = v_kind and j.priority = v_priority
+                       and j.position > v_cursor and j.run_at is null
+                       and ((j.xmax = '0' and j.moved_from is null)
+                            or breakwater.may_take(j.id, j.lease, j.moved_from))
                      order by j.position
                      limit v_permits
-                       for update skip locked) t;
+                ), noted as (
+                    insert into breakwater.claim (lease, worker, lane, last, floor, jobs)
+                    select v_lease, p_worker, v_lane.id, max(t.position), v_floor, array_agg(t.id) from taken t
+                    having count(*) > 0
+                )
+                select t.id, null::text, null::text, null::smallint, t.position, t.payload, t.attempt + 1,
+                       t.max_attempts, t.enqueued_at, t.traceparent, null::bigint, null::bigint, null::boolean,
+                       null::text, t.tuple, t.tracestate, date_part('epoch', now() - t.ready_at)
+                  from taken t;
+            get diagnostics v_count = row_count;
         else
-            v_limit := greatest(v_permits, 500);
-            for round in 1..5 loop
-                select array_agg(t.id), max(t.position), array_agg(t.key) into v_ids, v_after, v_keys
-                  from (select j.id, j.position,
-                               case when v_lane.key_path is not null
-                                    then breakwater.key_of(j.payload, v_lane.key_path) end as key
-                          from breakwater.job j
-                         where j.queue = v_queue and j.kind = v_kind and j.priority = v_priority
-                           and j.position > v_after and j.run_at is null and j.worker is null
-                         order by j.position
-                         limit v_limit
-                           for update skip locked) t;
-                exit when v_ids is null;
-                v_ids := breakwater.sift(v_kind, v_ids, v_keys, v_permits);
-                exit when cardinality(v_ids) > 0;
-            end loop;
-            v_is_keyed := v_is_keyed or v_ids is not null;
-        end if;
-        continue when v_ids is null or v_ids = '{}';
-
-        if v_lease is null then
-            v_lease := nextval('breakwater.lease');
-        end if;
-        if v_is_probe then
-            perform breakwater.lease_probes(v_lane.circuit_kind, v_key, v_kind, v_ids, v_lease);
-        end if;
-
-        id := null;
-        queue := v_queue;
-        kind := v_kind;
-        priority := v_priority;
-        lease := v_lease;
-        generation := v_generation;
-        is_probe := v_is_probe;
-        circuit_key := v_key;
-        return next;
-        if v_is_keyed then
+            v_count := 0;
             return query
-                update breakwater.job j
-                   set worker = p_worker, lease = v_lease, attempt = j.attempt + 1
-                 where j.id = any (v_ids)
-                returning j.id, null::text, null::text, null::smallint, j.position, j.payload, j.attempt,
-                          j.max_attempts, j.enqueued_at, j.traceparent, null::bigint,
-                          case when v_lane.key_path is not null and not v_is_probe
-                               then breakwater.generation_of(j.kind, breakwater.key_of(j.payload, v_lane.key_path)) end,
-                          null::boolean,
-                          case when v_lane.key_path is not null and not v_is_probe
-                               then breakwater.key_of(j.payload, v_lane.key_path) end,
-                          j.ctid, j.tracestate, date_part('epoch', now() - j.ready_at);
-        else
-            -- By their places in the table, and in no other way: a plan made while the table was small might read all
-            -- of an index.
-            perform set_config('enable_indexscan', 'off', true);
-            return query
-                update breakwater.job j
-                   set worker = p_worker, lease = v_lease, attempt = j.attempt + 1
-                 where j.ctid = any (v_ctids)
-                returning j.id, null::text, null::text, null::smallint, j.position, j.payload, j.attempt,
-                          j.max_attempts, j.enqueued_at, j.traceparent, null::bigint, null::bigint, null::boolean,
-                          null::text, j.ctid, j.tracestate, date_part('epoch', now() - j.ready_at);
-            perform set_config('enable_indexscan', 'on', true);
+                select t.* from breakwater.claim_with_care(
+                    p_worker, v_lane.id, v_queue, v_kind, v_priority, v_lease, v_cursor, v_floor, v_late, v_permits,
+                    v_lane.key_path, v_lane.is_filtered, v_lane.circuit_kind, v_lane.circuit_key, v_generation,
+                    v_is_probe) t;
+            get diagnostics v_count = row_count;
         end if;
-
-        v_all := v_all || v_ids;
-        v_left := v_left - cardinality(v_ids);
-        v_room[v_lane.slot] := v_room[v_lane.slot] - cardinality(v_ids);
+        -- The lane's newest claim until now is of no more use if all its jobs have ended.
+        if v_newest.has_ended then
+            delete from breakwater.claim c
+             where c.lease = v_newest.lease
+               and exists (select from breakwater.claim n where n.lane = v_lane.id
+                                                            and (n.last, n.lease) > (c.last, c.lease));
+        end if;
+        v_left := v_left - v_count;
+        v_room[v_lane.slot] := v_room[v_lane.slot] - v_count;
     end loop;
 
-    -- Probes of keys, from among the jobs put aside.
-    for v_lane in
-        select c.kind, c.key, k.slot
-          from (select distinct l.kind collate "C" as kind, l.slot
-                  from unnest(p_kinds, p_slots) l(kind, slot)) k
-          join breakwater.circuit c on c.kind = k.kind and c.key <> ''
-         where (c.state = 'half_open' or (c.state = 'open' and c.retry_at <= breakwater.clock()))
-           and not exists (select from breakwater.pause p where p.scope = 'kind' and p.name = k.kind)
-         limit 20
-    loop
-        exit when v_left <= 0;
-        select a.permits, a.generation into v_permits, v_generation
-          from breakwater.admit(v_lane.kind, v_lane.key, p_worker, least(v_left, v_room[v_lane.slot]),
-                                v_room[v_lane.slot], p_concurrency[v_lane.slot]) a;
-        continue when v_permits <= 0;
-        v_ids := array(
-            select j.id from breakwater.job j
-             where j.kind = v_lane.kind and j.parked = v_lane.key and j.queue = any (p_queues)
-               and not exists (select from breakwater.pause p where p.scope = 'queue' and p.name = j.queue)
-             order by j.priority, j.position
-             limit v_permits
-               for update skip locked);
-        continue when v_ids = '{}';
-        if v_lease is null then
-            v_lease := nextval('breakwater.lease');
-        end if;
-        perform breakwater.lease_probes(v_lane.kind, v_lane.key, v_lane.kind, v_ids, v_lease);
-        return query
-            update breakwater.job j
-               set worker = p_worker, lease = v_lease, attempt = j.attempt + 1,
-                   run_at = null, parked = null, position = nextval('breakwater.job_position')
-             where j.id = any (v_ids)
-            returning j.id, j.queue::text, j.kind::text, j.priority, 0::bigint, j.payload, j.attempt,
-                      j.max_attempts, j.enqueued_at, j.traceparent, v_lease, v_generation, true,
-                      v_lane.key::text, j.ctid, j.tracestate, date_part('epoch', now() - j.ready_at);
-        v_all := v_all || v_ids;
-        v_left := v_left - cardinality(v_ids);
-        v_room[v_lane.slot] := v_room[v_lane.slot] - cardinality(v_ids);
-    end loop;
-
-    if v_lease is not null then
-        insert into breakwater.claim (lease, worker, jobs) values (v_lease, p_worker, v_all);
+    if v_left > 0 then
+        return query select k.* from breakwater.claim_parked_probes(
+            p_worker, p_queues, p_kinds, p_slots, v_room, p_concurrency, v_left) k;
     end if;
 end
 $$;
 
--- Of jobs that a claim has locked, given with their keys, keeps those that may run, at most p_limit, in their order. Jobs
--- of a key whose circuit is not closed are put aside, out of the lane; jobs beyond their handler's max_age become dead
--- letters.
+-- A claim of one lane, whose row the caller has locked, where some jobs need a closer look: late ones, those of a kind
+-- with keys or a max_age, and probes.
+create function breakwater.claim_with_care(
+    p_worker bigint, p_lane bigint, p_queue text, p_kind text, p_priority smallint, p_lease bigint, p_cursor bigint,
+    p_floor bigint, p_late breakwater.late_jobs, p_permits integer, p_key_path text[], p_is_filtered boolean,
+    p_circuit_kind text, p_circuit_key text, p_generation bigint, p_is_probe boolean
+) returns setof breakwater.claimed_job
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_queue  text collate "C" := p_queue;
+    v_kind   text collate "C" := p_kind;
+    v_ids    bigint[];
+    v_found  bigint[];
+    v_taken  bigint[] := '{}';
+    v_positions bigint[];
+    v_keys   text[];
+    -- Up to here the lane was looked through, and as far as that nothing is left in it.
+    v_last   bigint := p_cursor;
+    v_floor  bigint := p_floor;
+    v_limit  integer;
+    v_is_complete boolean := p_late.is_complete;
+begin
+    -- Those that another claim took since they were found are left out.
+    if p_late.ids <> '{}' then
+        v_ids := array(
+            select j.id from breakwater.job j
+             where j.id = any (breakwater.without_held(p_late.ids, p_lane)) and j.run_at is null
+               and j.queue = v_queue and j.kind = v_kind and j.priority = p_priority and j.position <= p_cursor
+               and ((j.xmax = '0' and j.moved_from is null) or breakwater.may_take(j.id, j.lease, j.moved_from))
+             order by j.position
+             limit p_permits);
+        if p_is_filtered then
+            v_ids := breakwater.park_or_expire(v_kind, v_ids, p_key_path, p_permits);
+        end if;
+        v_taken := v_ids;
+        -- Somebody may be changing one of them, or the circuit of its key.
+        v_is_complete := v_is_complete and not exists (
+            select from unnest(breakwater.without_held(p_late.ids, p_lane)) i(id)
+              join breakwater.job j on j.id = i.id and j.run_at is null
+             where i.id <> all (v_taken));
+    end if;
+    if v_is_complete then
+        v_floor := greatest(v_floor, least(p_late.proven, v_last));
+        if p_late.is_last then
+            v_last := greatest(v_last, p_late.proven);
+            v_floor := greatest(v_floor, p_late.proven);
+        end if;
+    end if;
+
+    -- Some portions in vain, where all of their jobs are parked or expired; then others have their turn.
+    v_limit := case when p_is_filtered then greatest(p_permits, 500) else p_permits - cardinality(v_taken) end;
+    for round in 1..5 loop
+        exit when cardinality(v_taken) >= p_permits;
+        select array_agg(t.id), array_agg(t.position) into v_ids, v_positions
+          from (select j.id, j.position
+                  from breakwater.job j
+                 where j.queue = v_queue and j.kind = v_kind and j.priority = p_priority and j.position > v_last
+                   and j.run_at is null
+                   and ((j.xmax = '0' and j.moved_from is null) or breakwater.may_take(j.id, j.lease, j.moved_from))
+                 order by j.position
+                 limit v_limit) t;
+        exit when v_ids is null;
+        v_found := v_ids;
+        if p_is_filtered then
+            v_found := breakwater.park_or_expire(v_kind, v_ids, p_key_path, p_permits - cardinality(v_taken));
+        end if;
+        v_taken := v_taken || v_found;
+        -- What comes behind the last one taken was not needed, or all of it is gone from the lane.
+        v_last := case when cardinality(v_taken) >= p_permits
+                       then v_positions[array_position(v_ids, v_found[cardinality(v_found)])]
+                       else v_positions[cardinality(v_positions)] end;
+        exit when not p_is_filtered or v_found <> '{}';
+    end loop;
+
+    if p_is_probe and v_taken <> '{}' then
+        perform breakwater.lease_probes(p_circuit_kind, p_circuit_key, v_kind, v_taken, p_lease);
+    end if;
+    -- Without a job, to note how far the lane has been looked through.
+    if v_taken <> '{}' or v_last > p_cursor or (v_floor > p_floor and v_floor >= least(v_last, p_floor + 1000)) then
+        insert into breakwater.claim (lease, worker, lane, last, floor, jobs)
+        values (p_lease, p_worker, p_lane, v_last, v_floor, v_taken);
+    end if;
+    return query
+        select t.* from breakwater.jobs_of_claim(
+            v_taken, p_lease, case when p_is_probe then null else p_key_path end, p_circuit_key, p_generation,
+            p_is_probe) t;
+end
+$$;
+
+-- Jobs as their worker gets them. A probe belongs to the circuit that let it through, or that would never hear of it.
+create function breakwater.jobs_of_claim(
+    p_ids bigint[], p_lease bigint, p_key_path text[], p_circuit_key text, p_generation bigint, p_is_probe boolean
+) returns setof breakwater.claimed_job
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return query
+    select j.id, j.queue::text, j.kind::text, j.priority, j.position, j.payload, j.attempt + 1, j.max_attempts, j.enqueued_at,
+           j.traceparent, p_lease,
+           case when p_key_path is null then p_generation
+                else breakwater.generation_of(j.kind, breakwater.key_of(j.payload, p_key_path)) end,
+           p_is_probe,
+           case when p_key_path is null then p_circuit_key else breakwater.key_of(j.payload, p_key_path) end,
+           j.ctid, j.tracestate, date_part('epoch', now() - j.ready_at)
+      from breakwater.job j
+     where j.id = any (p_ids)
+     order by j.position;
+end
+$$;
+
+-- Takes probes for half-open circuits of keys, from among the jobs that are parked behind them.
+-- Locks: the circuits' rows and those jobs, by SKIP LOCKED.
+create function breakwater.claim_parked_probes(
+    p_worker bigint, p_queues text[], p_kinds text[], p_slots integer[], p_room integer[], p_concurrency integer[],
+    p_total integer
+) returns setof breakwater.claimed_job
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_circuit record;
+    v_admitted record;
+    v_left  integer := p_total;
+    v_room  integer[] := p_room;
+    v_ids   bigint[];
+    v_lease bigint;
+begin
+    for v_circuit in
+        select c.kind, c.key, k.slot
+          from (select distinct l.kind collate "C" as kind, l.slot from unnest(p_kinds, p_slots) l(kind, slot)) k
+          join breakwater.circuit c on c.kind = k.kind and c.key <> ''
+         where (c.state = 'half_open' or (c.state = 'open' and c.retry_at <= breakwater.clock()))
+           and not exists (select from breakwater.pause p where p.scope = 'kind' and p.name = k.kind)
+           and exists (select from breakwater.job j where j.kind = c.kind and j.parked = c.key)
+         order by c.since
+         limit 20
+    loop
+        exit when v_left <= 0;
+        select * into v_admitted
+          from breakwater.admit(v_circuit.kind, v_circuit.key, p_worker, least(v_left, v_room[v_circuit.slot]),
+                                v_room[v_circuit.slot], p_concurrency[v_circuit.slot]);
+        continue when v_admitted.permits <= 0;
+        v_ids := array(
+            select j.id from breakwater.job j
+             where j.kind = v_circuit.kind and j.parked = v_circuit.key and j.queue = any (p_queues)
+               and not exists (select from breakwater.pause p where p.scope = 'queue' and p.name = j.queue)
+               and not exists (select from breakwater.claim c
+                                where c.lane is null and j.id = any (c.jobs) and c.lease > j.lease)
+             order by j.priority, j.position
+             limit v_admitted.permits
+               for update skip locked);
+        continue when v_ids = '{}';
+        v_lease := nextval('breakwater.lease');
+        insert into breakwater.claim (lease, worker, last, floor, jobs) values (v_lease, p_worker, 0, 0, v_ids);
+        perform breakwater.lease_probes(v_circuit.kind, v_circuit.key, v_circuit.kind, v_ids, v_lease);
+        return query
+            select t.* from breakwater.jobs_of_claim(v_ids, v_lease, null, v_circuit.key, v_admitted.generation, true) t;
+        v_left := v_left - cardinality(v_ids);
+        v_room[v_circuit.slot] := v_room[v_circuit.slot] - cardinality(v_ids);
+    end loop;
+end
+$$;
+
+-- Of jobs found in a lane, keeps those that may run, at most p_limit, in their order. Jobs of a key whose circuit is not
+-- closed are parked, out of the lane; jobs beyond their handler's max_age become dead letters.
 --
--- Locks: FOR SHARE, the rows of the circuits behind which it puts jobs aside, so that none of them closes before the jobs
--- can be seen there. Where one is just changing, its jobs are left for the next claim.
-create function breakwater.sift(p_kind text, p_ids bigint[], p_keys text[], p_limit integer) returns bigint[]
+-- Locks: FOR SHARE, the rows of the circuits behind which it parks jobs, so that none of them closes before the jobs can
+-- be seen there. Where one is just changing, its jobs are left for a later look.
+create function breakwater.park_or_expire(p_kind text, p_ids bigint[], p_key_path text[], p_limit integer)
+returns bigint[]
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
 declare
     v_max_age interval := (select h.max_age from breakwater.handler h where h.kind = p_kind collate "C");
-    v_expired bigint[] := '{}';
+    v_ids     bigint[] := p_ids;
+    v_expired bigint[];
+    v_keys    text[];
     v_stopped text[];
     v_locked  text[];
 begin
     if v_max_age is not null then
         v_expired := array(select j.id from breakwater.job j
-                            where j.id = any (p_ids) and j.enqueued_at < breakwater.clock() - v_max_age);
-        perform breakwater.bury(i, 'expired', null) from unnest(v_expired) i;
+                            where j.id = any (v_ids) and j.enqueued_at < breakwater.clock() - v_max_age);
+        perform breakwater.dead_letter_job(i, 'expired', null) from unnest(v_expired) i;
+        v_ids := array(select i from unnest(v_ids) i where i <> all (v_expired));
     end if;
 
-    v_stopped := array(select c.key from breakwater.circuit c
-                        where c.kind = p_kind collate "C" and c.key <> '' and c.state <> 'closed'
-                          and c.key = any (p_keys));
-    if v_stopped <> '{}' then
-        v_locked := array(select c.key from breakwater.circuit c
-                           where c.kind = p_kind collate "C" and c.key = any (v_stopped) and c.state <> 'closed'
-                             for share skip locked);
-        -- By ids alone, so that there is nothing to join.
-        update breakwater.job j
-           set run_at = 'infinity', parked = p_keys[array_position(p_ids, j.id)]
-         where j.id = any (array(select a.id from unnest(p_ids, p_keys) a(id, key)
-                                  where a.key = any (v_locked) and a.id <> all (v_expired)));
+    if p_key_path is not null then
+        v_keys := array(select (select breakwater.key_of(j.payload, p_key_path) from breakwater.job j where j.id = i.id)
+                          from unnest(v_ids) with ordinality i(id, place) order by i.place);
+        v_stopped := array(select c.key from breakwater.circuit c
+                            where c.kind = p_kind collate "C" and c.key <> '' and c.state <> 'closed'
+                              and c.key = any (v_keys));
+        if v_stopped <> '{}' then
+            v_locked := array(select c.key from breakwater.circuit c
+                               where c.kind = p_kind collate "C" and c.key = any (v_stopped) and c.state <> 'closed'
+                                 for share skip locked);
+            -- By ids alone, so that there is nothing to join.
+            update breakwater.job j
+               set run_at = 'infinity', parked = v_keys[array_position(v_ids, j.id)]
+             where j.id = any (array(select a.id from unnest(v_ids, v_keys) a(id, key) where a.key = any (v_locked)));
+        end if;
     end if;
 
     return array(
-        select i.id from unnest(p_ids, p_keys) with ordinality i(id, key, place)
-         where i.id <> all (v_expired) and (i.key is null or i.key <> all (v_stopped))
+        select i.id from unnest(v_ids, v_keys) with ordinality i(id, key, place)
+         where i.id is not null and (i.key is null or v_stopped is null or i.key <> all (v_stopped))
          order by i.place
          limit p_limit);
+end
+$$;
+
+-- Waits for the disk, if the worker has just claimed something: then the claim cannot be lost any more. For a worker that
+-- has nothing to settle, since settling does the same. A commit waits only if it has something to write, so this writes a
+-- message that nothing reads.
+create function breakwater.flush(p_worker bigint) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform breakwater.commit_durably();
+    perform from (select c.jobs <> '{}' as holds, c.claimed_at from breakwater.claim c
+                   where c.worker = p_worker order by c.lease desc limit 1) newest
+      where newest.holds and newest.claimed_at > now() - interval '1 minute';
+    if found then
+        perform pg_logical_emit_message(true, 'breakwater.flush', '');
+    end if;
+end
+$$;
+
+-- Lets this transaction's commit wait for the disk, where the role or the database has it not wait.
+create function breakwater.commit_durably() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if current_setting('synchronous_commit') = 'off' then
+        perform set_config('synchronous_commit', 'local', true);
+    end if;
+end
+$$;
+
+-- Refuses any other isolation level than READ COMMITTED: what others have just committed would not be seen.
+create function breakwater.require_read_committed() returns void
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if current_setting('transaction_isolation') <> 'read committed' then
+        raise exception 'breakwater needs the isolation level READ COMMITTED, and this transaction is %',
+            upper(current_setting('transaction_isolation'))
+            using errcode = '25000',
+                  hint = 'ALTER ROLE … SET default_transaction_isolation = ''read committed'', also for the database; '
+                         || 'or begin with BEGIN ISOLATION LEVEL READ COMMITTED.';
+    end if;
 end
 $$;

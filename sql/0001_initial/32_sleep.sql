@@ -2,13 +2,13 @@
 
 -- Notes that somebody is asleep, whose row was written before: inserts look from now on.
 --
--- Locks: a shared advisory lock, until the transaction ends, so that forget_sleepers() sees the row or has run before.
+-- Locks: breakwater.sleeper_lock, shared, until the transaction ends, so that forget_sleepers() sees the row or has run
+-- before.
 create function breakwater.note_sleeper() returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-    -- "breakwsl" in ASCII.
-    perform pg_advisory_xact_lock_shared(7093843832151176044);
+    lock table breakwater.sleeper_lock in row exclusive mode;
     if pg_sequence_last_value('breakwater.anyone_asleep') is null then
         perform setval('breakwater.anyone_asleep', 1);
     end if;
@@ -56,7 +56,7 @@ $$;
 -- Notes that nobody is asleep, if that is so; then inserts need not look. Of workers that leave at the same time the last
 -- sees that the others are gone. While somebody takes more than a second to go to sleep, it does nothing.
 --
--- Locks: the same advisory lock, exclusively, until the transaction ends: the last thing that it waits for.
+-- Locks: breakwater.sleeper_lock, exclusively, until the transaction ends: the last thing that it waits for.
 create function breakwater.forget_sleepers() returns void
 language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '1s'
 as $$
@@ -64,7 +64,7 @@ begin
     if pg_sequence_last_value('breakwater.anyone_asleep') is null then
         return;
     end if;
-    perform pg_advisory_xact_lock(7093843832151176044);
+    lock table breakwater.sleeper_lock in share row exclusive mode;
     if not exists (select from breakwater.sleeper s where s.kinds <> '{}') then
         perform setval('breakwater.anyone_asleep', 1, false);
     end if;

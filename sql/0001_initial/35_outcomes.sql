@@ -6,14 +6,19 @@
 -- bytes, and is lost to whoever connects through a pooler.
 
 -- Who watches, and until when. Lost in a crash, and written again by the next renewal.
+--
+-- The sequences are tables' own in all but name: that of an unlogged table's identity would be unlogged too, and might not
+-- exist on a standby that is promoted.
+create sequence breakwater.watcher_id;
 create unlogged table breakwater.watcher (
-    id         bigint generated always as identity primary key,
+    id         bigint primary key default nextval('breakwater.watcher_id'),
     expires_at timestamptz not null
 );
 
 -- Lines of the last minute or so. No payloads.
+create sequence breakwater.outcome_id;
 create unlogged table breakwater.outcome (
-    id           bigint generated always as identity primary key,
+    id           bigint primary key default nextval('breakwater.outcome_id'),
     -- Which transaction told it: readers go by what has become visible since they last looked.
     xid          xid8 not null default pg_current_xact_id(),
     at           timestamptz not null default clock_timestamp(),
@@ -47,27 +52,26 @@ as $$ select exists (select from breakwater.watcher w where w.expires_at > now()
 -- are, so that a fast queue costs its watchers, and itself, no more than they can read.
 -- Locks: the jobs, so that exactly those are told of which settling then deletes.
 create function breakwater.tell_successes(p_worker bigint, p_ids bigint[], p_leases bigint[]) returns void
-language plpgsql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off
 as $$
 begin
     if not breakwater.is_watched() then
         return;
     end if;
-    with held as (
-        select j.id, j.queue, j.kind, j.attempt, j.max_attempts, j.lease
-          from breakwater.job j
-         where j.id = any (p_ids) and j.worker = p_worker
-           and case when (j.id, j.lease) in (select g.id, g.lease from unnest(p_ids, p_leases) g(id, lease)) then true end
-           for update
+    with ending as (
+        select j.id, j.queue, j.kind, j.attempt + 1 as attempt, j.max_attempts, c.claimed_at
+          from unnest(p_ids, p_leases) g(id, lease)
+          join breakwater.claim c on c.lease = g.lease and c.worker = p_worker
+          join breakwater.job j on j.id = g.id and j.lease < g.lease
+           for update of j
     ), ranked as (
-        select h.*, row_number() over (partition by h.queue, h.kind order by h.id) as place from held h
+        select e.*, row_number() over (partition by e.queue, e.kind order by e.id) as place from ending e
     )
     insert into breakwater.outcome (outcome, queue, kind, job, jobs, attempt, max_attempts, worker, took)
     select 'succeeded', r.queue, r.kind, r.id, 1, r.attempt, coalesce(r.max_attempts, h.max_attempts), p_worker,
-           clock_timestamp() - c.claimed_at
+           clock_timestamp() - r.claimed_at
       from ranked r
       left join breakwater.handler h on h.kind = r.kind
-      left join breakwater.claim c on c.lease = r.lease
      where r.place <= 100
     union all
     select 'succeeded', r.queue, r.kind, null, count(*), null, null, p_worker, null
@@ -75,9 +79,11 @@ begin
 end
 $$;
 
--- Tells of one run that ended otherwise, once its job is as it is to be.
-create function breakwater.tell_run(p_id bigint, p_outcome text, p_worker bigint, p_name text, p_message text)
-returns void
+-- Tells of one run that ended otherwise, once its job is as it is to be: its `lease` is that of the run. p_attempt is
+-- which counted run it was.
+create function breakwater.tell_run(
+    p_id bigint, p_outcome text, p_worker bigint, p_attempt integer, p_name text, p_message text
+) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -86,7 +92,7 @@ begin
     end if;
     insert into breakwater.outcome (
         outcome, queue, kind, job, attempt, max_attempts, worker, took, name, message, run_at)
-    select p_outcome, j.queue, j.kind, j.id, j.attempt, coalesce(j.max_attempts, h.max_attempts), p_worker,
+    select p_outcome, j.queue, j.kind, j.id, p_attempt, coalesce(j.max_attempts, h.max_attempts), p_worker,
            clock_timestamp() - c.claimed_at, left(p_name, 200), left(p_message, 500), j.run_at
       from breakwater.job j
       left join breakwater.handler h on h.kind = j.kind

@@ -1,4 +1,5 @@
--- Settling: recording how runs ended. Every change matches (id, worker, lease), so a stale result changes nothing.
+-- Settling: recording how runs ended. A run under claim L changes its job only `where id = … and lease < L`, and only while
+-- the claim is its worker's, so a stale result changes nothing.
 
 -- What some calls came to that belong to one circuit and were claimed under one generation of it.
 create type breakwater.counts as (
@@ -18,7 +19,7 @@ create type breakwater.counts as (
     retry_after double precision
 );
 
--- Settles a worker's finished runs.
+-- Settles a worker's finished runs, and waits for the disk when it commits.
 --
 -- `p_done…` are the successes, the usual case, dealt with in bulk: the rows are deleted. `p_done_slow`, `p_done_keys` and
 -- `p_results` are empty where nothing is slow, no circuit has a key, or no result is to be kept. The others come
@@ -28,9 +29,9 @@ create type breakwater.counts as (
 -- `p_claims` are claims of which nothing is left to settle. `p_probes` are those of the jobs that were probes. No job may
 -- be named twice.
 --
--- Faster, where `p_done_tuples` says in which place of the table each success was left by its claim, and `p_tally…` add
--- them up by kind, key and generation: then they are deleted without looking them up and without being counted. If one
--- of them has moved, or is not held any more, all of them are looked up after all.
+-- Faster, where `p_done_tuples` says in which place of the table each claim found its job, and `p_tally…` add them up by
+-- kind, key and generation: then they are deleted without looking them up and without being counted. If one of them has
+-- moved, or is not held any more, all of them are looked up after all.
 --
 -- Returns how many were settled, and the ids that this worker no longer held.
 --
@@ -68,7 +69,7 @@ create function breakwater.settle(
 )
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
-set jit = off set enable_seqscan = off
+set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
     v_given   record;
@@ -79,6 +80,7 @@ declare
 begin
     settled := 0;
     stale := '{}';
+    perform breakwater.commit_durably();
 
     if cardinality(p_done) > 0 and exists (select from breakwater.watcher) then
         perform breakwater.tell_successes(p_worker, p_done, p_done_leases);
@@ -95,11 +97,9 @@ begin
     elsif cardinality(p_done) > 0 then
         with gone as (
             delete from breakwater.job j
-             where j.id = any (p_done) and j.worker = p_worker
-               -- Each with its own lease: the same worker may hold the job again under a newer one. The CASE keeps the
-               -- planner from joining instead of looking up ids and filtering.
-               and case when (j.id, j.lease) in (
-                       select g.id, g.lease from unnest(p_done, p_done_leases) g(id, lease)) then true end
+             using unnest(p_done, p_done_leases) g(id, lease)
+              join breakwater.claim c on c.lease = g.lease and c.worker = p_worker
+             where j.id = g.id and j.lease < g.lease
             returning j.id, j.kind, j.attempt
         ), kept as (
             insert into breakwater.result (id, kind, result, expires_at)
@@ -113,7 +113,7 @@ begin
         ), counted as (
             select g.kind, coalesce(d.key, '') as key, d.generation,
                    count(*)::integer as succeeded, count(*) filter (where d.slow)::integer as slow,
-                   count(*) filter (where g.attempt > 1)::integer as retries
+                   count(*) filter (where g.attempt > 0)::integer as retries
               from gone g join unnest(p_done, p_done_generations, p_done_slow, p_done_keys)
                                d(id, generation, slow, key) on d.id = g.id
              group by 1, 2, 3
@@ -155,7 +155,7 @@ begin
     end loop;
 
     if cardinality(p_claims) > 0 then
-        delete from breakwater.claim c where c.lease = any (p_claims) and c.worker = p_worker;
+        perform breakwater.close_claims(p_worker, p_claims);
     end if;
     if cardinality(p_probes) > 0 then
         delete from breakwater.probe p
@@ -166,8 +166,8 @@ begin
 end
 $$;
 
--- Deletes succeeded jobs in the places of the table where their claims left them. False, and nothing is deleted, if a
--- place does not hold its job under its lease any more.
+-- Deletes succeeded jobs in the places of the table where their claims found them. False, and nothing is deleted, if a
+-- place does not hold its job any more, or its claim may not hold the job.
 --
 -- The settings leave the places as the only way, however small the table was when the plan was made.
 create function breakwater.delete_done(p_worker bigint, p_ids bigint[], p_leases bigint[], p_tuples tid[])
@@ -178,13 +178,17 @@ set jit = off set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_indexscan = off set enable_bitmapscan = off
 as $$
 declare
+    -- Below all of their leases: nearly always their jobs have never been held before, or long ago.
+    v_lease   bigint := (select min(l) from unnest(p_leases) l);
     v_deleted integer;
 begin
+    if not breakwater.are_claims_of(p_worker, p_leases) then
+        return false;
+    end if;
     delete from breakwater.job j
-     where j.ctid = any (p_tuples) and j.worker = p_worker
-       -- Each with its own lease; a place may have been given to another job since. The CASE keeps the planner from joining.
-       and case when (j.id, j.lease) in (
-               select g.id, g.lease from unnest(p_ids, p_leases) g(id, lease)) then true end;
+     where j.ctid = any (p_tuples) and j.lease < v_lease
+       -- A place may have been given to another job since. The CASE keeps the planner from joining.
+       and case when j.id in (select g.id from unnest(p_ids) g(id)) then true end;
     get diagnostics v_deleted = row_count;
     if v_deleted < cardinality(p_ids) then
         raise exception using errcode = 'BW001', message = 'a job has moved';
@@ -195,7 +199,30 @@ exception when sqlstate 'BW001' then
 end
 $$;
 
--- Settles one run that did not succeed. Returns the job's kind and attempt, or nulls if this worker no longer holds it.
+-- Whether all of these leases are claims of a worker.
+create function breakwater.are_claims_of(p_worker bigint, p_leases bigint[]) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_indexscan = on
+as $$
+    select not exists (
+        select from (select distinct l from unnest(p_leases) l) g(lease)
+         where not exists (select from breakwater.claim c where c.lease = g.lease and c.worker = p_worker))
+$$;
+
+-- Claims of which nothing is left to settle go, but for the newest of each lane: that one says where the next begins, and
+-- goes with it.
+create function breakwater.close_claims(p_worker bigint, p_claims bigint[]) returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+    delete from breakwater.claim c
+     where c.lease = any (p_claims) and c.worker = p_worker
+       and (c.lane is null or exists (select from breakwater.claim n
+                                       where n.lane = c.lane and (n.last, n.lease) > (c.last, c.lease)));
+    update breakwater.claim c set jobs = '{}'
+     where c.lease = any (p_claims) and c.worker = p_worker and c.jobs <> '{}'
+$$;
+
+-- Settles one run that did not succeed. Returns the job's kind, and which counted run it was; or nulls if this worker no
+-- longer holds it.
 create function breakwater.settle_one(
     p_worker bigint, p_id bigint, p_lease bigint, p_class text, p_delay double precision, p_name text,
     p_message text, p_is_probe boolean, out kind text, out attempt integer
@@ -208,31 +235,34 @@ declare
     v_errors jsonb;
     v_policy breakwater.handler;
 begin
-    select * into v_job from breakwater.job j
-     where j.id = p_id and j.worker = p_worker and j.lease = p_lease
+    select j.* into v_job from breakwater.job j
+     where j.id = p_id and j.lease < p_lease
+       and exists (select from breakwater.claim c where c.lease = p_lease and c.worker = p_worker)
        for update;
     if not found then
         return;
     end if;
     kind := v_job.kind;
-    attempt := v_job.attempt;
+    attempt := v_job.attempt + 1;
 
     v_errors := v_job.errors;
     if p_name is not null then
-        v_errors := breakwater.add_error(v_errors, v_job.attempt, p_class, p_name, p_message, p_worker);
+        v_errors := breakwater.add_error(v_errors, attempt, p_class, p_name, p_message, p_worker);
     end if;
 
     select * into v_policy from breakwater.handler h where h.kind = v_job.kind;
     if p_class = 'discarded' then
-        perform breakwater.bury(p_id, 'discarded', v_errors);
-    elsif v_spent and v_job.attempt >= coalesce(v_job.max_attempts, v_policy.max_attempts, 1) then
-        perform breakwater.bury(p_id, 'exhausted', v_errors);
+        perform breakwater.dead_letter_job(p_id, 'discarded', v_errors, p_worker, p_lease);
+    elsif v_spent and attempt >= coalesce(v_job.max_attempts, v_policy.max_attempts, 1) then
+        perform breakwater.dead_letter_job(p_id, 'exhausted', v_errors, p_worker, p_lease);
     elsif v_job.enqueued_at + v_policy.max_age < now() + make_interval(secs => coalesce(p_delay, 0)) then
-        perform breakwater.bury(p_id, 'expired', v_errors);
+        perform breakwater.dead_letter_job(p_id, 'expired', v_errors, p_worker, p_lease);
     else
         update breakwater.job j
-           set worker = null,
-               attempt = v_job.attempt - (not v_spent)::integer,
+           set lease = p_lease,
+               moved_from = null,
+               parked = null,
+               attempt = v_job.attempt + v_spent::integer,
                -- A run that ended clears it; one that was given up says nothing.
                crashes = case when p_class = 'released' then v_job.crashes else 0 end,
                errors = v_errors,
@@ -242,7 +272,7 @@ begin
                position = nextval('breakwater.job_position')
          where j.id = p_id;
         if exists (select from breakwater.watcher) then
-            perform breakwater.tell_run(p_id, p_class, p_worker, p_name, p_message);
+            perform breakwater.tell_run(p_id, p_class, p_worker, attempt, p_name, p_message);
         end if;
         -- One that is ready at once may be waited for.
         if p_delay is null or p_delay <= 0 then
@@ -265,28 +295,32 @@ as $$
       from (select case when jsonb_typeof(p_errors) = 'array' then p_errors else '[]' end as old) e
 $$;
 
--- Moves a job to the dead letters, in one statement.
-create function breakwater.bury(p_id bigint, p_reason text, p_errors jsonb) returns void
+-- Moves a job to the dead letters, in one statement. With a worker and a lease, the run under that claim was its last one,
+-- and is counted.
+create function breakwater.dead_letter_job(
+    p_id bigint, p_reason text, p_errors jsonb, p_worker bigint default null, p_lease bigint default null
+) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
     with gone as (
-        delete from breakwater.job j where j.id = p_id returning j.*
+        delete from breakwater.job j where j.id = p_id
+        returning j.*, j.attempt + (p_lease is not null)::integer as attempts
     ), told as (
         insert into breakwater.outcome (
             outcome, queue, kind, job, attempt, max_attempts, worker, took, reason, name, message)
-        select 'dead_letter', g.queue, g.kind, g.id, g.attempt, coalesce(g.max_attempts, h.max_attempts), g.worker,
-               case when g.worker is not null then clock_timestamp() - c.claimed_at end, p_reason,
+        select 'dead_letter', g.queue, g.kind, g.id, g.attempts, coalesce(g.max_attempts, h.max_attempts), p_worker,
+               case when p_lease is not null then clock_timestamp() - c.claimed_at end, p_reason,
                e.last ->> 'name', left(e.last ->> 'message', 500)
           from gone g
          cross join lateral (select coalesce(p_errors, g.errors) -> -1 as last) e
           left join breakwater.handler h on h.kind = g.kind
-          left join breakwater.claim c on c.lease = g.lease
+          left join breakwater.claim c on c.lease = p_lease
          where breakwater.is_watched()
     )
     insert into breakwater.dead_letter (
         id, queue, kind, priority, payload, reason, attempt, max_attempts, unique_key, traceparent, tracestate, errors,
         enqueued_at)
-    select g.id, g.queue, g.kind, g.priority, g.payload, p_reason, g.attempt, g.max_attempts, g.unique_key,
+    select g.id, g.queue, g.kind, g.priority, g.payload, p_reason, g.attempts, g.max_attempts, g.unique_key,
            g.traceparent, g.tracestate, coalesce(p_errors, g.errors, '[]'), g.enqueued_at
       from gone g
 $$;

@@ -23,22 +23,23 @@ begin
             v_ids := array(
                 select j.id from breakwater.job j
                  where j.kind = v_policy.kind and j.parked = v_policy.key
-                 limit p_limit
-                   for update skip locked);
+                 limit p_limit);
         else
             v_ids := array(
                 select j.id from breakwater.job j
                  where j.queue = any (array(select distinct unnest(w.queues) from breakwater.worker w
                                              where v_policy.kind = any (w.kinds)))
-                   and j.kind = v_policy.kind and j.run_at is null and j.worker is null
-                 limit p_limit
-                   for update skip locked);
+                   and j.kind = v_policy.kind and j.run_at is null
+                 -- What is held is among them.
+                 limit p_limit + (select coalesce(sum(cardinality(c.jobs)), 0) from breakwater.claim c));
+            v_ids := (breakwater.without_held(v_ids))[1:p_limit];
         end if;
+        v_ids := breakwater.lock_waiting(v_ids);
         continue when v_ids = '{}';
         v_moved := cardinality(v_ids);
         case v_policy.fallback
             when 'dead_letter' then
-                perform breakwater.bury(i, 'circuit_open', null) from unnest(v_ids) i;
+                perform breakwater.dead_letter_job(i, 'circuit_open', null) from unnest(v_ids) i;
             when 'succeed' then
                 with gone as (
                     delete from breakwater.job j where j.id = any (v_ids) returning j.id, j.queue, j.kind, j.attempt
@@ -101,14 +102,14 @@ begin
 end
 $$;
 
--- Brings back jobs that were put aside behind circuits that are closed now, in their order, at most p_limit. Returns how
--- many.
+-- Brings back jobs that were parked behind circuits that are closed now, in their order, at most p_limit. Returns how
+-- many. Those that still run as probes are left to the ends of their runs.
 create function breakwater.unpark(p_limit integer) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
 declare
     v_circuit record;
-    v_job     record;
+    v_id      bigint;
     v_count   integer := 0;
     v_kinds   text[] := '{}';
 begin
@@ -117,16 +118,16 @@ begin
          where c.key <> '' and c.kind <> '*' and c.state = 'closed'
            and exists (select from breakwater.job j where j.kind = c.kind and j.parked = c.key)
     loop
-        for v_job in
+        -- One after the other, so that they come back in their order.
+        foreach v_id in array breakwater.lock_waiting(array(
             select j.id from breakwater.job j
              where j.kind = v_circuit.kind and j.parked = v_circuit.key
              order by j.priority, j.position
-             limit p_limit - v_count
-               for update skip locked
+             limit p_limit - v_count))
         loop
             update breakwater.job j
                set run_at = null, parked = null, position = nextval('breakwater.job_position')
-             where j.id = v_job.id;
+             where j.id = v_id;
             v_count := v_count + 1;
         end loop;
         v_kinds := v_kinds || v_circuit.kind;

@@ -39,6 +39,16 @@ begin
      order by 1, 2
     on conflict do nothing;
 
+    insert into breakwater.lane (queue, kind, priority)
+    select q.name, k.name, p.priority
+      from unnest(p_queues) q(name)
+     cross join (select h ->> 'kind' as name from jsonb_array_elements(v_handlers) h) k
+     cross join generate_series(0, 9) p(priority)
+     where not exists (select from breakwater.lane a
+                        where a.queue = q.name collate "C" and a.kind = k.name collate "C" and a.priority = p.priority)
+     order by 1, 2, 3
+    on conflict do nothing;
+
     insert into breakwater.worker (name, version, queues, kinds, concurrency, lease)
     values (p_name, p_version, p_queues,
             array(select h.kind from jsonb_populate_recordset(null::breakwater.handler, v_handlers) h order by h.kind),
@@ -138,9 +148,10 @@ begin
     if not leads then
         return;
     end if;
+    perform breakwater.note_horizon();
     promoted := breakwater.promote(1000);
     rescued := breakwater.rescue();
-    perform breakwater.convict(1000);
+    perform breakwater.dead_letter_poison(1000);
     turned := breakwater.turn_circuits();
     fell_back := breakwater.apply_fallbacks(1000);
     unparked := breakwater.unpark(1000);
@@ -179,7 +190,7 @@ begin
     ), later as (
         -- By ids alone, so that there is nothing to join: with a table that holds little but dead rows, that may begin at
         -- its other end.
-        update breakwater.job j set run_at = now() + interval '1 second'
+        update breakwater.job j set run_at = now() + interval '1 second', position = nextval('breakwater.job_position')
          where j.id = any (array(select r.id from ranked r join allowed a using (kind)
                                   where r.is_retry and r.row_number > a.retries))
     )
@@ -234,29 +245,44 @@ begin
         select * from breakwater.worker w where w.beat_at < now() - w.lease for update skip locked
     loop
         -- A worker that lives comes back within that time, even over a network that was silent for some leases.
-        v_jobs := breakwater.give_back(v_lost.id, '{}', 5 * v_lost.lease);
+        v_jobs := breakwater.release_claims(v_lost.id, '{}', 5 * v_lost.lease);
         v_count := v_count + cardinality(v_jobs);
         insert into breakwater.lost_worker (worker, name, beat_at, jobs)
         values (v_lost.id, v_lost.name, v_lost.beat_at, v_jobs);
-        delete from breakwater.worker w where w.id = v_lost.id;
-        perform breakwater.awake(v_lost.id);
+        perform breakwater.strike_off(v_lost.id);
     end loop;
     -- A claim may commit after its worker was struck off: it was under way, and nobody could see it then.
     for v_dead in
-        select distinct c.worker from breakwater.claim c
-         where not exists (select from breakwater.worker w where w.id = c.worker)
+        select w from breakwater.workers_with_claims() w
+         where w <> 0 and not exists (select from breakwater.worker a where a.id = w)
     loop
-        v_count := v_count + cardinality(breakwater.give_back(v_dead, '{}', null));
+        v_count := v_count + cardinality(breakwater.release_claims(v_dead, '{}', null));
+        perform breakwater.strike_off(v_dead);
     end loop;
     return v_count;
 end
 $$;
 
--- Makes ready again what a worker still holds, but for the claims it is known to be working on, and returns the jobs. The
--- attempts are handed back. `p_crash` is null, or the worker was lost: this counts against all of them, and an accused
--- one is heard for so long.
-create function breakwater.give_back(p_worker bigint, p_known bigint[], p_crash interval) returns bigint[]
-language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
+-- The workers that have claims, in leaps along the index, each to the newest claim of the next one.
+create function breakwater.workers_with_claims() returns setof bigint
+language sql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set jit = off
+as $$
+    with recursive w as (
+        (select c.worker from breakwater.claim c order by c.worker desc, c.lease desc limit 1)
+        union all
+        select n.worker from w cross join lateral (
+            select c.worker from breakwater.claim c
+             where c.worker < w.worker order by c.worker desc, c.lease desc limit 1) n
+    )
+    select worker from w
+$$;
+
+-- Makes ready again what a worker still holds, but for the claims it is known to be working on, and returns the jobs. No
+-- attempt is spent. `p_crash` is null, or the worker was lost: this counts against all of them, and an accused one is heard
+-- for so long.
+create function breakwater.release_claims(p_worker bigint, p_known bigint[], p_crash interval) returns bigint[]
+language plpgsql set search_path = pg_catalog, pg_temp
+set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
     v_claim   breakwater.claim;
@@ -269,36 +295,45 @@ begin
         select * from breakwater.claim c where c.worker = p_worker and c.lease <> all (p_known)
     loop
         for v_job in
-            select j.id, j.kind, j.crashes from breakwater.job j
-             where j.id = any (v_claim.jobs) and j.worker = p_worker and j.lease = v_claim.lease
+            select j.id, j.kind, j.attempt, j.crashes from breakwater.job j
+             where j.id = any (v_claim.jobs) and j.lease < v_claim.lease
                for update
         loop
             v_crashes := v_job.crashes + (p_crash is not null)::integer;
             update breakwater.job j
-               set worker = null, attempt = j.attempt - 1, ready_at = now(), crashes = v_crashes,
+               set lease = v_claim.lease, moved_from = null, parked = null, ready_at = now(), crashes = v_crashes,
                    run_at = breakwater.run_at_after(v_crashes, p_crash),
                    position = nextval('breakwater.job_position')
              where j.id = v_job.id;
             perform breakwater.tell_run(v_job.id, case when p_crash is null then 'released' else 'rescued' end, p_worker,
-                                        case when p_crash is not null then 'worker.lost' end, null);
+                                        v_job.attempt + 1, case when p_crash is not null then 'worker.lost' end, null);
             v_jobs := v_jobs || v_job.id;
             if v_job.kind <> all (v_kinds) then
                 v_kinds := v_kinds || v_job.kind;
             end if;
         end loop;
         delete from breakwater.probe p where p.job = any (v_claim.jobs) and p.lease = v_claim.lease;
-        delete from breakwater.claim c where c.lease = v_claim.lease;
+        perform breakwater.close_claims(p_worker, array[v_claim.lease]);
     end loop;
     perform breakwater.wake(v_kinds);
     return v_jobs;
 end
 $$;
 
+-- Forgets a worker whose claims were released. Those of them that say where a lane's next claim begins are nobody's then.
+create function breakwater.strike_off(p_worker bigint) returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+    update breakwater.claim c set worker = 0 where c.worker = p_worker;
+    delete from breakwater.worker w where w.id = p_worker;
+    select breakwater.awake(p_worker)
+$$;
+
 -- After a connection was lost with a claim unanswered: gives back what was claimed and never heard of. `p_known` are the
 -- claims whose jobs the worker has.
 create function breakwater.reconcile(p_worker bigint, p_known bigint[]) returns integer
 language sql security definer set search_path = pg_catalog, pg_temp
-as $$ select cardinality(breakwater.give_back(p_worker, p_known, null)) $$;
+as $$ select cardinality(breakwater.release_claims(p_worker, p_known, null)) $$;
 
 -- A worker's goodbye: gives back whatever it still holds, unspent, and strikes it off.
 create function breakwater.leave(p_worker bigint) returns integer
@@ -307,9 +342,8 @@ as $$
 declare
     v_count integer;
 begin
-    v_count := cardinality(breakwater.give_back(p_worker, '{}', null));
-    delete from breakwater.worker w where w.id = p_worker;
-    perform breakwater.awake(p_worker);
+    v_count := cardinality(breakwater.release_claims(p_worker, '{}', null));
+    perform breakwater.strike_off(p_worker);
     update breakwater.leader l set expires_at = now() where l.worker = p_worker;
     perform breakwater.forget_sleepers();
     return v_count;

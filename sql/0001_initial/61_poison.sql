@@ -11,6 +11,17 @@ as $$
     select case when p_crashes >= 3 then now() + p_hearing when p_crashes = 2 then 'infinity'::timestamptz end
 $$;
 
+-- The suspects that run now.
+create function breakwater.held_suspects() returns setof bigint
+language sql stable set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
+as $$
+    select j.id
+      from breakwater.claim c
+     cross join lateral unnest(c.jobs) h(id)
+      join breakwater.job j on j.id = h.id and j.lease < c.lease
+     where c.lane is null and j.crashes >= 2
+$$;
+
 -- The suspect that a worker should run alone next; null if there is none, or if one runs already somewhere: so that a
 -- killer takes one worker of the fleet at a time. Suspects of stopped kinds and queues wait like every other job.
 create function breakwater.next_suspect(p_worker bigint) returns bigint
@@ -19,10 +30,10 @@ as $$
     select j.id
       from breakwater.job j
       left join breakwater.handler h on h.kind = j.kind
-     where j.crashes >= 2 and j.run_at = 'infinity' and j.worker is null
+     where j.crashes >= 2 and j.run_at = 'infinity'
+       and not exists (select from breakwater.held_suspects())
        and exists (select from breakwater.worker w
                     where w.id = p_worker and w.state = 'running' and j.kind = any (w.kinds) and j.queue = any (w.queues))
-       and not exists (select from breakwater.job o where o.crashes >= 2 and o.worker is not null)
        and not exists (select from breakwater.pause p
                         where (p.scope = 'kind' and p.name = j.kind) or (p.scope = 'queue' and p.name = j.queue))
        and not exists (select from breakwater.circuit c
@@ -48,46 +59,34 @@ as $$
                               and (o.running, o.id) < (p_running, p_worker)))
 $$;
 
--- Gives a worker that holds nothing else one suspect, as `breakwater.claim` would give it a job.
--- Locks that job, by SKIP LOCKED.
-create function breakwater.claim_suspect(p_worker bigint)
-returns table (
-    id bigint, queue text, kind text, priority smallint, "position" bigint, payload jsonb, attempt integer,
-    max_attempts integer, enqueued_at timestamptz, traceparent text, lease bigint, generation bigint, is_probe boolean,
-    circuit_key text, tuple tid, tracestate text, waited double precision
-)
+-- Gives a worker that holds nothing else one suspect, as `breakwater.claim` would give it a job; it waits for the disk when
+-- it commits. Locks that job, by SKIP LOCKED.
+create function breakwater.claim_suspect(p_worker bigint) returns setof breakwater.claimed_job
 language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
-#variable_conflict use_column
 declare
     v_id    bigint := breakwater.next_suspect(p_worker);
     v_lease bigint;
 begin
+    perform breakwater.require_read_committed();
+    perform breakwater.commit_durably();
     perform from breakwater.job j
-      where j.id = v_id and j.worker is null and j.crashes >= 2 and j.run_at = 'infinity'
+      where j.id = v_id and j.crashes >= 2 and j.run_at = 'infinity'
         for update skip locked;
-    if not found then
+    if not found or breakwater.without_held(array[v_id]) = '{}' then
         return;
     end if;
     v_lease := nextval('breakwater.lease');
-    insert into breakwater.claim (lease, worker, jobs) values (v_lease, p_worker, array[v_id]);
+    insert into breakwater.claim (lease, worker, last, floor, jobs) values (v_lease, p_worker, 0, 0, array[v_id]);
     return query
-        with taken as (
-            update breakwater.job j set worker = p_worker, lease = v_lease, attempt = j.attempt + 1
-             where j.id = v_id
-            returning j.*, j.ctid as tuple
-        )
-        select t.id, t.queue::text, t.kind::text, t.priority, 0::bigint, t.payload, t.attempt, t.max_attempts,
-               t.enqueued_at, t.traceparent, t.lease,
-               case when h.key_path is null then coalesce(c.generation, 0)
-                    else breakwater.generation_of(t.kind, breakwater.key_of(t.payload, h.key_path)) end,
-               false, coalesce(h.shared_key, breakwater.key_of(t.payload, h.key_path))::text, t.tuple,
-               t.tracestate, date_part('epoch', now() - t.ready_at)
-          from taken t
-          left join breakwater.handler h on h.kind = t.kind
-          left join breakwater.circuit c
-                 on c.kind = case when h.shared_key is null then t.kind else '*' end
-                and c.key = coalesce(h.shared_key, '');
+        select t.*
+          from breakwater.job j
+          left join breakwater.handler h on h.kind = j.kind
+          left join breakwater.circuit c on c.kind = case when h.shared_key is null then j.kind else '*' end
+                                        and c.key = coalesce(h.shared_key, '')
+         cross join lateral breakwater.jobs_of_claim(
+               array[v_id], v_lease, h.key_path, coalesce(h.shared_key, '')::text, coalesce(c.generation, 0), false) t
+         where j.id = v_id;
 end
 $$;
 
@@ -97,6 +96,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp set jit 
 as $$
 declare
     v_jobs  bigint[];
+    v_waiting bigint[];
     v_kinds text[];
     v_count integer;
 begin
@@ -106,13 +106,15 @@ begin
     if not found then
         return 0;
     end if;
+    v_waiting := breakwater.lock_waiting(v_jobs, true);
     -- Those that run again are looked at when they end.
     with cleared as (
         update breakwater.job j
            set crashes = j.crashes - 1,
-               run_at = case when j.worker is not null or j.crashes = 1 then j.run_at
+               run_at = case when j.crashes = 1 or j.id <> all (v_waiting) then j.run_at
                              when j.crashes = 2 then null else 'infinity' end,
-               ready_at = now(), position = nextval('breakwater.job_position')
+               ready_at = case when j.id = any (v_waiting) then now() else j.ready_at end,
+               position = case when j.id = any (v_waiting) then nextval('breakwater.job_position') else j.position end
          where j.id = any (v_jobs) and j.crashes > 0
         returning j.kind
     )
@@ -123,7 +125,7 @@ end
 $$;
 
 -- Dead-letters the accused whose hearing is over.
-create function breakwater.convict(p_limit integer) returns integer
+create function breakwater.dead_letter_poison(p_limit integer) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
 declare
@@ -132,11 +134,11 @@ declare
 begin
     for v_job in
         select * from breakwater.job j
-         where j.crashes >= 3 and j.worker is null and j.run_at <= now()
+         where j.crashes >= 3 and j.run_at <= now()
          limit p_limit
            for update skip locked
     loop
-        perform breakwater.bury(v_job.id, 'poison', breakwater.evidence(v_job));
+        perform breakwater.dead_letter_job(v_job.id, 'poison', breakwater.evidence(v_job));
         v_count := v_count + 1;
     end loop;
     return v_count;

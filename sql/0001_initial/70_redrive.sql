@@ -189,11 +189,11 @@ as $$
 declare
     v_kind text;
 begin
-    select j.kind into v_kind from breakwater.job j where j.id = cancel.id and j.worker is null for update;
-    if not found then
+    if breakwater.lock_waiting(array[cancel.id]) = '{}' then
         return false;
     end if;
-    perform breakwater.bury(cancel.id, 'cancelled', null);
+    select j.kind into v_kind from breakwater.job j where j.id = cancel.id;
+    perform breakwater.dead_letter_job(cancel.id, 'cancelled', null);
     perform breakwater.record_action(actor, 'job.cancel', 'job ' || id, why,
                                      jsonb_build_object('id', id, 'kind', v_kind));
     return true;
@@ -210,7 +210,7 @@ declare
 begin
     update breakwater.job j
        set run_at = null, parked = null, ready_at = now(), position = nextval('breakwater.job_position')
-     where j.id = run_now.id and j.run_at is not null
+     where j.id = any (breakwater.lock_waiting(array[run_now.id])) and j.run_at is not null
     returning j.kind into v_kind;
     if v_kind is null then
         return false;
@@ -237,10 +237,10 @@ begin
         raise exception 'priority % is not 0 to 9', coalesce(set_priority.priority::text, 'NULL')
             using errcode = '22023', hint = '0 runs first, 9 last.';
     end if;
-    select * into v_old from breakwater.job j where j.id = set_priority.id and j.worker is null for update;
-    if not found then
+    if breakwater.lock_waiting(array[set_priority.id]) = '{}' then
         return false;
     end if;
+    select * into v_old from breakwater.job j where j.id = set_priority.id;
     if v_old.priority <> set_priority.priority then
         update breakwater.job j
            set priority = set_priority.priority, position = nextval('breakwater.job_position')

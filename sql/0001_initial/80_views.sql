@@ -3,12 +3,14 @@
 -- Depth and age of every queue and kind that has jobs.
 create view breakwater.depth as
 select j.queue, j.kind,
-       count(*) filter (where j.run_at is null and j.worker is null) as ready,
-       count(*) filter (where j.worker is not null) as running,
-       count(*) filter (where j.run_at is not null and j.parked is null and j.attempt = 0 and j.errors is null) as scheduled,
-       count(*) filter (where j.run_at is not null and j.parked is null and (j.attempt > 0 or j.errors is not null)) as retrying,
-       count(*) filter (where j.parked is not null) as parked,
-       now() - min(j.ready_at) filter (where j.run_at is null and j.worker is null) as oldest_ready,
+       count(*) filter (where j.run_at is null and r.job is null) as ready,
+       count(*) filter (where r.job is not null) as running,
+       count(*) filter (where j.run_at is not null and j.parked is null and r.job is null
+                              and j.attempt = 0 and j.errors is null) as scheduled,
+       count(*) filter (where j.run_at is not null and j.parked is null and r.job is null
+                              and (j.attempt > 0 or j.errors is not null)) as retrying,
+       count(*) filter (where j.parked is not null and r.job is null) as parked,
+       now() - min(j.ready_at) filter (where j.run_at is null and r.job is null) as oldest_ready,
        min(j.run_at) filter (where j.run_at < 'infinity') as next_due,
        exists (select from breakwater.pause p
                 where (p.scope = 'queue' and p.name = j.queue) or (p.scope = 'kind' and p.name = j.kind)) as paused,
@@ -21,15 +23,16 @@ select j.queue, j.kind,
          where j.kind = any (w.kinds) and j.queue = any (w.queues)
            and w.beat_at > now() - w.lease and w.state = 'running') as workers
   from breakwater.job j
+  left join breakwater.held r on r.job = j.id
  group by j.queue, j.kind;
 
 -- Each job, where it stands, and why it is not running.
 create view breakwater.job_status as
-select j.id, j.queue, j.kind, j.priority, j.attempt, coalesce(j.max_attempts, h.max_attempts) as max_attempts,
+select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integer as attempt, coalesce(j.max_attempts, h.max_attempts) as max_attempts,
        s.state,
        case s.state
-           when 'running' then format('running on %s since %s', coalesce(w.name, 'worker ' || j.worker),
-                                      coalesce(k.claimed_at::text, '?'))
+           when 'running' then format('running on %s since %s', coalesce(w.name, 'worker ' || k.worker),
+                                      k.claimed_at)
            when 'suspect' then case when j.crashes = 2
                then 'its worker was lost twice in a row while it held the job: it waits to run alone'
                else format('its worker was lost while it ran alone: poison at %s, unless that worker comes back', j.run_at)
@@ -44,19 +47,19 @@ select j.id, j.queue, j.kind, j.priority, j.attempt, coalesce(j.max_attempts, h.
            when 'no_handler' then format('no worker that is alive handles ''%s'' in the queue ''%s''', j.kind, j.queue)
            else 'waiting for a free worker'
        end as why,
-       j.enqueued_at, j.run_at, j.ready_at, j.worker, j.unique_key, j.errors, j.payload
+       j.enqueued_at, case when k.job is null then j.run_at end as run_at, j.ready_at, k.worker, j.unique_key, j.errors, j.payload
   from breakwater.job j
   left join breakwater.handler h on h.kind = j.kind
   left join breakwater.circuit c on c.kind = case when h.shared_key is null then j.kind else '*' end
                                 and c.key = coalesce(j.parked, h.shared_key, '')
  cross join lateral (select breakwater.circuit_name(c.kind, c.key) as name) n
-  left join breakwater.worker w on w.id = j.worker
-  left join breakwater.claim k on k.lease = j.lease and j.worker is not null
+  left join breakwater.held k on k.job = j.id
+  left join breakwater.worker w on w.id = k.worker
   left join lateral (select * from breakwater.pause p
                       where (p.scope = 'queue' and p.name = j.queue) or (p.scope = 'kind' and p.name = j.kind)
                       limit 1) p on true
  cross join lateral (
-       select case when j.worker is not null then 'running'
+       select case when k.job is not null then 'running'
                    when j.crashes >= 2 and j.run_at is not null then 'suspect'
                    when j.parked is not null and c.state = 'open' then 'circuit_open'
                    when j.parked is not null then 'circuit_half_open'
@@ -90,9 +93,8 @@ as $$
                               order by j.queue limit 1) n
     ), running as materialized (
         select j.kind, count(*) as jobs
-          from breakwater.claim c
-         cross join lateral unnest(c.jobs) i(id)
-          join breakwater.job j on j.id = i.id and j.lease = c.lease and j.worker is not null
+          from breakwater.held h join breakwater.job j on j.id = h.job
+         where j.run_at is null
          group by j.kind
     )
     select c.kind, c.key,

@@ -14,7 +14,7 @@ create unlogged table breakwater.fleet_sample (
 -- least". Kinds that no handler was ever registered for, and queues that no worker takes jobs from, are called `other`,
 -- so that the number of names depends on configurations alone.
 --
--- Locks: nothing but an advisory lock, which it never waits for.
+-- Locks: the row of the last sample, by SKIP LOCKED.
 create function breakwater.sample_fleet(p_max_age double precision) returns jsonb
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -28,14 +28,14 @@ begin
     if found then
         return v_sample;
     end if;
-    -- "breakwts" in ASCII.
-    if not pg_try_advisory_xact_lock(7094704080671732851) then
-        return (select s.sample from breakwater.fleet_sample s);
+    insert into breakwater.fleet_sample (taken_at, sample) values ('-infinity', '{}') on conflict do nothing;
+    perform from breakwater.fleet_sample s for update skip locked;
+    if not found then
+        return (select nullif(s.sample, '{}') from breakwater.fleet_sample s);
     end if;
     v_sample := jsonb_build_object('sampled_at', extract(epoch from clock_timestamp()))
              || breakwater.sample_jobs() || breakwater.sample_circuits() || breakwater.sample_workers();
-    insert into breakwater.fleet_sample (taken_at, sample) values (clock_timestamp(), v_sample)
-    on conflict (only_one) do update set taken_at = excluded.taken_at, sample = excluded.sample;
+    update breakwater.fleet_sample s set taken_at = clock_timestamp(), sample = v_sample;
     return v_sample;
 end
 $$;
@@ -69,12 +69,12 @@ begin
         select l.* from lane l limit 500
     loop
         select count(*) as looked_at,
-               count(*) filter (where t.worker is null) as ready,
-               count(*) filter (where t.worker is not null) as running,
-               min(t.ready_at) filter (where t.worker is null) as oldest_ready,
-               min(t.ready_at) filter (where t.worker is not null) as oldest_running
+               count(*) filter (where not t.is_held) as ready,
+               count(*) filter (where t.is_held) as running,
+               min(t.ready_at) filter (where not t.is_held) as oldest_ready,
+               min(t.ready_at) filter (where t.is_held) as oldest_running
           into v_found
-          from (select j.worker, j.ready_at from breakwater.job j
+          from (select j.id in (select h.job from breakwater.held h) as is_held, j.ready_at from breakwater.job j
                  where j.queue = v_lane.queue and j.kind = v_lane.kind and j.priority = v_lane.priority
                    and j.run_at is null
                  order by j.position
@@ -168,7 +168,8 @@ as $$
                                  from (select from breakwater.job j
                                         where j.queue = any (array(select distinct unnest(w.queues)
                                                                      from breakwater.worker w))
-                                          and j.kind = h.kind and j.run_at is null and j.worker is null
+                                          and j.kind = h.kind and j.run_at is null
+                                          and j.id not in (select r.job from breakwater.held r)
                                         limit 10000) r) t
                          where o.state <> 'closed'
                         union all

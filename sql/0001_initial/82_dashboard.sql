@@ -132,9 +132,8 @@ as $$
     ), running as (
         -- The claims know these.
         select j.queue, j.kind, count(*) as jobs
-          from breakwater.claim c
-         cross join lateral unnest(c.jobs) i(id)
-          join breakwater.job j on j.id = i.id and j.lease = c.lease and j.worker is not null
+          from breakwater.held h join breakwater.job j on j.id = h.job
+         where j.run_at is null
          group by j.queue, j.kind
     ), ready as (
         select g.queue, g.kind, greatest(c.jobs - coalesce(r.jobs, 0), 0) as jobs, g.oldest
@@ -143,7 +142,7 @@ as $$
                   left join lateral (
                        select j.ready_at from breakwater.job j
                         where j.run_at is null and j.queue = l.queue and j.kind = l.kind and j.priority = l.priority
-                          and j.worker is null
+                          and j.id not in (select h.job from breakwater.held h)
                         order by j.position limit 1) f on true
                  group by l.queue, l.kind) g
           left join running r on r.queue = g.queue and r.kind = g.kind
@@ -271,9 +270,8 @@ begin
         -- There are few of these, and the claims know them.
         ids := array(
             select j.id
-              from breakwater.claim c
-             cross join lateral unnest(c.jobs) i(id)
-              join breakwater.job j on j.id = i.id and j.lease = c.lease and j.worker is not null
+              from breakwater.held h
+              join breakwater.job j on j.id = h.job
              where j.id < looked_down_to
                and (p_kind is null or j.kind = p_kind collate "C") and (p_queue is null or j.queue = p_queue collate "C")
                and (p_path is null or breakwater.matches_path(j.payload, p_path))
@@ -283,17 +281,18 @@ begin
     end if;
     loop
         with looked as (
-            select j.* from breakwater.job j where j.id < looked_down_to order by j.id desc limit v_portion
+            select j.*, j.id in (select h.job from breakwater.held h) as is_held
+              from breakwater.job j where j.id < looked_down_to order by j.id desc limit v_portion
         )
         select min(l.id), array(
             select m.id from looked m
              where (p_kind is null or m.kind = p_kind collate "C") and (p_queue is null or m.queue = p_queue collate "C")
-               and case p_state when 'ready' then m.run_at is null and m.worker is null
-                                when 'scheduled' then m.run_at is not null and m.parked is null and m.attempt = 0
-                                                      and m.errors is null
-                                when 'retrying' then m.run_at is not null and m.parked is null and m.worker is null
+               and case p_state when 'ready' then m.run_at is null and not m.is_held
+                                when 'scheduled' then m.run_at is not null and m.parked is null and not m.is_held
+                                                      and m.attempt = 0 and m.errors is null
+                                when 'retrying' then m.run_at is not null and m.parked is null and not m.is_held
                                                      and (m.attempt > 0 or m.errors is not null)
-                                when 'parked' then m.parked is not null
+                                when 'parked' then m.parked is not null and not m.is_held
                                 else true end
                and (p_path is null or breakwater.matches_path(m.payload, p_path))
              order by m.id desc

@@ -27,9 +27,8 @@ as $$
         select l.queue, l.kind, '' as key, c.waits, c.runs
           from lane l
          cross join lateral (
-               select count(*) filter (where f.worker is null) as waits,
-                      count(*) filter (where f.worker is not null) as runs
-                 from (select j.worker from breakwater.job j
+               select count(*) filter (where not f.is_held) as waits, count(*) filter (where f.is_held) as runs
+                 from (select j.id in (select h.job from breakwater.held h) as is_held from breakwater.job j
                         where j.queue = l.queue and j.kind = l.kind and j.run_at is null
                         order by j.priority, j.position limit p_cap) f) c
         union all

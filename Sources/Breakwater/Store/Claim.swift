@@ -7,12 +7,12 @@ package struct Claim: StoreCall {
     package var worker: Int64
     /// The lanes to look at, in the order of preference.
     package var lanes: [Lane]
-    /// For each lane, the position to look behind.
-    package var cursors: [Int64]
     /// How many jobs each kind may take, and how many it may have at once.
     package var room: [(kind: String, count: Int, concurrency: Int)]
     /// How many jobs all kinds together may take.
     package var total: Int
+    /// Whether to look for jobs that appeared behind the lanes' cursors too.
+    package var isLate = false
 
     package var statement: Statement {
         let slots = Dictionary(uniqueKeysWithValues: room.enumerated().map { ($1.kind, Int32($0 + 1)) })
@@ -27,11 +27,11 @@ package struct Claim: StoreCall {
                 .textArray(lanes.map(\.queue)),
                 .textArray(lanes.map(\.kind)),
                 .int2Array(lanes.map(\.priority)),
-                .int8Array(cursors),
                 .int4Array(lanes.map { slots[$0.kind] ?? 0 }),
                 .int4Array(room.map { Int32(clamping: $0.count) }),
                 .int4Array(room.map { Int32(clamping: $0.concurrency) }),
                 .int4(Int32(clamping: total)),
+                .bool(isLate),
             ]
         )
     }
@@ -44,32 +44,19 @@ package struct Claim: StoreCall {
         try ClaimedJob.all(of: result)
     }
 
-    /// How far a claim got in one lane.
-    package struct Reach: Sendable {
-        package var lane: Lane
-        package var jobs: Int
-        package var position: Int64
+    /// How many jobs a claim took, told in a small part of the time that ``decode(_:)`` takes.
+    package func count(_ result: QueryResult) -> Int {
+        (0..<result.count).count { !result.isNull($0, 0) }
     }
+}
 
-    /// What can be told of the answer at a glance, in a small part of the time that ``decode(_:)`` takes.
-    package func reach(_ result: QueryResult) throws(PostgresError) -> [Reach] {
-        var reaches: [Reach] = []
-        for row in 0..<result.count {
-            // A row that says its kind begins another lane.
-            if !result.isNull(row, 2) {
-                let lane = Lane(
-                    queue: try result.string(row, 1),
-                    kind: try result.string(row, 2),
-                    priority: Int16(clamping: try result.int64(row, 3))
-                )
-                reaches.append(Reach(lane: lane, jobs: 0, position: 0))
-            }
-            guard let last = reaches.indices.last, !result.isNull(row, 0) else { continue }
-            reaches[last].jobs += 1
-            reaches[last].position = max(reaches[last].position, try result.int64(row, 4))
-        }
-        return reaches
-    }
+/// `breakwater.flush`: makes durable what this worker has claimed, where there is nothing to settle that would.
+package struct Flush: StoreCall {
+    package var worker: Int64
+
+    package var statement: Statement { Statement("select breakwater.flush($1)", [.int8(worker)]) }
+
+    package func decode(_ result: QueryResult) {}
 }
 
 /// `breakwater.claim_suspect`: takes one job that must run alone, for a worker that holds nothing else.

@@ -2,22 +2,6 @@ import Libpq
 import Logging
 
 extension ClaimLoop {
-    /// Waits for what the settle loop was given last, if there is something, and takes note of what became of it.
-    mutating func noteAnswer(on connection: isolated Connection) async throws(PostgresError) {
-        guard let answer = await engine.settles.answer() else { return }
-        switch answer.result {
-        case .success(let output):
-            settled(answer.settle, output)
-        case .failure(let error):
-            engine.withState { $0.dispatcher.putBack(answer.settle.runs, claims: answer.settle.claims) }
-            guard error.isAnswer else {
-                engine.loggers.database.info("the connection to settle over was lost", metadata: ["error": "\(error)"])
-                return
-            }
-            try await refused(with: error, on: connection)
-        }
-    }
-
     /// The server refused a settle whose runs have been put back.
     mutating func refused(with error: PostgresError, on connection: isolated Connection) async throws(PostgresError) {
         refusals += 1

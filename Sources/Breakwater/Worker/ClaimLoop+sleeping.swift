@@ -26,7 +26,8 @@ extension ClaimLoop {
             if !attended.isEmpty {
                 if isFull { try await stayAwake(on: connection, as: worker) }
                 // What came while nobody was told of it: look once more, and then go to sleep.
-                isSweepOwed = true
+                isWide = true
+                isExhausted = false
                 if sleepsAs != nil {
                     try await sleep(on: connection, as: worker)
                     return true
@@ -52,8 +53,8 @@ extension ClaimLoop {
         }
         try? await Task.sleep(for: Attention.interval)
         isExhausted = false
-        // Jobs that appeared behind the cursors, and other lanes.
-        if .now >= lastSweep + Self.longestBlindness { _ = try await sweep(on: connection) }
+        // Other lanes.
+        if .now >= lastLateLook + .seconds(1) { isWide = true }
         return true
     }
 
@@ -66,7 +67,6 @@ extension ClaimLoop {
         sleepsAs = worker
         attended = []
         isExhausted = false
-        isSweepOwed = true
-        nextSweep = .now
+        isWide = true
     }
 }

@@ -8,7 +8,7 @@ import Synchronization
 final class Engine: Sendable {
     struct State {
         var dispatcher: Dispatcher
-        var lanes: LaneCursors
+        var lanes: ActiveLanes
         var solitude: Solitude
         /// This worker's row in `breakwater.worker`; it changes when the lease was lost and the worker registers anew.
         var worker: Int64
@@ -56,8 +56,6 @@ final class Engine: Sendable {
     let work = Signal()
     /// Raised when the beat loop should beat at once.
     let beat = Signal()
-    /// Settles while the claim loop claims, in a backlog.
-    let settles = SettleLoop()
     private let state: Mutex<State>
 
     init(
@@ -84,7 +82,7 @@ final class Engine: Sendable {
                     lease: configuration.lease,
                     heldSince: registeredAt
                 ),
-                lanes: LaneCursors(queues: configuration.queues, kinds: configuration.handlers.map(\.kind)),
+                lanes: ActiveLanes(queues: configuration.queues, kinds: configuration.handlers.map(\.kind)),
                 solitude: Solitude(patience: configuration.lease, at: .now),
                 worker: worker
             )

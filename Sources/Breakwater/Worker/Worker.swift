@@ -131,7 +131,6 @@ public struct Worker: Service {
             if engine.configuration.listens {
                 group.addTask { await Listener(engine: engine).run() }
             }
-            group.addTask { await engine.settles.run(engine) }
             group.addTask { await keepTime(engine) }
             await withTaskGroup { claims in
                 claims.addTask {

@@ -70,20 +70,19 @@ struct HandWorker: Sendable {
         return try await connection.pipeline([clock, statement])[1]
     }
 
-    /// Claims at most so many jobs, from the start of every lane.
+    /// Claims at most so many jobs of every lane, late ones too.
     func claim(
         _ count: Int = 100,
         room: [String: Int]? = nil,
-        after: Int64 = 0,
+        isLate: Bool = true,
         on other: Connection? = nil
     ) async throws -> [Job] {
-        let lanes = LaneCursors(queues: queues, kinds: kinds).all
         let claim = Claim(
             worker: id,
-            lanes: lanes,
-            cursors: lanes.map { _ in after },
+            lanes: ActiveLanes(queues: queues, kinds: kinds).all,
             room: kinds.map { ($0, room?[$0] ?? (room == nil ? count : 0), concurrency: 1000) },
-            total: count
+            total: count,
+            isLate: isLate
         )
         let jobs = try await call(claim, on: other)
         return jobs.sorted { ($0.job.priority, $0.position) < ($1.job.priority, $1.position) }.map(\.job)

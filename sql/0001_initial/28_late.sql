@@ -1,0 +1,181 @@
+-- Late jobs: a transaction draws the positions of its jobs when it adds them, and may commit after a claim has gone past.
+-- Then its jobs are behind the lane's cursor. They are looked for between the lane's *floor* and its cursor; the floor is
+-- the highest position at which nothing waits and nothing can appear any more.
+
+-- What a look between a lane's floor and its cursor found.
+create type breakwater.late_jobs as (
+    -- Jobs that no claim holds, in their order.
+    ids         bigint[],
+    -- Whether these are all of them.
+    is_complete boolean,
+    -- Whether the lane has no ready jobs behind its cursor either.
+    is_last     boolean,
+    -- No job can appear at or below this position any more, as was known before the look.
+    proven      bigint
+);
+
+-- Looks for late jobs of a lane. It locks nothing: it may take long where many entries of the index are dead and cannot be
+-- cleaned up. So the caller must look again, once it has locked the lane, which of the jobs are still there for it.
+create function breakwater.find_late(
+    p_lane bigint, p_queue text, p_kind text, p_priority smallint, p_floor bigint, p_cursor bigint, p_limit integer
+) returns breakwater.late_jobs
+language plpgsql set search_path = pg_catalog, pg_temp set enable_nestloop = off
+as $$
+declare
+    v_late breakwater.late_jobs;
+begin
+    select h.proven into v_late.proven from breakwater.horizon h order by h.id desc limit 1;
+    -- A claim that holds a job above the floor has its `last` above it too.
+    v_late.ids := array(
+        select j.id from breakwater.job j
+         where j.queue = p_queue collate "C" and j.kind = p_kind collate "C" and j.priority = p_priority
+           and j.position > p_floor and j.position <= p_cursor and j.run_at is null
+           and not exists (
+               select from (select c.lease, unnest(c.jobs) as id from breakwater.claim c
+                             where c.lane = p_lane and c.last > p_floor offset 0) h
+                where h.id = j.id and h.lease > j.lease)
+         order by j.position
+         limit p_limit + 1);
+    v_late.is_complete := cardinality(v_late.ids) <= p_limit and v_late.proven is not null;
+    v_late.is_last := not exists (
+        select from breakwater.job j
+         where j.queue = p_queue collate "C" and j.kind = p_kind collate "C" and j.priority = p_priority
+           and j.position > p_cursor and j.run_at is null);
+    return v_late;
+end
+$$;
+
+-- Notes the position below which no job can appear any more. A leader's chore.
+--
+-- A transaction draws positions only while it holds a row-exclusive lock on `job`. So note the highest position drawn, then
+-- the transactions that hold such a lock (in this order); once all of those have ended, nothing can appear at or below it.
+create function breakwater.note_horizon() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_old     breakwater.horizon;
+    v_highest bigint;
+    v_holders text[];
+    v_proven  bigint;
+begin
+    select * into v_old from breakwater.horizon h order by h.id desc limit 1;
+    select p.last_value into v_highest from breakwater.job_position p;
+    select coalesce(array_agg(distinct k.virtualtransaction), '{}') into v_holders
+      from pg_locks k
+     where k.locktype = 'relation' and k.relation = 'breakwater.job'::regclass
+       and k.database = (select d.oid from pg_database d where d.datname = current_database())
+       and k.mode not in ('AccessShareLock', 'RowShareLock')
+       and k.pid is distinct from pg_backend_pid();
+    v_proven := case when v_holders = '{}' then v_highest
+                     -- A prepared transaction is known by another name than before it was prepared: while there is one,
+                     -- nothing is proven.
+                     when exists (select from unnest(v_holders) h where h like '-1/%') or v_holders && v_old.holders
+                     then v_old.proven
+                     else v_old.highest end;
+    -- While one of those noted goes on, the note is kept: a new one would have to wait for those that came since as well.
+    if v_proven > coalesce(v_old.proven, -1) or v_old.id is null or not v_holders && v_old.holders then
+        if v_old.id is null or (v_highest, v_proven) is distinct from (v_old.highest, v_old.proven) then
+            insert into breakwater.horizon (proven, highest, holders)
+            values (coalesce(v_proven, 0), v_highest, v_holders);
+            delete from breakwater.horizon h where h.id <= v_old.id;
+        end if;
+    end if;
+end
+$$;
+
+-- Whether a claim may take a job that is not plainly free: somebody is changing the row right now or has locked it once,
+-- or an UPDATE by hand moved it here from another lane, where a claim may still hold it.
+-- Locks: the job; the other lane's row, so that no claim of it is under way. Both by SKIP LOCKED.
+create function breakwater.may_take(p_id bigint, p_lease bigint, p_moved_from bigint) returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform from breakwater.job j where j.id = p_id and j.run_at is null for no key update skip locked;
+    if not found then
+        return false;
+    end if;
+    if p_moved_from is not null then
+        perform from breakwater.lane a where a.id = p_moved_from for update skip locked;
+        return found and not exists (
+            select from breakwater.claim c where p_id = any (c.jobs) and c.lease > p_lease);
+    end if;
+    return true;
+end
+$$;
+
+-- People change rows by hand. A job that an UPDATE puts into another lane, or makes ready or not, gets a new position, or
+-- no claim might ever come past it; and what it leaves is noted, for a claim there may hold it.
+create function breakwater.note_move() returns trigger
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+begin
+    new.position := nextval('breakwater.job_position');
+    new.moved_from := coalesce((select a.id from breakwater.lane a
+                                 where a.queue = old.queue and a.kind = old.kind and a.priority = old.priority),
+                               old.moved_from);
+    return new;
+end
+$$;
+
+-- The functions here give a job a new position, and end a hold by writing `lease`, so none of that is by hand.
+create trigger note_move before update of queue, kind, priority, position, run_at on breakwater.job
+    for each row when (new.lease = old.lease and new.parked is not distinct from old.parked
+                       and (new.position < old.position
+                            or (new.position = old.position
+                                and (new.queue, new.kind, new.priority, new.run_at)
+                                    is distinct from (old.queue, old.kind, old.priority, old.run_at))))
+    execute function breakwater.note_move();
+
+-- Locks those of some jobs that nobody else has locked, or with `p_patiently` all of them, and returns those of them that
+-- wait: no claim holds them, and none will before this transaction ends.
+--
+-- A claim locks no job. So once the jobs are locked, which every later claim sees, those under way in the jobs' lanes are
+-- waited for; each takes a moment. The lanes' locks are not kept.
+create function breakwater.lock_waiting(p_ids bigint[], p_patiently boolean default false) returns bigint[]
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
+as $$
+declare
+    v_ids bigint[];
+    v_lane bigint;
+begin
+    perform breakwater.require_read_committed();
+    if p_patiently then
+        v_ids := array(select j.id from breakwater.job j where j.id = any (p_ids) order by j.id for update);
+    else
+        v_ids := array(select j.id from breakwater.job j where j.id = any (p_ids) order by j.id for update skip locked);
+    end if;
+    for v_lane in
+        select distinct a.id
+          from breakwater.job j
+          join breakwater.lane a on a.queue = j.queue and a.kind = j.kind and a.priority = j.priority
+         where j.id = any (v_ids) and j.run_at is null
+         order by a.id
+    loop
+        -- What a block locked is free again when the block is rolled back.
+        begin
+            perform from breakwater.lane a where a.id = v_lane for update;
+            raise exception using errcode = 'BW003', message = 'no claim of the lane is under way';
+        exception when sqlstate 'BW003' then
+            null;
+        end;
+    end loop;
+    return breakwater.without_held(v_ids);
+end
+$$;
+
+-- Those of some jobs that no claim holds.
+create function breakwater.without_held(p_ids bigint[], p_lane bigint default null) returns bigint[]
+language plpgsql stable set search_path = pg_catalog, pg_temp
+set jit = off set enable_nestloop = off set enable_seqscan = off
+as $$
+begin
+    return array(
+        select j.id from breakwater.job j
+         where j.id = any (p_ids)
+           and not exists (
+               select from (select c.lease, unnest(c.jobs) as id from breakwater.claim c
+                             where p_lane is null or c.lane = p_lane offset 0) h
+                where h.id = j.id and h.lease > j.lease)
+         order by j.position);
+end
+$$;
