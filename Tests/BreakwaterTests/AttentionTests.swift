@@ -4,7 +4,7 @@ import Testing
 
 @Suite("Attention")
 struct AttentionTests {
-    private let start = Moment.now
+    private let start = MonotonicClock.Instant.now
     private var attention = Attention()
 
     private func jobs(_ count: Int, kind: String = "k") -> [ClaimedJob] {

@@ -5,7 +5,7 @@ import Testing
 
 @Suite("The dispatcher")
 struct DispatcherTests {
-    private let now = Moment.now
+    private let now = MonotonicClock.Instant.now
 
     private func dispatcher(_ concurrency: Int, _ kinds: [String: Int?] = ["k": nil]) -> Dispatcher {
         let nothing = ClosureHandler { _, _ in .succeeded() }

@@ -11,7 +11,7 @@ import Testing
 struct LateStartTests {
     private let ran = Notes()
 
-    private func engine(registeredAt: Moment, jobs: ClosedRange<Int64>) -> Engine {
+    private func engine(registeredAt: MonotonicClock.Instant, jobs: ClosedRange<Int64>) -> Engine {
         let ran = ran
         let handler = ClosureHandler { job, _ in
             ran.add("\(job.id)")
@@ -49,7 +49,7 @@ struct LateStartTests {
 
     @Test("hands back unrun what it had started and had not begun, and what waits behind that")
     func started() async throws {
-        let registered = Moment.now - .seconds(31)
+        let registered = MonotonicClock.Instant.now - .seconds(31)
         let engine = engine(registeredAt: registered, jobs: 1...3)
         let next = engine.withState { $0.dispatcher.nextStartable(at: registered) }
         await engine.run(Engine.Start(job: try #require(next), time: registered))
@@ -64,7 +64,7 @@ struct LateStartTests {
 
     @Test("runs what it had started in time")
     func inTime() async throws {
-        let registered = Moment.now
+        let registered = MonotonicClock.Instant.now
         let engine = engine(registeredAt: registered, jobs: 1...1)
         let next = engine.withState { $0.dispatcher.nextStartable(at: registered) }
         await engine.run(Engine.Start(job: try #require(next), time: registered))

@@ -4,7 +4,7 @@ import Testing
 
 @Suite("Solitude")
 struct SolitudeTests {
-    private let start = Moment.now
+    private let start = MonotonicClock.Instant.now
 
     /// A solitude to be asked within expectations, which take no value that changes.
     @dynamicMemberLookup
@@ -15,13 +15,13 @@ struct SolitudeTests {
 
         subscript<Value>(dynamicMember path: KeyPath<Solitude, Value>) -> Value { solitude[keyPath: path] }
 
-        func suspectWaits(at now: Moment) { solitude.suspectWaits(at: now) }
+        func suspectWaits(at now: MonotonicClock.Instant) { solitude.suspectWaits(at: now) }
 
-        func wantsSuspect(holdsNothing: Bool, at now: Moment) -> Bool {
+        func wantsSuspect(holdsNothing: Bool, at now: MonotonicClock.Instant) -> Bool {
             solitude.wantsSuspect(holdsNothing: holdsNothing, at: now)
         }
 
-        func claimed(_ found: Bool, at now: Moment) { solitude.claimed(found, at: now) }
+        func claimed(_ found: Bool, at now: MonotonicClock.Instant) { solitude.claimed(found, at: now) }
     }
 
     @Test("begins when a suspect waits, and lasts until it has run")

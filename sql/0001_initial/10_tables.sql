@@ -118,6 +118,8 @@ create table breakwater.worker (
     lease       interval not null,
     state       text not null default 'running' check (state in ('running', 'draining')),
     running     integer not null default 0,
+    -- Runs that were cancelled and go on all the same.
+    unresponsive integer not null default 0,
     -- Why somebody drained it: it goes on beating, and claims nothing. null: nobody did.
     drain_reason text,
     started_at  timestamptz not null default now(),

@@ -64,14 +64,14 @@ $$;
 -- worker, or all of a worker that somebody drained.
 -- `hosts` tells it to make itself free for a suspect, which must run alone; `alone`, that no other worker takes its jobs.
 create function breakwater.beat(
-    p_worker bigint, p_state text, p_running integer, out alive boolean, out stopped text[], out generations bigint[],
+    p_worker bigint, p_state text, p_running integer, p_unresponsive integer, out alive boolean, out stopped text[], out generations bigint[],
     out hosts boolean, out alone boolean
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     update breakwater.worker w
-       set beat_at = now(), running = p_running,
+       set beat_at = now(), running = p_running, unresponsive = p_unresponsive,
            state = case when w.drain_reason is null then p_state else 'draining' end
      where w.id = p_worker;
     alive := found;

@@ -153,5 +153,5 @@ select w.id, w.name, w.version, w.state, w.queues, w.kinds, w.concurrency, w.run
        now() - w.beat_at as silent_for, w.lease,
        w.beat_at > now() - w.lease as alive,
        exists (select from breakwater.leader l where l.worker = w.id and l.expires_at > now()) as leads,
-       w.drain_reason
+       w.drain_reason, w.unresponsive
   from breakwater.worker w;

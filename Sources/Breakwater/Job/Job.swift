@@ -87,7 +87,7 @@ public struct Job: Sendable, Identifiable {
         set { change(\.circuitKey, to: newValue) }
     }
     /// When the claim was answered, and for how many seconds the job had been ready by then.
-    package var claimedAt = Moment.now
+    package var claimedAt = MonotonicClock.Instant.now
     package var waited = 0.0
 
     /// A text that is the same for every run of this job, for receivers that drop repeats.

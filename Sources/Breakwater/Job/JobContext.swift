@@ -6,10 +6,10 @@ public struct JobContext: Sendable {
     public var job: Job
     /// When the handler's time is up and it is cancelled.
     public var deadline: ContinuousClock.Instant {
-        get { end.instant }
-        set { end = Moment(newValue) }
+        get { end.continuous }
+        set { end = MonotonicClock.Instant(newValue) }
     }
-    private var end: Moment
+    private var end: MonotonicClock.Instant
     private var workerLogger: Logger
 
     /// - Parameters:
@@ -17,10 +17,10 @@ public struct JobContext: Sendable {
     ///   - deadline: When the handler is cancelled.
     ///   - logger: Where the handler logs; the job's identity is added to it.
     public init(job: Job, deadline: ContinuousClock.Instant, logger: Logger) {
-        self.init(job: job, end: Moment(deadline), logger: logger)
+        self.init(job: job, end: MonotonicClock.Instant(deadline), logger: logger)
     }
 
-    init(job: Job, end: Moment, logger: Logger) {
+    init(job: Job, end: MonotonicClock.Instant, logger: Logger) {
         self.job = job
         self.end = end
         workerLogger = logger

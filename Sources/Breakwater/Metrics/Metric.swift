@@ -74,11 +74,22 @@ extension Metric {
         ["kind"],
         "Jobs that this worker has claimed and not yet started."
     )
+    static let ignoredCancellations = Metric(
+        "breakwater_ignored_cancellations_total",
+        .counter,
+        ["kind"],
+        "Runs that went on for more than ten seconds after they were cancelled."
+    )
+    static let unresponsive = Metric(
+        "breakwater_unresponsive_runs",
+        .gauge,
+        "Runs that were cancelled more than ten seconds ago and have not ended."
+    )
     static let call = Metric(
         "breakwater_call_seconds",
         .seconds,
         ["call"],
-        "How long round trips to the database took: claim, settle, settle_and_claim, sweep, beat, maintain."
+        "How long round trips to the database took: claim, settle, settle_and_claim, beat, maintain."
     )
     static let batch = Metric(
         "breakwater_batch_size",
@@ -257,7 +268,7 @@ extension Metric {
 extension Metric {
     /// Every metric that the library emits.
     public static let all: [Metric] = [
-        jobs, run, wait, slots, busySlots, claimedJobs, call, batch, leasesLost, staleResults, rescued, reconciled,
+        jobs, run, wait, slots, busySlots, claimedJobs, ignoredCancellations, unresponsive, call, batch, leasesLost, staleResults, rescued, reconciled,
         promoted, fellBack, leads, calls, slowCalls, probes, reconnects, connected, sampleFailures, spans, build,
         fleetJobs, fleetOldest, fleetDeadLetters, fleetRecentDeadLetters, fleetSuspects, fleetCircuit,
         fleetKeyedCircuits, fleetWaiting, fleetTransitions, fleetProbes, fleetSuspended, fleetWorkers, fleetSlots,

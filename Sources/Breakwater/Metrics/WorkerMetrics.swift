@@ -7,7 +7,7 @@ import Metrics
 final class WorkerMetrics: Sendable {
     /// A round trip to the database whose time is recorded.
     enum Call: String, CaseIterable {
-        case claim, settle, sweep, beat, maintain
+        case claim, settle, beat, maintain
         case settleAndClaim = "settle_and_claim"
     }
 
@@ -25,6 +25,8 @@ final class WorkerMetrics: Sendable {
     private let settleBatch: Recorder
     private let busySlots: [String: Gauge]
     private let claimedJobs: [String: Gauge]
+    private let ignoredCancellations: [String: Counter]
+    private let unresponsive: Gauge
     private let reconnects: [Loop: Counter]
     private let connected: [Loop: Gauge]
     private let leads: Gauge
@@ -46,6 +48,10 @@ final class WorkerMetrics: Sendable {
         let kinds = configuration.handlers.map(\.kind)
         busySlots = Dictionary(kinds.map { ($0, Metric.busySlots.gauge($0, in: factory)) }) { first, _ in first }
         claimedJobs = Dictionary(kinds.map { ($0, Metric.claimedJobs.gauge($0, in: factory)) }) { first, _ in first }
+        ignoredCancellations = Dictionary(
+            kinds.map { ($0, Metric.ignoredCancellations.counter($0, in: factory)) }
+        ) { first, _ in first }
+        unresponsive = Metric.unresponsive.gauge(in: factory)
         let loops = Loop.allCases
         reconnects = Dictionary(
             uniqueKeysWithValues: loops.map { ($0, Metric.reconnects.counter($0.rawValue, in: factory)) }
@@ -66,8 +72,8 @@ final class WorkerMetrics: Sendable {
 
     // MARK: Calls
 
-    func record(_ call: Call, since start: Moment) {
-        calls[call]?.recordNanoseconds((Moment.now - start).nanoseconds)
+    func record(_ call: Call, since start: MonotonicClock.Instant) {
+        calls[call]?.recordNanoseconds((MonotonicClock.Instant.now - start).nanoseconds)
     }
 
     func claimed(_ count: Int) {
@@ -76,8 +82,9 @@ final class WorkerMetrics: Sendable {
 
     // MARK: State
 
-    func record(_ occupancy: [Dispatcher.Occupancy]) {
-        for kind in occupancy {
+    func record(_ held: (occupancy: [HeldJobs.Occupancy], unresponsive: Int)) {
+        unresponsive.record(held.unresponsive)
+        for kind in held.occupancy {
             busySlots[kind.kind]?.record(kind.running)
             claimedJobs[kind.kind]?.record(kind.waiting)
         }
@@ -90,6 +97,8 @@ final class WorkerMetrics: Sendable {
     func reconnects(_ loop: Loop) { reconnects[loop]?.increment() }
 
     func leaseLost() { leasesLost.increment() }
+
+    func ignoredCancellation(kind: String) { ignoredCancellations[kind]?.increment() }
 
     func reconciled(_ jobs: Int) { reconciled.increment(by: jobs) }
 

@@ -13,6 +13,8 @@ package struct Claim: StoreCall {
     package var total: Int
     /// Whether to look for jobs that appeared behind the lanes' cursors too.
     package var isLate = false
+    /// Whether these are all the lanes there are.
+    package var isWide = false
 
     package var statement: Statement {
         let slots = Dictionary(uniqueKeysWithValues: room.enumerated().map { ($1.kind, Int32($0 + 1)) })
@@ -99,7 +101,7 @@ package struct ClaimedJob: Sendable {
 
     /// The rows that both ways of claiming answer with.
     fileprivate static func all(of result: QueryResult) throws(PostgresError) -> [ClaimedJob] {
-        let now = Moment.now
+        let now = MonotonicClock.Instant.now
         var jobs: [ClaimedJob] = []
         jobs.reserveCapacity(result.count)
         // What the jobs have in common that come behind a row without an id.

@@ -61,7 +61,7 @@ package struct FinishedRun: Sendable {
 
         package init() {}
 
-        init(_ job: Job, startedAt start: Moment, _ duration: Duration) {
+        init(_ job: Job, startedAt start: MonotonicClock.Instant, _ duration: Duration) {
             run = duration.nanoseconds
             wait = Int64(max(0, min(job.waited, 1e9)) * 1e9) + (start - job.claimedAt).nanoseconds
         }

@@ -33,6 +33,8 @@ package struct Beat: StoreCall {
     package var worker: Int64
     package var isDraining: Bool
     package var running: Int
+    /// Runs that go on long after they were cancelled.
+    package var unresponsive = 0
 
     package struct Output: Sendable {
         /// False when this worker's jobs have been given to others.
@@ -47,8 +49,11 @@ package struct Beat: StoreCall {
 
     package var statement: Statement {
         Statement(
-            "select alive, stopped, generations, hosts, alone from breakwater.beat($1, $2, $3)",
-            [.int8(worker), .text(isDraining ? "draining" : "running"), .int4(Int32(clamping: running))]
+            "select alive, stopped, generations, hosts, alone from breakwater.beat($1, $2, $3, $4)",
+            [
+                .int8(worker), .text(isDraining ? "draining" : "running"), .int4(Int32(clamping: running)),
+                .int4(Int32(clamping: unresponsive)),
+            ]
         )
     }
 

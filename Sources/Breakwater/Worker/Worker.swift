@@ -76,7 +76,8 @@ public struct Worker: Service {
         } onGracefulShutdown: {
             logger.notice("draining: nothing more is claimed")
             health.drains()
-            engine.drain()
+            engine.handle(.drain)
+            engine.wantHeartbeat()
         }
         health.stopped()
         await leave(engine)
@@ -88,13 +89,15 @@ public struct Worker: Service {
             try await Schema.check(on: connection)
             var configuration = configuration
             configuration.listens = mayListen(on: connection)
-            let sent = Moment.now
+            let clock = MonotonicClock()
+            let sent = clock.now
             let worker = try await connection.call(Register(configuration: configuration))
             await connection.close()
             return Engine(
                 configuration: configuration,
                 worker: worker,
                 registeredAt: sent,
+                clock: clock,
                 loggers: loggers,
                 metrics: WorkerMetrics(configuration, in: metrics),
                 health: health,
@@ -121,48 +124,32 @@ public struct Worker: Service {
     private func work(_ engine: Engine) async {
         await withTaskGroup { group in
             group.addTask {
-                var beats = BeatLoop(engine)
-                await beats.run()
+                var heartbeats = HeartbeatService(engine)
+                await heartbeats.run()
             }
             group.addTask {
-                var chores = ChoreLoop(engine)
-                await chores.run()
+                var maintenance = MaintenanceService(engine)
+                await maintenance.run()
             }
             if engine.configuration.listens {
-                group.addTask { await Listener(engine: engine).run() }
+                group.addTask { await WakeUpListener(engine: engine).run() }
             }
-            group.addTask { await keepTime(engine) }
-            await withTaskGroup { claims in
-                claims.addTask {
-                    var loop = ClaimLoop(engine)
-                    await loop.run()
+            group.addTask { await engine.keepTime() }
+            await withTaskGroup { consuming in
+                consuming.addTask {
+                    var consumer = ConsumerService(engine)
+                    await consumer.run()
                 }
+                // Without a connection there may be nothing to wait for either.
+                consuming.addTask { await engine.stopped.wait() }
                 // Ends when everything is settled, or when the grace is over and there is no more to wait for.
-                claims.addTask { await endAfterGrace(engine) }
-                await claims.next()
-                claims.cancelAll()
+                consuming.addTask { await endAfterGrace(engine) }
+                await consuming.next()
+                consuming.cancelAll()
             }
             // Only left when this task itself was cancelled: nothing may go on behind its back.
-            engine.cancelRuns(for: .shutdown)
+            engine.handle(.graceEnded)
             group.cancelAll()
-        }
-    }
-
-    /// Ten times a second: deadlines, the lease, and the polls of the other loops.
-    private func keepTime(_ engine: Engine) async {
-        var nextRecord = Moment.now
-        while !Task.isCancelled {
-            health.ticked()
-            try? await Task.sleep(for: .milliseconds(100))
-            let now = Moment.now
-            engine.checkDeadlines(at: now)
-            engine.checkLease(at: now)
-            if now >= nextRecord {
-                engine.metrics.record(engine.withState { $0.dispatcher.occupancy })
-                nextRecord = now + .seconds(1)
-            }
-            engine.work.raise()
-            engine.beat.raise()
         }
     }
 
@@ -171,11 +158,11 @@ public struct Worker: Service {
         try? await gracefulShutdown()
         try? await Task.sleep(for: configuration.shutdownGrace)
         guard !Task.isCancelled else { return }
-        let cancelled = engine.cancelRuns(for: .shutdown)
         logger.warning(
             "the grace is over; cancelling what still runs",
-            metadata: ["cancelled": .stringConvertible(cancelled)]
+            metadata: ["running": .stringConvertible(engine.read(\.held.runningCount))]
         )
+        engine.handle(.graceEnded)
         try? await Task.sleep(for: Self.cancellationGrace)
     }
 
@@ -186,7 +173,7 @@ public struct Worker: Service {
             do {
                 let connection = try await Connection.connect(configuration.database, logger: loggers.database)
                 let released = try await connection.call(
-                    Leave(worker: engine.withState { $0.worker }),
+                    Leave(worker: engine.worker),
                     timeout: .seconds(10)
                 )
                 await connection.close()

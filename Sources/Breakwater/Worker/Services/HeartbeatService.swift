@@ -1,39 +1,43 @@
 import Libpq
 import Logging
 
-/// Keeps the worker alive in the database's eyes. On a connection of its own, so that neither a busy claim loop nor long
-/// chores delay a beat.
-struct BeatLoop {
+/// Keeps the worker alive in the database's eyes. On a connection of its own, so that neither a busy consumer nor long
+/// maintenance delays a heartbeat.
+struct HeartbeatService {
     let engine: Engine
-    private var nextBeat = Moment.now
+    private var nextBeat: MonotonicClock.Instant
 
-    init(_ engine: Engine) { self.engine = engine }
+    init(_ engine: Engine) {
+        self.engine = engine
+        nextBeat = engine.clock.now
+    }
 
     /// Runs until its task is cancelled.
     mutating func run() async {
         await engine.keepConnected(for: .beats) { connection, delay throws(PostgresError) in
-            nextBeat = .now
+            nextBeat = engine.clock.now
             await engine.health.checkSchema(on: connection)
             while !Task.isCancelled {
                 engine.health.turned(.beats)
-                if Moment.now >= nextBeat {
+                if engine.clock.now >= nextBeat {
                     try await beat(on: connection)
                     delay.reset()
                 }
-                // The ticker raises this signal ten times a second; others do when a beat is wanted at once.
-                await engine.beat.wait()
-                if engine.takeBeatWanted() { nextBeat = .now }
+                await engine.heartbeat.wait(until: nextBeat, on: engine.clock)
+                if engine.takeHeartbeatWanted() { nextBeat = engine.clock.now }
+                if connection.isClosed { throw await connection.waitUntilClosed() }
             }
         }
     }
 
     private mutating func beat(on connection: Connection) async throws(PostgresError) {
-        let sent = Moment.now
-        let beat = engine.withState { state in
+        let sent = engine.clock.now
+        let beat = engine.read { consumer in
             Beat(
-                worker: state.worker,
-                isDraining: state.dispatcher.phase == .draining,
-                running: state.dispatcher.running.count
+                worker: consumer.worker,
+                isDraining: consumer.phase != .working,
+                running: consumer.held.runningCount,
+                unresponsive: consumer.held.unresponsiveCount
             )
         }
         // An answer later than this could not be trusted any more.
@@ -41,7 +45,8 @@ struct BeatLoop {
         engine.metrics.record(.beat, since: sent)
         nextBeat = sent + min(.seconds(5), engine.configuration.lease / 5)
         if answer.isAlive {
-            engine.beatAnswered(sentAt: sent, answer)
+            engine.handle(.heartbeat(answer, sent: sent))
+            engine.health.note(holdsLease: true)
         } else {
             try await registerAnew(on: connection)
         }
@@ -49,22 +54,16 @@ struct BeatLoop {
 
     /// Others have this worker's jobs now: it stops whatever it was doing, and comes back as a new worker.
     private mutating func registerAnew(on connection: Connection) async throws(PostgresError) {
-        let cancelled = engine.forgetLease()
-        engine.logger.error(
-            "this worker was silent for too long and lost its jobs to others; registering anew",
-            metadata: ["cancelled": .stringConvertible(cancelled)]
-        )
-        let sent = Moment.now
+        let lost = engine.worker
+        if engine.read(\.lease.isHeld) { engine.metrics.leaseLost() }
+        engine.handle(.struckOff)
+        engine.logger.error("this worker was silent for too long and lost its jobs to others; registering anew")
+        let sent = engine.clock.now
         let worker = try await connection.call(Register(configuration: engine.configuration))
         // What ran then did not kill this process.
-        let lost = engine.withState { $0.worker }
         let cleared = try await connection.call(Survived(worker: lost))
         engine.logger.debug("what ran then is not suspected", metadata: ["jobs": .stringConvertible(cleared)])
-        engine.withState { state in
-            state.worker = worker
-            state.dispatcher.regainLease(asOf: sent)
-        }
-        engine.woken(kind: nil)
-        nextBeat = .now
+        engine.handle(.registered(worker: worker, sent: sent))
+        nextBeat = engine.clock.now
     }
 }

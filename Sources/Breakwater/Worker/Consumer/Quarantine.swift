@@ -2,14 +2,16 @@
 ///
 /// A pure value: it decides, and the claim loop acts. It is fair to the other jobs: the worker works as usual for at least
 /// as long as it was withdrawn, before it withdraws again.
-struct Solitude {
+struct Quarantine {
+    typealias Instant = MonotonicClock.Instant
+
     private enum Phase {
         /// Works as usual, at least until then. Goes to `withdrawing`.
-        case sociable(until: Moment)
-        /// Claims nothing more, and waits until everything it holds has ended. Goes to `alone` or `sociable`.
-        case withdrawing(since: Moment)
-        /// Runs one suspect after another. Goes to `sociable`.
-        case alone(since: Moment)
+        case accepting(until: Instant)
+        /// Claims nothing more, and waits until everything it holds has ended. Goes to `alone` or `accepting`.
+        case withdrawing(since: Instant)
+        /// Runs one suspect after another. Goes to `accepting`.
+        case alone(since: Instant)
     }
 
     /// Once alone, it goes on with further suspects for as long as this: fast ones are cleared by the hundred.
@@ -23,20 +25,20 @@ struct Solitude {
     /// - Parameters:
     ///   - patience: How long it waits at first for what it holds to end.
     ///   - now: The time.
-    init(patience: Duration, at now: Moment) {
+    init(patience: Duration, at now: Instant) {
         firstPatience = patience
         self.patience = patience
-        phase = .sociable(until: now)
+        phase = .accepting(until: now)
     }
 
     /// Whether it claims as usual.
-    var isSociable: Bool {
-        if case .sociable = phase { true } else { false }
+    var acceptsJobs: Bool {
+        if case .accepting = phase { true } else { false }
     }
 
     /// A suspect waits that this worker should run.
-    mutating func suspectWaits(at now: Moment) {
-        if case .sociable(let until) = phase, now >= until { phase = .withdrawing(since: now) }
+    mutating func suspectWaits(at now: Instant) {
+        if case .accepting(let until) = phase, now >= until { phase = .withdrawing(since: now) }
     }
 
     /// Whether to claim a suspect now.
@@ -44,34 +46,34 @@ struct Solitude {
     /// - Parameters:
     ///   - holdsNothing: Whether everything the worker held has ended and is settled.
     ///   - now: The time.
-    mutating func wantsSuspect(holdsNothing: Bool, at now: Moment) -> Bool {
+    mutating func wantsSuspect(holdsNothing: Bool, at now: Instant) -> Bool {
         switch phase {
-        case .sociable:
+        case .accepting:
             return false
         case .withdrawing(let since):
             if holdsNothing { return true }
             if now - since >= patience {
                 patience = min(patience * 2, .seconds(3600))
-                phase = .sociable(until: now + (now - since))
+                phase = .accepting(until: now + (now - since))
             }
             return false
         case .alone(let since):
             guard holdsNothing else { return false }
             if now - since < Self.longestRow { return true }
-            phase = .sociable(until: now + (now - since))
+            phase = .accepting(until: now + (now - since))
             return false
         }
     }
 
     /// Takes note of whether a suspect was there to claim.
-    mutating func claimed(_ found: Bool, at now: Moment) {
+    mutating func claimed(_ found: Bool, at now: Instant) {
         patience = firstPatience
         switch phase {
-        case .sociable:
+        case .accepting:
             break
         case .withdrawing(let since), .alone(let since):
             if !found {
-                phase = .sociable(until: now + (now - since))
+                phase = .accepting(until: now + (now - since))
             } else if case .withdrawing = phase {
                 phase = .alone(since: now)
             }

@@ -4,7 +4,7 @@ import Logging
 /// Does the fleet's chores while this worker leads: promotion, rescue, what time alone does to circuits.
 ///
 /// The others ask now and then whether the leader still leads.
-struct ChoreLoop {
+struct MaintenanceService {
     /// A leader renews its term at each round of chores; another takes over after this long without.
     private static let term = Duration.seconds(5)
     static let leaderInterval = Duration.seconds(1)
@@ -31,8 +31,8 @@ struct ChoreLoop {
 
     /// - Returns: How long until the next round.
     private mutating func doChores(on connection: Connection) async throws(PostgresError) -> Duration {
-        let worker = engine.withState { $0.worker }
-        let sent = Moment.now
+        let worker = engine.worker
+        let sent = engine.clock.now
         let done = try await connection.call(Maintain(worker: worker, term: Self.term))
         engine.metrics.record(.maintain, since: sent)
         engine.metrics.record(done)
@@ -52,7 +52,7 @@ struct ChoreLoop {
                 metadata: ["jobs": .stringConvertible(done.fellBack)]
             )
         }
-        if done.promoted > 0 || done.turned > 0 || done.unparked > 0 { engine.woken(kind: nil) }
+        if done.promoted > 0 || done.turned > 0 || done.unparked > 0 { engine.handle(.woken(kind: nil)) }
         return Self.pause(after: done)
     }
 

@@ -5,7 +5,7 @@ struct ActiveLanes {
 
     /// Every lane there can be, most important queue first.
     let all: [Lane]
-    private var activeUntil: [Lane: Moment] = [:]
+    private var activeUntil: [Lane: MonotonicClock.Instant] = [:]
 
     init(queues: [String], kinds: [String]) {
         all = (Int16(0)...9).flatMap { priority in
@@ -14,7 +14,7 @@ struct ActiveLanes {
     }
 
     /// The lanes to ask in a claim, most important first; among equals, the kind after `rotation` first.
-    func asked(kinds: Set<String>, rotation: [String], all isWide: Bool, at now: Moment) -> [Lane] {
+    func asked(kinds: Set<String>, rotation: [String], all isWide: Bool, at now: MonotonicClock.Instant) -> [Lane] {
         let ranks = Dictionary(uniqueKeysWithValues: rotation.enumerated().map { ($1, $0) })
         return all.filter { kinds.contains($0.kind) && (isWide || isActive($0, at: now)) }
             .enumerated()
@@ -25,13 +25,13 @@ struct ActiveLanes {
             .map(\.element)
     }
 
-    private func isActive(_ lane: Lane, at now: Moment) -> Bool {
+    private func isActive(_ lane: Lane, at now: MonotonicClock.Instant) -> Bool {
         guard let until = activeUntil[lane] else { return false }
         return until > now
     }
 
     /// Takes note of a claim's jobs.
-    mutating func claimed(_ jobs: [ClaimedJob], at now: Moment) {
+    mutating func claimed(_ jobs: [ClaimedJob], at now: MonotonicClock.Instant) {
         var last: Lane?
         for job in jobs where last.map({ !job.isIn($0) }) ?? true {
             last = job.lane
@@ -40,7 +40,7 @@ struct ActiveLanes {
     }
 
     /// Takes note that jobs of a kind were inserted somewhere: its likely lanes are asked at the next claim.
-    mutating func woken(kind: String, at now: Moment) {
+    mutating func woken(kind: String, at now: MonotonicClock.Instant) {
         for lane in all where lane.kind == kind && (lane.priority == 5 || activeUntil[lane] != nil) {
             activeUntil[lane] = now + Self.activeTime
         }

@@ -3,7 +3,7 @@ import Logging
 
 /// Hears the wake-ups of inserts and the news of circuits and pauses, on a connection of its own. Everything works
 /// without it, only later: by the poll and the next beat.
-struct Listener {
+struct WakeUpListener {
     let engine: Engine
 
     /// Runs until its task is cancelled.
@@ -14,8 +14,8 @@ struct Listener {
             try await connection.listen("breakwater")
             delay.reset()
             // Whatever was said while nobody listened.
-            engine.wantBeat()
-            engine.woken(kind: nil)
+            engine.wantHeartbeat()
+            engine.handle(.woken(kind: nil))
             for await notification in connection.notifications { hear(notification.payload) }
             // The notifications end with the connection.
             throw await connection.waitUntilClosed()
@@ -27,11 +27,10 @@ struct Listener {
         switch words.first {
         case "job":
             guard let kind = words.last.map(String.init), engine.handlers[kind] != nil else { return }
-            engine.woken(kind: kind)
+            engine.handle(.woken(kind: kind))
         case "circuit", "pause", "resume":
-            engine.wantBeat()
-            engine.askForProbes()
-            engine.woken(kind: nil)
+            engine.wantHeartbeat()
+            engine.handle(.woken(kind: nil))
         default:
             break
         }

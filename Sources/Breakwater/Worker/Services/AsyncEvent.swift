@@ -2,7 +2,7 @@ import Synchronization
 
 /// Something one task waits for and any number of others raise. A raise with nobody waiting is kept for the next wait;
 /// several count as one.
-final class Signal: Sendable {
+final class AsyncEvent: Sendable {
     private enum State {
         /// Nothing raised, nobody waiting. Goes to `raised` or `waiting`.
         case idle
@@ -27,7 +27,7 @@ final class Signal: Sendable {
         waiter?.resume()
     }
 
-    /// Returns when the signal is raised, or when the task is cancelled. One task may wait at a time.
+    /// Returns when the event is raised, or when the task is cancelled. One task may wait at a time.
     nonisolated(nonsending) func wait() async {
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
@@ -44,6 +44,16 @@ final class Signal: Sendable {
             }
         } onCancel: {
             raise()
+        }
+    }
+
+    /// Returns when the event is raised, at the latest at a certain time, or when the task is cancelled.
+    func wait(until deadline: MonotonicClock.Instant, on clock: any WorkerClock) async {
+        await withTaskGroup { group in
+            group.addTask { await self.wait() }
+            group.addTask { try? await clock.sleep(until: deadline, tolerance: nil) }
+            await group.next()
+            group.cancelAll()
         }
     }
 }

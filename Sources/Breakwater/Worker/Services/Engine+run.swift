@@ -5,37 +5,29 @@ extension Engine {
     /// delay neither the loops nor each other.
     private static let turn = Duration.microseconds(200)
 
-    /// A job that the dispatcher has started.
-    struct Start {
-        var job: Job
-        var time: Moment
-
-        var key: Dispatcher.RunKey { Dispatcher.RunKey(id: job.id, lease: job.lease) }
-    }
-
-    /// Runs one job that the dispatcher has started, and hands its end to the claim loop; then, in the same task, what its
-    /// slot is given next, until there is nothing.
-    func run(_ first: Start) async {
-        var next: Start? = first
-        var turn = Moment.now
+    /// Runs one job that the consumer has started, and tells the consumer of its end; then, in the same task, what its slot
+    /// is given next, until there is nothing.
+    func run(_ first: HeldJobs.Start) async {
+        var next: HeldJobs.Start? = first
+        var turn = clock.now
         // Until a task has its thread, and when it gets it back, any time may have passed, the lease's end included.
         var hasWaited = true
         while let start = next {
-            // The dispatcher starts no other kinds than those it has handlers for.
+            // The consumer starts no other kinds than those it has handlers for.
             guard let handler = handlers[start.job.kind] else { return }
-            let mayBegin = !hasWaited || withState { $0.dispatcher.mayBegin(start.key, at: .now) }
+            let mayBegin = !hasWaited || read { $0.mayBegin(start, at: clock.now) }
             let outcome = mayBegin ? await outcome(of: start, handler) : .released
-            let now = Moment.now
+            let now = clock.now
             next = end(start, outcome, at: now, handler)
             hasWaited = next != nil && now - turn > Self.turn
             if hasWaited {
                 await Task.yield()
-                turn = .now
+                turn = clock.now
             }
         }
     }
 
-    private func outcome(of start: Start, _ handler: Handler) async -> JobOutcome {
+    private func outcome(of start: HeldJobs.Start, _ handler: Handler) async -> JobOutcome {
         var job = start.job
         job.takePayload()
         let deadline = start.time + handler.timeout
@@ -43,12 +35,14 @@ extension Engine {
         return await tracer.run(job) { job in
             let outcome = await perform(job, until: deadline, handler)
             // As it will be judged once it has ended.
-            let reason = withState { $0.dispatcher.running[start.key]?.cancelReason }
+            let reason = read { consumer in
+                consumer.held.slots[start.slot].flatMap { $0.serial == start.serial ? $0.cancelReason : nil }
+            }
             return outcome.judged(for: reason, timeout: handler.timeout)
         }
     }
 
-    private func perform(_ job: Job, until deadline: Moment, _ handler: Handler) async -> JobOutcome {
+    private func perform(_ job: Job, until deadline: MonotonicClock.Instant, _ handler: Handler) async -> JobOutcome {
         let context = JobContext(job: job, end: deadline, logger: loggers.handlers)
         do {
             return try await handler.plugin.run(job, context: context)
@@ -65,11 +59,11 @@ extension Engine {
     ///
     /// - Returns: What the same task runs next.
     private func end(
-        _ start: Start,
+        _ start: HeldJobs.Start,
         _ outcome: JobOutcome,
-        at now: Moment,
+        at now: MonotonicClock.Instant,
         _ handler: Handler
-    ) -> Start? {
+    ) -> HeldJobs.Start? {
         let job = start.job
         let duration = now - start.time
         let times = metrics.isWanted ? FinishedRun.Times(job, startedAt: start.time, duration) : .init()
@@ -79,33 +73,20 @@ extension Engine {
         if outcome.isSuccess, !isPlain {
             ending = FinishedRun.Ending(outcome, of: job, duration: duration, settings: handler.settings)
         }
-        var next: Start?
-        var isFirst = true
-        var isKnown = false
-        withState { state in
-            guard let run = state.dispatcher.ended(start.key) else { return }
-            isKnown = true
+        let (counts, next) = ended(start, times, at: now) { reason in
             if !isPlain, ending == nil {
                 ending = FinishedRun.Ending(
-                    outcome.judged(for: run.cancelReason, timeout: handler.timeout),
+                    outcome.judged(for: reason, timeout: handler.timeout),
                     of: job,
                     duration: duration,
                     settings: handler.settings
                 )
             }
-            isFirst = !state.dispatcher.hasFinished
-            state.dispatcher.finish(job, ending, times)
-            // A task that was cancelled, or is about to be, would carry that over.
-            guard run.cancelReason == nil, let task = run.task else { return }
-            next = state.dispatcher.nextStartable(at: now).map { Start(job: $0, time: now) }
-            if let next { state.dispatcher.started(next.key, as: task) }
+            return ending
         }
-        if isKnown, ending?.failure != nil || loggers.jobs.logLevel <= .debug {
+        if counts, ending?.failure != nil || loggers.jobs.logLevel <= .debug {
             log(ending ?? .plainSuccess, of: job, after: duration)
         }
-        if next == nil { startJobs() }
-        // Whoever finished something earlier that still waits has raised it.
-        if isFirst { work.raise() }
         return next
     }
 
@@ -133,7 +114,7 @@ extension Engine {
 extension JobOutcome {
     /// What an outcome means after its run was cancelled: work that was done counts, whatever came then; anything else is
     /// the cancellation's doing.
-    func judged(for reason: Dispatcher.CancelReason?, timeout: Duration) -> JobOutcome {
+    func judged(for reason: HeldJobs.CancelReason?, timeout: Duration) -> JobOutcome {
         if isSuccess { return self }
         return switch reason {
         case nil: self

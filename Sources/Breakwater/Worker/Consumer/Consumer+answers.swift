@@ -1,0 +1,174 @@
+import Libpq
+
+extension Consumer {
+    mutating func connected(at now: Instant) {
+        isConnected = true
+        wakeUps = .none
+        isExhausted = false
+        isWide = true
+        // What a lost connection had asked for may still be under way in the server: again once a lease.
+        nextReconciliation = now
+    }
+
+    mutating func disconnected() {
+        isConnected = false
+        for lost in inFlight {
+            switch lost.request.work {
+            // The answer may be all that was lost: settling again is harmless.
+            case .exchange(_, let settle?) where settle.worker == worker: held.putBack(settle.runs, claims: settle.claims)
+            default: break
+            }
+        }
+        inFlight = []
+        if let isolation { held.putBack(isolation.unsettled, claims: isolation.claims) }
+        isolation = nil
+        unconfirmed = []
+        held.forgetUnconfirmed()
+    }
+
+    mutating func answered(_ id: Request.ID, _ answer: Answer, at now: Instant, _ actions: inout [Action]) {
+        guard let place = inFlight.firstIndex(where: { $0.request.id == id }) else { return }
+        let asked = inFlight[place]
+        switch answer {
+        case .claimed(let jobs):
+            claimed(jobs, of: asked, at: now, &actions)
+            // A suspect's claim is durable by itself, and nothing comes behind it.
+            if case .claimSuspect = asked.request.work {
+                inFlight.remove(at: place)
+            } else {
+                inFlight[place].claimed = jobs.count
+            }
+            return
+        case .settled:
+            inFlight.remove(at: place)
+            settled(asked)
+        case .settleRefused(let error):
+            inFlight.remove(at: place)
+            refused(asked, error, &actions)
+        case .claimRefused(let error):
+            actions.append(.reconnect(error))
+        case .reconciled(let jobs):
+            inFlight.remove(at: place)
+            if jobs > 0 {
+                isExhausted = false
+                actions.append(.report(.reconciled(jobs: jobs)))
+            }
+        case .done:
+            inFlight.remove(at: place)
+            noteWakeUps(asked, at: now)
+        }
+    }
+
+    // MARK: Claims
+
+    private mutating func claimed(_ jobs: [ClaimedJob], of asked: InFlight, at now: Instant, _ actions: inout [Action]) {
+        switch asked.request.work {
+        case .exchange(let claim?, _):
+            hotKinds.arrived(jobs, at: now)
+            lanes.claimed(jobs, at: now)
+            // Struck off meanwhile, this worker has no right to them; the worker that struck it off gives them back.
+            if claim.worker == worker {
+                held.accept(jobs, of: asked.request.id)
+                unconfirmed.append((asked.request.id, asked.sent))
+            }
+            note(jobs.count, of: claim, sent: asked.sent, at: now)
+        case .claimSuspect(let claim):
+            quarantine.claimed(!jobs.isEmpty, at: now)
+            isExhausted = false
+            guard claim.worker == worker else { return }
+            held.accept(jobs, of: asked.request.id)
+            held.confirm(asked.request.id, askedAt: asked.sent)
+            if !jobs.isEmpty { actions.append(.report(.suspects(jobs.map(\.job)))) }
+            if !mayStart(at: now) { held.releaseWaiting() }
+        default:
+            break
+        }
+    }
+
+    /// Takes note of how many jobs a claim gave.
+    private mutating func note(_ count: Int, of claim: Claim, sent: Instant, at now: Instant) {
+        claimsWithJobs = count == 0 ? 0 : claimsWithJobs + 1
+        isExhausted = count < claim.total
+        isBacklog = !isExhausted
+        if claim.isLate {
+            nextLateLook = now + max(Self.leastLateLookPause, (now - sent) * Self.lateLookPause)
+            owesLateLook = false
+        } else if isExhausted {
+            owesLateLook = true
+        }
+        if claim.isWide {
+            isWide = false
+            isWideIfEmpty = false
+            nextWideClaim = now + max(Self.longestBlindness, (now - sent) * Self.lateLookPause)
+        } else if isWideIfEmpty, count == 0 {
+            // It was woken for a job that is in none of the lanes it asked.
+            isWide = true
+            isExhausted = false
+        }
+        if case .polling(let kinds, let renewAt, _) = wakeUps {
+            wakeUps = .polling(kinds, renewAt: renewAt, nextLook: now + HotKinds.interval)
+        }
+        leaveWakeUpsIfBusy(count, of: claim)
+    }
+
+    // MARK: Settles
+
+    private mutating func settled(_ asked: InFlight) {
+        refusals = 0
+        if case .settleAlone = asked.request.work {
+            isolation?.settled()
+            endIsolationIfDone()
+        } else {
+            refusedRuns = [:]
+        }
+        // The server's log is in order: every claim before this is durable as well.
+        for claim in unconfirmed where claim.id <= asked.request.id {
+            held.confirm(claim.id, askedAt: claim.sent)
+        }
+        unconfirmed.removeAll { $0.id <= asked.request.id }
+        if phase != .working || !lease.isHeld { held.releaseWaiting() }
+    }
+
+    /// The server refused to settle.
+    private mutating func refused(_ asked: InFlight, _ error: PostgresError, _ actions: inout [Action]) {
+        switch asked.request.work {
+        case .exchange(_, let settle?) where settle.worker == worker:
+            held.putBack(settle.runs, claims: settle.claims)
+            refusals += 1
+            if error.mayPass, refusals < SettleIsolation.patience {
+                // What may pass by itself is tried again as it is, over a new connection.
+                actions.append(.reconnect(error))
+            } else {
+                let (runs, claims) = held.takeFinished()
+                isolation = SettleIsolation(runs: runs, claims: claims)
+                endIsolationIfDone()
+            }
+        case .settleAlone(let settle) where settle.worker == worker && isolation != nil:
+            guard let run = settle.runs.first else { return }
+            let key = HeldJobs.RunKey(id: run.id, lease: run.lease)
+            let before = refusedRuns[key, default: 0]
+            if error.mayPass { refusedRuns[key] = before + 1 }
+            let verdict = isolation?.refused(error, refusals: before)
+            if !error.mayPass || before + 1 >= SettleIsolation.patience {
+                actions.append(.report(.cannotRecord(run, error)))
+            }
+            if case .abandon(let run)? = verdict { held.abandon(run) }
+            endIsolationIfDone(&actions)
+        default:
+            actions.append(.reconnect(error))
+        }
+    }
+
+    private mutating func endIsolationIfDone() {
+        var actions: [Action] = []
+        endIsolationIfDone(&actions)
+    }
+
+    /// Every run of the refused batch was settled by itself, or is left for later.
+    private mutating func endIsolationIfDone(_ actions: inout [Action]) {
+        guard isolation != nil, isolation?.nextRun() == nil, let done = isolation else { return }
+        isolation = nil
+        held.putBack(done.left, claims: done.claims)
+        if let error = done.lastError { actions.append(.reconnect(error)) }
+    }
+}

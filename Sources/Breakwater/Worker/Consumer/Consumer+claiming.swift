@@ -1,0 +1,117 @@
+import Libpq
+
+extension Consumer {
+    /// Sends what may be sent now: at most one request at a time, or two in a backlog.
+    mutating func sendRequests(at now: Instant, _ actions: inout [Action]) {
+        guard isConnected, phase != .stopped else { return }
+        if inFlight.isEmpty {
+            if let request = exclusiveRequest(at: now) ?? exchange(at: now) ?? idleRequest(at: now) {
+                actions.append(nextRequest(request, at: now))
+            }
+        } else if mayOverlap(at: now), let request = exchange(at: now, isOverlapping: true) {
+            actions.append(nextRequest(request, at: now))
+        }
+    }
+
+    /// What goes alone and before everything else.
+    private mutating func exclusiveRequest(at now: Instant) -> Request.Work? {
+        if now >= nextReconciliation {
+            nextReconciliation = now + settings.lease
+            // Nothing is claimed meanwhile, so that every answered claim is known.
+            return .reconcile(Reconcile(worker: worker, known: held.knownClaims))
+        }
+        if isTooBusyToBeWoken {
+            isTooBusyToBeWoken = false
+            return .sleep(Sleep(worker: worker, kinds: []))
+        }
+        if let run = isolation?.nextRun() {
+            return .settleAlone(Settle(worker: worker, runs: [run], claims: []))
+        }
+        return nil
+    }
+
+    /// Whether the server may be given more work while it still has some: the only request under way claimed a large batch,
+    /// and there is more where that came from.
+    private func mayOverlap(at now: Instant) -> Bool {
+        guard inFlight.count == 1, let claimed = inFlight[0].claimed, claimed >= Self.manyJobs, !isExhausted,
+            case .exchange = inFlight[0].request.work
+        else { return false }
+        return wakeUps != .asleep && isolation == nil && now < nextReconciliation
+    }
+
+    /// Claims what there is room for, and settles what has ended.
+    ///
+    /// While one request is under way, ended runs gather for the next: batches grow with the load by themselves, and a lone
+    /// job is settled at once.
+    private mutating func exchange(at now: Instant, isOverlapping: Bool = false) -> Request.Work? {
+        if now >= nextPoll {
+            nextPoll = now + settings.pollInterval
+            isExhausted = false
+            isWide = true
+        }
+        if case .polling(_, _, let nextLook) = wakeUps, now >= nextLook { isExhausted = false }
+        if owesLateLook, now >= nextLateLook { isExhausted = false }
+        if !isOverlapping, now >= nextWideClaim, !isExhausted, wakeUps != .asleep { isWide = true }
+
+        let claim = planClaim(at: now, isOverlapping: isOverlapping)
+        if isOverlapping, claim == nil || claim.map({ $0.total < Self.manyJobs }) == true { return nil }
+        let (runs, closed) = held.takeFinished()
+        let settle = runs.isEmpty && closed.isEmpty ? nil : Settle(worker: worker, runs: runs, claims: closed)
+        guard claim != nil || settle != nil || !unconfirmed.isEmpty else { return nil }
+        return .exchange(claim, settle)
+    }
+
+    private mutating func planClaim(at now: Instant, isOverlapping: Bool) -> Claim? {
+        guard mayStart(at: now), quarantine.acceptsJobs, !isExhausted || held.hasFinished else { return nil }
+        let plan = held.planClaim(batches: isOverlapping ? 3 : 2)
+        guard plan.total > 0, !plan.kinds.isEmpty else { return nil }
+        let asked = lanes.asked(
+            kinds: Set(plan.kinds.map(\.kind)),
+            rotation: plan.rotation,
+            all: isWide,
+            at: now
+        )
+        guard !asked.isEmpty else {
+            isExhausted = true
+            return nil
+        }
+        let isLate = now >= nextLateLook && (!isBacklog || now >= nextWideClaim)
+        return Claim(worker: worker, lanes: asked, room: plan.kinds, total: plan.total, isLate: isLate, isWide: isWide)
+    }
+
+    /// What is done while there is nothing to claim and to settle.
+    private mutating func idleRequest(at now: Instant) -> Request.Work? {
+        guard phase == .working else { return nil }
+        let isFree = held.isEmpty && lease.isHeld
+        if quarantine.wantsSuspect(holdsNothing: isFree, at: now) {
+            return .claimSuspect(ClaimSuspect(worker: worker))
+        }
+        guard settings.listens else { return nil }
+        hotKinds.review(at: now)
+        let isFull = !quarantine.acceptsJobs || held.isFull(forAnyOf: hotKinds.kinds)
+        let polled = isFull ? [] : hotKinds.kinds
+        switch wakeUps {
+        case .polling(let kinds, let renewAt, _) where !polled.isEmpty:
+            return kinds != polled || now >= renewAt ? poll(polled) : nil
+        case .polling:
+            // What came while nobody was notified of it: one more look is owed.
+            return .sleep(Sleep(worker: worker, kinds: isFull ? [] : settings.kinds))
+        case .none, .asleep:
+            if !polled.isEmpty { return poll(polled) }
+            guard wakeUps == .none, isExhausted, claimsWithJobs == 0 else { return nil }
+            return .sleep(Sleep(worker: worker, kinds: settings.kinds))
+        }
+    }
+
+    private func poll(_ kinds: Set<String>) -> Request.Work {
+        .poll(
+            Attend(
+                worker: worker,
+                queues: settings.queues,
+                attended: kinds.sorted(),
+                kinds: settings.kinds.filter { !kinds.contains($0) },
+                term: HotKinds.term
+            )
+        )
+    }
+}

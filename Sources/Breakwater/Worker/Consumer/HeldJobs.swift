@@ -1,0 +1,402 @@
+/// The jobs that one worker holds, from the answer to a claim until their settle is answered.
+///
+/// A job goes `unconfirmed → waiting → running → finished → gone`. One that is not to run (shutdown, an open circuit, a
+/// lost lease) goes straight from `waiting` to `finished`, released.
+struct HeldJobs {
+    typealias Instant = MonotonicClock.Instant
+
+    /// A claim takes at most this many jobs beyond the slots that are free.
+    static let mostAhead = 3000
+    /// A cancelled run that has not ended after this long is reported.
+    static let patienceWithCancelled = Duration.seconds(10)
+    /// A cancelled run that has not ended after this long loses its slot to other jobs.
+    static let longestCancelled = Duration.seconds(60)
+
+    /// One run of one job.
+    struct RunKey: Hashable {
+        var id: Int64
+        var lease: Int64
+    }
+
+    /// Why a run was cancelled from outside, which decides what its end means.
+    enum CancelReason {
+        case timeout, shutdown, leaseLost
+    }
+
+    /// A job that is to start, and where.
+    struct Start {
+        var job: Job
+        /// The place among the running jobs. A later run in the same slot has another serial number.
+        var slot: Int
+        var serial: Int
+        var time: Instant
+    }
+
+    struct Running {
+        var job: Job
+        var serial: Int
+        var kind: Int
+        var start: Instant
+        var deadline: Instant
+        var cancelReason: CancelReason?
+        var cancelledAt: Instant?
+        var isReported = false
+    }
+
+    let concurrency: Int
+    var kinds: [KindQueue]
+    /// For each kind's name, its place among the kinds.
+    let places: [String: Int]
+    private var rotation: [String]
+    private(set) var slots: [Running?] = []
+    private var freeSlots: [Int] = []
+    private var lastSerial = 0
+    private(set) var runningCount = 0
+    /// Runs whose slots were given to others, and which have not ended.
+    private(set) var lostRuns: Set<Int> = []
+    private var waitingCount = 0
+    /// The places of the kinds that may have waiting jobs, the next to start first: few, where there may be hundreds.
+    private var startOrder: [Int] = []
+    /// By request: claimed, but the claim could still be lost in a crash of the server.
+    private var unconfirmed: [Request.ID: [ClaimedJob]] = [:]
+    private var unconfirmedCount = 0
+    private var finished: [FinishedRun] = []
+    /// For each claim, how many of its jobs are not settled yet.
+    private var unsettled: [Int64: Int] = [:]
+    /// Claims of which everything is finished, to be closed by the next settle.
+    private var closedClaims: [Int64] = []
+    /// Claims with runs that could not be settled, not to be closed.
+    private var abandoned: Set<Int64> = []
+    /// No deadline of a running job is before this.
+    private(set) var nextDeadline: Instant?
+
+    init(concurrency: Int, handlers: [(kind: String, settings: HandlerSettings)]) {
+        self.concurrency = concurrency
+        rotation = handlers.map(\.kind)
+        kinds = handlers.map { KindQueue($0.settings, concurrency: $0.settings.concurrency ?? concurrency) }
+        places = Dictionary(handlers.enumerated().map { ($1.kind, $0) }) { first, _ in first }
+    }
+
+    /// Whether nothing is held any more.
+    var isEmpty: Bool {
+        runningCount == 0 && waitingCount == 0 && unconfirmedCount == 0 && finished.isEmpty && closedClaims.isEmpty
+    }
+
+    /// Claims whose jobs this worker knows of.
+    var knownClaims: [Int64] { unsettled.keys + closedClaims }
+
+    var hasFinished: Bool { !finished.isEmpty || !closedClaims.isEmpty }
+    var finishedCount: Int { finished.count }
+
+    // MARK: Claiming
+
+    /// How many jobs to claim.
+    struct ClaimPlan {
+        var kinds: [(kind: String, count: Int, concurrency: Int)]
+        var total: Int
+        /// The kinds in the order in which equals are asked.
+        var rotation: [String]
+    }
+
+    /// Plans a claim. Each call lets another kind go first among equals.
+    ///
+    /// A kind takes free slots, and ahead of them a few times as many jobs as end from one claim to the next: some run while
+    /// the next are claimed, and neither waits for the other. So a burst is taken in large batches, while a slow handler's
+    /// worker hoards nothing. One slot is left to every other kind that runs nothing, so that a slow kind cannot take them
+    /// all.
+    ///
+    /// - Parameter batches: How many times as many to take ahead.
+    mutating func planClaim(batches: Int) -> ClaimPlan {
+        if !rotation.isEmpty { rotation.append(rotation.removeFirst()) }
+        if !startOrder.isEmpty { startOrder.append(startOrder.removeFirst()) }
+        let idle = kinds.count { $0.isIdle }
+        for place in kinds.indices { kinds[place].keepPace(upTo: Self.mostAhead) }
+        let ahead = min(batches * kinds.reduce(0) { $0 + $1.pace }, 2 * Self.mostAhead)
+        let held = runningCount + waitingCount + unconfirmedCount
+        let total = min(max(0, concurrency + ahead - held), max(0, concurrency - held) + Self.mostAhead)
+        var plan: [(kind: String, count: Int, concurrency: Int)] = []
+        for name in rotation {
+            guard let place = places[name] else { continue }
+            let kind = kinds[place]
+            let own = kind.concurrency + batches * kind.pace - kind.held
+            // Half of the slots at most are kept for other kinds that run nothing. An idle kind may always have one of
+            // the free slots.
+            let reserved = min(kind.isIdle ? idle - 1 : idle, concurrency / 2)
+            let count = min(own, max(total - reserved, kind.isIdle ? min(1, total) : 0))
+            if count > 0 { plan.append((name, count, kind.concurrency)) }
+        }
+        return ClaimPlan(kinds: plan, total: total, rotation: rotation)
+    }
+
+    /// Whether one of these kinds has no slot left, its own or the worker's.
+    func isFull(forAnyOf names: Set<String>) -> Bool {
+        runningCount + waitingCount + unconfirmedCount >= concurrency
+            || names.contains { name in places[name].map { kinds[$0].held >= kinds[$0].concurrency } ?? false }
+    }
+
+    /// Takes in what a claim gave. Nothing of it starts before ``confirm(_:at:)``.
+    mutating func accept(_ jobs: [ClaimedJob], of request: Request.ID) {
+        guard !jobs.isEmpty else { return }
+        eachKind(of: jobs) { held, place, run in
+            held.kinds[place].unconfirmed += run.count
+            held.unsettled[run[run.startIndex].job.lease, default: 0] += run.count
+        }
+        unconfirmed[request] = jobs
+        unconfirmedCount += jobs.count
+    }
+
+    /// The claim of a request, which was sent at a certain time, cannot be lost any more: its jobs wait to be started.
+    mutating func confirm(_ request: Request.ID, askedAt: Instant) {
+        guard let jobs = unconfirmed.removeValue(forKey: request) else { return }
+        unconfirmedCount -= jobs.count
+        eachKind(of: jobs) { held, place, run in
+            held.kinds[place].unconfirmed -= run.count
+            held.waitingCount += run.count
+            if !held.startOrder.contains(place) { held.startOrder.append(place) }
+            held.kinds[place].heard(before: askedAt)
+            held.kinds[place].wait(for: run)
+        }
+        releaseStopped()
+    }
+
+    /// The answers that would have confirmed these claims will not come: whatever became of them, it is for the database to
+    /// give their jobs back.
+    mutating func forgetUnconfirmed() {
+        for jobs in unconfirmed.values {
+            eachKind(of: jobs) { held, place, run in
+                held.kinds[place].unconfirmed -= run.count
+                held.unsettled[run[run.startIndex].job.lease] = nil
+            }
+        }
+        unconfirmed = [:]
+        unconfirmedCount = 0
+    }
+
+    /// Goes through jobs in runs of one claim and kind; mostly that is all of them.
+    private mutating func eachKind(
+        of jobs: [ClaimedJob],
+        _ body: (inout HeldJobs, Int, ArraySlice<ClaimedJob>) -> Void
+    ) {
+        var rest = jobs[...]
+        while let first = rest.first {
+            let run = rest.prefix { $0.job.isLike(first.job) }
+            rest = rest[run.endIndex...]
+            guard let place = places[first.job.kind] else { continue }
+            body(&self, place, run)
+        }
+    }
+
+    // MARK: Running
+
+    /// The job to start now, if there is one; it counts as running from here on.
+    mutating func nextStart(at now: Instant) -> Start? {
+        guard waitingCount > 0, runningCount < concurrency else { return nil }
+        var index = 0
+        while index < startOrder.count {
+            let place = startOrder[index]
+            if kinds[place].running < kinds[place].concurrency, var job = kinds[place].popNext() {
+                if job.maxAttempts == 0 { job.maxAttempts = kinds[place].settings.retry.maxAttempts }
+                waitingCount -= 1
+                return start(job, of: place, at: now)
+            }
+            if kinds[place].waitingCount == 0 {
+                startOrder.remove(at: index)
+            } else {
+                index += 1
+            }
+        }
+        return nil
+    }
+
+    private mutating func start(_ job: Job, of place: Int, at now: Instant) -> Start {
+        kinds[place].running += 1
+        runningCount += 1
+        lastSerial += 1
+        let deadline = now + kinds[place].settings.timeout
+        nextDeadline = min(nextDeadline ?? deadline, deadline)
+        // Without its payload, which may keep the answer to a claim with all its jobs.
+        var known = job
+        known.payload = ""
+        let run = Running(job: known, serial: lastSerial, kind: place, start: now, deadline: deadline)
+        let slot = freeSlots.popLast() ?? slots.count
+        if slot == slots.count { slots.append(run) } else { slots[slot] = run }
+        return Start(job: job, slot: slot, serial: lastSerial, time: now)
+    }
+
+    /// Takes a run out of the running ones; nil if its slot was given up before.
+    mutating func ended(slot: Int, serial: Int) -> Running? {
+        guard let run = slots[slot], run.serial == serial else {
+            lostRuns.remove(serial)
+            return nil
+        }
+        free(slot, run)
+        kinds[run.kind].ended += 1
+        return run
+    }
+
+    private mutating func free(_ slot: Int, _ run: Running) {
+        slots[slot] = nil
+        freeSlots.append(slot)
+        kinds[run.kind].running -= 1
+        runningCount -= 1
+    }
+
+    /// Gives up the slot of a run that ignores its cancellation, and settles it as if it had ended.
+    mutating func giveUp(slot: Int) -> Running? {
+        guard let run = slots[slot] else { return nil }
+        free(slot, run)
+        lostRuns.insert(run.serial)
+        return run
+    }
+
+    /// Puts a run's end among those to be settled, unless its claim was forgotten with the lease.
+    ///
+    /// - Parameters:
+    ///   - job: The job that ran.
+    ///   - ending: What is recorded of its outcome; nil for a success with nothing to keep of it.
+    ///   - times: How long it took.
+    mutating func finish(_ job: Job, _ ending: FinishedRun.Ending?, _ times: FinishedRun.Times = .init()) {
+        guard let left = unsettled[job.lease] else { return }
+        var run = FinishedRun(job, ending)
+        run.times = times
+        finished.append(run)
+        if left == 1 {
+            unsettled[job.lease] = nil
+            if abandoned.remove(job.lease) == nil { closedClaims.append(job.lease) }
+        } else {
+            unsettled[job.lease] = left - 1
+        }
+    }
+
+    /// How many jobs of a kind run, and how many are claimed and not started.
+    struct Occupancy {
+        var kind: String
+        var running: Int
+        var waiting: Int
+    }
+
+    var occupancy: [Occupancy] {
+        places.map { Occupancy(kind: $0, running: kinds[$1].running, waiting: kinds[$1].held - kinds[$1].running) }
+    }
+
+    // MARK: Settling
+
+    /// What to settle now. It is gone from here; after a failure it must be put back.
+    mutating func takeFinished(atMost limit: Int = 2 * Self.mostAhead) -> (runs: [FinishedRun], claims: [Int64]) {
+        // A claim may be closed only together with the last of its runs.
+        guard finished.count <= limit else {
+            defer { finished.removeFirst(limit) }
+            return (Array(finished.prefix(limit)).newestOfEachJob, [])
+        }
+        defer { (finished, closedClaims) = ([], []) }
+        return (finished.newestOfEachJob, closedClaims)
+    }
+
+    mutating func putBack(_ runs: [FinishedRun], claims: [Int64]) {
+        finished = runs + finished
+        closedClaims = claims.filter { abandoned.remove($0) == nil } + closedClaims
+    }
+
+    /// Leaves a run that cannot be settled to the database: its claim is not closed, so that the job is given back when this
+    /// worker no longer knows of the claim.
+    mutating func abandon(_ run: FinishedRun) {
+        if let place = closedClaims.firstIndex(of: run.lease) {
+            closedClaims.remove(at: place)
+        } else {
+            abandoned.insert(run.lease)
+        }
+    }
+
+    // MARK: Stopping
+
+    /// Of these kinds, nothing that was claimed under a generation before the given one starts any more; it is released.
+    mutating func stop(kinds stopped: [String: Int64], at now: Instant) {
+        for (name, place) in places { kinds[place].stop(before: stopped[name], at: now) }
+        releaseStopped()
+    }
+
+    private mutating func releaseStopped() {
+        guard kinds.contains(where: \.isStopped) else { return }
+        releaseWaiting { $0.stops($1) }
+    }
+
+    /// Releases what has not started.
+    mutating func releaseWaiting() { releaseWaiting { _, _ in true } }
+
+    private mutating func releaseWaiting(where isChosen: (KindQueue, Job) -> Bool) {
+        for place in startOrder {
+            let kind = kinds[place]
+            let released = kinds[place].remove { isChosen(kind, $0) }
+            waitingCount -= released.count
+            for job in released { finish(job.job, .released) }
+        }
+    }
+
+    /// Marks runs as cancelled for a reason, and returns their slots. A reason given earlier stays.
+    mutating func cancel(
+        for reason: CancelReason,
+        at now: Instant,
+        where isChosen: (Running) -> Bool = { _ in true }
+    ) -> [Int] {
+        slots.indices.filter { slot in
+            guard let run = slots[slot], run.cancelReason == nil, isChosen(run) else { return false }
+            slots[slot]?.cancelReason = reason
+            slots[slot]?.cancelledAt = now
+            return true
+        }
+    }
+
+    /// Goes through the deadlines.
+    ///
+    /// - Returns: The slots whose runs' time is up, now cancelled; those whose runs were cancelled a while ago and go on, to
+    ///   be reported once; and those of which this has lasted too long.
+    mutating func checkDeadlines(at now: Instant) -> (due: [Int], unresponsive: [Int], lost: [Int]) {
+        let due = cancel(for: .timeout, at: now) { $0.deadline <= now }
+        var (unresponsive, lost): ([Int], [Int]) = ([], [])
+        nextDeadline = nil
+        for slot in slots.indices {
+            guard let run = slots[slot] else { continue }
+            var next = run.deadline
+            if let cancelledAt = run.cancelledAt {
+                let age = now - cancelledAt
+                if age >= Self.longestCancelled {
+                    lost.append(slot)
+                    continue
+                }
+                if age >= Self.patienceWithCancelled, !run.isReported {
+                    slots[slot]?.isReported = true
+                    unresponsive.append(slot)
+                }
+                next = cancelledAt + (age >= Self.patienceWithCancelled ? Self.longestCancelled : Self.patienceWithCancelled)
+            }
+            nextDeadline = min(nextDeadline ?? next, next)
+        }
+        return (due, unresponsive, lost)
+    }
+
+    /// How many runs were cancelled a while ago and go on.
+    var unresponsiveCount: Int { lostRuns.count + slots.count { $0?.isReported == true } }
+
+    /// Others have this worker's jobs now: forgets whatever was to be started or settled.
+    mutating func forgetClaims() {
+        forgetUnconfirmed()
+        finished = []
+        unsettled = [:]
+        closedClaims = []
+        abandoned = []
+        for place in kinds.indices { _ = kinds[place].remove { _ in true } }
+        waitingCount = 0
+    }
+}
+
+extension [FinishedRun] {
+    /// A job that was lost and claimed again may be here twice: only its newest lease can still matter, and a settle names
+    /// each job once.
+    fileprivate var newestOfEachJob: [FinishedRun] {
+        var names = Set<Int64>(minimumCapacity: count)
+        for run in self { names.insert(run.id) }
+        guard names.count < count else { return self }
+        names = []
+        return reversed().filter { names.insert($0.id).inserted }
+    }
+}

@@ -1,0 +1,143 @@
+import Libpq
+import Logging
+
+/// Sends the consumer's requests over one connection after another, and tells it the answers.
+///
+/// It runs on its connection's thread, so that the next request is under way while the jobs of the one before run: on the
+/// threads that run handlers, it would wait behind those jobs.
+struct ConsumerService {
+    let engine: Engine
+    private var runMetrics: RunMetrics
+    /// What was sent and not answered, oldest first.
+    private var sent: [Sent] = []
+
+    private struct Sent {
+        var request: Request
+        var time: MonotonicClock.Instant
+        /// The answers to the claim, if there is one, and to what is durable or stands alone.
+        var claim: Answer?
+        var end: Answer
+    }
+
+    init(_ engine: Engine) {
+        self.engine = engine
+        runMetrics = RunMetrics(engine.configuration.handlers)
+    }
+
+    /// Runs until the consumer has nothing left to do after a shutdown.
+    mutating func run() async {
+        await engine.keepConnected(for: .claims) { connection, delay throws(PostgresError) in
+            sent = []
+            engine.handle(.connected)
+            do throws(PostgresError) {
+                try await serve(connection, &delay)
+            } catch {
+                engine.dropRequests()
+                throw error
+            }
+        }
+    }
+
+    private mutating func serve(_ connection: isolated Connection, _ delay: inout ReconnectDelay)
+        async throws(PostgresError)
+    {
+        while !Task.isCancelled {
+            engine.health.turned(.claims)
+            if let fault = engine.takeFault() { throw fault }
+            while let request = engine.takeRequest() { sent.append(try send(request, on: connection)) }
+            if engine.hasStopped { return }
+            guard let first = sent.first else {
+                await engine.requests.wait()
+                continue
+            }
+            if let claim = first.claim {
+                sent[0].claim = nil
+                let answer = try await answer(to: first.request, claim)
+                if case .claimed = answer { delay.reset() }
+                engine.handle(.answered(first.request.id, answer))
+            } else {
+                sent.removeFirst()
+                let answer = try await end(of: first)
+                delay.reset()
+                engine.handle(.answered(first.request.id, answer))
+            }
+        }
+    }
+
+    private func send(_ request: Request, on connection: isolated Connection) throws(PostgresError) -> Sent {
+        func call(_ statement: Statement) throws(PostgresError) -> Answer {
+            try connection.send([statement], timeout: engine.timeout, resultsFirst: false)
+        }
+        let now = engine.clock.now
+        switch request.work {
+        case .exchange(let claim, let settle):
+            let claimed = if let claim { try call(claim.statement) } else { nil as Answer? }
+            let end = settle?.statement ?? Flush(worker: engine.worker).statement
+            return Sent(request: request, time: now, claim: claimed, end: try call(end))
+        case .settleAlone(let settle):
+            return Sent(request: request, time: now, end: try call(settle.statement))
+        case .reconcile(let reconcile):
+            return Sent(request: request, time: now, end: try call(reconcile.statement))
+        case .sleep(let sleep):
+            return Sent(request: request, time: now, end: try call(sleep.statement))
+        case .poll(let poll):
+            return Sent(request: request, time: now, end: try call(poll.statement))
+        case .claimSuspect(let claim):
+            return Sent(request: request, time: now, end: try call(claim.statement))
+        }
+    }
+
+    /// Waits for what a claim gave.
+    private func answer(to request: Request, _ answer: Answer) async throws(PostgresError) -> Consumer.Answer {
+        guard case .exchange(let claim?, _) = request.work else { return .done }
+        do {
+            let jobs = try claim.decode(try await answer.end()[0])
+            engine.metrics.claimed(jobs.count)
+            engine.logger.trace("claimed", metadata: claim.metadata(jobs))
+            return .claimed(jobs)
+        } catch {
+            guard error.isAnswer else { throw error }
+            return .claimRefused(error)
+        }
+    }
+
+    /// Waits for the answer that ends a request.
+    private mutating func end(of sent: Sent) async throws(PostgresError) -> Consumer.Answer {
+        let result: QueryResult
+        do {
+            result = try await sent.end.end()[0]
+        } catch {
+            guard error.isAnswer else { throw error }
+            return .settleRefused(error)
+        }
+        switch sent.request.work {
+        case .exchange(let claim, let settle):
+            engine.metrics.record(claim == nil ? .settle : settle == nil ? .claim : .settleAndClaim, since: sent.time)
+            if let settle { note(try settle.decode(result), of: settle) }
+            return .settled
+        case .settleAlone(let settle):
+            note(try settle.decode(result), of: settle)
+            return .settled
+        case .reconcile(let reconcile):
+            return .reconciled(jobs: try reconcile.decode(result))
+        case .sleep, .poll:
+            return .done
+        case .claimSuspect(let claim):
+            let jobs = try claim.decode(result)
+            engine.metrics.claimed(jobs.count)
+            engine.logger.trace("claimed", metadata: claim.metadata(jobs))
+            return .claimed(jobs)
+        }
+    }
+
+    private mutating func note(_ answer: Settle.Output, of settle: Settle) {
+        engine.metrics.settled(settle.runs, stale: answer.stale, in: &runMetrics)
+        engine.logger.trace("settled", metadata: settle.metadata(answer))
+        if !answer.stale.isEmpty {
+            engine.logger.warning(
+                "results of jobs that this worker no longer holds changed nothing",
+                metadata: ["job_ids": .array(answer.stale.map { .stringConvertible($0) })]
+            )
+        }
+    }
+}

@@ -1,0 +1,237 @@
+import Libpq
+import Logging
+import Synchronization
+
+/// What the services of one worker share: its consumer behind a lock, and what the consumer wants done.
+///
+/// It decides nothing: it tells the ``Consumer`` what happened and carries out what that says.
+final class Engine: Sendable {
+    fileprivate struct State {
+        var consumer: Consumer
+        /// The task in each slot.
+        var tasks: [Task<Void, Never>?] = []
+        /// For the connection that claims.
+        var requests: [Request] = []
+        var fault: PostgresError?
+        /// When the consumer wants a tick.
+        var nextTick: MonotonicClock.Instant
+        /// Whether a heartbeat is wanted before its time, to learn which kinds are stopped.
+        var isBeatWanted = false
+    }
+
+    /// A registered handler, as something that is handed around by reference.
+    final class Handler: Sendable {
+        let plugin: any HandlerPlugin
+        let settings: HandlerSettings
+        let timeout: Duration
+        /// From how long on a run is slow.
+        private let slowCall: Duration?
+        private let keepsResults: Bool
+
+        init(_ registration: HandlerRegistration) {
+            plugin = registration.plugin
+            settings = registration.settings
+            timeout = settings.timeout
+            slowCall = settings.circuit.slowCall
+            keepsResults = settings.keepResults > .zero
+        }
+
+        /// Whether anything is to be recorded of a success but that it was one.
+        func isNotable(successAfter duration: Duration) -> Bool {
+            keepsResults || slowCall.map { duration >= $0 } ?? false
+        }
+    }
+
+    let configuration: WorkerConfiguration
+    let clock: any WorkerClock
+    let loggers: WorkerLoggers
+    let metrics: WorkerMetrics
+    let health: WorkerHealth
+    /// Nil where nobody traces.
+    let tracer: RunTracer?
+    /// What runs each kind, and its rules.
+    let handlers: [String: Handler]
+    /// Raised when the connection that claims has something to do.
+    let requests = AsyncEvent()
+    /// Raised when the consumer wants a tick earlier than it said before.
+    let earlierTick = AsyncEvent()
+    /// Raised when nothing is left to do after a shutdown.
+    let stopped = AsyncEvent()
+    /// Raised when a heartbeat is wanted at once.
+    let heartbeat = AsyncEvent()
+    private let state: Mutex<State>
+
+    init(
+        configuration: WorkerConfiguration,
+        worker: Int64,
+        registeredAt: MonotonicClock.Instant,
+        clock: any WorkerClock,
+        loggers: WorkerLoggers,
+        metrics: WorkerMetrics,
+        health: WorkerHealth,
+        tracer: RunTracer?
+    ) {
+        self.configuration = configuration
+        self.clock = clock
+        self.loggers = loggers
+        self.metrics = metrics
+        self.health = health
+        self.tracer = tracer
+        handlers = Dictionary(configuration.handlers.map { ($0.kind, Handler($0)) }) { first, _ in first }
+        let settings = Consumer.Settings(
+            queues: configuration.queues,
+            handlers: configuration.handlers.map { ($0.kind, $0.settings) },
+            concurrency: configuration.concurrency,
+            lease: configuration.lease,
+            pollInterval: configuration.pollInterval,
+            listens: configuration.listens
+        )
+        state = Mutex(
+            State(
+                consumer: Consumer(settings, worker: worker, registeredAt: registeredAt),
+                nextTick: registeredAt
+            )
+        )
+    }
+
+    /// How long to wait for an answer about jobs. Later than the lease, it would be of little use.
+    var timeout: Duration { max(.seconds(5), min(.seconds(30), configuration.lease)) }
+
+    /// For what concerns the worker as a whole.
+    var logger: Logger { loggers.worker }
+
+    // MARK: The consumer
+
+    /// Tells the consumer what happened, and does what it says.
+    func handle(_ event: Consumer.Event) {
+        let now = clock.now
+        perform(state.withLock { state in noted(state.consumer.handle(event, at: now), in: &state) })
+    }
+
+    /// Asks the consumer something.
+    func read<Result: Sendable>(_ body: (Consumer) -> Result) -> Result { state.withLock { body($0.consumer) } }
+
+    var worker: Int64 { read(\.worker) }
+    var hasStopped: Bool { read { $0.phase == .stopped } }
+
+    /// Tells the consumer that a run has ended; see ``Consumer/ended(_:_:at:_:)``.
+    func ended(
+        _ start: HeldJobs.Start,
+        _ times: FinishedRun.Times,
+        at now: MonotonicClock.Instant,
+        _ judge: (HeldJobs.CancelReason?) -> FinishedRun.Ending?
+    ) -> (counts: Bool, next: HeldJobs.Start?) {
+        let (counts, next, actions) = state.withLock { state in
+            let task = state.tasks[start.slot]
+            let (counts, next, actions) = state.consumer.ended(start, times, at: now, judge)
+            if let next {
+                // Mostly the same slot.
+                if next.slot != start.slot { state.tasks[start.slot] = nil }
+                state.keep(task, in: next.slot)
+            }
+            return (counts, next, actions.isEmpty ? [] : noted(actions, in: &state))
+        }
+        if !actions.isEmpty { perform(actions) }
+        return (counts, next)
+    }
+
+    /// Keeps what others come for; what is left is to be done now.
+    private func noted(_ actions: [Consumer.Action], in state: inout State) -> [Consumer.Action] {
+        actions.filter { action in
+            switch action {
+            case .send(let request): state.requests.append(request)
+            case .reconnect(let error): state.fault = error
+            case .wait(let tick):
+                let isEarlier = tick < state.nextTick
+                state.nextTick = tick
+                return isEarlier
+            case .start(let start):
+                // Unstructured, so that one run can be cancelled by itself; the consumer does not stop before no run is
+                // left, or the grace is over.
+                state.keep(Task { await self.run(start) }, in: start.slot)
+                return false
+            case .cancel, .report, .stop: break
+            }
+            return true
+        }
+    }
+
+    private func perform(_ actions: [Consumer.Action]) {
+        for action in actions {
+            switch action {
+            case .send, .reconnect: requests.raise()
+            case .stop:
+                requests.raise()
+                stopped.raise()
+            case .wait: earlierTick.raise()
+            case .cancel(let slots): cancel(slots)
+            case .report(let report): self.report(report)
+            case .start: break
+            }
+        }
+    }
+
+    private func cancel(_ slots: [Int]) {
+        let tasks = state.withLock { state in slots.compactMap { state.tasks[$0] } }
+        for task in tasks { task.cancel() }
+    }
+
+    // MARK: What its services come for
+
+    func takeRequest() -> Request? {
+        state.withLock { $0.requests.isEmpty ? nil : $0.requests.removeFirst() }
+    }
+
+    /// Why the connection is to be closed, if it is.
+    func takeFault() -> PostgresError? {
+        state.withLock { state in
+            defer { state.fault = nil }
+            return state.fault
+        }
+    }
+
+    /// The connection is lost: what was to be sent over it is void.
+    func dropRequests() {
+        state.withLock { state in
+            state.requests = []
+            state.fault = nil
+        }
+        handle(.disconnected)
+    }
+
+    /// Gives the consumer its ticks until the task is cancelled.
+    func keepTime() async {
+        var nextRecord = clock.now
+        while !Task.isCancelled {
+            health.ticked()
+            let now = clock.now
+            if now >= nextRecord {
+                metrics.record(read { ($0.held.occupancy, $0.held.unresponsiveCount) })
+                nextRecord = now + .seconds(1)
+            }
+            let next = min(state.withLock { $0.nextTick }, nextRecord)
+            if next <= now { handle(.tick) } else { await earlierTick.wait(until: next, on: clock) }
+        }
+    }
+
+    /// Asks for a heartbeat before its time, to learn which kinds are stopped.
+    func wantHeartbeat() {
+        state.withLock { $0.isBeatWanted = true }
+        heartbeat.raise()
+    }
+
+    /// Whether `wantHeartbeat` was called since the last time this was asked.
+    func takeHeartbeatWanted() -> Bool {
+        state.withLock { state in
+            defer { state.isBeatWanted = false }
+            return state.isBeatWanted
+        }
+    }
+}
+
+extension Engine.State {
+    fileprivate mutating func keep(_ task: Task<Void, Never>?, in slot: Int) {
+        while tasks.count <= slot { tasks.append(nil) }
+        tasks[slot] = task
+    }
+}
