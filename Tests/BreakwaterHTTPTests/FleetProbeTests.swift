@@ -30,7 +30,6 @@ struct FleetProbeTests {
             let claim = Claim(
                 worker: worker,
                 lanes: [Lane(queue: "default", kind: "hook", priority: 5)],
-                cursors: [0],
                 room: [("hook", 10, 10)],
                 total: 10
             )

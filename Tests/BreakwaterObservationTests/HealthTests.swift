@@ -106,7 +106,7 @@ struct HealthTests {
                 try await waitUntil("it is ready again") { try await fetch("\(base)/readyz").status == 200 }
                 try await database.query("insert into breakwater.job (kind) values ('k')")
                 try await waitUntil("the job runs") {
-                    try await database.number("select count(*) from breakwater.job where worker is not null") == 1
+                    try await database.number("select count(*) from breakwater.held") == 1
                 }
                 // Told to stop, it waits for the job, and goes on answering.
                 return Task {

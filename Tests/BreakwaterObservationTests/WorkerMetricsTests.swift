@@ -105,10 +105,10 @@ struct WorkerMetricsTests {
                 }
                 try await database.withWorker([HandlerRegistration(kind: "k", plugin: handler)], configure: configure) {
                     try await waitUntil("the job runs") {
-                        try await database.number("select count(*) from breakwater.job where worker is not null") == 1
+                        try await database.number("select count(*) from breakwater.held") == 1
                     }
                     // Taken away behind its back.
-                    try await database.query("update breakwater.job set lease = lease + 1000000000, worker = 0")
+                    try await database.query("update breakwater.job set lease = lease + 1000000000")
                     await gate.open()
                     try await waitUntil("the result was refused") {
                         Scrape(registry)["breakwater_stale_results_total"] == 1

@@ -11,35 +11,25 @@ import Testing
     .disabled(if: TestDatabase.isPooled, "what a session has counted is only flushed by that session")
 )
 struct BacklogTests {
-    /// A worker that remembers where its last claim ended, as the claim loop does.
+    /// A worker that claims and settles, and counts what its sessions read.
     private struct Reader {
         let database: TestDatabase
         let worker: HandWorker
-        var cursor: Int64 = 0
 
         init(_ database: TestDatabase) async throws {
             self.database = database
             worker = try await HandWorker(database)
         }
 
-        /// Claims so many jobs from its cursor on, and settles them.
-        mutating func run(_ count: Int) async throws {
-            let lanes = LaneCursors(queues: worker.queues, kinds: worker.kinds).all.filter { $0.priority == 5 }
-            let claim = Claim(
-                worker: worker.id,
-                lanes: lanes,
-                cursors: lanes.map { _ in cursor },
-                room: [("k", count, concurrency: 1000)],
-                total: count
-            )
-            let jobs = try await worker.call(claim)
+        /// Claims so many jobs and settles them.
+        func run(_ count: Int) async throws {
+            let jobs = try await worker.claim(count, isLate: false)
             #expect(jobs.count == count)
-            cursor = jobs.map(\.position).max() ?? cursor
-            try await worker.settle(jobs.map(\.job), claims: Array(Set(jobs.map(\.job.lease))))
+            try await worker.settle(jobs, claims: Array(Set(jobs.map(\.lease))))
         }
 
         /// How many pages of the table and its indexes ten such rounds read.
-        mutating func pages() async throws -> Int {
+        func pages() async throws -> Int {
             let before = try await read()
             for _ in 1...10 { try await run(50) }
             return try await read() - before
@@ -49,7 +39,7 @@ struct BacklogTests {
         func choresPages() async throws -> Int {
             let before = try await read()
             try await database.insert(3)
-            let jobs = try await worker.claim(2, after: cursor)
+            let jobs = try await worker.claim(2)
             #expect(jobs.count == 2)
             try await worker.settle([jobs[0]], .failed(delay: .milliseconds(1)))
             _ = try await worker.call(Reconcile(worker: worker.id, known: []))
@@ -57,7 +47,7 @@ struct BacklogTests {
             let done = try await worker.maintain()
             #expect(done.leads && done.promoted == 1)
             try await worker.maintain()
-            let rest = try await worker.claim(9, after: cursor)
+            let rest = try await worker.claim(9)
             #expect(rest.count == 3)
             try await worker.settle(rest, claims: Array(Set(rest.map(\.lease))))
             return try await read() - before
@@ -82,7 +72,7 @@ struct BacklogTests {
     func heldSnapshot() async throws {
         try await withTestDatabase { database in
             try await database.insert(12_000)
-            var reader = try await Reader(database)
+            let reader = try await Reader(database)
             let holder = try await database.connect()
             _ = try await holder.query("begin isolation level repeatable read")
             _ = try await holder.query("select count(*) from breakwater.job")
@@ -98,7 +88,7 @@ struct BacklogTests {
     func deadRows() async throws {
         try await withTestDatabase { database in
             try await database.insert(10_000)
-            var reader = try await Reader(database)
+            let reader = try await Reader(database)
             let holder = try await database.connect()
             _ = try await holder.query("begin isolation level repeatable read")
             _ = try await holder.query("select count(*) from breakwater.job")
@@ -115,7 +105,7 @@ struct BacklogTests {
     func idleTransaction() async throws {
         try await withTestDatabase { database in
             try await database.insert(12_000)
-            var reader = try await Reader(database)
+            let reader = try await Reader(database)
             let holder = try await database.connect()
             _ = try await holder.query("begin")
             _ = try await holder.query("create temporary table held ()")
@@ -131,7 +121,7 @@ struct BacklogTests {
     func scheduled() async throws {
         try await withTestDatabase { database in
             try await database.insert(2000)
-            var reader = try await Reader(database)
+            let reader = try await Reader(database)
             let without = try await reader.pages()
             try await database.query(
                 """

@@ -29,8 +29,11 @@ struct ClaimTests {
             let jobs = try await worker.claim(2)
             #expect(jobs.map(\.id) == [1, 2])
             #expect(jobs.allSatisfy { $0.attempt == 1 && $0.lease == jobs[0].lease && !$0.isProbe })
-            let held = try await database.number("select count(*) from breakwater.job where worker = \(worker.id)")
-            #expect(held == 2)
+            #expect(
+                try await database.numbers("select job from breakwater.held where worker = \(worker.id) order by job") == [
+                    1, 2,
+                ]
+            )
             #expect(try await database.numbers("select unnest(jobs) from breakwater.claim") == [1, 2])
             #expect(
                 try await database.texts("select state from breakwater.job_status order by id").prefix(2) == [
@@ -42,25 +45,31 @@ struct ClaimTests {
         }
     }
 
-    @Test("is a heap-only update, every time")
-    func heapOnly() async throws {
+    @Test("changes no job, and keeps one row of a lane when all has ended")
+    func writesNoJob() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database)
             try await database.insert(5000)
-            var claimed = 0
+            let rows = "select md5(string_agg(format('%s %s %s', j.ctid, j.xmin, j.xmax), ',' order by j.id)) from breakwater.job j"
+            let before = try await database.text(rows)
+            var leases: Set<Int64> = []
+            var claimed: [Job] = []
             while true {
                 let jobs = try await worker.claim(500)
                 if jobs.isEmpty { break }
-                claimed += jobs.count
+                leases.insert(jobs[0].lease)
+                claimed += jobs
             }
-            #expect(claimed == 5000)
-            try await flush(worker.connection)
-            try await waitUntil("the counters arrive") { try await statistic("n_tup_upd", database) >= 5000 }
-            let (all, hot) = (
-                try await statistic("n_tup_upd", database), try await statistic("n_tup_hot_upd", database)
-            )
-            #expect(all == 5000)
-            #expect(hot == all)
+            #expect(claimed.count == 5000 && leases.count == 10)
+            #expect(try await database.text(rows) == before)
+            try await worker.settle(claimed, claims: leases.sorted())
+            #expect(try await database.count("job") == 0)
+            #expect(try await database.count("claim") == 1)
+            #expect(try await database.claimsWithJobs() == 0)
+            // The next claim takes its place.
+            try await database.insert(1)
+            let next = try await worker.claim()
+            #expect(try await database.numbers("select lease from breakwater.claim") == next.map(\.lease))
         }
     }
 
@@ -83,17 +92,15 @@ struct ClaimTests {
             try await database.insert(3000, kind: "other")
             try await flush(database.connection)
             let before = try await statistic("seq_scan", database)
+            let deleted = try await statistic("n_tup_del", database)
             // Often enough that the functions' statements would change to a generic plan.
             for round in 1...12 {
                 let jobs = try await worker.claim(20, room: ["k": 15, "other": 20])
                 #expect(jobs.count == 20, "round \(round)")
                 try await worker.settle(jobs)
-                _ = try await worker.connection.query(
-                    "select * from breakwater.sweep('{default,default}', '{k,other}', '{5,5}', '{0,0}')"
-                )
             }
             try await flush(worker.connection)
-            try await waitUntil("the counters arrive") { try await statistic("n_tup_upd", database) >= 240 }
+            try await waitUntil("the counters arrive") { try await statistic("n_tup_del", database) >= deleted + 240 }
             #expect(try await statistic("seq_scan", database) == before)
         }
     }
@@ -111,7 +118,7 @@ struct ClaimTests {
     }
 
     @Test(
-        "claims, settles and sweeps read a few rows with a plan that was made for a tiny table",
+        "claims and settles read a few rows with a plan that was made for a tiny table",
         arguments: ["select 1", "insert into breakwater.job (kind) values ('gone'); vacuum analyze breakwater.job"]
     )
     func oldPlan(preparation: String) async throws {
@@ -124,9 +131,6 @@ struct ClaimTests {
                 let jobs = try await worker.claim(count)
                 #expect(jobs.count == count)
                 try await worker.settle(jobs)
-                _ = try await worker.connection.query(
-                    "select * from breakwater.sweep('{default}', '{k}', '{5}', '{0}')"
-                )
             }
             for _ in 1...12 {
                 try await database.insert()
@@ -190,19 +194,25 @@ struct ClaimTests {
             }
             #expect(jobs.count == 4000)
             #expect(Set(jobs).count == 4000)
-            let twice = "select count(*) from breakwater.job where attempt <> 1 or worker is null"
-            #expect(try await database.number(twice) == 0)
+            // Each is held, and by one claim only.
+            #expect(try await database.heldJobs().count == 4000)
         }
     }
 
-    @Test("finds nothing behind the cursor, and what is before it")
+    @Test("finds nothing behind the lane's cursor, except when it looks for late jobs")
     func cursor() async throws {
         try await withTestDatabase { database in
-            try await database.insert(10)
+            let slow = try await database.connect()
+            _ = try await slow.query("begin")
+            _ = try await slow.query("insert into breakwater.job (kind) select 'k' from generate_series(1, 5)")
+            try await database.insert(5)
             let worker = try await HandWorker(database)
-            let middle = try await database.number("select position from breakwater.job where id = 5")
-            #expect(try await worker.claim(after: Int64(middle)).map(\.id) == [6, 7, 8, 9, 10])
-            #expect(try await worker.claim().map(\.id) == [1, 2, 3, 4, 5])
+            #expect(try await worker.claim(isLate: false).map(\.id) == [6, 7, 8, 9, 10])
+            _ = try await slow.query("commit")
+            #expect(try await worker.claim(isLate: false).isEmpty)
+            #expect(try await worker.claim(3, isLate: true).map(\.id) == [1, 2, 3])
+            #expect(try await worker.claim(isLate: true).map(\.id) == [4, 5])
+            #expect(try await worker.claim(isLate: true).isEmpty)
         }
     }
 
@@ -259,35 +269,23 @@ struct ClaimTests {
         }
     }
 
-    @Test("a sweep tells each lane's first ready job above its floor, and what draws the positions")
-    func sweep() async throws {
-        try await withTestDatabase { database in
-            try await database.insert(3)
-            try await database.insert(2, kind: "other")
-            let lanes = ["none", "other", "k"].map { Lane(queue: "default", kind: $0, priority: 5) }
-            let sweep = Sweep(lanes: lanes, floors: [0, 4, 0])
-            let swept = try await database.connection.call(sweep)
-            #expect(swept.found == [lanes[1]: 5, lanes[2]: 1])
-            #expect(swept.source == PositionSource(timeline: 1, highest: 5))
-        }
-    }
-
-    @Test("floors that are noted only rise, and one above what was ever drawn is of another time")
-    func floors() async throws {
+    @Test("moves the lane's floor up to its cursor, once nothing can appear below it")
+    func floor() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database)
-            try await database.insert(100)
-            let lanes = ["a", "b"].map { Lane(queue: "default", kind: $0, priority: 5) }
-            let floors = Floors(lanes: lanes)
-            #expect(try await worker.call(floors) == [:])
-            try await worker.call(NoteFloors(floors: [(lanes[1], 50), (lanes[0], 7)]))
-            try await worker.call(NoteFloors(floors: [(lanes[1], 40)]))
-            #expect(try await worker.call(floors) == [lanes[0]: 7, lanes[1]: 50])
-            try await database.query("select setval('breakwater.job_position', 20)")
-            #expect(try await worker.call(floors) == [lanes[0]: 7])
-            try await worker.call(NoteFloors(floors: [(lanes[0], 8)]))
-            try await database.query("select setval('breakwater.job_position', 100)")
-            #expect(try await worker.call(floors) == [lanes[0]: 8])
+            func floor() async throws -> Int {
+                try await database.number(
+                    "select floor from breakwater.claim where lane is not null order by last desc, lease desc limit 1"
+                )
+            }
+            try await database.insert(3000)
+            #expect(try await worker.claim(2000).count == 2000)
+            #expect(try await floor() < 0)
+            try await database.query("select breakwater.note_horizon()")
+            #expect(try await worker.claim(10).count == 10)
+            #expect(try await floor() == 2000)
+            // What is held is no reason to look there again, and what comes behind it is found as ever.
+            #expect(try await worker.claim().map(\.id).first == 2011)
         }
     }
 

@@ -54,30 +54,51 @@ struct LateCommitTests {
         }
     }
 
-    @Test("is expected as long as its transaction lives: the horizon names it")
+    /// What the leader knows now: below which position nothing can appear any more.
+    private func proven(_ database: TestDatabase) async throws -> Int {
+        try await database.query("select breakwater.note_horizon()")
+        return try await database.number("select proven from breakwater.horizon")
+    }
+
+    @Test("is expected as long as its transaction lives: the horizon stays below it")
     func horizonSees() async throws {
         try await withTestDatabase { database in
-            let worker = try await HandWorker(database)
-            func horizon(_ holders: [String]) async throws -> Horizon.Output {
-                try await worker.connection.call(Horizon(holders: holders))
-            }
-            #expect(try await horizon([]).holders == [])
+            try await database.insert(5)
+            #expect(try await proven(database) == 5)
             let slow = try await database.connect()
             _ = try await slow.query("begin")
             _ = try await slow.query("insert into breakwater.job (kind) values ('k')")
-            let during = try await horizon([])
-            #expect(during.holders.count == 1)
-            #expect(during.highest >= 1)
-            #expect(try await !horizon(during.holders).passed)
+            try await database.insert(5)
+            for _ in 1...3 { #expect(try await proven(database) == 5) }
             _ = try await slow.query("commit")
-            try await waitUntil("the horizon passes") { try await horizon(during.holders).passed }
+            try await waitUntil("the horizon passes") { try await proven(database) == 11 }
+        }
+    }
+
+    @Test("is expected while there are others all the time: each of them is waited for, and not the next")
+    func horizonAmongOthers() async throws {
+        try await withTestDatabase { database in
+            let others = [try await database.connect(), try await database.connect()]
+            _ = try await others[0].query("begin")
+            _ = try await others[0].query("insert into breakwater.job (kind) values ('k')")
+            #expect(try await proven(database) == 0)
+            var noted = 0
+            for round in 1...6 {
+                _ = try await others[round % 2].query("begin")
+                _ = try await others[round % 2].query("insert into breakwater.job (kind) values ('k')")
+                _ = try await others[(round + 1) % 2].query("commit")
+                noted = try await proven(database)
+            }
+            // All but the last two rounds are over, and known to be.
+            #expect(noted >= 4)
+            #expect(try await database.count("horizon") == 1)
+            _ = try await others[0].query("rollback")
         }
     }
 
     @Test("holds nothing up when a long transaction never touched the jobs, or only read them")
     func unrelatedTransactions() async throws {
         try await withTestDatabase { database in
-            let worker = try await HandWorker(database)
             try await database.query("create table elsewhere (x int)")
             let writer = try await database.connect()
             _ = try await writer.query("begin")
@@ -86,7 +107,9 @@ struct LateCommitTests {
             _ = try await reader.query("begin isolation level repeatable read")
             _ = try await reader.query("select count(*) from breakwater.job")
             _ = try await reader.query("select from breakwater.job for share")
-            #expect(try await worker.connection.call(Horizon(holders: [])).holders == [])
+            try await database.insert(3)
+            #expect(try await proven(database) == 3)
+            for connection in [writer, reader] { _ = try await connection.query("rollback") }
         }
     }
 }

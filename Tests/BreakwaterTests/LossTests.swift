@@ -39,7 +39,7 @@ struct LossTests {
             #expect(Set(ran.all).count == 3000)
             #expect(try await database.count("dead_letter") == 300)
             #expect(try await database.number("select max(attempt) from breakwater.dead_letter") == 1)
-            #expect(try await database.count("claim") == 0)
+            #expect(try await database.claimsWithJobs() == 0)
         }
     }
 
@@ -64,8 +64,8 @@ struct LossTests {
                 try await waitUntil("they run") { door.waiting == 5 }
                 let first = try await database.number("select id from breakwater.worker")
                 // As a rescue does it.
-                try await database.query("select breakwater.give_back(\(first), '{}', interval '5 seconds')")
-                try await database.query("delete from breakwater.worker")
+                try await database.query("select breakwater.release_claims(\(first), '{}', interval '5 seconds')")
+                try await database.query("select breakwater.strike_off(\(first))")
                 try await waitUntil("it cancels them") { cancelled.all.count == 5 }
                 door.open()
                 try await waitUntil("they end after all") { try await database.count("job") == 0 }
@@ -108,7 +108,7 @@ struct LossTests {
                 try await database.query("begin")
                 try await database.insert(5)
                 try await database.query(
-                    "select * from breakwater.claim(\(worker), '{default}', '{k}', '{5}', '{0}', '{1}', '{9}', '{9}', 9)"
+                    "select * from breakwater.claim(\(worker), '{default}', '{k}', '{5}', '{1}', '{9}', '{9}', 9, false)"
                 )
                 let other = try await database.connectDirectly()
                 _ = try await other.query(
@@ -142,7 +142,7 @@ struct LossTests {
                 try await database.insert(5)
                 let claimed = try await database.query(
                     """
-                    select from breakwater.claim(\(worker), '{default}', '{k}', '{5}', '{0}', '{1}', '{9}', '{9}', 9)
+                    select from breakwater.claim(\(worker), '{default}', '{k}', '{5}', '{1}', '{9}', '{9}', 9, false)
                      where id is not null
                     """
                 )

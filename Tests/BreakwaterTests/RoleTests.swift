@@ -29,7 +29,7 @@ struct RoleTests {
                 for refused in [
                     "select * from breakwater.job", "select id from breakwater.job",
                     "update breakwater.job set priority = 1", "delete from breakwater.job",
-                    "insert into breakwater.job (kind, worker) values ('k', 1)",
+                    "insert into breakwater.job (kind, lease) values ('k', 1)",
                     "insert into breakwater.job (kind, position) values ('k', 1)",
                     "insert into breakwater.job (kind) values ('k') returning id",
                     "select * from breakwater.dead_letter", "select * from breakwater.circuit",
@@ -38,9 +38,9 @@ struct RoleTests {
                     "select breakwater.run_now(1)", "select breakwater.pause_queue('default', 'r')",
                     "select breakwater.resume_queue('default')", "select breakwater.open_circuit('k', 'r')",
                     "select breakwater.reset_circuit('k', 'r')", "select breakwater.beat(1, 'running', 0)",
-                    "select breakwater.claim(1, '{q}', '{k}', '{5}', '{0}', '{1}', '{1}', '{1}', 1)",
+                    "select breakwater.claim(1, '{q}', '{k}', '{5}', '{1}', '{1}', '{1}', 1, true)",
                     "select breakwater.leave(1)", "select breakwater.maintain(1, 5)",
-                    "select breakwater.bury(1, 'r', null)", "create table breakwater.mine ()",
+                    "select breakwater.dead_letter_job(1, 'r', null)", "create table breakwater.mine ()",
                     "truncate breakwater.job", "drop table breakwater.job",
                 ] {
                     #expect(await state(connection, refused) == "42501", "\(refused)")
@@ -76,7 +76,7 @@ struct RoleTests {
                 for refused in [
                     "select breakwater.leave(1)", "select breakwater.beat(1, 'running', 0)",
                     "delete from breakwater.dead_letter", "update breakwater.circuit set state = 'open'",
-                    "update breakwater.job set worker = null", "drop table breakwater.job",
+                    "update breakwater.job set lease = 0", "drop table breakwater.job",
                 ] {
                     #expect(await state(connection, refused) == "42501", "\(refused)")
                 }
@@ -113,7 +113,7 @@ struct RoleTests {
                     "select * from breakwater.job", "delete from breakwater.job", "select * from breakwater.worker",
                     "alter table breakwater.job add column x int", "select breakwater.enqueue('k')",
                     "select breakwater.redrive(1)", "select breakwater.open_circuit('k', 'r')",
-                    "select breakwater.bury(1, 'r', null)", "select breakwater.promote(1)",
+                    "select breakwater.dead_letter_job(1, 'r', null)", "select breakwater.promote(1)",
                 ] {
                     #expect(await state(connection, refused) == "42501", "\(refused)")
                 }

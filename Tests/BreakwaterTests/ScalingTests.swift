@@ -77,7 +77,9 @@ struct ScalingTests {
             #expect(try await held(database, "k") == "8 0 0")
             #expect(try await held(database, "paused") == "0 0 7 paused")
             #expect(try await held(database, "misspelt") == "0 0 9 no_handler")
-            try await database.query("update breakwater.job set worker = 1, lease = 1 where kind = 'k' and id <= 2")
+            try await database.query(
+                "insert into breakwater.claim (lease, worker, last, floor, jobs) values (1, 1, 0, 0, '{1,2}')"
+            )
             #expect(try await held(database, "k") == "6 2 0")
             try await database.query("select breakwater.resume_kind('paused')")
             #expect(try await figure(database) == 15)

@@ -236,7 +236,7 @@ struct WakeUpTests {
                 try await waitUntil("it sleeps") { try await database.count("sleeper") == 1 }
                 try await database.insert(5)
                 // For the lane to go quiet.
-                try await Task.sleep(for: LaneCursors.activeTime + .milliseconds(500))
+                try await Task.sleep(for: ActiveLanes.activeTime + .milliseconds(500))
                 #expect(try await database.count("job") == 5)
                 try await database.query("select breakwater.resume_kind('k')")
                 try await waitUntil("the jobs end", deadline: .seconds(10)) { try await database.count("job") == 0 }
@@ -262,7 +262,7 @@ struct WakeUpTests {
             }
             try await database.withWorker([slow], configure: configure) {
                 try await waitUntil("the first runs") { door.waiting == 1 }
-                try await Task.sleep(for: LaneCursors.activeTime + .milliseconds(500))
+                try await Task.sleep(for: ActiveLanes.activeTime + .milliseconds(500))
                 door.open()
                 try await waitUntil("the others follow", deadline: .seconds(10)) {
                     try await database.count("job") == 0
@@ -334,7 +334,7 @@ extension TestDatabase {
         try await number(
             """
             select count(*) from pg_locks l join pg_database d on d.oid = l.database
-             where d.datname = current_database() and l.locktype = 'advisory' and not l.granted
+             where d.datname = current_database() and l.relation = 'breakwater.sleeper_lock'::regclass and not l.granted
             """
         ) == 1
     }

@@ -71,24 +71,17 @@ extension FuzzTarget {
     private static func decodeAsEveryCall(_ result: QueryResult) {
         let lane = Lane(queue: "q", kind: "k", priority: 5)
         let configuration = WorkerConfiguration(database: ConnectionOptions(""), handlers: [])
-        let claim = Claim(worker: 1, lanes: [lane], cursors: [0], room: [("k", 1, concurrency: 1)], total: 1)
+        let claim = Claim(worker: 1, lanes: [lane], room: [("k", 1, concurrency: 1)], total: 1)
         _ = try? claim.decode(result)
-        if let reaches = try? claim.reach(result) {
-            var cursors = LaneCursors(queues: ["q"], kinds: ["k"])
-            cursors.claimed(reaches, at: .now)
-        }
-        if let swept = try? Sweep(lanes: [lane], floors: [0]).decode(result) {
-            var cursors = LaneCursors(queues: ["q"], kinds: ["k"])
-            _ = cursors.hasForgotten(for: swept.source)
-            _ = cursors.swept(swept.found, horizon: nil, at: .now)
-        }
+        _ = claim.count(result)
+        _ = try? ClaimSuspect(worker: 1).decode(result)
         _ = try? Register(configuration: configuration).decode(result)
         _ = try? Beat(worker: 1, isDraining: false, running: 0).decode(result)
         if let done = try? Maintain(worker: 1, term: .seconds(5)).decode(result) { _ = ChoreLoop.pause(after: done) }
         _ = try? Reconcile(worker: 1, known: []).decode(result)
         _ = try? Leave(worker: 1).decode(result)
         _ = try? Settle(worker: 1, runs: [], claims: []).decode(result)
-        _ = try? Horizon(holders: []).decode(result)
+        Flush(worker: 1).decode(result)
     }
 }
 

@@ -10,23 +10,21 @@ enum PrivilegeMatrix {
 
     /// Tables that administrators read and nobody but their owner writes, save for `exceptions`.
     static let tables: Set<String> = [
-        "audit", "circuit", "circuit_transition", "claim", "dead_letter", "fleet_sample", "floor", "handler", "import",
-        "job",
-        "leader",
+        "audit", "circuit", "circuit_transition", "claim", "dead_letter", "fleet_sample", "handler", "horizon", "import",
+        "job", "lane", "leader",
         "lost_worker", "outcome", "pause", "probe", "rate", "rate_horizon", "recent_call", "result", "schema_version",
-        "sleeper", "suspension", "tally", "watcher", "worker",
+        "sleeper", "sleeper_lock", "suspension", "tally", "watcher", "worker",
     ]
 
     /// Views that administrators read.
     static let views: Set<String> = [
-        "circuit_status", "depth", "job_status", "scaling", "suspension_status", "worker_status",
+        "circuit_status", "depth", "held", "job_status", "scaling", "suspension_status", "worker_status",
     ]
 
     /// Sequences that nobody but their owner draws from, save for `exceptions`.
     static let sequences: Set<String> = [
         "anyone_asleep", "audit_id_seq", "circuit_transition_id_seq", "job_id_seq", "job_position", "lease",
-        "outcome_id_seq",
-        "recent_call_id_seq", "watcher_id_seq", "worker_id_seq",
+        "horizon_id_seq", "lane_id_seq", "outcome_id", "recent_call_id_seq", "watcher_id", "worker_id_seq",
     ]
 
     /// What a role may do beyond the rules above: as the catalogue test writes it.
@@ -34,7 +32,7 @@ enum PrivilegeMatrix {
         // Every INSERT asks it, whoever makes it.
         "anyone_asleep": Dictionary(uniqueKeysWithValues: Role.allCases.map { ($0, "select") }),
         "job": [
-            // Not id, position, worker, lease, attempt or errors: those are the workers' own.
+            // Not id, position, lease, attempt or errors: those are the workers' own.
             .enqueue: "insert(kind,max_attempts,payload,priority,queue,run_at,traceparent,tracestate,unique_key)"
         ],
         "job_position": [.enqueue: "usage"],
@@ -50,8 +48,7 @@ enum PrivilegeMatrix {
             (
                 [.worker],
                 [
-                    "register", "beat", "maintain", "reconcile", "leave", "claim", "claim_suspect", "survived", "sweep",
-                    "horizon", "floors", "note_floors", "sleep", "attend", "awake", "settle", "sample_fleet",
+                    "register", "beat", "maintain", "reconcile", "leave", "claim", "claim_suspect", "flush", "survived", "sleep", "attend", "awake", "settle", "sample_fleet",
                     "transitions_after",
                 ]
             ),
@@ -69,17 +66,21 @@ enum PrivilegeMatrix {
             (
                 [],
                 [
-                    "add_error", "admit", "apply_fallbacks", "bury", "check_enqueue", "count_probes", "failure_of",
-                    "generation_of", "give_back", "hold", "key_of", "lead", "lease_probes", "open_time", "others_fare",
+                    "add_error", "admit", "apply_fallbacks", "check_enqueue", "count_probes", "failure_of",
+                    "generation_of", "hold", "key_of", "lead", "lease_probes", "open_time", "others_fare",
                     "override_circuit", "pause_scope", "pick_dead_letters", "promote", "prune", "record_action",
                     "record_calls", "record_portion", "refuse_reroute_cycles", "refuse_row_security", "rescue",
-                    "resume_scope", "retries_left", "settle_one", "sift", "sum_up_rates", "suspend", "tally",
+                    "resume_scope", "retries_left", "settle_one", "sum_up_rates", "suspend", "tally",
                     "transition", "trip_if_due", "turn_circuits", "unpark", "verdict", "wake", "wake_for_inserted",
-                    "write_history", "convict", "delete_done", "evidence", "forget_outcomes", "forget_sleepers",
+                    "write_history", "delete_done", "evidence", "forget_outcomes", "forget_sleepers",
                     "note_sleeper",
                     "is_watched",
                     "next_suspect", "run_at_after", "should_host", "tell_run", "tell_successes", "sample_circuits",
                     "sample_jobs", "sample_workers",
+                    "are_claims_of", "claim_parked_probes", "claim_with_care", "close_claims", "commit_durably",
+                    "dead_letter_job", "dead_letter_poison", "find_late", "held_suspects", "jobs_of_claim",
+                    "lock_waiting", "may_take", "note_horizon", "note_move", "park_or_expire", "release_claims",
+                    "require_read_committed", "strike_off", "without_held", "workers_with_claims",
                 ]
             ),
         ]

@@ -169,6 +169,14 @@ extension TestDatabase {
     }
 
     func count(_ table: String) async throws -> Int { try await number("select count(*) from breakwater.\(table)") }
+
+    /// How many claims still have jobs. A lane's newest claim stays when its jobs have ended, without them.
+    func claimsWithJobs() async throws -> Int {
+        try await number("select count(*) from breakwater.claim where jobs <> '{}'")
+    }
+
+    /// The jobs that some claim holds, by id.
+    func heldJobs() async throws -> [Int64] { try await numbers("select job from breakwater.held order by job") }
 }
 
 /// The error that a body throws, for what it says to be looked at.

@@ -239,7 +239,7 @@ struct BadInputTests {
             let ending = try await database.running(file) { _ in
                 try await database.query("insert into breakwater.job (kind) values ('slow'), ('slow')")
                 try await waitUntil("both run") {
-                    try await database.number("select count(*) from breakwater.job where worker is not null") == 2
+                    try await database.number("select count(*) from breakwater.held") == 2
                 }
                 try await database.query("delete from breakwater.job where id = 1")
                 _ = FileManager.default.createFile(atPath: gate.path(), contents: nil)

@@ -169,7 +169,7 @@ struct BulkCommandTests {
             try await database.connection.script(
                 """
                 create function public.die() returns trigger language plpgsql as $$
-                begin perform breakwater.bury(new.id, 'exhausted', null); return null; end $$;
+                begin perform breakwater.dead_letter_job(new.id, 'exhausted', null); return null; end $$;
                 create trigger die after insert on breakwater.job for each row execute function public.die();
                 """
             )

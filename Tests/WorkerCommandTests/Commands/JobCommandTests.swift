@@ -104,7 +104,9 @@ struct JobCommandTests {
     func cancel() async throws {
         try await withTestDatabase { database in
             try await database.query("insert into breakwater.job (kind) select 'hook' from generate_series(1, 3)")
-            try await database.query("update breakwater.job set worker = 1, lease = 1 where id = 2")
+            try await database.query(
+                "insert into breakwater.claim (lease, worker, last, floor, jobs) values (1, 1, 0, 0, '{2}')"
+            )
             let ending = try await database.worker("cancel", "1", "2", "9", "3")
             #expect(ending.status == 1)
             #expect(ending.output == "Job 1 is cancelled.\nJob 3 is cancelled.\n")
@@ -134,7 +136,9 @@ struct JobCommandTests {
     func setPriority() async throws {
         try await withTestDatabase { database in
             try await database.query("insert into breakwater.job (kind) select 'hook' from generate_series(1, 3)")
-            try await database.query("update breakwater.job set worker = 1, lease = 1 where id = 2")
+            try await database.query(
+                "insert into breakwater.claim (lease, worker, last, floor, jobs) values (1, 1, 0, 0, '{2}')"
+            )
             let ending = try await database.worker("set-priority", "1", "2", "3", "--to", "0")
             #expect(ending.status == 1)
             #expect(ending.output == "Job 1 is of priority 0.\nJob 3 is of priority 0.\n")

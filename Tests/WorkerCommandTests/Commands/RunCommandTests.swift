@@ -78,7 +78,7 @@ struct RunCommandTests {
                 let run = try WorkerBinary.Run(["run", "--config", path, "--database", database.url])
                 try await database.query("insert into breakwater.job (kind) values ('stuck')")
                 try await waitUntil("the job runs") {
-                    try await database.number("select count(*) from breakwater.job where worker is not null") == 1
+                    try await database.number("select count(*) from breakwater.held") == 1
                 }
                 run.signal(signal)
                 try await waitUntil("the worker drains") { run.errors.contains("draining") }

@@ -16,9 +16,9 @@ extension ModelWorld {
         let claim = Claim(
             worker: worker,
             lanes: lanes,
-            cursors: lanes.map { _ in 0 },
             room: kinds.map { ($0, room, concurrency) },
-            total: total
+            total: total,
+            isLate: true
         )
         return Move(claim) { claimed in
             self.note("claim \(worker): \(claimed.map { "\($0.job.id) \($0.job.circuitKey)@\($0.job.generation)" })")
