@@ -1,0 +1,146 @@
+import Libpq
+
+@testable import Breakwater
+
+/// A consumer with a test as its shell: the test answers its requests and sets the time.
+struct ConsumerBench {
+    var consumer: Consumer
+    var now: MonotonicClock.Instant
+    private(set) var lastRequestWorker: Int64 = 0
+
+    init(
+        concurrency: Int = 10,
+        kinds: [String: Int?] = ["k": nil],
+        listens: Bool = false,
+        lease: Duration = .seconds(40)
+    ) {
+        let now = MonotonicClock.Instant.now
+        self.now = now
+        let handlers = kinds.sorted { $0.key < $1.key }.map { kind, limit in
+            var settings = HandlerSettings()
+            settings.concurrency = limit
+            return (kind: kind, settings: settings)
+        }
+        let settings = Consumer.Settings(
+            queues: ["default"],
+            handlers: handlers,
+            concurrency: concurrency,
+            lease: lease,
+            pollInterval: .seconds(1),
+            listens: listens
+        )
+        consumer = Consumer(settings, worker: 1, registeredAt: now)
+    }
+
+    /// One that has a connection, and whose first claim is under way.
+    static func connected(concurrency: Int = 10, listens: Bool = false) -> ConsumerBench {
+        var bench = ConsumerBench(concurrency: concurrency, listens: listens)
+        bench.handle(.connected)
+        bench.answer(.reconciled(jobs: 0))
+        return bench
+    }
+
+    @discardableResult
+    mutating func handle(_ event: Consumer.Event) -> [Consumer.Action] {
+        note(consumer.handle(event, at: now))
+    }
+
+    /// Answers the oldest request.
+    @discardableResult
+    mutating func answer(_ answer: Consumer.Answer) -> [Consumer.Action] {
+        guard let first = consumer.inFlight.first else { return [] }
+        // Of two requests the newer one's claim may be answered while the older one is not durable.
+        let isClaim = if case .claimed = answer { true } else { false }
+        let id = isClaim ? consumer.inFlight.first { $0.claimed == nil }?.request.id : first.request.id
+        return note(consumer.handle(.answered(id ?? first.request.id, answer), at: now))
+    }
+
+    /// Ends runs.
+    @discardableResult
+    mutating func end(
+        _ starts: [HeldJobs.Start],
+        _ ending: FinishedRun.Ending? = nil
+    ) -> [Consumer.Action] {
+        var all: [Consumer.Action] = []
+        for start in starts { all += note(consumer.ended(start, .init(), at: now) { _ in ending }.actions) }
+        return all
+    }
+
+    /// Lets the claim that is under way give jobs, and makes it durable.
+    mutating func start(_ ids: ClosedRange<Int64>) -> [HeldJobs.Start] {
+        answer(.claimed(jobs(ids)))
+        return started(answer(.settled))
+    }
+
+    func started(_ actions: [Consumer.Action]) -> [HeldJobs.Start] { actions.starts }
+
+    var inFlightClaim: Claim? {
+        for flight in consumer.inFlight {
+            if case .exchange(let claim?, _) = flight.request.work, flight.claimed == nil { return claim }
+        }
+        return nil
+    }
+
+    func jobs(_ ids: ClosedRange<Int64>, kind: String = "k", lease: Int64 = 1) -> [ClaimedJob] {
+        ids.map { id in
+            var job = Job(id: id, kind: kind)
+            job.lease = lease
+            job.generation = 1
+            return ClaimedJob(job: job, position: id)
+        }
+    }
+
+    func answerToHeartbeat(stopped: [String: Int64] = [:]) -> Beat.Output {
+        Beat.Output(isAlive: true, stopped: stopped, hostsSuspect: false, isAlone: false)
+    }
+
+    private mutating func note(_ actions: [Consumer.Action]) -> [Consumer.Action] {
+        if let work = actions.request {
+            switch work {
+            case .exchange(let claim, let settle): lastRequestWorker = claim?.worker ?? settle?.worker ?? 0
+            case .reconcile(let reconcile): lastRequestWorker = reconcile.worker
+            default: break
+            }
+        }
+        return actions
+    }
+}
+
+extension [Consumer.Action] {
+    var request: Request.Work? {
+        for case .send(let request) in self { return request.work }
+        return nil
+    }
+
+    var starts: [HeldJobs.Start] {
+        compactMap { if case .start(let start) = $0 { start } else { nil } }
+    }
+
+    var claim: Claim? { if case .exchange(let claim, _)? = request { claim } else { nil } }
+
+    var settle: Settle? {
+        switch request {
+        case .exchange(_, let settle): settle
+        case .settleAlone(let settle): settle
+        default: nil
+        }
+    }
+
+    var settledAlone: Int64? { if case .settleAlone(let settle)? = request { settle.runs.first?.id } else { nil } }
+    var known: [Int64]? { if case .reconcile(let reconcile)? = request { reconcile.known } else { nil } }
+    var isReconciling: Bool { known != nil }
+    var sleepsFor: [String]? { if case .sleep(let sleep)? = request { sleep.kinds } else { nil } }
+    var polls: [String]? { if case .poll(let poll)? = request { poll.attended } else { nil } }
+    var cancels: Bool { contains { if case .cancel(let slots) = $0 { !slots.isEmpty } else { false } } }
+    var reconnects: Bool { contains { if case .reconnect = $0 { true } else { false } } }
+    var stops: Bool { contains { if case .stop = $0 { true } else { false } } }
+}
+
+extension PostgresError {
+    /// What the server says when it refuses something, with this SQLSTATE.
+    static func refusal(_ sqlState: String) -> PostgresError {
+        var error = PostgresError(.server, "refused")
+        error.sqlState = sqlState
+        return error
+    }
+}

@@ -1,0 +1,213 @@
+import BreakwaterTesting
+import Libpq
+import Testing
+
+@testable import Breakwater
+
+/// What the consumer decides, by a clock that the test sets, and without a server.
+@Suite("The consumer")
+struct ConsumerTests {
+    private let start = MonotonicClock.Instant.now
+
+    @Test("gives back what it never heard of before it claims anything")
+    func reconcilesFirst() throws {
+        var bench = ConsumerBench()
+        #expect(bench.handle(.connected).isReconciling)
+        let actions = bench.answer(.reconciled(jobs: 0))
+        let claim = try #require(actions.claim)
+        #expect(claim.isWide && claim.isLate)
+        #expect(claim.total == 10)
+    }
+
+    @Test("starts nothing before a settle or flush behind the claim was answered")
+    func waitsForTheDisk() {
+        var bench = ConsumerBench.connected()
+        #expect(bench.answer(.claimed(bench.jobs(1...3))).starts.isEmpty)
+        #expect(bench.answer(.settled).starts.map(\.job.id) == [1, 2, 3])
+    }
+
+    @Test("drops what was claimed and not made durable when the connection is lost")
+    func dropsUnconfirmed() {
+        var bench = ConsumerBench.connected()
+        bench.answer(.claimed(bench.jobs(1...3)))
+        bench.handle(.disconnected)
+        #expect(bench.handle(.connected).known == [])
+        #expect(bench.consumer.held.isEmpty)
+    }
+
+    @Test("settles again what it had sent when the connection was lost")
+    func settlesAgain() {
+        var bench = ConsumerBench.connected()
+        let runs = bench.start(1...2)
+        bench.end(runs)
+        bench.handle(.disconnected)
+        bench.handle(.connected)
+        #expect(bench.answer(.reconciled(jobs: 0)).settle?.runs.map(\.id).sorted() == [1, 2])
+    }
+
+    @Test("a settle that was refused leaves the jobs claimed beside it to the next commit")
+    func confirmsLater() {
+        var bench = ConsumerBench.connected()
+        let runs = bench.start(1...1)
+        #expect(bench.end(runs).settle?.runs.count == 1)
+        bench.answer(.claimed(bench.jobs(2...2, lease: 2)))
+        let refused = bench.answer(.settleRefused(.refusal("22021")))
+        #expect(refused.starts.isEmpty)
+        #expect(refused.settledAlone == 1)
+        #expect(bench.answer(.settled).starts.map(\.job.id) == [2])
+    }
+
+    @Test("finds the run at fault in a refused batch, and settles the others as they are")
+    func isolates() {
+        var bench = ConsumerBench.connected()
+        let runs = bench.start(1...3)
+        bench.end(runs)
+        bench.answer(.claimed([]))
+        // The first run to end went alone; the other two gathered.
+        bench.answer(.settled)
+        bench.answer(.claimed([]))
+        #expect(bench.answer(.settleRefused(.refusal("22021"))).settledAlone == 2)
+        #expect(bench.answer(.settled).settledAlone == 3)
+        // As a failure that says why, then as a snooze, and then not at all.
+        #expect(bench.answer(.settleRefused(.refusal("22021"))).settle?.runs[0].ending.failure?.name == "unstorable")
+        #expect(bench.answer(.settleRefused(.refusal("22021"))).settle?.runs[0].ending.className == "snoozed")
+        bench.answer(.settleRefused(.refusal("22021")))
+        #expect(bench.consumer.isolation == nil)
+        #expect(bench.consumer.held.isEmpty)
+    }
+
+    @Test("tries a settle again over a new connection while the reason may pass")
+    func reconnectsFirst() {
+        var bench = ConsumerBench.connected()
+        bench.end(bench.start(1...1))
+        bench.answer(.claimed([]))
+        #expect(bench.answer(.settleRefused(.refusal("53100"))).reconnects)
+        #expect(bench.consumer.held.finishedCount == 1)
+    }
+
+    @Test("three quarters of the lease after the last heartbeat it cancels what runs and starts nothing more")
+    func losesItsLease() {
+        var bench = ConsumerBench.connected(concurrency: 1)
+        let runs = bench.start(1...2)
+        #expect(runs.map(\.job.id) == [1])
+        bench.now += .seconds(30)
+        #expect(!bench.handle(.tick).cancels)
+        bench.now += .milliseconds(2)
+        #expect(bench.handle(.tick).cancels)
+        #expect(bench.end(runs, .released).starts.isEmpty)
+        #expect(bench.consumer.held.runningCount == 0)
+        bench.handle(.heartbeat(bench.answerToHeartbeat(), sent: bench.now))
+        #expect(bench.consumer.lease.isHeld)
+    }
+
+    @Test("a run whose task got its thread too late, or after it was cancelled, does not begin")
+    func lateBeginning() throws {
+        var bench = ConsumerBench.connected()
+        let run = try #require(bench.start(1...1).first)
+        #expect(bench.consumer.mayBegin(run, at: bench.now + .seconds(29)))
+        #expect(!bench.consumer.mayBegin(run, at: bench.now + .seconds(31)))
+        bench.handle(.struckOff)
+        #expect(!bench.consumer.mayBegin(run, at: bench.now))
+    }
+
+    @Test("struck off, it forgets its claims, and what it was asked for under its old number counts no more")
+    func struckOff() {
+        var bench = ConsumerBench.connected()
+        let runs = bench.start(1...2)
+        #expect(bench.handle(.struckOff).cancels)
+        bench.end(runs, .released)
+        #expect(bench.consumer.held.isEmpty)
+        bench.handle(.registered(worker: 2, sent: bench.now))
+        bench.answer(.settled)
+        #expect(bench.lastRequestWorker == 2)
+    }
+
+    @Test("of a stopped kind, nothing starts that was claimed before; what the database gives later does")
+    func stops() {
+        var bench = ConsumerBench.connected()
+        bench.answer(.claimed(bench.jobs(1...2)))
+        bench.now += .milliseconds(1)
+        bench.handle(.heartbeat(bench.answerToHeartbeat(stopped: ["k": .max]), sent: bench.now))
+        let actions = bench.answer(.settled)
+        #expect(actions.starts.isEmpty)
+        #expect(actions.settle?.runs.map(\.ending.className) == ["released", "released"])
+        bench.now += .milliseconds(1)
+        bench.answer(.claimed([]))
+        bench.answer(.settled)
+        bench.handle(.woken(kind: "k"))
+        bench.answer(.claimed(bench.jobs(3...3, lease: 3)))
+        #expect(bench.answer(.settled).starts.map(\.job.id) == [3])
+    }
+
+    @Test("a probe of a later generation starts although its kind is known as stopped")
+    func probes() {
+        var bench = ConsumerBench.connected()
+        var probe = bench.jobs(1...1)
+        probe[0].job.generation = 6
+        bench.answer(.claimed(probe))
+        bench.now += .milliseconds(1)
+        bench.handle(.heartbeat(bench.answerToHeartbeat(stopped: ["k": 5]), sent: bench.now))
+        #expect(bench.answer(.settled).starts.count == 1)
+    }
+
+    @Test("draining releases what has not started, lets the rest end, and stops when nothing is left")
+    func drains() {
+        var bench = ConsumerBench.connected(concurrency: 1)
+        let runs = bench.start(1...2)
+        let draining = bench.handle(.drain)
+        #expect(draining.settle?.runs.map(\.ending.className) == ["released"])
+        #expect(draining.claim == nil)
+        bench.answer(.settled)
+        #expect(bench.end(runs).settle?.claims == [1])
+        #expect(bench.answer(.settled).stops)
+    }
+
+    @Test("without a connection and with nothing held, a shutdown is over at once")
+    func stopsAtOnce() {
+        var bench = ConsumerBench()
+        #expect(bench.handle(.drain).stops)
+    }
+
+    @Test("asks to be woken when it finds nothing, and looks once more before it waits")
+    func sleeps() {
+        var bench = ConsumerBench.connected(listens: true)
+        bench.answer(.claimed([]))
+        #expect(bench.answer(.settled).sleepsFor == ["k"])
+        #expect(bench.answer(.done).claim?.isWide == true)
+        bench.answer(.claimed([]))
+        #expect(bench.answer(.settled).request == nil)
+        #expect(bench.handle(.woken(kind: "k")).claim?.lanes.map(\.priority) == [5])
+        bench.answer(.claimed([]))
+        // The job that it was woken for may be in another lane.
+        #expect(bench.answer(.settled).claim?.isWide == true)
+    }
+
+    @Test("polls a hot kind instead of being woken for it, and stops when it cannot keep up")
+    func polls() {
+        var bench = ConsumerBench.connected(concurrency: 100, listens: true)
+        bench.end(bench.start(1...20))
+        bench.answer(.claimed([]))
+        let actions = bench.answer(.settled)
+        #expect(actions.polls == ["k"])
+        bench.answer(.done)
+        bench.now += HotKinds.interval
+        let look = bench.handle(.tick).claim
+        #expect(look != nil)
+        bench.answer(.claimed(bench.jobs(100...(99 + Int64(look?.total ?? 0)), lease: 2)))
+        #expect(bench.answer(.settled).sleepsFor == [])
+    }
+
+    @Test("in a backlog the next claim is sent while the last one is not durable yet, and no third one")
+    func overlaps() throws {
+        var bench = ConsumerBench.connected(concurrency: 1000)
+        let first = bench.answer(.claimed(bench.jobs(1...1000)))
+        #expect(first.request == nil, "nothing has ended that could make room")
+        bench.end(bench.started(bench.answer(.settled)))
+        let claim = try #require(bench.inFlightClaim)
+        #expect(claim.total >= 1000)
+        let jobs = bench.jobs(2000...(1999 + Int64(claim.total)), lease: 2)
+        #expect(bench.answer(.claimed(jobs)).claim != nil)
+        #expect(bench.consumer.inFlight.count == 2)
+        #expect(bench.handle(.tick).request == nil)
+    }
+}

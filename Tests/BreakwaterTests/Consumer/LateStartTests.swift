@@ -1,0 +1,91 @@
+import BreakwaterTesting
+import Libpq
+import Logging
+import Metrics
+import Testing
+
+@testable import Breakwater
+
+/// A process that was stopped, or a machine that was asleep, goes on in the middle of what it was doing.
+@Suite("A worker that goes on after its lease")
+struct LateStartTests {
+    private let ran = Notes()
+
+    private func engine(on clock: ManualClock) -> Engine {
+        let ran = ran
+        let handler = ClosureHandler { job, _ in
+            ran.add("\(job.id)")
+            return .succeeded()
+        }
+        var configuration = WorkerConfiguration(
+            database: ConnectionOptions("postgresql:///nowhere"),
+            handlers: [HandlerRegistration(kind: "k", plugin: handler)]
+        )
+        configuration.lease = .seconds(40)
+        return Engine(
+            configuration: configuration,
+            worker: 1,
+            registeredAt: clock.now,
+            clock: clock,
+            loggers: WorkerLoggers(Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }),
+            metrics: WorkerMetrics(configuration, in: NOOPMetricsHandler.instance),
+            health: WorkerHealth(),
+            tracer: nil
+        )
+    }
+
+    /// Lets the engine claim three jobs; the claim is not durable yet.
+    private func claim(with engine: Engine) throws {
+        engine.handle(.connected)
+        let reconcile = try #require(engine.takeRequest())
+        engine.handle(.answered(reconcile.id, .reconciled(jobs: 0)))
+        let exchange = try #require(engine.takeRequest())
+        let jobs = (Int64(1)...3).map { id in
+            var job = Job(id: id, kind: "k")
+            job.lease = 1
+            return ClaimedJob(job: job, position: id)
+        }
+        engine.handle(.answered(exchange.id, .claimed(jobs)))
+    }
+
+    private func makeDurable(_ engine: Engine) throws {
+        let id = try #require(engine.read { $0.inFlight.first?.request.id })
+        engine.handle(.answered(id, .settled))
+    }
+
+    @Test("starts nothing of what it had claimed before, and hands it back")
+    func claimed() throws {
+        let clock = ManualClock()
+        let engine = engine(on: clock)
+        try claim(with: engine)
+        clock.advance(by: .seconds(31))
+        try makeDurable(engine)
+        #expect(engine.read { $0.held.runningCount } == 0)
+        guard case .exchange(_, let settle?)? = engine.takeRequest()?.work else {
+            Issue.record("nothing is settled")
+            return
+        }
+        #expect(settle.runs.map(\.ending.className) == ["released", "released", "released"])
+        #expect(ran.all.isEmpty)
+    }
+
+    @Test("hands back unrun what it had started and had not begun")
+    func started() async throws {
+        let clock = ManualClock()
+        let engine = engine(on: clock)
+        var consumer = ConsumerBench.connected()
+        let start = try #require(consumer.start(1...1).first)
+        clock.advance(by: .seconds(31))
+        await engine.run(start)
+        #expect(ran.all.isEmpty)
+    }
+
+    @Test("runs what it had started in time")
+    func inTime() async throws {
+        let clock = ManualClock()
+        let engine = engine(on: clock)
+        try claim(with: engine)
+        try makeDurable(engine)
+        try await waitUntil("all three ran") { ran.all.count == 3 }
+    }
+}

@@ -1,0 +1,86 @@
+import Testing
+
+@testable import Breakwater
+
+@Suite("Quarantine")
+struct QuarantineTests {
+    private let start = MonotonicClock.Instant.now
+
+    /// A quarantine to be asked within expectations, which take no value that changes.
+    @dynamicMemberLookup
+    private final class Subject {
+        private var quarantine: Quarantine
+
+        init(_ quarantine: Quarantine) { self.quarantine = quarantine }
+
+        subscript<Value>(dynamicMember path: KeyPath<Quarantine, Value>) -> Value { quarantine[keyPath: path] }
+
+        func suspectWaits(at now: MonotonicClock.Instant) { quarantine.suspectWaits(at: now) }
+
+        func wantsSuspect(holdsNothing: Bool, at now: MonotonicClock.Instant) -> Bool {
+            quarantine.wantsSuspect(holdsNothing: holdsNothing, at: now)
+        }
+
+        func claimed(_ found: Bool, at now: MonotonicClock.Instant) { quarantine.claimed(found, at: now) }
+    }
+
+    @Test("begins when a suspect waits, and lasts until it has run")
+    func course() {
+        let quarantine = Subject(Quarantine(patience: .seconds(30), at: start))
+        #expect(quarantine.acceptsJobs)
+        #expect(!quarantine.wantsSuspect(holdsNothing: true, at: start))
+        quarantine.suspectWaits(at: start)
+        #expect(!quarantine.acceptsJobs)
+        #expect(!quarantine.wantsSuspect(holdsNothing: false, at: start + .seconds(1)))
+        #expect(quarantine.wantsSuspect(holdsNothing: true, at: start + .seconds(2)))
+        quarantine.claimed(true, at: start + .seconds(2))
+        #expect(!quarantine.wantsSuspect(holdsNothing: false, at: start + .seconds(3)))
+        #expect(!quarantine.acceptsJobs)
+        #expect(!quarantine.wantsSuspect(holdsNothing: true, at: start + .seconds(12)))
+        #expect(quarantine.acceptsJobs)
+        // It was away for ten seconds, so it works for ten.
+        quarantine.suspectWaits(at: start + .seconds(21))
+        #expect(quarantine.acceptsJobs)
+        quarantine.suspectWaits(at: start + .seconds(22))
+        #expect(!quarantine.acceptsJobs)
+    }
+
+    @Test("goes on for a second while suspects are quick")
+    func row() {
+        let quarantine = Subject(Quarantine(patience: .seconds(30), at: start))
+        quarantine.suspectWaits(at: start)
+        var time = start
+        while quarantine.wantsSuspect(holdsNothing: true, at: time) {
+            quarantine.claimed(true, at: time)
+            time += .milliseconds(100)
+        }
+        #expect(time == start + .seconds(1))
+        #expect(quarantine.acceptsJobs)
+    }
+
+    @Test("ends when there is no suspect any more")
+    func gone() {
+        let quarantine = Subject(Quarantine(patience: .seconds(30), at: start))
+        quarantine.suspectWaits(at: start)
+        #expect(quarantine.wantsSuspect(holdsNothing: true, at: start))
+        quarantine.claimed(false, at: start)
+        #expect(quarantine.acceptsJobs)
+    }
+
+    @Test("is given up when what is held does not end, and waited for twice as long the next time")
+    func patience() {
+        let quarantine = Subject(Quarantine(patience: .seconds(30), at: start))
+        quarantine.suspectWaits(at: start)
+        #expect(!quarantine.wantsSuspect(holdsNothing: false, at: start + .seconds(29)))
+        #expect(!quarantine.acceptsJobs)
+        #expect(!quarantine.wantsSuspect(holdsNothing: false, at: start + .seconds(30)))
+        #expect(quarantine.acceptsJobs)
+        quarantine.suspectWaits(at: start + .seconds(59))
+        #expect(quarantine.acceptsJobs)
+        quarantine.suspectWaits(at: start + .seconds(60))
+        #expect(!quarantine.wantsSuspect(holdsNothing: false, at: start + .seconds(119)))
+        #expect(!quarantine.acceptsJobs)
+        #expect(!quarantine.wantsSuspect(holdsNothing: false, at: start + .seconds(120)))
+        #expect(quarantine.acceptsJobs)
+    }
+}

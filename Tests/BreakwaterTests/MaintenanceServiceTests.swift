@@ -1,0 +1,33 @@
+import Testing
+
+@testable import Breakwater
+
+@Suite("The next round of chores")
+struct MaintenanceServiceTests {
+    @Test("follows at once on a full portion, of whichever chore, and not on less")
+    func fullPortion() {
+        let full = MaintenanceService.portion
+        for done in [
+            Maintain.Output(leads: true, promoted: full), Maintain.Output(leads: true, fellBack: full),
+            Maintain.Output(leads: true, unparked: full),
+        ] {
+            #expect(MaintenanceService.pause(after: done) == .milliseconds(10))
+        }
+        let less = Maintain.Output(leads: true, promoted: full - 1, fellBack: full - 1, unparked: full - 1)
+        #expect(MaintenanceService.pause(after: less) == MaintenanceService.leaderInterval)
+    }
+
+    @Test("comes when the next job is due, but no later than the leader's interval")
+    func nextDue() {
+        #expect(
+            MaintenanceService.pause(after: Maintain.Output(leads: true, nextDue: .milliseconds(300))) == .milliseconds(300)
+        )
+        #expect(MaintenanceService.pause(after: Maintain.Output(leads: true, nextDue: .seconds(60))) == MaintenanceService.leaderInterval)
+        #expect(MaintenanceService.pause(after: Maintain.Output(leads: true, nextDue: .seconds(-5))) == .milliseconds(10))
+    }
+
+    @Test("is a follower's question after a longer while")
+    func follower() {
+        #expect(MaintenanceService.pause(after: Maintain.Output(leads: false)) == MaintenanceService.followerInterval)
+    }
+}
