@@ -11,7 +11,9 @@ create type breakwater.late_jobs as (
     -- Whether the lane has no ready jobs behind its cursor either.
     is_last     boolean,
     -- No job can appear at or below this position any more, as was known before the look.
-    proven      bigint
+    proven      bigint,
+    -- As far as it looked.
+    cursor      bigint
 );
 
 -- Looks for late jobs of a lane. It locks nothing: it may take long where many entries of the index are dead and cannot be
@@ -25,6 +27,7 @@ declare
     v_late breakwater.late_jobs;
 begin
     select h.proven into v_late.proven from breakwater.horizon h order by h.id desc limit 1;
+    v_late.cursor := p_cursor;
     -- A claim that holds a job above the floor has its `last` above it too.
     v_late.ids := array(
         select j.id from breakwater.job j
@@ -83,32 +86,47 @@ begin
 end
 $$;
 
--- Whether a claim may take a job that is not plainly free: somebody is changing the row right now or has locked it once,
--- or an UPDATE by hand moved it here from another lane, where a claim may still hold it.
--- Locks: the job; the other lane's row, so that no claim of it is under way. Both by SKIP LOCKED.
-create function breakwater.may_take(p_id bigint, p_lease bigint, p_moved_from bigint) returns boolean
+-- Whether claim p_new may take a job that is not plainly free: somebody is changing the row right now or has locked it once,
+-- an UPDATE by hand moved it here from another lane, where a claim may still hold it, or it was put back after the claim
+-- had drawn its number. If not, this is noted in the setting breakwater.skipped, for the lane's floor stays below the job.
+--
+-- Locks: the job, if it still is where the claim saw it; the other lane's row, so that no claim of it is under way. Both by
+-- SKIP LOCKED.
+create function breakwater.may_take(
+    p_id bigint, p_position bigint, p_lease bigint, p_moved_from bigint, p_new bigint
+) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_may boolean;
 begin
-    perform from breakwater.job j where j.id = p_id and j.run_at is null for no key update skip locked;
-    if not found then
-        return false;
-    end if;
-    if p_moved_from is not null then
+    perform from breakwater.job j
+      where j.id = p_id and j.position = p_position and j.lease = p_lease and j.run_at is null and j.lease < p_new
+        for no key update skip locked;
+    v_may := found;
+    if v_may and p_moved_from is not null then
         perform from breakwater.lane a where a.id = p_moved_from for update skip locked;
-        return found and not exists (
+        v_may := found and not exists (
             select from breakwater.claim c where p_id = any (c.jobs) and c.lease > p_lease);
     end if;
-    return true;
+    if not v_may then
+        perform set_config('breakwater.skipped', 'yes', true);
+    end if;
+    return v_may;
 end
 $$;
 
 -- People change rows by hand. A job that an UPDATE puts into another lane, or makes ready or not, gets a new position, or
 -- no claim might ever come past it; and what it leaves is noted, for a claim there may hold it.
+--
+-- Locks: if it is moved on before a claim took it, the lane that it left first, until the claims under way there are over.
 create function breakwater.note_move() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if old.moved_from is not null then
+        perform breakwater.await_claims(old.moved_from);
+    end if;
     new.position := nextval('breakwater.job_position');
     new.moved_from := coalesce((select a.id from breakwater.lane a
                                  where a.queue = old.queue and a.kind = old.kind and a.priority = old.priority),
@@ -125,6 +143,19 @@ create trigger note_move before update of queue, kind, priority, position, run_a
                                 and (new.queue, new.kind, new.priority, new.run_at)
                                     is distinct from (old.queue, old.kind, old.priority, old.run_at))))
     execute function breakwater.note_move();
+
+-- Waits until the claims of a lane that are under way have ended. Locks: the lane's row, but only until this returns: what
+-- a block locked is free again when the block is rolled back.
+create function breakwater.await_claims(p_lane bigint) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform from breakwater.lane a where a.id = p_lane for update;
+    raise exception using errcode = 'BW003', message = 'no claim of the lane is under way';
+exception when sqlstate 'BW003' then
+    null;
+end
+$$;
 
 -- Locks those of some jobs that nobody else has locked, or with `p_patiently` all of them, and returns those of them that
 -- wait: no claim holds them, and none will before this transaction ends.
@@ -145,19 +176,15 @@ begin
         v_ids := array(select j.id from breakwater.job j where j.id = any (p_ids) order by j.id for update skip locked);
     end if;
     for v_lane in
-        select distinct a.id
+        select a.id
           from breakwater.job j
           join breakwater.lane a on a.queue = j.queue and a.kind = j.kind and a.priority = j.priority
          where j.id = any (v_ids) and j.run_at is null
-         order by a.id
+         union
+        select j.moved_from from breakwater.job j where j.id = any (v_ids) and j.moved_from is not null
+         order by 1
     loop
-        -- What a block locked is free again when the block is rolled back.
-        begin
-            perform from breakwater.lane a where a.id = v_lane for update;
-            raise exception using errcode = 'BW003', message = 'no claim of the lane is under way';
-        exception when sqlstate 'BW003' then
-            null;
-        end;
+        perform breakwater.await_claims(v_lane);
     end loop;
     return breakwater.without_held(v_ids);
 end

@@ -81,6 +81,7 @@ begin
 
     for v_lane in
         select a.id, l.queue, l.kind, l.priority, l.slot, n.last, n.floor, n.floor < n.last as has_gap, h.key_path,
+               (select z.proven from breakwater.horizon z order by z.id desc limit 1) as proven,
                coalesce(c.kind, l.kind) as circuit_kind, coalesce(c.key, '') as circuit_key,
                coalesce(c.generation, 0) as generation,
                -- Nearly always, there is nothing more to ask.
@@ -153,6 +154,7 @@ begin
             v_header.is_probe := false;
             v_header.circuit_key := v_lane.circuit_key;
             return next v_header;
+            perform set_config('breakwater.skipped', '', true);
             return query
                 with taken as materialized (
                     select j.id, j.position, j.payload, j.attempt, j.max_attempts, j.enqueued_at, j.traceparent,
@@ -160,13 +162,18 @@ begin
                       from breakwater.job j
                      where j.queue = v_queue and j.kind = v_kind and j.priority = v_priority
                        and j.position > v_cursor and j.run_at is null
-                       and ((j.xmax = '0' and j.moved_from is null)
-                            or breakwater.may_take(j.id, j.lease, j.moved_from))
+                       and ((j.xmax = '0' and j.moved_from is null and j.lease < v_lease)
+                            or breakwater.may_take(j.id, j.position, j.lease, j.moved_from, v_lease))
                      order by j.position
                      limit v_permits
                 ), noted as (
                     insert into breakwater.claim (lease, worker, lane, last, floor, jobs)
-                    select v_lease, p_worker, v_lane.id, max(t.position), v_floor, array_agg(t.id) from taken t
+                    select v_lease, p_worker, v_lane.id, max(t.position),
+                           -- Nothing is left there that could ever be looked for: the floor goes along.
+                           case when v_floor = v_cursor and current_setting('breakwater.skipped') = ''
+                                then greatest(v_floor, least(max(t.position), v_lane.proven)) else v_floor end,
+                           array_agg(t.id)
+                      from taken t
                     having count(*) > 0
                 )
                 select t.id, null::text, null::text, null::smallint, t.position, t.payload, t.attempt + 1,
@@ -230,7 +237,8 @@ begin
             select j.id from breakwater.job j
              where j.id = any (breakwater.without_held(p_late.ids, p_lane)) and j.run_at is null
                and j.queue = v_queue and j.kind = v_kind and j.priority = p_priority and j.position <= p_cursor
-               and ((j.xmax = '0' and j.moved_from is null) or breakwater.may_take(j.id, j.lease, j.moved_from))
+               and ((j.xmax = '0' and j.moved_from is null and j.lease < p_lease)
+                    or breakwater.may_take(j.id, j.position, j.lease, j.moved_from, p_lease))
              order by j.position
              limit p_permits);
         if p_is_filtered then
@@ -244,7 +252,8 @@ begin
              where i.id <> all (v_taken));
     end if;
     if v_is_complete then
-        v_floor := greatest(v_floor, least(p_late.proven, v_last));
+        -- Not up to p_cursor, which another claim may have moved since the look.
+        v_floor := greatest(v_floor, least(p_late.proven, p_late.cursor));
         if p_late.is_last then
             v_last := greatest(v_last, p_late.proven);
             v_floor := greatest(v_floor, p_late.proven);
@@ -260,7 +269,8 @@ begin
                   from breakwater.job j
                  where j.queue = v_queue and j.kind = v_kind and j.priority = p_priority and j.position > v_last
                    and j.run_at is null
-                   and ((j.xmax = '0' and j.moved_from is null) or breakwater.may_take(j.id, j.lease, j.moved_from))
+                   and ((j.xmax = '0' and j.moved_from is null and j.lease < p_lease)
+                        or breakwater.may_take(j.id, j.position, j.lease, j.moved_from, p_lease))
                  order by j.position
                  limit v_limit) t;
         exit when v_ids is null;
@@ -367,8 +377,9 @@ $$;
 -- Of jobs found in a lane, keeps those that may run, at most p_limit, in their order. Jobs of a key whose circuit is not
 -- closed are parked, out of the lane; jobs beyond their handler's max_age become dead letters.
 --
--- Locks: FOR SHARE, the rows of the circuits behind which it parks jobs, so that none of them closes before the jobs can
--- be seen there. Where one is just changing, its jobs are left for a later look.
+-- Locks: the jobs that it parks or ends; and FOR SHARE, the rows of the circuits behind which it parks jobs, so that none
+-- of them closes before the jobs can be seen there. Both by SKIP LOCKED. What somebody else has locked, and jobs whose
+-- circuit is just changing, are left for a later look.
 create function breakwater.park_or_expire(p_kind text, p_ids bigint[], p_key_path text[], p_limit integer)
 returns bigint[]
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
@@ -384,7 +395,10 @@ begin
     if v_max_age is not null then
         v_expired := array(select j.id from breakwater.job j
                             where j.id = any (v_ids) and j.enqueued_at < breakwater.clock() - v_max_age);
-        perform breakwater.dead_letter_job(i, 'expired', null) from unnest(v_expired) i;
+        perform breakwater.dead_letter_job(i, 'expired', null)
+           from unnest(array(select j.id from breakwater.job j
+                              where j.id = any (v_expired) and j.run_at is null
+                              order by j.position for update skip locked)) i;
         v_ids := array(select i from unnest(v_ids) i where i <> all (v_expired));
     end if;
 
@@ -401,7 +415,12 @@ begin
             -- By ids alone, so that there is nothing to join.
             update breakwater.job j
                set run_at = 'infinity', parked = v_keys[array_position(v_ids, j.id)]
-             where j.id = any (array(select a.id from unnest(v_ids, v_keys) a(id, key) where a.key = any (v_locked)));
+             where j.id = any (array(
+                   select o.id from breakwater.job o
+                    where o.id = any (array(select a.id from unnest(v_ids, v_keys) a(id, key)
+                                             where a.key = any (v_locked)))
+                      and o.run_at is null
+                      for update skip locked));
         end if;
     end if;
 
@@ -421,9 +440,12 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform breakwater.commit_durably();
-    perform from (select c.jobs <> '{}' as holds, c.claimed_at from breakwater.claim c
-                   where c.worker = p_worker order by c.lease desc limit 1) newest
-      where newest.holds and newest.claimed_at > now() - interval '1 minute';
+    -- Not only the newest: a claim of several lanes adds several rows, some without jobs. The claim was made a moment ago,
+    -- so few numbers have been drawn since.
+    perform from breakwater.claim c
+      where c.worker = p_worker and c.lease > (select l.last_value - 10000 from breakwater.lease l)
+        and c.jobs <> '{}' and c.claimed_at > now() - interval '1 minute'
+      limit 1;
     if found then
         perform pg_logical_emit_message(true, 'breakwater.flush', '');
     end if;

@@ -201,7 +201,8 @@ $$;
 
 -- Whether all of these leases are claims of a worker.
 create function breakwater.are_claims_of(p_worker bigint, p_leases bigint[]) returns boolean
-language sql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_indexscan = on
+language sql stable
+set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off set enable_indexscan = on
 as $$
     select not exists (
         select from (select distinct l from unnest(p_leases) l) g(lease)

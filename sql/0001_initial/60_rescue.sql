@@ -321,10 +321,11 @@ end
 $$;
 
 -- Forgets a worker whose claims were released. Those of them that say where a lane's next claim begins are nobody's then.
+-- A claim that was under way and has committed since is left to rescue(), which finds it by its worker.
 create function breakwater.strike_off(p_worker bigint) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
-    update breakwater.claim c set worker = 0 where c.worker = p_worker;
+    update breakwater.claim c set worker = 0 where c.worker = p_worker and c.jobs = '{}';
     delete from breakwater.worker w where w.id = p_worker;
     select breakwater.awake(p_worker)
 $$;
@@ -348,6 +349,19 @@ begin
     perform breakwater.forget_sleepers();
     return v_count;
 end
+$$;
+
+-- Deletes claims whose jobs have all ended and that are not their lane's newest any more. Claims and settles do that, but for
+-- those that were overtaken at the very moment when they ended. Nearly all of those are among the latest; all claims are
+-- looked at once in a while, for that takes long while somebody holds a snapshot.
+create function breakwater.prune_claims(p_all boolean) returns void
+language sql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
+as $$
+    delete from breakwater.claim c
+     where c.lease > case when p_all then 0 else (select l.last_value - 20000 from breakwater.lease l) end
+       and c.jobs = '{}' and c.lane is not null
+       and exists (select from breakwater.claim n
+                    where n.lane = c.lane and (n.last, n.lease) > (c.last, c.lease))
 $$;
 
 -- Deletes what is of no more use: old tallies, expired results and probe leases, history and imports beyond 90 days,
@@ -383,6 +397,7 @@ as $$
     delete from breakwater.import i where i.updated_at < now() - interval '90 days';
     select breakwater.forget_outcomes(p_limit);
     delete from breakwater.sleeper s where not exists (select from breakwater.worker w where w.id = s.worker);
+    select breakwater.prune_claims(random() < 0.001);
     delete from breakwater.rate r where r.minute < now() - interval '2 days';
     delete from breakwater.audit a where a.at < now() - interval '1 year';
 $$;

@@ -27,10 +27,12 @@ begin
         return false;
     end if;
     insert into breakwater.job (
-        id, queue, kind, priority, payload, max_attempts, unique_key, traceparent, tracestate, errors, enqueued_at)
+        id, lease, queue, kind, priority, payload, max_attempts, unique_key, traceparent, tracestate, errors, enqueued_at)
     overriding system value
-    values (v_dead.id, v_dead.queue, v_dead.kind, v_dead.priority, v_dead.payload, v_dead.max_attempts,
-            v_dead.unique_key, v_dead.traceparent, v_dead.tracestate, nullif(v_dead.errors, '[]'), v_dead.enqueued_at)
+    -- Its id is that of before: under a new number, no claim of then holds it again.
+    values (v_dead.id, nextval('breakwater.lease'), v_dead.queue, v_dead.kind, v_dead.priority, v_dead.payload,
+            v_dead.max_attempts, v_dead.unique_key, v_dead.traceparent, v_dead.tracestate, nullif(v_dead.errors, '[]'),
+            v_dead.enqueued_at)
     on conflict (kind, unique_key) where unique_key is not null do nothing;
     if not found then
         raise exception 'dead letter % has the unique key ''%'', which a newer job of the kind ''%'' has now',
@@ -111,9 +113,11 @@ begin
     picked := cardinality(v_ids);
     with back as (
         insert into breakwater.job (
-            id, queue, kind, priority, payload, max_attempts, unique_key, traceparent, tracestate, errors, enqueued_at)
+            id, lease, queue, kind, priority, payload, max_attempts, unique_key, traceparent, tracestate, errors,
+            enqueued_at)
         overriding system value
-        select d.id, d.queue, d.kind, d.priority, d.payload, d.max_attempts, d.unique_key, d.traceparent,
+        -- As in redrive(id).
+        select d.id, nextval('breakwater.lease'), d.queue, d.kind, d.priority, d.payload, d.max_attempts, d.unique_key, d.traceparent,
                d.tracestate, nullif(d.errors, '[]'), d.enqueued_at
           from breakwater.dead_letter d where d.id = any (v_ids) order by d.died_at, d.id
         on conflict (kind, unique_key) where unique_key is not null do nothing
@@ -208,9 +212,12 @@ as $$
 declare
     v_kind text;
 begin
+    if breakwater.lock_waiting(array[run_now.id]) = '{}' then
+        return false;
+    end if;
     update breakwater.job j
        set run_at = null, parked = null, ready_at = now(), position = nextval('breakwater.job_position')
-     where j.id = any (breakwater.lock_waiting(array[run_now.id])) and j.run_at is not null
+     where j.id = run_now.id and j.run_at is not null
     returning j.kind into v_kind;
     if v_kind is null then
         return false;
