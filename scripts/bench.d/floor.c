@@ -19,6 +19,7 @@ enum { LARGEST_BATCH = 10000, TID_OID = 27, TID_BYTES = 6 };
 
 static const char *conninfo, *schema;
 static int batch;
+static pthread_barrier_t ready;
 
 static void give_up(PGconn *connection, const char *what) {
     fprintf(stderr, "floor: %s: %s", what, PQerrorMessage(connection));
@@ -96,6 +97,7 @@ static void *drain(void *total) {
     if (PQstatus(connection) != CONNECTION_OK) give_up(connection, "connecting");
     prepare(connection);
     PQenterPipelineMode(connection);
+    pthread_barrier_wait(&ready);
 
     char lease[8];
     int held = 0, length = 0;
@@ -157,8 +159,10 @@ int main(int count, char **arguments) {
     }
     pthread_t threads[16];
     long jobs[16], total = 0;
-    double start = now();
+    pthread_barrier_init(&ready, NULL, connections + 1);
     for (int i = 0; i < connections; i++) pthread_create(&threads[i], NULL, drain, &jobs[i]);
+    pthread_barrier_wait(&ready);
+    double start = now();
     for (int i = 0; i < connections; i++) {
         pthread_join(threads[i], NULL);
         total += jobs[i];
