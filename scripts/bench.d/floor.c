@@ -1,10 +1,11 @@
-// What Postgres itself can do with jobs: claim a batch by a heap-only update, delete the batch before it, in one
-// transaction and one round trip; nothing else. Whatever a queue adds to this is its own cost.
+// What Postgres itself can do with jobs that are claimed and settled as Breakwater does: lock the lane, read its newest
+// claim, and add a claim with the next jobs, committed without waiting for the disk; then, in the same round trip,
+// delete the batch before it, and wait for the disk. Nothing else. Whatever a queue adds to this is its own cost.
 //
-//     floor CONNINFO TABLE BATCH CONNECTIONS
+//     floor CONNINFO SCHEMA BATCH CONNECTIONS
 //
-// Drains TABLE, which is laid out as breakwater.job and holds jobs of one lane, and prints how many jobs there were
-// and in how many seconds, from the first claim to the last commit.
+// Drains SCHEMA.job. That table, `claim` and `lane` are laid out as those of Breakwater; `lane` has one row, and all jobs
+// are in that lane. Prints how many jobs there were and in how many seconds, from the first claim to the last commit.
 
 #include <arpa/inet.h>
 #include <libpq-fe.h>
@@ -16,8 +17,9 @@
 
 enum { LARGEST_BATCH = 10000, TID_OID = 27, TID_BYTES = 6 };
 
-static const char *conninfo, *table;
+static const char *conninfo, *schema;
 static int batch;
+static pthread_barrier_t ready;
 
 static void give_up(PGconn *connection, const char *what) {
     fprintf(stderr, "floor: %s: %s", what, PQerrorMessage(connection));
@@ -36,12 +38,6 @@ static void put32(char **to, uint32_t value) {
     *to += 4;
 }
 
-static uint64_t get64(const char *from) {
-    uint64_t value;
-    memcpy(&value, from, 8);
-    return __builtin_bswap64(value);
-}
-
 // One result, which must be of `wanted`, and the NULL behind it.
 static PGresult *next_result(PGconn *connection, ExecStatusType wanted) {
     PGresult *result = PQgetResult(connection), *end;
@@ -56,20 +52,43 @@ static void run(PGconn *connection, const char *sql) {
     PQclear(result);
 }
 
+static void prepare_one(PGconn *connection, const char *name, const char *sql) {
+    PGresult *result = PQprepare(connection, name, sql, 0, NULL);
+    if (PQresultStatus(result) != PGRES_COMMAND_OK) give_up(connection, name);
+    PQclear(result);
+}
+
 static void prepare(PGconn *connection) {
     char sql[2000];
-    run(connection, "set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off;"
-                    "set plan_cache_mode = force_generic_plan");
-    snprintf(sql, sizeof sql, "delete from %s where ctid = any ($1::tid[]) and worker = 1", table);
-    PQclear(PQprepare(connection, "settle", sql, 0, NULL));
+    snprintf(sql, sizeof sql,
+             "set search_path = %s; set enable_seqscan = off; set enable_bitmapscan = off; set enable_sort = off;"
+             "set plan_cache_mode = force_generic_plan; set jit = off",
+             schema);
+    run(connection, sql);
+    // Waits for the claim of another connection, which takes a moment. The claim itself is a statement of its own, for it
+    // must see what that one committed.
+    prepare_one(connection, "lock",
+                "select nextval('claim_lease'), set_config('synchronous_commit', 'off', true) from lane "
+                "where queue = 'bench.queue1' and kind = 'bench.kind1' and priority = 5 for update");
     // The limit is part of the text: as a parameter it could change the plan.
     snprintf(sql, sizeof sql,
-             "update %s set worker = 1, lease = lease + 1, attempt = attempt + 1 where ctid = any (array("
-             "select ctid from %s where queue = 'bench.queue1' and kind = 'bench.kind1' and priority = 5 "
-             "and position > $1::int8 and run_at is null and worker is null order by position limit %d "
-             "for update skip locked)) returning ctid, id, position, kind, payload, attempt, lease",
-             table, table, batch);
-    PQclear(PQprepare(connection, "claim", sql, 0, NULL));
+             "with taken as materialized ("
+             "select id, position, kind, payload, attempt, ctid from job j "
+             "where queue = 'bench.queue1' and kind = 'bench.kind1' and priority = 5 and run_at is null "
+             "and position > coalesce((select last from claim where lane = 1 order by last desc, lease desc limit 1), 0) "
+             "order by position limit %d"
+             "), noted as ("
+             "insert into claim (lease, worker, lane, last, floor, jobs) "
+             "select currval('claim_lease'), 1, 1, max(position), 0, array_agg(id) from taken having count(*) > 0"
+             ") select ctid, id, position, kind, payload, attempt from taken",
+             batch);
+    prepare_one(connection, "claim", sql);
+    // The newest claim stays, for the next one begins where it ends.
+    prepare_one(connection, "settle",
+                "with closed as ("
+                "delete from claim c where lease = $2::int8 and exists ("
+                "select from claim n where n.lane = 1 and (n.last, n.lease) > (c.last, c.lease))"
+                ") delete from job where ctid = any ($1::tid[]) and lease < $2::int8");
 }
 
 static void *drain(void *total) {
@@ -78,36 +97,46 @@ static void *drain(void *total) {
     if (PQstatus(connection) != CONNECTION_OK) give_up(connection, "connecting");
     prepare(connection);
     PQenterPipelineMode(connection);
+    pthread_barrier_wait(&ready);
 
-    uint64_t cursor = 0;
+    char lease[8];
     int held = 0, length = 0;
     long jobs = 0;
     while (1) {
-        if (held) {
-            const char *values[] = {tids};
-            PQsendQueryPrepared(connection, "settle", 1, values, &length, (int[]){1}, 1);
-        }
-        uint64_t after = __builtin_bswap64(cursor);
-        const char *values[] = {(char *)&after};
-        PQsendQueryPrepared(connection, "claim", 1, values, (int[]){8}, (int[]){1}, 1);
+        // What lies between two synchronization points is one transaction.
+        PQsendQueryPrepared(connection, "lock", 0, NULL, NULL, NULL, 1);
+        PQsendQueryPrepared(connection, "claim", 0, NULL, NULL, NULL, 1);
         PQpipelineSync(connection);
+        if (held) {
+            const char *values[] = {tids, lease};
+            PQsendQueryPrepared(connection, "settle", 2, values, (int[]){length, sizeof lease}, (int[]){1, 1}, 1);
+            PQpipelineSync(connection);
+        }
 
-        if (held) PQclear(next_result(connection, PGRES_COMMAND_OK));
-        PGresult *result = next_result(connection, PGRES_TUPLES_OK);
-        held = PQntuples(result);
+        PGresult *lock = next_result(connection, PGRES_TUPLES_OK);
+        if (PQntuples(lock) != 1) give_up(connection, "there is no lane");
+        PGresult *claim = next_result(connection, PGRES_TUPLES_OK);
+        PQclear(next_result(connection, PGRES_PIPELINE_SYNC));
+        if (held) {
+            PGresult *settle = next_result(connection, PGRES_COMMAND_OK);
+            if (atoi(PQcmdTuples(settle)) != held) give_up(connection, "a job was lost");
+            PQclear(settle);
+            PQclear(next_result(connection, PGRES_PIPELINE_SYNC));
+        }
+        // From here on, the jobs of the claim might run.
+        memcpy(lease, PQgetvalue(lock, 0, 0), sizeof lease);
+        held = PQntuples(claim);
         char *to = tids;
         for (int i = 0; i < 5; i++) put32(&to, (uint32_t[]){1, 0, TID_OID, (uint32_t)held, 1}[i]);
         for (int row = 0; row < held; row++) {
             put32(&to, TID_BYTES);
-            memcpy(to, PQgetvalue(result, row, 0), TID_BYTES);
+            memcpy(to, PQgetvalue(claim, row, 0), TID_BYTES);
             to += TID_BYTES;
-            uint64_t position = get64(PQgetvalue(result, row, 2));
-            if (position > cursor) cursor = position;
         }
         length = (int)(to - tids);
         jobs += held;
-        PQclear(result);
-        PQclear(next_result(connection, PGRES_PIPELINE_SYNC));
+        PQclear(lock);
+        PQclear(claim);
         if (!held) break;
     }
     PQfinish(connection);
@@ -117,11 +146,11 @@ static void *drain(void *total) {
 
 int main(int count, char **arguments) {
     if (count != 5) {
-        fprintf(stderr, "usage: floor CONNINFO TABLE BATCH CONNECTIONS\n");
+        fprintf(stderr, "usage: floor CONNINFO SCHEMA BATCH CONNECTIONS\n");
         return 64;
     }
     conninfo = arguments[1];
-    table = arguments[2];
+    schema = arguments[2];
     batch = atoi(arguments[3]);
     int connections = atoi(arguments[4]);
     if (batch < 1 || batch > LARGEST_BATCH || connections < 1 || connections > 16) {
@@ -130,8 +159,10 @@ int main(int count, char **arguments) {
     }
     pthread_t threads[16];
     long jobs[16], total = 0;
-    double start = now();
+    pthread_barrier_init(&ready, NULL, connections + 1);
     for (int i = 0; i < connections; i++) pthread_create(&threads[i], NULL, drain, &jobs[i]);
+    pthread_barrier_wait(&ready);
+    double start = now();
     for (int i = 0; i < connections; i++) {
         pthread_join(threads[i], NULL);
         total += jobs[i];

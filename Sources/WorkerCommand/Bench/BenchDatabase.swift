@@ -75,7 +75,7 @@ struct BenchDatabase {
         )[0].int()
     }
 
-    /// Takes away the jobs of benchmarks, and what the breaker keeps of their kinds.
+    /// Takes away the jobs and lanes of benchmarks, and what the breaker keeps of their kinds.
     func cleanUp() async throws {
         for table in ["job", "dead_letter", "handler", "circuit", "tally"] {
             _ = try await admin.connection.query(
@@ -84,5 +84,12 @@ struct BenchDatabase {
                 timeout: Self.patience
             )
         }
+        _ = try await admin.connection.query(
+            """
+            with gone as (delete from breakwater.lane where kind like $1 returning id)
+            delete from breakwater.claim c using gone g where c.lane = g.id
+            """,
+            [.text(Self.ours)]
+        )
     }
 }

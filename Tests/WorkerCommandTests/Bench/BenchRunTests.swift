@@ -34,7 +34,7 @@ struct BenchRunTests {
                 #expect(report[figure] as? Int == value, "\(figure) in \(ending.output)")
             }
             #expect(report["jobs_per_second"] is Double)
-            for table in ["job", "dead_letter", "handler", "circuit", "tally"] {
+            for table in ["job", "dead_letter", "handler", "circuit", "tally", "lane", "claim"] {
                 #expect(try await database.number("select count(*) from breakwater.\(table)") == 0, "\(table)")
             }
         }
