@@ -12,11 +12,12 @@ create type breakwater.claimed_job as (
 );
 
 -- Which jobs are held, by which claim.
+--
+-- Offset 0: each listed job is looked up once. The planner would rather look through the claims for each job.
 create view breakwater.held as
-select j.id as job, c.lease, c.worker, c.lane, c.claimed_at
-  from breakwater.claim c
- cross join lateral unnest(c.jobs) h(id)
-  join breakwater.job j on j.id = h.id and j.lease < c.lease;
+select c.id as job, c.lease, c.worker, c.lane, c.claimed_at
+  from (select k.lease, k.worker, k.lane, k.claimed_at, unnest(k.jobs) as id from breakwater.claim k offset 0) c
+  join breakwater.job j on j.id = c.id and j.lease < c.lease;
 
 -- Takes ready jobs for a worker.
 --

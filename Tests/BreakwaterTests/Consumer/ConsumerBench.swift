@@ -7,6 +7,7 @@ struct ConsumerBench {
     var consumer: Consumer
     var now: MonotonicClock.Instant
     private(set) var lastRequestWorker: Int64 = 0
+    private(set) var lastActions: [Consumer.Action] = []
 
     init(
         concurrency: Int = 10,
@@ -69,10 +70,8 @@ struct ConsumerBench {
     /// Lets the claim that is under way give jobs, and makes it durable.
     mutating func start(_ ids: ClosedRange<Int64>) -> [HeldJobs.Start] {
         answer(.claimed(jobs(ids)))
-        return started(answer(.settled))
+        return answer(.settled).starts
     }
-
-    func started(_ actions: [Consumer.Action]) -> [HeldJobs.Start] { actions.starts }
 
     var inFlightClaim: Claim? {
         for flight in consumer.inFlight {
@@ -95,6 +94,7 @@ struct ConsumerBench {
     }
 
     private mutating func note(_ actions: [Consumer.Action]) -> [Consumer.Action] {
+        lastActions = actions
         if let work = actions.request {
             switch work {
             case .exchange(let claim, let settle): lastRequestWorker = claim?.worker ?? settle?.worker ?? 0

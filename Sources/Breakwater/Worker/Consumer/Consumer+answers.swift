@@ -46,7 +46,7 @@ extension Consumer {
             inFlight.remove(at: place)
             refused(asked, error, &actions)
         case .claimRefused(let error):
-            actions.append(.reconnect(error))
+            reconnect(error, &actions)
         case .reconciled(let jobs):
             inFlight.remove(at: place)
             if jobs > 0 {
@@ -137,7 +137,7 @@ extension Consumer {
             refusals += 1
             if error.mayPass, refusals < SettleIsolation.patience {
                 // What may pass by itself is tried again as it is, over a new connection.
-                actions.append(.reconnect(error))
+                reconnect(error, &actions)
             } else {
                 let (runs, claims) = held.takeFinished()
                 isolation = SettleIsolation(runs: runs, claims: claims)
@@ -155,8 +155,14 @@ extension Consumer {
             if case .abandon(let run)? = verdict { held.abandon(run) }
             endIsolationIfDone(&actions)
         default:
-            actions.append(.reconnect(error))
+            reconnect(error, &actions)
         }
+    }
+
+    /// Nothing more is sent over this connection.
+    private mutating func reconnect(_ error: PostgresError, _ actions: inout [Action]) {
+        isConnected = false
+        actions.append(.reconnect(error))
     }
 
     private mutating func endIsolationIfDone() {
@@ -169,6 +175,6 @@ extension Consumer {
         guard isolation != nil, isolation?.nextRun() == nil, let done = isolation else { return }
         isolation = nil
         held.putBack(done.left, claims: done.claims)
-        if let error = done.lastError { actions.append(.reconnect(error)) }
+        if let error = done.lastError { reconnect(error, &actions) }
     }
 }
