@@ -69,17 +69,6 @@ struct LateStartTests {
         #expect(ran.all.isEmpty)
     }
 
-    @Test("hands back unrun what it had started and had not begun")
-    func started() async throws {
-        let clock = ManualClock()
-        let engine = engine(on: clock)
-        var consumer = ConsumerBench.connected()
-        let start = try #require(consumer.start(1...1).first)
-        clock.advance(by: .seconds(31))
-        await engine.run(start)
-        #expect(ran.all.isEmpty)
-    }
-
     @Test("runs what it had started in time")
     func inTime() async throws {
         let clock = ManualClock()
