@@ -52,7 +52,9 @@ struct ByHandTests {
             try await database.query("update breakwater.job set run_at = now() + interval '1 hour' where id = 1")
             #expect(try await worker.claim().map(\.id) == [2])
             try await database.query("update breakwater.job set \(change) where id = 1")
-            if change.contains("run_at") { try await worker.maintain() } else {
+            if change.contains("run_at") {
+                try await worker.maintain()
+            } else {
                 try await database.query("update breakwater.job set run_at = null where id = 1")
             }
             #expect(try await worker.claim(isLate: false).map(\.id) == [1])
@@ -94,7 +96,10 @@ struct ByHandTests {
         }
     }
 
-    @Test("what a claim leaves, because somebody has it locked, is found when that ends", arguments: ["commit", "rollback"])
+    @Test(
+        "what a claim leaves, because somebody has it locked, is found when that ends",
+        arguments: ["commit", "rollback"]
+    )
     func lockedJob(ending: String) async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database)
@@ -127,7 +132,10 @@ struct ByHandTests {
         }
     }
 
-    @Test("cancelling a job waits for a claim under way, and is refused if that took it", arguments: ["commit", "rollback"])
+    @Test(
+        "cancelling a job waits for a claim under way, and is refused if that took it",
+        arguments: ["commit", "rollback"]
+    )
     func cancelAgainstClaim(ending: String) async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database)

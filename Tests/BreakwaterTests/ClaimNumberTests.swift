@@ -126,7 +126,9 @@ struct ClaimNumberTests {
     @Test(
         "a worker does its jobs whatever its role's defaults are",
         .bug("11", "the worker does not set READ COMMITTED by itself yet"),
-        arguments: ["default_transaction_isolation = 'serializable'", "default_transaction_isolation = 'repeatable read'"]
+        arguments: [
+            "default_transaction_isolation = 'serializable'", "default_transaction_isolation = 'repeatable read'",
+        ]
     )
     func roleDefaults(setting: String) async throws {
         try await withTestDatabase { pooled in
@@ -160,13 +162,17 @@ struct ClaimNumberTests {
                     logger: RecordedLog().logger()
                 )
                 _ = try await login.query("begin")
-                for key in ["7093843832151176044", "1", "0"] { _ = try await login.query("select pg_advisory_lock(\(key))") }
+                for key in ["7093843832151176044", "1", "0"] {
+                    _ = try await login.query("select pg_advisory_lock(\(key))")
+                }
                 let tables = try await database.texts(
                     "select oid::regclass::text from pg_class where relnamespace = 'breakwater'::regnamespace and relkind = 'r'"
                 )
                 for table in tables {
                     _ = try await login.query("savepoint s")
-                    let error = await postgresError { _ = try await login.query("lock table \(table) in access share mode") }
+                    let error = await postgresError {
+                        _ = try await login.query("lock table \(table) in access share mode")
+                    }
                     #expect(error?.sqlState == "42501", "\(table)")
                     _ = try await login.query("rollback to s")
                 }

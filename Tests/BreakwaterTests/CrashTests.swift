@@ -46,7 +46,8 @@ private struct CrashServer: Sendable {
 
     func start() async throws {
         // Nothing but commits that wait for the disk writes the log.
-        let settings = "-c listen_addresses= -c unix_socket_directories=\(directory) -c wal_writer_delay=10s -c autovacuum=off"
+        let settings =
+            "-c listen_addresses= -c unix_socket_directories=\(directory) -c wal_writer_delay=10s -c autovacuum=off"
         try await shell("\(account) '\(Self.programs)/pg_ctl' -D data -o '\(settings)' -l data/log -w start </dev/null")
     }
 
@@ -82,8 +83,10 @@ struct CrashTests {
             let jobs = try await worker.claim(1, isLate: false)
             #expect(jobs.count == 1)
             claimed += 1
-            isUnwritten = try await database.query("select pg_current_wal_flush_lsn() < pg_current_wal_insert_lsn()")[0][0]
-                .bool()
+            isUnwritten = try await database.query("select pg_current_wal_flush_lsn() < pg_current_wal_insert_lsn()")[
+                0
+            ][0]
+            .bool()
         }
         #expect(isUnwritten)
         try await server.crash()

@@ -33,7 +33,9 @@ struct FloorTests {
             #expect(try await database.count("job") == 0)
             print("BREAKWATER_SEED=\(testSeed): \(world.committed.count) jobs, \(world.seen)")
             // Otherwise the test proves less than it says.
-            let expected = ["late", "lost claim", "two at once", "death", "settle first", "rescue first", "moved", "cancelled"]
+            let expected = [
+                "late", "lost claim", "two at once", "death", "settle first", "rescue first", "moved", "cancelled",
+            ]
             #expect(expected.filter { world.seen[$0] == nil } == [], "BREAKWATER_SEED=\(testSeed)")
         }
     }
@@ -121,7 +123,9 @@ private final class FloorWorld {
         try await waitUntil("every job is done", deadline: .seconds(60)) {
             try await self.redrive()
             // Hurried suspects whose workers were lost again: what they wait for takes minutes.
-            try await self.database.query("update breakwater.job set crashes = 2, run_at = 'infinity' where crashes > 2")
+            try await self.database.query(
+                "update breakwater.job set crashes = 2, run_at = 'infinity' where crashes > 2"
+            )
             try await self.maintain()
             for index in self.walkers.indices {
                 try await self.claim(index, 50, isLate: true)
@@ -312,7 +316,8 @@ private final class FloorWorld {
     private func change() async throws {
         let changes = [
             "priority = (array[1, 5])[1 + id % 2]", "priority = 5", "kind = case kind when 'a' then 'b' else 'a' end",
-            "payload = '{\"changed\": true}'", "position = 1", "run_at = now() + interval '3 milliseconds'", "run_at = null",
+            "payload = '{\"changed\": true}'", "position = 1", "run_at = now() + interval '3 milliseconds'",
+            "run_at = null",
             "traceparent = 'moved'",
         ]
         let ends = roll(6) == 0 ? "rollback" : "commit"

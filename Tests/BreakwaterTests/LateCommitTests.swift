@@ -41,7 +41,9 @@ struct LateCommitTests {
             }
             let other = try await HandWorker(database)
             try await database.insert(10)
-            try await database.query("insert into breakwater.job (kind, priority) select 'k', 4 from generate_series(1, 5)")
+            try await database.query(
+                "insert into breakwater.job (kind, priority) select 'k', 4 from generate_series(1, 5)"
+            )
             _ = try await other.connection.query("begin")
             #expect(try await other.claim(5, room: ["k": 5]).map(\.priority) == [4, 4, 4, 4, 4])
             try await database.withWorker([HandlerRegistration(kind: "k", plugin: handler)]) {
