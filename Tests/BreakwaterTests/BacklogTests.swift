@@ -19,6 +19,8 @@ struct BacklogTests {
         init(_ database: TestDatabase) async throws {
             self.database = database
             worker = try await HandWorker(database)
+            // As the leader does each second.
+            try await database.query("select breakwater.note_horizon()")
         }
 
         /// Claims so many jobs and settles them.

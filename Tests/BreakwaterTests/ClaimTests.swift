@@ -30,9 +30,10 @@ struct ClaimTests {
             #expect(jobs.map(\.id) == [1, 2])
             #expect(jobs.allSatisfy { $0.attempt == 1 && $0.lease == jobs[0].lease && !$0.isProbe })
             #expect(
-                try await database.numbers("select job from breakwater.held where worker = \(worker.id) order by job") == [
-                    1, 2,
-                ]
+                try await database.numbers("select job from breakwater.held where worker = \(worker.id) order by job")
+                    == [
+                        1, 2,
+                    ]
             )
             #expect(try await database.numbers("select unnest(jobs) from breakwater.claim") == [1, 2])
             #expect(
@@ -50,7 +51,8 @@ struct ClaimTests {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database)
             try await database.insert(5000)
-            let rows = "select md5(string_agg(format('%s %s %s', j.ctid, j.xmin, j.xmax), ',' order by j.id)) from breakwater.job j"
+            let rows =
+                "select md5(string_agg(format('%s %s %s', j.ctid, j.xmin, j.xmax), ',' order by j.id)) from breakwater.job j"
             let before = try await database.text(rows)
             var leases: Set<Int64> = []
             var claimed: [Job] = []

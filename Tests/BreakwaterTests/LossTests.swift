@@ -117,8 +117,8 @@ struct LossTests {
                      where datname = current_database() and pid not in (pg_backend_pid(), \(database.connection.backendPID))
                     """
                 )
-                // It is back when it does new work.
-                _ = try await other.query("insert into breakwater.job (kind) values ('k')")
+                // It is back when it does new work, in a lane that the claim under way does not hold.
+                _ = try await other.query("insert into breakwater.job (kind, priority) values ('k', 0)")
                 try await waitUntil("it is back") {
                     try await other.query("select count(*) from breakwater.job")[0][0].int() == 0
                 }
@@ -182,7 +182,7 @@ struct LossTests {
     }
 
     @Test(
-        "to a standby that had not heard of the last positions: new jobs are found below the old cursors",
+        "to a standby that had not heard of the last positions and claims: jobs are found at the same positions again",
         arguments: [true, false]
     )
     func positionsDrawnAgain(endsConnections: Bool) async throws {
@@ -197,7 +197,13 @@ struct LossTests {
                 try await waitUntil("the first end") { try await database.count("job") == 0 }
                 // Some polls long, so that the floor moves.
                 try await Task.sleep(for: .seconds(1))
-                try await database.query("select setval('breakwater.job_position', 1)")
+                // What a standby has not heard of, it has heard of none of it.
+                try await database.query(
+                    """
+                    with claims as (delete from breakwater.claim), horizon as (delete from breakwater.horizon)
+                    select setval('breakwater.job_position', 1)
+                    """
+                )
                 // A pooler may keep the worker from seeing that its connection led elsewhere.
                 if endsConnections { try await database.query(terminate) }
                 try await database.insert()

@@ -48,7 +48,7 @@ struct RefusedSettleTests {
     @Test("is stored as a failure that says why, and hinders none of the others")
     func success() async throws {
         try await withTestDatabase { database in
-            try await refuse("delete", on: "job", when: "old.attempt = 1", in: database)
+            try await refuse("delete", on: "job", when: "old.attempt = 0", in: database)
             try await database.insert(100, maxAttempts: 2)
             try await database.withWorker([handler { _ in .succeeded() }]) {
                 try await waitUntil("all but one end, and that one waits") {

@@ -38,9 +38,10 @@ struct WorkerTests {
                 try await waitUntil("the job ends") { try await database.count("job") == 0 }
             }
             #expect(sent.all == ["a@b.c"])
-            for table in ["dead_letter", "claim", "worker", "sleeper", "probe"] {
+            for table in ["dead_letter", "worker", "sleeper", "probe"] {
                 #expect(try await database.count(table) == 0, "\(table)")
             }
+            #expect(try await database.claimsWithJobs() == 0)
         }
     }
 
@@ -208,32 +209,6 @@ struct WorkerTests {
                 door.open()
             }
             #expect(try await database.count("job") == 0)
-        }
-    }
-
-    @Test("leaves its floors to the next worker, which begins there")
-    func floorsLeft() async throws {
-        try await withTestDatabase { database in
-            let handler = HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded() })
-            // Which would keep a floor from being proven.
-            try await database.query("alter table breakwater.job set (autovacuum_enabled = off)")
-            // Whoever writes at that moment keeps it from being proven: then the next worker has another chance.
-            try await waitUntil("a worker leaves its floor") {
-                try await database.insert(100)
-                try await database.withWorker([handler]) {
-                    try await waitUntil("they run") { try await database.count("job") == 0 }
-                }
-                return try await database.count("floor") == 1
-            }
-            // Nothing can be ready down there. That the next worker does not find it shows that it does not look.
-            try await database.insert(2)
-            let unseen = try await database.numbers(
-                "update breakwater.job set position = 1 where id = (select min(id) from breakwater.job) returning id"
-            )
-            try await database.withWorker([handler]) {
-                try await waitUntil("the other runs") { try await database.count("job") == 1 }
-            }
-            #expect(try await database.numbers("select id from breakwater.job") == unseen)
         }
     }
 }

@@ -10,7 +10,8 @@ enum PrivilegeMatrix {
 
     /// Tables that administrators read and nobody but their owner writes, save for `exceptions`.
     static let tables: Set<String> = [
-        "audit", "circuit", "circuit_transition", "claim", "dead_letter", "fleet_sample", "handler", "horizon", "import",
+        "audit", "circuit", "circuit_transition", "claim", "dead_letter", "fleet_sample", "handler", "horizon",
+        "import",
         "job", "lane", "leader",
         "lost_worker", "outcome", "pause", "probe", "rate", "rate_horizon", "recent_call", "result", "schema_version",
         "sleeper", "sleeper_lock", "suspension", "tally", "watcher", "worker",
@@ -48,7 +49,8 @@ enum PrivilegeMatrix {
             (
                 [.worker],
                 [
-                    "register", "beat", "maintain", "reconcile", "leave", "claim", "claim_suspect", "flush", "survived", "sleep", "attend", "awake", "settle", "sample_fleet",
+                    "register", "beat", "maintain", "reconcile", "leave", "claim", "claim_suspect", "flush", "survived",
+                    "sleep", "attend", "awake", "settle", "sample_fleet",
                     "transitions_after",
                 ]
             ),
@@ -77,7 +79,8 @@ enum PrivilegeMatrix {
                     "is_watched",
                     "next_suspect", "run_at_after", "should_host", "tell_run", "tell_successes", "sample_circuits",
                     "sample_jobs", "sample_workers",
-                    "are_claims_of", "claim_parked_probes", "claim_with_care", "close_claims", "commit_durably",
+                    "are_claims_of", "await_claims", "prune_claims", "claim_parked_probes", "claim_with_care",
+                    "close_claims", "commit_durably",
                     "dead_letter_job", "dead_letter_poison", "find_late", "held_suspects", "jobs_of_claim",
                     "lock_waiting", "may_take", "note_horizon", "note_move", "park_or_expire", "release_claims",
                     "require_read_committed", "strike_off", "without_held", "workers_with_claims",

@@ -168,6 +168,7 @@ struct ShadowingTests {
                 "select * from breakwater.purge_some('{1}', 'k', null, null, null, 10, 'r', 'a', null)",
                 "select * from breakwater.find_jobs(null, 'k', null, null, null, 10, '1 s')",
                 "select breakwater.flush(1)",
+                "update breakwater.job set priority = 2 where id operator(pg_catalog.=) \(later)",
                 "select * from breakwater.attend(1, '{q}', '{k}', '{k}', 1)",
                 "select * from breakwater.claim_suspect(1)", "select breakwater.survived(1)",
                 "select breakwater.unwatch(breakwater.watch())", "select * from breakwater.workload()",

@@ -47,9 +47,10 @@ extension ModelWorld {
 
     private func accept(_ index: Int, _ claimed: [ClaimedJob], by worker: Int64, room: Int, total: Int) throws {
         let before = units[index].circuits
-        // Jobs from behind a key's circuit come with no place in a lane.
-        let fromLanes = claimed.filter { $0.position > 0 }.map(\.job)
-        let fromAside = claimed.filter { $0.position == 0 }.map(\.job)
+        // Jobs from behind a key's circuit are probes of that key.
+        let isAside = { (job: Job) in self.units[index].isKeyed && job.isProbe && job.circuitKey != "" }
+        let fromLanes = claimed.map(\.job).filter { !isAside($0) }
+        let fromAside = claimed.map(\.job).filter(isAside)
         let waiting = Dictionary(uniqueKeysWithValues: units[index].kinds.map { ($0, units[index].waiting(of: $0)) })
         var left = total
         for kind in units[index].kinds where left > 0 {
