@@ -51,6 +51,7 @@ struct ChildProcess: Sendable {
     private func start(stops: AsyncStream<Void>) async throws -> Outcome {
         var options = PlatformOptions()
         options.createSession = true
+        let start = ContinuousClock.now
         let result: ExecutionResult<Said, SequenceOutput, SequenceOutput>
         do {
             result = try await Subprocess.run(
@@ -68,7 +69,7 @@ struct ChildProcess: Sendable {
                 output: .sequence,
                 error: .sequence
             ) { execution in
-                await attend(execution, stops: stops)
+                await attend(execution, startedAfter: start, stops: stops)
             }
         } catch let error as SubprocessError {
             return .notStarted(failure(for: error))
@@ -95,7 +96,13 @@ struct ChildProcess: Sendable {
     private typealias Child = Execution<CustomWriteInput, SequenceOutput, SequenceOutput>
 
     /// Feeds and reads the program until it has exited, then kills what it left behind.
-    private func attend(_ child: Child, stops: AsyncStream<Void>) async -> Said {
+    ///
+    /// - Parameter start: A time before it was started.
+    private func attend(
+        _ child: Child,
+        startedAfter start: ContinuousClock.Instant,
+        stops: AsyncStream<Void>
+    ) async -> Said {
         // It leads a session, and so a group, of its own.
         OrphanGuard.shared.watch(child.processIdentifier.value)
         return await withTaskGroup(of: Finished.self) { group in
@@ -141,7 +148,9 @@ struct ChildProcess: Sendable {
                     // The exited program is not yet reaped, so the number of its group cannot be another's.
                     try? child.send(signal: .kill, toProcessGroup: true)
                     OrphanGuard.shared.forget(child.processIdentifier.value)
-                    await LeftBehind.shared.kill(mark)
+                    await LeftBehind.shared.killProcesses(
+                        of: LeftBehind.Run(mark: mark, program: child.processIdentifier.value, start: start)
+                    )
                     group.cancelAll()
                 }
             }

@@ -1,9 +1,17 @@
 import Breakwater
+import FoundationEssentials
 import Glibc
 import Logging
 import Subprocess
 
 extension ExecPlugin {
+    /// The exit status for a dependency that asked for fewer calls. It is the first after those of `sysexits.h`.
+    static let throttledStatus: Int32 = 79
+    /// The exit status for a job that is to run again later, although nothing went wrong.
+    static let snoozedStatus: Int32 = 80
+    /// A longer `retry_after` is cut to this.
+    static let longestRetryAfter = Duration.seconds(86_400)
+
     /// What the end of the program means for its job.
     func outcome(of ending: ChildProcess.Ending, logger: Logger) -> JobOutcome {
         switch ending.status {
@@ -20,15 +28,43 @@ extension ExecPlugin {
             return .succeeded(result: JobResult.json(from: ending.output.kept, isCut: ending.output.isCut))
         case .exited(let status):
             let failure = JobFailure("exit.\(status)", message("exited with status \(status)", ending))
+            let retryAfter = Self.retryAfter(in: ending.output)
             switch status {
             case EX_DATAERR: return .discarded(failure)
-            case EX_UNAVAILABLE: return .unavailable(failure)
+            case EX_UNAVAILABLE: return .unavailable(failure, retryAfter: retryAfter)
+            case Self.throttledStatus: return .throttled(failure, retryAfter: retryAfter ?? .zero)
+            case Self.snoozedStatus: return Self.snoozed(for: retryAfter, otherwise: failure)
             default: return .failed(failure)
             }
         case .signaled(let signal):
             let name = strsignal(signal).map { " (\(String(cString: $0)))" } ?? ""
             return .failed(JobFailure("signal.\(signal)", message("was ended by signal \(signal)\(name)", ending)))
         }
+    }
+
+    /// A job that snoozes without a time would run again at once, and for ever, as a snooze spends no attempt. It fails.
+    private static func snoozed(for delay: Duration?, otherwise failure: JobFailure) -> JobOutcome {
+        if let delay { return .snoozed(delay) }
+        let advice = "it must write {\"retry_after\": seconds} to standard output, with more than 0 seconds"
+        return .failed(JobFailure(failure.name, "\(failure.message)\n(to snooze the job, \(advice))"))
+    }
+
+    /// What a program writes to standard output to say when its job runs again. Other members of the object are ignored.
+    private struct Answer: Decodable {
+        /// Fractions are allowed.
+        var seconds: Double
+
+        private enum CodingKeys: String, CodingKey {
+            case seconds = "retry_after"
+        }
+    }
+
+    /// The time that the program asked for; nil if its output is not a JSON object with a time to come.
+    private static func retryAfter(in output: BoundedOutput) -> Duration? {
+        guard !output.isCut, let answer = try? JSONDecoder().decode(Answer.self, from: Data(output.kept)),
+            answer.seconds > 0
+        else { return nil }
+        return .seconds(min(answer.seconds, longestRetryAfter.inSeconds))
     }
 
     private func message(_ end: String, _ ending: ChildProcess.Ending) -> String {

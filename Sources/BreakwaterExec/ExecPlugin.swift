@@ -10,7 +10,12 @@ import Glibc
 /// | 0 | succeeded; what is on standard output is the result |
 /// | 65 (`EX_DATAERR`) | discarded |
 /// | 69 (`EX_UNAVAILABLE`) | unavailable |
+/// | 79 | throttled |
+/// | 80 | snoozed, if standard output says for how long; else failed |
 /// | 75 (`EX_TEMPFAIL`) and any other, or a signal | failed |
+///
+/// With 69, 79 and 80 the program may say when the job runs again: `{"retry_after": 30}` on standard output, in seconds,
+/// up to a day. Other members of the JSON object are ignored.
 ///
 /// A result that is a JSON value is kept as it is, other text becomes a JSON string, and no output is no result.
 /// Each line of standard error is logged, and the last of them are the message of a failure.

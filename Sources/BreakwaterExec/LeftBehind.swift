@@ -4,7 +4,8 @@ import Glibc
 /// own, daemons.
 ///
 /// They are found by the mark in their environment (`/proc/*/environ`), which costs some microseconds for each process of
-/// the machine. So one search serves all jobs that ended meanwhile, and searches take a tenth of one core at most.
+/// the machine. So one search serves all jobs that ended meanwhile, and searches take a tenth of one core at most. After
+/// short runs a search looks only at the process numbers that were given out since.
 ///
 /// A process that cleared its environment as well, or that runs as another user, is not found.
 actor LeftBehind {
@@ -15,23 +16,37 @@ actor LeftBehind {
     private static let longestPause = Duration.milliseconds(100)
     /// What is found is killed and looked for again, as it may have started more in the meantime.
     private static let maximumRounds = 10
+    /// Process numbers grow until they wrap around. No machine starts so many processes in this time that they come full
+    /// circle, so if the last number is above the program's, all of its descendants' are between the two.
+    private static let longestShortRun = Duration.milliseconds(250)
+    /// Of more numbers than these, looking at each costs more than listing the processes.
+    private static let maximumNumbers = 256
 
-    private var marks: Set<RunMark> = []
+    /// An ended run.
+    struct Run: Sendable {
+        var mark: RunMark
+        /// The process number of its program.
+        var program: pid_t
+        /// A time before the program was started.
+        var start: ContinuousClock.Instant
+    }
+
+    private var runs: [RunMark: Run] = [:]
     private var isBusy = false
     private var waiting: [CheckedContinuation<Void, Never>] = []
     private var nextSearch = ContinuousClock.now
 
     /// Kills the processes of an ended run.
-    func kill(_ mark: RunMark) async {
-        marks.insert(mark)
+    func killProcesses(of run: Run) async {
+        runs[run.mark] = run
         while isBusy { await withCheckedContinuation { waiting.append($0) } }
         // Another's search may have been for this one too.
-        guard marks.contains(mark) else { return }
+        guard runs[run.mark] != nil else { return }
         isBusy = true
         if .now < nextSearch { try? await Task.sleep(until: nextSearch) }
         let start = Self.processorTime
-        search(for: marks)
-        marks = []
+        search()
+        runs = [:]
         isBusy = false
         nextSearch = .now + min((Self.processorTime - start) * Self.pauseFactor, Self.longestPause)
         let woken = waiting
@@ -46,12 +61,35 @@ actor LeftBehind {
         return .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec)
     }
 
-    private func search(for marks: Set<RunMark>) {
-        let entries = Set(marks.map(\.entry))
+    private func search() {
+        let entries = Set(runs.keys.map(\.entry))
         for _ in 0..<Self.maximumRounds {
-            let found = Self.processes().filter { Self.environment(of: $0, holdsOneOf: entries) }
+            let candidates = newProcesses() ?? Self.processes()
+            let found = candidates.filter { Self.environment(of: $0, holdsOneOf: entries) }
             if found.isEmpty { return }
-            for process in found { Glibc.kill(process, SIGKILL) }
+            for process in found { kill(process, SIGKILL) }
+        }
+    }
+
+    /// The process numbers among which all descendants of the programs are; nil if that may be any number.
+    private func newProcesses() -> [pid_t]? {
+        let oldest = ContinuousClock.now - Self.longestShortRun
+        guard runs.values.allSatisfy({ $0.start > oldest }), let first = runs.values.map(\.program).min(),
+            let last = Self.lastProcess(), first <= last, last - first < Self.maximumNumbers
+        else { return nil }
+        return Array(first...last)
+    }
+
+    /// The number that was given last to a process or a thread.
+    private static func lastProcess() -> pid_t? {
+        let file = open("/proc/loadavg", O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { return nil }
+        defer { close(file) }
+        return withUnsafeTemporaryAllocation(byteCount: 128, alignment: 1) { buffer in
+            let count = read(file, buffer.baseAddress, buffer.count)
+            guard count > 0 else { return nil }
+            let text = String(decoding: UnsafeRawBufferPointer(rebasing: buffer[..<count]), as: UTF8.self)
+            return text.split(whereSeparator: \.isWhitespace).last.flatMap { pid_t($0) }
         }
     }
 

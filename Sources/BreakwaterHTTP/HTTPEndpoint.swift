@@ -13,10 +13,18 @@ struct HTTPEndpoint: Sendable {
 
     /// Reads a URL.
     ///
-    /// - Throws: ``HTTPPluginError`` when it is not an http or https URL with a host and without credentials.
+    /// - Throws: ``HTTPPluginError`` when it is not an http or https URL with a host of ASCII characters, or has
+    ///   credentials, a fragment or the port 0.
     init(_ text: String) throws {
         guard !text.utf8.contains(where: { $0 <= 0x20 || $0 == 0x7F }) else {
             throw HTTPPluginError(.invalidURL, "the url contains a space or a control character")
+        }
+        guard !text.utf8.contains(UInt8(ascii: "#")) else {
+            throw HTTPPluginError(
+                .invalidURL,
+                "the url has a fragment, the part from '#' on, which is never sent: leave it out, or write %23 if the '#' "
+                    + "belongs to the path or the query"
+            )
         }
         guard let handle = curl_url() else { throw HTTPPluginError(.invalidURL, "out of memory") }
         defer { curl_url_cleanup(handle) }
@@ -51,6 +59,16 @@ struct HTTPEndpoint: Sendable {
         guard let bracketed = part(CURLUPART_HOST), !bracketed.isEmpty,
             let port = part(CURLUPART_PORT, CURLU_DEFAULT_PORT), let url = part(CURLUPART_URL)
         else { throw HTTPPluginError(.invalidURL, "the url has no host; write it as https://host/path") }
+        guard bracketed.utf8.allSatisfy({ $0 < 0x80 }) else {
+            throw HTTPPluginError(
+                .invalidURL,
+                "the url's host '\(bracketed)' has characters outside ASCII: write its international labels in their ASCII "
+                    + "form, which begins with xn--"
+            )
+        }
+        guard port != "0" else {
+            throw HTTPPluginError(.invalidURL, "the url's port is 0, and no server can listen there: give 1 to 65535")
+        }
         self.url = url
         host = bracketed.trimmingBrackets.lowercased()
         query = part(CURLUPART_QUERY)

@@ -5,10 +5,8 @@ extension HTTPPlugin {
     /// How much of an answer's body a failure shows, in bytes.
     static let excerptBytes = 1024
 
-    /// What an answer means for its job.
+    /// What a whole answer means for its job.
     func outcome(of response: HTTPResponse, logger: Logger) -> JobOutcome {
-        let retryAfter = RetryAfter.duration(response.retryAfter, date: response.date)
-        let failure = JobFailure("http.\(response.status)", message(for: response))
         switch response.status {
         case 200..<300:
             if response.isBodyCut {
@@ -18,31 +16,49 @@ extension HTTPPlugin {
                 )
             }
             return .succeeded(result: JobResult.json(from: response.body, isCut: response.isBodyCut))
-        case 429: return .throttled(failure, retryAfter: retryAfter ?? Self.defaultThrottle)
-        case 503: return .unavailable(failure, retryAfter: retryAfter)
-        case 502, 504: return .unavailable(failure)
-        case 408: return .failed(failure)
-        case 400..<500: return .discarded(failure)
-        default: return .failed(failure)
+        default: return outcome(of: response, message: message(for: response))
         }
     }
 
-    /// What the lack of an answer means for its job.
+    /// What an answer that is not a success means for its job.
+    private func outcome(of response: HTTPResponse, message: String) -> JobOutcome {
+        let retryAfter = RetryAfter.duration(response.retryAfter, date: response.date)
+        let failure = JobFailure("http.\(response.status)", message)
+        return switch response.status {
+        case 429: .throttled(failure, retryAfter: retryAfter ?? .zero)
+        // 529 is not registered; several services answer it when they are overloaded.
+        case 503, 529: .unavailable(failure, retryAfter: retryAfter)
+        case 502, 504: .unavailable(failure)
+        // A timeout, a lock that somebody holds, and a request that came too early: the same request may work later.
+        case 408, 423, 425: .failed(failure)
+        case 400..<500: .discarded(failure)
+        default: .failed(failure)
+        }
+    }
+
+    /// What the lack of a whole answer means for its job.
+    ///
+    /// An answer that broke off keeps its status and its class. Only a success is none: nobody knows what it would have said.
     func outcome(of failure: HTTPTransferFailure) -> JobOutcome {
-        let advice =
-            failure.code == .refusedAddress ? "; to connect to it anyway, list it in the handler's 'allow'" : ""
-        let failed = JobFailure(
-            "http.\(failure.code.rawValue)",
-            redacted("POST \(endpoint.display): \(failure.reason)\(advice)")
-        )
+        var message = "POST \(endpoint.display): \(failure.reason)"
+        if let response = failure.response {
+            guard (200..<300).contains(response.status) else {
+                return outcome(of: response, message: self.message(for: response, brokeOff: failure.reason))
+            }
+            message =
+                "POST \(endpoint.display) answered \(response.status), and the answer broke off: \(failure.reason)"
+        }
+        if failure.code == .refusedAddress { message += "; to connect to it anyway, list it in the handler's 'allow'" }
+        let failed = JobFailure("http.\(failure.code.rawValue)", redacted(message))
         switch failure.code {
         case .dns, .connection, .tls, .timeout: return .unavailable(failed)
         case .refusedAddress, .headers, .protocol, .client: return .failed(failed)
         }
     }
 
-    private func message(for response: HTTPResponse) -> String {
+    private func message(for response: HTTPResponse, brokeOff reason: String? = nil) -> String {
         var message = "POST \(endpoint.display) answered \(response.status)"
+        if let reason { message += ", and the answer broke off (\(redacted(reason)))" }
         if (300..<400).contains(response.status) {
             message += "; redirects are refused: set the handler's url to the final address"
         }

@@ -9,12 +9,19 @@ import Foundation
 /// |---|---|
 /// | 2xx | succeeded; the body is the result |
 /// | 3xx | failed: redirects are refused |
-/// | 408, 5xx | failed |
-/// | 502, 503, 504, or none (no such name, refused, reset, no TLS, no answer in time) | unavailable |
+/// | 408, 423, 425, 5xx | failed |
+/// | 502, 503, 504, 529, or none (no such name, refused, reset, no TLS, no answer in time) | unavailable |
 /// | 429 | throttled |
 /// | any other 4xx | discarded |
 ///
-/// A 429 or 503 that says `Retry-After` is obeyed, up to a day. A result that is a JSON value is kept as it is, other
+/// An answer counts once its headers are complete. If its body breaks off, a 2xx is unavailable, and any other status keeps
+/// its class.
+///
+/// One run sends one request. If the server closes a kept connection without an answer, the job's own backoff decides when
+/// the next run sends the request again.
+///
+/// A 429, 503 or 529 that says `Retry-After` is obeyed, up to a day. It never shortens the job's own backoff. A 429 without
+/// a time to come waits a second, and twice as long with each further 429 in a row, up to an hour. A result that is a JSON value is kept as it is, other
 /// text becomes a JSON string, and an empty body is no result.
 ///
 /// Requests carry the job in `Breakwater-Job-Id`, `-Kind`, `-Queue`, `-Attempt`, `-Max-Attempts` and `-Deadline`
@@ -22,15 +29,12 @@ import Foundation
 /// where the job has them. With a secret they are signed as [Standard Webhooks](https://www.standardwebhooks.com).
 ///
 /// A host name may resolve to public addresses only, unless `allow` says more; an address or `localhost` in the URL is
-/// meant as it stands. No proxy is used. Neither logs nor failures show the URL's query, a header or the secret.
+/// meant as it stands. The metadata services of clouds are refused in either case, unless `allow` lists them. No proxy is used. Neither logs nor failures show the URL's query, a header or the secret.
 ///
 /// ```swift
 /// let deliver = try HTTPPlugin(url: "https://hooks.example/orders", secret: key)
 /// ```
 public struct HTTPPlugin: HandlerPlugin, CustomStringConvertible, CustomReflectable {
-    /// How long a job waits after a 429 that does not say: one minute.
-    public static let defaultThrottle = Duration.seconds(60)
-
     let endpoint: HTTPEndpoint
     let maxResponseBytes: Int
     private let headers: HTTPHeaders
@@ -45,7 +49,7 @@ public struct HTTPPlugin: HandlerPlugin, CustomStringConvertible, CustomReflecta
     /// A plugin that sends jobs to this URL.
     ///
     /// - Parameters:
-    ///   - url: An http or https URL without a user and a password.
+    ///   - url: An http or https URL without a user, a password or a fragment. Its host is written in ASCII.
     ///   - headers: Headers that every request carries, such as `Authorization`. Defaults to none.
     ///   - secret: The key that signs requests: `whsec_` and 24 to 64 bytes in Base64. Defaults to none.
     ///   - allow: What the URL's host name may resolve to beside public addresses: addresses, networks such as

@@ -10,6 +10,8 @@ public struct HTTPPluginError: Error, Sendable, Equatable, CustomStringConvertib
         case invalidHeader
         /// The secret is not a Standard Webhooks key.
         case invalidSecret
+        /// The URL leads to a cloud's metadata service, which is not on the allow-list.
+        case refusedHost
         /// An entry of the allow-list is neither a host, an address nor a network.
         case invalidAllowance
         /// The file of certificate authorities cannot be read.

@@ -66,6 +66,26 @@ import Testing
         }
     }
 
+    @Test(
+        "a daemon left behind dies with its job, however long its program ran and however many others it ran",
+        arguments: [(0.0, 0), (0.5, 0), (0.0, 400)]
+    )
+    func daemonsEnd(seconds: Double, others: Int) async throws {
+        try await withTemporaryDirectory { directory in
+            let file = directory + "/pid"
+            // The others use up process numbers: then, and after a longer run, all processes are looked at.
+            let script = """
+                setsid -f sh -c 'echo $$ >\(file); exec sleep 300' >/dev/null 2>&1
+                until test -s \(file); do sleep 0.01; done
+                number=0; while test $number -lt \(others); do (:); number=$((number + 1)); done
+                sleep \(seconds)
+                """
+            #expect(try await run(script) == .succeeded())
+            let process = try #require(processNumber(in: file))
+            try await eventually("it has ended") { isGone(process) }
+        }
+    }
+
     @Test("a job's end leaves the processes of the others alone")
     func othersGoOn() async throws {
         try await withTemporaryDirectory { directory in

@@ -9,7 +9,7 @@ import Testing
         #expect(try await run("exit 0") == .succeeded(result: nil))
     }
 
-    @Test(arguments: [1, 2, 64, 75, 126, 127, 255])
+    @Test(arguments: [1, 2, 64, 75, 76, 78, 81, 126, 127, 255])
     func mostStatusesFail(status: Int) async throws {
         guard case .failed(let failure) = try await run("exit \(status)") else {
             Issue.record("status \(status) is not a failure")
@@ -25,6 +25,46 @@ import Testing
             return
         }
         #expect(failure.name == "exit.69")
+    }
+
+    @Test(
+        "a program says when its job runs again",
+        arguments: [
+            (69, #"{"retry_after": 30}"#, JobOutcome.unavailable(failure(69), retryAfter: .seconds(30))),
+            (69, #"{"retry_after": 0}"#, .unavailable(failure(69))),
+            (79, #"{"retry_after": 7.5, "limit": "10/s"}"#, .throttled(failure(79), retryAfter: .seconds(7.5))),
+            (79, #"{"retry_after": 1e300}"#, .throttled(failure(79), retryAfter: .seconds(86_400))),
+            (79, #"{"retry_after": -1}"#, .throttled(failure(79))),
+            (79, #"{"retry_after": "30"}"#, .throttled(failure(79))),
+            (79, "[30]", .throttled(failure(79))),
+            (79, "too many", .throttled(failure(79))),
+            (79, "", .throttled(failure(79))),
+            (80, "{\n  \"retry_after\": 60\n}", .snoozed(.seconds(60))),
+            (80, #"{"retry_after":0.25}"#, .snoozed(.seconds(0.25))),
+            // Elsewhere it is a result, or nothing.
+            (0, #"{"retry_after": 30}"#, .succeeded(result: #"{"retry_after": 30}"#)),
+            (75, #"{"retry_after": 30}"#, .failed(failure(75))),
+        ]
+    )
+    func retryAfter(status: Int, output: String, expected: JobOutcome) async throws {
+        #expect(try await run("printf '%s' '\(output)'; exit \(status)") == expected)
+    }
+
+    private static func failure(_ status: Int) -> JobFailure {
+        JobFailure("exit.\(status)", "sh exited with status \(status) and wrote nothing to standard error")
+    }
+
+    @Test(
+        "a program that snoozes without a time to come fails, and the message says what to write",
+        arguments: ["", "soon", "{}", #"{"retry_after": 0}"#, #"{"retry_after": -5}"#, #"{"retry_after": null}"#]
+    )
+    func snoozeWithoutTime(output: String) async throws {
+        guard case .failed(let failure) = try await run("printf '%s' '\(output)'; exit 80") else {
+            Issue.record("not failed")
+            return
+        }
+        #expect(failure.name == "exit.80")
+        #expect(failure.message.contains(#"{"retry_after": seconds}"#))
     }
 
     @Test func status65IsDiscarded() async throws {

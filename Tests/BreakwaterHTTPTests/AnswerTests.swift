@@ -8,9 +8,10 @@ import Testing
         (200, OutcomeClass.succeeded), (201, .succeeded), (202, .succeeded), (204, .succeeded), (299, .succeeded),
         (300, .failed), (301, .failed), (302, .failed), (303, .failed), (304, .failed), (307, .failed), (308, .failed),
         (400, .discarded), (401, .discarded), (403, .discarded), (404, .discarded), (408, .failed), (409, .discarded),
-        (410, .discarded), (413, .discarded), (422, .discarded), (429, .throttled), (451, .discarded),
+        (410, .discarded), (413, .discarded), (422, .discarded), (423, .failed), (424, .discarded), (425, .failed),
+        (429, .throttled), (451, .discarded),
         (500, .failed), (501, .failed), (502, .unavailable), (503, .unavailable), (504, .unavailable), (505, .failed),
-        (599, .failed), (600, .failed),
+        (528, .failed), (529, .unavailable), (599, .failed), (600, .failed),
     ])
     func everyStatusHasItsClass(status: Int, expected: OutcomeClass) async throws {
         let outcome = try await outcome(of: .answer(status))
@@ -54,15 +55,16 @@ import Testing
     }
 
     @Test(arguments: [
-        (429, "120", Duration.seconds(120)), (503, "7", .seconds(7)), (429, "0", .zero), (429, "soon", .seconds(60)),
+        (429, "120", Duration.seconds(120)), (503, "7", .seconds(7)), (529, "7", .seconds(7)), (429, "0", .zero),
+        (429, "soon", .zero), (503, "soon", nil),
         (429, "9999999999", .seconds(86_400)), (429, "Sun, 06 Nov 1994 08:49:37 GMT", .zero),
     ])
-    func retryAfterIsHonoured(status: Int, value: String, expected: Duration) async throws {
+    func retryAfterIsHonoured(status: Int, value: String, expected: Duration?) async throws {
         let outcome = try await outcome(of: .answer(status, headers: ["Retry-After": value]))
         #expect(outcome.retryAfter == expected)
     }
 
-    @Test(arguments: [(429, HTTPPlugin.defaultThrottle), (503, nil), (502, nil)])
+    @Test(arguments: [(429, Duration.zero), (503, nil), (502, nil)])
     func withoutRetryAfter(status: Int, expected: Duration?) async throws {
         #expect(try await outcome(of: .answer(status)).retryAfter == expected)
     }
@@ -97,5 +99,17 @@ import Testing
         let outcome = try await outcome(of: .raw("HTTP/1.1 200 OK\r\n\(headers)\r\n"))
         #expect(outcome.outcomeClass == .failed)
         #expect(outcome.failure?.name == "http.headers")
+        #expect(outcome.failure?.message.hasSuffix("the answer has more than 65536 bytes of headers") == true)
+    }
+
+    @Test("a header line that is too long fails the job and is named", arguments: [70_000, 200_000, 5_000_000])
+    func longHeaderLine(length: Int) async throws {
+        let line = "X: " + String(repeating: "y", count: length)
+        let outcome = try await outcome(of: .raw("HTTP/1.1 200 OK\r\n\(line)\r\n\r\n"))
+        #expect(outcome.outcomeClass == .failed)
+        #expect(outcome.failure?.name == "http.headers")
+        #expect(
+            outcome.failure?.message.hasSuffix("a line of the answer's headers is longer than 65536 bytes") == true
+        )
     }
 }

@@ -38,13 +38,57 @@ import Testing
     }
 
     @Test(arguments: [
-        TestServer.Reply.reset, .raw(""), .raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf"),
-        .raw("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhal"),
+        TestServer.Reply.reset, .raw(""), .raw("HTTP/1.1 200 OK\r\n"), .raw("HTTP/1.1 404 X\r\nContent-Length: 0\r\n"),
+        .raw("HTTP/1.1 200 OK\r\nRetry-Af"), .raw("HTTP/1.1 100 Continue\r\n\r\n"),
     ])
     func aConnectionThatBreaksIsUnavailable(reply: TestServer.Reply) async throws {
         let outcome = try await outcome(of: reply)
         #expect(outcome.outcomeClass == .unavailable)
         #expect(outcome.failure?.name == "http.connection")
+    }
+
+    @Test(
+        "an answer whose body breaks off keeps its status, and its class unless it is a success",
+        arguments: [
+            (200, OutcomeClass.unavailable, "http.connection"), (404, .discarded, "http.404"),
+            (429, .throttled, "http.429"), (500, .failed, "http.500"), (503, .unavailable, "http.503"),
+        ]
+    )
+    func cutShort(status: Int, expected: OutcomeClass, name: String) async throws {
+        for framing in ["Content-Length: 100\r\n\r\nhalf", "Transfer-Encoding: chunked\r\n\r\n5\r\nhal"] {
+            let outcome = try await outcome(of: .raw("HTTP/1.1 \(status) X\r\nRetry-After: 9\r\n\(framing)"))
+            #expect(outcome.outcomeClass == expected)
+            #expect(outcome.failure?.name == name)
+            let message = try #require(outcome.failure?.message)
+            #expect(message.contains("/ answered \(status), and the answer broke off"))
+            if status != 200 { #expect(message.hasSuffix(framing.hasPrefix("C") ? ": half" : ": hal")) }
+            if status == 429 { #expect(outcome.retryAfter == .seconds(9)) }
+        }
+    }
+
+    @Test("one run sends one request, also when the server closes kept connections without an answer")
+    func oneRequestForEachRun() async throws {
+        try await withServer({ request in
+            // Only jobs with this payload are answered.
+            request.body == Array("1".utf8) ? .answer(200) : .raw("")
+        }) { server in
+            let plugin = try HTTPPlugin(url: server.url)
+            // More connections than one: a lost one could be replaced by one that is kept.
+            try await withThrowingTaskGroup(of: JobOutcome.self) { group in
+                for _ in 0..<8 { group.addTask { try await run(plugin, Job(kind: "test", payload: "1")) } }
+                for try await outcome in group { #expect(outcome == .succeeded()) }
+            }
+            let (answered, opened) = (server.requests.count, server.connections)
+            #expect(answered == 8)
+            for attempt in 1...4 {
+                let outcome = try await run(plugin, Job(kind: "test", payload: "2"))
+                #expect(outcome.outcomeClass == .unavailable)
+                #expect(outcome.failure?.name == "http.connection")
+                #expect(server.requests.count == answered + attempt)
+            }
+            // None was opened only to be refused the request.
+            #expect(server.connections <= opened + 4)
+        }
     }
 
     @Test func anAnswerThatIsNotHTTPFails() async throws {
@@ -80,7 +124,11 @@ import Testing
     @Test func aConnectionThatTheServerClosedIsOpenedAnew() async throws {
         try await withServer({ _ in .raw("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") }) { server in
             let plugin = try HTTPPlugin(url: server.url)
-            for _ in 0..<10 { #expect(try await run(plugin) == .succeeded(result: "{}")) }
+            for _ in 0..<10 {
+                #expect(try await run(plugin) == .succeeded(result: "{}"))
+                // A request that meets the closing would be lost, and is not sent again.
+                try await eventually("the connection is closed") { server.openConnections == 0 }
+            }
         }
     }
 

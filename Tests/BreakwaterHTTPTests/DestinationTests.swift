@@ -9,6 +9,9 @@ import Testing
         "172.31.255.255", "192.168.0.1", "198.18.0.1", "224.0.0.1", "255.255.255.255", "::", "::1", "fc00::1",
         "fd12:3456::1", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "::ffff:10.0.0.1", "::ffff:127.0.0.1",
         "64:ff9b::a00:1", "2002:0a00:0001::", "2001:db8::1", "::7f00:1", "2001::1",
+        // Where clouds serve metadata.
+        "168.63.129.16", "fd00:ec2::254", "100.100.100.200", "169.254.170.2", "fd20:ce::254", "::ffff:168.63.129.16",
+        "64:ff9b::a83f:8110",
     ])
     func aNameMayNotResolveTo(address: String) throws {
         let policy = try DestinationPolicy(host: "hooks.example", allow: [])
@@ -17,7 +20,7 @@ import Testing
 
     @Test(arguments: [
         "1.1.1.1", "172.15.255.255", "172.32.0.1", "11.0.0.1", "100.63.255.255", "223.255.255.255",
-        "2606:4700::1111", "64:ff9b::101:101", "2002:0101:0101::", "::ffff:1.1.1.1",
+        "168.63.129.15", "168.63.129.17", "2606:4700::1111", "64:ff9b::101:101", "2002:0101:0101::", "::ffff:1.1.1.1",
     ])
     func aNameMayResolveTo(address: String) throws {
         let policy = try DestinationPolicy(host: "hooks.example", allow: [])
@@ -52,7 +55,9 @@ import Testing
         #expect(localhost.refusal(of: try #require(IPAddress("10.0.0.2"))) != nil)
     }
 
-    @Test(arguments: ["", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/x", "::/129", "a b", "http://a", "a:80"])
+    @Test(arguments: [
+        "", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/x", "::/129", "a b", "http://a", "a:80", "bücher.example",
+    ])
     func otherEntriesAreRefused(entry: String) {
         let error = #expect(throws: HTTPPluginError.self) { try DestinationPolicy(host: "a", allow: [entry]) }
         #expect(error?.code == .invalidAllowance)

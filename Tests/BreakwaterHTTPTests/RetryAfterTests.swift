@@ -26,6 +26,11 @@ import Testing
         #expect(RetryAfter.duration(value, date: nil, now: now) == nil)
     }
 
+    @Test func aPartOfASecondIsRoundedUp() {
+        let date = "Sun, 06 Nov 1994 08:49:38 GMT"
+        #expect(RetryAfter.duration(date, date: nil, now: now.addingTimeInterval(0.9)) == .seconds(1))
+    }
+
     @Test func noHeaderIsNoDuration() {
         #expect(RetryAfter.duration(nil, date: nil, now: now) == nil)
     }

@@ -1,5 +1,6 @@
-import BreakwaterHTTP
 import Testing
+
+@testable import BreakwaterHTTP
 
 @Suite struct ValidationTests {
     @Test(arguments: [
@@ -11,10 +12,40 @@ import Testing
     }
 
     @Test(arguments: [
-        "http://a", "https://a.example:8443/x?y=z#w", "HTTP://A/", "http://[::1]:80/", "http://localhost:1/",
+        "http://a", "https://a.example:8443/x?y=z%23w", "http://xn--bcher-kva.example/", "HTTP://A/",
+        "http://[::1]:80/", "http://localhost:1/",
     ])
     func theseAreAccepted(url: String) {
         #expect(code { try HTTPPlugin(url: url) } == nil)
+    }
+
+    @Test(
+        "a URL with a fragment, port 0 or a host outside ASCII is refused, and the message says which",
+        arguments: [
+            ("http://a/x#token", "fragment"), ("http://a/#", "fragment"), ("http://a:0/", "port is 0"),
+            ("https://a:000/", "port is 0"), ("http://bücher.example/", "outside ASCII"),
+            ("http://b%C3%BCcher.example/", "outside ASCII"), ("http://1。1。1。1/", "outside ASCII"),
+        ]
+    )
+    func wrongPartOfURL(url: String, problem: String) {
+        let error = #expect(throws: HTTPPluginError.self) { try HTTPPlugin(url: url) }
+        #expect(error?.code == .invalidURL)
+        #expect(error?.message.contains(problem) == true)
+        #expect(error?.message.contains("token") == false)
+    }
+
+    @Test(
+        "a cloud's metadata service is refused in the URL unless it is allowed",
+        arguments: [
+            "169.254.169.254", "168.63.129.16", "100.100.100.200", "[fd00:ec2::254]", "[::ffff:169.254.169.254]",
+            "2852039166", "metadata.google.internal", "METADATA.google.internal.",
+        ]
+    )
+    func metadataServices(host: String) throws {
+        let error = #expect(throws: HTTPPluginError.self) { try HTTPPlugin(url: "http://\(host)/") }
+        #expect(error?.code == .refusedHost)
+        let own = try HTTPEndpoint("http://\(host)/").host
+        #expect(code { try HTTPPlugin(url: "http://\(host)/", allow: [own]) } == nil)
     }
 
     @Test(arguments: ["http://user:hidden@a/", "http://user@a/", "https://:hidden@a/"])

@@ -32,6 +32,7 @@ struct FinishedRunTests {
             ending(.unavailable(failure, retryAfter: .seconds(9)))
                 == Ending(className: "unavailable", failure: failure, delay: .seconds(9), effect: .failed)
         )
+        #expect(ending(.throttled(failure)).delay == .zero, "the settling decides")
         #expect(
             ending(.throttled(failure, retryAfter: .seconds(8)))
                 == Ending(className: "throttled", failure: failure, delay: .seconds(8))
@@ -39,6 +40,11 @@ struct FinishedRunTests {
         #expect(ending(.discarded(failure)) == Ending(className: "discarded", failure: failure))
         #expect(ending(.snoozed(.seconds(7))) == Ending(className: "snoozed", delay: .seconds(7)))
         #expect(ending(.released) == Ending(className: "released"))
+    }
+
+    @Test("what the dependency asks for never undercuts the job's own backoff", arguments: [-9, 0, 1, 5])
+    func shortRetryAfter(seconds: Int) {
+        #expect(ending(.unavailable(failure, retryAfter: .seconds(seconds)), attempt: 2).delay == .seconds(6))
     }
 
     @Test("what the circuit learns follows the class, unless a rule for the failure's name says otherwise")

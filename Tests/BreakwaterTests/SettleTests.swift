@@ -49,6 +49,7 @@ struct SettleTests {
                 (.failed(), Standing(attempt: 1, isScheduled: false, errors: ["failed"])),
                 (.failed(delay: .seconds(9)), Standing(attempt: 1, isScheduled: true, errors: ["failed"])),
                 (.unavailable(delay: .seconds(9)), Standing(attempt: 1, isScheduled: true, errors: ["unavailable"])),
+                (.throttled(), Standing(attempt: 0, isScheduled: true, errors: ["throttled"])),
                 (.throttled(delay: .seconds(9)), Standing(attempt: 0, isScheduled: true, errors: ["throttled"])),
                 (.snoozed(.seconds(9)), Standing(attempt: 0, isScheduled: true, errors: [])),
                 (.snoozed(.seconds(-9)), Standing(attempt: 0, isScheduled: false, errors: [])),
@@ -59,6 +60,33 @@ struct SettleTests {
                 try await worker.settle([job], ending)
                 #expect(try await standing(database, id: job.id) == expected, "\(ending)")
             }
+        }
+    }
+
+    @Test("a throttled job without a time to come waits a second, and twice as long with each repeat, up to an hour")
+    func throttled() async throws {
+        try await withTestDatabase { database in
+            try await database.insert()
+            let worker = try await HandWorker(database)
+            func settle(_ ending: FinishedRun.Ending) async throws -> Double {
+                #expect(try await worker.runOne(ending))
+                let rows = try await database.query(
+                    "select extract(epoch from run_at - ready_at)::float8 from breakwater.job"
+                )
+                // Due at once for the next round.
+                try await database.query("update breakwater.job set run_at = null")
+                return try rows[0][0].double()
+            }
+            for repeats in 0..<15 {
+                let floor = min(3600, Double(1 << repeats))
+                let wait = try await settle(.throttled(delay: .seconds(repeats % 2 == 0 ? 0 : -60)))
+                #expect((floor...floor * 1.5).contains(wait), "after \(repeats) repeats")
+            }
+            #expect(try await settle(.throttled(delay: .seconds(2))) == 2)
+            // Another error in between ends the row.
+            #expect(try await settle(.failed(delay: .seconds(1))) == 1)
+            let wait = try await settle(.throttled())
+            #expect((1...1.5).contains(wait))
         }
     }
 

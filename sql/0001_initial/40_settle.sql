@@ -250,6 +250,9 @@ begin
     if p_name is not null then
         v_errors := breakwater.add_error(v_errors, attempt, p_class, p_name, p_message, p_worker);
     end if;
+    if p_class = 'throttled' and coalesce(p_delay, 0) <= 0 then
+        p_delay := breakwater.throttle_delay(v_errors);
+    end if;
 
     select * into v_policy from breakwater.handler h where h.kind = v_job.kind;
     if p_class = 'discarded' then

@@ -6,12 +6,16 @@ public enum JobOutcome: Sendable, Equatable {
     case succeeded(result: String? = nil)
     /// It went wrong this time: the job is retried with backoff. Counts as a failure for the circuit.
     case failed(JobFailure)
-    /// What the job depends on is down (refused, timed out, 503): retried with backoff, or after `retryAfter`.
+    /// What the job depends on is down (refused, timed out, 503): retried with backoff, or after `retryAfter` if that is
+    /// longer.
     ///
     /// Counts as a failure for the circuit. The attempt is handed back if the run was a probe.
     case unavailable(JobFailure, retryAfter: Duration? = nil)
     /// The dependency asked for fewer calls (429): run again after `retryAfter`. Spends no attempt.
-    case throttled(JobFailure, retryAfter: Duration)
+    ///
+    /// Zero means that it did not say when. The job then waits a second to a second and a half, and twice as long each
+    /// further time in a row, up to an hour or an hour and a half. Defaults to zero.
+    case throttled(JobFailure, retryAfter: Duration = .zero)
     /// This job can never work: it goes to the dead letters at once. The circuit ignores it.
     case discarded(JobFailure)
     /// Not yet: run again after this time. Spends no attempt; the circuit ignores it.

@@ -67,4 +67,6 @@ package struct HTTPTransferFailure: Sendable {
     package var code: Code
     /// What happened, for people, without the URL.
     package var reason: String
+    /// The answer, if its headers were complete and its body broke off.
+    package var response: HTTPResponse?
 }

@@ -15,8 +15,14 @@ final class HTTPTransfer {
 
     private var response = HTTPResponse(status: 0)
     private var headerBytes = 0
+    /// Whether the empty line after the headers has arrived.
+    private var headersAreComplete = false
+    private var headerProblem: String?
     private var refusal: String?
     private var triedAnAddress = false
+    /// Whether curl was allowed to send the request. It may not send it again.
+    private var wasSent = false
+    private var triedToSendAgain = false
 
     /// Nil when memory is out.
     init?(_ request: HTTPRequest) {
@@ -82,7 +88,7 @@ final class HTTPTransfer {
         }
         breakwater_set_pointer(easy, CURLOPT_PREREQDATA, context)
         breakwater_set_prerequest_callback(easy) { context, remoteAddress, _, _, _ in
-            HTTPTransfer.from(context).mayUseConnection(to: remoteAddress.map { String(cString: $0) })
+            HTTPTransfer.from(context).maySend(to: remoteAddress.map { String(cString: $0) })
                 ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT
         }
     }
@@ -110,10 +116,18 @@ final class HTTPTransfer {
 
     private func receiveHeader(_ data: UnsafeRawBufferPointer) -> Int {
         headerBytes += data.count
-        guard headerBytes <= Self.maximumHeaderBytes else { return 0 }
+        guard headerBytes <= Self.maximumHeaderBytes else {
+            headerProblem = data.count > Self.maximumHeaderBytes ? Self.lineTooLong : Self.headersTooLong
+            return 0
+        }
         if data.starts(with: "HTTP/".utf8) {
             // Another answer begins: what came before was interim (1xx).
             response = HTTPResponse(status: 0)
+            headersAreComplete = false
+        } else if data.elementsEqual("\r\n".utf8) || data.elementsEqual("\n".utf8) {
+            headersAreComplete = true
+        } else if headersAreComplete {
+            // The trailer of a chunked body says nothing about the answer.
         } else if let colon = data.firstIndex(of: UInt8(ascii: ":")) {
             let value = String(decoding: data[(colon + 1)...], as: UTF8.self)
             switch String(decoding: data[..<colon], as: UTF8.self).lowercased() {
@@ -128,6 +142,11 @@ final class HTTPTransfer {
     /// Judges the address that the name resolved to.
     private func openSocket(to address: UnsafeMutablePointer<curl_sockaddr>) -> curl_socket_t {
         let (family, type, number) = (address.pointee.family, address.pointee.socktype, address.pointee.protocol)
+        // A lost connection is replaced only to send the request again.
+        guard !wasSent else {
+            triedToSendAgain = true
+            return CURL_SOCKET_BAD
+        }
         // The field is declared as a `sockaddr` and is as long as `addrlen` says.
         guard let offset = MemoryLayout<curl_sockaddr>.offset(of: \.addr),
             let destination = IPAddress(UnsafeRawPointer(address) + offset, length: Int(address.pointee.addrlen))
@@ -141,11 +160,19 @@ final class HTTPTransfer {
     }
 
     /// Judges the connection again: it may be one that another handler, with another allow-list, opened.
-    private func mayUseConnection(to address: String?) -> Bool {
+    ///
+    /// Curl asks each time before it sends the request. It would send a request up to six times when servers close kept
+    /// connections without an answer, and cannot know whether they had acted on it. So it may send it once.
+    private func maySend(to address: String?) -> Bool {
+        guard !wasSent else {
+            triedToSendAgain = true
+            return false
+        }
         guard let address = address.flatMap(IPAddress.init) else { return false }
         refusal = request.policy.refusal(of: address)
         triedAnAddress = refusal == nil
-        return refusal == nil
+        wasSent = refusal == nil
+        return wasSent
     }
 
     // MARK: The end
@@ -155,18 +182,39 @@ final class HTTPTransfer {
         var status = 0
         breakwater_get_long(easy, CURLINFO_RESPONSE_CODE, &status)
         response.status = status
-        if result == CURLE_OK || result == CURLE_WRITE_ERROR && response.isBodyCut { return .response(response) }
-        if let refusal, !triedAnAddress {
-            return .failure(HTTPTransferFailure(code: .refusedAddress, reason: refusal))
+        // 101 is final here, as no request asks for another protocol.
+        let isAnswered = headersAreComplete && (status >= 200 || status == 101)
+        if isAnswered, result == CURLE_OK || result == CURLE_WRITE_ERROR && response.isBodyCut {
+            return .response(response)
         }
-        if result == CURLE_WRITE_ERROR {
-            let reason = "the answer has more than \(Self.maximumHeaderBytes) bytes of headers"
-            return .failure(HTTPTransferFailure(code: .headers, reason: reason))
+        var failure = failure(result)
+        if isAnswered { failure.response = response }
+        return .failure(failure)
+    }
+
+    private func failure(_ result: CURLcode) -> HTTPTransferFailure {
+        if let refusal, !triedAnAddress { return HTTPTransferFailure(code: .refusedAddress, reason: refusal) }
+        if triedToSendAgain {
+            let reason = "the server closed a kept connection without an answer"
+            return HTTPTransferFailure(code: .connection, reason: reason)
+        }
+        if let headerProblem { return HTTPTransferFailure(code: .headers, reason: headerProblem) }
+        let isAnsweredInPart = response.status > 0 && !headersAreComplete
+        if result == CURLE_OUT_OF_MEMORY, isAnsweredInPart {
+            // Curl's own bound of one line is 100 KiB, and it calls a longer one a lack of memory.
+            return HTTPTransferFailure(code: .headers, reason: Self.lineTooLong)
+        }
+        if result == CURLE_OK {
+            let reason = "the server closed the connection before the end of the answer's headers"
+            return HTTPTransferFailure(code: .connection, reason: reason)
         }
         let detail = String(cString: errorText)
         let reason = detail.isEmpty ? String(cString: curl_easy_strerror(result)) : detail
-        return .failure(HTTPTransferFailure(code: .init(result), reason: reason))
+        return HTTPTransferFailure(code: .init(result), reason: reason)
     }
+
+    private static let lineTooLong = "a line of the answer's headers is longer than \(maximumHeaderBytes) bytes"
+    private static let headersTooLong = "the answer has more than \(maximumHeaderBytes) bytes of headers"
 }
 
 extension HTTPTransferFailure.Code {

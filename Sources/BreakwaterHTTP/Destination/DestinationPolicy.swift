@@ -1,10 +1,11 @@
 /// Which addresses a handler may connect to.
 ///
-/// The URL names the host, so only what that name resolves to needs judging, each time it is resolved: a name can be
-/// pointed at the inside of one's network (or at a cloud's metadata service) by whoever owns it.
+/// The URL names the host, so it is what that name resolves to that needs judging, each time it is resolved: the owner of a
+/// name can point it at the inside of one's network. A cloud's metadata service gives its credentials to anyone who asks, so
+/// its addresses and names are refused in the URL too.
 struct DestinationPolicy: Sendable {
     private enum Host: Sendable {
-        /// An address in the URL is meant as it stands.
+        /// An address in the URL is meant as it stands, unless a cloud serves metadata there.
         case address(IPAddress)
         /// `localhost` is meant to be this machine.
         case localhost
@@ -20,31 +21,44 @@ struct DestinationPolicy: Sendable {
     /// - Parameters:
     ///   - host: The URL's host.
     ///   - allow: Host names, addresses and networks that are allowed beside.
-    /// - Throws: ``HTTPPluginError`` for an entry that is none of these.
+    /// - Throws: ``HTTPPluginError`` for an entry that is none of these, or when the host is a cloud's metadata service and is
+    ///   not among them.
     init(host: String, allow: [String]) throws {
         var names: Set<String> = []
         var networks: [IPNetwork] = []
         for entry in allow {
             if let network = IPNetwork(entry) {
                 networks.append(network)
-            } else if !entry.isEmpty, !entry.utf8.contains(where: { " /:@?#%*".utf8.contains($0) || $0 < 0x20 }) {
+            } else if !entry.isEmpty, entry.utf8.allSatisfy(\.isHostCharacter) {
                 names.insert(entry.lowercased())
             } else {
                 throw HTTPPluginError(
                     .invalidAllowance,
-                    "\(entry.debugDescription) cannot be allowed: write a host name, an address, or a network such as "
-                        + "10.0.0.0/8"
+                    "\(entry.debugDescription) cannot be allowed: write a host name in ASCII, an address, or a network such "
+                        + "as 10.0.0.0/8"
                 )
             }
         }
         self.networks = networks
         if let address = IPAddress(host) {
+            if SpecialNetworks.isMetadataService(address), !networks.contains(where: { $0.contains(address) }) {
+                throw Self.metadataService(host)
+            }
             self.host = .address(address)
         } else if names.contains(host) {
             self.host = .allowedName
+        } else if SpecialNetworks.metadataHosts.contains(host.hasSuffix(".") ? String(host.dropLast()) : host) {
+            throw Self.metadataService(host)
         } else {
             self.host = host == "localhost" || host.hasSuffix(".localhost") ? .localhost : .name
         }
+    }
+
+    private static func metadataService(_ host: String) -> HTTPPluginError {
+        HTTPPluginError(
+            .refusedHost,
+            "the url's host '\(host)' is a cloud's metadata service; to send jobs there anyway, list it in 'allow'"
+        )
     }
 
     /// Why the address is refused, or nil when it may be connected to.
@@ -59,4 +73,9 @@ struct DestinationPolicy: Sendable {
         if isMeant || networks.contains(where: { $0.contains(address) }) { return nil }
         return SpecialNetworks.kind(of: address).map { "\(address) is \($0)" }
     }
+}
+
+extension UInt8 {
+    /// Whether it is ASCII and neither white space nor one of the characters that end a host in a URL.
+    fileprivate var isHostCharacter: Bool { (0x21..<0x7F).contains(self) && !"/:@?#%*".utf8.contains(self) }
 }

@@ -3,8 +3,15 @@
 /// From the IANA registries of special-purpose addresses:
 /// https://www.iana.org/assignments/iana-ipv4-special-registry and …/iana-ipv6-special-registry
 enum SpecialNetworks {
+    /// Whether the address is one at which a cloud serves its machines' metadata, credentials among them.
+    static func isMetadataService(_ address: IPAddress) -> Bool {
+        if nat64.contains(address) { return isMetadataService(.v4(UInt32(truncatingIfNeeded: address.bits))) }
+        return metadataServices.contains { $0.contains(address) }
+    }
+
     /// What kind of place the address is in, if it is not the public internet.
     static func kind(of address: IPAddress) -> String? {
+        if isMetadataService(address) { return "a cloud's metadata service" }
         if let (_, kind) = networks.first(where: { $0.0.contains(address) }) { return kind }
         // Translated addresses are judged by the IPv4 address within.
         if nat64.contains(address) { return kind(of: .v4(UInt32(truncatingIfNeeded: address.bits))) }
@@ -15,12 +22,38 @@ enum SpecialNetworks {
     static let nat64 = IPNetwork(prefix: "64:ff9b::/96")
     static let sixToFour = IPNetwork(prefix: "2002::/16")
 
+    /// Where clouds serve metadata.
+    static let metadataServices = [
+        // Most of them: AWS, Azure, DigitalOcean, Google, Hetzner, OpenStack, Oracle.
+        "169.254.169.254/32",
+        // The credentials of containers, AWS ECS and EKS.
+        "169.254.170.2/32", "169.254.170.23/32", "fd00:ec2::23/128",
+        // AWS and Google over IPv6.
+        "fd00:ec2::254/128", "fd20:ce::254/128",
+        // Alibaba Cloud.
+        "100.100.100.200/32",
+        // Azure's host, which is a public address.
+        "168.63.129.16/32",
+        // Oracle, formerly.
+        "192.0.0.192/32",
+        // Tencent Cloud.
+        "169.254.0.23/32",
+        // Scaleway.
+        "169.254.42.42/32", "fd00:42::42/128",
+    ].map { IPNetwork(prefix: $0) }
+
+    /// The names under which clouds serve metadata, without the final dot.
+    static let metadataHosts: Set<String> = [
+        "instance-data.ec2.internal", "metadata.azure.internal", "metadata.goog", "metadata.google.internal",
+        "metadata.packet.net", "metadata.platformequinix.com", "metadata.tencentyun.com",
+    ]
+
     static let networks: [(IPNetwork, String)] = [
         ("0.0.0.0/8", "this host"),
         ("10.0.0.0/8", "private"),
         ("100.64.0.0/10", "shared by a carrier"),
         ("127.0.0.0/8", "loopback"),
-        ("169.254.0.0/16", "link-local, where clouds serve instance metadata"),
+        ("169.254.0.0/16", "link-local"),
         ("172.16.0.0/12", "private"),
         ("192.0.0.0/24", "reserved"),
         ("192.0.2.0/24", "for documentation"),
@@ -49,8 +82,8 @@ enum SpecialNetworks {
 
 extension IPNetwork {
     /// A network written in this source.
-    fileprivate init(prefix: StaticString) {
-        guard let network = IPNetwork("\(prefix)") else { preconditionFailure("\(prefix) is not a network") }
+    fileprivate init(prefix: String) {
+        guard let network = IPNetwork(prefix) else { preconditionFailure("\(prefix) is not a network") }
         self = network
     }
 }

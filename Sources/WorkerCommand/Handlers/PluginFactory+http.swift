@@ -1,6 +1,5 @@
 import Breakwater
 import BreakwaterHTTP
-import Foundation
 
 extension PluginFactory {
     /// `http`: one POST a job.
@@ -40,7 +39,7 @@ extension HTTPPluginError.Code {
     /// The key whose value is at fault.
     fileprivate var key: String {
         switch self {
-        case .invalidURL, .credentialsInURL: "url"
+        case .invalidURL, .credentialsInURL, .refusedHost: "url"
         case .invalidHeader: "headers"
         case .invalidSecret: "secret"
         case .invalidAllowance: "allow"
@@ -51,20 +50,11 @@ extension HTTPPluginError.Code {
 }
 
 extension ValueRule where Value == String {
-    /// A URL that a request can be sent to.
+    /// A URL that a request can be sent to, by its beginning. ``HTTPPlugin`` judges the rest, and says what is wrong with it.
     static var url: Self {
         Self(
             allowed: "an http or https URL with a host, such as https://example.com/hook",
-            parse: { text in
-                guard
-                    let parts = URLComponents(string: text, encodingInvalidCharacters: false),
-                    ["http", "https"].contains(parts.scheme?.lowercased()),
-                    parts.host?.isEmpty == false,
-                    parts.port.map({ (1...65_535).contains($0) }) ?? true,
-                    parts.fragment == nil
-                else { return nil }
-                return text
-            },
+            parse: { $0.wholeMatch(of: /(?is)https?:\/\/[^\/?#].*/) == nil ? nil : $0 },
             text: { $0 }
         )
     }

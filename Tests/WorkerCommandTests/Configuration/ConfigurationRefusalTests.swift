@@ -260,6 +260,20 @@ struct ConfigurationRefusalTests {
         #expect(found.first == "worker.yaml:1: handlers.a" + separator + message)
     }
 
+    @Test(
+        "for a URL with a part that cannot be sent",
+        arguments: [
+            ("http://h:0/", "the url's port is 0, and no server can listen there: give 1 to 65535"),
+            ("http://h/#a", "the url has a fragment, the part from '#' on, which is never sent: leave it out, or "),
+            ("http://b\u{FC}cher.example/", "the url's host 'b\u{FC}cher.example' has characters outside ASCII: "),
+            ("http://168.63.129.16/", "the url's host '168.63.129.16' is a cloud's metadata service; to "),
+        ]
+    )
+    func url(url: String, message: String) {
+        let found = problems("handlers: { a: { http: { url: \"\(url)\" } } }")
+        #expect(found.first?.hasPrefix("worker.yaml:1: handlers.a.http.url: " + message) == true)
+    }
+
     @Test("for a program that is not there")
     func missingProgram() {
         let found = problems("handlers: { a: { exec: { command: [no-such-program-anywhere] } } }")

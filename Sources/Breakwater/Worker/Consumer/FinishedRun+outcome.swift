@@ -20,10 +20,12 @@ extension FinishedRun.Ending {
                 delay: policy.delay(afterAttempt: job.attempt, using: &generator)
             )
         case .unavailable(let failure, let retryAfter):
+            let backoff = policy.delay(afterAttempt: job.attempt, using: &generator)
+            // What the dependency asks for may be longer than the job's own backoff, never shorter.
             self.init(
                 className: "unavailable",
                 failure: failure.storable,
-                delay: retryAfter ?? policy.delay(afterAttempt: job.attempt, using: &generator)
+                delay: max(backoff, retryAfter ?? .zero)
             )
         case .throttled(let failure, let retryAfter):
             self.init(className: "throttled", failure: failure.storable, delay: retryAfter)
