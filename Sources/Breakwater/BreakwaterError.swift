@@ -10,6 +10,8 @@ public struct BreakwaterError: Error, Sendable, CustomStringConvertible {
         case schemaNewer
         /// A setting cannot work.
         case invalidConfiguration
+        /// The database's sessions have a setting that a worker cannot work with, and cannot change.
+        case unsuitableDatabase
     }
 
     /// The kind of error.

@@ -36,6 +36,8 @@ package struct WorkerStatus: Equatable, Sendable {
     package var leads: Bool
     /// Why somebody drained it; nil when nobody did.
     package var drainReason: String?
+    /// Runs that were cancelled and go on all the same.
+    package var unresponsive = 0
 }
 
 extension AdminDatabase {
@@ -90,7 +92,7 @@ extension AdminDatabase {
             """
             select id, name, version, state, queues, kinds, concurrency, running, started_at,
                    extract(epoch from silent_for)::float8 as silent_for, alive, leads,
-                   drain_reason
+                   drain_reason, unresponsive
               from breakwater.worker_status order by id
             """
         ).map { row in
@@ -107,7 +109,8 @@ extension AdminDatabase {
                 silentFor: try row["silent_for"].seconds(),
                 isAlive: try row["alive"].bool(),
                 leads: try row["leads"].bool(),
-                drainReason: try row["drain_reason"].stringOrNil()
+                drainReason: try row["drain_reason"].stringOrNil(),
+                unresponsive: try row["unresponsive"].int()
             )
         }
     }

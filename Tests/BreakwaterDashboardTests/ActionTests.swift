@@ -108,7 +108,7 @@ struct ActionTests {
             _ = await ann.post("/workers/1/drain", ["reason": "an upgrade"])
             #expect(try await last(test.database).hasPrefix("ann|worker.drain|"))
             #expect(try await test.database.number(claim) == 0)
-            let beat = try await test.database.query("select alive, stopped from breakwater.beat(1, 'running', 0)")
+            let beat = try await test.database.query("select alive, stopped from breakwater.beat(1, 'running', 0, 0)")
             #expect(try beat[0]["stopped"].stringArray() == ["k"], "what it holds and has not begun is given back")
             #expect(
                 try await test.database.text("select state from breakwater.worker") == "draining",

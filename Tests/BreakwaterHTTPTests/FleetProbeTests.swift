@@ -175,7 +175,7 @@ struct FleetProbeTests {
                 receiver.answer(nil)
                 try await waitUntil("a probe is under way") {
                     try await database.number(
-                        "select count(*) from breakwater.probe p join breakwater.job j on j.id = p.job and j.lease = p.lease"
+                        "select count(*) from breakwater.probe p join breakwater.held h on h.job = p.job and h.lease = p.lease"
                     ) == 1 && receiver.atOnce == 1
                 }
                 victim.kill()

@@ -45,15 +45,22 @@ struct FleetMetricsTests {
             let worker = try await register(database, ["k", "l"], queues: ["default", "q"])
             try await database.query(
                 """
-                insert into breakwater.job (kind, queue, ready_at, run_at, attempt, parked, worker, crashes)
-                values ('k', 'default', now() - interval '90 s', null, 0, null, null, 0),
-                       ('k', 'default', now() - interval '9 s', null, 0, null, null, 0),
-                       ('l', 'q', now(), null, 0, null, $1, 2),
-                       ('k', 'q', now(), now() + interval '1 h', 0, null, null, 0),
-                       ('k', 'q', now(), now() - interval '60 s', 2, null, null, 0),
-                       ('stray', 'default', now(), null, 0, null, null, 0),
-                       ('stray 2', 'stray', now(), null, 0, null, null, 0),
-                       ('k', 'stray', now(), null, 0, null, null, 0)
+                insert into breakwater.job (kind, queue, ready_at, run_at, attempt, crashes)
+                values ('k', 'default', now() - interval '90 s', null, 0, 0),
+                       ('k', 'default', now() - interval '9 s', null, 0, 0),
+                       ('l', 'q', now(), null, 0, 2),
+                       ('k', 'q', now(), now() + interval '1 h', 0, 0),
+                       ('k', 'q', now(), now() - interval '60 s', 2, 0),
+                       ('stray', 'default', now(), null, 0, 0),
+                       ('stray 2', 'stray', now(), null, 0, 0),
+                       ('k', 'stray', now(), null, 0, 0)
+                """
+            )
+            // A claim holds the third.
+            try await database.query(
+                """
+                insert into breakwater.claim (lease, worker, last, floor, jobs)
+                values (nextval('breakwater.lease'), $1, 0, 0, '{3}')
                 """,
                 [.int8(worker)]
             )

@@ -60,7 +60,7 @@ struct AsyncEventTests {
 
     @Test("ends a wait at its deadline, and before it when it is raised")
     func deadline() async {
-        let clock = ManualClock()
+        let clock = ManualWorkerClock()
         let event = AsyncEvent()
         let passed = Notes()
         let waiter = Task {

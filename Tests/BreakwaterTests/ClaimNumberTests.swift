@@ -125,9 +125,10 @@ struct ClaimNumberTests {
 
     @Test(
         "a worker does its jobs whatever its role's defaults are",
-        .bug("11", "the worker does not set READ COMMITTED by itself yet"),
         arguments: [
             "default_transaction_isolation = 'serializable'", "default_transaction_isolation = 'repeatable read'",
+            "default_transaction_read_only = on", "statement_timeout = '1ms'", "idle_session_timeout = '100ms'",
+            "lock_timeout = '1ms'",
         ]
     )
     func roleDefaults(setting: String) async throws {
@@ -138,10 +139,8 @@ struct ClaimNumberTests {
                 try await database.insert(10)
                 let options = ConnectionOptions(database.directURL, keywords: ["user": role, "password": "x"])
                 let handler = HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded() })
-                try await withKnownIssue("the worker's connections have to set it", isIntermittent: true) {
-                    try await database.withWorker([handler], configure: { $0.database = options }) {
-                        try await waitUntil("all end", deadline: .seconds(5)) { try await database.count("job") == 0 }
-                    }
+                try await database.withWorker([handler], configure: { $0.database = options }) {
+                    try await waitUntil("all end") { try await database.count("job") == 0 }
                 }
             }
         }

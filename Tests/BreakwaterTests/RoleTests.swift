@@ -37,7 +37,7 @@ struct RoleTests {
                     "select breakwater.redrive(1)", "select breakwater.purge(1)", "select breakwater.cancel(1)",
                     "select breakwater.run_now(1)", "select breakwater.pause_queue('default', 'r')",
                     "select breakwater.resume_queue('default')", "select breakwater.open_circuit('k', 'r')",
-                    "select breakwater.reset_circuit('k', 'r')", "select breakwater.beat(1, 'running', 0)",
+                    "select breakwater.reset_circuit('k', 'r')", "select breakwater.beat(1, 'running', 0, 0)",
                     "select breakwater.claim(1, '{q}', '{k}', '{5}', '{1}', '{1}', '{1}', 1, true)",
                     "select breakwater.leave(1)", "select breakwater.maintain(1, 5)",
                     "select breakwater.dead_letter_job(1, 'r', null)", "create table breakwater.mine ()",
@@ -74,7 +74,7 @@ struct RoleTests {
                     #expect(await state(connection, allowed) == nil, "\(allowed)")
                 }
                 for refused in [
-                    "select breakwater.leave(1)", "select breakwater.beat(1, 'running', 0)",
+                    "select breakwater.leave(1)", "select breakwater.beat(1, 'running', 0, 0)",
                     "delete from breakwater.dead_letter", "update breakwater.circuit set state = 'open'",
                     "update breakwater.job set lease = 0", "drop table breakwater.job",
                 ] {

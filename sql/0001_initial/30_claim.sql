@@ -172,7 +172,7 @@ begin
                     select v_lease, p_worker, v_lane.id, max(t.position),
                            -- Nothing is left there that could ever be looked for: the floor goes along.
                            case when v_floor = v_cursor and current_setting('breakwater.skipped') = ''
-                                then greatest(v_floor, least(max(t.position), v_lane.proven)) else v_floor end,
+                                then greatest(v_floor, least(max(t.position), coalesce(v_lane.proven, v_floor))) else v_floor end,
                            array_agg(t.id)
                       from taken t
                     having count(*) > 0

@@ -28,7 +28,10 @@ begin
     if found then
         return v_sample;
     end if;
-    insert into breakwater.fleet_sample (taken_at, sample) values ('-infinity', '{}') on conflict do nothing;
+    -- Not where the row is there already: that would wait for a session that changes it.
+    if not exists (select from breakwater.fleet_sample) then
+        insert into breakwater.fleet_sample (taken_at, sample) values ('-infinity', '{}') on conflict do nothing;
+    end if;
     perform from breakwater.fleet_sample s for update skip locked;
     if not found then
         return (select nullif(s.sample, '{}') from breakwater.fleet_sample s);

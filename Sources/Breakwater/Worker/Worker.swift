@@ -87,6 +87,7 @@ public struct Worker: Service {
         let connection = try await Connection.connect(configuration.database, logger: loggers.database)
         do {
             try await Schema.check(on: connection)
+            try await connection.useWorkerSettings()
             var configuration = configuration
             configuration.listens = mayListen(on: connection)
             let clock = MonotonicClock()
@@ -172,6 +173,7 @@ public struct Worker: Service {
         await Task {
             do {
                 let connection = try await Connection.connect(configuration.database, logger: loggers.database)
+                try await connection.setWorkerSettings()
                 let released = try await connection.call(
                     Leave(worker: engine.worker),
                     timeout: .seconds(10)

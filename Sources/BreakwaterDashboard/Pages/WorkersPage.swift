@@ -46,6 +46,13 @@ enum WorkersPage {
                         if let reason = worker.drainReason {
                             el(.p, .class("notice is-warn"), text: "Drained: \(reason)")
                         }
+                        if worker.unresponsive > 0 {
+                            el(
+                                .p,
+                                .class("notice is-warn"),
+                                text: "\(worker.unresponsive) runs go on although they were cancelled"
+                            )
+                        }
                         if exchange.mayAct, worker.isAlive { drainForm(worker, layout) }
                     }
                 }

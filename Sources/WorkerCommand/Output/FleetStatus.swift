@@ -44,6 +44,9 @@ struct FleetStatus: Equatable {
         sentences += workers.compactMap { worker in
             worker.drainReason.map { "\(worker.title) is drained: \($0)" }
         }
+        sentences += workers.filter { $0.unresponsive > 0 }.map { worker in
+            "\(worker.title) has \(worker.unresponsive) runs that go on although they were cancelled."
+        }
         if depths.isEmpty { sentences.append("There are no jobs.") }
         if workers.isEmpty { sentences.append("There are no workers.") }
         return sentences
@@ -120,6 +123,7 @@ extension WorkerStatus {
             "kinds": .array(kinds.map { .string($0) }),
             "concurrency": .integer(Int64(concurrency)),
             "running": .integer(Int64(running)),
+            "unresponsive": .integer(Int64(unresponsive)),
             "started_at": .time(startedAt),
             "silent_seconds": .seconds(silentFor),
             "drain_reason": .string(orNull: drainReason),

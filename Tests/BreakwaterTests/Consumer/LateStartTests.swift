@@ -11,7 +11,7 @@ import Testing
 struct LateStartTests {
     private let ran = Notes()
 
-    private func engine(on clock: ManualClock) -> Engine {
+    private func engine(on clock: ManualWorkerClock) -> Engine {
         let ran = ran
         let handler = ClosureHandler { job, _ in
             ran.add("\(job.id)")
@@ -55,7 +55,7 @@ struct LateStartTests {
 
     @Test("starts nothing of what it had claimed before, and hands it back")
     func claimed() throws {
-        let clock = ManualClock()
+        let clock = ManualWorkerClock()
         let engine = engine(on: clock)
         try claim(with: engine)
         clock.advance(by: .seconds(31))
@@ -71,7 +71,7 @@ struct LateStartTests {
 
     @Test("runs what it had started in time")
     func inTime() async throws {
-        let clock = ManualClock()
+        let clock = ManualWorkerClock()
         let engine = engine(on: clock)
         try claim(with: engine)
         try makeDurable(engine)

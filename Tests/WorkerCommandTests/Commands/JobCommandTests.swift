@@ -54,10 +54,16 @@ struct JobCommandTests {
             // One that runs, one of another kind, and one that is due later are not before it.
             try await database.query(
                 """
-                insert into breakwater.job (kind, priority, worker, run_at, crashes, traceparent)
-                values ('hook', 5, 3, null, 0, null), ('other', 5, null, null, 0, null),
-                       ('hook', 5, null, now() + interval '1 day', 0, null), ('hook', 5, null, null, 0, null),
-                       ('hook', 5, null, null, 2, '00-trace'), ('hook', 0, null, null, 0, null)
+                insert into breakwater.job (kind, priority, run_at, crashes, traceparent)
+                values ('hook', 5, null, 0, null), ('other', 5, null, 0, null),
+                       ('hook', 5, now() + interval '1 day', 0, null), ('hook', 5, null, 0, null),
+                       ('hook', 5, null, 2, '00-trace'), ('hook', 0, null, 0, null)
+                """
+            )
+            try await database.query(
+                """
+                insert into breakwater.claim (lease, worker, last, floor, jobs)
+                values (nextval('breakwater.lease'), 3, 0, 0, '{1}')
                 """
             )
             let text = try await database.worker("job", "5")

@@ -51,6 +51,8 @@ extension Consumer {
         }
         if case .polling(_, _, let nextLook) = wakeUps, now >= nextLook { isExhausted = false }
         if owesLateLook, now >= nextLateLook { isExhausted = false }
+        // Inserts notify nobody for its sake, though it is idle.
+        if settings.listens, wakeUps == .none, now >= nextWideClaim { isExhausted = false }
         if !isOverlapping, now >= nextWideClaim, !isExhausted, wakeUps != .asleep { isWide = true }
 
         let claim = planClaim(at: now, isOverlapping: isOverlapping)

@@ -259,6 +259,7 @@ struct Consumer {
         var next = nextPoll
         if isConnected, inFlight.isEmpty {
             if owesLateLook || (!isExhausted && phase == .working) { next = min(next, max(nextLateLook, now)) }
+            if settings.listens, wakeUps == .none { next = min(next, max(nextWideClaim, now)) }
             next = min(next, nextReconciliation)
             if case .polling(_, let renewAt, let nextLook) = wakeUps { next = min(next, renewAt, nextLook) }
         }

@@ -17,6 +17,8 @@ struct ConsumerService {
         /// The answers to the claim, if there is one, and to what is durable or stands alone.
         var claim: Answer?
         var end: Answer
+        /// Why there was no need to ask the server to settle this.
+        var refusal: PostgresError?
     }
 
     init(_ engine: Engine) {
@@ -68,14 +70,26 @@ struct ConsumerService {
         func call(_ statement: Statement) throws(PostgresError) -> Answer {
             try connection.send([statement], timeout: engine.timeout, resultsFirst: false)
         }
+        /// What cannot even be sent, such as a text with NUL, is refused as the server would.
+        func callOrFlush(_ settle: Settle?) throws(PostgresError) -> (Answer, PostgresError?) {
+            var refusal: PostgresError?
+            do {
+                if let settle { return (try call(settle.statement), nil) }
+            } catch {
+                guard error.isAnswer else { throw error }
+                refusal = error
+            }
+            return (try call(Flush(worker: engine.worker).statement), refusal)
+        }
         let now = engine.clock.now
         switch request.work {
         case .exchange(let claim, let settle):
             let claimed = if let claim { try call(claim.statement) } else { nil as Answer? }
-            let end = settle?.statement ?? Flush(worker: engine.worker).statement
-            return Sent(request: request, time: now, claim: claimed, end: try call(end))
+            let (end, refusal) = try callOrFlush(settle)
+            return Sent(request: request, time: now, claim: claimed, end: end, refusal: refusal)
         case .settleAlone(let settle):
-            return Sent(request: request, time: now, end: try call(settle.statement))
+            let (end, refusal) = try callOrFlush(settle)
+            return Sent(request: request, time: now, end: end, refusal: refusal)
         case .reconcile(let reconcile):
             return Sent(request: request, time: now, end: try call(reconcile.statement))
         case .sleep(let sleep):
@@ -106,6 +120,7 @@ struct ConsumerService {
         let result: QueryResult
         do {
             result = try await sent.end.end()[0]
+            if let refusal = sent.refusal { return .settleRefused(refusal) }
         } catch {
             guard error.isAnswer else { throw error }
             return .settleRefused(error)

@@ -27,6 +27,7 @@ extension Engine {
                 )
                 note(purpose, isConnected: true)
                 do {
+                    try await connection.setWorkerSettings()
                     try await body(connection, &delay)
                     note(purpose, isConnected: false)
                     await connection.close()

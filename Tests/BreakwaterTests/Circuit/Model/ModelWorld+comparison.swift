@@ -10,9 +10,9 @@ extension ModelWorld {
     func compareJobs() async throws {
         let rows = try await connection.query(
             """
-            select id, attempt, worker, parked, lease,
-                   case when run_at is null then 'waiting' when run_at = 'infinity' then 'suspect' else 'accused' end
-              from breakwater.job order by id
+            select j.id, j.attempt + (h.job is not null)::integer, h.worker, j.parked, h.lease,
+                   case when j.run_at is null then 'waiting' when j.run_at = 'infinity' then 'suspect' else 'accused' end
+              from breakwater.job j left join breakwater.held h on h.job = j.id order by j.id
             """
         )
         var expected: [String] = []

@@ -3,7 +3,7 @@ import Synchronization
 @testable import Breakwater
 
 /// A clock that stands still until a test advances it.
-final class ManualClock: WorkerClock {
+final class ManualWorkerClock: WorkerClock {
     typealias Instant = MonotonicClock.Instant
     typealias Duration = Swift.Duration
 
