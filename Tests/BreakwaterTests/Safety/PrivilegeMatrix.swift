@@ -82,7 +82,8 @@ enum PrivilegeMatrix {
                     "are_claims_of", "await_claims", "prune_claims", "claim_parked_probes", "claim_with_care",
                     "close_claims", "commit_durably",
                     "dead_letter_job", "dead_letter_poison", "find_late", "held_suspects", "jobs_of_claim",
-                    "lock_waiting", "may_take", "note_horizon", "note_move", "park_or_expire", "release_claims", "throttle_delay",
+                    "lock_waiting", "may_take", "note_horizon", "note_move", "park_or_expire", "release_claims",
+                    "throttle_delay",
                     "require_read_committed", "strike_off", "without_held", "workers_with_claims",
                 ]
             ),
