@@ -19,11 +19,12 @@ struct MaintenanceServiceTests {
 
     @Test("comes when the next job is due, but no later than the leader's interval")
     func nextDue() {
-        #expect(
-            MaintenanceService.pause(after: Maintain.Output(leads: true, nextDue: .milliseconds(300))) == .milliseconds(300)
-        )
-        #expect(MaintenanceService.pause(after: Maintain.Output(leads: true, nextDue: .seconds(60))) == MaintenanceService.leaderInterval)
-        #expect(MaintenanceService.pause(after: Maintain.Output(leads: true, nextDue: .seconds(-5))) == .milliseconds(10))
+        func pause(_ nextDue: Duration) -> Duration {
+            MaintenanceService.pause(after: Maintain.Output(leads: true, nextDue: nextDue))
+        }
+        #expect(pause(.milliseconds(300)) == .milliseconds(300))
+        #expect(pause(.seconds(60)) == MaintenanceService.leaderInterval)
+        #expect(pause(.seconds(-5)) == .milliseconds(10))
     }
 
     @Test("is a follower's question after a longer while")

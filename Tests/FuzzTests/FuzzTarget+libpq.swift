@@ -77,7 +77,9 @@ extension FuzzTarget {
         _ = try? ClaimSuspect(worker: 1).decode(result)
         _ = try? Register(configuration: configuration).decode(result)
         _ = try? Beat(worker: 1, isDraining: false, running: 0).decode(result)
-        if let done = try? Maintain(worker: 1, term: .seconds(5)).decode(result) { _ = MaintenanceService.pause(after: done) }
+        if let done = try? Maintain(worker: 1, term: .seconds(5)).decode(result) {
+            _ = MaintenanceService.pause(after: done)
+        }
         _ = try? Reconcile(worker: 1, known: []).decode(result)
         _ = try? Leave(worker: 1).decode(result)
         _ = try? Settle(worker: 1, runs: [], claims: []).decode(result)

@@ -46,6 +46,7 @@ make_other_database() {
 
 # other FUNCTION ARGUMENTS...: the same with the other build, in its database.
 other() {
+    # shellcheck disable=SC2034 # What it runs reads them.
     local worker=$against PG_URL=$PG_BASE/other build=', the other build'
     "$@"
 }

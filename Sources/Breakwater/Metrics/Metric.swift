@@ -268,7 +268,8 @@ extension Metric {
 extension Metric {
     /// Every metric that the library emits.
     public static let all: [Metric] = [
-        jobs, run, wait, slots, busySlots, claimedJobs, ignoredCancellations, unresponsive, call, batch, leasesLost, staleResults, rescued, reconciled,
+        jobs, run, wait, slots, busySlots, claimedJobs, ignoredCancellations, unresponsive, call, batch, leasesLost,
+        staleResults, rescued, reconciled,
         promoted, fellBack, leads, calls, slowCalls, probes, reconnects, connected, sampleFailures, spans, build,
         fleetJobs, fleetOldest, fleetDeadLetters, fleetRecentDeadLetters, fleetSuspects, fleetCircuit,
         fleetKeyedCircuits, fleetWaiting, fleetTransitions, fleetProbes, fleetSuspended, fleetWorkers, fleetSlots,

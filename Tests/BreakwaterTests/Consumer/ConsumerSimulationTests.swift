@@ -44,7 +44,7 @@ private struct ConsumerWorld {
     /// The jobs of each claim that is not closed.
     private var claims: [Int64: Set<Int64>] = [:]
     /// What was sent and not answered, oldest first; a claim that was answered has none.
-    private var requests: [(id: Request.ID, work: Request.Work, isClaimAnswered: Bool, sent: MonotonicClock.Instant)] = []
+    private var requests: [(id: Request.ID, work: Request.Work, isClaimAnswered: Bool)] = []
     private var running: [Int: Started] = [:]
     private var isConnected = false
     private var isDraining = false
@@ -161,7 +161,9 @@ private struct ConsumerWorld {
         var ending: FinishedRun.Ending?
         if started.isCancelled { ending = .released }
         if roll(5) == 0 { ending = FinishedRun.Ending(className: "failed", failure: JobFailure("x", "y")) }
-        let (_, next, actions) = bench.consumer.ended(started.start, .init(), at: bench.now) { $0 == nil ? ending : .released }
+        let (_, next, actions) = bench.consumer.ended(started.start, .init(), at: bench.now) {
+            $0 == nil ? ending : .released
+        }
         if let next { begin(next) }
         perform(actions)
     }
@@ -270,7 +272,7 @@ private struct ConsumerWorld {
     private mutating func sent(_ request: Request) {
         if !isConnected { fail("a request without a connection") }
         if hasStopped { fail("a request after the end") }
-        requests.append((request.id, request.work, false, bench.now))
+        requests.append((request.id, request.work, false))
         if requests.count > 2 { fail("three requests under way") }
         if requests.count == 2 {
             for request in requests {

@@ -160,7 +160,9 @@ struct HeldJobsTests {
         #expect(held.planClaim(batches: 2).total == 3008 + HeldJobs.mostAhead)
     }
 
-    @Test("claims ahead three times what ends from claim to claim while a claim is not durable yet, and counts what it gave")
+    @Test(
+        "claims ahead three times what ends from claim to claim while a claim is not durable, and counts what it gave"
+    )
     func claimsAhead() {
         var held = held(4000)
         held.take(jobs(1...4000), at: now)
@@ -272,7 +274,7 @@ struct HeldJobsTests {
         #expect(reasons == [.timeout, .shutdown])
     }
 
-    @Test("a run that ignores its cancellation is reported once, and loses its slot after a minute; its late end counts no more")
+    @Test("a run that ignores its cancellation is reported once, and loses its slot after a minute")
     func unresponsive() {
         var held = held(1)
         held.take(jobs(1...2), at: now)

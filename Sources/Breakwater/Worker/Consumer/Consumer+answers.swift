@@ -15,8 +15,10 @@ extension Consumer {
         for lost in inFlight {
             switch lost.request.work {
             // The answer may be all that was lost: settling again is harmless.
-            case .exchange(_, let settle?) where settle.worker == worker: held.putBack(settle.runs, claims: settle.claims)
-            default: break
+            case .exchange(_, let settle?) where settle.worker == worker:
+                held.putBack(settle.runs, claims: settle.claims)
+            default:
+                break
             }
         }
         inFlight = []
@@ -61,7 +63,8 @@ extension Consumer {
 
     // MARK: Claims
 
-    private mutating func claimed(_ jobs: [ClaimedJob], of asked: InFlight, at now: Instant, _ actions: inout [Action]) {
+    private mutating func claimed(_ jobs: [ClaimedJob], of asked: InFlight, at now: Instant, _ actions: inout [Action])
+    {
         switch asked.request.work {
         case .exchange(let claim?, _):
             hotKinds.arrived(jobs, at: now)

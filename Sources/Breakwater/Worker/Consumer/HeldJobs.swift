@@ -367,7 +367,8 @@ struct HeldJobs {
                     slots[slot]?.isReported = true
                     unresponsive.append(slot)
                 }
-                next = cancelledAt + (age >= Self.patienceWithCancelled ? Self.longestCancelled : Self.patienceWithCancelled)
+                let patience = age < Self.patienceWithCancelled ? Self.patienceWithCancelled : Self.longestCancelled
+                next = cancelledAt + patience
             }
             nextDeadline = min(nextDeadline ?? next, next)
         }

@@ -46,7 +46,9 @@ extension HeldJobs.Running {
     fileprivate func metadata(at now: MonotonicClock.Instant) -> Logger.Metadata {
         var metadata = job.metadata()
         if let cancelReason { metadata["cancelled_for"] = "\(cancelReason)" }
-        if let cancelledAt { metadata["cancelled_seconds_ago"] = .stringConvertible((now - cancelledAt).components.seconds) }
+        if let cancelledAt {
+            metadata["cancelled_seconds_ago"] = .stringConvertible((now - cancelledAt).components.seconds)
+        }
         return metadata
     }
 }
