@@ -127,7 +127,7 @@ struct ClaimNumberTests {
         "a worker does its jobs whatever its role's defaults are",
         arguments: [
             "default_transaction_isolation = 'serializable'", "default_transaction_isolation = 'repeatable read'",
-            "default_transaction_read_only = on", "statement_timeout = '1ms'", "idle_session_timeout = '100ms'",
+            "default_transaction_read_only = on", "statement_timeout = '200ms'", "idle_session_timeout = '100ms'",
             "lock_timeout = '1ms'",
         ]
     )

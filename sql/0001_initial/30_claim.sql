@@ -345,7 +345,10 @@ begin
           join breakwater.circuit c on c.kind = k.kind and c.key <> ''
          where (c.state = 'half_open' or (c.state = 'open' and c.retry_at <= breakwater.clock()))
            and not exists (select from breakwater.pause p where p.scope = 'kind' and p.name = k.kind)
-           and exists (select from breakwater.job j where j.kind = c.kind and j.parked = c.key)
+           and exists (select from breakwater.job j
+                        where j.kind = c.kind and j.parked = c.key
+                          and not exists (select from breakwater.claim h
+                                           where h.lane is null and h.lease > j.lease and j.id = any (h.jobs)))
          order by c.since
          limit 20
     loop

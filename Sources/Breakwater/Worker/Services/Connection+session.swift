@@ -25,12 +25,13 @@ extension Connection {
         guard isPooled else { return try await setWorkerSettings() }
         let row = try await query(
             """
-            select current_setting('transaction_isolation'), current_setting('transaction_read_only') = 'on' \
-            and not pg_is_in_recovery()
+            select pg_catalog.current_setting('transaction_isolation'), \
+            pg_catalog.current_setting('transaction_read_only'), pg_catalog.pg_is_in_recovery()
             """
         ).row(0)
         let isolation = try row[0].string()
-        let isReadOnly = try row[1].bool()
+        // A standby is read-only whatever its settings are.
+        let isReadOnly = try row[1].string() == "on" && !row[2].bool()
         guard isolation != "read committed" || isReadOnly else { return }
         let (setting, value) =
             isolation != "read committed"
@@ -49,7 +50,7 @@ extension Connection {
     func setWorkerSettings() async throws(PostgresError) {
         guard !isPooled else { return }
         let settings = Self.settings.filter { serverVersion >= $0.since }
-        let calls = settings.map { "set_config('\($0.name)', '\($0.value)', false)" }
+        let calls = settings.map { "pg_catalog.set_config('\($0.name)', '\($0.value)', false)" }
         _ = try await query("select \(calls.joined(separator: ", "))")
     }
 }

@@ -71,9 +71,9 @@ extension ModelWorld {
 
         var expected = 0
         for (id, circuit) in before where id.kind != "*" && id.key != "" && left > 0 {
-            guard circuit.state.phase != .closed, circuit.mayAdmit(at: now) else { continue }
-            let admission = admit(index, id, left, room: room)
             let parked = units[index].parked(of: id.kind, key: id.key)
+            guard circuit.state.phase != .closed, circuit.mayAdmit(at: now), !parked.isEmpty else { continue }
+            let admission = admit(index, id, left, room: room)
             let jobs = fromAside.filter { $0.circuitKey == id.key }
             let count = min(admission.count, parked.count)
             try require(jobs.count == count, "\(id): \(jobs.count) probes, not \(count)")
