@@ -89,16 +89,18 @@ struct BacklogTests {
     @Test("in the chores, when a session plans them with the statistics of a table that holds little but dead rows")
     func deadRows() async throws {
         try await withTestDatabase { database in
-            try await database.insert(40_000)
+            try await database.insert(10_000)
+            // As the leader does each second, so that the lane's floor goes along.
+            try await database.query("select breakwater.note_horizon()")
             let reader = try await Reader(database)
             let holder = try await database.connect()
             _ = try await holder.query("begin isolation level repeatable read")
             _ = try await holder.query("select count(*) from breakwater.job")
-            for _ in 1...80 { try await reader.run(500) }
+            for _ in 1...20 { try await reader.run(500) }
             try await database.query("analyze breakwater.job")
-            let table = try await database.number("select pg_relation_size('breakwater.job') / 8192")
             let pages = try await reader.choresPages()
-            #expect(pages < table, "the table has \(table)")
+            // Table and index have more.
+            #expect(pages < 300, "\(pages)")
             _ = try await holder.query("commit")
         }
     }
