@@ -358,7 +358,7 @@ create function breakwater.prune_claims(p_all boolean) returns void
 language sql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
     delete from breakwater.claim c
-     where c.lease > case when p_all then 0 else (select l.last_value - 1000 from breakwater.lease l) end
+     where c.lease > case when p_all then 0 else (select l.last_value - 20000 from breakwater.lease l) end
        and c.jobs = '{}' and c.lane is not null
        and exists (select from breakwater.claim n
                     where n.lane = c.lane and (n.last, n.lease) > (c.last, c.lease))
