@@ -101,7 +101,7 @@ declare
     v_may boolean;
 begin
     perform from breakwater.job j
-      where j.id = p_id and j.position = p_position and j.lease = p_lease and j.run_at is null and j.lease < p_new
+      where j.id = p_id and j.position + 0 = p_position and j.lease = p_lease and num_nulls(j.run_at) = 1 and j.lease < p_new
         for no key update skip locked;
     v_may := found;
     if v_may and p_moved_from is not null then
@@ -179,7 +179,7 @@ begin
         select a.id
           from breakwater.job j
           join breakwater.lane a on a.queue = j.queue and a.kind = j.kind and a.priority = j.priority
-         where j.id = any (v_ids) and j.run_at is null
+         where j.id = any (v_ids) and num_nulls(j.run_at) = 1
          union
         select j.moved_from from breakwater.job j where j.id = any (v_ids) and j.moved_from is not null
          order by 1

@@ -236,7 +236,7 @@ begin
     if p_late.ids <> '{}' then
         v_ids := array(
             select j.id from breakwater.job j
-             where j.id = any (breakwater.without_held(p_late.ids, p_lane)) and j.run_at is null
+             where j.id = any (breakwater.without_held(p_late.ids, p_lane)) and num_nulls(j.run_at) = 1
                and j.queue = v_queue and j.kind = v_kind and j.priority = p_priority and j.position <= p_cursor
                and ((j.xmax = '0' and j.moved_from is null and j.lease < p_lease)
                     or breakwater.may_take(j.id, j.position, j.lease, j.moved_from, p_lease))
@@ -249,7 +249,7 @@ begin
         -- Somebody may be changing one of them, or the circuit of its key.
         v_is_complete := v_is_complete and not exists (
             select from unnest(breakwater.without_held(p_late.ids, p_lane)) i(id)
-              join breakwater.job j on j.id = i.id and j.run_at is null
+              join breakwater.job j on j.id = i.id and num_nulls(j.run_at) = 1
              where i.id <> all (v_taken));
     end if;
     if v_is_complete then
@@ -401,7 +401,7 @@ begin
                             where j.id = any (v_ids) and j.enqueued_at < breakwater.clock() - v_max_age);
         perform breakwater.dead_letter_job(i, 'expired', null)
            from unnest(array(select j.id from breakwater.job j
-                              where j.id = any (v_expired) and j.run_at is null
+                              where j.id = any (v_expired) and num_nulls(j.run_at) = 1
                               order by j.position for update skip locked)) i;
         v_ids := array(select i from unnest(v_ids) i where i <> all (v_expired));
     end if;
@@ -423,7 +423,7 @@ begin
                    select o.id from breakwater.job o
                     where o.id = any (array(select a.id from unnest(v_ids, v_keys) a(id, key)
                                              where a.key = any (v_locked)))
-                      and o.run_at is null
+                      and num_nulls(o.run_at) = 1
                       for update skip locked));
         end if;
     end if;

@@ -71,7 +71,7 @@ begin
     perform breakwater.require_read_committed();
     perform breakwater.commit_durably();
     perform from breakwater.job j
-      where j.id = v_id and j.crashes >= 2 and j.run_at = 'infinity'
+      where j.id = v_id and j.crashes + 0 >= 2 and coalesce(j.run_at, now()) = 'infinity'
         for update skip locked;
     if not found or breakwater.without_held(array[v_id]) = '{}' then
         return;
