@@ -113,7 +113,9 @@ struct BacklogTests {
             try await database.insert(20_000)
             let reader = try await Reader(database)
             let without = try await reader.pages()
-            try await database.query("select count(*) from (select from breakwater.job order by position limit 500 for share) j")
+            try await database.query(
+                "select count(*) from (select from breakwater.job order by position limit 500 for share) j"
+            )
             let with = try await reader.pages()
             // Each such job is looked up by its id, and locked.
             #expect(with <= without + 500 * 10, "\(without), then \(with)")

@@ -181,7 +181,9 @@ struct LossTests {
                 )
                 let before = try await database.number(sessions)
                 try await database.insert(3)
-                try await waitUntil("it connects anew, again and again") { try await database.number(sessions) > before + 2 }
+                try await waitUntil("it connects anew, again and again") {
+                    try await database.number(sessions) > before + 2
+                }
                 #expect(try await database.count("job") == 3)
                 try await database.query("drop trigger refuse on breakwater.claim")
                 try await waitUntil("they run") { try await database.count("job") == 0 }
