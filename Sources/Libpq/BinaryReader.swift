@@ -61,6 +61,9 @@ struct BinaryReader {
         take(bytes.count).map { Array($0) }
     }
 
+    /// What is left, where it is.
+    mutating func slice() -> UnsafeRawBufferPointer? { take(bytes.count) }
+
     /// A row's place in its table.
     mutating func tupleID() -> TupleID? {
         guard let block = integer(UInt32.self), let offset = integer(UInt16.self) else { return nil }

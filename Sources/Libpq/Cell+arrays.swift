@@ -1,3 +1,5 @@
+public import FoundationEssentials
+
 extension Cell {
     /// An `int2[]`, `int4[]` or `int8[]` without NULLs.
     public func int64Array() throws(PostgresError) -> [Int64] { try required(int64ArrayOrNil(), "int8[]") }
@@ -48,6 +50,32 @@ extension Cell {
     public func intervalOptionalArray() throws(PostgresError) -> [Duration?] {
         let values = try decode("interval[]", [TypeOID.intervalArray]) { $0.array { $0.interval() } }
         return try required(values, "interval[]")
+    }
+
+    /// A `timestamptz[]` without NULLs. An infinite date is at an infinite distance from the reference date.
+    public func dateArray() throws(PostgresError) -> [Date] {
+        let values = try decode("timestamptz[]", [TypeOID.timestamptzArray]) { $0.array { $0.timestamp() } }
+        return try required(withoutNulls("timestamptz[]", values), "timestamptz[]")
+    }
+
+    /// A `tid[]` without NULLs: places of rows in their table.
+    public func tupleIDArray() throws(PostgresError) -> [TupleID] {
+        let values = try decode("tid[]", [TypeOID.tidArray]) { $0.array { $0.tupleID() } }
+        return try required(withoutNulls("tid[]", values), "tid[]")
+    }
+
+    /// A `jsonb[]` without NULLs, whose texts stay in the answer until they are read.
+    public func jsonbSlices() throws(PostgresError) -> [JSONBSlice] {
+        let start = try raw()?.baseAddress
+        let values: [JSONBSlice?]? = try decode("jsonb[]", [TypeOID.jsonbArray]) { reader in
+            reader.array { element -> JSONBSlice? in
+                guard let start, let bytes = element.slice(), let first = bytes.baseAddress, bytes.first == 1 else {
+                    return nil
+                }
+                return JSONBSlice(cell: self, offset: start.distance(to: first) + 1, length: bytes.count - 1)
+            }
+        }
+        return try required(withoutNulls("jsonb[]", values), "jsonb[]")
     }
 
     private func withoutNulls<Element>(

@@ -28,6 +28,7 @@ enum TypeOID {
     static let float8Array: UInt32 = 1022
     static let textArray: UInt32 = 1009
     static let tidArray: UInt32 = 1010
+    static let timestamptzArray: UInt32 = 1185
     static let intervalArray: UInt32 = 1187
     static let jsonbArray: UInt32 = 3807
 
@@ -43,8 +44,9 @@ enum TypeOID {
         bpchar: "bpchar", varchar: "varchar", timestamptz: "timestamptz", interval: "interval", jsonb: "jsonb",
         boolArray: "bool[]", int2Array: "int2[]", int4Array: "int4[]", int8Array: "int8[]",
         float8Array: "float8[]", textArray: "text[]", tidArray: "tid[]", intervalArray: "interval[]",
+        timestamptzArray: "timestamptz[]",
         jsonbArray: "jsonb[]",
-        1082: "date", 1114: "timestamp", 1015: "varchar[]", 1003: "name[]", 1185: "timestamptz[]", 1700: "numeric",
+        1082: "date", 1114: "timestamp", 1015: "varchar[]", 1003: "name[]", 1700: "numeric",
         2249: "record", 2278: "void", 2950: "uuid", 3220: "pg_lsn",
     ]
 }

@@ -102,7 +102,8 @@ struct ActionTests {
                 "select breakwater.resume_queue('k'), breakwater.reset_circuit('k', 'r'), breakwater.undrain_worker(1)"
             )
             let claim = """
-                select count(payload) from breakwater.claim(1, '{default}', '{k}', '{5}', '{1}', '{5}', '{5}', 5, false)
+                select coalesce(sum(cardinality(ids)), 0)
+                  from breakwater.claim(1, '{default}', '{k}', '{5}', '{1}', '{5}', '{5}', 5, false)
                 """
             var ann = try await test.logIn("ann")
             _ = await ann.post("/workers/1/drain", ["reason": "an upgrade"])

@@ -23,6 +23,10 @@ struct FloorTests {
                 try await world.finish()
             } catch {
                 Issue.record("BREAKWATER_SEED=\(testSeed): \(error)")
+                for r in try await database.query("select row_to_json(j)::text from breakwater.job j limit 10") { print("LEFT", try r[0].string()) }
+                for r in try await database.query("select row_to_json(j)::text from breakwater.claim j limit 30") { print("CLAIM", try r[0].string()) }
+                for r in try await database.query("select row_to_json(j)::text from breakwater.lane j where kind in ('a','b')") { print("LANE", try r[0].string()) }
+                for r in try await database.query("select row_to_json(j)::text from breakwater.horizon j") { print("H", try r[0].string()) }
             }
             #expect(world.faults == [], "BREAKWATER_SEED=\(testSeed)")
             #expect(world.successes.values.allSatisfy { $0 == 1 }, "settled twice; BREAKWATER_SEED=\(testSeed)")

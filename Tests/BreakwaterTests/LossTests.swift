@@ -64,8 +64,12 @@ struct LossTests {
                 try await waitUntil("they run") { door.waiting == 5 }
                 let first = try await database.number("select id from breakwater.worker")
                 // As a rescue does it.
-                try await database.query("select breakwater.release_claims(\(first), '{}', interval '5 seconds')")
-                try await database.query("select breakwater.strike_off(\(first))")
+                try await database.query(
+                    """
+                    select breakwater.strike_off(\(first))
+                      from breakwater.release_claims(\(first), '{}', interval '5 seconds')
+                    """
+                )
                 try await waitUntil("it cancels them") { cancelled.all.count == 5 }
                 door.open()
                 try await waitUntil("they end after all") { try await database.count("job") == 0 }
@@ -142,8 +146,8 @@ struct LossTests {
                 try await database.insert(5)
                 let claimed = try await database.query(
                     """
-                    select from breakwater.claim(\(worker), '{default}', '{k}', '{5}', '{1}', '{9}', '{9}', 9, false)
-                     where id is not null
+                    select unnest(ids)
+                      from breakwater.claim(\(worker), '{default}', '{k}', '{5}', '{1}', '{9}', '{9}', 9, false)
                     """
                 )
                 #expect(claimed.count == 5)

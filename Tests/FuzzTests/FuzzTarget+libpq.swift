@@ -65,6 +65,9 @@ extension FuzzTarget {
         _ = try? cell.doubleArray()
         _ = try? cell.boolArray()
         _ = try? cell.intervalOptionalArray()
+        _ = try? cell.dateArray()
+        _ = try? cell.tupleIDArray()
+        _ = (try? cell.jsonbSlices())?.map(\.text)
     }
 
     /// Reads a result as the answer to each call that a worker makes.
@@ -73,7 +76,6 @@ extension FuzzTarget {
         let configuration = WorkerConfiguration(database: ConnectionOptions(""), handlers: [])
         let claim = Claim(worker: 1, lanes: [lane], room: [("k", 1, concurrency: 1)], total: 1)
         _ = try? claim.decode(result)
-        _ = claim.count(result)
         _ = try? ClaimSuspect(worker: 1).decode(result)
         _ = try? Register(configuration: configuration).decode(result)
         _ = try? Beat(worker: 1, isDraining: false, running: 0).decode(result)

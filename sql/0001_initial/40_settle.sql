@@ -69,7 +69,8 @@ create function breakwater.settle(
 )
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
-set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set jit = off set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
     v_given   record;
@@ -130,29 +131,31 @@ begin
         end if;
     end if;
 
-    for v_given in
-        select *
-          from unnest(p_ids, p_leases, p_generations, p_keys, p_classes, p_effects, p_slow, p_delays, p_retry_after,
-                      p_names, p_messages)
-               as g(id, lease, generation, key, class, effect, slow, delay, retry_after, name, message)
-    loop
-        select o.kind, (o.attempt > 1)::integer into v_kind, v_retries
-          from breakwater.settle_one(
-               p_worker, v_given.id, v_given.lease, v_given.class, v_given.delay, v_given.name, v_given.message,
-               v_given.id = any (p_probes)) o;
-        if v_kind is null then
-            stale := stale || v_given.id;
-        else
-            settled := settled + 1;
-            if v_given.effect in ('failed', 'tripped') then
-                v_counts := v_counts || row(
-                    v_kind, coalesce(v_given.key, ''), v_given.generation, 0, 1, coalesce(v_given.slow, false)::integer,
-                    v_retries, case when v_given.slow then 'F' else 'f' end,
-                    case when v_given.effect = 'tripped' then v_given.name end, nullif(v_given.retry_after, -1)
-                )::breakwater.counts;
+    if cardinality(p_ids) > 0 then
+        for v_given in
+            select *
+              from unnest(p_ids, p_leases, p_generations, p_keys, p_classes, p_effects, p_slow, p_delays, p_retry_after,
+                          p_names, p_messages)
+                   as g(id, lease, generation, key, class, effect, slow, delay, retry_after, name, message)
+        loop
+            select o.kind, (o.attempt > 1)::integer into v_kind, v_retries
+              from breakwater.settle_one(
+                   p_worker, v_given.id, v_given.lease, v_given.class, v_given.delay, v_given.name, v_given.message,
+                   v_given.id = any (p_probes)) o;
+            if v_kind is null then
+                stale := stale || v_given.id;
+            else
+                settled := settled + 1;
+                if v_given.effect in ('failed', 'tripped') then
+                    v_counts := v_counts || row(
+                        v_kind, coalesce(v_given.key, ''), v_given.generation, 0, 1, coalesce(v_given.slow, false)::integer,
+                        v_retries, case when v_given.slow then 'F' else 'f' end,
+                        case when v_given.effect = 'tripped' then v_given.name end, nullif(v_given.retry_after, -1)
+                    )::breakwater.counts;
+                end if;
             end if;
-        end if;
-    end loop;
+        end loop;
+    end if;
 
     if cardinality(p_claims) > 0 then
         perform breakwater.close_claims(p_worker, p_claims);
@@ -201,25 +204,34 @@ $$;
 
 -- Whether all of these leases are claims of a worker.
 create function breakwater.are_claims_of(p_worker bigint, p_leases bigint[]) returns boolean
-language sql stable
-set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off set enable_indexscan = on
+language plpgsql stable
+set search_path = pg_catalog, pg_temp set enable_indexscan = on
 as $$
-    select not exists (
+begin
+    return not exists (
         select from (select distinct l from unnest(p_leases) l) g(lease)
-         where not exists (select from breakwater.claim c where c.lease = g.lease and c.worker = p_worker))
+         where not exists (select from breakwater.claim c where c.lease = g.lease and c.worker = p_worker));
+end
 $$;
 
--- Claims of which nothing is left to settle go, but for the newest of each lane: that one says where the next begins, and
--- goes with it.
+-- Deletes claims whose runs are all settled. The newest claim of a lane stays, without its jobs, because the next claim
+-- begins where it ended.
 create function breakwater.close_claims(p_worker bigint, p_claims bigint[]) returns void
-language sql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_deleted integer;
+begin
     delete from breakwater.claim c
      where c.lease = any (p_claims) and c.worker = p_worker
        and (c.lane is null or exists (select from breakwater.claim n
                                        where n.lane = c.lane and (n.last, n.lease) > (c.last, c.lease)));
-    update breakwater.claim c set jobs = '{}'
-     where c.lease = any (p_claims) and c.worker = p_worker and c.jobs <> '{}'
+    get diagnostics v_deleted = row_count;
+    if v_deleted < cardinality(p_claims) then
+        update breakwater.claim c set jobs = '{}'
+         where c.lease = any (p_claims) and c.worker = p_worker and c.jobs <> '{}';
+    end if;
+end
 $$;
 
 -- Settles one run that did not succeed. Returns the job's kind, and which counted run it was; or nulls if this worker no

@@ -61,7 +61,7 @@ $$;
 
 -- Gives a worker that holds nothing else one suspect, as `breakwater.claim` would give it a job; it waits for the disk when
 -- it commits. Locks that job, by SKIP LOCKED.
-create function breakwater.claim_suspect(p_worker bigint) returns setof breakwater.claimed_job
+create function breakwater.claim_suspect(p_worker bigint) returns setof breakwater.claimed_jobs
 language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
 declare

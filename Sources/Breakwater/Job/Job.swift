@@ -22,8 +22,8 @@ public struct Job: Sendable, Identifiable {
         get {
             switch payloadSource {
             case .text(let text): text
-            // It was found to be a text when the answer was decoded.
-            case .answer(let answer, let row): (try? answer.string(row, Claim.payloadColumn)) ?? "{}"
+            // The server sends valid UTF-8 alone, since the session asks for it.
+            case .answer(let slice): slice.text ?? "{}"
             }
         }
         set { payloadSource = .text(newValue) }
@@ -69,8 +69,8 @@ public struct Job: Sendable, Identifiable {
     /// Where the payload is.
     package enum PayloadSource: Sendable {
         case text(String)
-        /// In a row of a claim's answer, until the job runs: read there in the time of its run, not in the claim's.
-        case answer(QueryResult, row: Int)
+        /// In a claim's answer, until the job runs: read there in the time of its run, not in the claim's.
+        case answer(JSONBSlice)
     }
 
     package var payloadSource: PayloadSource

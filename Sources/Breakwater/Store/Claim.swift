@@ -20,9 +20,7 @@ package struct Claim: StoreCall {
         let slots = Dictionary(uniqueKeysWithValues: room.enumerated().map { ($1.kind, Int32($0 + 1)) })
         return Statement(
             """
-            select id, queue, kind, priority, position, payload, attempt, max_attempts, enqueued_at, traceparent, \
-            lease, generation, is_probe, circuit_key, tuple, tracestate, waited \
-            from breakwater.claim($1, $2, $3, $4, $5, $6, $7, $8, $9)
+            select * from breakwater.claim($1, $2, $3, $4, $5, $6, $7, $8, $9)
             """,
             [
                 .int8(worker),
@@ -38,17 +36,9 @@ package struct Claim: StoreCall {
         )
     }
 
-    /// The place of the payload among the columns.
-    package static let payloadColumn = 5
-
     /// The jobs. Their payloads are left in the answer, for their runs to read: the server waits for whoever decodes this.
     package func decode(_ result: QueryResult) throws(PostgresError) -> [ClaimedJob] {
         try ClaimedJob.all(of: result)
-    }
-
-    /// How many jobs a claim took, told in a small part of the time that ``decode(_:)`` takes.
-    package func count(_ result: QueryResult) -> Int {
-        (0..<result.count).count { !result.isNull($0, 0) }
     }
 }
 
@@ -69,9 +59,7 @@ package struct ClaimSuspect: StoreCall {
     package var statement: Statement {
         Statement(
             """
-            select id, queue, kind, priority, position, payload, attempt, max_attempts, enqueued_at, traceparent, \
-            lease, generation, is_probe, circuit_key, tuple, tracestate, waited \
-            from breakwater.claim_suspect($1)
+            select * from breakwater.claim_suspect($1)
             """,
             [.int8(worker)]
         )
@@ -99,54 +87,61 @@ package struct ClaimedJob: Sendable {
         job.priority == Int(lane.priority) && job.kind == lane.kind && job.queue == lane.queue
     }
 
-    /// The rows that both ways of claiming answer with.
+    /// The rows that both ways of claiming answer with: one a claim, with its jobs in arrays.
     fileprivate static func all(of result: QueryResult) throws(PostgresError) -> [ClaimedJob] {
         let now = MonotonicClock.Instant.now
         var jobs: [ClaimedJob] = []
-        jobs.reserveCapacity(result.count)
-        // What the jobs have in common that come behind a row without an id.
-        var common = Job(kind: "", enqueuedAt: .distantPast)
-        common.claimedAt = now
-        for row in 0..<result.count {
-            if result.isNull(row, 0) {
-                common.queue = try result[row][1].string()
-                common.kind = try result[row][2].string()
-                common.priority = try result[row][3].int()
-                common.lease = try result.int64(row, 10)
-                common.generation = try result.int64(row, 11)
-                common.isProbe = try result.bool(row, 12)
-                common.circuitKey = try result[row][13].string()
-                continue
-            }
-            if jobs.isEmpty { _ = try result[row][Claim.payloadColumn].string() }
-            var job = common
-            job.id = try result.int64(row, 0)
-            job.payloadSource = .answer(result, row: row)
-            job.attempt = Int(try result.int64(row, 6))
-            job.maxAttempts = result.isNull(row, 7) ? 0 : Int(try result.int64(row, 7))
-            job.enqueuedAt = try result.date(row, 8)
-            job.tuple = try result.tupleID(row, 14)
-            job.waited = try result.double(row, 16)
-            if !result.isNull(row, 11) { job.generation = try result.int64(row, 11) }
-            // A row that says its kind says everything.
-            let isComplete = !result.isNull(row, 2)
-            if isComplete {
-                job.priority = try result[row][3].int()
-                job.lease = try result.int64(row, 10)
-                job.isProbe = try result.bool(row, 12)
-            }
-            if isComplete || !result.isNull(row, 9) || !result.isNull(row, 13) || !result.isNull(row, 15) {
-                var texts = common.origin.texts
-                if isComplete {
-                    texts.queue = try result.string(row, 1)
-                    texts.kind = try result.string(row, 2)
+        for row in result {
+            let ids = try row["ids"].int64Array()
+            let positions = try row["positions"].int64Array()
+            let payloads = try row["payloads"].jsonbSlices()
+            let attempts = try row["attempts"].int64Array()
+            let maxAttempts = try row["max_attempts"].int64OptionalArrayOrNil() ?? []
+            let dates = try row["enqueued_at"].dateArray()
+            let waited = try row["waited"].doubleArray()
+            let tuples = try row["tuples"].tupleIDArray()
+            let traceparents = try row["traceparents"].stringOptionalArrayOrNil() ?? []
+            let tracestates = try row["tracestates"].stringOptionalArrayOrNil() ?? []
+            let keys = try row["circuit_keys"].stringArray()
+            let generations = try row["generations"].int64Array()
+            let counts = [
+                positions.count, payloads.count, attempts.count, maxAttempts.count, dates.count, waited.count, tuples.count,
+                traceparents.count, tracestates.count,
+            ]
+            guard counts.allSatisfy({ $0 == ids.count }), keys.count == generations.count, let key = keys.first,
+                keys.count == 1 || keys.count == ids.count
+            else { throw PostgresError(.decoding, "breakwater.claim answered with arrays of different lengths") }
+
+            // What the jobs have in common.
+            var common = Job(kind: try row["kind"].string(), enqueuedAt: .distantPast)
+            common.queue = try row["queue"].string()
+            common.priority = try row["priority"].int()
+            common.lease = try row["lease"].int64()
+            common.isProbe = try row["is_probe"].bool()
+            common.circuitKey = key
+            common.generation = generations[0]
+            common.claimedAt = now
+
+            jobs.reserveCapacity(jobs.count + ids.count)
+            for place in ids.indices {
+                var job = common
+                job.id = ids[place]
+                job.payloadSource = .answer(payloads[place])
+                job.attempt = Int(attempts[place])
+                job.maxAttempts = Int(maxAttempts[place] ?? 0)
+                job.enqueuedAt = dates[place]
+                job.waited = waited[place]
+                job.tuple = tuples[place]
+                if keys.count > 1 { job.generation = generations[place] }
+                if traceparents[place] != nil || tracestates[place] != nil || (keys.count > 1 && keys[place] != key) {
+                    var texts = common.origin.texts
+                    texts.traceparent = traceparents[place]
+                    texts.tracestate = tracestates[place]
+                    if keys.count > 1 { texts.circuitKey = keys[place] }
+                    job.origin = Job.Origin(texts)
                 }
-                if !result.isNull(row, 9) { texts.traceparent = try result.string(row, 9) }
-                if !result.isNull(row, 13) { texts.circuitKey = try result.string(row, 13) }
-                if !result.isNull(row, 15) { texts.tracestate = try result.string(row, 15) }
-                job.origin = Job.Origin(texts)
+                jobs.append(ClaimedJob(job: job, position: positions[place]))
             }
-            jobs.append(ClaimedJob(job: job, position: try result.int64(row, 4)))
         }
         return jobs
     }

@@ -1,0 +1,22 @@
+/// A text within an answer. It keeps the whole answer in memory.
+public struct JSONBSlice: Sendable {
+    private let result: QueryResult
+    private let row: Int32
+    private let column: Int32
+    private let offset: Int
+    private let length: Int
+
+    init(cell: Cell, offset: Int, length: Int) {
+        result = cell.result
+        row = Int32(truncatingIfNeeded: cell.row)
+        column = Int32(truncatingIfNeeded: cell.column ?? 0)
+        self.offset = offset
+        self.length = length
+    }
+
+    /// A copy of the text; nil if it is no UTF-8, which a server that follows its own rules never sends.
+    public var text: String? {
+        guard let bytes = try? result[Int(row)][Int(column)].raw(), offset + length <= bytes.count else { return nil }
+        return String(validating: UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + length]), as: UTF8.self)
+    }
+}
