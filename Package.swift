@@ -62,7 +62,10 @@ let package = Package(
             ],
             plugins: ["EmbedSchema"]
         ),
-        .testTarget(name: "BreakwaterTests", dependencies: ["Breakwater", "BreakwaterTesting", "Libpq"]),
+        .testTarget(
+            name: "BreakwaterTests",
+            dependencies: ["Breakwater", "BreakwaterTesting", "Libpq", "TestPrograms"]
+        ),
 
         // What people look at and change, one Swift door to each view and function: for the command line and the dashboard.
         .target(name: "BreakwaterAdmin", dependencies: ["Libpq"]),

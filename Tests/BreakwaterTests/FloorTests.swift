@@ -289,7 +289,9 @@ private final class FloorWorld {
     /// A worker that was taken for lost settles at the moment when its jobs are given back.
     private func rescueAgainstSettle(_ index: Int, settlesFirst: Bool) async throws {
         let dead = walkers[index]
-        guard dead.held.count > 1 else { return }
+        // People may have cancelled some.
+        let held = try await database.heldJobs()
+        guard dead.held.count > 1, dead.held.allSatisfy({ held.contains($0.id) }) else { return }
         walkers[index] = try await walker()
         try await silence(dead.worker)
         let jobs = Array(dead.held.dropFirst())
@@ -350,7 +352,7 @@ private final class FloorWorld {
         let id = Int64(1 + roll(highest + 1))
         guard committed.contains(id) else { return }
         switch roll(3) {
-        case 0 where roll(4) == 0:
+        case 0:
             if try await database.query("select breakwater.cancel($1)", [.int8(id)])[0][0].bool() {
                 if let holder = holders[id] { faults.append("\(id) is cancelled, held by \(holder)") }
                 cancelled.insert(id)

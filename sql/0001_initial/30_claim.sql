@@ -39,7 +39,8 @@ select c.id as job, c.lease, c.worker, c.lane, c.claimed_at
 --
 -- The lanes come as parallel arrays in the order of preference. `p_slots` names, for each lane, the element of `p_room`
 -- and `p_concurrency` that holds how many jobs its kind may take, and how many it may have at once; `p_total` bounds them
--- all. With `p_late` it also takes jobs that appeared behind the lanes' cursors (see 28_late.sql). Paused lanes and open
+-- all. With `p_late` it also takes jobs that appeared behind the lanes' cursors (see 28_late.sql); with `p_is_backlog`, only
+-- where more has been proven since the last look, because a look is dear where many jobs have just ended. Paused lanes and open
 -- circuits give nothing; a half-open circuit gives at most as many jobs as it has free probe leases; a circuit that has
 -- just closed, and a suspended worker, are given fewer (see breakwater.admit). Jobs of an open key are parked, and jobs
 -- beyond their handler's max_age are dead-lettered, on the way.
@@ -62,7 +63,8 @@ create function breakwater.claim(
     p_room        integer[],
     p_concurrency integer[],
     p_total       integer,
-    p_late        boolean
+    p_late        boolean,
+    p_is_backlog  boolean default false
 ) returns setof breakwater.claimed_jobs
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -82,10 +84,13 @@ declare
     v_permits integer;
     v_generation bigint;
     v_is_probe boolean;
+    v_has_lane boolean := false;
     v_late  breakwater.late_jobs;
     v_cursor bigint;
     v_floor bigint;
     v_last  bigint;
+    v_old_cursor bigint;
+    v_old_floor bigint;
     v_lease bigint;
 begin
     perform breakwater.require_read_committed();
@@ -148,12 +153,18 @@ begin
         v_kind := v_lane.kind;
         v_priority := v_lane.priority;
         v_late := null;
-        if p_late and v_lane.has_gap then
+        if v_lane.has_gap and p_late and (not p_is_backlog or v_lane.floor < v_lane.proven) then
             v_late := breakwater.find_late(v_lane.id, v_queue, v_kind, v_priority, v_lane.floor, v_lane.last, v_permits);
         end if;
 
-        select a.floor into v_floor from breakwater.lane a where a.id = v_lane.id for update skip locked;
-        continue when not found;
+        -- A claim of another worker takes about a millisecond. This one waits for it only while it holds no lane itself.
+        for attempt in 1..5 loop
+            select a.floor into v_floor from breakwater.lane a where a.id = v_lane.id for update skip locked;
+            exit when v_floor is not null or v_has_lane;
+            perform pg_sleep(0.001);
+        end loop;
+        continue when v_floor is null;
+        v_has_lane := true;
         -- Only now, for another claim may have committed until the lock was free.
         select c.lease, c.last, c.floor, c.jobs = '{}' as has_ended into v_newest from breakwater.claim c
          where c.lane = v_lane.id
@@ -162,7 +173,19 @@ begin
         v_floor := coalesce(v_newest.floor, v_floor);
 
         v_lease := nextval('breakwater.lease');
-        if v_late.ids is null and not v_lane.is_filtered and not v_is_probe and v_lane.key_path is null then
+        if coalesce(v_late.ids, '{}') = '{}' and not v_lane.is_filtered and not v_is_probe and v_lane.key_path is null then
+            v_old_cursor := v_cursor;
+            v_old_floor := v_floor;
+            v_last := v_cursor;
+            if v_late.is_complete then
+                -- Not up to v_cursor, which another claim may have moved since the look.
+                v_floor := greatest(v_floor, least(v_late.proven, v_late.cursor));
+                if v_late.is_last then
+                    v_last := greatest(v_last, v_late.proven);
+                    v_floor := greatest(v_floor, v_late.proven);
+                end if;
+            end if;
+            v_cursor := v_last;
             perform set_config('breakwater.skipped', '', true);
             select v_queue, v_kind, v_priority, v_lease, false, array_agg(j.id), array_agg(j.position),
                    array_agg(j.payload), array_agg(j.attempt + 1), array_agg(j.max_attempts), array_agg(j.enqueued_at),
@@ -183,8 +206,13 @@ begin
                 if v_floor = v_cursor and current_setting('breakwater.skipped') = '' then
                     v_floor := greatest(v_floor, least(v_last, coalesce(v_lane.proven, v_floor)));
                 end if;
+            end if;
+            -- Without a job, to note how far the lane has been looked through.
+            if v_jobs.ids is not null or v_last > v_old_cursor
+               or (v_floor > v_old_floor and v_floor >= least(v_last, v_old_floor + 1000))
+            then
                 insert into breakwater.claim (lease, worker, lane, last, floor, jobs)
-                values (v_lease, p_worker, v_lane.id, v_last, v_floor, v_jobs.ids);
+                values (v_lease, p_worker, v_lane.id, v_last, v_floor, coalesce(v_jobs.ids, '{}'));
             end if;
         else
             v_jobs := breakwater.claim_with_care(

@@ -13,6 +13,8 @@ package struct Claim: StoreCall {
     package var total: Int
     /// Whether to look for jobs that appeared behind the lanes' cursors too.
     package var isLate = false
+    /// Whether the last claim gave all that it asked for: then late jobs are looked for only where some may have appeared.
+    package var isBacklog = false
     /// Whether these are all the lanes there are.
     package var isWide = false
 
@@ -20,7 +22,7 @@ package struct Claim: StoreCall {
         let slots = Dictionary(uniqueKeysWithValues: room.enumerated().map { ($1.kind, Int32($0 + 1)) })
         return Statement(
             """
-            select * from breakwater.claim($1, $2, $3, $4, $5, $6, $7, $8, $9)
+            select * from breakwater.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
             """,
             [
                 .int8(worker),
@@ -32,6 +34,7 @@ package struct Claim: StoreCall {
                 .int4Array(room.map { Int32(clamping: $0.concurrency) }),
                 .int4(Int32(clamping: total)),
                 .bool(isLate),
+                .bool(isBacklog),
             ]
         )
     }

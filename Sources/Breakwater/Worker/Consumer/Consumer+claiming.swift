@@ -78,7 +78,15 @@ extension Consumer {
             return nil
         }
         let isLate = now >= nextLateLook && (!isBacklog || now >= nextWideClaim)
-        return Claim(worker: worker, lanes: asked, room: plan.kinds, total: plan.total, isLate: isLate, isWide: isWide)
+        return Claim(
+            worker: worker,
+            lanes: asked,
+            room: plan.kinds,
+            total: plan.total,
+            isLate: isLate,
+            isBacklog: isBacklog,
+            isWide: isWide
+        )
     }
 
     /// What is done while there is nothing to claim and to settle.
