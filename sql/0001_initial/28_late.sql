@@ -21,22 +21,25 @@ create type breakwater.late_jobs as (
 create function breakwater.find_late(
     p_lane bigint, p_queue text, p_kind text, p_priority smallint, p_floor bigint, p_cursor bigint, p_limit integer
 ) returns breakwater.late_jobs
-language plpgsql set search_path = pg_catalog, pg_temp set enable_nestloop = off
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_late breakwater.late_jobs;
+    -- A claim that holds a job above the floor has its `last` above it too.
+    v_held bigint[] := array(
+        select c.id
+          from (select k.lease, unnest(k.jobs) as id from breakwater.claim k
+                 where k.lane = p_lane and k.last > p_floor offset 0) c
+         where (select j.lease from breakwater.job j where j.id = c.id) < c.lease);
 begin
     select h.proven into v_late.proven from breakwater.horizon h order by h.id desc limit 1;
     v_late.cursor := p_cursor;
-    -- A claim that holds a job above the floor has its `last` above it too.
+    -- NOT IN looks into a hash table, and leaves the order of the index as it is: a limit ends the scan.
     v_late.ids := array(
         select j.id from breakwater.job j
          where j.queue = p_queue collate "C" and j.kind = p_kind collate "C" and j.priority = p_priority
            and j.position > p_floor and j.position <= p_cursor and j.run_at is null
-           and not exists (
-               select from (select c.lease, unnest(c.jobs) as id from breakwater.claim c
-                             where c.lane = p_lane and c.last > p_floor offset 0) h
-                where h.id = j.id and h.lease > j.lease)
+           and j.id not in (select h from unnest(v_held) h)
          order by j.position
          limit p_limit + 1);
     v_late.is_complete := cardinality(v_late.ids) <= p_limit and v_late.proven is not null;
@@ -193,16 +196,20 @@ $$;
 -- Those of some jobs that no claim holds.
 create function breakwater.without_held(p_ids bigint[], p_lane bigint default null) returns bigint[]
 language plpgsql stable set search_path = pg_catalog, pg_temp
-set jit = off set enable_nestloop = off set enable_seqscan = off
+set jit = off set enable_seqscan = off
 as $$
+declare
+    v_held bigint[] := array(
+        select c.id
+          from (select k.lease, unnest(k.jobs) as id from breakwater.claim k
+                 where p_lane is null or k.lane = p_lane offset 0) c
+         -- The CASE keeps the planner from joining.
+         where case when c.id in (select i from unnest(p_ids) i)
+                    then (select j.lease from breakwater.job j where j.id = c.id) < c.lease end);
 begin
     return array(
         select j.id from breakwater.job j
-         where j.id = any (p_ids)
-           and not exists (
-               select from (select c.lease, unnest(c.jobs) as id from breakwater.claim c
-                             where p_lane is null or c.lane = p_lane offset 0) h
-                where h.id = j.id and h.lease > j.lease)
+         where j.id = any (p_ids) and j.id not in (select h from unnest(v_held) h)
          order by j.position);
 end
 $$;
