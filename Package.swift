@@ -167,12 +167,15 @@ let package = Package(
         .systemLibrary(name: "CSpawn", path: "Tests/CSpawn"),
         .target(name: "TestPrograms", dependencies: ["CSpawn"], path: "Tests/TestPrograms"),
 
+        // What Swift cannot call of the system's.
+        .systemLibrary(name: "CProcess"),
+
         // The command line, as a library for those who link handlers of their own, and as the product `worker`.
         .target(
             name: "WorkerCommand",
             dependencies: [
                 "Breakwater", "BreakwaterAdmin", "BreakwaterDashboard", "BreakwaterEndpoints", "BreakwaterExec",
-                "BreakwaterHTTP", "BreakwaterMetrics", "BreakwaterOTLP", "Libpq",
+                "BreakwaterHTTP", "BreakwaterMetrics", "BreakwaterOTLP", "CProcess", "Libpq",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Configuration", package: "swift-configuration"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),

@@ -157,7 +157,8 @@ struct DeployTests {
             FileManager.default.fileExists(atPath: context.appending(path: try #require(build["dockerfile"])).path())
         )
         let ofPostgres: [String] = try value(services, "postgres", "volumes")
-        let mounts = try value(services, "worker", "volumes", as: [String].self) + ofPostgres.filter { $0.hasPrefix(".") }
+        let mounts =
+            try value(services, "worker", "volumes", as: [String].self) + ofPostgres.filter { $0.hasPrefix(".") }
         for mount in mounts {
             let source = String(try #require(mount.split(separator: ":").first))
             #expect(FileManager.default.fileExists(atPath: deploy.appending(path: source).path()), "\(source)")
