@@ -55,6 +55,7 @@ public struct Dashboard: Service {
             server: .http1(limits: limits),
             configuration: ApplicationConfiguration(
                 address: .hostname(configuration.host, port: configuration.port),
+                backlog: ConnectionLimits.backlog,
                 availableConnectionsDelegate: limits.backstop
             ),
             services: [site.runs],

@@ -89,6 +89,7 @@ public struct EndpointServer: Service {
             server: .http1(limits: limits),
             configuration: ApplicationConfiguration(
                 address: .hostname(address.host, port: address.port),
+                backlog: ConnectionLimits.backlog,
                 availableConnectionsDelegate: limits.backstop
             ),
             onServerRunning: { channel in

@@ -58,10 +58,16 @@ public final class RawClient: Sendable {
     }
 
     /// What the server sends until it closes the connection, or the time is over.
-    public func answer(within limit: Duration) async throws -> String {
+    ///
+    /// - Parameters:
+    ///   - ending: With these last bytes the answer is complete, although the connection stays open. Defaults to none.
+    ///   - limit: The longest wait.
+    public func answer(endingWith ending: String? = nil, within limit: Duration) async throws -> String {
         let end = ContinuousClock.now + limit
+        let ending = ending.map { Array($0.utf8) }
         var bytes: [UInt8] = []
         while ContinuousClock.now < end {
+            if let ending, bytes.suffix(ending.count) == ending[...] { break }
             var part = [UInt8](repeating: 0, count: 4096)
             let count = recv(descriptor, &part, part.count, Int32(MSG_DONTWAIT))
             if count > 0 {
@@ -75,20 +81,20 @@ public final class RawClient: Sendable {
         return String(decoding: bytes, as: UTF8.self)
     }
 
-    /// Asks for a page, and measures how long the answer takes.
+    /// Asks for a page.
+    ///
+    /// - Returns: The answer, with its head.
     public static func get(
         _ path: String,
         port: Int,
         from source: String = "127.0.0.1",
         within limit: Duration
-    ) async throws -> (answer: String, took: Duration) {
-        let start = ContinuousClock.now
+    ) async throws -> String {
+        let end = ContinuousClock.now + limit
         let client = try RawClient(port: port, from: source)
         let request = "GET \(path) HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        while !client.send(request), ContinuousClock.now < start + limit {
-            try await Task.sleep(for: .milliseconds(1))
-        }
-        return (try await client.answer(within: limit - (.now - start)), .now - start)
+        while !client.send(request), ContinuousClock.now < end { try await Task.sleep(for: .milliseconds(1)) }
+        return try await client.answer(within: end - .now)
     }
 
     /// Allows this process as many descriptors as it may have.
