@@ -196,7 +196,7 @@ let package = Package(
         .testTarget(
             name: "WorkerCommandTests",
             dependencies: [
-                "BreakwaterAdmin", "BreakwaterTesting", "TestPrograms", "WorkerCommand",
+                "BreakwaterAdmin", "BreakwaterTesting", "CProcess", "TestPrograms", "WorkerCommand",
                 .product(name: "Yams", package: "Yams"),
             ]
         ),
