@@ -1,9 +1,9 @@
 /// Decides which connections of a server stay open. It closes nothing itself.
 ///
 /// A new connection is always taken. When there are then too many, of its client or in all, another one gives way: first
-/// one that the server waits for (a request that is not there yet, or a kept-alive connection), and of these the one
-/// that has been silent longest. So clients that open connections and send nothing crowd out one another, and a health
-/// check always finds a place.
+/// one that the server waits for (a request that is not there yet, or a kept-alive connection), of these one of the client
+/// that has most connections, and of these the one that has been silent longest. So clients that open connections and send
+/// nothing crowd out one another, and a health check always finds a place.
 struct ConnectionTable: Sendable {
     private struct Entry {
         /// Nil for one that is not counted by its address.
@@ -64,8 +64,11 @@ struct ConnectionTable: Sendable {
     mutating func close(_ id: Int) { entries[id] = nil }
 
     private static func next(of entries: [Int: Entry]) -> Int? {
-        entries.min { left, right in
-            left.value.isBusy == right.value.isBusy ? left.value.turn < right.value.turn : !left.value.isBusy
-        }?.key
+        let idle = entries.filter { !$0.value.isBusy }
+        guard !idle.isEmpty else { return entries.min { $0.value.turn < $1.value.turn }?.key }
+        var counts: [ClientAddress: Int] = [:]
+        for case let client? in entries.values.map(\.client) { counts[client, default: 0] += 1 }
+        func count(_ entry: Entry) -> Int { entry.client.flatMap { counts[$0] } ?? 1 }
+        return idle.min { (-count($0.value), $0.value.turn) < (-count($1.value), $1.value.turn) }?.key
     }
 }
