@@ -26,6 +26,7 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
         .package(url: "https://github.com/apple/swift-metrics", from: "2.13.0"),
         .package(url: "https://github.com/apple/swift-nio", from: "2.100.0"),
+        .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
         .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.0"),
@@ -104,6 +105,7 @@ let package = Package(
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "HummingbirdCore", package: "hummingbird"),
                 .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
                 .product(name: "NIOPosix", package: "swift-nio"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ]
@@ -133,7 +135,7 @@ let package = Package(
         .target(
             name: "BreakwaterDashboard",
             dependencies: [
-                "Breakwater", "BreakwaterAdmin", "CLibcrypto", "Libpq",
+                "Breakwater", "BreakwaterAdmin", "BreakwaterEndpoints", "CLibcrypto", "Libpq",
                 .product(name: "HTTPTypes", package: "swift-http-types"),
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "Logging", package: "swift-log"),
@@ -149,7 +151,7 @@ let package = Package(
         .testTarget(
             name: "BreakwaterDashboardTests",
             dependencies: [
-                "BreakwaterAdmin", "BreakwaterDashboard", "BreakwaterTesting", "Libpq",
+                "BreakwaterAdmin", "BreakwaterDashboard", "BreakwaterEndpoints", "BreakwaterTesting", "Libpq",
                 .product(name: "Logging", package: "swift-log"),
             ]
         ),
@@ -168,12 +170,15 @@ let package = Package(
         .systemLibrary(name: "CSpawn", path: "Tests/CSpawn"),
         .target(name: "TestPrograms", dependencies: ["CSpawn"], path: "Tests/TestPrograms"),
 
+        // What Swift cannot call of the system's.
+        .systemLibrary(name: "CProcess"),
+
         // The command line, as a library for those who link handlers of their own, and as the product `worker`.
         .target(
             name: "WorkerCommand",
             dependencies: [
                 "Breakwater", "BreakwaterAdmin", "BreakwaterDashboard", "BreakwaterEndpoints", "BreakwaterExec",
-                "BreakwaterHTTP", "BreakwaterMetrics", "BreakwaterOTLP", "Libpq",
+                "BreakwaterHTTP", "BreakwaterMetrics", "BreakwaterOTLP", "CProcess", "Libpq",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Configuration", package: "swift-configuration"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
@@ -194,7 +199,7 @@ let package = Package(
         .testTarget(
             name: "WorkerCommandTests",
             dependencies: [
-                "BreakwaterAdmin", "BreakwaterTesting", "TestPrograms", "WorkerCommand",
+                "BreakwaterAdmin", "BreakwaterTesting", "CProcess", "TestPrograms", "WorkerCommand",
                 .product(name: "Yams", package: "Yams"),
             ]
         ),

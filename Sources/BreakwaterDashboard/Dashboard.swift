@@ -1,3 +1,4 @@
+import BreakwaterEndpoints
 import HTTPTypes
 import Hummingbird
 public import Logging
@@ -48,12 +49,14 @@ public struct Dashboard: Service {
         let responder = CallbackResponder<PeerContext> { request, context in
             await Self.respond(site, request, peer: context.peer)
         }
+        let limits = limits
         let server = Application(
             responder: responder,
-            server: .http1(configuration: .init(idleTimeout: .seconds(60))),
+            server: .http1(limits: limits),
             configuration: ApplicationConfiguration(
                 address: .hostname(configuration.host, port: configuration.port),
-                availableConnectionsDelegate: nil
+                backlog: ConnectionLimits.backlog,
+                availableConnectionsDelegate: limits.backstop
             ),
             services: [site.runs],
             onServerRunning: { channel in
@@ -78,8 +81,19 @@ public struct Dashboard: Service {
         }
     }
 
+    /// One in eight of the process's descriptors, 256 at most, and a quarter of that for one address that is no proxy's.
+    private var limits: ConnectionLimits {
+        let most = ConnectionLimits.share(oneOf: 8, atMost: 256)
+        var limits = ConnectionLimits(most: most, mostOfClient: max(8, most / 4), answerTime: .seconds(120))
+        let proxies = configuration.trustedProxies + (configuration.proxy?.peers ?? [])
+        limits.exempt = proxies.compactMap(AddressRange.init)
+        return limits
+    }
+
     /// More than any form of the dashboard sends.
     private static let largestForm = 256 * 1024
+    /// More than a login sends. Somebody who is not logged in sends nothing else.
+    private static let largestFormOfStranger = 16 * 1024
 
     private static func respond(_ site: Site, _ request: Request, peer: String) async -> Response {
         var headers: [String: [String]] = [:]
@@ -98,7 +112,8 @@ public struct Dashboard: Service {
             guard type.lowercased().hasPrefix("application/x-www-form-urlencoded") else {
                 return Response(status: .unsupportedMediaType)
             }
-            guard let body = try? await request.body.collect(upTo: largestForm) else {
+            let largest = site.gate.viewer(of: web) == nil ? largestFormOfStranger : largestForm
+            guard let body = try? await request.body.collect(upTo: largest) else {
                 return Response(status: .contentTooLarge)
             }
             web.form = FormValues(String(buffer: body))

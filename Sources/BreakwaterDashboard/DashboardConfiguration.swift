@@ -1,4 +1,4 @@
-import Foundation
+import BreakwaterEndpoints
 public import Libpq
 
 /// Where the dashboard listens, who may see it, and what it reads.
@@ -28,18 +28,37 @@ public struct DashboardConfiguration: Sendable {
         /// The header that names the user, in any case, such as `X-Forwarded-User`. The proxy must overwrite what others
         /// send in it.
         public var header: String
-        /// The addresses from which the header is believed. From all others it counts for nothing.
+        /// The addresses and networks from which the header is believed. From all others it counts for nothing.
         public var peers: [String]
+        /// What the proxy sends with each request, and nobody else knows: 16 to 1024 bytes. Without it the header counts for
+        /// nothing, because other programs can connect from the proxy's address too.
+        public var secret: String
+        /// The header that the secret is sent in, in any case. The proxy must overwrite what others send in it. Defaults
+        /// to `X-Breakwater-Secret`.
+        public var secretHeader: String
         /// Those who may act; everybody else that the proxy lets through may look.
         public var operators: [String]
 
+        /// The header that the secret is sent in unless another is chosen.
+        public static let defaultSecretHeader = "X-Breakwater-Secret"
+
         /// - Parameters:
         ///   - header: The header that names the user. The proxy must overwrite what others send in it.
-        ///   - peers: The addresses from which it is believed.
+        ///   - peers: The addresses and networks from which it is believed.
+        ///   - secret: What the proxy sends with each request, and nobody else knows: 16 to 1024 bytes.
+        ///   - secretHeader: The header that the secret is sent in. Defaults to `X-Breakwater-Secret`.
         ///   - operators: Those who may act. Defaults to nobody.
-        public init(header: String, peers: [String], operators: [String] = []) {
+        public init(
+            header: String,
+            peers: [String],
+            secret: String,
+            secretHeader: String = Self.defaultSecretHeader,
+            operators: [String] = []
+        ) {
             self.header = header
             self.peers = peers
+            self.secret = secret
+            self.secretHeader = secretHeader
             self.operators = operators
         }
     }
@@ -48,6 +67,13 @@ public struct DashboardConfiguration: Sendable {
     public var host = "127.0.0.1"
     /// The port; 0 for any that is free. Defaults to 8090.
     public var port = 8090
+    /// Names and addresses under which browsers may ask for the dashboard, without ports, beside `localhost`, the loopback
+    /// addresses and `host`: that of a reverse proxy, above all. Requests under other names are refused, because a page
+    /// elsewhere could otherwise have its own name point here. Defaults to none.
+    public var hosts: [String] = []
+    /// The addresses and networks of reverse proxies that are believed when they say in `X-Forwarded-For` who asks. By that
+    /// address wrong passwords are counted. Defaults to none.
+    public var trustedProxies: [String] = []
     /// Where the jobs are.
     public var database: ConnectionOptions
     /// Those who log in.
@@ -73,6 +99,9 @@ public struct DashboardConfiguration: Sendable {
         self.proxy = proxy
     }
 
+    /// Whether a text may stand in ``hosts``.
+    package static func isHostName(_ text: String) -> Bool { AllowedHosts.isName(text) }
+
     /// Refuses what cannot work, or would let anybody in.
     ///
     /// - Throws: ``DashboardError`` with everything that is wrong.
@@ -87,22 +116,58 @@ public struct DashboardConfiguration: Sendable {
         for user in users where !(1...100).contains(user.name.utf8.count) {
             faults.append("the user's name '\(user.name)' must have 1 to 100 bytes")
         }
-        if let proxy {
-            let isToken = proxy.header.wholeMatch(of: /[A-Za-z0-9!#$%&'*+.^_`|~-]+/) != nil
-            if !isToken { faults.append("proxy.header '\(proxy.header)' is not a header's name") }
-            if ["host", "cookie", "content-length", "content-type", "origin"].contains(proxy.header.lowercased()) {
-                faults.append("proxy.header '\(proxy.header)' means something else")
-            }
-            if proxy.peers.isEmpty { faults.append("proxy.peers is empty: the header would be believed from nobody") }
-            for peer in proxy.peers where PeerAddress(peer) == nil {
-                faults.append("proxy.peers: '\(peer)' is not an address, such as 127.0.0.1 or ::1")
-            }
+        for user in users where !user.password.isStrong {
+            faults.append("the user '\(user.name)': \(PasswordHash.weakness)")
         }
+        for host in hosts where !AllowedHosts.isName(host) {
+            faults.append("hosts: '\(host)' is not a host's name or address, without a port")
+        }
+        for proxy in trustedProxies where AddressRange(proxy) == nil {
+            faults.append("trusted_proxies: '\(proxy)' is not an address or a network, such as 10.0.0.1 or 10.0.0.0/8")
+        }
+        faults += proxy?.faults ?? []
         if !(0...65535).contains(port) { faults.append("the port \(port) is not from 0 to 65535") }
         if sessionLifetime <= .zero || sessionIdleTime <= .zero || queryTimeout <= .zero {
             faults.append("a time is not positive")
         }
         if !faults.isEmpty { throw DashboardError(.invalidConfiguration, faults.joined(separator: "\n")) }
+    }
+}
+
+extension DashboardConfiguration.Proxy: CustomStringConvertible, CustomReflectable {
+    /// Without the secret.
+    public var description: String { "Proxy(header: \(header), peers: \(peers))" }
+    /// Nothing.
+    public var customMirror: Mirror { Mirror(self, children: []) }
+
+    /// What is wrong with it.
+    fileprivate var faults: [String] {
+        var faults: [String] = []
+        for (key, header) in [("header", header), ("secret_header", secretHeader)] {
+            if header.wholeMatch(of: /[A-Za-z0-9!#$%&'*+.^_`|~-]+/) == nil {
+                faults.append("proxy.\(key) '\(header)' is not a header's name")
+            }
+            if ["host", "cookie", "content-length", "content-type", "origin"].contains(header.lowercased()) {
+                faults.append("proxy.\(key) '\(header)' means something else")
+            }
+        }
+        if header.lowercased() == secretHeader.lowercased() {
+            faults.append("proxy.secret_header must be another header than proxy.header")
+        }
+        if !(16...1024).contains(secret.utf8.count) {
+            faults.append(
+                """
+                proxy.secret is missing or not of 16 to 1024 bytes: any program that can connect from the proxy's address \
+                could name itself a user; make one with `openssl rand -hex 32` and let the proxy send it in \
+                \(secretHeader)
+                """
+            )
+        }
+        if peers.isEmpty { faults.append("proxy.peers is empty: the header would be believed from nobody") }
+        for peer in peers where AddressRange(peer) == nil {
+            faults.append("proxy.peers: '\(peer)' is not an address or a network, such as 127.0.0.1, ::1 or 10.0.0.0/8")
+        }
+        return faults
     }
 }
 
@@ -128,22 +193,4 @@ public struct DashboardError: Error, Sendable, Equatable, CustomStringConvertibl
 
     /// The message.
     public var description: String { message }
-}
-
-/// An IP address, so that `::ffff:127.0.0.1` and `127.0.0.1` are the same.
-struct PeerAddress: Hashable {
-    private var bytes: [UInt8]
-
-    init?(_ text: String) {
-        var four = in_addr()
-        var six = in6_addr()
-        if inet_pton(AF_INET, text, &four) == 1 {
-            bytes = withUnsafeBytes(of: &four) { Array($0) }
-        } else if inet_pton(AF_INET6, text, &six) == 1 {
-            bytes = withUnsafeBytes(of: &six) { Array($0) }
-            if bytes.prefix(12) == [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF] { bytes.removeFirst(12) }
-        } else {
-            return nil
-        }
-    }
 }

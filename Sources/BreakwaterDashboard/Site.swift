@@ -7,6 +7,7 @@ import Logging
 final class Site: Sendable {
     let configuration: DashboardConfiguration
     let gate: Gatekeeper
+    private let hosts: AllowedHosts
     let database: DatabasePool
     let runs: BulkRuns
     let logger: Logger
@@ -16,6 +17,7 @@ final class Site: Sendable {
         self.configuration = configuration
         self.logger = logger
         gate = Gatekeeper(configuration)
+        hosts = AllowedHosts(listeningOn: configuration.host, others: configuration.hosts)
         database = DatabasePool(configuration.database, limit: configuration.queryTimeout, logger: logger)
         runs = BulkRuns(database: database, logger: logger)
     }
@@ -28,6 +30,17 @@ final class Site: Sendable {
     }
 
     private func find(_ request: WebRequest) async -> WebAnswer {
+        guard hosts.contain(request.header("host")) else {
+            return problem(
+                421,
+                "Not under this name",
+                """
+                The dashboard does not answer under the name that this request has in its Host header. If people are to \
+                reach it so, add the name to dashboard.hosts in its configuration.
+                """,
+                nil
+            )
+        }
         let matching = routes.compactMap { route in route.id(in: request.path).map { (route, $0) } }
         guard let (route, id) = matching.first(where: { $0.0.method == request.method }) else {
             let viewer = gate.viewer(of: request)

@@ -6,12 +6,16 @@ public import Logging
 import NIOCore
 import NIOPosix
 public import ServiceLifecycle
+import Synchronization
 
 /// Serves what machines ask of a worker: `/metrics`, `/livez`, `/readyz`.
 ///
-/// Every answer comes from memory: none waits for the database, or for a lock that a loop holds for long. It says nothing
-/// that is secret, and changes nothing; but kinds and queues are named in it, so let it listen where only those reach it
-/// who may know them.
+/// Every answer comes from memory: none waits for the database, or for a lock that a loop holds for long. It changes
+/// nothing. `/livez` and `/readyz` give generic reasons, and the log has the details; `/metrics` names kinds and queues, so
+/// let the server listen where only those reach it who may know them.
+///
+/// Its connections are limited in number and in time, and a new one is always taken: clients that send nothing, or not all
+/// of a request, give way to a health check.
 ///
 /// As a `Service` it should shut down after the worker, so that a draining worker can still be asked: put it before the
 /// worker in the list of a `ServiceGroup`.
@@ -20,6 +24,8 @@ public struct EndpointServer: Service {
     public var address: ListenAddress
     /// What it answers.
     public let endpoints: [Endpoint]
+    /// One in sixteen of the process's descriptors, 128 at most. An answer is a few kilobytes from memory.
+    var limits: ConnectionLimits
     private let logger: Logger
     private let onRunning: @Sendable (Int) -> Void
 
@@ -39,6 +45,9 @@ public struct EndpointServer: Service {
         self.address = address
         self.logger = logger
         self.onRunning = onRunning
+        let most = ConnectionLimits.share(oneOf: 16, atMost: 128)
+        limits = ConnectionLimits(most: most, mostOfClient: max(8, most / 2), answerTime: .seconds(10))
+        let log = ReadinessLog(logger: logger)
         endpoints = [
             Endpoint(path: "/metrics", purpose: "metrics in Prometheus' text form") {
                 Endpoint.Answer(isGood: true, type: "text/plain; version=0.0.4; charset=utf-8", text: metrics())
@@ -53,7 +62,9 @@ public struct EndpointServer: Service {
                 path: "/readyz",
                 purpose: "200 while it is connected, its schema is right and it does not drain, else 503"
             ) {
-                Endpoint.Answer(health.readiness())
+                let answer = health.readiness()
+                log.note(answer)
+                return Endpoint.Answer(answer)
             },
         ]
     }
@@ -72,12 +83,14 @@ public struct EndpointServer: Service {
         // What Hummingbird says of itself; whatever goes wrong is thrown.
         quiet.logLevel = max(.warning, logger.logLevel)
         let (address, logger, onRunning) = (address, logger, onRunning)
+        let limits = limits
         let application = Application(
             router: router,
-            server: .http1(configuration: .init(idleTimeout: .seconds(60))),
+            server: .http1(limits: limits),
             configuration: ApplicationConfiguration(
                 address: .hostname(address.host, port: address.port),
-                availableConnectionsDelegate: MaximumAvailableConnections(Self.mostConnections)
+                backlog: ConnectionLimits.backlog,
+                availableConnectionsDelegate: limits.backstop
             ),
             onServerRunning: { channel in
                 let port = channel.localAddress?.port ?? address.port
@@ -94,14 +107,35 @@ public struct EndpointServer: Service {
             throw EndpointError(address: address, reason: "\(error)")
         }
     }
+}
 
-    /// More connections than these wait until one closes.
-    private static let mostConnections = 100
+/// Says in the log why the worker is not ready, once for each change, because the answer itself does not say it.
+private final class ReadinessLog: Sendable {
+    private let logger: Logger
+    private let last = Mutex<[String]>([])
+
+    init(logger: Logger) { self.logger = logger }
+
+    func note(_ answer: WorkerHealth.Answer) {
+        let isNews = last.withLock { last in
+            defer { last = answer.reasons }
+            return last != answer.reasons
+        }
+        guard isNews else { return }
+        if answer.isGood {
+            logger.info("the worker is ready")
+        } else {
+            logger.info(
+                "the worker is not ready",
+                metadata: ["reasons": .array(answer.reasons.map { .string($0) })]
+            )
+        }
+    }
 }
 
 extension Endpoint.Answer {
     init(_ answer: WorkerHealth.Answer) {
-        self.init(isGood: answer.isGood, text: answer.isGood ? "ok\n" : answer.reasons.map { $0 + "\n" }.joined())
+        self.init(isGood: answer.isGood, text: answer.isGood ? "ok\n" : answer.publicReasons.map { $0 + "\n" }.joined())
     }
 }
 

@@ -11,7 +11,8 @@ struct TestSite {
     var site: Site
     var database: TestDatabase
     static let password = "correct horse"
-    private static let hash = PasswordHash(password: password)
+    /// Cheap, for the tests log in often. A configuration that is checked would not have it.
+    private static let hash = PasswordHash(password: password, cost: 10)
 
     /// The users of every test: `ann` may act, `bob` may look.
     static func configuration(_ database: ConnectionOptions) -> DashboardConfiguration {
@@ -23,6 +24,7 @@ struct TestSite {
             ]
         )
         configuration.queryTimeout = .seconds(30)
+        configuration.hosts = ["dashboard.test"]
         return configuration
     }
 

@@ -15,6 +15,9 @@ struct HealthTests {
         #expect(health.liveness().isGood)
         health.started(lease: .seconds(30))
         #expect(health.readiness().reasons.count == 2)
+        health.failed(.claims, "connection to server at \"10.0.0.7\", port 5432 failed: no role \"worker\"")
+        #expect(health.readiness().reasons[0].contains("10.0.0.7"), "for the log")
+        #expect(health.readiness().publicReasons == ["no database connection"], "for anybody")
         health.note(.claims, isConnected: true)
         health.note(.beats, isConnected: true)
         #expect(health.readiness().isGood)
@@ -54,6 +57,9 @@ struct HealthTests {
             try await database.query("alter table breakwater.schema_version rename to away")
             await health.checkSchema(on: database.connection)
             #expect(health.readiness().reasons.count == 1)
+            #expect(
+                health.readiness().publicReasons == ["the database's schema is not the one that this worker needs"]
+            )
             try await database.query("alter table breakwater.away rename to schema_version")
             await health.checkSchema(on: database.connection)
             #expect(health.readiness().isGood)
@@ -94,7 +100,11 @@ struct HealthTests {
                 )
                 try await waitUntil("it is not ready") { try await fetch("\(base)/readyz").status == 503 }
                 try await waitUntil("it says why") {
-                    try await fetch("\(base)/readyz").text.contains("no database connection for beats: ")
+                    try await fetch("\(base)/readyz").text.contains("no database connection\n")
+                }
+                let told = try await fetch("\(base)/readyz").text
+                for secret in [role, database.name, "127.0.0.1", "port"] {
+                    #expect(!told.contains(secret), "\(told)")
                 }
                 #expect(try await fetch("\(base)/livez").status == 200)
                 // Its own loop finds out by itself.

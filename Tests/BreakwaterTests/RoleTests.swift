@@ -51,6 +51,34 @@ struct RoleTests {
         }
     }
 
+    @Test("an enqueuer cannot advance another enqueuer's import, nor learn how far it is")
+    func imports() async throws {
+        try await withTestDatabase { database in
+            try await withLoginRole(database, memberOf: "breakwater_enqueue") { first in
+                try await withLoginRole(database, memberOf: "breakwater_enqueue") { second in
+                    let (one, other) = (try await database.connect(as: first), try await database.connect(as: second))
+                    func lines(_ count: Int, from line: Int) -> String {
+                        """
+                        select breakwater.enqueue_lines(
+                            array_fill('{"kind": "k"}'::jsonb, array[\(count)]), '{}', 'january',
+                            \(line), \(line + count - 1), 'line')
+                        """
+                    }
+                    let position = "select lines from breakwater.import_position('january')"
+                    _ = try await one.query(lines(10, from: 1))
+                    #expect(try await other.query(position)[0][0].int() == 0)
+                    _ = try await other.query(lines(100, from: 1))
+                    #expect(try await one.query(position)[0][0].int() == 10)
+                    _ = try await one.query(lines(10, from: 11))
+                    #expect(await state(one, lines(10, from: 11)) == "55006", "these lines were added already")
+                    #expect(try await database.count("job") == 120)
+                    await one.close()
+                    await other.close()
+                }
+            }
+        }
+    }
+
     @Test("breakwater_admin reads, redrives, pauses and overrides, and is no worker")
     func adminRole() async throws {
         try await withTestDatabase { database in

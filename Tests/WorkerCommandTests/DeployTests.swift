@@ -83,10 +83,11 @@ struct DeployTests {
         for (name, value) in [
             ("NoNewPrivileges", "yes"), ("ProtectSystem", "strict"), ("ProtectHome", "yes"),
             ("CapabilityBoundingSet", ""),
-            ("DynamicUser", "yes"), ("RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6"),
+            ("DynamicUser", "yes"), ("LimitCORE", "0"), ("RestrictAddressFamilies", "AF_UNIX AF_INET AF_INET6"),
         ] {
             #expect(unit[name] == [value])
         }
+        for name in ["LimitNOFILE", "TasksMax"] { #expect(unit[name]?.first.flatMap(Int.init) ?? 0 >= 1024) }
         let command = try #require(unit["ExecStart"]?.first).split(separator: " ").dropFirst().map(String.init)
         _ = try #require(try RootCommand.parseAsRoot(command) as? RunCommand)
     }
@@ -141,7 +142,7 @@ struct DeployTests {
     func compose() throws {
         let compose = try #require(try yaml("compose.yaml").first)
         let services: [String: Any] = try value(compose, "services")
-        #expect(Set(services.keys) == ["postgres", "migrate", "worker"])
+        #expect(Set(services.keys) == ["postgres", "migrate", "worker", "admin"])
         #expect(
             try value(services, "worker", "depends_on", "migrate", "condition", as: String.self)
                 == "service_completed_successfully"
@@ -155,11 +156,22 @@ struct DeployTests {
         #expect(
             FileManager.default.fileExists(atPath: context.appending(path: try #require(build["dockerfile"])).path())
         )
-        let mounts: [String] = try value(services, "worker", "volumes")
+        let ofPostgres: [String] = try value(services, "postgres", "volumes")
+        let mounts =
+            try value(services, "worker", "volumes", as: [String].self) + ofPostgres.filter { $0.hasPrefix(".") }
         for mount in mounts {
             let source = String(try #require(mount.split(separator: ":").first))
             #expect(FileManager.default.fileExists(atPath: deploy.appending(path: source).path()), "\(source)")
         }
+        // Nobody connects as the superuser, and workers as no more than a worker.
+        for (service, role) in [("worker", "worker"), ("migrate", "owner"), ("admin", "admin")] {
+            let url: String = try value(services, service, "environment", "DATABASE_URL")
+            #expect(url.hasPrefix("postgresql://\(role):"))
+        }
+        #expect(try value(services, "postgres", "environment", "POSTGRES_USER", as: String.self) == "postgres")
+        let roles = try text("postgres-roles.sql")
+        #expect(roles.contains("create role worker login password :'worker_password' in role breakwater_worker;"))
+        #expect(!roles.contains("superuser"))
         let command: [String] = try value(services, "migrate", "command")
         _ = try #require(try RootCommand.parseAsRoot(command) as? MigrateCommand)
     }
@@ -200,6 +212,8 @@ struct DeployTests {
         for secret in try yaml("kubernetes/secrets.example.yaml") {
             let keys: [String: String] = try value(secret, "stringData")
             secrets[try value(secret, "metadata", "name")] = Set(keys.keys)
+            // Debian's libpq 15 takes it for a file's name.
+            #expect(keys.values.allSatisfy { !$0.contains("sslrootcert=system") })
         }
         let migration: [String: Any] = try value(documents["Job"], "spec", "template", "spec", "containers", 0)
         for container in [container, migration] {

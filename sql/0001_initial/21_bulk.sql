@@ -3,29 +3,33 @@
 -- How far inputs with a name have got. Written in the transaction that adds the jobs, so that no line is added twice
 -- and none is left out, however the last attempt ended.
 create table breakwater.import (
-    name       text collate "C" primary key
+    -- The login that imports. Each login has names of its own: no enqueuer moves another's import forward.
+    owner      text collate "C" not null default session_user,
+    name       text collate "C" not null
                constraint import_name_is_1_to_200_bytes check (octet_length(name) between 1 and 200),
     -- So many lines of the input are done.
     lines      bigint not null,
     -- The last of them, by which another input under the same name is recognised.
     last_line  text not null,
-    updated_at timestamptz not null default now()
+    updated_at timestamptz not null default now(),
+    primary key (owner, name)
 );
 
--- How far an input has got: 0 lines if nothing is known of it. `is_same` is whether a line is the last one that was
+-- How far an input of this login has got: 0 lines if nothing is known of it. `is_same` is whether a line is the last one that was
 -- added (true where there is none).
 create function breakwater.import_position(name text, line text default null, out lines bigint, out is_same boolean)
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
     select coalesce(max(i.lines), 0), coalesce(bool_and(i.last_line = md5(line)), true)
-      from breakwater.import i where i.name = import_position.name collate "C"
+      from breakwater.import i
+     where i.owner = session_user::text collate "C" and i.name = import_position.name collate "C"
 $$;
 
 -- Enqueues a portion of lines, each a JSON object with a kind and, as it likes, a payload, queue, priority, run_at,
 -- max_attempts, unique_key, traceparent and tracestate; `defaults` has the same keys. A line whose unique key a live job
 -- has adds nothing. Returns how many jobs were added.
 --
--- With the name of an import, `first_line` to `last_line` are the lines' numbers, and `last_text` the last one's text; they
+-- With the name of an import of this login, `first_line` to `last_line` are the lines' numbers, and `last_text` the last one's text; they
 -- must go on where the import stands. Locks: the import's row; the new jobs.
 create function breakwater.enqueue_lines(
     lines jsonb[], defaults jsonb default '{}', import text default null,
@@ -42,14 +46,14 @@ begin
         insert into breakwater.import (name, lines, last_line) values (enqueue_lines.import, 0, '')
         on conflict do nothing;
         select i.lines into v_stands from breakwater.import i
-         where i.name = enqueue_lines.import collate "C" for update;
+         where i.owner = session_user::text collate "C" and i.name = enqueue_lines.import collate "C" for update;
         if v_stands >= first_line then
             raise exception 'the import ''%'' is at line % already, not at %', import, v_stands, first_line - 1
                 using errcode = '55006', hint = 'Somebody else works on it; wait for its end, then run it again.';
         end if;
         update breakwater.import i
            set lines = enqueue_lines.last_line, last_line = md5(last_text), updated_at = now()
-         where i.name = enqueue_lines.import collate "C";
+         where i.owner = session_user::text collate "C" and i.name = enqueue_lines.import collate "C";
     end if;
     perform breakwater.check_enqueue(l.line ->> 'kind', coalesce(l.line ->> 'queue', 'default'),
                                      coalesce((l.line ->> 'priority')::integer, 5), (l.line ->> 'max_attempts')::integer)

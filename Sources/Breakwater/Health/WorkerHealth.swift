@@ -7,13 +7,21 @@ import Synchronization
 public final class WorkerHealth: Sendable {
     /// An answer to the question whether all is well.
     public struct Answer: Sendable, Equatable {
-        /// What is not well, for people; empty when all is well.
+        /// What is not well, for those who run the worker; empty when all is well. It may name the database's host and role.
         public var reasons: [String]
+        /// The same for anybody who can reach the worker: each reason once, without hosts, ports, roles and messages of
+        /// the database.
+        public var publicReasons: [String]
         /// Whether all is well.
         public var isGood: Bool { reasons.isEmpty }
 
-        /// - Parameter reasons: What is not well.
-        public init(reasons: [String]) { self.reasons = reasons }
+        /// - Parameters:
+        ///   - reasons: What is not well.
+        ///   - publicReasons: The same for anybody. Defaults to `reasons`.
+        public init(reasons: [String], publicReasons: [String]? = nil) {
+            self.reasons = reasons
+            self.publicReasons = publicReasons ?? reasons
+        }
     }
 
     /// Each loop comes round several times a second while nothing happens, and may be held up by one call to the
@@ -83,13 +91,22 @@ public final class WorkerHealth: Sendable {
             case .working: break
             }
             var reasons: [String] = []
+            var publicReasons: [String] = []
             for loop in [WorkerMetrics.Loop.claims, .beats] where !state.connected.contains(loop) {
                 let why = state.faults[loop].map { ": \($0)" } ?? " yet"
                 reasons.append("no database connection for \(loop.rawValue)\(why)")
+                publicReasons = ["no database connection"]
             }
-            if !state.holdsLease { reasons.append("no beat was answered in time: the worker's lease may have ended") }
-            if let fault = state.schemaFault { reasons.append(fault) }
-            return Answer(reasons: reasons)
+            if !state.holdsLease {
+                let reason = "no beat was answered in time: the worker's lease may have ended"
+                reasons.append(reason)
+                publicReasons.append(reason)
+            }
+            if let fault = state.schemaFault {
+                reasons.append(fault)
+                publicReasons.append("the database's schema is not the one that this worker needs")
+            }
+            return Answer(reasons: reasons, publicReasons: publicReasons)
         }
     }
 

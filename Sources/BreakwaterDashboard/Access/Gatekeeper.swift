@@ -1,3 +1,4 @@
+import BreakwaterEndpoints
 import Synchronization
 
 /// Decides who asks and what they may do: sessions of those who logged in, and what a trusted proxy says.
@@ -5,8 +6,8 @@ final class Gatekeeper: Sendable {
     private struct State: Sendable {
         var sessions: SessionStore
         var throttle = LoginThrottle()
-        /// What each session is told on its next page.
-        var notices: [String: Notice] = [:]
+        /// What each session is told on its next page, the latest last.
+        var notices: [(session: String, notice: Notice)] = []
     }
 
     /// What came of an action.
@@ -21,10 +22,15 @@ final class Gatekeeper: Sendable {
         case welcome(token: String)
         case refused
         case throttled(for: Duration)
+        /// Too many passwords are being checked; this one was not.
+        case busy
     }
 
     private let configuration: DashboardConfiguration
-    private let peers: Set<PeerAddress>
+    private let peers: [AddressRange]
+    private let proxies: TrustedProxies
+    /// What a password is compared with where there is no such user; nil where nobody has a password.
+    private let nobody: PasswordHash?
     private let state: Mutex<State>
     /// Signs the tokens of forms. Made anew with each start.
     private let key = Secret.random()
@@ -33,7 +39,9 @@ final class Gatekeeper: Sendable {
 
     init(_ configuration: DashboardConfiguration) {
         self.configuration = configuration
-        peers = Set((configuration.proxy?.peers ?? []).compactMap(PeerAddress.init))
+        peers = (configuration.proxy?.peers ?? []).compactMap(AddressRange.init)
+        proxies = TrustedProxies(configuration.trustedProxies)
+        nobody = configuration.users.map(\.password).max { $0.work < $1.work }.map(PasswordHash.init(like:))
         state = Mutex(
             State(
                 sessions: SessionStore(
@@ -55,10 +63,8 @@ final class Gatekeeper: Sendable {
 
     /// Who asks; nil for a stranger.
     func viewer(of request: WebRequest, now: ContinuousClock.Instant = .now) -> Viewer? {
-        if let proxy = configuration.proxy, let peer = PeerAddress(request.peer), peers.contains(peer),
-            let name = request.header(proxy.header.lowercased())?.trimmed, (1...100).contains(name.utf8.count)
-        {
-            let role: DashboardRole = proxy.operators.contains(name) ? .operator : .readOnly
+        if let name = userOfProxy(request) {
+            let role: DashboardRole = configuration.proxy?.operators.contains(name) == true ? .operator : .readOnly
             return Viewer(name: name, role: role, session: "proxy:\(name)", canLogOut: false)
         }
         guard let token = request.cookie(cookieName), token.utf8.count <= 128 else { return nil }
@@ -70,21 +76,44 @@ final class Gatekeeper: Sendable {
         return Viewer(name: user.name, role: user.role, session: found.id, canLogOut: true)
     }
 
+    /// Whom the reverse proxy names. It must ask from one of its addresses and know the secret: what else can connect
+    /// from there, such as another program of the same machine, does not.
+    private func userOfProxy(_ request: WebRequest) -> String? {
+        guard let proxy = configuration.proxy, let peer = ClientAddress(request.peer),
+            peers.contains(where: { $0.contains(peer) }),
+            Secret.isSame(request.header(proxy.secretHeader.lowercased()) ?? "", proxy.secret),
+            let name = request.header(proxy.header.lowercased())?.trimmed, (1...100).contains(name.utf8.count)
+        else { return nil }
+        return name
+    }
+
+    /// The address that a request comes from, as trusted proxies tell it.
+    func client(of request: WebRequest) -> ClientAddress? { proxies.client(of: request) }
+
     /// Checks a name and a password.
-    func logIn(user name: String, password: String, peer: String) async -> Login {
-        if let wait = state.withLock({ $0.throttle.wait(user: name, peer: peer, now: .now) }) {
+    ///
+    /// - Parameter address: Where it comes from; nil when nobody knows.
+    func logIn(user name: String, password: String, address: ClientAddress?) async -> Login {
+        guard let nobody else { return .refused }
+        let client = address?.client
+        if let wait = state.withLock({ $0.throttle.admit(user: name, client: client, now: .now) }) {
             return .throttled(for: wait)
         }
         let user = configuration.users.first { $0.name == name }
         // As much work for a name that nobody has.
-        let matches = await checker.matches(password, user?.password)
-        guard matches, let user else {
-            state.withLock { $0.throttle.failed(user: name, peer: peer, now: .now) }
-            return .refused
-        }
+        let verdict = await checker.check(password, user?.password ?? nobody, for: client)
         return state.withLock { state in
-            state.throttle.succeeded(user: name, peer: peer)
-            return .welcome(token: state.sessions.begin(user: user.name, now: .now))
+            switch (verdict, user) {
+            case (.busy, _):
+                state.throttle.withdraw(user: name, client: client)
+                return .busy
+            case (.right, let user?):
+                state.throttle.succeeded(user: name, client: client)
+                return .welcome(token: state.sessions.begin(user: user.name, now: .now))
+            case (.wrong, _), (.right, nil):
+                state.throttle.failed(user: name, client: client, now: .now)
+                return .refused
+            }
         }
     }
 
@@ -92,7 +121,7 @@ final class Gatekeeper: Sendable {
     func logOut(_ viewer: Viewer) {
         state.withLock {
             $0.sessions.end(id: viewer.session)
-            $0.notices[viewer.session] = nil
+            $0.notices.removeAll { $0.session == viewer.session }
         }
     }
 
@@ -112,27 +141,20 @@ final class Gatekeeper: Sendable {
         return origin == "http://\(host)" || origin == "https://\(host)"
     }
 
-    /// Leaves a word for the session's next page.
+    /// Leaves a word for the session's next page. There is one for each session; of too many, the oldest go.
     func leave(_ notice: Notice, for viewer: Viewer) {
         state.withLock { state in
-            if state.notices.count >= Self.mostNotices { state.notices = [:] }
-            state.notices[viewer.session] = notice
+            state.notices.removeAll { $0.session == viewer.session }
+            state.notices.append((viewer.session, notice))
+            state.notices.removeFirst(max(0, state.notices.count - Self.mostNotices))
         }
     }
 
     /// Takes the word that was left, if one was.
     func takeNotice(for viewer: Viewer) -> Notice? {
-        state.withLock { $0.notices.removeValue(forKey: viewer.session) }
-    }
-}
-
-/// Compares passwords, one at a time: so many logins at once take no more memory than one.
-private actor PasswordChecker {
-    /// What is compared where there is no such user.
-    private let nobody = PasswordHash(password: Secret.random())
-
-    func matches(_ password: String, _ hash: PasswordHash?) -> Bool {
-        let matches = (hash ?? nobody).matches(password)
-        return matches && hash != nil
+        state.withLock { state in
+            let place = state.notices.firstIndex { $0.session == viewer.session }
+            return place.map { state.notices.remove(at: $0).notice }
+        }
     }
 }

@@ -1,60 +1,131 @@
+import BreakwaterEndpoints
+
 /// Slows down whoever guesses passwords.
 ///
-/// Five failures in a row are free; then each doubles the wait, from a second to five minutes, for the same name from the
-/// same address. And from one address no more than thirty failures count in ten minutes, whatever the names.
+/// An attempt is counted before the password is looked at, so that many at once are no way around it. Three counts are kept
+/// apart, each over ten minutes without a failure:
+///
+/// - of one name from one address: five failures are free,
+/// - of one address, whatever the names: thirty,
+/// - of one name, whatever the addresses: a hundred.
+///
+/// Beyond that each failure doubles the wait, from a second to five minutes. The second and the third do not hold up somebody
+/// who has logged in from the same address before: one who guesses elsewhere, or other names, does not lock them out.
 struct LoginThrottle: Sendable {
     typealias Instant = ContinuousClock.Instant
 
     private struct Record {
+        /// Passwords that were wrong.
         var failures = 0
+        /// Passwords that are being checked.
+        var pending = 0
+        /// When the last wrong one was refused, or the last one was admitted.
         var last: Instant
+        /// When the last wrong one was refused.
+        var lastFailure: Instant?
+
+        var count: Int { failures + pending }
+
+        func isForgotten(at now: Instant) -> Bool {
+            pending == 0 && lastFailure.map { now - $0 > LoginThrottle.memory } ?? true
+        }
     }
 
-    private struct Key: Hashable {
-        var user: String
-        var peer: String
+    private enum Key: Hashable {
+        case pair(user: String, client: ClientAddress?)
+        case client(ClientAddress?)
+        case user(String)
+
+        /// Failures that cost nothing.
+        var free: Int {
+            switch self {
+            case .pair: 5
+            case .client: 30
+            case .user: 100
+            }
+        }
     }
 
-    private static let freeFailures = 5
-    private static let freeFailuresOfPeer = 30
     private static let longestWait = Duration.seconds(300)
     private static let memory = Duration.seconds(600)
-    /// More are not remembered: the oldest go.
-    private static let mostRecords = 10_000
+    /// More are not remembered: the oldest quarter goes.
+    static let mostRecords = 10_000
+    /// From so many addresses each user is known.
+    private static let mostKnown = 20
 
     private var records: [Key: Record] = [:]
+    /// The addresses from which each user has logged in, the latest last.
+    private var known: [String: [ClientAddress]] = [:]
 
-    /// How long this login must wait; nil when it may be tried now.
-    func wait(user: String, peer: String, now: Instant) -> Duration? {
-        let ofUser = wait(Key(user: user, peer: peer), free: Self.freeFailures, now: now)
-        let ofPeer = wait(Key(user: "", peer: peer), free: Self.freeFailuresOfPeer, now: now)
-        let longest = max(ofUser, ofPeer)
-        return longest > .zero ? longest : nil
-    }
-
-    /// Notes a wrong password.
-    mutating func failed(user: String, peer: String, now: Instant) {
-        for key in [Key(user: user, peer: peer), Key(user: "", peer: peer)] {
+    /// Counts an attempt as one that is being checked, unless it must wait.
+    ///
+    /// - Returns: How long it must wait; nil when it is counted: then say how it ended.
+    mutating func admit(user: String, client: ClientAddress?, now: Instant) -> Duration? {
+        let keys = Self.keys(user, client)
+        let judged = isKnown(user, client) ? [.pair(user: user, client: client)] : keys
+        let longest: Duration = judged.map { wait($0, now: now) }.max() ?? .zero
+        guard longest == .zero else { return longest }
+        for key in keys {
             var record = records[key] ?? Record(last: now)
-            if now - record.last > Self.memory { record.failures = 0 }
-            record.failures += 1
+            if record.isForgotten(at: now) { record.failures = 0 }
+            record.pending += 1
             record.last = now
             records[key] = record
         }
-        if records.count > Self.mostRecords {
-            records = records.filter { now - $0.value.last <= Self.memory }
-            if records.count > Self.mostRecords { records = [:] }
+        if records.count > Self.mostRecords { forgetOldest(now: now) }
+        return nil
+    }
+
+    /// The attempt's password was wrong.
+    mutating func failed(user: String, client: ClientAddress?, now: Instant) {
+        for key in Self.keys(user, client) {
+            var record = records[key] ?? Record(pending: 1, last: now)
+            record.pending = max(0, record.pending - 1)
+            record.failures += 1
+            record.last = now
+            record.lastFailure = now
+            records[key] = record
         }
     }
 
-    /// Notes a right one.
-    mutating func succeeded(user: String, peer: String) {
-        records[Key(user: user, peer: peer)] = nil
+    /// The attempt's password was right.
+    mutating func succeeded(user: String, client: ClientAddress?) {
+        withdraw(user: user, client: client)
+        records[.pair(user: user, client: client)]?.failures = 0
+        guard let client else { return }
+        var addresses = known[user, default: []].filter { $0 != client }
+        addresses.append(client)
+        known[user] = addresses.suffix(Self.mostKnown)
     }
 
-    private func wait(_ key: Key, free: Int, now: Instant) -> Duration {
-        guard let record = records[key], record.failures >= free, now - record.last <= Self.memory else { return .zero }
-        let wait = min(Self.longestWait, .seconds(1 << min(record.failures - free, 10)))
+    /// The attempt's password was not looked at.
+    mutating func withdraw(user: String, client: ClientAddress?) {
+        for key in Self.keys(user, client) {
+            guard var record = records[key] else { continue }
+            record.pending = max(0, record.pending - 1)
+            records[key] = record.count == 0 ? nil : record
+        }
+    }
+
+    private static func keys(_ user: String, _ client: ClientAddress?) -> [Key] {
+        [.pair(user: user, client: client), .client(client), .user(user)]
+    }
+
+    private func isKnown(_ user: String, _ client: ClientAddress?) -> Bool {
+        client.map { known[user]?.contains($0) ?? false } ?? false
+    }
+
+    private func wait(_ key: Key, now: Instant) -> Duration {
+        guard let record = records[key], record.count >= key.free, !record.isForgotten(at: now) else { return .zero }
+        let wait = min(Self.longestWait, .seconds(1 << min(record.count - key.free, 10)))
         return max(.zero, record.last + wait - now)
+    }
+
+    /// Forgets what is over, and where that is not enough, what is oldest. Those that are being checked stay.
+    private mutating func forgetOldest(now: Instant) {
+        records = records.filter { !$0.value.isForgotten(at: now) }
+        guard records.count > Self.mostRecords else { return }
+        let oldest = records.filter { $0.value.pending == 0 }.sorted { $0.value.last < $1.value.last }
+        for (key, _) in oldest.prefix(Self.mostRecords / 4) { records[key] = nil }
     }
 }

@@ -1,10 +1,10 @@
 import CLibcrypto
 import Foundation
 
-/// A password as it may be written down: `$scrypt$ln=15,r=8,p=1$SALT$HASH`, salt and hash in Base64.
+/// A password as it may be written down: `$scrypt$ln=17,r=8,p=1$SALT$HASH`, salt and hash in Base64.
 ///
-/// scrypt with N = 2^15, r = 8, p = 1 takes 32 MiB and about a tenth of a second: much for whoever tries many, little for
-/// whoever logs in.
+/// scrypt with N = 2^17, r = 8, p = 1, the minimum of OWASP's Password Storage Cheat Sheet, takes 128 MiB and some tenths of
+/// a second: much for somebody who tries many, little for somebody who logs in.
 public struct PasswordHash: Sendable, Hashable {
     /// As it is written down.
     public var text: String
@@ -15,21 +15,40 @@ public struct PasswordHash: Sendable, Hashable {
     private var salt: [UInt8]
     private var hash: [UInt8]
 
-    private static let cost = 15
+    /// What OWASP names as equally good: the least p for each binary logarithm of N, with r = 8.
+    private static let minimums: [(cost: UInt64, parallelism: UInt64)] = [(17, 1), (16, 2), (15, 3), (14, 5), (13, 10)]
 
     /// Hashes a password, with a salt of its own.
     ///
     /// - Parameter password: 1 to 1,024 bytes of UTF-8; what is longer is refused when somebody logs in.
-    public init(password: String) {
-        var generator = SystemRandomNumberGenerator()
-        cost = 1 << UInt64(Self.cost)
+    public init(password: String) { self.init(password: password, cost: Self.minimums[0].cost) }
+
+    /// The same with another cost, for tests that log in many times.
+    init(password: String, cost: UInt64) {
+        self.cost = 1 << cost
         blockSize = 8
         parallelism = 1
-        salt = (0..<16).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
-        hash = Self.scrypt(password, salt, cost, blockSize, parallelism, length: 32) ?? []
-        text =
-            "$scrypt$ln=\(Self.cost),r=8,p=1$\(Data(salt).base64EncodedString())$\(Data(hash).base64EncodedString())"
+        salt = Self.random(16)
+        hash = Self.scrypt(password, salt, self.cost, blockSize, parallelism, length: 32) ?? []
+        text = "$scrypt$ln=\(cost),r=8,p=1$\(Data(salt).base64EncodedString())$\(Data(hash).base64EncodedString())"
     }
+
+    /// One that no password has, and that takes as much work as another.
+    init(like other: PasswordHash) {
+        self = other
+        salt = Self.random(16)
+        hash = Self.random(32)
+        text = ""
+    }
+
+    /// Whether it takes enough work to guess the password from it: scrypt with N = 2^17, r = 8, p = 1, or what OWASP names
+    /// as equally good. The dashboard refuses others.
+    public var isStrong: Bool {
+        blockSize >= 8 && Self.minimums.contains { cost >= 1 << $0.cost && parallelism >= $0.parallelism }
+    }
+
+    /// How much work a guess is, in units of its own.
+    var work: UInt64 { cost * blockSize * parallelism }
 
     /// Reads one that was written down.
     ///
@@ -58,6 +77,17 @@ public struct PasswordHash: Sendable, Hashable {
             let other = Self.scrypt(password, salt, cost, blockSize, parallelism, length: hash.count)
         else { return false }
         return Secret.isSame(other, hash)
+    }
+
+    /// What is said of one that is not strong.
+    package static let weakness = """
+        the password is hashed with less work than is safe today (scrypt with N = 2^17, r = 8, p = 1); \
+        hash it again with `worker dashboard hash-password`
+        """
+
+    private static func random(_ count: Int) -> [UInt8] {
+        var generator = SystemRandomNumberGenerator()
+        return (0..<count).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
     }
 
     private static func scrypt(

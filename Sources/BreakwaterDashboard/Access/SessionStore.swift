@@ -12,11 +12,11 @@ struct SessionStore: Sendable {
     var lifetime: Duration
     /// How long it lasts without a request. Pages that refresh themselves count as none.
     var idleTime: Duration
-    /// More are not kept: the one that was silent longest ends.
-    private static let most = 1000
+    /// One user has no more: the oldest of the same user ends. So nobody's logins end anybody else's.
+    static let mostOfUser = 20
 
     /// By the token's code, so that looking up tells nothing about tokens.
-    private var sessions: [String: Session] = [:]
+    private(set) var sessions: [String: Session] = [:]
     private let key = Secret.random()
 
     init(lifetime: Duration, idleTime: Duration) {
@@ -29,7 +29,8 @@ struct SessionStore: Sendable {
     /// - Returns: The token for the cookie.
     mutating func begin(user: String, now: Instant) -> String {
         sessions = sessions.filter { isAlive($0.value, now: now) }
-        if sessions.count >= Self.most, let oldest = sessions.min(by: { $0.value.lastSeen < $1.value.lastSeen }) {
+        let own = sessions.filter { $0.value.user == user }
+        if own.count >= Self.mostOfUser, let oldest = own.min(by: { $0.value.began < $1.value.began }) {
             sessions[oldest.key] = nil
         }
         let token = Secret.random()

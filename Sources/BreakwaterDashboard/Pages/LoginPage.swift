@@ -1,3 +1,4 @@
+import BreakwaterEndpoints
 import Logging
 
 /// The door.
@@ -21,9 +22,11 @@ enum LoginPage {
         guard name.utf8.count <= 100, password.utf8.count <= 1024 else {
             return page(exchange, status: 403, message: "The name or the password is wrong.")
         }
-        switch await gate.logIn(user: name, password: password, peer: request.peer) {
+        let address = gate.client(of: request)
+        let whence = address?.description ?? request.peer
+        switch await gate.logIn(user: name, password: password, address: address) {
         case .welcome(let token):
-            exchange.site.logger.notice("logged in", metadata: ["user": "\(name)", "peer": "\(request.peer)"])
+            exchange.site.logger.notice("logged in", metadata: ["user": "\(name)", "peer": "\(whence)"])
             return .redirect(destination(request.form["to"]))
                 .with(
                     "set-cookie",
@@ -31,7 +34,7 @@ enum LoginPage {
                 )
                 .with("set-cookie", gate.cookie(cookie, "", lifetime: .zero))
         case .refused:
-            exchange.site.logger.notice("a login failed", metadata: ["user": "\(name)", "peer": "\(request.peer)"])
+            exchange.site.logger.notice("a login failed", metadata: ["user": "\(name)", "peer": "\(whence)"])
             return page(exchange, status: 403, message: "The name or the password is wrong.")
         case .throttled(let wait):
             let seconds = wait.components.seconds + 1
@@ -41,6 +44,9 @@ enum LoginPage {
                 message: "There were too many wrong passwords. Try again in \(Duration.seconds(seconds).short)."
             )
             .with("retry-after", "\(seconds)")
+        case .busy:
+            return page(exchange, status: 503, message: "Other logins are being checked. Try again in a moment.")
+                .with("retry-after", "2")
         }
     }
 

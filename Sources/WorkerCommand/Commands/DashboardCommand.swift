@@ -60,6 +60,7 @@ struct DashboardCommand: AsyncParsableCommand {
         var logFormat: String?
 
         func run() async throws {
+            ProcessMemory.refuseDumps(environment: ProcessInfo.processInfo.environment)
             let flags = [
                 "database": database.database, "log_level": logLevel, "log_format": logFormat,
             ].compactMapValues { $0.map { SettingText.one($0) } }

@@ -125,6 +125,7 @@ struct RunCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
+        ProcessMemory.refuseDumps(environment: ProcessInfo.processInfo.environment)
         let loader = ConfigurationLoader(
             flags: flags,
             environment: ProcessInfo.processInfo.environment,

@@ -1,4 +1,5 @@
 import BreakwaterDashboard
+import BreakwaterEndpoints
 import Libpq
 
 /// Where the dashboard listens.
@@ -45,9 +46,30 @@ extension ValueRule where Value == PasswordHash {
                         "this is not a hashed password; give what `worker dashboard hash-password` prints"
                     )
                 }
+                guard hash.isStrong else { throw ValueRefusal(PasswordHash.weakness) }
                 return hash
             },
             text: { _ in Secrets.mask }
+        )
+    }
+}
+
+extension ValueRule where Value == String {
+    /// A host's name or address, as a `Host` header has it, without a port.
+    static var hostName: Self {
+        Self(
+            allowed: "a host's name or address without a port, such as dashboard.example.com",
+            parse: { DashboardConfiguration.isHostName($0) ? $0 : nil },
+            text: { $0 }
+        )
+    }
+
+    /// An address or a network.
+    static var addressRange: Self {
+        Self(
+            allowed: "an address or a network, such as 10.0.0.1 or 10.0.0.0/8",
+            parse: { AddressRange($0) == nil ? nil : $0 },
+            text: { $0 }
         )
     }
 }
@@ -64,6 +86,8 @@ extension DashboardConfiguration {
             let address = section.read("listen", .dashboardAddress, default: fallback)
             (configuration.host, configuration.port) = (address.host, address.port)
         }
+        configuration.hosts = section.readList("hosts", of: .hostName, default: [])
+        configuration.trustedProxies = section.readList("trusted_proxies", of: .addressRange, default: [])
         configuration.users = readUsers(section)
         configuration.proxy = readProxy(section)
         configuration.sessionLifetime = section.read(
@@ -114,7 +138,17 @@ extension DashboardConfiguration {
     private static func readProxy(_ section: ConfigurationSection) -> Proxy? {
         let proxy = section.readSection("proxy")
         let header = proxy.readIfPresent("header", .text("a header's name", bytes: 1...100))
-        let peers = proxy.readList("peers", of: .text("an address", bytes: 1...100), default: ["127.0.0.1", "::1"])
+        let peers = proxy.readList("peers", of: .addressRange, default: ["127.0.0.1", "::1"])
+        let secret = proxy.readIfPresent(
+            "secret",
+            .text("a secret", bytes: 16...1024),
+            mask: { _ in Secrets.mask }
+        )
+        let secretHeader = proxy.read(
+            "secret_header",
+            .text("a header's name", bytes: 1...100),
+            default: Proxy.defaultSecretHeader
+        )
         let operators = proxy.readList("operators", of: .text("a user's name", bytes: 1...100), default: [])
         guard section.has("proxy") else {
             proxy.finish()
@@ -123,7 +157,18 @@ extension DashboardConfiguration {
         if header == nil, !proxy.has("header") {
             proxy.report("header", "the header that names the user is missing, such as X-Forwarded-User")
         }
+        if secret == nil, !proxy.has("secret") {
+            proxy.report(
+                "secret",
+                """
+                the secret that the proxy sends is missing: without it, any program that can connect from the proxy's \
+                address could name itself a user; make one with `openssl rand -hex 32`, and let the proxy send it in \
+                the header \(secretHeader)
+                """
+            )
+        }
         section.record(proxy, as: "proxy")
-        return header.map { Proxy(header: $0, peers: peers, operators: operators) }
+        guard let header, let secret else { return nil }
+        return Proxy(header: header, peers: peers, secret: secret, secretHeader: secretHeader, operators: operators)
     }
 }

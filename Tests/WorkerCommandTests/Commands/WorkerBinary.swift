@@ -62,6 +62,9 @@ struct WorkerBinary {
             )
         }
 
+        /// Its process number.
+        var processIdentifier: Int32 { child.processIdentifier }
+
         /// Sends a signal.
         func signal(_ number: Int32) { child.signal(number) }
 

@@ -38,7 +38,7 @@ struct ConfigurationPageTests {
     private func loaded() throws -> LoadedConfiguration {
         try load(
             """
-            dashboard: { proxy: { header: X-User } }
+            dashboard: { proxy: { header: X-User, secret: 0123456789abcdef } }
             handlers:
               exec-kind: { exec: { command: [cat] } }
               http-kind: { http: { url: "http://h/" } }
