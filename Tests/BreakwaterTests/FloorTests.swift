@@ -88,7 +88,8 @@ private final class FloorWorld {
 
     private func walker() async throws -> Walker {
         Walker(
-            worker: try await HandWorker(database, ["a", "b"]) { settings in
+            // It never beats, and a slow machine takes its time.
+            worker: try await HandWorker(database, ["a", "b"], lease: .seconds(1800)) { settings in
                 settings.retry.maxAttempts = 1_000_000
                 settings.retry.budget = nil
                 settings.circuit.isEnabled = false
