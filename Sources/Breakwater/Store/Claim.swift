@@ -108,7 +108,8 @@ package struct ClaimedJob: Sendable {
             let keys = try row["circuit_keys"].stringArray()
             let generations = try row["generations"].int64Array()
             let counts = [
-                positions.count, payloads.count, attempts.count, maxAttempts.count, dates.count, waited.count, tuples.count,
+                positions.count, payloads.count, attempts.count, maxAttempts.count, dates.count, waited.count,
+                tuples.count,
                 traceparents.count, tracestates.count,
             ]
             guard counts.allSatisfy({ $0 == ids.count }), keys.count == generations.count, let key = keys.first,
