@@ -11,6 +11,3 @@ static inline int breakwater_refuse_dumps(void) {
     int dumpable = prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     return core == 0 && dumpable == 0 ? 0 : -1;
 }
-
-/// Whether other processes of the same account may read this one's memory.
-static inline int breakwater_is_dumpable(void) { return prctl(PR_GET_DUMPABLE, 0, 0, 0, 0); }

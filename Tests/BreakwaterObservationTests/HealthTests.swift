@@ -123,7 +123,7 @@ struct HealthTests {
                     var answer = (status: 0, text: "")
                     try? await waitUntil("it drains") {
                         answer = (try? await fetch("\(base)/readyz")) ?? answer
-                        return answer.status == 503
+                        return answer.status == 503 && answer.text.contains("draining")
                     }
                     let live = try? await fetch("\(base)/livez").status
                     await gate.open()
