@@ -199,7 +199,7 @@ let package = Package(
         .testTarget(
             name: "WorkerCommandTests",
             dependencies: [
-                "BreakwaterAdmin", "BreakwaterTesting", "CProcess", "TestPrograms", "WorkerCommand",
+                "BreakwaterAdmin", "BreakwaterTesting", "TestPrograms", "WorkerCommand",
                 .product(name: "Yams", package: "Yams"),
             ]
         ),

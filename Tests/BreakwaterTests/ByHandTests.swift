@@ -115,7 +115,7 @@ struct ByHandTests {
             _ = try await person.query(ending)
             let last = try await worker.claim()
             #expect(last.map(\.id) == [3])
-            #expect(try last[0].payload == (ending == "commit" ? "[2]" : "{}"))
+            #expect(last[0].payload == (ending == "commit" ? "[2]" : "{}"))
         }
     }
 

@@ -34,7 +34,7 @@ struct CrashTests {
             #expect(try await database.heldJobs().count < claimed)
             #expect(try await database.count("job") == 20)
             let next = try await HandWorker(database)
-            try await next.connection.call(Reconcile(worker: worker.id, known: []))
+            _ = try await next.connection.call(Reconcile(worker: worker.id, known: []))
             let jobs = try await next.claim()
             #expect(Set(jobs.map(\.id)) == Set(1...20))
             #expect(jobs.allSatisfy { $0.attempt == 1 })

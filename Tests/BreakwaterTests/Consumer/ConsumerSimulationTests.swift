@@ -181,7 +181,7 @@ private struct ConsumerWorld {
             return handle(.answered(first.id, .claimed(jobs)))
         case .exchange(_, let settle):
             requests.removeFirst()
-            if let settle, roll(30) == 0 {
+            if settle != nil, roll(30) == 0 {
                 return handle(.answered(first.id, .settleRefused(.refusal(["22021", "53100"][roll(2)]))))
             }
             if let settle { settleInDatabase(settle) }
