@@ -56,8 +56,10 @@ struct CircuitBench: Sendable {
     }
 
     func trip() async throws {
-        try await run(.failed(), .failed(), .failed(), .failed())
+        let failed = FinishedRun.Ending.failed(delay: .seconds(3600))
+        try await run(failed, failed, failed, failed)
         #expect(try await state == "open")
+        try await worker.failFirstChecks()
     }
 
     /// From closed to half-open, with the clock so many seconds on.
@@ -175,6 +177,7 @@ struct CircuitTests {
             try await bench.trip()
             try await database.query("delete from breakwater.job")
             try await database.insert(50)
+            other.setClock(1)
             for worker in [bench.worker, other] { #expect(try await worker.claim().isEmpty) }
             #expect(try await database.number("select max(attempt) from breakwater.job") == 0)
             let row = try await database.query("select state, why from breakwater.job_status limit 1")[0]
@@ -255,8 +258,9 @@ struct CircuitTests {
     @Test("re-opens for longer each time a probe fails, within its jitter's bounds and below its cap, and starts over")
     func reopens() async throws {
         try await withTestDatabase { database in
-            let bench = try await CircuitBench(database)
+            let bench = try await CircuitBench(database) { $0.successesToClose = 1 }
             try await bench.trip()
+            try await database.insert()
             var clock = 0.0
             for (reopened, longest) in [10.0, 20, 40, 80, 100, 100, 100].enumerated() {
                 let open = try await bench.openTime
@@ -278,10 +282,20 @@ struct CircuitTests {
             clock += 101
             bench.worker.setClock(clock)
             try await bench.worker.runOne(.succeeded)
-            try await bench.worker.runOne(.succeeded)
             #expect(try await bench.state == "closed")
+            // A relapse goes on where it was. A new outage after it was closed for as long starts over.
+            let openFor = clock
+            try await database.query("update breakwater.circuit set reopened = 2")
+            bench.worker.setClock(clock + openFor - 1)
             try await bench.trip()
-            #expect(try await bench.openTime <= 10)
+            #expect((40...80).contains(try await bench.openTime))
+            clock += openFor + 100
+            bench.worker.setClock(clock)
+            try await bench.run(.succeeded)
+            #expect(try await bench.state == "closed")
+            bench.worker.setClock(clock + 10_000)
+            try await bench.trip()
+            #expect((5...10).contains(try await bench.openTime))
         }
     }
 
@@ -291,9 +305,14 @@ struct CircuitTests {
             let bench = try await CircuitBench(database)
             try await bench.halfOpen()
             try await database.query("delete from breakwater.job")
-            try await bench.run(.unavailable())
+            try await bench.run(.unavailable(), .unavailable())
             #expect(try await bench.state == "open")
-            #expect(try await database.number("select attempt from breakwater.job") == 0)
+            #expect(try await database.number("select max(attempt) from breakwater.job") == 0)
+            #expect(try await database.number("select min(handed_back) from breakwater.job") == 1)
+            // For good: the round that follows has its own.
+            try await bench.worker.maintain()
+            #expect(try await database.number("select count(*) from breakwater.probe_result where is_pending") == 0)
+            #expect(try await database.number("select max(attempt) from breakwater.job") == 0)
         }
     }
 
@@ -389,6 +408,7 @@ struct CircuitTests {
             let bench = try await CircuitBench(database)
             let other = try await CircuitBench(database, kinds: ["k", "other"]).worker
             try await bench.trip()
+            other.setClock(0)
             try await database.insert(5, kind: "other")
             #expect(try await other.claim().map(\.kind) == Array(repeating: "other", count: 5))
         }
@@ -408,8 +428,9 @@ struct CircuitTests {
             #expect(try await bench.state == "closed")
             try await bench.run(slow)
             #expect(try await bench.state == "open")
+            try await bench.worker.failFirstChecks()
             bench.worker.setClock(11)
-            try await bench.run(slow)
+            try await bench.run(slow, slow)
             #expect(try await bench.state == "open")
             #expect(try await database.number("select reopened from breakwater.circuit where kind = 'k'") == 1)
         }

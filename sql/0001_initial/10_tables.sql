@@ -2,6 +2,11 @@
 
 create schema breakwater;
 
+-- The time that circuits go by: the database's. A test may set `breakwater.clock` to stand elsewhere.
+create function breakwater.clock() returns timestamptz
+language sql stable
+as $$ select coalesce(nullif(current_setting('breakwater.clock', true), '')::timestamptz, now()) $$;
+
 -- Which migrations have been applied. The last file of each migration adds its row.
 create table breakwater.schema_version (
     version    integer primary key,
@@ -39,6 +44,10 @@ create table breakwater.job (
     max_attempts integer constraint max_attempts_is_positive check (max_attempts > 0),
     -- How often its worker was lost while it held the job, in a row. From 2 on it runs alone (see 61_poison.sql).
     crashes      smallint not null default 0,
+    -- Failed runs as a probe whose attempts were handed back. The backoff grows with them, too.
+    handed_back  smallint not null default 0,
+    -- It has failed again although its dependency was well: its failures say nothing of the dependency (see 50_circuit.sql).
+    fails_alone  boolean not null default false,
     payload      jsonb not null default '{}',
     unique_key   text collate "C"
                  constraint unique_key_is_1_to_500_bytes check (octet_length(unique_key) between 1 and 500),
@@ -279,12 +288,26 @@ create table breakwater.circuit (
     reason          text not null default 'new',
     -- While open: when probing may begin. null while somebody holds it open.
     retry_at        timestamptz,
-    -- How often it re-opened since it was last closed; the open time grows with it.
+    -- How often it opened again, since it was last closed for as long as it had been open; the open time grows with it.
     reopened        integer not null default 0,
-    -- While half-open: probes that succeeded.
+    -- While it is not closed: when it opened.
+    opened_at       timestamptz,
+    -- How long it was open before it was last closed; times of an outage that came back soon are added up.
+    was_open_for    interval not null default '0',
+    -- Whether the first round of probes since it opened is over. If that round closes it, the opening was a false alarm.
+    is_checked      boolean not null default false,
+    -- When a round of probes last failed: until then it was down for certain.
+    was_down_at     timestamptz,
+    -- How many false alarms came soon after each other; null: the last opening was none. The ramp grows with them.
+    false_alarms    integer,
+    -- While half-open: how this round's probes ended, and for how long they asked to be left alone.
     successes       integer not null default 0,
-    -- While closed: until when admission ramps up.
+    failures        integer not null default 0,
+    slow            integer not null default 0,
+    asked_for       double precision,
+    -- While closed: when admission ramps up to everything, and how long that takes in all.
     ramp_until      timestamptz,
+    ramp            interval,
     -- Taken out of the breaker's hands, by whom, and until when (null: until somebody resets it). open and closed hold
     -- that state; disabled counts nothing; metrics_only counts, and says what it would have done.
     override        text check (override in ('open', 'closed', 'disabled', 'metrics_only')),
@@ -308,6 +331,8 @@ create table breakwater.circuit_transition (
     actor      text,
     -- The worker whose result or claim decided it, if one did.
     worker     bigint,
+    -- What led to it: see 57_evidence.sql. null: a person or the time did.
+    evidence   jsonb,
     at         timestamptz not null
 );
 create index circuit_transition_by_kind on breakwater.circuit_transition (kind, key, generation);
@@ -322,14 +347,17 @@ create table breakwater.tally (
     worker            bigint not null,
     succeeded         integer not null,
     failed            integer not null,
+    -- Of the failures, those that say nothing new: their jobs had failed before, and others have succeeded since.
+    repeats           integer not null default 0,
+    -- Of all calls but the repeats, those that were slow.
     slow              integer not null,
     -- Of all calls, those of jobs that had run before.
     retries           integer not null,
-    -- Failures since this worker's last success in this slot, and when they began.
+    -- Failures but repeats since this worker's last success in this slot, and when they began.
     trailing_failures integer not null,
     failing_since     timestamptz,
     last_success_at   timestamptz,
-    primary key (kind, key, generation, slot, worker)
+    primary key (kind, key, slot, generation, worker)
 ) with (fillfactor = 50, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0,
         autovacuum_vacuum_cost_delay = 0);
 -- The newest and the oldest of all kinds.
@@ -370,9 +398,50 @@ create table breakwater.probe (
     lease      bigint not null,
     kind       text collate "C" not null,
     key        text collate "C" not null default '',
+    -- The round: the generation of the circuit while it was half-open.
+    generation bigint not null,
     expires_at timestamptz not null
 );
 create index probe_by_circuit on breakwater.probe (kind, key);
+
+-- How probes ended, kept for a day.
+create table breakwater.probe_result (
+    id         bigint generated always as identity primary key,
+    kind       text collate "C" not null,
+    key        text collate "C" not null,
+    -- The round: the generation of the circuit while it was half-open.
+    generation bigint not null,
+    job        bigint not null,
+    worker     bigint not null,
+    -- succeeded, failed, unavailable, throttled, discarded, snoozed or released.
+    outcome    text not null,
+    name       text,
+    message    text,
+    -- Its attempt was not charged, because the round had not decided yet whether its failure is the job's fault.
+    is_pending boolean not null default false,
+    at         timestamptz not null
+);
+create index probe_result_by_circuit on breakwater.probe_result (kind, key, generation);
+create index probe_result_pending on breakwater.probe_result (id) where is_pending;
+
+-- Failed calls of the last hours, by circuit and name: a row for each name in what was settled together.
+create table breakwater.failure (
+    id         bigint generated always as identity primary key,
+    kind       text collate "C" not null,
+    key        text collate "C" not null,
+    generation bigint not null,
+    worker     bigint not null,
+    name       text not null,
+    message    text,
+    -- How many calls failed so, and how many of those were repeats (see breakwater.tally).
+    failed     integer not null,
+    repeats    integer not null,
+    -- Some of the jobs, at most ten.
+    jobs       bigint[] not null,
+    at         timestamptz not null
+) with (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
+create index failure_by_circuit on breakwater.failure (kind, key, at);
+create index failure_by_time on breakwater.failure (at);
 
 -- Workers whose calls failed while those of others succeeded. Until `until` they get no jobs of that circuit; then one at
 -- a time, until one succeeds.

@@ -13,6 +13,8 @@ create type breakwater.claimed_jobs as (
     payloads      jsonb[],
     -- Which counted run is about to start, from 1.
     attempts      integer[],
+    -- How many earlier runs were handed back.
+    handed_back   smallint[],
     -- null: the handler's.
     max_attempts  integer[],
     enqueued_at   timestamptz[],
@@ -92,6 +94,7 @@ declare
     v_old_cursor bigint;
     v_old_floor bigint;
     v_lease bigint;
+    v_taken integer;
 begin
     perform breakwater.require_read_committed();
     -- A worker whose jobs were given to others claims nothing until it has registered anew, and one that somebody drained
@@ -149,6 +152,26 @@ begin
         end if;
         continue when v_permits <= 0;
 
+        if v_is_probe then
+            v_taken := 0;
+            for v_jobs in
+                select s.* from breakwater.claim_sample(
+                    p_worker, v_lane.kind,
+                    array(select l.queue from unnest(p_queues, p_kinds) with ordinality l(queue, kind, place)
+                           where l.kind = v_lane.kind order by l.place),
+                    array(select l.priority from unnest(p_priorities, p_kinds) with ordinality l(priority, kind, place)
+                           where l.kind = v_lane.kind order by l.place),
+                    v_lane.circuit_kind, v_lane.circuit_key, v_generation, v_permits, v_lane.is_filtered) s
+            loop
+                return next v_jobs;
+                v_taken := v_taken + cardinality(v_jobs.ids);
+            end loop;
+            v_left := v_left - v_taken;
+            v_room[v_lane.slot] := v_room[v_lane.slot] - v_taken;
+            -- Where there are none but late ones, the oldest of those.
+            continue when v_taken > 0;
+        end if;
+
         v_queue := v_lane.queue;
         v_kind := v_lane.kind;
         v_priority := v_lane.priority;
@@ -188,8 +211,8 @@ begin
             v_cursor := v_last;
             perform set_config('breakwater.skipped', '', true);
             select v_queue, v_kind, v_priority, v_lease, false, array_agg(j.id), array_agg(j.position),
-                   array_agg(j.payload), array_agg(j.attempt + 1), array_agg(j.max_attempts), array_agg(j.enqueued_at),
-                   array_agg(date_part('epoch', now() - j.ready_at)), array_agg(j.ctid),
+                   array_agg(j.payload), array_agg(j.attempt + 1), array_agg(j.handed_back), array_agg(j.max_attempts),
+                   array_agg(j.enqueued_at), array_agg(date_part('epoch', now() - j.ready_at)), array_agg(j.ctid),
                    array_agg(j.traceparent), array_agg(j.tracestate), array[v_lane.circuit_key], array[v_generation]
               into v_jobs
               from (select j.*, j.ctid
@@ -318,7 +341,7 @@ begin
     end loop;
 
     if p_is_probe and v_taken <> '{}' then
-        perform breakwater.lease_probes(p_circuit_kind, p_circuit_key, v_kind, v_taken, p_lease);
+        perform breakwater.lease_probes(p_circuit_kind, p_circuit_key, p_generation, v_kind, v_taken, p_lease);
     end if;
     -- Without a job, to note how far the lane has been looked through.
     if v_taken <> '{}' or v_last > p_cursor or (v_floor > p_floor and v_floor >= least(v_last, p_floor + 1000)) then
@@ -342,7 +365,8 @@ as $$
 begin
     return query
     select j.queue::text, j.kind::text, j.priority, p_lease, p_is_probe, array_agg(j.id), array_agg(j.position),
-           array_agg(j.payload), array_agg(j.attempt + 1), array_agg(j.max_attempts), array_agg(j.enqueued_at),
+           array_agg(j.payload), array_agg(j.attempt + 1), array_agg(j.handed_back), array_agg(j.max_attempts),
+           array_agg(j.enqueued_at),
            array_agg(date_part('epoch', now() - j.ready_at)), array_agg(j.ctid),
            array_agg(j.traceparent), array_agg(j.tracestate),
            case when p_key_path is null then array[p_circuit_key] else array_agg(j.key) end,
@@ -353,61 +377,6 @@ begin
              where j.id = any (p_ids)
              order by j.queue, j.kind, j.priority, j.position) j
      group by j.queue, j.kind, j.priority;
-end
-$$;
-
--- Takes probes for half-open circuits of keys, from among the jobs that are parked behind them.
--- Locks: the circuits' rows and those jobs, by SKIP LOCKED.
-create function breakwater.claim_parked_probes(
-    p_worker bigint, p_queues text[], p_kinds text[], p_slots integer[], p_room integer[], p_concurrency integer[],
-    p_total integer
-) returns setof breakwater.claimed_jobs
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_circuit record;
-    v_admitted record;
-    v_left  integer := p_total;
-    v_room  integer[] := p_room;
-    v_ids   bigint[];
-    v_lease bigint;
-begin
-    for v_circuit in
-        select c.kind, c.key, k.slot
-          from (select distinct l.kind collate "C" as kind, l.slot from unnest(p_kinds, p_slots) l(kind, slot)) k
-          join breakwater.circuit c on c.kind = k.kind and c.key <> ''
-         where (c.state = 'half_open' or (c.state = 'open' and c.retry_at <= breakwater.clock()))
-           and not exists (select from breakwater.pause p where p.scope = 'kind' and p.name = k.kind)
-           and exists (select from breakwater.job j
-                        where j.kind = c.kind and j.parked = c.key
-                          and not exists (select from breakwater.claim h
-                                           where h.lane is null and h.lease > j.lease and j.id = any (h.jobs)))
-         order by c.since
-         limit 20
-    loop
-        exit when v_left <= 0;
-        select * into v_admitted
-          from breakwater.admit(v_circuit.kind, v_circuit.key, p_worker, least(v_left, v_room[v_circuit.slot]),
-                                v_room[v_circuit.slot], p_concurrency[v_circuit.slot]);
-        continue when v_admitted.permits <= 0;
-        v_ids := array(
-            select j.id from breakwater.job j
-             where j.kind = v_circuit.kind and j.parked = v_circuit.key and j.queue = any (p_queues)
-               and not exists (select from breakwater.pause p where p.scope = 'queue' and p.name = j.queue)
-               and not exists (select from breakwater.claim c
-                                where c.lane is null and j.id = any (c.jobs) and c.lease > j.lease)
-             order by j.priority, j.position
-             limit v_admitted.permits
-               for update skip locked);
-        continue when v_ids = '{}';
-        v_lease := nextval('breakwater.lease');
-        insert into breakwater.claim (lease, worker, last, floor, jobs) values (v_lease, p_worker, 0, 0, v_ids);
-        perform breakwater.lease_probes(v_circuit.kind, v_circuit.key, v_circuit.kind, v_ids, v_lease);
-        return query
-            select t.* from breakwater.jobs_of_claim(v_ids, v_lease, null, v_circuit.key, v_admitted.generation, true) t;
-        v_left := v_left - cardinality(v_ids);
-        v_room[v_circuit.slot] := v_room[v_circuit.slot] - cardinality(v_ids);
-    end loop;
 end
 $$;
 

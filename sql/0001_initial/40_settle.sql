@@ -1,22 +1,37 @@
 -- Settling: recording how runs ended. A run under claim L changes its job only `where id = … and lease < L`, and only while
 -- the claim is its worker's, so a stale result changes nothing.
 
--- What some calls came to that belong to one circuit and were claimed under one generation of it.
+-- How many calls succeeded that belong to one circuit and were claimed under one generation of it.
 create type breakwater.counts as (
-    kind        text,
-    key         text,
-    generation  bigint,
-    succeeded   integer,
-    failed      integer,
-    slow        integer,
+    kind       text,
+    key        text,
+    generation bigint,
+    succeeded  integer,
+    slow       integer,
     -- Of all calls, those of jobs that had run before.
-    retries     integer,
-    -- One letter a call, as in breakwater.recent_call.
-    calls       text,
-    -- The failure that opens the circuit at once, if one does.
-    trip        text,
-    -- How long the dependency asked to be left alone, in seconds.
-    retry_after double precision
+    retries    integer
+);
+
+-- A call that failed.
+create type breakwater.failed_call as (
+    kind          text,
+    key           text,
+    generation    bigint,
+    job           bigint,
+    is_slow       boolean,
+    -- Whether its job had run before, and when it had failed before; null: it had not.
+    is_retry      boolean,
+    failed_before timestamptz,
+    -- As the job says (see breakwater.job).
+    fails_alone   boolean,
+    name          text,
+    message       text,
+    -- Whether it opens its circuit at once.
+    trips         boolean,
+    -- For how many seconds the dependency asked to be left alone.
+    retry_after   double precision,
+    -- Whether it says nothing new (see 50_circuit.sql).
+    is_repeat     boolean
 );
 
 -- Settles a worker's finished runs, and waits for the disk when it commits.
@@ -74,10 +89,12 @@ set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
     v_given   record;
-    v_kind    text;
-    v_retries integer;
+    v_one     record;
     v_gone    bigint[] := '{}';
     v_counts  breakwater.counts[] := '{}';
+    v_failures breakwater.failed_call[] := '{}';
+    -- The probes whose failures are not charged before their round is over.
+    v_pending bigint[] := '{}';
 begin
     settled := 0;
     stale := '{}';
@@ -91,8 +108,7 @@ begin
     then
         settled := cardinality(p_done);
         v_counts := array(
-            select row(c.kind, c.key, c.generation, c.succeeded, 0, c.slow, c.retries,
-                       repeat('s', c.succeeded - c.slow) || repeat('S', c.slow), null, null)::breakwater.counts
+            select row(c.kind, c.key, c.generation, c.succeeded, c.slow, c.retries)::breakwater.counts
               from unnest(p_tally_kinds, p_tally_keys, p_tally_generations, p_tally_succeeded, p_tally_slow,
                           p_tally_retries) c(kind, key, generation, succeeded, slow, retries));
     elsif cardinality(p_done) > 0 then
@@ -119,9 +135,8 @@ begin
                                d(id, generation, slow, key) on d.id = g.id
              group by 1, 2, 3
         )
-        select coalesce(array_agg(row(c.kind, c.key, c.generation, c.succeeded, 0, c.slow, c.retries,
-                                      repeat('s', c.succeeded - c.slow) || repeat('S', c.slow), null, null
-                                  )::breakwater.counts), '{}'),
+        select coalesce(array_agg(row(c.kind, c.key, c.generation, c.succeeded, c.slow, c.retries)::breakwater.counts),
+                        '{}'),
                (select coalesce(array_agg(g.id), '{}') from gone g)
           into v_counts, v_gone
           from counted c;
@@ -132,26 +147,29 @@ begin
     end if;
 
     if cardinality(p_ids) > 0 then
+        if cardinality(p_probes) > 0 then
+            v_pending := breakwater.pending_probes(p_probes);
+        end if;
         for v_given in
             select *
               from unnest(p_ids, p_leases, p_generations, p_keys, p_classes, p_effects, p_slow, p_delays, p_retry_after,
                           p_names, p_messages)
                    as g(id, lease, generation, key, class, effect, slow, delay, retry_after, name, message)
         loop
-            select o.kind, (o.attempt > 1)::integer into v_kind, v_retries
+            select * into v_one
               from breakwater.settle_one(
                    p_worker, v_given.id, v_given.lease, v_given.class, v_given.delay, v_given.name, v_given.message,
-                   v_given.id = any (p_probes)) o;
-            if v_kind is null then
+                   v_given.id = any (v_pending));
+            if v_one.kind is null then
                 stale := stale || v_given.id;
             else
                 settled := settled + 1;
                 if v_given.effect in ('failed', 'tripped') then
-                    v_counts := v_counts || row(
-                        v_kind, coalesce(v_given.key, ''), v_given.generation, 0, 1, coalesce(v_given.slow, false)::integer,
-                        v_retries, case when v_given.slow then 'F' else 'f' end,
-                        case when v_given.effect = 'tripped' then v_given.name end, nullif(v_given.retry_after, -1)
-                    )::breakwater.counts;
+                    v_failures := v_failures || row(
+                        v_one.kind, coalesce(v_given.key, ''), v_given.generation, v_given.id,
+                        coalesce(v_given.slow, false), v_one.attempt > 1, v_one.failed_before, v_one.fails_alone, v_given.name,
+                        v_given.message, v_given.effect = 'tripped', nullif(v_given.retry_after, -1), false
+                    )::breakwater.failed_call;
                 end if;
             end if;
         end loop;
@@ -161,11 +179,22 @@ begin
         perform breakwater.close_claims(p_worker, p_claims);
     end if;
     if cardinality(p_probes) > 0 then
-        delete from breakwater.probe p
-         using unnest(p_done || p_ids, p_done_leases || p_leases) g(id, lease)
-         where p.job = any (p_probes) and p.job = g.id and p.lease = g.lease;
+        with ended as (
+            delete from breakwater.probe p
+             using unnest(p_done || p_ids, p_done_leases || p_leases,
+                          array_fill('succeeded'::text, array[cardinality(p_done)]) || p_classes,
+                          array_fill(null::text, array[cardinality(p_done)]) || p_names,
+                          array_fill(null::text, array[cardinality(p_done)]) || p_messages)
+                   as g(id, lease, class, name, message)
+             where p.job = any (p_probes) and p.job = g.id and p.lease = g.lease
+            returning p.kind, p.key, p.generation, p.job, g.class, g.name, left(g.message, 500) as message
+        )
+        insert into breakwater.probe_result (kind, key, generation, job, worker, outcome, name, message, is_pending, at)
+        select e.kind, e.key, e.generation, e.job, p_worker, e.class, e.name, e.message,
+               e.class = 'unavailable' and e.job = any (v_pending), breakwater.clock()
+          from ended e;
     end if;
-    perform breakwater.record_calls(p_worker, v_counts);
+    perform breakwater.record_calls(p_worker, v_counts, v_failures);
 end
 $$;
 
@@ -234,17 +263,21 @@ begin
 end
 $$;
 
--- Settles one run that did not succeed. Returns the job's kind, and which counted run it was; or nulls if this worker no
--- longer holds it.
+-- Settles one run that did not succeed. Returns the job's kind, which counted run it was, when the job had failed before,
+-- and whether it fails alone; or nulls if this worker no longer holds it.
+--
+-- The failure of a pending probe as unavailable is not charged yet: its round decides whether it is the job's fault. That
+-- works a hundred times for each job, so that a job that nothing can save ends even if it is always alone.
 create function breakwater.settle_one(
     p_worker bigint, p_id bigint, p_lease bigint, p_class text, p_delay double precision, p_name text,
-    p_message text, p_is_probe boolean, out kind text, out attempt integer
+    p_message text, p_is_pending boolean, out kind text, out attempt integer, out failed_before timestamptz,
+    out fails_alone boolean
 )
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_job    breakwater.job;
-    v_spent  boolean := p_class in ('failed', 'discarded') or (p_class = 'unavailable' and not p_is_probe);
+    v_spent  boolean;
     v_errors jsonb;
     v_policy breakwater.handler;
 begin
@@ -257,6 +290,10 @@ begin
     end if;
     kind := v_job.kind;
     attempt := v_job.attempt + 1;
+    failed_before := breakwater.last_failure_in(v_job.errors);
+    fails_alone := v_job.fails_alone;
+    p_is_pending := p_is_pending and p_class = 'unavailable' and v_job.handed_back < 100;
+    v_spent := p_class in ('failed', 'discarded', 'unavailable') and not p_is_pending;
 
     v_errors := v_job.errors;
     if p_name is not null then
@@ -279,6 +316,7 @@ begin
                moved_from = null,
                parked = null,
                attempt = v_job.attempt + v_spent::integer,
+               handed_back = v_job.handed_back + p_is_pending::integer,
                -- A run that ended clears it; one that was given up says nothing.
                crashes = case when p_class = 'released' then v_job.crashes else 0 end,
                errors = v_errors,
@@ -298,6 +336,20 @@ begin
 end
 $$;
 
+-- When a job's history says that it last failed or found its dependency unavailable; null: never.
+create function breakwater.last_failure_in(p_errors jsonb) returns timestamptz
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (select max((e ->> 'at')::timestamptz)
+              from jsonb_array_elements(case when jsonb_typeof(p_errors) = 'array' then p_errors else '[]' end) e
+             where e ->> 'class' in ('failed', 'unavailable'));
+exception when data_exception then
+    -- Somebody wrote the history by hand.
+    return null;
+end
+$$;
+
 -- Adds one run's error to a job's history, which keeps the newest 25, each message cut to 8192 characters. A history that
 -- somebody made something else than a list of starts over: it must not keep the job from being settled.
 create function breakwater.add_error(
@@ -307,7 +359,7 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
     select case when jsonb_array_length(e.old) >= 25 then e.old - 0 else e.old end
            || jsonb_build_object('attempt', p_attempt, 'class', p_class, 'name', left(p_name, 200),
-                                 'message', left(p_message, 8192), 'at', now(), 'worker', p_worker)
+                                 'message', left(p_message, 8192), 'at', breakwater.clock(), 'worker', p_worker)
       from (select case when jsonb_typeof(p_errors) = 'array' then p_errors else '[]' end as old) e
 $$;
 

@@ -1,15 +1,18 @@
 -- Circuits: when the dependency of a kind is down, the whole fleet stops asking, and waiting jobs pay nothing.
 --
 --                failure rate or a streak of failures
---      closed ────────────────────────────────────────▶ open ◀──────────┐
---        ▲                                                │ retry_at     │ a probe fails (longer each time)
---        │            successes_to_close probes           ▼              │
---        └─────────────────────────────────────────── half_open ────────┘
-
--- The time that circuits go by: the database's. A test may set `breakwater.clock` to stand elsewhere.
-create function breakwater.clock() returns timestamptz
-language sql stable
-as $$ select coalesce(nullif(current_setting('breakwater.clock', true), '')::timestamptz, now()) $$;
+--      closed ────────────────────────────────────────▶ open ◀───────────────┐
+--        ▲                                                │ retry_at          │ too many probes of a round fail
+--        │  enough probes of a round succeed               ▼                  │ (longer each time)
+--        └─────────────────────────────────────────── half_open ─────────────┘
+--
+-- A circuit that opened by these rules is probed at once: retry_at is the moment at which it opened. Later rounds come when
+-- the open time is over.
+--
+-- A bad job is no bad dependency. A failure is a *repeat* if its job had failed before and some call of the circuit has
+-- succeeded since: it says nothing new, and counts for no rate, no streak and no round of probes. From then on the job *fails
+-- alone*: all of its failures are repeats, also when no other job is left that could succeed. Failures of an outage (until a
+-- round of probes has failed, for the last time) are nobody's fault: after it, each job has a vote again.
 
 -- The circuit key that a job's payload names at a path: '' where there is nothing, a digest where it is too long.
 create function breakwater.key_of(p_payload jsonb, p_path text[]) returns text
@@ -41,94 +44,263 @@ as $$
      limit 1
 $$;
 
+-- What some calls came to that belong to one circuit and were claimed under one generation of it.
+create type breakwater.circuit_calls as (
+    -- The kind that the jobs are of.
+    kind         text,
+    circuit_kind text,
+    circuit_key  text,
+    generation   bigint,
+    -- Whether the circuit counts them, the generation in which it is now, and its state.
+    is_counted   boolean,
+    present      bigint,
+    state        text,
+    -- For a circuit of a key: the generation of its kind's own circuit.
+    own          bigint,
+    -- When a round of its probes last failed.
+    was_down_at  timestamptz,
+    window_calls integer,
+    succeeded    integer,
+    slow         integer,
+    retries      integer,
+    failures     breakwater.failed_call[]
+);
+
+-- Which circuit each call belongs to: the one that several kinds share, that of its key, or its kind's own. In the order in
+-- which their rows are locked.
+create function breakwater.by_circuit(p_counts breakwater.counts[], p_failures breakwater.failed_call[])
+returns setof breakwater.circuit_calls
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    with call as (
+        select c.kind, c.key, c.generation, c.succeeded, c.slow, c.retries, null::breakwater.failed_call as failure
+          from unnest(p_counts) c
+        union all
+        select f.kind, f.key, f.generation, 0, 0, 0, f from unnest(p_failures) f
+    ), known as (
+        select c.*, h.window_calls, h.circuit_enabled, h.key_path is not null and h.shared_key is null as has_keys,
+               k.kind as circuit_kind, k.key as circuit_key, k.generation as present, k.state, k.override, k.was_down_at,
+               o.generation as own
+          from call c
+          join breakwater.handler h on h.kind = c.kind collate "C"
+          left join breakwater.circuit o on o.kind = c.kind collate "C" and o.key = ''
+          left join breakwater.circuit x on h.key_path is not null and h.shared_key is null and c.key <> ''
+                                        and x.kind = c.kind collate "C" and x.key = c.key collate "C"
+          left join breakwater.circuit s on s.kind = '*' and s.key = h.shared_key
+         cross join lateral (
+               select (t).* from (values (case when h.shared_key is not null then s when x.kind is not null then x else o end))
+                                 v(t)) k
+    )
+    select k.kind, k.circuit_kind, k.circuit_key,
+           -- What was claimed before its key had a circuit counts for the circuit's first generation, or if it has none, for
+           -- its kind's own circuit.
+           greatest(case when k.circuit_key = '' then abs(k.generation) else k.generation end, 1) as generation,
+           k.circuit_kind is not null and coalesce(k.override, '') <> 'disabled' and k.circuit_enabled,
+           k.present, k.state, case when k.has_keys and k.circuit_key <> '' then k.own end, k.was_down_at, k.window_calls,
+           sum(k.succeeded)::integer, sum(k.slow)::integer, sum(k.retries)::integer,
+           coalesce(array_agg(k.failure) filter (where (k.failure).kind is not null), '{}')
+      from known k
+     group by k.kind, k.circuit_kind, k.circuit_key, 4, 5, k.present, k.state, 8, k.was_down_at, k.window_calls
+     -- Of one circuit, those without a success first: a success that was settled with failures ends a streak.
+     order by k.circuit_kind collate "C", k.circuit_key collate "C", sum(k.succeeded) > 0, k.kind, 4
+$$;
+
 -- Tallies calls, and moves the circuits that they move. Closed circuits with no failures are only tallied.
 --
--- A key gets a circuit of its own with its first failure, so healthy keys cost nothing; at most 1,000 keys a kind, the
--- others count for the kind's own circuit.
---
 -- Locks: this worker's tally row of the present second, then the row of each circuit that has reason to move.
-create function breakwater.record_calls(p_worker bigint, p_counts breakwater.counts[]) returns void
+create function breakwater.record_calls(
+    p_worker bigint, p_counts breakwater.counts[], p_failures breakwater.failed_call[]
+) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_calls   record;
+    v_groups  breakwater.circuit_calls[];
+    v_calls   breakwater.circuit_calls;
     v_circuit breakwater.circuit;
-    v_kind    text;
-    v_key     text;
-    v_counts  boolean;
+    v_is_judged boolean := false;
 begin
+    if p_failures <> '{}' then
+        perform breakwater.create_key_circuits(p_failures);
+    end if;
+    v_groups := array(select g from breakwater.by_circuit(p_counts, p_failures) g);
+
+    -- All are tallied before any circuit is judged.
+    for i in 1 .. cardinality(v_groups) loop
+        v_calls := v_groups[i];
+        if v_calls.failures <> '{}' then
+            v_calls.failures := breakwater.mark_repeats(v_calls, breakwater.last_success(v_calls, v_groups));
+            v_groups[i] := v_calls;
+            perform breakwater.note_who_fails_alone(v_calls);
+        end if;
+        perform breakwater.tally_calls(p_worker, v_calls);
+        continue when not v_calls.is_counted or v_calls.generation <> v_calls.present;
+        if v_calls.state = 'closed' and v_calls.succeeded > 0 then
+            delete from breakwater.suspension s
+             where s.kind = v_calls.circuit_kind and s.key = v_calls.circuit_key and s.worker = p_worker
+               and s.until <= breakwater.clock();
+        end if;
+        v_is_judged := v_is_judged or v_calls.state = 'half_open' or v_calls.failures <> '{}' or v_calls.slow > 0;
+    end loop;
+    if not v_is_judged then
+        return;
+    end if;
+
     for v_calls in
-        select c.kind, c.key, c.generation, sum(c.succeeded)::integer as succeeded, sum(c.failed)::integer as failed,
-               sum(c.slow)::integer as slow, sum(c.retries)::integer as retries,
-               -- Failures first: a success that was settled with them ends a streak.
-               string_agg(c.calls, '' order by c.failed desc, c.slow desc) as calls, max(c.trip) as trip,
-               max(c.retry_after) as retry_after,
-               h.shared_key, h.key_path is not null as has_keys, h.circuit_enabled, h.window_calls
-          from (select u.kind, u.succeeded, u.failed, u.slow, u.retries, u.calls, u.trip, u.retry_after,
-                       case when w.is_watched then u.key end as key,
-                       case when w.is_watched then u.generation else 0 end as generation
-                  from (select p.*, bool_or(p.failed > 0) over (partition by p.kind, p.key) as has_failed
-                          from unnest(p_counts) p) u
-                  join breakwater.handler o on o.kind = u.kind collate "C"
-                 cross join lateral (
-                       -- Healthy keys that have no circuit are counted together, without a key.
-                       select u.key = '' or o.key_path is null or o.shared_key is not null or u.has_failed or exists (
-                              select from breakwater.circuit k
-                               where k.kind = u.kind collate "C" and k.key = u.key collate "C") as is_watched) w) c
-          join breakwater.handler h on h.kind = c.kind collate "C"
-         group by c.kind, c.key, c.generation, h.kind
-         -- In the order of circuits, so that those who wait for each other's circuits do so in one order.
-         order by case when h.shared_key is null then c.kind else '*' end collate "C",
-                  coalesce(h.shared_key, c.key) collate "C", c.kind, c.generation
+        select null, g.circuit_kind, g.circuit_key, g.generation, true, g.present, g.state, null, null, null,
+               sum(g.succeeded), sum(g.slow), sum(g.retries),
+               array(select f from unnest(v_groups) o cross join unnest(o.failures) f
+                      where o.is_counted
+                        and (o.circuit_kind, o.circuit_key, o.generation) = (g.circuit_kind, g.circuit_key, g.generation))
+          from unnest(v_groups) g
+         where g.is_counted and g.generation = g.present
+         group by g.circuit_kind, g.circuit_key, g.generation, g.present, g.state
+         order by g.circuit_kind collate "C", g.circuit_key collate "C"
     loop
-        -- The circuit that the calls belong to.
-        v_kind := case when v_calls.shared_key is null then v_calls.kind else '*' end;
-        v_key := coalesce(v_calls.shared_key, case when v_calls.has_keys then v_calls.key else '' end);
-        if v_calls.has_keys and v_key <> '' and v_calls.failed > 0 and (
-               select count(*) from (select from breakwater.circuit c
-                                      where c.kind = v_kind collate "C" and c.key <> '' limit 1000) k) < 1000
-        then
-            insert into breakwater.circuit (kind, key) values (v_kind, v_key) on conflict do nothing;
-        end if;
+        continue when v_calls.state <> 'half_open' and v_calls.failures = '{}' and v_calls.slow = 0;
         select * into v_circuit from breakwater.circuit c
-         where c.kind = v_kind collate "C" and c.key = v_key collate "C";
-        if not found and v_calls.failed > 0 then
-            v_key := '';
-            select * into v_circuit from breakwater.circuit c where c.kind = v_kind collate "C" and c.key = '';
-            v_calls.generation := abs(v_calls.generation);
-        end if;
-
-        -- For its kind always, for people and for the retry budget; and for another circuit, if it is watched.
-        v_counts := coalesce(v_circuit.override, '') <> 'disabled' and v_calls.circuit_enabled;
-        if not v_counts or (v_circuit.kind, v_circuit.key) is distinct from (v_calls.kind, '') then
-            perform breakwater.tally(p_worker, v_calls.kind, '', 0, v_calls.succeeded, v_calls.failed, v_calls.slow,
-                                     v_calls.retries);
-        end if;
-        continue when v_circuit.kind is null or not v_counts;
-        -- What was claimed before its key had a circuit counts for the circuit's first generation.
-        v_calls.generation := greatest(v_calls.generation, 1);
-        perform breakwater.tally(p_worker, v_circuit.kind, v_circuit.key, v_calls.generation, v_calls.succeeded,
-                                 v_calls.failed, v_calls.slow, v_calls.retries);
-        if v_calls.window_calls is not null then
-            insert into breakwater.recent_call (kind, key, generation, calls)
-            values (v_circuit.kind, v_circuit.key, v_calls.generation, v_calls.calls);
-        end if;
-
-        continue when v_calls.generation <> v_circuit.generation;
+         where c.kind = v_calls.circuit_kind and c.key = v_calls.circuit_key and c.generation = v_calls.generation;
         if v_circuit.state = 'closed' then
-            if v_calls.succeeded > 0 then
-                delete from breakwater.suspension s
-                 where s.kind = v_circuit.kind and s.key = v_circuit.key and s.worker = p_worker
-                   and s.until <= breakwater.clock();
-            end if;
-            if v_calls.failed > 0 or v_calls.slow > 0 then
-                perform breakwater.trip_if_due(v_circuit, v_calls.trip, v_calls.retry_after, p_worker);
-            end if;
+            perform breakwater.trip_if_due(v_circuit, v_calls, p_worker);
         elsif v_circuit.state = 'half_open' then
-            perform breakwater.count_probes(v_circuit, v_calls.succeeded, v_calls.failed, v_calls.slow,
-                                            v_calls.retry_after, p_worker);
+            perform breakwater.count_probes(v_circuit, v_calls, p_worker);
         end if;
     end loop;
+end
+$$;
+
+-- Gives keys their circuits with their first failures, so that healthy keys cost nothing; at most 1,000 keys a kind.
+create function breakwater.create_key_circuits(p_failures breakwater.failed_call[]) returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+    insert into breakwater.circuit (kind, key)
+    select n.kind, n.key
+      from (select f.kind, f.key, row_number() over (partition by f.kind order by f.key) as number
+              from (select distinct c.kind collate "C" as kind, c.key collate "C" as key
+                      from unnest(p_failures) c where c.key <> '') f
+              join breakwater.handler h on h.kind = f.kind and h.key_path is not null and h.shared_key is null
+             where not exists (select from breakwater.circuit c where c.kind = f.kind and c.key = f.key)) n
+     where n.number <= 1000 - (select count(*) from (select from breakwater.circuit c
+                                                      where c.kind = n.kind and c.key <> '' limit 1000) k)
+     order by n.kind, n.key
+    on conflict do nothing
+$$;
+
+-- Failures, with a mark on those that are repeats. `p_success` is when a call of their circuit last succeeded.
+--
+-- A key that has no circuit, for there are too many, says nothing of its kind while others of the kind succeed: its failures
+-- count only if none has succeeded in the window.
+create function breakwater.mark_repeats(p_calls breakwater.circuit_calls, p_success timestamptz)
+returns breakwater.failed_call[]
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_failures breakwater.failed_call[] := '{}';
+    v_call     breakwater.failed_call;
+    v_window   interval := (select coalesce(h.circuit_window, interval '1 minute') from breakwater.handler h
+                             where h.kind = p_calls.kind collate "C");
+begin
+    foreach v_call in array p_calls.failures loop
+        v_call.is_repeat :=
+            ((v_call.fails_alone or coalesce(p_success > v_call.failed_before, false))
+             and coalesce(p_calls.was_down_at < v_call.failed_before, true))
+            or (v_call.key <> '' and p_calls.circuit_key = '' and p_calls.circuit_kind <> '*'
+                and coalesce(p_success > breakwater.clock() - v_window, false));
+        v_failures := v_failures || v_call;
+    end loop;
+    return v_failures;
+end
+$$;
+
+-- Writes down which jobs fail alone, where that has changed. They were settled in this transaction.
+create function breakwater.note_who_fails_alone(p_calls breakwater.circuit_calls) returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+    update breakwater.job j set fails_alone = f.is_repeat
+      from unnest(p_calls.failures) f
+     where f.failed_before is not null and f.is_repeat <> f.fails_alone and j.id = f.job
+$$;
+
+-- When a call of a circuit last succeeded, in any generation; those that are being settled count as now. null: as far back
+-- as is of interest for these failures, none has.
+create function breakwater.last_success(p_calls breakwater.circuit_calls, p_groups breakwater.circuit_calls[])
+returns timestamptz
+language plpgsql stable set search_path = pg_catalog, pg_temp set seq_page_cost = 0 set random_page_cost = 0
+as $$
+declare
+    v_from timestamptz;
+begin
+    if exists (select from unnest(p_groups) g
+                where g.succeeded > 0
+                  and ((g.circuit_kind = p_calls.circuit_kind and g.circuit_key = p_calls.circuit_key)
+                       or (p_calls.circuit_key = '' and g.kind = p_calls.circuit_kind)))
+    then
+        return breakwater.clock();
+    end if;
+    select min(f.failed_before) into v_from from unnest(p_calls.failures) f;
+    if p_calls.circuit_key = '' and exists (select from unnest(p_calls.failures) f where f.key <> '') then
+        -- As long as the longest window.
+        v_from := least(v_from, breakwater.clock() - interval '1 day');
+    end if;
+    return (select max(t.last_success_at) from breakwater.tally t
+             where t.kind = p_calls.circuit_kind and t.key = p_calls.circuit_key
+               and t.slot >= date_trunc('second', v_from));
+end
+$$;
+
+-- Tallies calls: for their circuit, and for their kind always, for people and for the retry budget. The successes of a
+-- key's circuit count for its kind's own circuit as well, so that failures without a key, or of keys that have no circuit,
+-- are seen beside them.
+create function breakwater.tally_calls(p_worker bigint, p_calls breakwater.circuit_calls) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_failed  integer := cardinality(p_calls.failures);
+    v_repeats integer := 0;
+    v_slow    integer := 0;
+    v_retries integer := p_calls.retries;
+begin
+    if v_failed > 0 then
+        select count(*) filter (where f.is_repeat), count(*) filter (where f.is_slow and not f.is_repeat),
+               v_retries + count(*) filter (where f.is_retry)
+          into v_repeats, v_slow, v_retries
+          from unnest(p_calls.failures) f;
+    end if;
+    if not p_calls.is_counted then
+        perform breakwater.tally(p_worker, p_calls.kind, '', 0, p_calls.succeeded, v_failed, v_repeats,
+                                 p_calls.slow + v_slow, v_retries);
+        return;
+    end if;
+    perform breakwater.tally(p_worker, p_calls.circuit_kind, p_calls.circuit_key, p_calls.generation, p_calls.succeeded,
+                             v_failed, v_repeats, p_calls.slow + v_slow, v_retries);
+    if p_calls.circuit_kind = '*' then
+        perform breakwater.tally(p_worker, p_calls.kind, '', 0, p_calls.succeeded, v_failed, v_repeats,
+                                 p_calls.slow + v_slow, v_retries);
+    elsif p_calls.own is not null then
+        perform breakwater.tally(p_worker, p_calls.kind, '', p_calls.own, p_calls.succeeded, 0, 0, p_calls.slow, v_retries);
+        if v_failed > 0 then
+            perform breakwater.tally(p_worker, p_calls.kind, '', 0, 0, v_failed, v_repeats, v_slow, 0);
+        end if;
+    end if;
+    if p_calls.window_calls is not null and p_calls.own is not null and p_calls.succeeded > 0 then
+        insert into breakwater.recent_call (kind, key, generation, calls)
+        values (p_calls.kind, '', p_calls.own,
+                repeat('s', p_calls.succeeded - p_calls.slow) || repeat('S', p_calls.slow));
+    end if;
+    if p_calls.window_calls is not null and p_calls.succeeded + v_failed > v_repeats then
+        -- Failures first: a success that was settled with them ends a streak.
+        insert into breakwater.recent_call (kind, key, generation, calls)
+        values (p_calls.circuit_kind, p_calls.circuit_key, p_calls.generation,
+                repeat('F', v_slow) || repeat('f', v_failed - v_repeats - v_slow)
+                || repeat('s', p_calls.succeeded - p_calls.slow) || repeat('S', p_calls.slow));
+    end if;
+    if v_failed > 0 then
+        insert into breakwater.failure (kind, key, generation, worker, name, message, failed, repeats, jobs, at)
+        select p_calls.circuit_kind, p_calls.circuit_key, p_calls.generation, p_worker, f.name, max(f.message), count(*),
+               count(*) filter (where f.is_repeat), (array_agg(f.job))[1:10], breakwater.clock()
+          from (select left(coalesce(c.name, 'failed'), 200) as name, left(c.message, 500) as message, c.job, c.is_repeat
+                  from unnest(p_calls.failures) c) f
+         group by f.name;
+    end if;
 end
 $$;
 
@@ -136,28 +308,29 @@ $$;
 -- the same second interrupted it.
 create function breakwater.tally(
     p_worker bigint, p_kind text, p_key text, p_generation bigint, p_succeeded integer, p_failed integer,
-    p_slow integer, p_retries integer
+    p_repeats integer, p_slow integer, p_retries integer
 ) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
     insert into breakwater.tally as t (
-        kind, key, generation, slot, worker, succeeded, failed, slow, retries, trailing_failures, failing_since,
+        kind, key, generation, slot, worker, succeeded, failed, repeats, slow, retries, trailing_failures, failing_since,
         last_success_at)
     values (p_kind, p_key, p_generation, date_trunc('second', breakwater.clock()), p_worker,
-            p_succeeded, p_failed, p_slow, p_retries,
-            case when p_succeeded > 0 then 0 else p_failed end,
-            case when p_succeeded = 0 and p_failed > 0 then breakwater.clock() end,
+            p_succeeded, p_failed, p_repeats, p_slow, p_retries,
+            case when p_succeeded > 0 then 0 else p_failed - p_repeats end,
+            case when p_succeeded = 0 and p_failed > p_repeats then breakwater.clock() end,
             case when p_succeeded > 0 then breakwater.clock() end)
-    on conflict (kind, key, generation, slot, worker) do update
+    on conflict (kind, key, slot, generation, worker) do update
        set succeeded = t.succeeded + excluded.succeeded,
            failed = t.failed + excluded.failed,
+           repeats = t.repeats + excluded.repeats,
            slow = t.slow + excluded.slow,
            retries = t.retries + excluded.retries,
            (trailing_failures, failing_since) = (
                select case when excluded.succeeded > 0 then 0
-                           when o.was_interrupted then excluded.failed
-                           else t.trailing_failures + excluded.failed end,
+                           when o.was_interrupted then excluded.trailing_failures
+                           else t.trailing_failures + excluded.trailing_failures end,
                       case when excluded.succeeded > 0 then null
                            when o.was_interrupted then excluded.failing_since
                            else coalesce(t.failing_since, excluded.failing_since) end
@@ -169,7 +342,7 @@ begin
 end
 $$;
 
--- What a circuit's window holds, of all workers but the suspended ones, or of one worker alone.
+-- What a circuit's window holds, without repeats, of all workers but the suspended ones, or of one worker alone.
 --
 -- The tallies of the last minutes are in memory, so what counts is how many rows are read: by their primary key those of
 -- this circuit. Counted by pages, as on a disk, the index by slot looks cheaper, and reads those of all circuits.
@@ -203,7 +376,8 @@ begin
         v_suspended := array(select s.worker from breakwater.suspension s
                               where s.kind = p_circuit.kind and s.key = p_circuit.key and s.times > 0);
     end if;
-    select coalesce(sum(t.succeeded + t.failed), 0), coalesce(sum(t.failed), 0), coalesce(sum(t.slow), 0)
+    select coalesce(sum(t.succeeded + t.failed - t.repeats), 0), coalesce(sum(t.failed - t.repeats), 0),
+           coalesce(sum(t.slow), 0)
       into calls, failed, slow
       from breakwater.tally t
      where t.kind = p_circuit.kind and t.key = p_circuit.key and t.generation = p_circuit.generation
@@ -227,7 +401,7 @@ $$;
 --
 -- The rates are divided, not multiplied: 7 of 100 is exactly as near to 0.07 as a number can be, and 0.07 · 100 is above 7.
 create function breakwater.verdict(
-    p_policy breakwater.handler, p_calls bigint, p_failed bigint, p_slow bigint, p_streak bigint
+    p_policy breakwater.handler, p_streak_limit integer, p_calls bigint, p_failed bigint, p_slow bigint, p_streak bigint
 ) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -236,21 +410,35 @@ as $$
             then format('%s of %s calls failed in %s', p_failed, p_calls, w.described)
         when p_calls >= p_policy.minimum_calls and p_slow / nullif(p_calls, 0)::float8 >= p_policy.slow_rate
             then format('%s of %s calls were slow in %s', p_slow, p_calls, w.described)
-        when p_streak >= p_policy.consecutive_failures
+        when p_streak >= p_streak_limit
             then format('%s failures in a row', p_streak)
         end
       from (select coalesce(extract(epoch from p_policy.circuit_window)::numeric::float8 || ' s',
                             'the last ' || p_policy.window_calls) as described) w
 $$;
 
+-- How many failures in a row open a circuit: as its policy says. But soon after an outage, until the circuit has been closed
+-- for as long as it had been open, successes_to_close are enough: a dependency that goes up and down must not cost the
+-- attempts of another streak each time, and the first probes tell whether it was a false alarm.
+create function breakwater.streak_limit(p_circuit breakwater.circuit, p_policy breakwater.handler) returns integer
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select case when breakwater.clock() - p_circuit.since < p_circuit.was_open_for and p_circuit.false_alarms is null
+                     and p_policy.consecutive_failures is not null
+                then least(p_policy.consecutive_failures, p_policy.successes_to_close)
+                else p_policy.consecutive_failures end
+$$;
+
 -- Opens a closed circuit if its window says so, or this one failure does. Where one worker alone fails while others
 -- succeed, that worker is suspended instead.
 create function breakwater.trip_if_due(
-    p_circuit breakwater.circuit, p_trip text, p_retry_after double precision, p_worker bigint
+    p_circuit breakwater.circuit, p_calls breakwater.circuit_calls, p_worker bigint
 ) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_trip   text := (select max(f.name) from unnest(p_calls.failures) f where f.trips);
+    v_retry_after double precision := (select max(f.retry_after) from unnest(p_calls.failures) f);
     v_policy breakwater.handler;
     v_window record;
     v_own    record;
@@ -262,15 +450,17 @@ begin
         return;
     end if;
 
-    if p_trip is not null then
-        v_reason := format('%s opens it at once', p_trip);
+    if v_trip is not null then
+        v_reason := format('%s opens it at once', v_trip);
     else
         select * into v_window from breakwater.window_of(p_circuit, v_policy, null);
-        v_reason := breakwater.verdict(v_policy, v_window.calls, v_window.failed, v_window.slow, v_window.streak);
+        v_reason := breakwater.verdict(v_policy, breakwater.streak_limit(p_circuit, v_policy), v_window.calls,
+                                       v_window.failed, v_window.slow, v_window.streak);
         -- Under metrics_only nobody is stopped.
         if v_policy.suspends_workers and p_circuit.override is null then
             select * into v_own from breakwater.window_of(p_circuit, v_policy, p_worker);
-            v_alone := breakwater.verdict(v_policy, v_own.calls, v_own.failed, v_own.slow, v_own.streak);
+            v_alone := breakwater.verdict(v_policy, v_policy.consecutive_failures, v_own.calls, v_own.failed, v_own.slow,
+                                          v_own.streak);
             if v_alone is not null then
                 case breakwater.others_fare(p_circuit, p_worker)
                     when 'well' then
@@ -295,7 +485,8 @@ begin
            and c.override = 'metrics_only' and not c.announced;
         if found then
             perform breakwater.write_history(p_circuit.kind, p_circuit.key, p_circuit.generation, 'closed', 'closed',
-                                             'would have opened: ' || v_reason, null, p_worker);
+                                             'would have opened: ' || v_reason, null, p_worker,
+                                             breakwater.evidence_of_opening(p_circuit, v_policy));
         end if;
         return;
     end if;
@@ -305,21 +496,32 @@ begin
         and c.state = 'closed' and c.override is null
         for update;
     if found then
-        perform breakwater.transition(p_circuit.kind, p_circuit.key, 'open', v_reason, null, p_worker, p_retry_after);
+        perform breakwater.transition(
+            p_circuit.kind, p_circuit.key, 'open', v_reason, null, p_worker, v_retry_after,
+            v_trip is null and v_retry_after is null);
     end if;
 end
 $$;
 
--- Counts the ends of probes, and closes or re-opens the circuit. A slow success re-opens it too, where slow calls count.
+-- Counts the ends of probes. A round closes the circuit, or opens it again, when enough of them have ended to tell; at the
+-- latest after ten times as many as are let through at once.
+--
+-- It goes by the policy's own standard, or by a half where the policy has no rate: what would not open a closed circuit does
+-- not keep it open. A round closes it when successes_to_close have succeeded and the share of failures is below the rate. It
+-- opens it when that many have failed, and the others' share of failures has reached the rate as well: with a limit of a
+-- half, when failures lead by so many. Slow calls count in the same way against slow_rate.
 create function breakwater.count_probes(
-    p_circuit breakwater.circuit, p_succeeded integer, p_failed integer, p_slow integer,
-    p_retry_after double precision, p_worker bigint
+    p_circuit breakwater.circuit, p_calls breakwater.circuit_calls, p_worker bigint
 ) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_circuit breakwater.circuit;
     v_policy  breakwater.handler;
+    v_trip    text;
+    v_calls   integer;
+    v_enough  integer;
+    v_described text;
 begin
     select * into v_circuit from breakwater.circuit c
      where c.kind = p_circuit.kind and c.key = p_circuit.key and c.generation = p_circuit.generation
@@ -329,18 +531,55 @@ begin
         return;
     end if;
     v_policy := breakwater.policy_of(p_circuit.kind, p_circuit.key);
-    if p_failed > 0 then
-        perform breakwater.transition(v_circuit.kind, v_circuit.key, 'open', 'a probe failed', null, p_worker,
-                                      p_retry_after);
-    elsif p_slow > 0 and v_policy.slow_rate is not null then
-        perform breakwater.transition(v_circuit.kind, v_circuit.key, 'open', 'a probe was slow', null, p_worker, null);
-    elsif v_circuit.successes + p_succeeded >= coalesce(v_policy.successes_to_close, 1) then
-        perform breakwater.transition(
-            v_circuit.kind, v_circuit.key, 'closed',
-            format('%s probes succeeded', v_circuit.successes + p_succeeded), null, p_worker, null);
-    else
-        update breakwater.circuit c set successes = c.successes + p_succeeded
-         where c.kind = v_circuit.kind and c.key = v_circuit.key;
+    update breakwater.circuit c
+       set successes = c.successes + p_calls.succeeded,
+           failures = c.failures + (select count(*) from unnest(p_calls.failures) f where not f.is_repeat),
+           slow = c.slow + p_calls.slow
+                  + (select count(*) from unnest(p_calls.failures) f where f.is_slow and not f.is_repeat),
+           asked_for = greatest(c.asked_for, (select max(f.retry_after) from unnest(p_calls.failures) f))
+     where c.kind = v_circuit.kind and c.key = v_circuit.key
+    returning c.* into v_circuit;
+
+    v_calls := v_circuit.successes + v_circuit.failures;
+    if v_calls = 0 and not exists (select from unnest(p_calls.failures) f where f.trips) then
+        -- Only jobs that fail alone: they have to show nothing, and the round waits for others.
+        return;
+    end if;
+    v_enough := coalesce(v_policy.successes_to_close, 1);
+    v_described := format('%s of %s probes failed', v_circuit.failures, v_calls)
+                   || case when v_policy.slow_rate is not null and v_circuit.slow > 0
+                           then format(', %s were slow', v_circuit.slow) else '' end;
+    v_trip := (select max(f.name) from unnest(p_calls.failures) f where f.trips);
+    if v_trip is not null then
+        perform breakwater.transition(v_circuit.kind, v_circuit.key, 'open', format('%s opens it at once', v_trip),
+                                      null, p_worker, v_circuit.asked_for);
+    elsif breakwater.is_too_many(v_circuit.failures, v_calls, coalesce(v_policy.failure_rate, 0.5), v_enough)
+       or breakwater.is_too_many(v_circuit.slow, v_calls, v_policy.slow_rate, v_enough)
+    then
+        perform breakwater.transition(v_circuit.kind, v_circuit.key, 'open', v_described, null, p_worker,
+                                      v_circuit.asked_for);
+    elsif v_circuit.failures / v_calls::float8 < coalesce(v_policy.failure_rate, 0.5)
+      and coalesce(v_circuit.slow / v_calls::float8 < v_policy.slow_rate, true)
+    then
+        if v_circuit.successes >= v_enough then
+            perform breakwater.transition(
+                v_circuit.kind, v_circuit.key, 'closed',
+                case when v_circuit.failures = 0 then format('%s probes succeeded', v_circuit.successes)
+                     else v_described end, null, p_worker, null);
+        end if;
+    elsif v_calls >= 10 * greatest(coalesce(v_policy.probes, 1), v_enough) then
+        perform breakwater.transition(v_circuit.kind, v_circuit.key, 'open', v_described, null, p_worker,
+                                      v_circuit.asked_for);
     end if;
 end
+$$;
+
+-- Whether so many bad calls of all decide a round: p_enough are bad, and of the calls beside those, a share that reaches the
+-- rate. False where there is no rate.
+create function breakwater.is_too_many(p_bad integer, p_calls integer, p_rate double precision, p_enough integer)
+returns boolean
+language sql immutable
+as $$
+    select coalesce(p_bad >= p_enough
+                    and (p_bad - p_enough) >= p_rate * (p_calls - p_enough), false)
 $$;

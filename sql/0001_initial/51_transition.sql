@@ -17,48 +17,108 @@ create function breakwater.circuit_name(p_kind text, p_key text) returns text
 language sql immutable
 as $$ select case when p_key = '' then p_kind when p_kind = '*' then p_key else p_kind || ' [' || p_key || ']' end $$;
 
+-- How long admission ramps up after a circuit has closed: the policy's time after an outage. After a false alarm an eighth of
+-- it, so that good jobs hardly wait, and twice as long for each further one soon after, up to ten times the policy's time:
+-- a dependency that answers a few probes and fails under load is given a slower start each time.
+create function breakwater.ramp_time(p_policy breakwater.handler, p_false_alarms integer) returns interval
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+    select p_policy.ramp * case when p_false_alarms is null then 1
+                                else least(10, 2.0 ^ least(p_false_alarms, 10) / 8) end
+$$;
+
 -- Moves a circuit, whose row the caller has locked, to another state: new generation, one line of history, one
--- notification without payload data. Open time grows while it re-opens without having been closed; what the dependency
--- asked for goes before it, up to the cap.
+-- notification without payload data.
+--
+-- With `p_is_checked_first`, a closed circuit that opens is probed at once: what looks like an outage may be some bad jobs.
+-- If that round fails as well, the open time begins. It grows while the circuit opens again before it has been closed for as
+-- long as it had been open; what the dependency asked for goes before it, up to the cap.
 create function breakwater.transition(
-    p_kind text, p_key text, p_to text, p_reason text, p_actor text, p_worker bigint, p_retry_after double precision
+    p_kind text, p_key text, p_to text, p_reason text, p_actor text, p_worker bigint, p_retry_after double precision,
+    p_is_checked_first boolean default false
 ) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_old      breakwater.circuit;
-    v_policy   breakwater.handler;
-    v_reopened integer;
-    v_open_for interval;
-    v_open_cap interval;
+    v_old       breakwater.circuit;
+    v_new       breakwater.circuit;
+    v_policy    breakwater.handler;
+    v_is_relapse boolean;
+    v_open_for  interval;
+    v_open_cap  interval;
+    v_evidence  jsonb;
 begin
     select * into v_old from breakwater.circuit c where c.kind = p_kind collate "C" and c.key = p_key collate "C";
     v_policy := breakwater.policy_of(p_kind, p_key);
-    v_reopened := case when p_to = 'closed' or v_old.state = 'closed' then 0
-                       when p_to = 'open' and v_old.state = 'half_open' then least(v_old.reopened, 2147483646) + 1
-                       else v_old.reopened end;
-    v_open_for := coalesce(breakwater.open_time(v_policy, v_reopened), interval '30 seconds');
-    if p_retry_after is not null then
-        -- The number is bounded before it becomes an interval, which could not hold an absurd one.
-        v_open_cap := coalesce(v_policy.open_cap, interval '10 minutes');
-        v_open_for := least(v_open_cap, greatest(
-            v_open_for, make_interval(secs => least(p_retry_after, extract(epoch from v_open_cap)))));
+    v_new := v_old;
+    if p_actor is not null then
+        -- What people decide starts over.
+        v_new.reopened := 0;
+        v_new.was_open_for := '0';
+        v_new.false_alarms := null;
+        v_new.is_checked := true;
+        v_new.opened_at := case when p_to = 'open' then coalesce(v_old.opened_at, breakwater.clock()) end;
+    elsif p_to = 'open' and v_old.state = 'closed' then
+        v_is_relapse := breakwater.clock() - v_old.since < v_old.was_open_for;
+        v_new.reopened := case when v_is_relapse then least(v_old.reopened, 2147483646) + 1 else 0 end;
+        v_new.was_open_for := case when v_is_relapse then v_old.was_open_for else '0' end;
+        v_new.false_alarms := case
+            when v_old.false_alarms is not null
+                 and breakwater.clock() - v_old.since < coalesce(v_policy.circuit_window, interval '1 minute')
+            then least(v_old.false_alarms + 1, 10) end;
+        v_new.is_checked := not p_is_checked_first;
+        v_new.opened_at := breakwater.clock();
+    elsif p_to = 'open' and v_old.state = 'half_open' then
+        v_new.reopened := case when v_old.is_checked then least(v_old.reopened, 2147483646) + 1 else v_old.reopened end;
+        v_new.is_checked := true;
+    elsif p_to = 'closed' and v_old.state = 'half_open' and not v_old.is_checked then
+        v_new.false_alarms := coalesce(v_old.false_alarms, 0);
+        v_new.opened_at := null;
+    elsif p_to = 'closed' then
+        v_new.was_open_for := v_old.was_open_for + coalesce(breakwater.clock() - v_old.opened_at, '0');
+        v_new.false_alarms := null;
+        v_new.opened_at := null;
     end if;
+
+    if v_old.state = 'half_open' then
+        v_evidence := breakwater.evidence_of_round(v_old);
+    elsif p_to = 'open' and p_actor is null then
+        v_evidence := breakwater.evidence_of_opening(v_old, v_policy);
+    end if;
+
+    if p_to = 'open' then
+        v_open_for := case when p_is_checked_first then interval '0'
+                           else coalesce(breakwater.open_time(v_policy, v_new.reopened), interval '30 seconds') end;
+        if p_retry_after is not null then
+            -- The number is bounded before it becomes an interval, which could not hold an absurd one.
+            v_open_cap := coalesce(v_policy.open_cap, interval '10 minutes');
+            v_open_for := least(v_open_cap, greatest(
+                v_open_for, make_interval(secs => least(p_retry_after, extract(epoch from v_open_cap)))));
+        end if;
+    end if;
+    v_new.ramp := case when p_to = 'closed' and v_old.state <> 'closed' and p_actor is null
+                       then breakwater.ramp_time(v_policy, v_new.false_alarms) end;
     update breakwater.circuit c
        set state = p_to,
            generation = c.generation + 1,
            since = breakwater.clock(),
            reason = p_reason,
-           retry_at = case when p_to = 'open' then breakwater.clock() + v_open_for end,
-           reopened = v_reopened,
-           successes = 0,
-           ramp_until = case when p_to = 'closed' and v_old.state <> 'closed' and p_actor is null
-                             then breakwater.clock() + v_policy.ramp end,
+           retry_at = breakwater.clock() + v_open_for,
+           reopened = v_new.reopened,
+           opened_at = v_new.opened_at,
+           was_open_for = v_new.was_open_for,
+           is_checked = v_new.is_checked,
+           was_down_at = case when p_to = 'open' and v_old.state = 'half_open' and p_actor is null then breakwater.clock()
+                              else c.was_down_at end,
+           false_alarms = v_new.false_alarms,
+           successes = 0, failures = 0, slow = 0, asked_for = null,
+           ramp = v_new.ramp,
+           ramp_until = breakwater.clock() + v_new.ramp,
            override = null, override_actor = null, override_until = null, announced = false
      where c.kind = p_kind collate "C" and c.key = p_key collate "C";
     delete from breakwater.suspension s where s.kind = p_kind collate "C" and s.key = p_key collate "C";
     perform breakwater.write_history(p_kind, p_key, v_old.generation + 1, v_old.state, p_to, p_reason, p_actor,
-                                     p_worker);
+                                     p_worker, v_evidence);
     perform pg_notify('breakwater', 'circuit:' || p_kind);
 end
 $$;
@@ -66,17 +126,20 @@ $$;
 -- One line of a circuit's history; and a NOTICE, which the one worker whose call this is puts into its log, with the
 -- detail's keys.
 create function breakwater.write_history(
-    p_kind text, p_key text, p_generation bigint, p_from text, p_to text, p_reason text, p_actor text, p_worker bigint
+    p_kind text, p_key text, p_generation bigint, p_from text, p_to text, p_reason text, p_actor text, p_worker bigint,
+    p_evidence jsonb
 ) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-    insert into breakwater.circuit_transition (kind, key, generation, from_state, to_state, reason, actor, worker, at)
-    values (p_kind, p_key, p_generation, p_from, p_to, p_reason, p_actor, p_worker, breakwater.clock());
-    raise notice 'the circuit of % went from % to %: %', breakwater.circuit_name(p_kind, p_key), p_from, p_to, p_reason
+    insert into breakwater.circuit_transition (
+        kind, key, generation, from_state, to_state, reason, actor, worker, evidence, at)
+    values (p_kind, p_key, p_generation, p_from, p_to, p_reason, p_actor, p_worker, p_evidence, breakwater.clock());
+    raise notice 'the circuit of % went from % to %: %', breakwater.circuit_name(p_kind, p_key), p_from, p_to,
+        concat_ws(': ', p_reason, breakwater.failures_in_words(p_evidence))
         using errcode = 'BW001', detail = jsonb_strip_nulls(jsonb_build_object(
             'circuit', breakwater.circuit_name(p_kind, p_key), 'from', p_from, 'to', p_to, 'reason', p_reason,
-            'generation', p_generation, 'actor', p_actor));
+            'generation', p_generation, 'actor', p_actor, 'failures', breakwater.failures_in_words(p_evidence)));
 end
 $$;
 

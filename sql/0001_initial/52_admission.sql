@@ -56,8 +56,8 @@ begin
         if v_circuit.ramp_until > breakwater.clock() then
             -- Divided last, so that no rounding adds one.
             permits := least(permits, ceil(greatest(p_concurrency * 0.1, p_concurrency
-                * extract(epoch from v_policy.ramp - (v_circuit.ramp_until - breakwater.clock()))
-                / nullif(extract(epoch from v_policy.ramp), 0)))::integer - v_running);
+                * extract(epoch from v_circuit.ramp - (v_circuit.ramp_until - breakwater.clock()))
+                / nullif(extract(epoch from v_circuit.ramp), 0)))::integer - v_running);
         end if;
         if v_suspension.worker is not null then
             permits := least(permits, 1 - v_running);
@@ -65,20 +65,4 @@ begin
         permits := greatest(permits, 0);
     end if;
 end
-$$;
-
--- Writes down the probe leases of jobs that a half-open circuit lets through. A lease ends when its job is settled,
--- or by itself when its worker must be dead.
-create function breakwater.lease_probes(
-    p_kind text, p_key text, p_job_kind text, p_jobs bigint[], p_lease bigint
-) returns void
-language sql set search_path = pg_catalog, pg_temp
-as $$
-    insert into breakwater.probe (job, lease, kind, key, expires_at)
-    select j, p_lease, p_kind, p_key,
-           breakwater.clock() + interval '1 minute'
-           + coalesce((select h.timeout from breakwater.handler h where h.kind = p_job_kind collate "C"), interval '0')
-      from unnest(p_jobs) j
-    on conflict (job) do update
-       set lease = excluded.lease, kind = excluded.kind, key = excluded.key, expires_at = excluded.expires_at
 $$;

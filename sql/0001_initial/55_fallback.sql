@@ -17,7 +17,8 @@ begin
           from breakwater.circuit c
           join breakwater.handler h on (c.kind = h.kind and h.shared_key is null)
                                     or (c.kind = '*' and c.key = h.shared_key)
-         where c.state = 'open' and h.fallback <> 'hold'
+         -- Not before the first round of probes has told that it is no false alarm.
+         where c.state = 'open' and c.is_checked and h.fallback <> 'hold'
     loop
         if v_policy.is_keyed then
             v_ids := array(

@@ -60,7 +60,7 @@ $$;
 
 -- A worker's sign of life. `alive` is false when its jobs have been given to others: it must drop them and register
 -- anew. `stopped` are the kinds of which nothing may start that was claimed under a circuit's generation before the one
--- in `generations`: those whose circuit is open, and (with the highest number) those that are paused, or suspended for this
+-- in `generations`: those whose circuit is not closed, and (with the highest number) those that are paused, or suspended for this
 -- worker, or all of a worker that somebody drained.
 -- `hosts` tells it to make itself free for a suspect, which must run alone; `alone`, that no other worker takes its jobs.
 create function breakwater.beat(
@@ -80,7 +80,7 @@ begin
               from breakwater.circuit c
               join breakwater.handler h on (c.kind = h.kind and c.key = '' and h.shared_key is null)
                                         or (c.kind = '*' and c.key = h.shared_key)
-             where c.state = 'open'
+             where c.state <> 'closed'
             union all
             select s.kind, 9223372036854775807 from breakwater.suspension s
              where s.worker = p_worker and s.until > breakwater.clock() and s.key = ''
@@ -153,6 +153,7 @@ begin
     rescued := breakwater.rescue();
     perform breakwater.dead_letter_poison(1000);
     turned := breakwater.turn_circuits();
+    perform breakwater.charge_probes(1000);
     fell_back := breakwater.apply_fallbacks(1000);
     unparked := breakwater.unpark(1000);
     perform breakwater.sum_up_rates();
@@ -204,7 +205,7 @@ begin
        set ready_at = greatest(j.run_at, j.enqueued_at), run_at = null, position = nextval('breakwater.job_position')
      where j.id = any (v_ids);
     -- Worker 0 stands for promotion: what is ready counts against the budget before it has run.
-    perform breakwater.tally(0, r.kind, '', 0, 0, 0, 0, r.retries)
+    perform breakwater.tally(0, r.kind, '', 0, 0, 0, 0, 0, r.retries)
        from (select j.kind, count(*)::integer as retries from breakwater.job j
               where j.id = any (v_ids) and j.attempt > 0
               group by j.kind) r;
@@ -364,6 +365,20 @@ as $$
                     where n.lane = c.lane and (n.last, n.lease) > (c.last, c.lease))
 $$;
 
+-- Whether a tally is part of a streak of failures that may still open its circuit, however long ago it began.
+create function breakwater.is_in_streak(p_tally breakwater.tally) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select p_tally.trailing_failures > 0
+       and exists (select from breakwater.circuit c
+                    where c.kind = p_tally.kind and c.key = p_tally.key and c.generation = p_tally.generation
+                      and c.state = 'closed'
+                      and (breakwater.policy_of(c.kind, c.key)).consecutive_failures is not null)
+       and not exists (select from breakwater.tally s
+                        where s.kind = p_tally.kind and s.key = p_tally.key and s.slot > p_tally.slot
+                          and s.generation = p_tally.generation and s.last_success_at is not null)
+$$;
+
 -- Deletes what is of no more use: old tallies, expired results and probe leases, history and imports beyond 90 days,
 -- idle keys, what belongs to workers that are gone, and outcomes that nobody reads any more.
 create function breakwater.prune(p_limit integer) returns void
@@ -373,10 +388,17 @@ as $$
         select o.ctid from breakwater.tally o
          where o.slot < breakwater.clock() - (
                select greatest(interval '2 hours', 2 * max(h.circuit_window)) from breakwater.handler h)
+           and not breakwater.is_in_streak(o)
          limit p_limit for update skip locked));
     delete from breakwater.result r where r.ctid = any (array(
         select o.ctid from breakwater.result o where o.expires_at < now() limit p_limit for update skip locked));
     delete from breakwater.probe p where p.expires_at < breakwater.clock() - interval '1 hour';
+    delete from breakwater.probe_result r where r.at < breakwater.clock() - interval '1 day';
+    delete from breakwater.failure f where f.id = any (array(
+        select o.id from breakwater.failure o
+         where o.at < breakwater.clock() - (
+               select greatest(interval '2 hours', 2 * max(h.circuit_window)) from breakwater.handler h)
+         order by o.at limit p_limit for update skip locked));
     delete from breakwater.recent_call r where (r.kind, r.key, r.generation, r.id) in (
         select o.kind, o.key, o.generation, o.id
           from (select c.kind, c.key, c.generation, c.id,

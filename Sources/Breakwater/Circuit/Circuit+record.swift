@@ -15,12 +15,12 @@ extension Circuit {
         guard generation == self.generation, hold?.override != .disabled else { return }
         switch state {
         case .closed:
-            window.add(calls, at: now)
+            window.add(calls.votes, at: now)
             if calls.failed > 0 || calls.slow > 0 { tripIfDue(calls, at: now, using: &generator) }
         case .open:
             break
-        case .halfOpen(let successes):
-            countProbes(calls, after: successes, at: now, using: &generator)
+        case .halfOpen(let round):
+            countProbes(calls, after: round, at: now, using: &generator)
         }
     }
 
@@ -33,7 +33,15 @@ extension Circuit {
         switch hold?.override {
         case .closed, .disabled, .open: break
         case .metricsOnly: announce(reason)
-        case nil: move(to: .open, reason, retryAfter: calls.retryAfter, at: now, using: &generator)
+        case nil:
+            move(
+                to: .open,
+                reason,
+                retryAfter: calls.retryAfter,
+                isCheckedFirst: checksFirst && calls.trip == nil && calls.retryAfter == nil,
+                at: now,
+                using: &generator
+            )
         }
     }
 
@@ -55,29 +63,76 @@ extension Circuit {
         if policy.slowCall != nil, isReached(policy.slowRate, by: counts.slow) {
             return "\(counts.slow) of \(counts.calls) calls were slow in \(span)"
         }
-        if let limit = policy.consecutiveFailures, window.streak >= limit {
+        if let limit = streakLimit(at: now), window.streak >= limit {
             return "\(window.streak) failures in a row"
         }
         return nil
     }
 
-    /// A failure weighs more than any number of successes beside it.
+    /// How many failures in a row open the circuit: as the policy says. But soon after an outage, until it has been closed for
+    /// as long as it had been open, `successesToClose` are enough: a dependency that goes up and down must not cost another
+    /// streak each time.
+    private func streakLimit(at now: Duration) -> Int? {
+        guard let limit = policy.consecutiveFailures else { return nil }
+        let isSoon = now - since < wasOpenFor && falseAlarms == nil
+        return isSoon ? min(limit, policy.successesToClose) : limit
+    }
+
+    /// A round closes the circuit, or opens it again, when enough probes have ended to tell; at the latest after ten times as
+    /// many as are let through at once.
+    ///
+    /// It goes by the policy's own standard, or by a half where the policy has no rate: what would not open a closed circuit
+    /// does not keep it open.
     private mutating func countProbes(
         _ calls: CircuitCalls,
-        after successes: Int,
+        after round: Round,
         at now: Duration,
         using generator: inout some RandomNumberGenerator
     ) {
-        let successes = successes + calls.succeeded
-        if calls.failed > 0 {
-            move(to: .open, "a probe failed", retryAfter: calls.retryAfter, at: now, using: &generator)
-        } else if calls.slow > 0, policy.slowCall != nil {
-            move(to: .open, "a probe was slow", at: now, using: &generator)
-        } else if successes >= policy.successesToClose {
-            move(to: .closed, "\(successes) probes succeeded", at: now, using: &generator)
-        } else {
-            state = .halfOpen(successes: successes)
+        var round = round
+        round.successes += calls.succeeded
+        round.failures += calls.votes.failed
+        round.slow += calls.votes.slow
+        if let wait = calls.retryAfter { round.askedFor = max(round.askedFor ?? .zero, wait) }
+
+        // Repeats have to show nothing: the round waits for others.
+        guard round.calls > 0 || calls.trip != nil else {
+            state = .halfOpen(round)
+            return
         }
+
+        let slowRate = policy.slowCall == nil ? nil : policy.slowRate
+        let described =
+            "\(round.failures) of \(round.calls) probes failed"
+            + (slowRate != nil && round.slow > 0 ? ", \(round.slow) were slow" : "")
+        let failureRate = policy.failureRate ?? 0.5
+        let isGood =
+            Double(round.failures) / Double(round.calls) < failureRate
+            && (slowRate.map { Double(round.slow) / Double(round.calls) < $0 } ?? true)
+
+        if let trip = calls.trip {
+            move(to: .open, "\(trip) opens it at once", retryAfter: round.askedFor, at: now, using: &generator)
+        } else if round.hasTooMany(round.failures, rate: failureRate, policy)
+            || slowRate.map({ round.hasTooMany(round.slow, rate: $0, policy) }) ?? false
+        {
+            move(to: .open, described, retryAfter: round.askedFor, at: now, using: &generator)
+        } else if isGood, round.successes >= policy.successesToClose {
+            let reason = round.failures == 0 ? "\(round.successes) probes succeeded" : described
+            move(to: .closed, reason, at: now, using: &generator)
+        } else if !isGood, round.calls >= 10 * max(policy.probes, policy.successesToClose) {
+            move(to: .open, described, retryAfter: round.askedFor, at: now, using: &generator)
+        } else {
+            state = .halfOpen(round)
+        }
+    }
+}
+
+extension Circuit.Round {
+    /// Whether so many bad calls decide a round: `successesToClose` are bad, and of the calls beside those, a share that
+    /// reaches the rate.
+    fileprivate func hasTooMany(_ bad: Int, rate: Double, _ policy: CircuitPolicy) -> Bool {
+        let enough = policy.successesToClose
+        return bad >= enough && Double(bad - enough) >= rate * Double(calls - enough)
     }
 }
 

@@ -6,21 +6,24 @@
 /// ```
 ///               failure rate, slow rate, a streak, or one call that trips
 ///     closed ───────────────────────────────────────────────────────────▶ open ◀─────────┐
-///       ▲                                                                   │ retryAt     │ a probe fails, or no
-///       │                 successesToClose probes                           ▼             │ decision for too long
+///       ▲                                                                   │ retryAt     │ too many probes fail, or
+///       │            enough probes of a round succeed                       ▼             │ no decision for too long
 ///       └──────────────────────────────────────────────────────────────── halfOpen ──────┘
 /// ```
+///
+/// A circuit that opened by its own rules is probed at once if `checksFirst` is set, for what looks like an outage may be some
+/// bad jobs: those of the fleet, where jobs wait from which a sample can be taken.
 ///
 /// Besides, people move it to open or closed from anywhere (see `Circuit+override.swift`).
 struct Circuit: Sendable {
     enum State: Sendable, Equatable {
-        /// Calls run, and are counted; until `rampUntil`, only a share of the usual ones. Goes to `open`.
-        case closed(rampUntil: Duration?)
+        /// Calls run, and are counted; while it ramps up, only a share of the usual ones. Goes to `open`.
+        case closed(Ramp?)
         /// Nothing runs. Goes to `halfOpen` once `retryAt` has come; nil while somebody holds it open.
         case open(retryAt: Duration?)
-        /// At most `policy.probes` calls run at once. Goes to `closed` after enough successes; to `open` when one fails,
-        /// is slow where slow calls count, or when there is no decision for `policy.halfOpenFor`.
-        case halfOpen(successes: Int)
+        /// At most `policy.probes` calls run at once. Goes to `closed` or to `open` when enough of them have ended to tell,
+        /// and to `open` when there is no decision for `policy.halfOpenFor`.
+        case halfOpen(Round)
 
         var phase: CircuitPhase {
             switch self {
@@ -29,6 +32,24 @@ struct Circuit: Sendable {
             case .halfOpen: .halfOpen
             }
         }
+    }
+
+    /// How admission grows after the circuit has closed.
+    struct Ramp: Sendable, Equatable {
+        var until: Duration
+        /// How long it takes in all.
+        var length: Duration
+    }
+
+    /// How the probes of one half-open state have ended so far.
+    struct Round: Sendable, Equatable {
+        var successes = 0
+        var failures = 0
+        var slow = 0
+        /// For how long they asked to be left alone, at most.
+        var askedFor: Duration?
+
+        var calls: Int { successes + failures }
     }
 
     /// Somebody's hand on the circuit, until a time or until it is reset.
@@ -49,14 +70,26 @@ struct Circuit: Sendable {
 
     let policy: CircuitPolicy
     /// The tests that compare this value with the database's circuits write the database's jitter into it.
-    var state = State.closed(rampUntil: nil)
+    var state = State.closed(nil)
     /// Raised by every transition.
     private(set) var generation: Int64 = 1
     private(set) var since: Duration
     /// Why it is in this state, in words.
     private(set) var reason = "new"
-    /// How often it re-opened since it was last closed.
+    /// How often it opened again, since it was last closed for as long as it had been open.
     var reopened = 0
+    /// While it is not closed: when it opened.
+    private(set) var openedAt: Duration?
+    /// How long it was open before it was last closed; times of an outage that came back soon are added up.
+    private(set) var wasOpenFor = Duration.zero
+    /// Whether the first round of probes since it opened is over. If that round closes it, the opening was a false alarm.
+    private(set) var isChecked = true
+    /// When a round of probes last failed: until then the dependency was down for certain.
+    private(set) var wasDownAt: Duration?
+    /// How many false alarms came soon after each other; nil: the last opening was none.
+    private(set) var falseAlarms: Int?
+    /// Whether it is probed at once when it opens by its own rules.
+    let checksFirst: Bool
     private(set) var hold: Hold?
     /// What was counted in this generation.
     var window: CircuitWindow
@@ -67,8 +100,9 @@ struct Circuit: Sendable {
     private(set) var probes: [Int64: Duration] = [:]
     private var transitions: [CircuitTransition] = []
 
-    init(policy: CircuitPolicy, now: Duration) {
+    init(policy: CircuitPolicy, now: Duration, checksFirst: Bool = false) {
         self.policy = policy
+        self.checksFirst = checksFirst
         since = now
         window = CircuitWindow(policy.window)
     }
@@ -124,9 +158,9 @@ struct Circuit: Sendable {
         }
         var admission = Admission(count: wanted, generation: generation, isProbe: false)
         switch state {
-        case .closed(let rampUntil):
-            if let rampUntil, rampUntil > now, let concurrency {
-                admission.count = min(wanted, policy.rampPermits(of: concurrency, left: rampUntil - now) - running)
+        case .closed(let ramp):
+            if let ramp, ramp.until > now, let concurrency {
+                admission.count = min(wanted, ramp.permits(of: concurrency, at: now) - running)
             }
         case .open:
             admission.count = 0
@@ -150,29 +184,35 @@ struct Circuit: Sendable {
     // MARK: Transitions
 
     /// The one way from a state to another: a new generation with an empty window.
+    ///
+    /// - Parameters:
+    ///   - phase: Where to.
+    ///   - reason: Why, in words.
+    ///   - actor: Who wants it so; nil if the rules do.
+    ///   - retryAfter: How long the dependency asked to be left alone.
+    ///   - isCheckedFirst: Whether probes may begin at once, without any open time.
+    ///   - now: The time.
+    ///   - generator: The source of the jitter.
     mutating func move(
         to phase: CircuitPhase,
         _ reason: String,
         actor: String? = nil,
         retryAfter: Duration? = nil,
+        isCheckedFirst: Bool = false,
         at now: Duration,
         using generator: inout some RandomNumberGenerator
     ) {
         let old = state.phase
-        switch (old, phase) {
-        case (_, .closed), (.closed, _): reopened = 0
-        case (.halfOpen, .open): reopened = min(reopened, Int(Int32.max) - 1) + 1
-        default: break
-        }
+        remember(old, phase, actor: actor, isCheckedFirst: isCheckedFirst, at: now)
         switch phase {
         case .closed:
-            let ramps = old != .closed && actor == nil
-            state = .closed(rampUntil: ramps ? now + policy.ramp : nil)
+            let length = policy.rampTime(falseAlarms: falseAlarms)
+            state = .closed(old != .closed && actor == nil ? Ramp(until: now + length, length: length) : nil)
         case .open:
             let time = policy.openTime(reopened: reopened, retryAfter: retryAfter, using: &generator)
-            state = .open(retryAt: now + time)
+            state = .open(retryAt: isCheckedFirst ? now : now + time)
         case .halfOpen:
-            state = .halfOpen(successes: 0)
+            state = .halfOpen(Round())
         }
         generation += 1
         since = now
@@ -183,6 +223,44 @@ struct Circuit: Sendable {
         transitions.append(
             CircuitTransition(from: old, to: phase, generation: generation, reason: reason, actor: actor)
         )
+    }
+
+    /// What later openings go by: whether this is an outage that came back, or one false alarm more.
+    private mutating func remember(
+        _ old: CircuitPhase,
+        _ phase: CircuitPhase,
+        actor: String?,
+        isCheckedFirst: Bool,
+        at now: Duration
+    ) {
+        if actor != nil {
+            // What people decide starts over.
+            (reopened, wasOpenFor, falseAlarms, isChecked) = (0, .zero, nil, true)
+            openedAt = phase == .open ? openedAt ?? now : nil
+            return
+        }
+        switch (old, phase) {
+        case (.closed, .open):
+            let isRelapse = now - since < wasOpenFor
+            reopened = isRelapse ? min(reopened, Int(Int32.max) - 1) + 1 : 0
+            if !isRelapse { wasOpenFor = .zero }
+            if let count = falseAlarms { falseAlarms = now - since < policy.relapseWindow ? min(count + 1, 10) : nil }
+            isChecked = !isCheckedFirst
+            openedAt = now
+        case (.halfOpen, .open):
+            if isChecked { reopened = min(reopened, Int(Int32.max) - 1) + 1 }
+            isChecked = true
+            wasDownAt = now
+        case (.halfOpen, .closed) where !isChecked:
+            falseAlarms = falseAlarms ?? 0
+            openedAt = nil
+        case (_, .closed):
+            wasOpenFor += openedAt.map { now - $0 } ?? .zero
+            falseAlarms = nil
+            openedAt = nil
+        default:
+            break
+        }
     }
 
     /// Says, once in this generation, that the circuit would have opened.

@@ -29,17 +29,40 @@ extension CircuitPolicy {
         return min(max(own, retryAfter), openCap)
     }
 
-    /// How many of so many concurrent calls a circuit lets through while it ramps up: a tenth of them at first, and all in
+    /// How long admission ramps up after the circuit has closed: ``ramp`` after an outage. After a false alarm an eighth of
+    /// it, and twice as long for each further one soon after, up to ten times ``ramp``.
+    ///
+    /// - Parameter falseAlarms: How many came before this one, soon after each other; nil after an outage.
+    func rampTime(falseAlarms: Int?) -> Duration {
+        guard let falseAlarms else { return ramp }
+        // In the microseconds that the database counts in.
+        let micros = Double(ramp.wholeMicroseconds) * min(10, pow(2, Double(min(falseAlarms, 10))) / 8)
+        return .microseconds(Int64(micros.rounded(.toNearestOrEven)))
+    }
+
+    /// A false alarm soon after another one is a relapse: within the window, or a minute where that is measured in calls.
+    var relapseWindow: Duration {
+        if case .time(let length) = window { length } else { .seconds(60) }
+    }
+}
+
+extension Circuit.Ramp {
+    /// How many of a number of concurrent calls a circuit lets through while it ramps up: a tenth of them at first, and all in
     /// the end.
     ///
     /// - Parameters:
     ///   - concurrency: How many calls there are at once in good times.
-    ///   - left: How much of ``ramp`` is left.
-    func rampPermits(of concurrency: Int, left: Duration) -> Int {
-        guard ramp > .zero else { return concurrency }
+    ///   - now: The time.
+    func permits(of concurrency: Int, at now: Duration) -> Int {
+        guard length > .zero else { return concurrency }
         // In whole numbers, so that no rounding adds one.
-        let passed = max(.zero, ramp - left).attoseconds
-        let share = (Int128(concurrency) * passed + ramp.attoseconds - 1) / ramp.attoseconds
+        let passed = max(.zero, length - (until - now)).attoseconds
+        let share = (Int128(concurrency) * passed + length.attoseconds - 1) / length.attoseconds
         return min(concurrency, max((concurrency + 9) / 10, Int(share)))
     }
+}
+
+extension Duration {
+    /// In microseconds, without what is less than one.
+    fileprivate var wholeMicroseconds: Int64 { Int64(attoseconds / 1_000_000_000_000) }
 }

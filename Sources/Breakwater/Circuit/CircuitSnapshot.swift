@@ -38,7 +38,7 @@ extension CircuitSnapshot {
         reason = circuit.reason
         retryAfter = circuit.retryAfter(at: now)
         reopened = circuit.reopened
-        if case .halfOpen(let count) = circuit.state { successes = count } else { successes = 0 }
+        if case .halfOpen(let round) = circuit.state { successes = round.successes } else { successes = 0 }
         probes = circuit.liveProbes(at: now)
         (calls, failed, slow) = (counts.calls, counts.failed, counts.slow)
         failuresInARow = window.streak

@@ -11,7 +11,21 @@ struct CircuitCalls: Sendable, Equatable {
     /// How long the dependency asked to be left alone.
     var retryAfter: Duration?
 
+    /// Of the failures, those that say nothing new: their jobs had failed before, and others have succeeded since.
+    var repeats = 0
+    /// Of the repeats, those that were slow.
+    var slowRepeats = 0
+
     var slow: Int { slowSucceeded + slowFailed }
+
+    /// These without the repeats, which count for no rate and no streak.
+    var votes: CircuitCalls {
+        var votes = self
+        votes.failed -= repeats
+        votes.slowFailed -= slowRepeats
+        (votes.repeats, votes.slowRepeats) = (0, 0)
+        return votes
+    }
 }
 
 /// The calls by which a closed circuit is judged: those of the last seconds or the last so many, and the failures in a

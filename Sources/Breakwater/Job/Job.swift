@@ -30,6 +30,8 @@ public struct Job: Sendable, Identifiable {
     }
     /// Which counted run this is, starting from 1.
     public var attempt: Int
+    /// How many earlier runs failed as probes and were not counted, since the dependency was down.
+    var handedBack = 0
     /// How many counted runs the job may have: its own limit, else its handler's.
     public var maxAttempts: Int
     /// When it was enqueued, by the database's clock.

@@ -99,6 +99,7 @@ package struct ClaimedJob: Sendable {
             let positions = try row["positions"].int64Array()
             let payloads = try row["payloads"].jsonbSlices()
             let attempts = try row["attempts"].int64Array()
+            let handedBack = try row["handed_back"].int64Array()
             let maxAttempts = try row["max_attempts"].int64OptionalArrayOrNil() ?? []
             let dates = try row["enqueued_at"].dateArray()
             let waited = try row["waited"].doubleArray()
@@ -108,9 +109,8 @@ package struct ClaimedJob: Sendable {
             let keys = try row["circuit_keys"].stringArray()
             let generations = try row["generations"].int64Array()
             let counts = [
-                positions.count, payloads.count, attempts.count, maxAttempts.count, dates.count, waited.count,
-                tuples.count,
-                traceparents.count, tracestates.count,
+                positions.count, payloads.count, attempts.count, handedBack.count, maxAttempts.count, dates.count,
+                waited.count, tuples.count, traceparents.count, tracestates.count,
             ]
             guard counts.allSatisfy({ $0 == ids.count }), keys.count == generations.count, let key = keys.first,
                 keys.count == 1 || keys.count == ids.count
@@ -132,6 +132,7 @@ package struct ClaimedJob: Sendable {
                 job.id = ids[place]
                 job.payloadSource = .answer(payloads[place])
                 job.attempt = Int(attempts[place])
+                job.handedBack = Int(handedBack[place])
                 job.maxAttempts = Int(maxAttempts[place] ?? 0)
                 job.enqueuedAt = dates[place]
                 job.waited = waited[place]

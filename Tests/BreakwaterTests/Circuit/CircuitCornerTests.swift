@@ -105,7 +105,7 @@ struct CircuitCornerTests {
             let worker = try await HandWorker(database) { settings in
                 settings.circuit.consecutiveFailures = 1
                 settings.circuit.openFactor = 1.01
-                settings.circuit.successesToClose = 1000
+                settings.circuit.successesToClose = 1
                 settings.circuit.suspendsWorkers = false
             }
             worker.setClock(0)
@@ -115,7 +115,8 @@ struct CircuitCornerTests {
                 try await database.query(
                     """
                     update breakwater.circuit
-                       set state = 'half_open', reopened = $1, since = '2030-01-01', generation = generation + 1
+                       set state = 'half_open', reopened = $1, since = '2030-01-01', generation = generation + 1,
+                           is_checked = true
                      where kind = 'k' and key = ''
                     """,
                     [.int4(Int32(reopened))]

@@ -56,8 +56,9 @@ struct CircuitDepthTests {
             #expect(try await state(database) == "closed")
             try await worker.settle(try await worker.claim(1), slow)
             #expect(try await state(database) == "open")
+            try await worker.failFirstChecks()
             worker.setClock(11)
-            try await worker.settle(try await worker.claim(1), slow)
+            try await worker.settle(try await worker.claim(3), slow)
             #expect(try await state(database) == "open")
             #expect(try await database.number("select reopened from breakwater.circuit where kind = 'k'") == 1)
         }
@@ -76,6 +77,7 @@ struct CircuitDepthTests {
             worker.setClock(0)
             try await database.insert(3000)
             try await worker.settle(try await worker.claim(1), .failed(delay: .seconds(60)))
+            try await worker.failFirstChecks()
             worker.setClock(10)
             try await worker.settle(try await worker.claim(1))
             #expect(try await state(database) == "closed")

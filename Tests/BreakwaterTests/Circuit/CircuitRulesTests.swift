@@ -159,16 +159,38 @@ struct CircuitProbeTests {
         #expect(circuit.circuit.reason == "\(wanted) probes succeeded")
     }
 
-    @Test("a failure re-opens, however many successes there were, in a batch as well")
-    func reopens() {
-        for last in [CircuitCalls.failure, CircuitCalls(succeeded: 2, failed: 1)] {
-            var circuit = DrivenCircuit()
+    @Test("a round is judged by the policy's own rate, and the others' share must reach it as well")
+    func verdicts() {
+        // What each circuit's probes come to, call by call, and what follows: + closes it, - opens it, . leaves it.
+        let cases: [(rate: Double?, calls: String, verdict: String)] = [
+            (0.5, "sss", "..+"), (0.5, "fff", "..-"), (0.5, "fsss", "...+"), (0.5, "ffsss", "....+"),
+            (0.5, "sffff", "....-"), (0.5, "ssfffff", "......-"), (0.5, "sfsfs", "....+"), (0.5, "sfffsss", "......+"),
+            (nil, "ffsss", "....+"), (1, "fff", "..-"), (1, "sffffff", "......."), (1, "sffss", "....+"),
+            (0.1, "sssf", "..+"), (0.1, "fsssssssss", ".........."), (0.1, "fssssssssss", "..........+"),
+            (0.1, "fsfff", "....-"),
+        ]
+        for (rate, calls, verdict) in cases {
+            var circuit = DrivenCircuit { $0.failureRate = rate }
             circuit.becomeHalfOpen()
-            circuit.run(.success, times: 2)
-            circuit.run(last)
-            #expect(circuit.phase == .open)
-            #expect(circuit.circuit.reopened == 1)
+            var seen = ""
+            for call in calls.prefix(verdict.count) where circuit.phase == .halfOpen {
+                circuit.run(call == "s" ? .success : .failure)
+                seen += circuit.phase == .closed ? "+" : circuit.phase == .open ? "-" : "."
+            }
+            #expect(seen == verdict, "\(rate ?? -1) \(calls)")
         }
+    }
+
+    @Test("a round that does not come to a decision ends after ten times its probes")
+    func longRound() {
+        var circuit = DrivenCircuit()
+        circuit.becomeHalfOpen()
+        for call in 0..<30 {
+            #expect(circuit.phase == .halfOpen, "\(call)")
+            circuit.run(call.isMultiple(of: 2) ? .failure : .success)
+        }
+        #expect(circuit.phase == .open)
+        #expect(circuit.circuit.reason == "15 of 30 probes failed")
     }
 
     @Test("a slow success re-opens where slow calls count, and closes where they do not")
@@ -289,6 +311,7 @@ struct CircuitOpenTimeTests {
         var circuit = DrivenCircuit { $0.successesToClose = 1 }
         for _ in 0..<3 {
             circuit.run(.failure, times: 10)
+            let openedAt = circuit.now
             for seconds in [30.0, 60, 120, 240, 480, 600, 600] {
                 let openTime = try #require(circuit.openTime)
                 #expect((.seconds(seconds / 2) ... .seconds(seconds)).contains(openTime))
@@ -297,6 +320,20 @@ struct CircuitOpenTimeTests {
                 circuit.run(.failure)
             }
             circuit.wait(.seconds(600))
+            circuit.run(.success)
+            #expect(circuit.phase == .closed)
+            // Closed for as long as it was open, it starts over.
+            circuit.wait(circuit.now - openedAt)
+        }
+        // A relapse goes on.
+        circuit.run(.failure, times: 10)
+        circuit.wait(try #require(circuit.openTime))
+        circuit.run(.success)
+        for seconds in [60.0, 120] {
+            circuit.run(.failure, times: 10)
+            let openTime = try #require(circuit.openTime)
+            #expect((.seconds(seconds / 2) ... .seconds(seconds)).contains(openTime))
+            circuit.wait(openTime)
             circuit.run(.success)
             #expect(circuit.phase == .closed)
         }

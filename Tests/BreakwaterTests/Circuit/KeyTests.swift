@@ -39,6 +39,7 @@ struct KeyTests {
             [.text(host)]
         )
         #expect(try state[0][0].string() == "open")
+        try await worker.failFirstChecks()
     }
 
     @Test("stops that key's jobs only, out of the lane and unspent")
@@ -98,7 +99,7 @@ struct KeyTests {
             try await insert(10, host: "broken", into: database)
             #expect(try await worker.claim(10).isEmpty)
             worker.setClock(61)
-            let probes = try await worker.claim(1)
+            let probes = try await worker.claim(2)
             try await worker.settle(probes, .unavailable(delay: .seconds(1)))
             #expect(try await database.number("select reopened from breakwater.circuit where key = 'broken'") == 1)
             // The probe's attempt was handed back.
@@ -149,6 +150,7 @@ struct KeyTests {
             let circuit = try await database.query("select kind, state from breakwater.circuit where key = 'stripe'")
             #expect(try circuit[0][0].string() == "*")
             #expect(try circuit[0][1].string() == "open")
+            try await worker.failFirstChecks()
             try await database.insert(5, kind: "b")
             #expect(try await worker.claim(5).isEmpty)
             try await database.query("select breakwater.reset_circuit('*', 'test', key => 'stripe')")

@@ -10,10 +10,10 @@ enum PrivilegeMatrix {
 
     /// Tables that administrators read and nobody but their owner writes, save for `exceptions`.
     static let tables: Set<String> = [
-        "audit", "circuit", "circuit_transition", "claim", "dead_letter", "fleet_sample", "handler", "horizon",
+        "audit", "circuit", "circuit_transition", "claim", "dead_letter", "failure", "fleet_sample", "handler", "horizon",
         "import",
         "job", "lane", "leader",
-        "lost_worker", "outcome", "pause", "probe", "rate", "rate_horizon", "recent_call", "result", "schema_version",
+        "lost_worker", "outcome", "pause", "probe", "probe_result", "rate", "rate_horizon", "recent_call", "result", "schema_version",
         "sleeper", "sleeper_lock", "suspension", "tally", "watcher", "worker",
     ]
 
@@ -24,7 +24,8 @@ enum PrivilegeMatrix {
 
     /// Sequences that nobody but their owner draws from, save for `exceptions`.
     static let sequences: Set<String> = [
-        "anyone_asleep", "audit_id_seq", "circuit_transition_id_seq", "job_id_seq", "job_position", "lease",
+        "anyone_asleep", "audit_id_seq", "circuit_transition_id_seq", "failure_id_seq", "job_id_seq", "job_position",
+        "lease", "probe_result_id_seq",
         "horizon_id_seq", "lane_id_seq", "outcome_id", "recent_call_id_seq", "watcher_id", "worker_id_seq",
     ]
 
@@ -84,6 +85,11 @@ enum PrivilegeMatrix {
                     "dead_letter_job", "dead_letter_poison", "find_late", "held_suspects", "jobs_of_claim",
                     "lock_waiting", "may_take", "note_horizon", "note_move", "park_or_expire", "release_claims",
                     "throttle_delay",
+                    "by_circuit", "charge_probes", "claim_sample", "create_key_circuits", "evidence_of_opening",
+                    "evidence_of_round", "failures_in", "failures_in_words", "fields_of", "find_any_probes",
+                    "find_parked_probes", "find_probe", "is_in_streak", "is_let_through", "is_too_many",
+                    "last_failure_in", "last_success", "latest_probes", "mark_repeats", "newest_claim",
+                    "pending_probes", "ramp_time", "note_who_fails_alone", "streak_limit", "suspect_among", "tally_calls",
                     "require_read_committed", "strike_off", "without_held", "workers_with_claims",
                 ]
             ),

@@ -115,6 +115,19 @@ struct HandWorker: Sendable {
         try await call(Maintain(worker: id, term: .seconds(5)))
     }
 
+    /// Ends the checks of circuits that have just opened as if their first probes had failed: the open time begins now.
+    func failFirstChecks() async throws {
+        try await query(
+            """
+            update breakwater.circuit
+               set is_checked = true,
+                   retry_at = breakwater.clock()
+                              + breakwater.open_time(breakwater.policy_of(kind, key), reopened)
+             where state = 'open' and not is_checked
+            """
+        )
+    }
+
     /// Claims one job and settles it, as long as it is given one.
     @discardableResult
     func runOne(_ ending: FinishedRun.Ending) async throws -> Bool {
@@ -136,10 +149,10 @@ extension FinishedRun.Ending {
         )
     }
 
-    static func unavailable(delay: Duration = .zero) -> FinishedRun.Ending {
+    static func unavailable(_ name: String = "down", delay: Duration = .zero) -> FinishedRun.Ending {
         FinishedRun.Ending(
             className: "unavailable",
-            failure: JobFailure("down", "it is down"),
+            failure: JobFailure(name, "it is \(name)"),
             delay: delay,
             effect: .failed
         )

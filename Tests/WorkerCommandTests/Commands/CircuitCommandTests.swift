@@ -218,7 +218,7 @@ struct CircuitCommandTests {
             #expect(try await database.worker("circuits").output.contains("in 59m59s"))
             try await database.query("update breakwater.circuit set state = 'half_open' where kind = 'hook'")
             try await database.query(
-                "insert into breakwater.probe values (1, 1, 'hook', '', now() + interval '1 hour')"
+                "insert into breakwater.probe values (1, 1, 'hook', '', 1, now() + interval '1 hour')"
             )
             #expect(try await database.worker("circuits").output.contains("1/3 out"))
             let shown = try await database.worker("circuits", "show", "hook")

@@ -17,10 +17,10 @@ extension FinishedRun.Ending {
             self.init(
                 className: "failed",
                 failure: failure.storable,
-                delay: policy.delay(afterAttempt: job.attempt, using: &generator)
+                delay: policy.delay(afterAttempt: job.attempt + job.handedBack, using: &generator)
             )
         case .unavailable(let failure, let retryAfter):
-            let backoff = policy.delay(afterAttempt: job.attempt, using: &generator)
+            let backoff = policy.delay(afterAttempt: job.attempt + job.handedBack, using: &generator)
             // What the dependency asks for may be longer than the job's own backoff, never shorter.
             self.init(
                 className: "unavailable",

@@ -31,6 +31,14 @@ struct ModelUnit {
         var place = Place.waiting
         var attempt = 0
         var crashes = 0
+        /// When it last failed, or found its dependency unavailable.
+        var failedAt: Duration?
+        /// Whether any error is in its history.
+        var hasErrors = false
+        /// Whether it has failed again although its dependency was well.
+        var failsAlone = false
+        /// Failed runs as a probe that were handed back.
+        var handedBack = 0
 
         var isAccused: Bool { if case .accused = place { true } else { false } }
 
@@ -72,6 +80,15 @@ struct ModelUnit {
     /// Runs whose jobs were given to others, by the worker that ran them.
     var stale: [(job: Job, worker: Int64)] = []
 
+    /// When a call of each circuit last succeeded, in any generation.
+    var successes: [CircuitID: Duration] = [:]
+    /// How probes ended: their jobs, by circuit and round.
+    var probed: [CircuitID: [(job: Int64, generation: Int64)]] = [:]
+    /// Probes whose failures are not charged yet, in the order of their ends.
+    var pending: [(job: Int64, circuit: CircuitID, generation: Int64)] = []
+    /// Where each generation of a circuit began.
+    var phases: [CircuitID: [Int64: CircuitPhase]] = [:]
+
     var isKeyed: Bool {
         if case .path = policy.key { true } else { false }
     }
@@ -89,6 +106,17 @@ struct ModelUnit {
     func gate(of kind: String) -> CircuitID {
         if case .shared(let name) = policy.key { return CircuitID(kind: "*", key: name) }
         return CircuitID(kind: kind, key: "")
+    }
+
+    /// The circuit that a job's call belongs to: a key's, once it has one.
+    func circuit(of job: Job) -> CircuitID {
+        let id = CircuitID(kind: job.kind, key: job.circuitKey)
+        return isKeyed && circuits[id] != nil ? id : gate(of: job.kind)
+    }
+
+    /// The circuit that let a probe through.
+    func circuitOfProbe(_ job: Job) -> CircuitID {
+        isKeyed ? CircuitID(kind: job.kind, key: job.circuitKey) : gate(of: job.kind)
     }
 
     func held(by worker: Int64) -> [Job] {
@@ -115,6 +143,14 @@ struct ModelUnit {
         jobs.values.contains { job in
             if case .held = job.place { job.crashes >= 2 } else { false }
         }
+    }
+
+    /// Whether the round that let a probe through has closed the circuit.
+    func hasClosed(_ id: CircuitID, after generation: Int64) -> Bool { phases[id]?[generation + 1] == .closed }
+
+    /// Whether a job was a probe in this round or in the one before.
+    func wasProbe(_ job: Int64, of id: CircuitID, lately generation: Int64) -> Bool {
+        probed[id]?.contains { $0.job == job && $0.generation >= generation - 2 } ?? false
     }
 
     func parked(of kind: String, key: String) -> [Int64] {

@@ -61,23 +61,36 @@ extension ModelWorld {
             try self.require(output.stale == (stale.map { [$0.job.id] } ?? []), "stale: \(output.stale)")
             self.tally.settled += runs.count
             self.tally.stale += stale == nil ? 0 : 1
+            let before = self.units[index].jobs.mapValues(\.failedAt)
             for run in runs { self.finish(index, run.job, run.ending) }
-            self.record(index, runs)
+            self.record(index, runs, failedBefore: before.compactMapValues { $0 })
         }
     }
 
     /// What becomes of a settled job.
     private func finish(_ index: Int, _ claimed: Job, _ ending: FinishedRun.Ending) {
         guard var job = units[index].jobs[claimed.id] else { return }
-        if claimed.isProbe { free(index, probe: claimed.id) }
+        let id = units[index].circuitOfProbe(claimed)
+        if claimed.isProbe {
+            free(index, probe: claimed.id)
+            units[index].probed[id, default: []].append((claimed.id, claimed.generation))
+        }
         switch ending.className {
         case "succeeded", "discarded":
             units[index].jobs[claimed.id] = nil
             return
         case "failed": break
-        case "unavailable": if claimed.isProbe { job.attempt -= 1 }
+        case "unavailable":
+            // Its round decides later whether that was its own fault.
+            if claimed.isProbe, job.handedBack < 100, !units[index].hasClosed(id, after: claimed.generation) {
+                job.attempt -= 1
+                job.handedBack += 1
+                units[index].pending.append((claimed.id, id, claimed.generation))
+            }
         default: job.attempt -= 1
         }
+        if ending.className == "failed" || ending.className == "unavailable" { job.failedAt = now }
+        if ending.failure != nil { job.hasErrors = true }
         // A run that was given up says nothing.
         if ending.className != "released" { job.crashes = 0 }
         job.returns()
@@ -88,32 +101,63 @@ extension ModelWorld {
         for circuit in units[index].circuits.keys { units[index].circuits[circuit]?.free(probe: id) }
     }
 
-    /// Tells the circuits, a kind, a key and a generation at a time.
-    private func record(_ index: Int, _ runs: [(job: Job, ending: FinishedRun.Ending)]) {
+    /// Tells the circuits, a generation at a time. What was settled together counts before any circuit is judged.
+    private func record(
+        _ index: Int,
+        _ runs: [(job: Job, ending: FinishedRun.Ending)],
+        failedBefore: [Int64: Duration]
+    ) {
         struct Group: Hashable {
             var circuit: ModelUnit.CircuitID
             var generation: Int64
         }
+        let counted = runs.filter { $0.ending.isSuccess || $0.ending.effect != .ignored }
+        // A key gets its circuit with its first failure.
+        if units[index].isKeyed {
+            for (job, ending) in counted where job.circuitKey != "" && !ending.isSuccess {
+                let id = ModelUnit.CircuitID(kind: job.kind, key: job.circuitKey)
+                if units[index].circuits[id] == nil {
+                    units[index].circuits[id] = Circuit(policy: units[index].policy, now: now, checksFirst: true)
+                }
+            }
+        }
+        for (job, ending) in counted where ending.isSuccess {
+            let id = units[index].circuit(of: job)
+            units[index].successes[ModelUnit.CircuitID(kind: job.kind, key: "")] = now
+            if units[index].circuits[id]?.hold?.override != .disabled { units[index].successes[id] = now }
+        }
         var groups: [Group: CircuitCalls] = [:]
-        for (job, ending) in runs where ending.isSuccess || ending.effect != .ignored {
-            let id = ModelUnit.CircuitID(kind: job.kind, key: job.circuitKey)
-            groups[Group(circuit: id, generation: job.generation), default: CircuitCalls()].add(ending)
+        for (job, ending) in counted {
+            let id = units[index].circuit(of: job)
+            let generation = id.key == "" ? abs(job.generation) : job.generation
+            var isRepeat = false
+            if !ending.isSuccess, let before = failedBefore[job.id] {
+                let wasDown = units[index].circuits[id]?.wasDownAt.map { $0 >= before } ?? false
+                let hasSucceeded = units[index].successes[id, default: .zero] > before
+                isRepeat = !wasDown && (hasSucceeded || units[index].jobs[job.id]?.failsAlone ?? false)
+                units[index].jobs[job.id]?.failsAlone = isRepeat
+                tally.repeats += isRepeat ? 1 : 0
+            }
+            groups[Group(circuit: id, generation: max(1, generation)), default: CircuitCalls()].add(ending, isRepeat)
+            // The kind's own circuit sees the successes of keys beside its own calls.
+            let own = units[index].gate(of: job.kind)
+            if id != own, ending.isSuccess, units[index].circuits[id]?.hold?.override != .disabled,
+                let circuit = units[index].circuits[own], circuit.state.phase == .closed
+            {
+                groups[Group(circuit: own, generation: circuit.generation), default: CircuitCalls()].succeeded += 1
+            }
         }
         let order = groups.sorted { ($0.key.circuit, $0.key.generation) < ($1.key.circuit, $1.key.generation) }
         for (group, calls) in order {
-            var id = units[index].gate(of: group.circuit.kind)
-            if units[index].isKeyed, group.circuit.key != "" {
-                id = group.circuit
-                // A key gets its circuit with its first failure.
-                if calls.failed > 0, units[index].circuits[id] == nil {
-                    units[index].circuits[id] = Circuit(policy: units[index].policy, now: now)
-                }
-            }
-            guard var circuit = units[index].circuits[id] else { continue }
+            guard var circuit = units[index].circuits[group.circuit] else { continue }
             let before = circuit.generation
-            circuit.record(calls, of: max(1, group.generation), at: now, using: &generator)
-            if circuit.generation != before { retryAfter[id] = calls.retryAfter }
-            units[index].circuits[id] = circuit
+            var askedFor = calls.retryAfter
+            if case .halfOpen(let round) = circuit.state, let earlier = round.askedFor {
+                askedFor = max(askedFor ?? .zero, earlier)
+            }
+            circuit.record(calls, of: group.generation, at: now, using: &generator)
+            if circuit.generation != before { retryAfter[group.circuit] = askedFor }
+            units[index].circuits[group.circuit] = circuit
         }
     }
 
@@ -217,6 +261,35 @@ extension ModelWorld {
         }
     }
 
+    /// Charges the probes that failed in rounds that closed their circuits.
+    func charge() -> Move {
+        Move(Statement("select breakwater.charge_probes(1000)")) { result in
+            self.note("charge")
+            var charged = 0
+            for index in self.units.indices {
+                let pending = self.units[index].pending
+                self.units[index].pending = []
+                for probe in pending {
+                    guard let next = self.units[index].phases[probe.circuit]?[probe.generation + 1] else {
+                        self.units[index].pending.append(probe)
+                        continue
+                    }
+                    guard next == .closed, var job = self.units[index].jobs[probe.job] else { continue }
+                    if case .held = job.place {
+                        self.units[index].pending.append(probe)
+                        continue
+                    }
+                    job.attempt += 1
+                    job.handedBack = max(0, job.handedBack - 1)
+                    self.units[index].jobs[probe.job] = job
+                    charged += 1
+                }
+            }
+            self.tally.charged += charged
+            try self.require(try result[0][0].int() == charged, "charged \(try result[0][0].int()), not \(charged)")
+        }
+    }
+
     /// Brings back the jobs of keys whose circuits are closed.
     func unpark() -> [Move] {
         [
@@ -274,7 +347,7 @@ extension ModelWorld {
 }
 
 extension CircuitCalls {
-    fileprivate mutating func add(_ ending: FinishedRun.Ending) {
+    fileprivate mutating func add(_ ending: FinishedRun.Ending, _ isRepeat: Bool) {
         if ending.isSuccess {
             succeeded += 1
             slowSucceeded += ending.isSlow ? 1 : 0
@@ -282,6 +355,8 @@ extension CircuitCalls {
         }
         failed += 1
         slowFailed += ending.isSlow ? 1 : 0
+        repeats += isRepeat ? 1 : 0
+        slowRepeats += isRepeat && ending.isSlow ? 1 : 0
         if ending.effect == .tripped { trip = max(trip ?? "", ending.failure?.name ?? "") }
         if let wait = ending.retryAfter { retryAfter = max(retryAfter ?? .zero, wait) }
     }

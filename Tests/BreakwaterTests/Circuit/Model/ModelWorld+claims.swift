@@ -58,12 +58,16 @@ extension ModelWorld {
             guard let circuit = before[id], circuit.mayAdmit(at: now), waiting[kind]?.isEmpty == false else { continue }
             let admission = admit(index, id, min(left, room), room: room)
             guard admission.count > 0 else { continue }
-            if units[index].isKeyed { park(index, kind, before) }
-            let eligible = units[index].waiting(of: kind)
+            // A sample leaves those of keys that are not let through where they are, unless there are no others.
+            let letThrough = units[index].waiting(of: kind).filter { self.isLetThrough(index, kind, $0, before) }
+            let isSample = admission.isProbe && !letThrough.isEmpty
+            if units[index].isKeyed, !isSample { park(index, kind, before) }
+            let eligible = isSample ? letThrough : units[index].waiting(of: kind)
             let jobs = fromLanes.filter { $0.kind == kind }
             let expected = min(admission.count, eligible.count)
             try require(jobs.count == expected, "\(kind): claimed \(jobs.count) from the lane, not \(expected)")
             try require(Set(jobs.map(\.id)).isSubset(of: eligible), "\(kind): claimed what was not waiting")
+            if admission.isProbe { try checkSample(index, jobs, of: eligible, id, admission.generation) }
             for job in jobs { try take(index, job, by: worker, through: id, admission) }
             left -= jobs.count
         }
@@ -78,11 +82,41 @@ extension ModelWorld {
             let count = min(admission.count, parked.count)
             try require(jobs.count == count, "\(id): \(jobs.count) probes, not \(count)")
             try require(Set(jobs.map(\.id)).isSubset(of: parked), "\(id): probes that were not aside")
+            try checkSample(index, jobs, of: parked, id, admission.generation)
             for job in jobs { try take(index, job, by: worker, through: id, admission) }
             expected += count
         }
         try require(fromAside.count == expected, "claimed \(fromAside.count) from aside, not \(expected)")
         for job in claimed.map(\.job) { units[index].unsettled[job.lease, default: 0] += 1 }
+    }
+
+    /// Whether a job's key lets it through.
+    private func isLetThrough(
+        _ index: Int,
+        _ kind: String,
+        _ job: Int64,
+        _ circuits: [ModelUnit.CircuitID: Circuit]
+    ) -> Bool {
+        guard units[index].isKeyed, let key = units[index].jobs[job]?.key, key != "" else { return true }
+        return (circuits[ModelUnit.CircuitID(kind: kind, key: key)]?.state.phase ?? .closed) == .closed
+    }
+
+    /// Probes are jobs that have not failed and were none lately, as long as there are such.
+    private func checkSample(
+        _ index: Int,
+        _ jobs: [Job],
+        of eligible: [Int64],
+        _ id: ModelUnit.CircuitID,
+        _ generation: Int64
+    ) throws {
+        func isGood(_ job: Int64) -> Bool {
+            units[index].jobs[job]?.hasErrors == false && !units[index].wasProbe(job, of: id, lately: generation)
+        }
+        let (taken, good) = (jobs.count { isGood($0.id) }, eligible.count(where: isGood))
+        try require(
+            taken >= min(jobs.count, good),
+            "\(id): \(taken) of \(jobs.count) probes had not failed, and \(good) such jobs waited"
+        )
     }
 
     private func admit(

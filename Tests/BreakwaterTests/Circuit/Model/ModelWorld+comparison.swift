@@ -10,7 +10,7 @@ extension ModelWorld {
     func compareJobs() async throws {
         let rows = try await connection.query(
             """
-            select j.id, j.attempt + (h.job is not null)::integer, h.worker, j.parked, h.lease,
+            select j.id, j.attempt + (h.job is not null)::integer || case when j.fails_alone then ' alone' else '' end, h.worker, j.parked, h.lease,
                    case when j.run_at is null then 'waiting' when j.run_at = 'infinity' then 'suspect' else 'accused' end
               from breakwater.job j left join breakwater.held h on h.job = j.id order by j.id
             """
@@ -18,16 +18,16 @@ extension ModelWorld {
         var expected: [String] = []
         for (id, job) in units.flatMap(\.jobs).sorted(by: { $0.key < $1.key }) {
             switch job.place {
-            case .waiting: expected.append("\(id) attempt \(job.attempt) waiting")
-            case .suspect: expected.append("\(id) attempt \(job.attempt) suspect")
-            case .accused: expected.append("\(id) attempt \(job.attempt) accused")
-            case .parked: expected.append("\(id) attempt \(job.attempt) parked \(job.key)")
+            case .waiting: expected.append("\(id) attempt \(job.summary) waiting")
+            case .suspect: expected.append("\(id) attempt \(job.summary) suspect")
+            case .accused: expected.append("\(id) attempt \(job.summary) accused")
+            case .parked: expected.append("\(id) attempt \(job.summary) parked \(job.key)")
             case .held(let claimed, let worker):
-                expected.append("\(id) attempt \(job.attempt) held by \(worker) under \(claimed.lease)")
+                expected.append("\(id) attempt \(job.summary) held by \(worker) under \(claimed.lease)")
             }
         }
         let actual = try rows.map { row in
-            let start = "\(try row[0].int64()) attempt \(try row[1].int())"
+            let start = "\(try row[0].int64()) attempt \(try row[1].string())"
             if let worker = try row[2].int64OrNil() { return "\(start) held by \(worker) under \(try row[4].int64())" }
             return try row[3].stringOrNil().map { "\(start) parked \($0)" } ?? "\(start) \(row[5].string())"
         }
@@ -59,6 +59,9 @@ extension ModelWorld {
             for index in self.units.indices {
                 for id in self.units[index].circuits.keys.sorted() {
                     let transitions = self.units[index].circuits[id]?.takeTransitions() ?? []
+                    for transition in transitions where transition.from != transition.to || transition.actor != nil {
+                        self.units[index].phases[id, default: [:]][transition.generation] = transition.to
+                    }
                     let expected = transitions.map {
                         "\($0.generation) \($0.from.rawValue) → \($0.to.rawValue) by \($0.actor ?? "itself"): "
                             + Self.comparable($0.reason)
@@ -83,7 +86,11 @@ extension ModelWorld {
             select c.kind, c.key, c.state, c.generation, c.reopened, c.successes, c.announced, c.override,
                    (extract(epoch from c.override_until - s.start) * 1000000)::int8,
                    (extract(epoch from c.ramp_until - s.start) * 1000000)::int8,
-                   (extract(epoch from c.retry_at - s.start) * 1000000)::int8
+                   (extract(epoch from c.retry_at - s.start) * 1000000)::int8,
+                   c.failures, c.slow, (extract(epoch from c.ramp) * 1000000)::int8,
+                   (extract(epoch from c.opened_at - s.start) * 1000000)::int8,
+                   (extract(epoch from c.was_open_for) * 1000000)::int8, coalesce(c.false_alarms, -1),
+                   c.is_checked or c.state = 'closed'
               from breakwater.circuit c, (select '2030-01-01 00:00:00+00'::timestamptz as start) s
              -- A kind that shares a circuit has one of its own, which nothing happens to.
              where c.kind not like 'shared%'
@@ -104,7 +111,10 @@ extension ModelWorld {
                     \(try row[2].string()) generation \(try row[3].int64()) reopened \(try row[4].int()) \
                     successes \(try row[5].int()) announced \(try row[6].bool()) \
                     override \(try row[7].stringOrNil() ?? "none") until \(try row[8].int64OrNil() ?? -1) \
-                    ramp \(try row[9].int64OrNil() ?? -1) retry \(retryAt?.wholeMicroseconds ?? -1)
+                    ramp \(try row[9].int64OrNil() ?? -1) retry \(retryAt?.wholeMicroseconds ?? -1) \
+                    failures \(try row[11].int()) slow \(try row[12].int()) length \(try row[13].int64OrNil() ?? -1) \
+                    opened \(try row[14].int64OrNil() ?? -1) was open \(try row[15].int64()) \
+                    alarms \(try row[16].int()) checked \(try row[17].bool())
                     """
                 try self.require(actual == circuit.summary, "\(id): \(actual); expected \(circuit.summary)")
             }
@@ -115,7 +125,7 @@ extension ModelWorld {
 
     /// The jitter is the database's; it must lie within its bounds, and the model goes on with it.
     private func adopt(_ retryAt: Duration?, _ id: ModelUnit.CircuitID, _ circuit: inout Circuit) throws {
-        guard let retryAt, case .open(_?) = circuit.state, circuit.since == now else { return }
+        guard let retryAt, case .open(_?) = circuit.state, circuit.since == now, circuit.isChecked else { return }
         let longest = circuit.policy.longestOpenTime(reopened: circuit.reopened)
         let (asked, cap) = (retryAfter[id] ?? .zero, circuit.policy.openCap)
         let (least, most) = (min(cap, max(longest / 2, asked)), min(cap, max(longest, asked)))
@@ -151,20 +161,27 @@ extension ModelWorld {
     }
 }
 
+extension ModelUnit.ModelJob {
+    fileprivate var summary: String { "\(attempt)\(failsAlone ? " alone" : "")" }
+}
+
 extension Circuit {
     /// What is compared with the database's row.
     fileprivate var summary: String {
-        var (successes, ramp, retry) = (0, Duration?.none, Duration?.none)
+        var (round, ramp, retry) = (Round(), Ramp?.none, Duration?.none)
         switch state {
-        case .closed(let rampUntil): ramp = rampUntil
+        case .closed(let admission): ramp = admission
         case .open(let retryAt): retry = retryAt
-        case .halfOpen(let count): successes = count
+        case .halfOpen(let ended): round = ended
         }
         return """
-            \(state.phase.rawValue) generation \(generation) reopened \(reopened) successes \(successes) \
+            \(state.phase.rawValue) generation \(generation) reopened \(reopened) successes \(round.successes) \
             announced \(isAnnounced) override \(hold?.override.rawValue ?? "none") \
-            until \(hold?.until?.wholeMicroseconds ?? -1) ramp \(ramp?.wholeMicroseconds ?? -1) \
-            retry \(retry?.wholeMicroseconds ?? -1)
+            until \(hold?.until?.wholeMicroseconds ?? -1) ramp \(ramp?.until.wholeMicroseconds ?? -1) \
+            retry \(retry?.wholeMicroseconds ?? -1) failures \(round.failures) slow \(round.slow) \
+            length \(ramp?.length.wholeMicroseconds ?? -1) opened \(openedAt?.wholeMicroseconds ?? -1) \
+            was open \(wasOpenFor.wholeMicroseconds) alarms \(falseAlarms ?? -1) \
+            checked \(isChecked || state.phase == .closed)
             """
     }
 }

@@ -37,6 +37,8 @@ final class ModelWorld {
         var crashes = 0
         var hosted = 0
         var overrides = 0
+        var repeats = 0
+        var charged = 0
         var transitions: [String: Int] = [:]
     }
 
@@ -61,7 +63,7 @@ final class ModelWorld {
             for slot in 0..<units[index].workerCount { try await run(stage() + [register(index, slot: slot)]) }
             for kind in units[index].kinds {
                 let id = units[index].gate(of: kind)
-                units[index].circuits[id] = Circuit(policy: units[index].policy, now: now)
+                units[index].circuits[id] = Circuit(policy: units[index].policy, now: now, checksFirst: true)
             }
         }
     }
@@ -74,6 +76,7 @@ final class ModelWorld {
         var moves = stage()
         if chance(0.3) { moves.append(turn()) }
         if chance(0.2) { moves += unpark() }
+        if chance(0.2) { moves.append(charge()) }
         for index in units.indices {
             if chance(0.02) { units[index].weather = [.good, .mixed, .bad].randomElement(using: &generator) ?? .good }
             moves += insert(index)
@@ -112,7 +115,7 @@ final class ModelWorld {
                 if let until = circuit.hold?.until { return until }
                 switch circuit.state {
                 case .open(let retryAt): return retryAt
-                case .closed(let rampUntil): return rampUntil
+                case .closed(let ramp): return ramp?.until
                 case .halfOpen: return unit.policy.halfOpenFor.map { circuit.since + $0 }
                 }
             }

@@ -1,0 +1,294 @@
+import BreakwaterHTTP
+import BreakwaterTesting
+import Foundation
+import Glibc
+import Libpq
+import Synchronization
+import Testing
+
+@testable import Breakwater
+
+/// A dependency that answers each request by what the job's payload says, and is down at times.
+private final class Dependency: Sendable {
+    private struct State {
+        var isDown = false
+        var calls = 0
+        var succeeded = 0
+        var failed = 0
+        /// Of the calls while it is up, those of this pattern fail, over and over.
+        var pattern: [Bool] = []
+    }
+
+    private let state = Mutex(State())
+    private let delay: Int32
+
+    init(delayMilliseconds: Int32 = 5) { delay = delayMilliseconds }
+
+    var calls: Int { state.withLock { $0.calls } }
+    var failed: Int { state.withLock { $0.failed } }
+
+    func goDown() { state.withLock { $0.isDown = true } }
+    func comeUp() { state.withLock { $0.isDown = false } }
+    func fail(_ pattern: [Bool]) { state.withLock { $0.pattern = pattern } }
+
+    func receive(_ request: TestServer.Request) -> TestServer.Reply {
+        poll(nil, 0, delay)
+        let payload = String(decoding: request.body, as: UTF8.self)
+        return state.withLock { state in
+            state.calls += 1
+            var status = 200
+            if payload.contains("bad") { status = 500 }
+            if payload.contains("poison") { status = 503 }
+            if !state.pattern.isEmpty, state.pattern[state.calls % state.pattern.count] { status = 500 }
+            if state.isDown { status = 503 }
+            if status == 200 { state.succeeded += 1 } else { state.failed += 1 }
+            return .answer(status)
+        }
+    }
+}
+
+/// Real workers before a real HTTP server, with jobs that cannot succeed among those that can.
+@Suite(
+    "A bad job is not a bad dependency",
+    .enabled(if: TestDatabase.isAvailable, "BREAKWATER_TEST_DATABASE is not set")
+)
+struct BadJobTests {
+    /// Policies under which the scenarios run. The times are those of the product, not scaled.
+    enum Policy: String, CaseIterable, CustomStringConvertible {
+        case byDefault = "the default policy"
+        case readme = "the README's policy"
+
+        var description: String { rawValue }
+
+        func apply(to circuit: inout CircuitPolicy) {
+            guard self == .readme else { return }
+            circuit.consecutiveFailures = 10
+            circuit.openFor = .seconds(5)
+            circuit.openCap = .seconds(10)
+        }
+    }
+
+    /// Runs two workers that send the jobs of the kind `hook` to a dependency.
+    private func withFleet(
+        _ database: TestDatabase,
+        _ dependency: Dependency,
+        concurrency: Int = 20,
+        settings: (inout HandlerSettings) -> Void = { _ in },
+        _ body: @escaping @Sendable () async throws -> Void
+    ) async throws {
+        var rules = HandlerSettings()
+        rules.concurrency = concurrency
+        rules.retry.maxAttempts = 4
+        rules.retry.base = .milliseconds(200)
+        rules.retry.cap = .seconds(1)
+        settings(&rules)
+        let chosen = rules
+        try await withServer({ dependency.receive($0) }) { server in
+            let handlers = try [HandlerRegistration(kind: "hook", plugin: HTTPPlugin(url: server.url), settings: chosen)]
+            try await database.withWorker(handlers) {
+                try await database.withWorker(handlers) { try await body() }
+            }
+        }
+    }
+
+    private func insert(_ count: Int, _ payload: String, priority: Int = 5, in database: TestDatabase) async throws {
+        try await database.query(
+            """
+            insert into breakwater.job (kind, payload, priority)
+            select 'hook', $1::jsonb, $2 from generate_series(1, $3)
+            """,
+            [.text(payload), .int4(Int32(priority)), .int4(Int32(count))]
+        )
+    }
+
+    private func waiting(_ database: TestDatabase, _ payload: String) async throws -> Int {
+        try await database.number("select count(*) from breakwater.job where payload @> '\(payload)'")
+    }
+
+    private func circuit(_ database: TestDatabase, _ column: String = "state", key: String = "") async throws -> String {
+        try await database.text("select \(column) from breakwater.circuit where kind = 'hook' and key = '\(key)'")
+    }
+
+    private func openings(_ database: TestDatabase) async throws -> Int {
+        try await database.number(
+            "select count(*) from breakwater.circuit_transition where key = '' and to_state = 'open'"
+        )
+    }
+
+    /// How long some good jobs take, behind some bad ones.
+    private func time(_ good: Int, behind bad: Int, _ policy: Policy) async throws -> Duration {
+        try await withTestDatabase { database in
+            let dependency = Dependency()
+            try await insert(bad, #"{"bad": true}"#, in: database)
+            try await insert(good, #"{"good": true}"#, in: database)
+            let took = Mutex(Duration.zero)
+            let start = ContinuousClock.now
+            try await withFleet(database, dependency, settings: { policy.apply(to: &$0.circuit) }) {
+                try await waitUntil("the good jobs end") { try await self.waiting(database, #"{"good": true}"#) == 0 }
+                took.withLock { $0 = .now - start }
+                try await waitUntil("the bad jobs end") { try await database.number("select count(*) from breakwater.job") == 0 }
+                let ends = try await database.texts(
+                    "select distinct reason || ' ' || attempt from breakwater.dead_letter"
+                )
+                #expect(ends == (bad == 0 ? [] : ["exhausted 4"]))
+                #expect(try await database.number("select count(*) from breakwater.dead_letter") == bad)
+                // Without help: nothing waits, and nobody has touched it.
+                try await waitUntil("the circuit is closed") { try await self.circuit(database) == "closed" }
+            }
+            return took.withLock { $0 }
+        }
+    }
+
+    @Test("sixty bad jobs at the head of a lane cost the thousand behind them seconds", arguments: Policy.allCases)
+    func headOfTheLane(policy: Policy) async throws {
+        let alone = try await time(1000, behind: 0, policy)
+        let behind = try await time(1000, behind: 60, policy)
+        #expect(behind - alone < .seconds(5), "\(behind) instead of \(alone)")
+    }
+
+    @Test("seven in a hundred that always fail do not stop a steady stream")
+    func steadyStream() async throws {
+        try await withTestDatabase { database in
+            let dependency = Dependency()
+            try await withFleet(database, dependency, settings: { Policy.readme.apply(to: &$0.circuit) }) {
+                for _ in 0..<30 {
+                    try await self.insert(7, #"{"bad": true}"#, in: database)
+                    try await self.insert(93, #"{"good": true}"#, in: database)
+                    try await waitUntil("the stream flows") {
+                        try await self.waiting(database, #"{"good": true}"#) < 100
+                    }
+                }
+                try await waitUntil("all end") { try await database.number("select count(*) from breakwater.job") == 0 }
+                #expect(try await database.number("select count(*) from breakwater.dead_letter") == 210)
+                try await waitUntil("the circuit is closed") { try await self.circuit(database) == "closed" }
+            }
+        }
+    }
+
+    @Test("a poison job at the highest priority is no probe for ever: the good ones run, and it ends")
+    func poison() async throws {
+        try await withTestDatabase { database in
+            let dependency = Dependency()
+            dependency.goDown()
+            try await insert(1, #"{"poison": true}"#, priority: 0, in: database)
+            try await insert(300, #"{"good": true}"#, in: database)
+            try await withFleet(
+                database,
+                dependency,
+                settings: {
+                    $0.circuit.openFor = .seconds(1)
+                    $0.circuit.openCap = .seconds(2)
+                    $0.retry.maxAttempts = 20
+                }
+            ) {
+                try await waitUntil("the circuit has opened for a time") {
+                    try await database.number("select count(*) from breakwater.circuit where is_checked and state = 'open'") > 0
+                }
+                dependency.comeUp()
+                let before = try await self.openings(database)
+                try await waitUntil("all end") { try await database.number("select count(*) from breakwater.job") == 0 }
+                #expect(try await self.openings(database) - before <= 3)
+                #expect(try await database.texts("select reason || attempt from breakwater.dead_letter") == ["exhausted20"])
+                try await waitUntil("the circuit is closed") { try await self.circuit(database) == "closed" }
+            }
+        }
+    }
+
+    @Test("a dependency that fails two of five calls for ever closes its circuit within two rounds after an outage")
+    func twoOfFive() async throws {
+        try await withTestDatabase { database in
+            let dependency = Dependency()
+            dependency.fail([true, false, false, true, false])
+            try await insert(5000, "{}", in: database)
+            try await withFleet(
+                database,
+                dependency,
+                concurrency: 4,
+                settings: {
+                    $0.circuit.failureRate = 0.5
+                    $0.circuit.openFor = .milliseconds(500)
+                    $0.circuit.openCap = .seconds(1)
+                    $0.retry.maxAttempts = 1000
+                }
+            ) {
+                try await waitUntil("some are done") { dependency.calls > 100 }
+                dependency.goDown()
+                try await waitUntil("the circuit has opened for a time") {
+                    try await database.number("select count(*) from breakwater.circuit where is_checked and state = 'open'") > 0
+                }
+                dependency.comeUp()
+                let before = try await self.openings(database)
+                try await waitUntil("it closes") { try await self.circuit(database) == "closed" }
+                #expect(try await self.openings(database) - before <= 1)
+            }
+        }
+    }
+
+    @Test("a thousand keys that failed once each, and failures of further ones or without one, open nothing of the kind")
+    func manyKeys() async throws {
+        try await withTestDatabase { database in
+            let dependency = Dependency(delayMilliseconds: 1)
+            try await database.query(
+                """
+                insert into breakwater.job (kind, payload)
+                select 'hook', jsonb_build_object('host', 'once' || n, 'bad', true) from generate_series(1, 1000) n
+                """
+            )
+            try await withFleet(
+                database,
+                dependency,
+                settings: {
+                    $0.circuit.key = .path(["host"])
+                    $0.retry.maxAttempts = 1
+                }
+            ) {
+                try await waitUntil("they have failed") { try await database.number("select count(*) from breakwater.job") == 0 }
+                #expect(try await database.number("select count(*) from breakwater.circuit where key <> ''") >= 990)
+                for nobody in ["jsonb_build_object('bad', true)", "jsonb_build_object('bad', true, 'host', 'more' || n)"] {
+                    try await database.query(
+                        """
+                        insert into breakwater.job (kind, payload)
+                        select 'hook', case when n % 20 = 0 then \(nobody)
+                                            else jsonb_build_object('host', 'fine' || n) end
+                          from generate_series(1, 2000) n
+                        """
+                    )
+                    try await waitUntil("all end") { try await database.number("select count(*) from breakwater.job") == 0 }
+                }
+                #expect(try await self.openings(database) == 0)
+                #expect(try await database.number("select count(*) from breakwater.dead_letter") == 1200)
+            }
+        }
+    }
+
+    @Test("a dependency that goes up and down costs attempts once, and not at each fall")
+    func flapping() async throws {
+        try await withTestDatabase { database in
+            let dependency = Dependency()
+            dependency.goDown()
+            try await insert(20_000, "{}", in: database)
+            try await withFleet(
+                database,
+                dependency,
+                concurrency: 5,
+                settings: {
+                    $0.circuit.openFor = .milliseconds(500)
+                    $0.circuit.openCap = .seconds(60)
+                    $0.retry.maxAttempts = 1000
+                    $0.retry.base = .seconds(1)
+                }
+            ) {
+                // Ten times up and down, half a second each.
+                for round in 0..<20 {
+                    let end = ContinuousClock.now + .milliseconds(500)
+                    if round.isMultiple(of: 2) { dependency.goDown() } else { dependency.comeUp() }
+                    while ContinuousClock.now < end { try await Task.sleep(for: .milliseconds(10)) }
+                }
+                let spent = try await database.number("select coalesce(sum(attempt), 0) from breakwater.job")
+                print("flapping: \(spent) attempts, \(try await self.openings(database)) openings, \(dependency.failed) failures")
+                #expect(spent <= 60)
+                dependency.comeUp()
+            }
+        }
+    }
+}
