@@ -139,6 +139,41 @@ extension AdminDatabase {
         )[0].bool()
     }
 
+    /// `breakwater.run_through`: sends a job through an open circuit or a pause. False when there is no such job that waits.
+    package func runThrough(id: Int64, why: String? = nil, actor: String? = nil) async throws -> Bool {
+        try await one(
+            "select breakwater.run_through($1, $2, coalesce($3, session_user))",
+            [.int8(id), .text(why), .text(actor)]
+        )[0].bool()
+    }
+
+    /// How a test shot ended.
+    package struct ProbeResult: Sendable {
+        /// succeeded, failed, unavailable, throttled, discarded, snoozed or released.
+        package var outcome: String
+        package var name: String?
+        package var message: String?
+    }
+
+    /// The number of the last end of a probe.
+    package func lastProbeResult() async throws -> Int64 {
+        try await read("select coalesce(max(id), 0) from breakwater.probe_result")[0][0].int64()
+    }
+
+    /// How a job ended as a probe, if it has since the one with a number.
+    package func probeResult(ofJob id: Int64, after last: Int64) async throws -> ProbeResult? {
+        let rows = try await read(
+            "select outcome, name, message from breakwater.probe_result where job = $1 and id > $2 order by id limit 1",
+            [.int8(id), .int8(last)]
+        )
+        guard rows.count == 1 else { return nil }
+        return ProbeResult(
+            outcome: try rows[0][0].string(),
+            name: try rows[0][1].stringOrNil(),
+            message: try rows[0][2].stringOrNil()
+        )
+    }
+
     /// `breakwater.set_priority`: moves a waiting job to another lane. False when there is no such job.
     package func setPriority(id: Int64, to priority: Int, why: String?, actor: String?) async throws -> Bool {
         try await one(

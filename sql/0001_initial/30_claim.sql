@@ -255,6 +255,14 @@ begin
         v_room[v_lane.slot] := v_room[v_lane.slot] - cardinality(v_jobs.ids);
     end loop;
 
+    if v_left > 0 and exists (select from breakwater.test_shot) then
+        for v_jobs in
+            select s.* from breakwater.claim_test_shots(p_worker, p_queues, p_kinds, p_slots, v_room, v_left) s
+        loop
+            return next v_jobs;
+            v_left := v_left - 1;
+        end loop;
+    end if;
     if v_left > 0 then
         return query select k.* from breakwater.claim_parked_probes(
             p_worker, p_queues, p_kinds, p_slots, v_room, p_concurrency, v_left) k;

@@ -139,7 +139,7 @@ begin
              where s.kind = v_calls.circuit_kind and s.key = v_calls.circuit_key and s.worker = p_worker
                and s.until <= breakwater.clock();
         end if;
-        v_is_judged := v_is_judged or v_calls.state = 'half_open' or v_calls.failures <> '{}' or v_calls.slow > 0;
+        v_is_judged := v_is_judged or v_calls.state <> 'closed' or v_calls.failures <> '{}' or v_calls.slow > 0;
     end loop;
     if not v_is_judged then
         return;
@@ -156,13 +156,15 @@ begin
          group by g.circuit_kind, g.circuit_key, g.generation, g.present, g.state
          order by g.circuit_kind collate "C", g.circuit_key collate "C"
     loop
-        continue when v_calls.state <> 'half_open' and v_calls.failures = '{}' and v_calls.slow = 0;
+        continue when v_calls.state = 'closed' and v_calls.failures = '{}' and v_calls.slow = 0;
         select * into v_circuit from breakwater.circuit c
          where c.kind = v_calls.circuit_kind and c.key = v_calls.circuit_key and c.generation = v_calls.generation;
         if v_circuit.state = 'closed' then
             perform breakwater.trip_if_due(v_circuit, v_calls, p_worker);
         elsif v_circuit.state = 'half_open' then
             perform breakwater.count_probes(v_circuit, v_calls, p_worker);
+        elsif v_circuit.state = 'open' and v_calls.succeeded > 0 then
+            perform breakwater.begin_round(v_calls, p_worker);
         end if;
     end loop;
 end

@@ -154,6 +154,7 @@ begin
     perform breakwater.dead_letter_poison(1000);
     turned := breakwater.turn_circuits();
     perform breakwater.charge_probes(1000);
+    perform breakwater.return_test_shots();
     fell_back := breakwater.apply_fallbacks(1000);
     unparked := breakwater.unpark(1000);
     perform breakwater.sum_up_rates();

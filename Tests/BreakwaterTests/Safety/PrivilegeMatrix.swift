@@ -14,7 +14,7 @@ enum PrivilegeMatrix {
         "import",
         "job", "lane", "leader",
         "lost_worker", "outcome", "pause", "probe", "probe_result", "rate", "rate_horizon", "recent_call", "result", "schema_version",
-        "sleeper", "sleeper_lock", "suspension", "tally", "watcher", "worker",
+        "sleeper", "sleeper_lock", "suspension", "tally", "test_shot", "watcher", "worker",
     ]
 
     /// Views that administrators read.
@@ -58,7 +58,7 @@ enum PrivilegeMatrix {
             (
                 [.admin],
                 [
-                    "redrive", "redrive_some", "purge", "purge_some", "cancel", "run_now", "set_priority",
+                    "redrive", "redrive_some", "purge", "purge_some", "cancel", "run_now", "run_through", "set_priority",
                     "drain_worker", "undrain_worker", "pause_queue", "pause_kind", "resume_queue", "resume_kind",
                     "open_circuit", "close_circuit", "disable_circuit", "observe_circuit", "reset_circuit", "rates",
                     "backlog", "waiting_behind", "window_parts", "find_jobs", "matches_path", "dead_letter_groups",
@@ -85,12 +85,12 @@ enum PrivilegeMatrix {
                     "dead_letter_job", "dead_letter_poison", "find_late", "held_suspects", "jobs_of_claim",
                     "lock_waiting", "may_take", "note_horizon", "note_move", "park_or_expire", "release_claims",
                     "throttle_delay",
-                    "by_circuit", "charge_probes", "claim_sample", "create_key_circuits", "evidence_of_opening",
+                    "begin_round", "by_circuit", "charge_probes", "circuit_of_shot", "claim_sample", "claim_test_shots", "create_key_circuits", "evidence_of_opening",
                     "evidence_of_round", "failures_in", "failures_in_words", "fields_of", "find_any_probes",
                     "find_parked_probes", "find_probe", "is_in_streak", "is_let_through", "is_too_many",
                     "last_failure_in", "last_success", "latest_probes", "mark_repeats", "newest_claim",
                     "pending_probes", "ramp_time", "note_who_fails_alone", "streak_limit", "suspect_among", "tally_calls",
-                    "require_read_committed", "strike_off", "without_held", "workers_with_claims",
+                    "require_read_committed", "return_test_shots", "strike_off", "without_held", "workers_with_claims",
                 ]
             ),
         ]
