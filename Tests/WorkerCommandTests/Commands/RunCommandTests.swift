@@ -125,6 +125,40 @@ struct RunCommandTests {
         }
     }
 
+    @Test("run-now --through sends one job past a pause and an open circuit, and reports its end")
+    func testShot() async throws {
+        let file = """
+            poll_interval: 50ms
+            handlers:
+              good: { exec: { command: ["true"] } }
+              bad: { exec: { command: ["sh", "-c", "echo it is down >&2; exit 69"] } }
+            """
+        try await withTestDatabase { database in
+            let ending = try await database.running(file) { _ in
+                try await waitUntil("it is there") {
+                    try await database.number("select count(*) from breakwater.worker") == 1
+                }
+                try await database.query("select breakwater.pause_kind('good', 'maintenance')")
+                try await database.query("select breakwater.open_circuit('bad', 'maintenance')")
+                try await database.query("insert into breakwater.job (kind) values ('good'), ('good'), ('bad')")
+                let good = try await database.worker("run-now", "1", "--through", "--why", "a test")
+                #expect(good.status == 0)
+                #expect(good.output.contains("Job 1 was sent through: succeeded."), "\(good.output)\(good.errors)")
+                let bad = try await database.worker("run-now", "3", "--through", "--json")
+                #expect(bad.status == 1)
+                let result: [String: Any] = try bad.json()
+                #expect(result["outcome"] as? String == "unavailable")
+                #expect(result["name"] as? String == "exit.69")
+                let again = try await database.worker("run-now", "1", "--through")
+                #expect(again.status == 1 && again.errors.contains("1"), "\(again.errors)")
+                let two = try await database.worker("run-now", "2", "3", "--through")
+                #expect(two.status == 64 && two.errors.contains("--through takes one job"), "\(two.errors)")
+                #expect(try await database.number("select count(*) from breakwater.job") == 2)
+            }
+            #expect(ending.status == 0, "\(ending.errors)")
+        }
+    }
+
     @Test("logs a transition once in the fleet: in the worker whose call made it")
     func transitions() async throws {
         let file = """
@@ -157,7 +191,7 @@ struct RunCommandTests {
             #expect(lines.first?["level"] as? String == "notice")
             let message = try await database.query("select reason from breakwater.circuit_transition")[0][0].string()
             // With what failed, by name.
-            #expect((lines.first?["msg"] as? String)?.contains(message + ": exec.exit_") == true, "\(lines)")
+            #expect((lines.first?["msg"] as? String)?.contains(message + ": exit.1 (") == true, "\(lines)")
         }
     }
 }
