@@ -420,15 +420,13 @@ as $$
 $$;
 
 -- How many failures in a row open a circuit: as its policy says. But soon after an outage, until the circuit has been closed
--- for as long as it had been open, successes_to_close are enough: a dependency that goes up and down must not cost the
--- attempts of another streak each time, and the first probes tell whether it was a false alarm.
+-- for as long as it had been open, half as many are enough: a dependency that goes up and down must not cost the attempts of
+-- a whole streak each time, and the first probes tell whether it was a false alarm.
 create function breakwater.streak_limit(p_circuit breakwater.circuit, p_policy breakwater.handler) returns integer
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
     select case when breakwater.clock() - p_circuit.since < p_circuit.was_open_for and p_circuit.false_alarms is null
-                     and p_policy.consecutive_failures is not null
-                then least(p_policy.consecutive_failures, p_policy.successes_to_close)
-                else p_policy.consecutive_failures end
+                then (p_policy.consecutive_failures + 1) / 2 else p_policy.consecutive_failures end
 $$;
 
 -- Opens a closed circuit if its window says so, or this one failure does. Where one worker alone fails while others

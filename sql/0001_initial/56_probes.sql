@@ -23,6 +23,8 @@ declare
     v_newest breakwater.claim;
     v_ids    bigint[] := '{}';
     v_of_lane bigint[];
+    v_number integer;
+    v_turn   integer;
     v_avoid  bigint[] := breakwater.latest_probes(p_circuit_kind, p_circuit_key, p_generation);
     v_id     bigint;
     v_lease  bigint;
@@ -39,10 +41,15 @@ begin
         return;
     end if;
 
-    for round in 0 .. p_permits + 8 loop
+    -- The oldest once a round, then by turns the newest and one from anywhere: what waits at the head may all be of one sort.
+    v_number := breakwater.probes_of_round(p_circuit_kind, p_circuit_key, p_generation);
+    for number in v_number .. v_number + p_permits + 8 loop
         exit when cardinality(v_ids) >= p_permits;
-        v_lane := v_lanes[round % cardinality(v_lanes) + 1];
-        v_id := breakwater.find_probe(v_lane, round / cardinality(v_lanes), v_ids || v_avoid, p_is_filtered);
+        v_lane := v_lanes[number % cardinality(v_lanes) + 1];
+        v_turn := number / cardinality(v_lanes);
+        v_id := breakwater.find_probe(
+            v_lane, case when v_turn = 0 then 'oldest' when v_turn % 2 = 1 then 'newest' else 'any' end,
+            v_ids || v_avoid, p_is_filtered);
         if v_id is not null then
             v_ids := v_ids || v_id;
         end if;
@@ -87,10 +94,10 @@ begin
 end
 $$;
 
--- A job of a lane that has not failed before: at place 0 of the oldest, at 1 of the newest, and beyond that of some that
--- follow a position drawn by chance. null if twenty at that place have failed, or are not to be had.
+-- A job of a lane that has not failed before: of the oldest, of the newest, or (any) of those that follow a position drawn by
+-- chance. null if twenty at that place have failed, or are not to be had.
 create function breakwater.find_probe(
-    p_lane breakwater.lane, p_place integer, p_but bigint[], p_is_filtered boolean
+    p_lane breakwater.lane, p_place text, p_but bigint[], p_is_filtered boolean
 ) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -101,7 +108,7 @@ declare
     v_last   bigint;
     v_id     bigint;
 begin
-    if p_place = 1 then
+    if p_place = 'newest' then
         select j.id into v_id
           from (select j.*, j.xmax from breakwater.job j
                  where j.queue = p_lane.queue and j.kind = p_lane.kind and j.priority = p_lane.priority
@@ -115,7 +122,7 @@ begin
          limit 1;
         return v_id;
     end if;
-    if p_place > 1 then
+    if p_place = 'any' then
         select j.position into v_first from breakwater.job j
          where j.queue = p_lane.queue and j.kind = p_lane.kind and j.priority = p_lane.priority
            and j.position > v_cursor and j.run_at is null
@@ -181,6 +188,16 @@ as $$
                 or exists (select from breakwater.circuit c
                             where c.kind = h.kind and c.key <> '' and c.key = breakwater.key_of(p_payload, h.key_path)
                               and c.state <> 'closed')))
+$$;
+
+-- How many probes a round has had so far.
+create function breakwater.probes_of_round(p_kind text, p_key text, p_generation bigint) returns integer
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select (select count(*) from breakwater.probe_result r
+             where r.kind = p_kind collate "C" and r.key = p_key collate "C" and r.generation = p_generation)::integer
+         + (select count(*) from breakwater.probe p
+             where p.kind = p_kind collate "C" and p.key = p_key collate "C" and p.generation = p_generation)::integer
 $$;
 
 -- How many failed runs a job's history has.

@@ -70,12 +70,12 @@ extension Circuit {
     }
 
     /// How many failures in a row open the circuit: as the policy says. But soon after an outage, until it has been closed for
-    /// as long as it had been open, `successesToClose` are enough: a dependency that goes up and down must not cost another
-    /// streak each time.
+    /// as long as it had been open, half as many are enough: a dependency that goes up and down must not cost a whole streak
+    /// each time.
     private func streakLimit(at now: Duration) -> Int? {
         guard let limit = policy.consecutiveFailures else { return nil }
         let isSoon = now - since < wasOpenFor && falseAlarms == nil
-        return isSoon ? min(limit, policy.successesToClose) : limit
+        return isSoon ? (limit + 1) / 2 : limit
     }
 
     /// A round closes the circuit, or opens it again, when enough probes have ended to tell; at the latest after ten times as

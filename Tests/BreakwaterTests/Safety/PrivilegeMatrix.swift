@@ -89,7 +89,7 @@ enum PrivilegeMatrix {
                     "evidence_of_round", "failures_in", "failures_in_words", "fields_of", "find_any_probes",
                     "find_parked_probes", "find_probe", "is_in_streak", "is_let_through", "is_too_many",
                     "last_failure_in", "last_success", "latest_probes", "mark_repeats", "newest_claim",
-                    "pending_probes", "ramp_time", "note_who_fails_alone", "streak_limit", "suspect_among", "tally_calls",
+                    "pending_probes", "probes_of_round", "ramp_time", "note_who_fails_alone", "streak_limit", "suspect_among", "tally_calls",
                     "require_read_committed", "return_test_shots", "strike_off", "without_held", "workers_with_claims",
                 ]
             ),
