@@ -251,6 +251,35 @@ struct EvidenceTests {
         }
     }
 
+    @Test("a half-open claim reads as much of a long lane as of a short one", arguments: [false, true])
+    func sampleCost(haveFailed: Bool) async throws {
+        var pages: [Int] = []
+        for count in [300, 100_000] {
+            try await withTestDatabase { database in
+                let worker = try await worker(database)
+                try await database.query(
+                    """
+                    insert into breakwater.job (kind, errors)
+                    select 'k', case when $2 then '[{"class": "failed"}]'::jsonb end from generate_series(1, $1)
+                    """,
+                    [.int4(Int32(count)), .bool(haveFailed)]
+                )
+                try await database.query("vacuum analyze breakwater.job")
+                try await database.query("update breakwater.circuit set state = 'half_open'")
+                let claim = "breakwater.claim(\(worker.id), '{default}', '{k}', '{5}', '{1}', '{30}', '{30}', 30, true)"
+                // The first one reads the catalogue as well.
+                try await worker.connection.script("begin; select * from \(claim); rollback; begin")
+                let plan = try await worker.connection.query("explain (analyze, buffers, format json) select * from \(claim)")
+                try await worker.connection.script("rollback")
+                let text = try plan[0][0].string()
+                let hits = text.matches(of: /"Shared (?:Hit|Read) Blocks": (\d+)/).prefix(2).compactMap { Int($0.1) }
+                pages.append(hits.reduce(0, +))
+            }
+        }
+        print("half-open claims: \(pages[0]) pages of 300 jobs, \(pages[1]) of 100,000")
+        #expect(pages[1] <= pages[0] * 2)
+    }
+
     @Test("where all have failed, those with the fewest failures are probes, and none twice in a row")
     func samplesOfFailed() async throws {
         try await withTestDatabase { database in
