@@ -23,7 +23,7 @@ create type breakwater.counts as (
 --
 -- `p_done…` are the successes, the usual case, dealt with in bulk: the rows are deleted. `p_done_slow`, `p_done_keys` and
 -- `p_results` are empty where nothing is slow, no circuit has a key, or no result is to be kept. The others come
--- with a class each (failed, unavailable, throttled, discarded, snoozed or released), with the seconds until the next
+-- with a class each (failed, unavailable, throttled, unable, discarded, snoozed or released), with the seconds until the next
 -- run, and with an effect on their circuit: failed, tripped (it opens at once) or ignored; `p_retry_after` are seconds, -1
 -- for none.
 -- `p_claims` are claims of which nothing is left to settle. `p_probes` are those of the jobs that were probes. No job may
@@ -77,6 +77,8 @@ declare
     v_kind    text;
     v_retries integer;
     v_gone    bigint[] := '{}';
+    -- Kinds of which this worker could run a job, whatever came of it.
+    v_ran     text[] := '{}';
     v_counts  breakwater.counts[] := '{}';
 begin
     settled := 0;
@@ -146,6 +148,9 @@ begin
                 stale := stale || v_given.id;
             else
                 settled := settled + 1;
+                if v_given.class not in ('unable', 'released') then
+                    v_ran := v_ran || v_kind;
+                end if;
                 if v_given.effect in ('failed', 'tripped') then
                     v_counts := v_counts || row(
                         v_kind, coalesce(v_given.key, ''), v_given.generation, 0, 1, coalesce(v_given.slow, false)::integer,
@@ -164,6 +169,9 @@ begin
         delete from breakwater.probe p
          using unnest(p_done || p_ids, p_done_leases || p_leases) g(id, lease)
          where p.job = any (p_probes) and p.job = g.id and p.lease = g.lease;
+    end if;
+    if exists (select from breakwater.suspension s where s.worker = p_worker and s.is_local) then
+        perform breakwater.resume_self(p_worker, v_ran || array(select c.kind from unnest(v_counts) c));
     end if;
     perform breakwater.record_calls(p_worker, v_counts);
 end
@@ -264,6 +272,9 @@ begin
     end if;
     if p_class = 'throttled' and coalesce(p_delay, 0) <= 0 then
         p_delay := breakwater.throttle_delay(v_errors);
+    elsif p_class = 'unable' then
+        p_delay := breakwater.unable_delay(v_errors);
+        perform breakwater.suspend_self(p_worker, v_job.kind, p_message);
     end if;
 
     select * into v_policy from breakwater.handler h where h.kind = v_job.kind;
@@ -280,9 +291,9 @@ begin
                parked = null,
                attempt = v_job.attempt + v_spent::integer,
                -- A run that ended clears it; one that was given up says nothing.
-               crashes = case when p_class = 'released' then v_job.crashes else 0 end,
+               crashes = case when p_class in ('released', 'unable') then v_job.crashes else 0 end,
                errors = v_errors,
-               run_at = case when p_class = 'released' and v_job.crashes >= 2 then 'infinity'
+               run_at = case when p_class in ('released', 'unable') and v_job.crashes >= 2 then 'infinity'
                              when p_delay > 0 then now() + make_interval(secs => p_delay) end,
                ready_at = case when p_class = 'released' then j.ready_at else now() end,
                position = nextval('breakwater.job_position')

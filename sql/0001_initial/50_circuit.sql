@@ -119,7 +119,7 @@ begin
             if v_calls.succeeded > 0 then
                 delete from breakwater.suspension s
                  where s.kind = v_circuit.kind and s.key = v_circuit.key and s.worker = p_worker
-                   and s.until <= breakwater.clock();
+                   and s.until <= breakwater.clock() and not s.is_local;
             end if;
             if v_calls.failed > 0 or v_calls.slow > 0 then
                 perform breakwater.trip_if_due(v_circuit, v_calls.trip, v_calls.retry_after, p_worker);
@@ -201,7 +201,8 @@ begin
 
     if p_worker is null then
         v_suspended := array(select s.worker from breakwater.suspension s
-                              where s.kind = p_circuit.kind and s.key = p_circuit.key and s.times > 0);
+                              where s.kind = p_circuit.kind and s.key = p_circuit.key and s.times > 0
+                                and not s.is_local);
     end if;
     select coalesce(sum(t.succeeded + t.failed), 0), coalesce(sum(t.failed), 0), coalesce(sum(t.slow), 0)
       into calls, failed, slow

@@ -56,7 +56,8 @@ begin
                              then breakwater.clock() + v_policy.ramp end,
            override = null, override_actor = null, override_until = null, announced = false
      where c.kind = p_kind collate "C" and c.key = p_key collate "C";
-    delete from breakwater.suspension s where s.kind = p_kind collate "C" and s.key = p_key collate "C";
+    delete from breakwater.suspension s
+     where s.kind = p_kind collate "C" and s.key = p_key collate "C" and not s.is_local;
     perform breakwater.write_history(p_kind, p_key, v_old.generation + 1, v_old.state, p_to, p_reason, p_actor,
                                      p_worker);
     perform pg_notify('breakwater', 'circuit:' || p_kind);

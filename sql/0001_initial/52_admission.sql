@@ -22,7 +22,8 @@ begin
     permits := 0;
     is_probe := false;
     select * into v_suspension from breakwater.suspension s
-     where s.kind = p_kind collate "C" and s.key = p_key collate "C" and s.worker = p_worker;
+     where s.kind = p_kind collate "C" and s.key = p_key collate "C" and s.worker = p_worker
+       and not s.is_local;
     if found and v_suspension.until > breakwater.clock() then
         return;
     end if;

@@ -62,7 +62,7 @@ enum PrivilegeMatrix {
                     "open_circuit", "close_circuit", "disable_circuit", "observe_circuit", "reset_circuit", "rates",
                     "backlog", "waiting_behind", "window_parts", "find_jobs", "matches_path", "dead_letter_groups",
                     "latest_failures", "calls_lately", "count_dead_letters", "watch", "unwatch", "circuit_name",
-                    "policy_of", "window_of", "clock",
+                    "policy_of", "window_of", "clock", "self_suspensions",
                 ]
             ),
             (
@@ -83,7 +83,7 @@ enum PrivilegeMatrix {
                     "close_claims", "commit_durably",
                     "dead_letter_job", "dead_letter_poison", "find_late", "held_suspects", "jobs_of_claim",
                     "lock_waiting", "may_take", "note_horizon", "note_move", "park_or_expire", "release_claims",
-                    "throttle_delay",
+                    "throttle_delay", "unable_delay", "repeat_delay", "suspend_self", "admit_self", "resume_self",
                     "require_read_committed", "strike_off", "without_held", "workers_with_claims",
                 ]
             ),
