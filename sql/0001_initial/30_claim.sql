@@ -146,8 +146,7 @@ begin
         if v_lane.is_limited then
             select a.permits, a.generation, a.is_probe into v_permits, v_generation, v_is_probe
               from breakwater.admit(v_lane.circuit_kind, v_lane.circuit_key, p_worker,
-                                    least(v_permits, breakwater.admit_self(
-                                        v_lane.kind, p_worker, p_concurrency[v_lane.slot] - v_room[v_lane.slot])),
+                                    least(v_permits, breakwater.admit_self(v_lane.kind, p_worker)),
                                     v_room[v_lane.slot], p_concurrency[v_lane.slot]) a;
         end if;
         continue when v_permits <= 0;
@@ -391,9 +390,8 @@ begin
         exit when v_left <= 0;
         select * into v_admitted
           from breakwater.admit(v_circuit.kind, v_circuit.key, p_worker,
-                                least(v_left, v_room[v_circuit.slot], breakwater.admit_self(
-                                    v_circuit.kind, p_worker,
-                                    p_concurrency[v_circuit.slot] - v_room[v_circuit.slot])),
+                                least(v_left, v_room[v_circuit.slot],
+                                      breakwater.admit_self(v_circuit.kind, p_worker)),
                                 v_room[v_circuit.slot], p_concurrency[v_circuit.slot]);
         continue when v_admitted.permits <= 0;
         v_ids := array(

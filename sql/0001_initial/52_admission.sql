@@ -61,7 +61,7 @@ begin
                 / nullif(extract(epoch from v_policy.ramp), 0)))::integer - v_running);
         end if;
         if v_suspension.worker is not null then
-            permits := least(permits, 1 - v_running);
+            permits := least(permits, 1 - breakwater.holds_jobs(p_worker, p_kind, p_key)::integer);
         end if;
         permits := greatest(permits, 0);
     end if;

@@ -122,12 +122,25 @@ begin
 end
 $$;
 
--- How many jobs of a kind a worker that suspended itself may take: none until its suspension is over, then one at a time.
--- null if it did not suspend itself. p_running is how many it holds already.
-create function breakwater.admit_self(p_kind text, p_worker bigint, p_running integer) returns integer
+-- Whether a worker holds jobs of a kind; or, for the kind '*', jobs of the kinds that share a circuit. What room a worker
+-- has for a kind does not say that: it keeps some for its other kinds.
+create function breakwater.holds_jobs(p_worker bigint, p_kind text, p_key text) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-    select case when s.until > breakwater.clock() then 0 else greatest(0, 1 - p_running) end
+    select exists (
+        select from breakwater.held d
+          join breakwater.job j on j.id = d.job
+          left join breakwater.handler h on h.kind = j.kind
+         where d.worker = p_worker
+           and case when p_kind = '*' then h.shared_key = p_key collate "C" else j.kind = p_kind collate "C" end)
+$$;
+
+-- How many jobs of a kind a worker that suspended itself may take: none until its suspension is over, then one at a time.
+-- null if it did not suspend itself.
+create function breakwater.admit_self(p_kind text, p_worker bigint) returns integer
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select case when s.until > breakwater.clock() or breakwater.holds_jobs(p_worker, p_kind, '') then 0 else 1 end
       from breakwater.suspension s
      where s.kind = p_kind collate "C" and s.key = '' and s.worker = p_worker and s.is_local
 $$;

@@ -84,6 +84,7 @@ enum PrivilegeMatrix {
                     "dead_letter_job", "dead_letter_poison", "find_late", "held_suspects", "jobs_of_claim",
                     "lock_waiting", "may_take", "note_horizon", "note_move", "park_or_expire", "release_claims",
                     "throttle_delay", "unable_delay", "repeat_delay", "suspend_self", "admit_self", "resume_self",
+                    "holds_jobs",
                     "require_read_committed", "strike_off", "without_held", "workers_with_claims",
                 ]
             ),
