@@ -221,7 +221,12 @@ struct UnableTests {
             #expect(try await database.number("select suspended_workers from breakwater.circuit_status") == 0)
             // Its calls still count, and an opening circuit leaves it suspended.
             worker.setClock(1)
+            let last = jobs.removeLast()
             try await worker.settle(jobs, .failed(delay: .seconds(60)))
+            let counted =
+                "select (breakwater.window_of(c, h, null)).calls from breakwater.circuit c, breakwater.handler h"
+            #expect(try await worker.query(counted)[0][0].int() == 4)
+            try await worker.settle([last], .failed(delay: .seconds(60)))
             #expect(try await database.text("select state from breakwater.circuit") == "open")
             #expect(try await database.text("select reason from breakwater.circuit") == "5 failures in a row")
             #expect(try await times(database) == [1])
@@ -246,6 +251,14 @@ struct UnableTests {
             #expect(try rows.map { try $0[2].bool() } == [false, true])
             #expect(try rows.map { try $0[3].string() } == ["fails", "no"])
             #expect(try await worker.claim().isEmpty)
+            for isLocal in [true, false] {
+                try await database.query(
+                    "update breakwater.suspension set until = now() + case when is_local = $1 then '0' else '1 h' end::interval",
+                    [.bool(isLocal)]
+                )
+                #expect(try await worker.claim().isEmpty, "one is over, the other is not")
+            }
+            try await database.query("update breakwater.suspension set until = now() + interval '1 hour'")
             try await database.query("delete from breakwater.suspension where is_local")
             #expect(try await worker.claim().isEmpty)
             try await database.query("delete from breakwater.suspension")
