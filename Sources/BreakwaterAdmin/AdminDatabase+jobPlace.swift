@@ -9,7 +9,8 @@ package struct JobPlace: Equatable, Sendable {
     package var ahead: Int?
     /// How many workers that are alive take it.
     package var workers: Int
-    /// How many of them get no jobs of its circuit now, because their calls failed while those of others succeeded.
+    /// How many of them get no jobs of its circuit now, because their calls failed while those of others succeeded, or none of
+    /// its kind, because they cannot run them.
     package var suspended: Int
     /// How many of them drain.
     package var draining: Int
@@ -43,8 +44,9 @@ extension AdminDatabase {
                           count(*) filter (where exists (
                               select from breakwater.suspension s
                                where s.worker = a.id and s.times > 0 and s.until > now()
-                                 and s.kind = case when h.shared_key is null then j.kind else '*' end
-                                 and s.key = coalesce(h.shared_key, ''))) as suspended
+                                 and (s.is_local and s.kind = j.kind
+                                      or s.kind = case when h.shared_key is null then j.kind else '*' end
+                                         and s.key = coalesce(h.shared_key, '')))) as suspended
                      from breakwater.worker a
                     where j.kind = any (a.kinds) and j.queue = any (a.queues) and a.beat_at > now() - a.lease) w
              where j.id = $1

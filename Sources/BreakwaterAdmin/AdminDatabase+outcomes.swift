@@ -4,7 +4,7 @@ import Libpq
 /// One line of what `worker tail` follows.
 package struct Outcome: Equatable, Sendable {
     package var at: Date
-    /// `succeeded`, `failed`, `unavailable`, `throttled`, `snoozed`, `released`, `rescued` or `dead_letter`.
+    /// `succeeded`, `failed`, `unavailable`, `throttled`, `unable`, `snoozed`, `released`, `rescued` or `dead_letter`.
     package var outcome: String
     package var queue: String
     package var kind: String

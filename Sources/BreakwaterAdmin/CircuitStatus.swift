@@ -66,7 +66,7 @@ package struct CircuitStatus: Equatable, Sendable {
 }
 
 /// One row of `breakwater.suspension_status`: a worker that gets no jobs of a circuit, for its calls failed while those of
-/// others succeeded.
+/// others succeeded; or that suspended itself for a kind, which has the name of the kind's own circuit here.
 package struct Suspension: Equatable, Sendable {
     package var circuit: CircuitID
     package var circuitName: String

@@ -29,7 +29,10 @@ struct ChildProcess: Sendable {
 
     enum Outcome: Sendable {
         case ended(Ending)
+        /// It did not run.
         case notStarted(JobFailure)
+        /// It did not run, and the worker is to blame for that.
+        case unable(JobFailure)
     }
 
     /// Runs the program to its end.
@@ -51,6 +54,13 @@ struct ChildProcess: Sendable {
     private func start(stops: AsyncStream<Void>) async throws -> Outcome {
         var options = PlatformOptions()
         options.createSession = true
+        let turn: ProgramStarts.Start
+        do {
+            turn = try await ProgramStarts.shared.begin(startingProgram)
+        } catch {
+            return .unable(error)
+        }
+        defer { turn.end(isRunning: false) }
         let start = ContinuousClock.now
         let result: ExecutionResult<Said, SequenceOutput, SequenceOutput>
         do {
@@ -69,10 +79,11 @@ struct ChildProcess: Sendable {
                 output: .sequence,
                 error: .sequence
             ) { execution in
-                await attend(execution, startedAfter: start, stops: stops)
+                turn.end(isRunning: true)
+                return await attend(execution, startedAfter: start, stops: stops)
             }
         } catch let error as SubprocessError {
-            return .notStarted(failure(for: error))
+            return outcome(of: error)
         }
         let said = result.closureResult
         if said.wasStopped { throw CancellationError() }
@@ -173,14 +184,31 @@ struct ChildProcess: Sendable {
         }
     }
 
-    private func failure(for error: SubprocessError) -> JobFailure {
-        switch error.code {
+    private var startingProgram: String { "starting the program \(executable)" }
+
+    /// What it means that the program did not run.
+    private func outcome(of error: SubprocessError) -> Outcome {
+        if let number = error.underlyingError?.rawValue, let failure = JobFailure(limit: number, while: startingProgram)
+        {
+            return .unable(failure)
+        }
+        return switch error.code {
         case .executableNotFound:
-            JobFailure("exec.notFound", "the program \(executable) could not be run: is it, or its interpreter, gone?")
+            .unable(
+                JobFailure(
+                    "exec.notFound",
+                    "the program \(executable) could not be run: is it, or its interpreter, gone from this worker?"
+                )
+            )
         case .failedToChangeWorkingDirectory:
-            JobFailure("exec.workingDirectory", "the directory \(workingDirectory ?? "") cannot be entered: \(error)")
+            .unable(
+                JobFailure(
+                    "exec.workingDirectory",
+                    "this worker cannot enter the directory \(workingDirectory ?? ""): \(error)"
+                )
+            )
         default:
-            JobFailure("exec.spawn", "the program \(executable) could not be run: \(error)")
+            .notStarted(JobFailure("exec.spawn", "the program \(executable) could not be run: \(error)"))
         }
     }
 }

@@ -13,6 +13,7 @@ import Glibc
 /// | 79 | throttled |
 /// | 80 | snoozed, if standard output says for how long; else failed |
 /// | 75 (`EX_TEMPFAIL`) and any other, or a signal | failed |
+/// | none: there is no such program or working directory, or no descriptor, process or memory for it | unable |
 ///
 /// With 69, 79 and 80 the program may say when the job runs again: `{"retry_after": 30}` on standard output, in seconds,
 /// up to a day. Other members of the JSON object are ignored.
@@ -95,6 +96,8 @@ public struct ExecPlugin: HandlerPlugin {
             return outcome(of: ending, logger: context.logger)
         case .notStarted(let failure):
             return .failed(failure)
+        case .unable(let failure):
+            return .unable(failure)
         }
     }
 

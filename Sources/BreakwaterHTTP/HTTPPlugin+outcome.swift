@@ -40,6 +40,9 @@ extension HTTPPlugin {
     ///
     /// An answer that broke off keeps its status and its class. Only a success is none: nobody knows what it would have said.
     func outcome(of failure: HTTPTransferFailure) -> JobOutcome {
+        if let missing = failure.missing {
+            return .unable(JobFailure(missing.name, redacted("POST \(endpoint.display): \(missing.message)")))
+        }
         var message = "POST \(endpoint.display): \(failure.reason)"
         if let response = failure.response {
             guard (200..<300).contains(response.status) else {
@@ -52,7 +55,7 @@ extension HTTPPlugin {
         let failed = JobFailure("http.\(failure.code.rawValue)", redacted(message))
         switch failure.code {
         case .dns, .connection, .tls, .timeout: return .unavailable(failed)
-        case .refusedAddress, .headers, .protocol, .client: return .failed(failed)
+        case .refusedAddress, .headers, .protocol, .client, .worker: return .failed(failed)
         }
     }
 

@@ -13,6 +13,7 @@ import Foundation
 /// | 502, 503, 504, 529, or none (no such name, refused, reset, no TLS, no answer in time) | unavailable |
 /// | 429 | throttled |
 /// | any other 4xx | discarded |
+/// | none, for this worker has no descriptor, process, memory or port for a request, or no such `caFile` | unable |
 ///
 /// An answer counts once its headers are complete. If its body breaks off, a 2xx is unavailable, and any other status keeps
 /// its class.
@@ -79,6 +80,8 @@ public struct HTTPPlugin: HandlerPlugin, CustomStringConvertible, CustomReflecta
         self.maxResponseBytes = maxResponseBytes
         self.caFile = caFile
         secrets = Self.secrets(in: headers, secret: secret, query: endpoint.query)
+        // Its thread and its descriptors are taken now: they may be short once jobs run.
+        _ = HTTPClient.shared
     }
 
     /// Sends one job and judges the answer.

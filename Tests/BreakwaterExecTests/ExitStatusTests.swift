@@ -106,7 +106,7 @@ import Testing
         #expect(message == "sh exited with status 1: a\u{FFFD}bc")
     }
 
-    @Test func aProgramThatVanishedFails() async throws {
+    @Test func aProgramThatVanishedCannotBeRunHere() async throws {
         try await withTemporaryDirectory { directory in
             let file = directory + "/tool"
             try "#!/bin/sh\n".write(toFile: file, atomically: true, encoding: .utf8)
@@ -114,8 +114,8 @@ import Testing
             let plugin = try ExecPlugin(command: [file])
             #expect(try await run(plugin, Job(kind: "test")) == .succeeded())
             try FileManager.default.removeItem(atPath: file)
-            guard case .failed(let failure) = try await run(plugin, Job(kind: "test")) else {
-                Issue.record("not failed")
+            guard case .unable(let failure) = try await run(plugin, Job(kind: "test")) else {
+                Issue.record("not unable")
                 return
             }
             #expect(failure.name == "exec.notFound")

@@ -62,7 +62,7 @@ extension JobOutcome {
     /// The failure in it, if it is one.
     var failure: JobFailure? {
         switch self {
-        case .failed(let failure), .discarded(let failure): failure
+        case .failed(let failure), .unable(let failure), .discarded(let failure): failure
         case .unavailable(let failure, _), .throttled(let failure, _): failure
         case .succeeded, .snoozed, .released: nil
         }

@@ -45,7 +45,7 @@ func eventually(
 
 /// The class of an outcome, for tables.
 enum OutcomeClass: Sendable, Equatable {
-    case succeeded, failed, unavailable, throttled, discarded, other
+    case succeeded, failed, unavailable, throttled, unable, discarded, other
 }
 
 extension JobOutcome {
@@ -56,6 +56,7 @@ extension JobOutcome {
         case .unavailable: .unavailable
         case .throttled: .throttled
         case .discarded: .discarded
+        case .unable: .unable
         case .snoozed, .released: .other
         }
     }
@@ -63,7 +64,7 @@ extension JobOutcome {
     /// The failure in it, if it is one.
     var failure: JobFailure? {
         switch self {
-        case .failed(let failure), .discarded(let failure): failure
+        case .failed(let failure), .unable(let failure), .discarded(let failure): failure
         case .unavailable(let failure, _), .throttled(let failure, _): failure
         case .succeeded, .snoozed, .released: nil
         }
@@ -74,7 +75,7 @@ extension JobOutcome {
         switch self {
         case .unavailable(_, let retryAfter): retryAfter
         case .throttled(_, let retryAfter): retryAfter
-        case .succeeded, .failed, .discarded, .snoozed, .released: nil
+        case .succeeded, .failed, .unable, .discarded, .snoozed, .released: nil
         }
     }
 }

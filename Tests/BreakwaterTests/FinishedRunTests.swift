@@ -37,6 +37,7 @@ struct FinishedRunTests {
             ending(.throttled(failure, retryAfter: .seconds(8)))
                 == Ending(className: "throttled", failure: failure, delay: .seconds(8))
         )
+        #expect(ending(.unable(failure)) == Ending(className: "unable", failure: failure), "the settling decides when")
         #expect(ending(.discarded(failure)) == Ending(className: "discarded", failure: failure))
         #expect(ending(.snoozed(.seconds(7))) == Ending(className: "snoozed", delay: .seconds(7)))
         #expect(ending(.released) == Ending(className: "released"))
@@ -55,7 +56,8 @@ struct FinishedRunTests {
         #expect(effect(.failed(failure)) == .failed)
         #expect(effect(.unavailable(failure)) == .failed)
         for ignored in [
-            JobOutcome.throttled(failure, retryAfter: wait), .discarded(failure), .snoozed(wait), .released,
+            JobOutcome.throttled(failure, retryAfter: wait), .unable(failure), .discarded(failure), .snoozed(wait),
+            .released,
         ] {
             #expect(effect(ignored) == .ignored)
         }
@@ -66,6 +68,7 @@ struct FinishedRunTests {
         circuit.tripOn = ["name"]
         #expect(effect(.discarded(failure)) == .tripped)
         #expect(effect(.failed(failure)) == .tripped)
+        #expect(effect(.unable(failure)) == .ignored, "it says nothing about the dependency, whatever its name is")
         circuit.ignoreOn = ["name"]
         #expect(effect(.failed(failure)) == .ignored)
     }

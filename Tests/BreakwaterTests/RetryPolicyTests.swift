@@ -114,7 +114,8 @@ struct RetryPolicyTests {
         #expect(policy.applyRules(to: .discarded(failure("DecodingError"))) == .failed(failure("DecodingError")))
         #expect(policy.applyRules(to: .discarded(failure("x"))) == .discarded(failure("x")))
         let throttled = JobOutcome.throttled(failure("http.429"), retryAfter: .seconds(1))
-        for outcome in [JobOutcome.succeeded(), .released, .snoozed(.seconds(1)), throttled] {
+        let unable = JobOutcome.unable(failure("exit.65"))
+        for outcome in [JobOutcome.succeeded(), .released, .snoozed(.seconds(1)), throttled, unable] {
             #expect(policy.applyRules(to: outcome) == outcome)
         }
     }

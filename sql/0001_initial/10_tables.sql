@@ -444,7 +444,7 @@ create index failure_by_circuit on breakwater.failure (kind, key, at);
 create index failure_by_time on breakwater.failure (at);
 
 -- Workers whose calls failed while those of others succeeded. Until `until` they get no jobs of that circuit; then one at
--- a time, until one succeeds.
+-- a time, until one succeeds. And workers that lack something they need to run jobs of a kind (see 53_suspension.sql).
 create table breakwater.suspension (
     kind   text collate "C" not null,
     key    text collate "C" not null,
@@ -454,7 +454,9 @@ create table breakwater.suspension (
     -- How often it was suspended without a success in between; 0 while it only waits to see how the others fare.
     times  integer not null default 1,
     reason text not null,
-    primary key (kind, key, worker)
+    -- Whether the worker suspended itself, for all jobs of the kind, with the key ''. No circuit counts or ends it.
+    is_local boolean not null default false,
+    primary key (kind, key, worker, is_local)
 );
 
 -- Queues and kinds that people stopped for now.

@@ -112,7 +112,8 @@ begin
                -- Nearly always, there is nothing more to ask.
                coalesce(c.state <> 'closed' or c.ramp_until > breakwater.clock(), false) or exists (
                    select from breakwater.suspension s
-                    where s.kind = c.kind and s.key = c.key and s.worker = p_worker) as is_limited,
+                    where s.worker = p_worker
+                      and (s.is_local and s.kind = a.kind or s.kind = c.kind and s.key = c.key)) as is_limited,
                h.max_age is not null or (h.key_path is not null and exists (
                    select from breakwater.circuit k
                     where k.kind = l.kind collate "C" and k.key <> '' and k.state <> 'closed')) as is_filtered
@@ -147,7 +148,8 @@ begin
         v_is_probe := false;
         if v_lane.is_limited then
             select a.permits, a.generation, a.is_probe into v_permits, v_generation, v_is_probe
-              from breakwater.admit(v_lane.circuit_kind, v_lane.circuit_key, p_worker, v_permits,
+              from breakwater.admit(v_lane.circuit_kind, v_lane.circuit_key, p_worker,
+                                    least(v_permits, breakwater.admit_self(v_lane.kind, p_worker)),
                                     v_room[v_lane.slot], p_concurrency[v_lane.slot]) a;
         end if;
         continue when v_permits <= 0;

@@ -22,7 +22,7 @@ create unlogged table breakwater.outcome (
     -- Which transaction told it: readers go by what has become visible since they last looked.
     xid          xid8 not null default pg_current_xact_id(),
     at           timestamptz not null default clock_timestamp(),
-    -- succeeded, failed, unavailable, throttled, snoozed, released, rescued or dead_letter.
+    -- succeeded, failed, unavailable, throttled, unable, snoozed, released, rescued or dead_letter.
     outcome      text not null,
     queue        text collate "C" not null,
     kind         text collate "C" not null,

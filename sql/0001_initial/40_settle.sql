@@ -38,7 +38,7 @@ create type breakwater.failed_call as (
 --
 -- `p_done…` are the successes, the usual case, dealt with in bulk: the rows are deleted. `p_done_slow`, `p_done_keys` and
 -- `p_results` are empty where nothing is slow, no circuit has a key, or no result is to be kept. The others come
--- with a class each (failed, unavailable, throttled, discarded, snoozed or released), with the seconds until the next
+-- with a class each (failed, unavailable, throttled, unable, discarded, snoozed or released), with the seconds until the next
 -- run, and with an effect on their circuit: failed, tripped (it opens at once) or ignored; `p_retry_after` are seconds, -1
 -- for none.
 -- `p_claims` are claims of which nothing is left to settle. `p_probes` are those of the jobs that were probes. No job may
@@ -91,6 +91,8 @@ declare
     v_given   record;
     v_one     record;
     v_gone    bigint[] := '{}';
+    -- Kinds of which this worker could run a job, whatever came of it.
+    v_ran     text[] := '{}';
     v_counts  breakwater.counts[] := '{}';
     v_failures breakwater.failed_call[] := '{}';
     -- The probes whose failures are not charged before their round is over.
@@ -164,6 +166,9 @@ begin
                 stale := stale || v_given.id;
             else
                 settled := settled + 1;
+                if v_given.class not in ('unable', 'released') then
+                    v_ran := v_ran || v_one.kind;
+                end if;
                 if v_given.effect in ('failed', 'tripped') then
                     v_failures := v_failures || row(
                         v_one.kind, coalesce(v_given.key, ''), v_given.generation, v_given.id,
@@ -193,6 +198,9 @@ begin
         select e.kind, e.key, e.generation, e.job, p_worker, e.class, e.name, e.message,
                e.class = 'unavailable' and e.job = any (v_pending), breakwater.clock()
           from ended e;
+    end if;
+    if exists (select from breakwater.suspension s where s.worker = p_worker and s.is_local) then
+        perform breakwater.resume_self(p_worker, v_ran || array(select c.kind from unnest(v_counts) c));
     end if;
     perform breakwater.record_calls(p_worker, v_counts, v_failures);
 end
@@ -301,6 +309,9 @@ begin
     end if;
     if p_class = 'throttled' and coalesce(p_delay, 0) <= 0 then
         p_delay := breakwater.throttle_delay(v_errors);
+    elsif p_class = 'unable' then
+        p_delay := breakwater.unable_delay(v_errors);
+        perform breakwater.suspend_self(p_worker, v_job.kind, p_message);
     end if;
 
     select * into v_policy from breakwater.handler h where h.kind = v_job.kind;
@@ -318,9 +329,9 @@ begin
                attempt = v_job.attempt + v_spent::integer,
                handed_back = v_job.handed_back + p_is_pending::integer,
                -- A run that ended clears it; one that was given up says nothing.
-               crashes = case when p_class = 'released' then v_job.crashes else 0 end,
+               crashes = case when p_class in ('released', 'unable') then v_job.crashes else 0 end,
                errors = v_errors,
-               run_at = case when p_class = 'released' and v_job.crashes >= 2 then 'infinity'
+               run_at = case when p_class in ('released', 'unable') and v_job.crashes >= 2 then 'infinity'
                              when p_delay > 0 then now() + make_interval(secs => p_delay) end,
                ready_at = case when p_class = 'released' then j.ready_at else now() end,
                position = nextval('breakwater.job_position')

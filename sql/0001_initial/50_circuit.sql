@@ -137,7 +137,7 @@ begin
         if v_calls.state = 'closed' and v_calls.succeeded > 0 then
             delete from breakwater.suspension s
              where s.kind = v_calls.circuit_kind and s.key = v_calls.circuit_key and s.worker = p_worker
-               and s.until <= breakwater.clock();
+               and s.until <= breakwater.clock() and not s.is_local;
         end if;
         v_is_judged := v_is_judged or v_calls.state <> 'closed' or v_calls.failures <> '{}' or v_calls.slow > 0;
     end loop;
@@ -376,7 +376,8 @@ begin
 
     if p_worker is null then
         v_suspended := array(select s.worker from breakwater.suspension s
-                              where s.kind = p_circuit.kind and s.key = p_circuit.key and s.times > 0);
+                              where s.kind = p_circuit.kind and s.key = p_circuit.key and s.times > 0
+                                and not s.is_local);
     end if;
     select coalesce(sum(t.succeeded + t.failed - t.repeats), 0), coalesce(sum(t.failed - t.repeats), 0),
            coalesce(sum(t.slow), 0)

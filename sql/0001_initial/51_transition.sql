@@ -116,7 +116,8 @@ begin
            ramp_until = breakwater.clock() + v_new.ramp,
            override = null, override_actor = null, override_until = null, announced = false
      where c.kind = p_kind collate "C" and c.key = p_key collate "C";
-    delete from breakwater.suspension s where s.kind = p_kind collate "C" and s.key = p_key collate "C";
+    delete from breakwater.suspension s
+     where s.kind = p_kind collate "C" and s.key = p_key collate "C" and not s.is_local;
     perform breakwater.write_history(p_kind, p_key, v_old.generation + 1, v_old.state, p_to, p_reason, p_actor,
                                      p_worker, v_evidence);
     perform pg_notify('breakwater', 'circuit:' || p_kind);

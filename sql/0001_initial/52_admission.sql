@@ -22,7 +22,8 @@ begin
     permits := 0;
     is_probe := false;
     select * into v_suspension from breakwater.suspension s
-     where s.kind = p_kind collate "C" and s.key = p_key collate "C" and s.worker = p_worker;
+     where s.kind = p_kind collate "C" and s.key = p_key collate "C" and s.worker = p_worker
+       and not s.is_local;
     if found and v_suspension.until > breakwater.clock() then
         return;
     end if;
@@ -60,7 +61,7 @@ begin
                 / nullif(extract(epoch from v_circuit.ramp), 0)))::integer - v_running);
         end if;
         if v_suspension.worker is not null then
-            permits := least(permits, 1 - v_running);
+            permits := least(permits, 1 - breakwater.holds_jobs(p_worker, p_kind, p_key)::integer);
         end if;
         permits := greatest(permits, 0);
     end if;

@@ -1,4 +1,7 @@
 -- Suspension: one broken worker does not open the fleet's circuit.
+--
+-- The breaker suspends a worker whose calls fail while those of others succeed. A worker suspends itself when it lacks
+-- something that it needs to run jobs of a kind: descriptors, processes, memory, the program. No circuit learns of that.
 
 -- How the other workers' calls of a circuit have come out since this worker's began to fail: 'well' if some succeeded,
 -- 'ill' if none did or there are no others, 'unknown' while it is too early to tell.
@@ -39,7 +42,8 @@ begin
      where t.kind = p_circuit.kind and t.key = p_circuit.key and t.generation = p_circuit.generation
        and t.worker <> p_worker and t.slot > breakwater.clock() - interval '3 seconds'
        and not exists (select from breakwater.suspension s
-                        where s.kind = t.kind and s.key = t.key and s.worker = t.worker and s.times > 0);
+                        where s.kind = t.kind and s.key = t.key and s.worker = t.worker and s.times > 0
+                          and not s.is_local);
     return case when v_others_active and not v_others_failed
                      and v_since > breakwater.clock() - interval '1 second' then 'unknown' else 'ill' end;
 end
@@ -57,7 +61,7 @@ begin
     insert into breakwater.suspension as s (kind, key, worker, since, until, reason)
     values (p_circuit.kind, p_circuit.key, p_worker, breakwater.clock(),
             breakwater.clock() + breakwater.open_time(p_policy, 0), p_reason)
-    on conflict (kind, key, worker) do update
+    on conflict (kind, key, worker, is_local) do update
        set times = s.times + 1, reason = excluded.reason,
            until = breakwater.clock() + breakwater.open_time(p_policy, s.times)
      where s.until <= breakwater.clock() or s.times = 0
@@ -89,4 +93,62 @@ begin
         perform pg_notify('breakwater', 'circuit:' || p_circuit.kind);
     end if;
 end
+$$;
+
+-- Suspends a worker for a kind because it could not run a job of it: for 5 seconds, and twice as long each time that this
+-- goes on afterwards, up to a minute. Then it gets one job at a time (see breakwater.admit_self). Runs that fail while it is
+-- suspended already say nothing new.
+create function breakwater.suspend_self(p_worker bigint, p_kind text, p_reason text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_reason text := left(coalesce(p_reason, 'it could not run a job'), 1000);
+    v_until  timestamptz;
+begin
+    insert into breakwater.suspension as s (kind, key, worker, since, until, reason, is_local)
+    values (p_kind, '', p_worker, breakwater.clock(), breakwater.clock() + interval '5 seconds', v_reason, true)
+    on conflict (kind, key, worker, is_local) do update
+       set times = s.times + 1, reason = excluded.reason,
+           until = breakwater.clock() + least(interval '1 minute', interval '5 seconds' * 2 ^ least(s.times, 4))
+     where s.until <= breakwater.clock()
+    returning s.until into v_until;
+    if v_until is not null then
+        raise notice 'worker % suspends itself for % until %: %', p_worker, p_kind, v_until, v_reason
+            using errcode = 'BW002', detail = jsonb_build_object(
+                'kind', p_kind, 'worker', p_worker, 'until', v_until, 'reason', v_reason);
+        -- It holds jobs that have not started.
+        perform pg_notify('breakwater', 'circuit:' || p_kind);
+    end if;
+end
+$$;
+
+-- Whether a worker holds jobs of a kind; or, for the kind '*', jobs of the kinds that share a circuit. What room a worker
+-- has for a kind does not say that: it keeps some for its other kinds.
+create function breakwater.holds_jobs(p_worker bigint, p_kind text, p_key text) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select exists (
+        select from breakwater.held d
+          join breakwater.job j on j.id = d.job
+          left join breakwater.handler h on h.kind = j.kind
+         where d.worker = p_worker
+           and case when p_kind = '*' then h.shared_key = p_key collate "C" else j.kind = p_kind collate "C" end)
+$$;
+
+-- How many jobs of a kind a worker that suspended itself may take: none until its suspension is over, then one at a time.
+-- null if it did not suspend itself.
+create function breakwater.admit_self(p_kind text, p_worker bigint) returns integer
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select case when s.until > breakwater.clock() or breakwater.holds_jobs(p_worker, p_kind, '') then 0 else 1 end
+      from breakwater.suspension s
+     where s.kind = p_kind collate "C" and s.key = '' and s.worker = p_worker and s.is_local
+$$;
+
+-- Ends a worker's suspensions of itself that are over by time, for kinds of which it has just run a job to an end.
+create function breakwater.resume_self(p_worker bigint, p_kinds text[]) returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+    delete from breakwater.suspension s
+     where s.worker = p_worker and s.is_local and s.kind = any (p_kinds) and s.until <= breakwater.clock()
 $$;

@@ -244,7 +244,9 @@ begin
     loop
         exit when v_left <= 0;
         select * into v_admitted
-          from breakwater.admit(v_circuit.kind, v_circuit.key, p_worker, least(v_left, v_room[v_circuit.slot]),
+          from breakwater.admit(v_circuit.kind, v_circuit.key, p_worker,
+                                least(v_left, v_room[v_circuit.slot],
+                                      breakwater.admit_self(v_circuit.kind, p_worker)),
                                 v_room[v_circuit.slot], p_concurrency[v_circuit.slot]);
         continue when v_admitted.permits <= 0;
         v_ids := breakwater.find_parked_probes(

@@ -26,6 +26,23 @@ select j.queue, j.kind,
   left join breakwater.held r on r.job = j.id
  group by j.queue, j.kind;
 
+-- Why no worker takes a ready job of a queue and kind, where all those that could have suspended themselves for the kind;
+-- null where one of them has not.
+create function breakwater.self_suspensions(p_queue text, p_kind text) returns text
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select format('every worker that handles ''%s'' has suspended itself, %s until %s: %s', p_kind,
+                  (array_agg(w.name order by s.until))[1], min(s.until), (array_agg(s.reason order by s.until))[1])
+      from breakwater.worker w
+      left join breakwater.suspension s on s.kind = p_kind collate "C" and s.key = '' and s.worker = w.id
+                                       and s.is_local and s.until > breakwater.clock()
+     where p_kind = any (w.kinds) and p_queue = any (w.queues)
+       and w.beat_at > now() - w.lease and w.state = 'running'
+       -- Nearly always, there is nothing more to ask.
+       and exists (select from breakwater.suspension l where l.is_local)
+    having bool_and(s.worker is not null)
+$$;
+
 -- Each job, where it stands, and why it is not running.
 create view breakwater.job_status as
 select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integer as attempt, coalesce(j.max_attempts, h.max_attempts) as max_attempts,
@@ -45,7 +62,7 @@ select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integ
                                            c.reason)
            when 'circuit_half_open' then format('the circuit of ''%s'' is half-open: only probes run', n.name)
            when 'no_handler' then format('no worker that is alive handles ''%s'' in the queue ''%s''', j.kind, j.queue)
-           else 'waiting for a free worker'
+           else coalesce(breakwater.self_suspensions(j.queue, j.kind), 'waiting for a free worker')
        end as why,
        j.enqueued_at, case when k.job is null then j.run_at end as run_at, j.ready_at, k.worker, j.unique_key, j.errors, j.payload
   from breakwater.job j
@@ -134,15 +151,16 @@ select c.kind, c.key, breakwater.circuit_name(c.kind, c.key) as name, c.state, c
        -- All of them: a cap that none reaches.
        (select b.waiting from breakwater.waiting_behind(array[c.kind], array[c.key], 2147483647) b) as waiting,
        (select count(*) from breakwater.suspension s
-         where s.kind = c.kind and s.key = c.key and s.times > 0) as suspended_workers
+         where s.kind = c.kind and s.key = c.key and s.times > 0 and not s.is_local) as suspended_workers
   from breakwater.circuit c
  cross join lateral breakwater.policy_of(c.kind, c.key) h
  cross join lateral breakwater.window_of(c, h, null) w;
 
--- Workers that get no jobs of a circuit, because their calls failed while those of others succeeded.
+-- Workers that get no jobs of a circuit, because their calls failed while those of others succeeded; and, where is_local,
+-- workers that suspended themselves for a kind, because they lack what they need to run its jobs.
 create view breakwater.suspension_status as
 select s.kind, s.key, breakwater.circuit_name(s.kind, s.key) as circuit, s.worker, w.name as worker_name, s.since,
-       s.until, s.times, s.reason
+       s.until, s.times, s.reason, s.is_local
   from breakwater.suspension s
   left join breakwater.worker w on w.id = s.worker
  where s.times > 0;

@@ -191,7 +191,7 @@ as $$
                  group by 1) g),
         'suspended_workers', (
             select jsonb_agg(to_jsonb(g)) from (
-                select case when s.kind = '*' then s.key else s.kind end as circuit, count(*) as workers
+                select case when s.kind = '*' then s.key else s.kind end as circuit, count(distinct s.worker) as workers
                   from breakwater.suspension s
                  where s.times > 0
                  group by 1) g))

@@ -76,7 +76,8 @@ begin
             breakwater.find_jobs, breakwater.matches_path, breakwater.dead_letter_groups, breakwater.count_dead_letters,
             breakwater.latest_failures, breakwater.calls_lately,
             -- What the views call, which run with their reader's rights there.
-            breakwater.circuit_name, breakwater.policy_of, breakwater.window_of, breakwater.clock
+            breakwater.circuit_name, breakwater.policy_of, breakwater.window_of, breakwater.clock,
+            breakwater.self_suspensions
             to breakwater_admin;
     end if;
 end

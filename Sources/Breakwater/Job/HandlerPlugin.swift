@@ -9,6 +9,7 @@ public protocol HandlerPlugin: Sendable {
     ///   - job: The job, with its payload as JSON text.
     ///   - context: The deadline, and a logger that carries the job's identity.
     /// - Returns: How it ended.
-    /// - Throws: Any error. It counts as ``JobOutcome/failed(_:)`` under the name of its type.
+    /// - Throws: Any error. It counts as ``JobOutcome/failed(_:)`` under the name of its type, or as
+    ///   ``JobOutcome/unable(_:)`` if it says that this process has no descriptors or memory left.
     func run(_ job: Job, context: JobContext) async throws -> JobOutcome
 }

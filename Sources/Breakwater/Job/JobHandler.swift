@@ -25,7 +25,8 @@ public protocol JobHandler: Sendable {
     ///   - payload: The decoded payload.
     ///   - context: The job, the deadline, a logger.
     /// - Returns: How it ended.
-    /// - Throws: Any error; throw ``JobFailure`` to choose the name that retry rules see.
+    /// - Throws: Any error; throw ``JobFailure`` to choose the name that retry rules see. A Foundation error that says
+    ///   that this process has no descriptors or memory left counts as ``JobOutcome/unable(_:)``.
     func handle(_ payload: Payload, context: JobContext) async throws -> JobOutcome
 }
 

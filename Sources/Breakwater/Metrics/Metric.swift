@@ -52,7 +52,7 @@ extension Metric {
         "breakwater_jobs_total",
         .counter,
         ["queue", "kind", "outcome"],
-        "Runs that were settled, by how they ended: succeeded, failed, unavailable, throttled, discarded, snoozed, released."
+        "Runs that were settled, by how they ended: succeeded, failed, unavailable, throttled, unable, discarded, snoozed, released."
     )
     static let run = Metric(
         "breakwater_job_run_seconds",
@@ -243,7 +243,7 @@ extension Metric {
         "breakwater_fleet_suspended_workers",
         .gauge,
         ["circuit"],
-        "Workers that get no jobs of a circuit, because their calls failed while those of others succeeded."
+        "Workers that get no jobs of a circuit: their calls failed while others succeeded, or they cannot run such jobs."
     )
     static let fleetWorkers = Metric(
         "breakwater_fleet_workers",

@@ -114,7 +114,7 @@ public struct RetryPolicy: Sendable, Equatable {
                 ? .discarded(failure) : outcome
         case .discarded(let failure):
             failure.matches(any: retryOn) ? .failed(failure) : outcome
-        case .succeeded, .throttled, .snoozed, .released:
+        case .succeeded, .throttled, .unable, .snoozed, .released:
             outcome
         }
     }

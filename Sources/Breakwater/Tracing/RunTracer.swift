@@ -74,6 +74,7 @@ extension JobOutcome {
         case .failed: "failed"
         case .unavailable: "unavailable"
         case .throttled: "throttled"
+        case .unable: "unable"
         case .discarded: "discarded"
         case .snoozed: "snoozed"
         case .released: "released"

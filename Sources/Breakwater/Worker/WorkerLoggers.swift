@@ -8,7 +8,8 @@ public struct WorkerLoggers: Sendable {
     public var worker: Logger
     /// How each job ended: failures at info, everything else at debug.
     public var jobs: Logger
-    /// Transitions of circuits and suspensions, at notice, by the worker whose call made them.
+    /// Transitions of circuits and suspensions, at notice, by the worker whose call made them; at warning, where a worker
+    /// suspends itself.
     public var circuits: Logger
     /// Connections, and what the server says.
     public var database: Logger
@@ -38,19 +39,23 @@ public struct WorkerLoggers: Sendable {
         handlers = Logger(label: "\(prefix).handlers")
     }
 
-    /// Logs a notice of the circuits' own with its keys; see `breakwater.write_history` and `breakwater.suspend`.
+    /// Logs a notice of the circuits' own with its keys; see `breakwater.write_history`, `breakwater.suspend` and
+    /// `breakwater.suspend_self`.
     ///
     /// - Returns: Whether it was one.
     func logCircuit(_ notice: PostgresError) -> Bool {
         guard notice.sqlState == "BW001" || notice.sqlState == "BW002", let detail = notice.detail,
             let keys = try? JSONDecoder().decode(CircuitNotice.self, from: Data(detail.utf8))
         else { return false }
-        circuits.notice("\(notice.message)", metadata: keys.metadata)
+        // A worker that suspends itself needs somebody to raise a limit, or to install a program.
+        circuits.log(level: keys.circuit == nil ? .warning : .notice, "\(notice.message)", metadata: keys.metadata)
         return true
     }
 
     private struct CircuitNotice: Decodable {
-        var circuit: String
+        /// Nil for a worker that suspends itself, which has a kind instead.
+        var circuit: String?
+        var kind: String?
         var reason: String
         var from: String?
         var to: String?
@@ -60,7 +65,9 @@ public struct WorkerLoggers: Sendable {
         var until: String?
 
         var metadata: Logger.Metadata {
-            var metadata: Logger.Metadata = ["circuit": "\(circuit)", "reason": "\(reason)"]
+            var metadata: Logger.Metadata = ["reason": "\(reason)"]
+            metadata["circuit"] = circuit.map { "\($0)" }
+            metadata["kind"] = kind.map { "\($0)" }
             metadata["from"] = from.map { "\($0)" }
             metadata["to"] = to.map { "\($0)" }
             metadata["generation"] = generation.map { .stringConvertible($0) }

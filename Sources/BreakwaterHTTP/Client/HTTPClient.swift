@@ -1,3 +1,4 @@
+import Breakwater
 import CLibcurl
 import Foundation
 import Synchronization
@@ -7,10 +8,10 @@ import Synchronization
 /// Tasks hand over requests and cancellations through a queue and wake the thread; the thread alone touches curl's
 /// handles, and resumes the tasks. Connections are kept open and used again.
 final class HTTPClient: Sendable {
-    /// The one client. Its thread begins with the first request and lasts as long as the process.
+    /// The one client. Its thread begins with the first handler or request and lasts as long as the process.
     static let shared = HTTPClient()
 
-    /// How many idle connections are kept.
+    /// How many idle connections are kept at most.
     private static let maximumIdleConnections = 256
     /// How long the thread sleeps when nothing happens; curl's own timers and wake-ups end it sooner.
     private static let idlePollMilliseconds: Int32 = 60_000
@@ -39,7 +40,9 @@ final class HTTPClient: Sendable {
             fatalError("libcurl could not be initialised")
         }
         multi = MultiHandle(pointer: pointer)
-        breakwater_multi_set_long(pointer, CURLMOPT_MAXCONNECTS, Self.maximumIdleConnections)
+        // Where few files may be open, idle connections must leave some for whatever else this process does.
+        let idle = min(Self.maximumIdleConnections, ProcessLimits.openFiles / 4)
+        breakwater_multi_set_long(pointer, CURLMOPT_MAXCONNECTS, max(1, idle))
         let thread = Thread { self.loop() }
         thread.name = "breakwater-http"
         thread.start()
@@ -157,6 +160,7 @@ final class HTTPClient: Sendable {
 
 extension HTTPAnswer {
     fileprivate static func failure(_ result: CURLMcode) -> HTTPAnswer {
-        .failure(HTTPTransferFailure(code: .client, reason: String(cString: curl_multi_strerror(result))))
+        if result == CURLM_OUT_OF_MEMORY { return .failure(HTTPTransferFailure(missing: .memoryForRequest)) }
+        return .failure(HTTPTransferFailure(code: .client, reason: String(cString: curl_multi_strerror(result))))
     }
 }

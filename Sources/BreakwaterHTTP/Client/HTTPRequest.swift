@@ -1,3 +1,5 @@
+package import Breakwater
+
 /// One request, as the client sends it.
 struct HTTPRequest: Sendable {
     /// Whether it sends its body, or only asks.
@@ -62,6 +64,8 @@ package struct HTTPTransferFailure: Sendable {
         case `protocol`
         /// The request could not be made at all.
         case client
+        /// This process lacks what it needs to make any request.
+        case worker
     }
 
     package var code: Code
@@ -69,4 +73,13 @@ package struct HTTPTransferFailure: Sendable {
     package var reason: String
     /// The answer, if its headers were complete and its body broke off.
     package var response: HTTPResponse?
+    /// For the code `worker`: what is missing.
+    package var missing: JobFailure?
+}
+
+extension HTTPTransferFailure {
+    /// This process lacks something.
+    init(missing failure: JobFailure) {
+        self.init(code: .worker, reason: failure.message, missing: failure)
+    }
 }

@@ -1,3 +1,4 @@
+import Breakwater
 import CLibcurl
 import Glibc
 
@@ -20,6 +21,9 @@ final class HTTPTransfer {
     private var headerProblem: String?
     private var refusal: String?
     private var triedAnAddress = false
+    private var openedSockets = 0
+    /// Why the last socket could not be opened.
+    private var socketError: Int32 = 0
     /// Whether curl was allowed to send the request. It may not send it again.
     private var wasSent = false
     private var triedToSendAgain = false
@@ -156,7 +160,9 @@ final class HTTPTransfer {
             return CURL_SOCKET_BAD
         }
         triedAnAddress = true
-        return socket(family, type | Int32(SOCK_CLOEXEC.rawValue), number)
+        let descriptor = socket(family, type | Int32(SOCK_CLOEXEC.rawValue), number)
+        if descriptor < 0 { socketError = errno } else { openedSockets += 1 }
+        return descriptor
     }
 
     /// Judges the connection again: it may be one that another handler, with another allow-list, opened.
@@ -208,9 +214,46 @@ final class HTTPTransfer {
             let reason = "the server closed the connection before the end of the answer's headers"
             return HTTPTransferFailure(code: .connection, reason: reason)
         }
+        if headerBytes == 0, let missing = missing(result) { return HTTPTransferFailure(missing: missing) }
         let detail = String(cString: errorText)
         let reason = detail.isEmpty ? String(cString: curl_easy_strerror(result)) : detail
         return HTTPTransferFailure(code: .init(result), reason: reason)
+    }
+
+    /// What this process lacked, if that is why there is no answer.
+    private func missing(_ result: CURLcode) -> JobFailure? {
+        switch result {
+        case CURLE_OUT_OF_MEMORY, CURLE_FAILED_INIT:
+            return Self.missingDescriptors(while: "making a request") ?? .memoryForRequest
+        case CURLE_COULDNT_CONNECT where openedSockets == 0:
+            if socketError == EACCES {
+                return JobFailure("worker.EACCES", "opening a socket failed: this worker is not allowed to")
+            }
+            return JobFailure(limit: socketError, while: "opening a socket")
+        case CURLE_COULDNT_CONNECT where openedSockets == 1:
+            // With several addresses, another one may have been refused.
+            var number = 0
+            breakwater_get_long(easy, CURLINFO_OS_ERRNO, &number)
+            return number == EADDRNOTAVAIL ? JobFailure(limit: EADDRNOTAVAIL, while: "connecting") : nil
+        case CURLE_COULDNT_RESOLVE_HOST:
+            // Curl's words for a thread that it could not start. The resolver itself does not say why it found nothing.
+            if String(cString: errorText).contains("thread failed to start") {
+                return JobFailure(limit: EAGAIN, while: "looking a host's name up")
+            }
+            return Self.missingDescriptors(while: "looking a host's name up")
+        case CURLE_SSL_CACERT_BADFILE:
+            let file =
+                request.caFile.map { "its file of certificate authorities '\($0)'" } ?? "the system's certificates"
+            return Self.missingDescriptors(while: "reading \(file)")
+                ?? JobFailure("http.caFile", "this worker cannot read \(file)")
+        default:
+            return nil
+        }
+    }
+
+    /// Whether descriptors are short, seen from what can be opened now: a few are free again once the request has failed.
+    private static func missingDescriptors(while action: String) -> JobFailure? {
+        ProcessLimits.errorOpening(descriptors: 8).flatMap { JobFailure(limit: $0, while: action) }
     }
 
     private static let lineTooLong = "a line of the answer's headers is longer than \(maximumHeaderBytes) bytes"
@@ -233,6 +276,13 @@ extension HTTPTransferFailure.Code {
             case CURLE_UNSUPPORTED_PROTOCOL, CURLE_WEIRD_SERVER_REPLY, CURLE_BAD_CONTENT_ENCODING: .protocol
             default: .client
             }
+    }
+}
+
+extension JobFailure {
+    /// There is no memory to make a request.
+    static var memoryForRequest: JobFailure {
+        JobFailure(limit: ENOMEM, while: "making a request") ?? JobFailure("http.client", "out of memory")
     }
 }
 

@@ -16,7 +16,7 @@ struct TailCommand: AsyncParsableCommand {
                   worker tail --outcome circuit --json
 
                 Outcomes: \(outcomes.joined(separator: ", ")). \
-                failed, unavailable, throttled, snoozed and released jobs run again; rescued ones had lost their worker.
+                failed, unavailable, throttled, unable, snoozed and released jobs run again; rescued ones had lost their worker.
 
                 Workers write outcomes down only while somebody follows them, and of each batch at most 100 successes a \
                 kind one by one: the others are told as a number. It ends with ctrl-C.
@@ -26,7 +26,8 @@ struct TailCommand: AsyncParsableCommand {
 
     /// Everything that an outcome can be; `circuit` is a transition.
     static let outcomes = [
-        "succeeded", "failed", "unavailable", "throttled", "snoozed", "released", "rescued", "dead_letter", "circuit",
+        "succeeded", "failed", "unavailable", "throttled", "unable", "snoozed", "released", "rescued", "dead_letter",
+        "circuit",
     ]
 
     @Option(help: ArgumentHelp("Only of these kinds.", valueName: "name,…"))

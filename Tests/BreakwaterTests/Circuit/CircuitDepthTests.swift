@@ -171,10 +171,12 @@ struct CircuitDepthTests {
             #expect(try await database.number("select count(*) from breakwater.suspension") == 1)
             #expect(try await broken.claim(5).isEmpty)
             #expect(try await well.claim(5).count == 5)
-            // Afterwards one at a time; a failure suspends it for longer, a success ends it.
+            // Afterwards one at a time, also where it keeps room for other kinds; a failure suspends it for longer, a success
+            // ends it.
             broken.setClock(100)
-            let trial = try await broken.claim(1000)
+            let trial = try await broken.claim(500)
             #expect(trial.count == 1)
+            #expect(try await broken.claim(500).isEmpty)
             try await broken.settle(trial, .failed(delay: .seconds(60)))
             #expect(try await database.number("select times from breakwater.suspension") == 2)
             broken.setClock(1000)

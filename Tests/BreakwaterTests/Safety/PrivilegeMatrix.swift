@@ -63,7 +63,7 @@ enum PrivilegeMatrix {
                     "open_circuit", "close_circuit", "disable_circuit", "observe_circuit", "reset_circuit", "rates",
                     "backlog", "waiting_behind", "window_parts", "find_jobs", "matches_path", "dead_letter_groups",
                     "latest_failures", "calls_lately", "count_dead_letters", "watch", "unwatch", "circuit_name",
-                    "policy_of", "window_of", "clock",
+                    "policy_of", "window_of", "clock", "self_suspensions",
                 ]
             ),
             (
@@ -84,7 +84,8 @@ enum PrivilegeMatrix {
                     "close_claims", "commit_durably",
                     "dead_letter_job", "dead_letter_poison", "find_late", "held_suspects", "jobs_of_claim",
                     "lock_waiting", "may_take", "note_horizon", "note_move", "park_or_expire", "release_claims",
-                    "throttle_delay",
+                    "throttle_delay", "unable_delay", "repeat_delay", "suspend_self", "admit_self", "resume_self",
+                    "holds_jobs",
                     "begin_round", "by_circuit", "charge_probes", "circuit_of_shot", "claim_sample", "claim_test_shots", "create_key_circuits", "evidence_of_opening",
                     "evidence_of_round", "failures_in", "failures_in_words", "fields_of", "find_any_probes",
                     "find_parked_probes", "find_probe", "is_in_streak", "is_let_through", "is_too_many",

@@ -16,19 +16,22 @@ extension TestDatabase {
     /// - Parameters:
     ///   - program: The executable. Defaults to `worker`.
     ///   - file: The configuration file's text.
+    ///   - limits: A program, with its arguments, that becomes the executable under limits. Defaults to none.
     ///   - environment: Variables for it. Defaults to none.
     ///   - body: What happens meanwhile.
     @discardableResult
     func running(
         _ file: String,
         program: URL = WorkerBinary.path,
+        limits: [String] = [],
         environment: [String: String] = [:],
         _ body: (WorkerBinary.Run) async throws -> Void
     ) async throws -> WorkerBinary.Ending {
         try await withFile(file) { path in
+            let command = limits + [program.path(), "run", "--config", path, "--database", url]
             let run = try WorkerBinary.Run(
-                ["run", "--config", path, "--database", url],
-                program: program,
+                Array(command.dropFirst()),
+                program: URL(filePath: command[0]),
                 environment: environment
             )
             do {

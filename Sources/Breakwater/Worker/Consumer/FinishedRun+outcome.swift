@@ -29,6 +29,9 @@ extension FinishedRun.Ending {
             )
         case .throttled(let failure, let retryAfter):
             self.init(className: "throttled", failure: failure.storable, delay: retryAfter)
+        case .unable(let failure):
+            // The settling decides when it runs again.
+            self.init(className: "unable", failure: failure.storable)
         case .discarded(let failure):
             self.init(className: "discarded", failure: failure.storable)
         case .snoozed(let delay):
@@ -49,13 +52,15 @@ extension CircuitPolicy {
     /// What a run that did not succeed means to the circuit: its class says, unless a rule for its failure's name does.
     func effect(of outcome: JobOutcome) -> FinishedRun.Effect {
         guard let failure = outcome.failure else { return .ignored }
+        // It says nothing about the dependency, whatever the failure's name is.
+        if case .unable = outcome { return .ignored }
         if failure.matches(any: ignoreOn) { return .ignored }
         if failure.matches(any: tripOn) { return .tripped }
         if failure.matches(any: countOn) { return .failed }
         return switch outcome {
         case .failed, .unavailable: .failed
         case .throttled: honoursRetryAfter ? .tripped : .ignored
-        case .succeeded, .discarded, .snoozed, .released: .ignored
+        case .succeeded, .unable, .discarded, .snoozed, .released: .ignored
         }
     }
 }
@@ -66,7 +71,8 @@ extension JobOutcome {
     /// What went wrong, if anything did.
     var failure: JobFailure? {
         switch self {
-        case .failed(let failure), .unavailable(let failure, _), .throttled(let failure, _), .discarded(let failure):
+        case .failed(let failure), .unavailable(let failure, _), .throttled(let failure, _), .unable(let failure),
+            .discarded(let failure):
             failure
         case .succeeded, .snoozed, .released:
             nil
@@ -77,7 +83,7 @@ extension JobOutcome {
         switch self {
         case .unavailable(_, let retryAfter): retryAfter
         case .throttled(_, let retryAfter): retryAfter
-        case .succeeded, .failed, .discarded, .snoozed, .released: nil
+        case .succeeded, .failed, .unable, .discarded, .snoozed, .released: nil
         }
     }
 }

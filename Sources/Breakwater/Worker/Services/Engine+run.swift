@@ -51,6 +51,7 @@ extension Engine {
         } catch let refusal as CircuitOpenError {
             return refusal.outcome
         } catch {
+            if let failure = JobFailure(limitIn: error) { return .unable(failure) }
             return .failed(JobFailure("\(type(of: error))", "\(error)"))
         }
     }

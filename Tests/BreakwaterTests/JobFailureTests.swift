@@ -1,0 +1,46 @@
+import Foundation
+import Testing
+
+@testable import Breakwater
+
+@Suite("What a process lacks")
+struct JobFailureTests {
+    @Test("an error number names the limit, with its value")
+    func numbers() throws {
+        var limit = rlimit()
+        getrlimit(.init(RLIMIT_NOFILE.rawValue), &limit)
+        let files = try #require(JobFailure(limit: EMFILE, while: "opening a pipe"))
+        #expect(files.name == "worker.EMFILE")
+        #expect(
+            files.message
+                == "opening a pipe failed: this worker may have \(limit.rlim_cur) files open (ulimit -n), and all are in use"
+        )
+        let processes = try #require(JobFailure(limit: EAGAIN, while: "starting it"))
+        #expect(processes.name == "worker.EAGAIN")
+        #expect(processes.message.contains("(ulimit -u)"))
+        #expect(JobFailure(limit: ENOMEM, while: "")?.message.contains("(ulimit -v)") == true)
+        let machine = try #require(JobFailure(limit: ENFILE, while: ""))
+        let maximum = try String(contentsOfFile: "/proc/sys/fs/file-max", encoding: .utf8).split(separator: "\n")[0]
+        #expect(machine.message.contains("may have \(maximum) files open (fs.file-max)"))
+        #expect(JobFailure(limit: EADDRNOTAVAIL, while: "")?.message.contains("ip_local_port_range") == true)
+        #expect(JobFailure(limit: ENOBUFS, while: "")?.name == "worker.ENOBUFS")
+        for number in [0, EINVAL, ECONNREFUSED, ENOENT, EACCES, ETIMEDOUT] {
+            #expect(JobFailure(limit: number, while: "") == nil)
+        }
+    }
+
+    @Test("an error that was thrown is one only beyond doubt")
+    func errors() {
+        #expect(JobFailure(limitIn: POSIXError(.EMFILE))?.name == "worker.EMFILE")
+        #expect(JobFailure(limitIn: POSIXError(.ENFILE))?.name == "worker.ENFILE")
+        #expect(JobFailure(limitIn: POSIXError(.ENOMEM))?.name == "worker.ENOMEM")
+        let wrapped = CocoaError(.fileReadUnknown, userInfo: [NSUnderlyingErrorKey: POSIXError(.EMFILE)])
+        #expect(JobFailure(limitIn: wrapped)?.name == "worker.EMFILE")
+        // What a socket without data says, and what is the dependency's.
+        for code in [POSIXErrorCode.EAGAIN, .ECONNREFUSED, .ENOENT, .EADDRNOTAVAIL] {
+            #expect(JobFailure(limitIn: POSIXError(code)) == nil)
+        }
+        #expect(JobFailure(limitIn: CocoaError(.fileNoSuchFile)) == nil)
+        #expect(JobFailure(limitIn: CancellationError()) == nil)
+    }
+}
