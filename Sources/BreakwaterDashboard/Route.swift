@@ -58,6 +58,7 @@ struct Route: Sendable {
         look("/jobs", JobsPage.show),
         look("/jobs/#", JobPage.show),
         act("/jobs/#/run-now", JobPage.runNow),
+        act("/jobs/#/run-through", JobPage.runThrough),
         act("/jobs/#/cancel", JobPage.cancel),
         act("/jobs/#/priority", JobPage.setPriority),
         look("/dead-letters", DeadLettersPage.show),

@@ -282,13 +282,17 @@ struct BadJobTests {
                     $0.retry.base = .seconds(1)
                 }
             ) {
+                try await waitUntil("the first fall is noticed") {
+                    try await database.number("select count(*) from breakwater.circuit where is_checked and state = 'open'") > 0
+                }
+                // Settled by now: what ran when it opened.
+                try await waitUntil("nothing runs") { try await database.number("select count(*) from breakwater.held") == 0 }
+                let first = try await self.attempts(database)
                 // Twenty times down and up, half a second each.
-                var first = 0
                 for round in 0..<40 {
                     let end = ContinuousClock.now + .milliseconds(500)
                     if round.isMultiple(of: 2) { dependency.goDown() } else { dependency.comeUp() }
                     while ContinuousClock.now < end { try await Task.sleep(for: .milliseconds(10)) }
-                    if round == 0 { first = try await self.attempts(database) }
                 }
                 let spent = try await self.attempts(database)
                 print("flapping: \(first) attempts at the first fall, \(spent - first) at all others")

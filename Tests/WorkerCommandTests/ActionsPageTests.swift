@@ -48,7 +48,7 @@ struct ActionsPageTests {
         "open_circuit": "('k', 'why')", "close_circuit": "('k', 'why')", "disable_circuit": "('k', 'why')",
         "observe_circuit": "('k', 'why')", "reset_circuit": "('k', 'why')",
         "pause_queue": "('q', 'why')", "resume_queue": "('q')", "pause_kind": "('k', 'why')", "resume_kind": "('k')",
-        "run_now": "(1)", "cancel": "(2)", "set_priority": "(1, 3)",
+        "run_now": "(1)", "run_through": "(1)", "cancel": "(2)", "set_priority": "(1, 3)",
         "redrive": "(101)", "redrive_some": "('{102}', null, null, null, null, 10, null, 'ann')",
         "purge": "(103)", "purge_some": "('{104}', null, null, null, null, 10, null, 'ann')",
         "drain_worker": "(7, 'why')", "undrain_worker": "(7)",

@@ -290,7 +290,7 @@ create table breakwater.circuit (
     retry_at        timestamptz,
     -- How often it opened again, since it was last closed for as long as it had been open; the open time grows with it.
     reopened        integer not null default 0,
-    -- While it is not closed: when it opened.
+    -- While it is not closed, and opened by its own rules: when it did.
     opened_at       timestamptz,
     -- How long it was open before it was last closed; times of an outage that came back soon are added up.
     was_open_for    interval not null default '0',

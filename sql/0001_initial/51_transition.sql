@@ -57,7 +57,7 @@ begin
         v_new.was_open_for := '0';
         v_new.false_alarms := null;
         v_new.is_checked := true;
-        v_new.opened_at := case when p_to = 'open' then coalesce(v_old.opened_at, breakwater.clock()) end;
+        v_new.opened_at := null;
     elsif p_to = 'open' and v_old.state = 'closed' then
         v_is_relapse := breakwater.clock() - v_old.since < v_old.was_open_for;
         v_new.reopened := case when v_is_relapse then least(v_old.reopened, 2147483646) + 1 else 0 end;

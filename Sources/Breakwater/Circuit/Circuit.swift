@@ -236,7 +236,7 @@ struct Circuit: Sendable {
         if actor != nil {
             // What people decide starts over.
             (reopened, wasOpenFor, falseAlarms, isChecked) = (0, .zero, nil, true)
-            openedAt = phase == .open ? openedAt ?? now : nil
+            openedAt = nil
             return
         }
         switch (old, phase) {

@@ -244,6 +244,20 @@ enum JobPage {
             if job.runAt != nil {
                 layout.form(Link("/jobs", id: job.id, "run-now")) { el(.button, .class("primary"), text: "Run now") }
             }
+            if ["circuit_open", "circuit_half_open", "paused"].contains(job.state) {
+                el(.details, .class("act"), .id("act-through")) {
+                    el(.summary, .class("button"), text: "Send through")
+                    layout.form(Link("/jobs", id: job.id, "run-through"), class: "sheet") {
+                        el(
+                            .p,
+                            .class("sub"),
+                            text: "A test shot: it runs now, past the circuit and any pause. Its circuit counts it as a probe."
+                        )
+                        reasonField
+                        el(.button, .class("primary"), text: "Send it through")
+                    }
+                }
+            }
             el(.details, .class("act"), .id("act-priority")) {
                 el(.summary, .class("button"), text: "Priority")
                 layout.form(Link("/jobs", id: job.id, "priority"), class: "sheet") {
@@ -287,6 +301,18 @@ enum JobPage {
         }
         return exchange.done(
             was ? "The job is ready." : "The job does not wait for its time.",
+            isFailure: !was,
+            to: Link("/jobs", id: exchange.id)
+        )
+    }
+
+    @Sendable static func runThrough(_ exchange: Exchange) async throws -> WebAnswer {
+        let reason = try exchange.reason()
+        let was = try await exchange.database {
+            try await $0.runThrough(id: exchange.id, why: reason, actor: exchange.actor)
+        }
+        return exchange.done(
+            was ? "The job is sent through." : "The job does not wait any more.",
             isFailure: !was,
             to: Link("/jobs", id: exchange.id)
         )

@@ -156,6 +156,7 @@ struct ShadowingTests {
                 "select breakwater.redrive(\(dead[0]))", "select breakwater.redrive('fails')",
                 "select breakwater.cancel(\(dead[0]))", "select breakwater.purge(\(dead[0]))",
                 "select breakwater.purge('fails')", "select breakwater.run_now(\(later))",
+                "select breakwater.run_through(breakwater.enqueue('k'))",
                 "select breakwater.set_priority(\(later), 1)", "select breakwater.pause_queue('q', 'r')",
                 "select breakwater.resume_queue('q')", "select breakwater.pause_kind('k', 'r')",
                 "select breakwater.resume_kind('k')", "select breakwater.drain_worker(\(worker.id), 'r')",
