@@ -215,11 +215,17 @@ $$;
 
 -- Writes down which jobs fail alone, where that has changed. They were settled in this transaction.
 create function breakwater.note_who_fails_alone(p_calls breakwater.circuit_calls) returns void
-language sql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
-    update breakwater.job j set fails_alone = f.is_repeat
-      from unnest(p_calls.failures) f
-     where f.failed_before is not null and f.is_repeat <> f.fails_alone and j.id = f.job
+declare
+    v_ids bigint[] := array(select f.job from unnest(p_calls.failures) f
+                             where f.failed_before is not null and f.is_repeat <> f.fails_alone);
+begin
+    if v_ids <> '{}' then
+        -- By ids alone, so that there is nothing to join.
+        update breakwater.job j set fails_alone = not j.fails_alone where j.id = any (v_ids);
+    end if;
+end
 $$;
 
 -- When a call of a circuit last succeeded, in any generation; those that are being settled count as now. null: as far back

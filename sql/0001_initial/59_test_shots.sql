@@ -53,28 +53,29 @@ create function breakwater.claim_test_shots(
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_id    bigint;
     v_shot  record;
     v_circuit breakwater.circuit;
     v_lease bigint;
     v_left  integer := p_total;
     v_room  integer[] := p_room;
 begin
-    for v_shot in
-        select j.id, j.kind, k.slot, h.shared_key,
-               case when h.key_path is not null and h.shared_key is null
-                    then breakwater.key_of(j.payload, h.key_path) else '' end as key
-          from breakwater.test_shot s
-          join breakwater.job j on j.id = s.job
-          join (select distinct l.queue collate "C" as queue, l.kind collate "C" as kind, l.slot
-                  from unnest(p_queues, p_kinds, p_slots) l(queue, kind, slot)) k
-            on k.queue = j.queue and k.kind = j.kind
-          left join breakwater.handler h on h.kind = j.kind
-         order by s.at
-           for update of s, j skip locked
+    for v_id in
+        select s.job from breakwater.test_shot s order by s.at limit 100 for update skip locked
     loop
         exit when v_left <= 0;
-        continue when v_room[v_shot.slot] <= 0 or breakwater.without_held(array[v_shot.id]) = '{}';
-        delete from breakwater.test_shot s where s.job = v_shot.id;
+        select j.id, j.kind, h.shared_key,
+               (select l.slot from unnest(p_queues, p_kinds, p_slots) l(queue, kind, slot)
+                 where l.queue = j.queue and l.kind = j.kind limit 1) as slot,
+               case when h.key_path is not null and h.shared_key is null
+                    then breakwater.key_of(j.payload, h.key_path) else '' end as key
+          into v_shot
+          from breakwater.job j
+          left join breakwater.handler h on h.kind = j.kind
+         where j.id = v_id
+           for update of j skip locked;
+        continue when v_shot.slot is null or v_room[v_shot.slot] <= 0 or breakwater.without_held(array[v_id]) = '{}';
+        delete from breakwater.test_shot s where s.job = v_id;
         v_circuit := breakwater.circuit_of_shot(v_shot.kind, v_shot.shared_key, v_shot.key);
         v_lease := nextval('breakwater.lease');
         insert into breakwater.claim (lease, worker, last, floor, jobs) values (v_lease, p_worker, 0, 0, array[v_shot.id]);
