@@ -89,7 +89,10 @@ let package = Package(
         .target(name: "BreakwaterHTTP", dependencies: ["Breakwater", "CLibcrypto", "CLibcurl"]),
         .testTarget(
             name: "BreakwaterHTTPTests",
-            dependencies: ["BreakwaterHTTP", "BreakwaterTesting", "Libpq", "TestPrograms"]
+            dependencies: [
+                "BreakwaterExec", "BreakwaterHTTP", "BreakwaterNotify", "BreakwaterTesting", "Libpq", "TestPrograms",
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ]
         ),
 
         // Seen from outside: metrics in Prometheus' text form; the HTTP endpoints, which alone bring NIO; traces.
@@ -128,6 +131,16 @@ let package = Package(
                 .product(name: "Hummingbird", package: "hummingbird"),
                 .product(name: "Metrics", package: "swift-metrics"),
                 .product(name: "Tracing", package: "swift-distributed-tracing"),
+            ]
+        ),
+
+        // What tells a program of the operator's about incidents.
+        .target(
+            name: "BreakwaterNotify",
+            dependencies: [
+                "Breakwater", "BreakwaterExec", "BreakwaterHTTP", "Libpq",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ]
         ),
 
@@ -178,7 +191,7 @@ let package = Package(
             name: "WorkerCommand",
             dependencies: [
                 "Breakwater", "BreakwaterAdmin", "BreakwaterDashboard", "BreakwaterEndpoints", "BreakwaterExec",
-                "BreakwaterHTTP", "BreakwaterMetrics", "BreakwaterOTLP", "CProcess", "Libpq",
+                "BreakwaterHTTP", "BreakwaterMetrics", "BreakwaterNotify", "BreakwaterOTLP", "CProcess", "Libpq",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Configuration", package: "swift-configuration"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),

@@ -28,9 +28,13 @@ package struct DeadLetterFilter: Equatable, Sendable {
     /// Nil for any.
     package var reason: String?
 
-    package init(kind: String? = nil, reason: String? = nil) {
+    /// Only those of the circuit of this incident that died within it; nil for all.
+    package var incident: Int64?
+
+    package init(kind: String? = nil, reason: String? = nil, incident: Int64? = nil) {
         self.kind = kind
         self.reason = reason
+        self.incident = incident
     }
 }
 
@@ -72,11 +76,12 @@ extension AdminDatabase {
     package func deadLetters(_ filter: DeadLetterFilter, limit: Int) async throws -> [DeadLetter] {
         try await read(
             """
-            select \(Self.deadLetterColumns) from breakwater.dead_letter
+            select \(Self.deadLetterColumns) from \(Self.deadLetters(of: filter))
              where ($1::text is null or kind = $1) and ($2::text is null or reason = $2)
-             order by died_at desc, id desc limit $3
+               and ($3::bigint is null or $3 > 0)
+             order by died_at desc, id desc limit $4
             """,
-            [.text(filter.kind), .text(filter.reason), .int8(Int64(limit))]
+            [.text(filter.kind), .text(filter.reason), .int8(filter.incident), .int8(Int64(limit))]
         ).map(Self.deadLetter)
     }
 
@@ -122,10 +127,11 @@ extension AdminDatabase {
     ) async throws -> (diedBy: DatabaseTime, count: Int) {
         let row = try await one(
             """
-            select (now() - $3)::text as died_by, count(*) as count from breakwater.dead_letter
-             where ($1::text is null or kind = $1) and ($2::text is null or reason = $2) and died_at <= now() - $3
+            select (now() - $4)::text as died_by, count(*) as count from \(Self.deadLetters(of: filter))
+             where ($1::text is null or kind = $1) and ($2::text is null or reason = $2)
+               and ($3::bigint is null or $3 > 0) and died_at <= now() - $4
             """,
-            [.text(filter.kind), .text(filter.reason), .interval(age)],
+            [.text(filter.kind), .text(filter.reason), .int8(filter.incident), .interval(age)],
             timeout: .seconds(300)
         )
         return (DatabaseTime(text: try row["died_by"].string()), try row["count"].int())
@@ -150,12 +156,13 @@ extension AdminDatabase {
         let row = try await one(
             """
             select done, audit
-              from breakwater.\(function)(null, $1, $2, null, $3::text::timestamptz, $4, $5, coalesce($6, session_user), $7)
+              from breakwater.\(function)(
+                   null, $1, $2, null, $3::text::timestamptz, $4, $5, coalesce($6, session_user), $7, $8)
             """,
             [
                 .text(some.filter.kind), .text(some.filter.reason), .text(some.diedBy.text),
                 .int4(Int32(clamping: limit)),
-                .text(some.why), .text(some.actor), .int8(some.audit),
+                .text(some.why), .text(some.actor), .int8(some.audit), .int8(some.filter.incident),
             ],
             timeout: .seconds(300)
         )
@@ -169,6 +176,11 @@ extension AdminDatabase {
             "select breakwater.purge($1, $2, coalesce($3, session_user))",
             [.int8(id), .text(why), .text(actor)]
         )[0].bool()
+    }
+
+    /// Where the dead letters of a filter are; its third parameter is the incident.
+    private static func deadLetters(of filter: DeadLetterFilter) -> String {
+        filter.incident == nil ? "breakwater.dead_letter" : "breakwater.dead_letters_of_incident($3)"
     }
 
     static let deadLetterColumns = """

@@ -52,6 +52,8 @@ struct Route: Sendable {
         look("/circuits", CircuitsPage.show),
         look("/circuits/one", CircuitPage.show),
         act("/circuits/change", CircuitPage.change),
+        look("/incidents", IncidentsPage.show),
+        look("/incidents/#", IncidentsPage.showOne),
         look("/queues", QueuesPage.show),
         act("/queues/pause", QueuesPage.pause),
         act("/queues/resume", QueuesPage.resume),

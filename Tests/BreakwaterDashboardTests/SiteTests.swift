@@ -37,6 +37,12 @@ struct SiteTests {
             """,
             "select breakwater.pause_queue($1, $2, $2)",
             "select breakwater.open_circuit($1, $2, null, $2)",
+            """
+            update breakwater.circuit_incident
+               set end_reason = $2,
+                   evidence = jsonb_build_object('failures', jsonb_build_array(jsonb_build_object('name', $2::text, 'count', 1)))
+             where kind = $1
+            """,
             "select breakwater.drain_worker(1, $2, $1)",
         ] {
             try await database.query(sql, [.text(kind), .text(text)])
@@ -48,6 +54,7 @@ struct SiteTests {
         let kind = FormValues.encoded(kind)
         return [
             ("/", ""), ("/circuits", ""), ("/circuits/one", "kind=\(kind)"), ("/queues", ""), ("/jobs", ""),
+            ("/incidents", ""), ("/incidents", "kind=\(kind)"), ("/incidents/1", ""),
             ("/jobs", "kind=\(kind)&queue=\(kind)&state=ready"), ("/jobs/1", ""), ("/jobs/2", ""),
             ("/jobs/1000000", ""),
             ("/jobs/2000000", ""), ("/dead-letters", ""), ("/dead-letters", "kind=\(kind)&failure=\(kind)"),
@@ -63,7 +70,8 @@ struct SiteTests {
             let texts = hostileTexts + HostileCorpus.texts.map(\.value).filter { !$0.isEmpty && !$0.utf8.contains(0) }
             for (place, text) in texts.enumerated() {
                 try await test.database.query(
-                    "truncate breakwater.job, breakwater.dead_letter, breakwater.result, breakwater.worker restart identity"
+                    "truncate breakwater.job, breakwater.dead_letter, breakwater.result, breakwater.worker, "
+                        + "breakwater.circuit_incident restart identity"
                 )
                 let kind = String(decoding: text.utf8.prefix(120), as: UTF8.self) + "\(place)"
                 try await Self.furnish(test.database, kind: kind, text: text)

@@ -89,6 +89,7 @@ def has(text):
 
 PAGES = {
     "overview": "/", "circuits": "/circuits", "circuit": "/circuits/one?kind=webhook.deliver", "queues": "/queues",
+    "incidents": "/incidents", "incident": "/incidents/1",
     "jobs": "/jobs", "dead-letters": "/dead-letters", "workers": "/workers", "audit": "/audit",
 }
 

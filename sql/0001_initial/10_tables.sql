@@ -337,6 +337,68 @@ create table breakwater.circuit_transition (
 );
 create index circuit_transition_by_kind on breakwater.circuit_transition (kind, key, generation);
 
+-- Incidents: each is the time from a circuit's first opening to its close (see 58_incidents.sql). A row is written only under
+-- the lock of its circuit's row.
+create table breakwater.circuit_incident (
+    id           bigint generated always as identity primary key,
+    kind         text collate "C" not null,
+    key          text collate "C" not null,
+    began_at     timestamptz not null,
+    -- infinity: it goes on.
+    ended_at     timestamptz not null default 'infinity',
+    -- How often the circuit opened, when it last did, and how often its first probes showed that nothing was wrong.
+    openings     integer not null default 1,
+    opened_at    timestamptz not null,
+    false_alarms integer not null default 0,
+    -- When it became certain that an opening is no false alarm; null: not yet.
+    confirmed_at timestamptz,
+    -- How long the circuit was not closed, in all openings that are over.
+    time_open    interval not null default '0',
+    -- Why it opened first, who opened it if somebody did, what failed then, and why it closed last.
+    cause        text not null,
+    actor        text,
+    evidence     jsonb,
+    end_reason   text
+);
+create index circuit_incident_by_circuit on breakwater.circuit_incident (kind, key, id);
+create index circuit_incident_by_end on breakwater.circuit_incident (ended_at);
+
+-- What an incident cost, as far as the leader has counted it.
+create table breakwater.incident_measure (
+    incident         bigint primary key,
+    measured_at      timestamptz not null,
+    -- All that was settled by then is counted.
+    counted_to       timestamptz not null,
+    -- Which opening's end it is counted to; 0: none, it goes on.
+    complete_opening integer not null default 0,
+    -- Calls a minute in the ten minutes before it began, and calls since.
+    calls_before     double precision not null,
+    calls            bigint not null default 0,
+    failed           bigint not null default 0,
+    handed_back      bigint not null default 0,
+    dead_letters     bigint not null default 0,
+    -- Jobs behind the circuit: at the first count, at the most, at the last; and how long the oldest had waited, at the most.
+    first_waiting    bigint,
+    most_waiting     bigint,
+    last_waiting     bigint,
+    longest_wait     interval
+);
+
+-- What was told of an incident to the configured `notify:`. No row: nothing.
+create table breakwater.incident_notice (
+    incident    bigint primary key,
+    -- began or ended: the last message that was delivered or given up; null: none. And of how many openings the last one knew
+    -- that was tried.
+    told        text check (told in ('began', 'ended')),
+    told_of     integer not null default 0,
+    -- How many messages that is. It numbers them, so that a receiver knows one that comes twice.
+    messages    integer not null default 0,
+    -- Of the message that is under way: the first try, how many there were, and when the next one may begin.
+    first_tried timestamptz,
+    tries       integer not null default 0,
+    next_try    timestamptz not null
+);
+
 -- What calls came to, in slots of one second: a row is written by one worker for one second, then only read. Every
 -- kind is tallied under its own circuit, and under another that its calls belong to.
 create table breakwater.tally (

@@ -120,6 +120,10 @@ begin
      where s.kind = p_kind collate "C" and s.key = p_key collate "C" and not s.is_local;
     perform breakwater.write_history(p_kind, p_key, v_old.generation + 1, v_old.state, p_to, p_reason, p_actor,
                                      p_worker, v_evidence);
+    if v_old.state <> 'closed' or p_to = 'open' then
+        perform breakwater.note_incident(v_old, v_new, p_to, p_reason, p_actor, v_evidence, v_is_relapse,
+                                         coalesce(v_policy.circuit_window, interval '1 minute'));
+    end if;
     perform pg_notify('breakwater', 'circuit:' || p_kind);
 end
 $$;

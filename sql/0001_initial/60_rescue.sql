@@ -157,6 +157,7 @@ begin
     perform breakwater.return_test_shots();
     fell_back := breakwater.apply_fallbacks(1000);
     unparked := breakwater.unpark(1000);
+    perform breakwater.measure_incidents(5);
     perform breakwater.sum_up_rates();
     perform breakwater.prune(1000);
     -- People hold jobs until 'infinity': there is no difference to that.
@@ -422,5 +423,6 @@ as $$
     delete from breakwater.sleeper s where not exists (select from breakwater.worker w where w.id = s.worker);
     select breakwater.prune_claims(random() < 0.001);
     delete from breakwater.rate r where r.minute < now() - interval '2 days';
+    select breakwater.prune_incidents(p_limit);
     delete from breakwater.audit a where a.at < now() - interval '1 year';
 $$;

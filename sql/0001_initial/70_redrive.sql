@@ -51,11 +51,18 @@ $$;
 -- else has locked.
 create function breakwater.pick_dead_letters(
     p_ids bigint[], p_kind text, p_reason text, p_failure text, p_died_until timestamptz, p_limit integer,
-    p_to_be_jobs boolean
+    p_to_be_jobs boolean, p_incident bigint default null
 ) returns bigint[]
 language plpgsql set search_path = pg_catalog, pg_temp set plan_cache_mode = force_custom_plan
 as $$
+declare
+    v_incident breakwater.circuit_incident;
+    v_kinds    text[];
 begin
+    if p_incident is not null then
+        select * into v_incident from breakwater.circuit_incident i where i.id = p_incident;
+        v_kinds := breakwater.kinds_of(v_incident.kind, v_incident.key);
+    end if;
     return array(
         select d.id from breakwater.dead_letter d
          where (p_ids is null or d.id = any (p_ids))
@@ -63,6 +70,9 @@ begin
            and (p_reason is null or d.reason = p_reason)
            and (p_failure is null or d.failure = p_failure collate "C")
            and (p_died_until is null or d.died_at <= p_died_until)
+           and (p_incident is null
+                or (d.kind = any (v_kinds) and d.died_at >= v_incident.began_at and d.died_at <= v_incident.ended_at
+                    and breakwater.is_behind(d, v_incident.kind, v_incident.key)))
            and not (p_to_be_jobs and d.unique_key is not null and exists (
                    select from breakwater.job j where j.kind = d.kind and j.unique_key = d.unique_key))
          order by d.died_at, d.id
@@ -75,7 +85,7 @@ $$;
 -- what the portion before returned, null for the first.
 create function breakwater.record_portion(
     p_audit bigint, p_actor text, p_action text, p_why text, p_count integer, p_ids bigint[], p_kind text,
-    p_reason text, p_failure text, p_died_until timestamptz
+    p_reason text, p_failure text, p_died_until timestamptz, p_incident bigint default null
 ) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -89,11 +99,11 @@ begin
     return breakwater.record_action(
         p_actor, p_action,
         case when p_ids is not null then format('%s chosen jobs', cardinality(p_ids))
-             else coalesce(concat_ws(', ', p_kind, p_reason, nullif(p_failure, '')), '') end,
+             else coalesce(concat_ws(', ', 'incident ' || p_incident, p_kind, p_reason, nullif(p_failure, '')), '') end,
         p_why,
         jsonb_strip_nulls(jsonb_build_object(
             'count', p_count, 'ids', p_ids, 'kind', p_kind, 'reason', p_reason, 'failure', p_failure,
-            'died_until', p_died_until)));
+            'died_until', p_died_until, 'incident', p_incident)));
 end
 $$;
 
@@ -102,13 +112,14 @@ $$;
 -- portion.
 create function breakwater.redrive_some(
     p_ids bigint[], p_kind text, p_reason text, p_failure text, p_died_until timestamptz, p_limit integer, p_why text,
-    p_actor text, p_audit bigint default null, out picked integer, out done integer, out audit bigint
+    p_actor text, p_audit bigint default null, p_incident bigint default null,
+    out picked integer, out done integer, out audit bigint
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_ids bigint[] := breakwater.pick_dead_letters(
-        p_ids, p_kind, p_reason, p_failure, p_died_until, p_limit, true);
+        p_ids, p_kind, p_reason, p_failure, p_died_until, p_limit, true, p_incident);
 begin
     picked := cardinality(v_ids);
     with back as (
@@ -126,26 +137,27 @@ begin
     delete from breakwater.dead_letter d using back b where d.id = b.id;
     get diagnostics done = row_count;
     audit := breakwater.record_portion(p_audit, p_actor, 'dead_letter.redrive', p_why, done, p_ids, p_kind, p_reason,
-                                       p_failure, p_died_until);
+                                       p_failure, p_died_until, p_incident);
 end
 $$;
 
 -- Deletes a portion of the dead letters that are meant, for good; likewise.
 create function breakwater.purge_some(
     p_ids bigint[], p_kind text, p_reason text, p_failure text, p_died_until timestamptz, p_limit integer, p_why text,
-    p_actor text, p_audit bigint default null, out picked integer, out done integer, out audit bigint
+    p_actor text, p_audit bigint default null, p_incident bigint default null,
+    out picked integer, out done integer, out audit bigint
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_ids bigint[] := breakwater.pick_dead_letters(
-        p_ids, p_kind, p_reason, p_failure, p_died_until, p_limit, false);
+        p_ids, p_kind, p_reason, p_failure, p_died_until, p_limit, false, p_incident);
 begin
     picked := cardinality(v_ids);
     delete from breakwater.dead_letter d where d.id = any (v_ids);
     get diagnostics done = row_count;
     audit := breakwater.record_portion(p_audit, p_actor, 'dead_letter.purge', p_why, done, p_ids, p_kind, p_reason,
-                                       p_failure, p_died_until);
+                                       p_failure, p_died_until, p_incident);
 end
 $$;
 

@@ -47,7 +47,8 @@ begin
             breakwater.register, breakwater.beat, breakwater.maintain, breakwater.reconcile, breakwater.leave,
             breakwater.claim, breakwater.flush, breakwater.sleep, breakwater.attend,
             breakwater.awake, breakwater.settle, breakwater.claim_suspect, breakwater.survived,
-            breakwater.sample_fleet, breakwater.transitions_after
+            breakwater.sample_fleet, breakwater.transitions_after,
+            breakwater.next_notice, breakwater.notice_ended
             to breakwater_worker;
     end if;
 
@@ -75,6 +76,7 @@ begin
             breakwater.rates, breakwater.backlog, breakwater.waiting_behind, breakwater.window_parts,
             breakwater.find_jobs, breakwater.matches_path, breakwater.dead_letter_groups, breakwater.count_dead_letters,
             breakwater.latest_failures, breakwater.calls_lately,
+            breakwater.dead_letters_of_incident, breakwater.failures_in_words,
             -- What the views call, which run with their reader's rights there.
             breakwater.circuit_name, breakwater.policy_of, breakwater.window_of, breakwater.clock,
             breakwater.self_suspensions

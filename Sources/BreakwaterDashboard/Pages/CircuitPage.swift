@@ -35,6 +35,13 @@ enum CircuitPage {
                 fact("Jobs waiting") { view.waiting }
                 fact("Opened again") { status.reopened == 0 ? "not yet" : status.reopened.of("time") }
                 fact("Generation") { "\(status.generation)" }
+                fact("Incidents") {
+                    el(
+                        .a,
+                        .href(Link("/incidents").with("kind", status.id.kind).with("key", status.id.key)),
+                        text: "show them"
+                    )
+                }
                 if !status.sharedBy.isEmpty { fact("Shared by") { status.sharedBy.joined(separator: ", ") } }
                 if let fallback = status.policy.fallback { fact("While open, jobs") { words(forFallback: fallback) } }
             }

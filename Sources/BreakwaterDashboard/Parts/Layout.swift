@@ -3,12 +3,13 @@ import Foundation
 
 /// The parts of the dashboard that the navigation leads to.
 enum Section: CaseIterable {
-    case overview, circuits, queues, jobs, deadLetters, workers, audit
+    case overview, circuits, incidents, queues, jobs, deadLetters, workers, audit
 
     var title: String {
         switch self {
         case .overview: "Overview"
         case .circuits: "Circuits"
+        case .incidents: "Incidents"
         case .queues: "Queues"
         case .jobs: "Jobs"
         case .deadLetters: "Dead letters"
@@ -21,6 +22,7 @@ enum Section: CaseIterable {
         switch self {
         case .overview: Link("/")
         case .circuits: Link("/circuits")
+        case .incidents: Link("/incidents")
         case .queues: Link("/queues")
         case .jobs: Link("/jobs")
         case .deadLetters: Link("/dead-letters")

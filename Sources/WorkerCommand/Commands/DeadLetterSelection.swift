@@ -2,9 +2,9 @@ import BreakwaterAdmin
 import ArgumentParser
 import Libpq
 
-/// The dead letters that a change is for: by id, or by kind and reason, or all of them; never all by leaving it out.
+/// The dead letters that a change is for: by id, or by kind, reason and incident, or all of them; never all by leaving it out.
 struct DeadLetterSelection: ParsableArguments {
-    @Argument(help: "Their ids. Else --kind, --reason or --all.")
+    @Argument(help: "Their ids. Else --kind, --reason, --incident or --all.")
     var ids: [Int64] = []
 
     @OptionGroup var which: DeadLetterOptions
@@ -32,9 +32,9 @@ struct DeadLetterSelection: ParsableArguments {
         let isFiltered = which.filter != DeadLetterFilter()
         switch (ids.isEmpty, isFiltered, all) {
         case (true, false, false):
-            throw ValidationError("Say which: ids, --kind, --reason or --all.")
+            throw ValidationError("Say which: ids, --kind, --reason, --incident or --all.")
         case (false, true, _), (false, _, true):
-            throw ValidationError("Ids go alone, without --kind, --reason and --all.")
+            throw ValidationError("Ids go alone, without --kind, --reason, --incident and --all.")
         default:
             break
         }
@@ -46,7 +46,9 @@ struct DeadLetterSelection: ParsableArguments {
         }
         guard batch <= 100_000 else { throw ValidationError("--batch \(batch) is not allowed; give 1 to 100000.") }
         if !ids.isEmpty, limit != nil || rate != nil || dryRun {
-            throw ValidationError("--limit, --rate and --dry-run go with --kind, --reason or --all, not with ids.")
+            throw ValidationError(
+                "--limit, --rate and --dry-run go with --kind, --reason, --incident or --all, not with ids."
+            )
         }
     }
 
@@ -77,6 +79,7 @@ struct DeadLetterSelection: ParsableArguments {
                 for id in ids where try await !each(admin, id) { missing.append(id) }
                 return ids.count - missing.count
             }
+            try await which.check(admin)
             let (diedBy, found) = try await admin.countDeadLetters(which.filter, olderThan: age)
             let goal = min(found, limit ?? .max)
             total = goal

@@ -30,7 +30,16 @@ struct DeadLetterOptions: ParsableArguments {
     @Option(help: "Only those that died for this: exhausted, discarded, expired, poison, circuit_open or cancelled.")
     var reason: String?
 
-    var filter: DeadLetterFilter { DeadLetterFilter(kind: kind, reason: reason) }
+    @Option(help: "Only those that died within this incident, behind its circuit. See worker incidents.")
+    var incident: Int64?
+
+    var filter: DeadLetterFilter { DeadLetterFilter(kind: kind, reason: reason, incident: incident) }
+
+    /// - Throws: ``CommandFailure`` when the incident is not there.
+    func check(_ admin: AdminDatabase) async throws {
+        guard let incident, try await admin.incident(id: incident) == nil else { return }
+        throw CommandFailure.noIncident(incident)
+    }
 }
 
 extension DeadLettersCommand {
@@ -55,8 +64,9 @@ extension DeadLettersCommand {
         }
 
         func run() async throws {
-            let letters = try await AdminDatabase.with(database.database) {
-                try await $0.deadLetters(which.filter, limit: limit)
+            let letters = try await AdminDatabase.with(database.database) { admin in
+                try await which.check(admin)
+                return try await admin.deadLetters(which.filter, limit: limit)
             }
             if output.json {
                 Terminal.write(.array(letters.map(\.json)))
@@ -110,6 +120,7 @@ extension DeadLettersCommand {
                   worker dead-letters redrive 4711 4712
                   worker dead-letters redrive --kind email.send --dry-run
                   worker dead-letters redrive --kind email.send --limit 100
+                  worker dead-letters redrive --incident 12
                   worker dead-letters redrive --all --rate 50
 
                 Those whose unique key a newer job has taken stay dead letters. Jobs that die again meanwhile are not \
@@ -151,7 +162,7 @@ extension DeadLettersCommand {
 
         func validate() throws {
             if olderThan != nil, !selection.ids.isEmpty {
-                throw ValidationError("--older-than goes with --kind, --reason or --all, not with ids.")
+                throw ValidationError("--older-than goes with --kind, --reason, --incident or --all, not with ids.")
             }
         }
 

@@ -25,8 +25,9 @@ struct RootCommand: AsyncParsableCommand {
             version: WorkerCommand.version,
             subcommands: [
                 RunCommand.self, MigrateCommand.self, EnqueueCommand.self, StatusCommand.self, TailCommand.self,
-                CircuitsCommand.self, DeadLettersCommand.self, JobCommand.self, CancelCommand.self, RunNowCommand.self,
-                SetPriorityCommand.self, PauseCommand.self, ResumeCommand.self, DrainCommand.self, UndrainCommand.self,
+                CircuitsCommand.self, IncidentsCommand.self, DeadLettersCommand.self, JobCommand.self,
+                CancelCommand.self, RunNowCommand.self, SetPriorityCommand.self, PauseCommand.self,
+                ResumeCommand.self, DrainCommand.self, UndrainCommand.self,
                 DashboardCommand.self, HealthcheckCommand.self, BenchCommand.self,
             ]
         )

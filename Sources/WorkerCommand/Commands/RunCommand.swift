@@ -155,6 +155,7 @@ struct RunCommand: AsyncParsableCommand {
         process.dashboard = try dashboard.map {
             try loaded.dashboard(at: $0, logger: Logger(label: "breakwater.dashboard"))
         }
+        process.notify = loaded.notify
         process.spans = try spans(to: loaded.traces)
         process.onHangup = {
             do {

@@ -1,6 +1,7 @@
 import Breakwater
 import BreakwaterDashboard
 import BreakwaterEndpoints
+import BreakwaterNotify
 import Libpq
 import Logging
 import Yams
@@ -11,6 +12,8 @@ struct LoadedConfiguration: Sendable {
     var worker: WorkerConfiguration
     /// The dashboard, where the file has one.
     var dashboard: DashboardConfiguration?
+    /// Who is told of incidents, where the file says so.
+    var notify: NotificationTarget?
     /// The least important messages that are written.
     var logLevel: Logger.Level
     /// Other levels for some loggers, by label.
@@ -61,6 +64,7 @@ struct ConfigurationLoader {
         handlersSection.finish()
         root.know(["handlers"])
         let dashboard = DashboardConfiguration.read(root, database: ConnectionOptions(settings.database))
+        let notify = NotificationTarget.read(root)
         root.finish()
         guard context.problems.isEmpty else { throw ConfigurationError(problems: context.sortedProblems) }
 
@@ -92,6 +96,7 @@ struct ConfigurationLoader {
         return LoadedConfiguration(
             worker: worker,
             dashboard: dashboard,
+            notify: notify,
             logLevel: settings.logLevel,
             logLevels: settings.logLevels,
             logFormat: settings.logFormat,

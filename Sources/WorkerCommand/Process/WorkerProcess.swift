@@ -2,6 +2,7 @@ import Breakwater
 import BreakwaterDashboard
 import BreakwaterEndpoints
 import BreakwaterMetrics
+import BreakwaterNotify
 import BreakwaterOTLP
 import Foundation
 import Libpq
@@ -18,6 +19,8 @@ struct WorkerProcess {
     var dashboard: Dashboard?
     /// What sends spans, if anything does.
     var spans: OTLPExporter?
+    /// Who is told of incidents; nil for nobody.
+    var notify: NotificationTarget?
     /// What SIGHUP does.
     var onHangup: (@Sendable () -> Void)?
 
@@ -70,6 +73,14 @@ struct WorkerProcess {
             watchers.append(.init(service: reporter, serviceName: "systemd"))
         }
         if let dashboard { watchers.append(.init(service: dashboard, serviceName: "dashboard")) }
+        if let notify {
+            let notifier = IncidentNotifier(
+                database: configuration.database,
+                target: notify,
+                logger: Logger(label: "breakwater.notify")
+            )
+            watchers.append(.init(service: notifier, serviceName: "notify"))
+        }
         if let spans { watchers.append(.init(service: spans, serviceName: "traces")) }
         guard let (address, registry) = metrics else { return watchers }
         let endpoints = EndpointServer(

@@ -10,21 +10,23 @@ enum PrivilegeMatrix {
 
     /// Tables that administrators read and nobody but their owner writes, save for `exceptions`.
     static let tables: Set<String> = [
-        "audit", "circuit", "circuit_transition", "claim", "dead_letter", "failure", "fleet_sample", "handler", "horizon",
-        "import",
+        "audit", "circuit", "circuit_incident", "circuit_transition", "claim", "dead_letter", "failure", "fleet_sample",
+        "handler", "horizon",
+        "import", "incident_measure", "incident_notice",
         "job", "lane", "leader",
-        "lost_worker", "outcome", "pause", "probe", "probe_result", "rate", "rate_horizon", "recent_call", "result", "schema_version",
-        "sleeper", "sleeper_lock", "suspension", "tally", "test_shot", "watcher", "worker",
+        "lost_worker", "outcome", "pause", "probe", "probe_result", "rate", "rate_horizon", "recent_call", "result",
+        "schema_version", "sleeper", "sleeper_lock", "suspension", "tally", "test_shot", "watcher", "worker",
     ]
 
     /// Views that administrators read.
     static let views: Set<String> = [
-        "circuit_status", "depth", "held", "job_status", "scaling", "suspension_status", "worker_status",
+        "circuit_status", "depth", "held", "incident", "job_status", "scaling", "suspension_status", "worker_status",
     ]
 
     /// Sequences that nobody but their owner draws from, save for `exceptions`.
     static let sequences: Set<String> = [
-        "anyone_asleep", "audit_id_seq", "circuit_transition_id_seq", "failure_id_seq", "job_id_seq", "job_position",
+        "anyone_asleep", "audit_id_seq", "circuit_incident_id_seq", "circuit_transition_id_seq", "failure_id_seq",
+        "job_id_seq", "job_position",
         "lease", "probe_result_id_seq",
         "horizon_id_seq", "lane_id_seq", "outcome_id", "recent_call_id_seq", "watcher_id", "worker_id_seq",
     ]
@@ -52,7 +54,7 @@ enum PrivilegeMatrix {
                 [
                     "register", "beat", "maintain", "reconcile", "leave", "claim", "claim_suspect", "flush", "survived",
                     "sleep", "attend", "awake", "settle", "sample_fleet",
-                    "transitions_after",
+                    "transitions_after", "next_notice", "notice_ended",
                 ]
             ),
             (
@@ -63,7 +65,8 @@ enum PrivilegeMatrix {
                     "open_circuit", "close_circuit", "disable_circuit", "observe_circuit", "reset_circuit", "rates",
                     "backlog", "waiting_behind", "window_parts", "find_jobs", "matches_path", "dead_letter_groups",
                     "latest_failures", "calls_lately", "count_dead_letters", "watch", "unwatch", "circuit_name",
-                    "policy_of", "window_of", "clock", "self_suspensions",
+                    "policy_of", "window_of", "clock", "self_suspensions", "dead_letters_of_incident",
+                    "failures_in_words",
                 ]
             ),
             (
@@ -85,13 +88,15 @@ enum PrivilegeMatrix {
                     "dead_letter_job", "dead_letter_poison", "find_late", "held_suspects", "jobs_of_claim",
                     "lock_waiting", "may_take", "note_horizon", "note_move", "park_or_expire", "release_claims",
                     "throttle_delay", "unable_delay", "repeat_delay", "suspend_self", "admit_self", "resume_self",
-                    "holds_jobs",
-                    "begin_round", "by_circuit", "charge_probes", "circuit_of_shot", "claim_sample", "claim_test_shots", "create_key_circuits", "evidence_of_opening",
-                    "evidence_of_round", "failures_in", "failures_in_words", "fields_of", "find_any_probes",
-                    "find_parked_probes", "find_probe", "is_in_streak", "is_let_through", "is_too_many",
-                    "last_failure_in", "last_success", "latest_probes", "mark_repeats", "newest_claim",
-                    "pending_probes", "probes_of_round", "ramp_time", "note_who_fails_alone", "streak_limit", "suspect_among", "tally_calls",
-                    "require_read_committed", "return_test_shots", "strike_off", "without_held", "workers_with_claims",
+                    "holds_jobs", "begin_round", "by_circuit", "charge_probes", "circuit_of_shot", "claim_sample",
+                    "claim_test_shots", "create_key_circuits", "evidence_of_opening", "evidence_of_round",
+                    "failures_in", "failures_in_words", "fields_of", "find_any_probes", "find_parked_probes",
+                    "find_probe", "is_in_streak", "is_let_through", "is_too_many", "last_failure_in", "last_success",
+                    "latest_probes", "mark_repeats", "newest_claim", "pending_probes", "probes_of_round", "ramp_time",
+                    "note_who_fails_alone", "streak_limit", "suspect_among", "tally_calls", "require_read_committed",
+                    "return_test_shots", "strike_off", "without_held", "workers_with_claims", "begin_measure",
+                    "is_behind", "kinds_of", "longest_wait_behind", "measure_incident", "measure_incidents",
+                    "note_handed_back", "note_incident", "notice_message", "prune_incidents",
                 ]
             ),
         ]

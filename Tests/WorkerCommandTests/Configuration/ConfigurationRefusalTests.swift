@@ -70,6 +70,42 @@ struct ConfigurationRefusalTests {
     }
 
     @Test(
+        "for a wrong notify",
+        arguments: [
+            ("5", "notify: '5' is not a mapping of keys"),
+            (
+                "{}",
+                "notify: say who is told: a url, such as \"https://example.com/hook\", or a command, such as [page, ops]"
+            ),
+            ("{ url: \"http://h/\", command: [cat] }", "notify.command: there is a url as well; give one of them"),
+            ("{ url: somewhere }", "notify.url: 'somewhere' is not allowed; " + aURL),
+            ("{ url: \"http://h/\", secrt: x }", "notify.secrt: this key is not known; did you mean 'secret'?"),
+            (
+                "{ url: \"http://h/\", secret: short-and-private }",
+                "notify.secret: the secret is not a Standard Webhooks key: it must be 'whsec_' followed by Base64"
+            ),
+            (
+                "{ command: [] }",
+                "notify.command: there is no program to run; give a list that begins with one: [page, ops]"
+            ),
+            ("{ command: cat }", "notify.command: 'cat' is not a list; give [a, b], each a text without NUL"),
+            (
+                "{ command: [cat], secret: x }",
+                "notify.secret: a command gets its message on standard input, unsigned; leave the secret out"
+            ),
+        ]
+    )
+    func notify(value: String, message: String) {
+        #expect(problems("notify: " + value + fine) == ["worker.yaml:1: " + message])
+    }
+
+    @Test("for a notify whose program is not there")
+    func missingNotifyProgram() {
+        let found = problems("notify: { command: [no-such-program-here] }" + fine)
+        #expect(found.count == 1 && found[0].hasPrefix("worker.yaml:1: notify.command: "), "\(found)")
+    }
+
+    @Test(
         "for a wrong value in a handler",
         arguments: [
             ("concurrency: 0", "concurrency: '0' is not allowed; give a whole number from 1 to 10000, or off"),

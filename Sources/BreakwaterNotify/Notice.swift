@@ -1,0 +1,56 @@
+import Breakwater
+package import Libpq
+
+/// One message about an incident that is to be delivered.
+package struct Notice: Equatable, Sendable {
+    package var incident: Int64
+    /// `began` or `ended`.
+    package var type: String
+    /// The message's identity, the same at every try.
+    package var id: String
+    /// Which try this is, from 1.
+    package var tries: Int
+    /// JSON.
+    package var message: String
+}
+
+/// `breakwater.next_notice`: takes the next message that is due, for a minute. Nil for none.
+package struct NextNotice: StoreCall {
+    package init() {}
+
+    package var statement: Statement {
+        Statement("select incident, type, id, tries, message from breakwater.next_notice()", [])
+    }
+
+    package func decode(_ result: QueryResult) throws(PostgresError) -> Notice? {
+        let row = try result.row(0)
+        guard let incident = try row[0].int64OrNil() else { return nil }
+        return Notice(
+            incident: incident,
+            type: try row[1].string(),
+            id: try row[2].string(),
+            tries: try row[3].int(),
+            message: try row[4].string()
+        )
+    }
+}
+
+/// `breakwater.notice_ended`: how a try to deliver a message ended. True: it is given up.
+package struct NoticeEnded: StoreCall {
+    package var notice: Notice
+    package var isDelivered: Bool
+
+    package init(_ notice: Notice, isDelivered: Bool) {
+        self.notice = notice
+        self.isDelivered = isDelivered
+    }
+
+    package var statement: Statement {
+        Statement(
+            "select breakwater.notice_ended($1, $2, $3, $4)",
+            [.int8(notice.incident), .text(notice.type), .int4(Int32(clamping: notice.tries)), .bool(isDelivered)]
+        )
+    }
+
+    package func decode(_ result: QueryResult) throws(PostgresError) -> Bool { try result.row(0)[0].bool() }
+}
