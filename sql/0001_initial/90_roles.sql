@@ -74,7 +74,8 @@ begin
             -- What the dashboard reads.
             breakwater.rates, breakwater.backlog, breakwater.waiting_behind, breakwater.window_parts,
             breakwater.find_jobs, breakwater.matches_path, breakwater.dead_letter_groups, breakwater.count_dead_letters,
-            breakwater.latest_failures, breakwater.calls_lately,
+            breakwater.latest_failures, breakwater.calls_lately, breakwater.failures_in_words, breakwater.probes_in_words,
+            breakwater.evidence_of_round,
             -- What the views call, which run with their reader's rights there.
             breakwater.circuit_name, breakwater.policy_of, breakwater.window_of, breakwater.clock
             to breakwater_admin;

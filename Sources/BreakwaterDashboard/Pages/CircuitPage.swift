@@ -5,10 +5,11 @@ import Foundation
 enum CircuitPage {
     @Sendable static func show(_ exchange: Exchange) async throws -> WebAnswer {
         let id = CircuitID(kind: exchange.request.query["kind"] ?? "", key: exchange.request.query["key"] ?? "")
-        let (found, day, latest, now) = try await exchange.database { admin in
+        let (found, evidence, day, latest, now) = try await exchange.database { admin in
             let statuses = try await admin.someCircuits(id, limit: 1)
             return (
                 try await CircuitView.read(statuses, admin).first,
+                try await admin.evidence(of: id),
                 try await admin.transitions(of: [id], within: .seconds(86_400), limit: 2000),
                 try await admin.transitions(kind: id.kind, key: id.key, limit: 50),
                 try await admin.now()
@@ -39,6 +40,7 @@ enum CircuitPage {
                 if let fallback = status.policy.fallback { fact("While open, jobs") { words(forFallback: fallback) } }
             }
             if exchange.mayAct { actions(status, layout) }
+            evidence.panels(now: now)
             el(.section, .class("panel")) {
                 el(.h2, text: view.face == .closed ? "The window" : "The window when it opened")
                 el(.div, .class("picture large")) { view.columns }
@@ -105,7 +107,7 @@ enum CircuitPage {
                             if let actor = transition.actor { " by \(actor)" }
                         }
                         el(.p, .class("sub")) {
-                            transition.reason
+                            transition.reasonWithEvidence
                             if let worker = transition.workerName ?? transition.worker.map({ "worker \($0)" }) {
                                 " (\(worker))"
                             }

@@ -64,6 +64,7 @@ enum PrivilegeMatrix {
                     "backlog", "waiting_behind", "window_parts", "find_jobs", "matches_path", "dead_letter_groups",
                     "latest_failures", "calls_lately", "count_dead_letters", "watch", "unwatch", "circuit_name",
                     "policy_of", "window_of", "clock",
+                    "failures_in_words", "probes_in_words", "evidence_of_round",
                 ]
             ),
             (
@@ -86,7 +87,7 @@ enum PrivilegeMatrix {
                     "lock_waiting", "may_take", "note_horizon", "note_move", "park_or_expire", "release_claims",
                     "throttle_delay",
                     "by_circuit", "charge_probes", "claim_sample", "create_key_circuits", "evidence_of_opening",
-                    "evidence_of_round", "failures_in", "failures_in_words", "fields_of", "find_any_probes",
+                    "failures_in", "fields_of", "find_any_probes",
                     "find_parked_probes", "find_probe", "is_in_streak", "is_let_through", "is_too_many",
                     "last_failure_in", "last_success", "latest_probes", "mark_repeats", "newest_claim",
                     "pending_probes", "ramp_time", "note_who_fails_alone", "streak_limit", "suspect_among", "tally_calls",
