@@ -121,6 +121,19 @@ extension AdminDatabase {
         }
     }
 
+    /// `breakwater.probe_circuit`: ends an open circuit's open time now.
+    ///
+    /// - Parameters:
+    ///   - id: The circuit.
+    ///   - reason: Why, for the history.
+    ///   - actor: Who does it; nil for the database's user.
+    package func probe(_ id: CircuitID, reason: String, actor: String?) async throws {
+        _ = try await one(
+            "select breakwater.probe_circuit($1, $2, coalesce($3, session_user), $4)",
+            [.text(id.kind), .text(reason), .text(actor), .text(id.key)]
+        )
+    }
+
     /// Some circuits, with how many jobs wait behind each counted up to ``countCap``.
     ///
     /// Those that are not closed come first, then those that somebody holds, then by name. The own circuit of a kind that

@@ -70,7 +70,7 @@ begin
             breakwater.drain_worker, breakwater.undrain_worker,
             breakwater.pause_queue, breakwater.pause_kind, breakwater.resume_queue, breakwater.resume_kind,
             breakwater.open_circuit, breakwater.close_circuit, breakwater.disable_circuit,
-            breakwater.observe_circuit, breakwater.reset_circuit,
+            breakwater.observe_circuit, breakwater.reset_circuit, breakwater.probe_circuit,
             -- What the dashboard reads.
             breakwater.rates, breakwater.backlog, breakwater.waiting_behind, breakwater.window_parts,
             breakwater.find_jobs, breakwater.matches_path, breakwater.dead_letter_groups, breakwater.count_dead_letters,

@@ -22,6 +22,7 @@ struct CircuitsCommand: AsyncParsableCommand {
                 """,
             subcommands: [
                 List.self, Show.self, History.self, Open.self, Close.self, Disable.self, Observe.self, Reset.self,
+                Probe.self,
             ],
             defaultSubcommand: List.self
         )

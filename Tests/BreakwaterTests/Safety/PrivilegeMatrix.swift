@@ -60,6 +60,7 @@ enum PrivilegeMatrix {
                 [
                     "redrive", "redrive_some", "purge", "purge_some", "cancel", "run_now", "set_priority",
                     "drain_worker", "undrain_worker", "pause_queue", "pause_kind", "resume_queue", "resume_kind",
+                    "probe_circuit",
                     "open_circuit", "close_circuit", "disable_circuit", "observe_circuit", "reset_circuit", "rates",
                     "backlog", "waiting_behind", "window_parts", "find_jobs", "matches_path", "dead_letter_groups",
                     "latest_failures", "calls_lately", "count_dead_letters", "watch", "unwatch", "circuit_name",
@@ -84,7 +85,7 @@ enum PrivilegeMatrix {
                     "are_claims_of", "await_claims", "prune_claims", "claim_parked_probes", "claim_with_care",
                     "close_claims", "commit_durably",
                     "dead_letter_job", "dead_letter_poison", "find_late", "held_suspects", "jobs_of_claim",
-                    "lock_waiting", "may_take", "note_horizon", "note_move", "park_or_expire", "release_claims",
+                    "lock_circuit", "lock_waiting", "may_take", "note_horizon", "note_move", "park_or_expire", "release_claims",
                     "throttle_delay",
                     "by_circuit", "charge_probes", "claim_sample", "create_key_circuits", "evidence_of_opening",
                     "failures_in", "fields_of", "find_any_probes",
