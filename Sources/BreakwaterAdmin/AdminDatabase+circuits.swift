@@ -78,7 +78,8 @@ extension AdminDatabase {
         try await read(
             """
             select t.kind, t.key, breakwater.circuit_name(t.kind, t.key) as circuit, t.at, t.generation, t.from_state,
-                   t.to_state, t.reason, t.actor, t.worker, w.name as worker_name
+                   t.to_state, t.reason, t.actor, t.worker, w.name as worker_name,
+                   coalesce(breakwater.failures_in_words(t.evidence), breakwater.probes_in_words(t.evidence)) as evidence
               from breakwater.circuit_transition t left join breakwater.worker w on w.id = t.worker
              where ($1::text is null or t.kind = $1) and ($2::text is null or t.key = $2)
              order by t.id desc limit $3
@@ -118,6 +119,19 @@ extension AdminDatabase {
                 whoAndWhich
             )
         }
+    }
+
+    /// `breakwater.probe_circuit`: ends an open circuit's open time now.
+    ///
+    /// - Parameters:
+    ///   - id: The circuit.
+    ///   - reason: Why, for the history.
+    ///   - actor: Who does it; nil for the database's user.
+    package func probe(_ id: CircuitID, reason: String, actor: String?) async throws {
+        _ = try await one(
+            "select breakwater.probe_circuit($1, $2, coalesce($3, session_user), $4)",
+            [.text(id.kind), .text(reason), .text(actor), .text(id.key)]
+        )
     }
 
     /// Some circuits, with how many jobs wait behind each counted up to ``countCap``.
@@ -235,7 +249,7 @@ package struct CircuitWindowParts: Equatable, Sendable {
 }
 
 extension AdminDatabase {
-    /// The latest transitions of some circuits, the newest first.
+    /// The latest transitions of some circuits, the newest first, without their evidence.
     ///
     /// - Parameters:
     ///   - ids: Which circuits.
@@ -247,7 +261,8 @@ extension AdminDatabase {
         try await read(
             """
             select t.kind, t.key, breakwater.circuit_name(t.kind, t.key) as circuit, t.at, t.generation, t.from_state,
-                   t.to_state, t.reason, t.actor, t.worker, null::text as worker_name
+                   t.to_state, t.reason, t.actor, t.worker, null::text as worker_name,
+                   null::text as evidence
               from unnest($1::text[], $2::text[]) i(kind, key)
              cross join lateral (select * from breakwater.circuit_transition o
                                   where o.kind = i.kind and o.key = i.key and o.at > now() - $3

@@ -96,6 +96,11 @@ package struct CircuitTransition: Equatable, Sendable {
     package var worker: Int64?
     /// Nil also when the worker is gone.
     package var workerName: String?
+    /// What led to it, in short: `http.500 (9), http.timeout (1)`. Nil when a person or the time did.
+    package var evidence: String?
+
+    /// The reason with what is behind it: `10 failures in a row: http.500 (9), http.timeout (1)`.
+    package var reasonWithEvidence: String { evidence.map { "\(reason): \($0)" } ?? reason }
 }
 
 /// What people do to a circuit by hand.
@@ -178,7 +183,8 @@ extension CircuitTransition {
             reason: try row["reason"].string(),
             actor: try row["actor"].stringOrNil(),
             worker: try row["worker"].int64OrNil(),
-            workerName: try row["worker_name"].stringOrNil()
+            workerName: try row["worker_name"].stringOrNil(),
+            evidence: try row["evidence"].stringOrNil()
         )
     }
 }

@@ -49,6 +49,27 @@ struct SiteTests {
         }
     }
 
+    /// What a circuit keeps of an opening and of a round of probes, with a text in the place of every other.
+    static func furnishEvidence(_ database: TestDatabase, kind: String = "k", text: String = "plain") async throws {
+        try await database.query(
+            """
+            insert into breakwater.circuit_transition (kind, key, generation, from_state, to_state, reason, evidence, at)
+            values ($1, '', 1000, 'closed', 'open', $2, jsonb_build_object(
+                        'failures', jsonb_build_array(jsonb_build_object('name', $2::text, 'count', 7)), 'repeats', 1,
+                        'examples', jsonb_build_array(jsonb_build_object('job', 1, 'name', $2::text, 'message', $2::text,
+                                                                         'at', now())),
+                        'workers', jsonb_build_array(jsonb_build_object('worker', 1, 'name', $2::text, 'count', 7)),
+                        'suspect', jsonb_build_object('path', $2::text, 'value', $2::text, 'failed', 7, 'of_failed', 7,
+                                                      'others', 0, 'of_others', 9)), now()),
+                   ($1, '', 1001, 'half_open', 'open', $2, jsonb_build_object(
+                        'probes', jsonb_build_array(jsonb_build_object(
+                            'job', 2, 'outcome', 'unavailable', 'name', $2::text, 'message', $2::text, 'worker', 1,
+                            'at', now()))), now())
+            """,
+            [.text(kind), .text(text)]
+        )
+    }
+
     /// Every page, with what it is about.
     static func pages(kind: String) -> [(path: String, query: String)] {
         let kind = FormValues.encoded(kind)
@@ -75,6 +96,7 @@ struct SiteTests {
                 )
                 let kind = String(decoding: text.utf8.prefix(120), as: UTF8.self) + "\(place)"
                 try await Self.furnish(test.database, kind: kind, text: text)
+                try await Self.furnishEvidence(test.database, kind: kind, text: text)
                 for (path, query) in Self.pages(kind: kind) {
                     let answer = await ann.get(path, query)
                     #expect(answer.status == 200, "\(path) with \(text.debugDescription): \(answer.text.suffix(600))")

@@ -46,6 +46,7 @@ struct WorkerMetricsTests {
         #expect(scrape["breakwater_job_wait_seconds_bucket{kind=\"good\",queue=\"default\",le=\"10\"}"] == 0)
         #expect(scrape["breakwater_circuit_calls_total{circuit=\"good\",effect=\"succeeded\"}"] == 3)
         #expect(scrape["breakwater_circuit_calls_total{circuit=\"bad\",effect=\"ignored\"}"] == 1)
+        #expect(!scrape.text.contains("breakwater_circuit_failures_total{circuit=\"bad\""), "what counts for nothing")
         #expect(scrape["breakwater_batch_size_sum{call=\"claim\"}"] == 4)
         #expect(scrape["breakwater_batch_size_sum{call=\"settle\"}"] == 4)
         #expect((scrape["breakwater_call_seconds_count{call=\"beat\"}"] ?? 0) > 0)
@@ -86,6 +87,31 @@ struct WorkerMetricsTests {
         let scrape = Scrape(registry)
         #expect(scrape["breakwater_circuit_calls_total{circuit=\"gateway\",effect=\"failed\"}"] == 1)
         #expect(scrape["breakwater_circuit_slow_calls_total{circuit=\"gateway\"}"] == 2)
+        #expect(scrape["breakwater_circuit_failures_total{circuit=\"gateway\",name=\"down\"}"] == 1)
+    }
+
+    @Test("count failures by name, fifty names a circuit, and the rest as other")
+    func failureNames() throws {
+        let registry = MetricsRegistry()
+        var names = FailureNames()
+        for round in 1...2 {
+            for circuit in ["a", "b"] {
+                for number in 1...60 {
+                    let ending = FinishedRun.Ending(className: "failed", failure: JobFailure("f\(number)", "no"))
+                    names.count(ending, of: circuit, in: registry)
+                }
+            }
+            names.flush()
+            let scrape = Scrape(registry)
+            for circuit in ["a", "b"] {
+                func value(_ name: String) -> Double? {
+                    scrape["breakwater_circuit_failures_total{circuit=\"\(circuit)\",name=\"\(name)\"}"]
+                }
+                #expect((1...50).allSatisfy { value("f\($0)") == Double(round) })
+                #expect((51...60).allSatisfy { value("f\($0)") == nil })
+                #expect(value("other") == Double(10 * round))
+            }
+        }
     }
 
     @Test("count lost leases, stale results and reconnects")

@@ -46,7 +46,7 @@ struct ActionsPageTests {
     /// How each function is called, on a database that was prepared for it.
     private let calls = [
         "open_circuit": "('k', 'why')", "close_circuit": "('k', 'why')", "disable_circuit": "('k', 'why')",
-        "observe_circuit": "('k', 'why')", "reset_circuit": "('k', 'why')",
+        "observe_circuit": "('k', 'why')", "reset_circuit": "('k', 'why')", "probe_circuit": "('p', 'why')",
         "pause_queue": "('q', 'why')", "resume_queue": "('q')", "pause_kind": "('k', 'why')", "resume_kind": "('k')",
         "run_now": "(1)", "run_through": "(1)", "cancel": "(2)", "set_priority": "(1, 3)",
         "redrive": "(101)", "redrive_some": "('{102}', null, null, null, null, 10, null, 'ann')",
@@ -73,6 +73,8 @@ struct ActionsPageTests {
             #expect(Set(known).symmetricDifference(lines.flatMap(\.functions)) == [])
 
             try await database.makeCircuit(kind: "k")
+            try await database.makeCircuit(kind: "p")
+            try await database.query("update breakwater.circuit set state = 'open' where kind = 'p'")
             try await database.query(
                 "insert into breakwater.job (kind, run_at) select 'k', now() + interval '1 hour' from generate_series(1, 2)"
             )

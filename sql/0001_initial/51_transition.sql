@@ -51,8 +51,8 @@ begin
     select * into v_old from breakwater.circuit c where c.kind = p_kind collate "C" and c.key = p_key collate "C";
     v_policy := breakwater.policy_of(p_kind, p_key);
     v_new := v_old;
-    if p_actor is not null then
-        -- What people decide starts over.
+    if p_actor is not null and p_to <> 'half_open' then
+        -- What people decide starts over. Who has a circuit probed decides nothing: its probes do.
         v_new.reopened := 0;
         v_new.was_open_for := '0';
         v_new.false_alarms := null;

@@ -1,5 +1,28 @@
 -- Overrides: circuits taken out of the breaker's hands, by people.
 
+-- The circuit that somebody is about to act on, with its row locked. Refused without a reason, and if it is not there.
+create function breakwater.lock_circuit(p_kind text, p_key text, p_reason text) returns breakwater.circuit
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_circuit breakwater.circuit;
+begin
+    if p_reason is null or p_reason = '' then
+        raise exception 'a reason is needed' using errcode = '22023',
+            hint = 'It goes into the circuit''s history, for whoever reads it next.';
+    end if;
+    select * into v_circuit from breakwater.circuit c
+     where c.kind = p_kind collate "C" and c.key = p_key collate "C" for update;
+    if not found then
+        raise exception 'there is no circuit of %', quote_literal(breakwater.circuit_name(p_kind, p_key))
+            using errcode = 'P0002',
+            hint = 'A worker that handles the kind creates its circuit when it starts; '
+                   || 'SELECT kind, key FROM breakwater.circuit lists them.';
+    end if;
+    return v_circuit;
+end
+$$;
+
 -- What the overrides below have in common. Locks the circuit's row.
 create function breakwater.override_circuit(
     p_kind text, p_key text, p_override text, p_reason text, p_until timestamptz, p_actor text
@@ -7,20 +30,10 @@ create function breakwater.override_circuit(
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if p_reason is null or p_reason = '' then
-        raise exception 'a reason is needed' using errcode = '22023',
-            hint = 'It goes into the circuit''s history, for whoever reads it next.';
-    elsif p_until <= breakwater.clock() then
+    if p_until <= breakwater.clock() then
         raise exception 'the time % is in the past', p_until using errcode = '22023';
     end if;
-    perform from breakwater.circuit c
-      where c.kind = p_kind collate "C" and c.key = p_key collate "C" for update;
-    if not found then
-        raise exception 'there is no circuit of %', quote_literal(breakwater.circuit_name(p_kind, p_key))
-            using errcode = 'P0002',
-            hint = 'A worker that handles the kind creates its circuit when it starts; '
-                   || 'SELECT kind, key FROM breakwater.circuit lists them.';
-    end if;
+    perform breakwater.lock_circuit(p_kind, p_key, p_reason);
     perform breakwater.transition(p_kind, p_key, case when p_override = 'open' then 'open' else 'closed' end,
                                   p_reason, coalesce(p_actor, '?'), null, null);
     update breakwater.circuit c
@@ -75,3 +88,35 @@ create function breakwater.reset_circuit(
 ) returns void
 language sql security definer set search_path = pg_catalog, pg_temp
 as $$ select breakwater.override_circuit(kind, key, null, reason, null, actor) $$;
+
+-- Ends the open time of a circuit now: it is half-open, and its next jobs are probes. They decide, as they would have when the
+-- open time was over; if they fail, the next open time is as long as it would have been then.
+create function breakwater.probe_circuit(
+    kind text, reason text, actor text default session_user, key text default ''
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_circuit breakwater.circuit := breakwater.lock_circuit(probe_circuit.kind, probe_circuit.key, reason);
+    v_name    text := breakwater.circuit_name(v_circuit.kind, v_circuit.key);
+begin
+    if v_circuit.override is not null then
+        raise exception 'the circuit of % is % by %', quote_literal(v_name),
+                case v_circuit.override when 'disabled' then 'switched off' when 'metrics_only' then 'only observed'
+                                        else 'held ' || v_circuit.override end,
+                coalesce(v_circuit.override_actor, '?')
+            using errcode = '22023', hint = 'Reset it to give it back to the breaker; it is not probed before.';
+    elsif v_circuit.state = 'half_open' then
+        raise exception 'the circuit of % is half-open: it is probed already', quote_literal(v_name)
+            using errcode = '22023', hint = 'Wait for its probes; SELECT * FROM breakwater.probe lists those that are out.';
+    elsif v_circuit.state = 'closed' then
+        raise exception 'the circuit of % is closed: all of its jobs run', quote_literal(v_name)
+            using errcode = '22023', hint = 'Only an open circuit is probed.';
+    end if;
+    perform breakwater.transition(v_circuit.kind, v_circuit.key, 'half_open', reason, coalesce(actor, '?'), null, null);
+    perform breakwater.record_action(actor, 'circuit.probe', v_name, reason,
+                                     jsonb_build_object('kind', v_circuit.kind, 'key', v_circuit.key));
+    perform breakwater.wake(array[v_circuit.kind]);
+end
+$$;

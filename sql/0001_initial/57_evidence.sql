@@ -133,3 +133,13 @@ as $$
       from jsonb_array_elements(p_evidence -> 'failures') with ordinality f(value, place)
      where f.place <= 5
 $$;
+
+-- How the probes of some evidence ended, in one line: `succeeded (2), http.503 (1)`. null: there are none.
+create function breakwater.probes_in_words(p_evidence jsonb) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+    select string_agg(format('%s (%s)', e.ending, e.count), ', ' order by e.count desc, e.ending)
+      from (select coalesce(p.value ->> 'name', p.value ->> 'outcome') as ending, count(*) as count
+              from jsonb_array_elements(p_evidence -> 'probes') p(value)
+             group by 1 order by 2 desc, 1 limit 5) e
+$$;

@@ -71,12 +71,12 @@ begin
             breakwater.drain_worker, breakwater.undrain_worker,
             breakwater.pause_queue, breakwater.pause_kind, breakwater.resume_queue, breakwater.resume_kind,
             breakwater.open_circuit, breakwater.close_circuit, breakwater.disable_circuit,
-            breakwater.observe_circuit, breakwater.reset_circuit,
+            breakwater.observe_circuit, breakwater.reset_circuit, breakwater.probe_circuit,
             -- What the dashboard reads.
             breakwater.rates, breakwater.backlog, breakwater.waiting_behind, breakwater.window_parts,
             breakwater.find_jobs, breakwater.matches_path, breakwater.dead_letter_groups, breakwater.count_dead_letters,
-            breakwater.latest_failures, breakwater.calls_lately,
-            breakwater.dead_letters_of_incident, breakwater.failures_in_words,
+            breakwater.latest_failures, breakwater.calls_lately, breakwater.failures_in_words, breakwater.probes_in_words,
+            breakwater.evidence_of_round, breakwater.dead_letters_of_incident,
             -- What the views call, which run with their reader's rights there.
             breakwater.circuit_name, breakwater.policy_of, breakwater.window_of, breakwater.clock,
             breakwater.self_suspensions

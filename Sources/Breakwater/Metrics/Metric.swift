@@ -2,8 +2,8 @@
 ///
 /// All of them are in ``all``; the catalogue page on observability lists them, and a test compares the two. Names are
 /// those of Prometheus: seconds, `_total` for what only grows. A label is a kind, a queue or a circuit of some
-/// configuration, or a word from a fixed list, so that the number of series is bounded; what is in no configuration is
-/// called `other`.
+/// configuration, a word from a fixed list, or one of the first 50 names of a circuit's failures, so that the number of
+/// series is bounded; what is beyond is called `other`.
 public struct Metric: Sendable, Hashable {
     /// What kind of numbers it has.
     public enum Form: String, Sendable {
@@ -133,6 +133,12 @@ extension Metric {
         .counter,
         ["circuit", "effect"],
         "Runs as their circuit counts them: succeeded, failed, tripped, ignored. A circuit of keys goes by its kind."
+    )
+    static let circuitFailures = Metric(
+        "breakwater_circuit_failures_total",
+        .counter,
+        ["circuit", "name"],
+        "Failures that circuits count, by name, such as http.503. The first 50 names of a circuit; the rest are other."
     )
     static let slowCalls = Metric(
         "breakwater_circuit_slow_calls_total",
@@ -270,7 +276,8 @@ extension Metric {
     public static let all: [Metric] = [
         jobs, run, wait, slots, busySlots, claimedJobs, ignoredCancellations, unresponsive, call, batch, leasesLost,
         staleResults, rescued, reconciled,
-        promoted, fellBack, leads, calls, slowCalls, probes, reconnects, connected, sampleFailures, spans, build,
+        promoted, fellBack, leads, calls, circuitFailures, slowCalls, probes, reconnects, connected, sampleFailures,
+        spans, build,
         fleetJobs, fleetOldest, fleetDeadLetters, fleetRecentDeadLetters, fleetSuspects, fleetCircuit,
         fleetKeyedCircuits, fleetWaiting, fleetTransitions, fleetProbes, fleetSuspended, fleetWorkers, fleetSlots,
         fleetBusySlots, fleetPauses, fleetSampledAt,

@@ -91,6 +91,7 @@ struct RunMetrics {
     private let circuits: [String: String]
     private var cells: [Cell] = []
     private var places: [Key: Int] = [:]
+    private var failures = FailureNames()
 
     init(_ handlers: [HandlerRegistration]) {
         circuits = Dictionary(handlers.map { ($0.kind, $0.circuitName) }) { first, _ in first }
@@ -113,8 +114,10 @@ struct RunMetrics {
             }
             guard let last else { continue }
             cells[last].count(run, in: factory)
+            if run.ending.effect != .ignored { failures.count(run.ending, of: cells[last].circuit, in: factory) }
         }
         for place in touched { cells[place].flush(in: factory) }
+        failures.flush()
     }
 
     private mutating func place(of key: Key, in factory: any MetricsFactory) -> Int {

@@ -5,10 +5,11 @@ import Foundation
 enum CircuitPage {
     @Sendable static func show(_ exchange: Exchange) async throws -> WebAnswer {
         let id = CircuitID(kind: exchange.request.query["kind"] ?? "", key: exchange.request.query["key"] ?? "")
-        let (found, day, latest, now) = try await exchange.database { admin in
+        let (found, evidence, day, latest, now) = try await exchange.database { admin in
             let statuses = try await admin.someCircuits(id, limit: 1)
             return (
                 try await CircuitView.read(statuses, admin).first,
+                try await admin.evidence(of: id),
                 try await admin.transitions(of: [id], within: .seconds(86_400), limit: 2000),
                 try await admin.transitions(kind: id.kind, key: id.key, limit: 50),
                 try await admin.now()
@@ -46,6 +47,7 @@ enum CircuitPage {
                 if let fallback = status.policy.fallback { fact("While open, jobs") { words(forFallback: fallback) } }
             }
             if exchange.mayAct { actions(status, layout) }
+            evidence.panels(now: now)
             el(.section, .class("panel")) {
                 el(.h2, text: view.face == .closed ? "The window" : "The window when it opened")
                 el(.div, .class("picture large")) { view.columns }
@@ -112,7 +114,7 @@ enum CircuitPage {
                             if let actor = transition.actor { " by \(actor)" }
                         }
                         el(.p, .class("sub")) {
-                            transition.reason
+                            transition.reasonWithEvidence
                             if let worker = transition.workerName ?? transition.worker.map({ "worker \($0)" }) {
                                 " (\(worker))"
                             }
@@ -127,7 +129,7 @@ enum CircuitPage {
 
     private static func actions(_ status: CircuitStatus, _ layout: Layout) -> HTML {
         el(.div, .class("actions")) {
-            for change in Change.allCases {
+            for change in Change.allCases where change.applies(to: status) {
                 el(.details, .class("act"), .id("act-\(change.rawValue)")) {
                     el(.summary, .class(change.isGrave ? "button is-grave" : "button"), text: change.title)
                     layout.form(Link("/circuits/change"), class: "sheet") {
@@ -145,7 +147,7 @@ enum CircuitPage {
                                 .named("autocomplete", "off")
                             )
                         }
-                        if change != .reset { until }
+                        if change.lasts { until }
                         el(.button, .class(change.isGrave ? "primary is-grave" : "primary"), text: change.title)
                     }
                 }
@@ -168,10 +170,19 @@ enum CircuitPage {
 
     /// What people do to a circuit.
     enum Change: String, CaseIterable {
-        case close, open, reset, observe, disable
+        case probe, close, open, reset, observe, disable
+
+        /// Whether it makes sense for a circuit: only an open one that nobody holds is probed.
+        func applies(to status: CircuitStatus) -> Bool {
+            self != .probe || (status.state == "open" && status.override == nil)
+        }
+
+        /// Whether it lasts until a time.
+        var lasts: Bool { override != nil && self != .reset }
 
         var title: String {
             switch self {
+            case .probe: "Probe now"
             case .close: "Force closed"
             case .open: "Force open"
             case .reset: "Reset"
@@ -183,6 +194,7 @@ enum CircuitPage {
         /// What it brings about.
         var effect: String {
             switch self {
+            case .probe: "Ends the open time: the next jobs are probes, and decide."
             case .close: "Its jobs run, whatever comes of them. Attempts are spent."
             case .open: "Nothing of it runs anywhere. Its jobs wait and spend nothing."
             case .reset: "Ends what holds it, forgets all counts, and starts over as closed."
@@ -193,8 +205,10 @@ enum CircuitPage {
 
         var isGrave: Bool { self == .open }
 
-        fileprivate var override: CircuitOverride {
+        /// Nil: it leaves the circuit to the breaker.
+        fileprivate var override: CircuitOverride? {
             switch self {
+            case .probe: nil
             case .close: .close
             case .open: .open
             case .reset: .reset
@@ -205,6 +219,7 @@ enum CircuitPage {
 
         fileprivate var done: String {
             switch self {
+            case .probe: "is half-open, and is probed now"
             case .close: "is held closed"
             case .open: "is held open"
             case .reset: "starts over as closed"
@@ -224,13 +239,17 @@ enum CircuitPage {
             throw Refusal.wrong("It can be held for at most 30 days; leave the time out for no end.")
         }
         let name = try await exchange.database { admin in
-            try await admin.override(
-                id,
-                change.override,
-                reason: reason,
-                actor: exchange.actor,
-                for: change == .reset ? nil : seconds.map { .seconds($0) }
-            )
+            if let override = change.override {
+                try await admin.override(
+                    id,
+                    override,
+                    reason: reason,
+                    actor: exchange.actor,
+                    for: change.lasts ? seconds.map { .seconds($0) } : nil
+                )
+            } else {
+                try await admin.probe(id, reason: reason, actor: exchange.actor)
+            }
             return try await admin.someCircuits(id, limit: 1).first?.name ?? id.kind
         }
         return exchange.done("The circuit of \(name) \(change.done).", to: CircuitView.link(id))

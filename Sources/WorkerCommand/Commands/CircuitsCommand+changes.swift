@@ -11,8 +11,7 @@ struct CircuitChange: ParsableArguments {
 
     /// Does it, and says how the circuit stands then.
     func apply(_ override: CircuitOverride, _ end: OverrideEnd? = nil, done: String) async throws {
-        let circuit = try await AdminDatabase.with(database.database) { admin in
-            let id = try await selection.find(admin).id
+        try await apply(done: done) { admin, id in
             try await admin.override(
                 id,
                 override,
@@ -21,6 +20,14 @@ struct CircuitChange: ParsableArguments {
                 for: end?.duration?.duration,
                 until: end?.until?.date
             )
+        }
+    }
+
+    /// Does something else to the circuit, and says how it stands then.
+    func apply(done: String, _ change: (AdminDatabase, CircuitID) async throws -> Void) async throws {
+        let circuit = try await AdminDatabase.with(database.database) { admin in
+            let id = try await selection.find(admin).id
+            try await change(admin, id)
             return try await admin.circuits(id).first
         }
         guard let circuit else { throw CommandFailure.noCircuit(selection.kind) }
@@ -121,5 +128,29 @@ extension CircuitsCommand {
         @OptionGroup var change: CircuitChange
 
         func run() async throws { try await change.apply(.reset, done: "reset") }
+    }
+
+    /// `worker circuits probe`.
+    struct Probe: AsyncParsableCommand {
+        static let configuration = CommandConfiguration(
+            commandName: "probe",
+            abstract: "End the open time of a circuit now: its next jobs are probes, and decide.",
+            discussion: """
+                Example:
+
+                  worker circuits probe webhook.deliver --why "the provider says that it is back"
+
+                If the probes fail, the circuit opens again, for as long as it would have without this. A circuit that \
+                somebody holds is not probed: reset it.
+                """
+        )
+
+        @OptionGroup var change: CircuitChange
+
+        func run() async throws {
+            try await change.apply(done: "half-open, and is probed now") { admin, id in
+                try await admin.probe(id, reason: change.explanation.reason, actor: change.explanation.who)
+            }
+        }
     }
 }

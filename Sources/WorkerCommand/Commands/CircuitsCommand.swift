@@ -22,6 +22,7 @@ struct CircuitsCommand: AsyncParsableCommand {
                 """,
             subcommands: [
                 List.self, Show.self, History.self, Open.self, Close.self, Disable.self, Observe.self, Reset.self,
+                Probe.self,
             ],
             defaultSubcommand: List.self
         )
@@ -91,7 +92,8 @@ extension CircuitsCommand {
     struct Show: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "show",
-            abstract: "Show one circuit, who is suspended from it, and its latest transitions.",
+            abstract:
+                "Show one circuit: why it opened, how its probes ended, who is suspended, and its latest transitions.",
             discussion: """
                 Examples:
 
@@ -113,20 +115,27 @@ extension CircuitsCommand {
         }
 
         func run() async throws {
-            let (circuit, transitions) = try await AdminDatabase.with(database.database) { admin in
+            let (circuit, evidence, transitions) = try await AdminDatabase.with(database.database) { admin in
                 let circuit = try await selection.find(admin)
                 return (
                     circuit,
+                    try await admin.evidence(of: circuit.id),
                     try await admin.transitions(kind: circuit.id.kind, key: circuit.id.key, limit: limit)
                 )
             }
             if output.json {
                 Terminal.write(
-                    .object(["circuit": circuit.json, "transitions": .array(transitions.map(\.json))])
+                    .object([
+                        "circuit": circuit.json,
+                        "opening": evidence.opening?.json ?? .null,
+                        "round": evidence.round?.json ?? .null,
+                        "transitions": .array(transitions.map(\.json)),
+                    ])
                 )
                 return
             }
             Terminal.write(details: circuit.details)
+            evidence.write()
             CircuitsCommand.writeSuspensions(circuit.suspensions)
             if !transitions.isEmpty {
                 Terminal.write("\nHISTORY")

@@ -3,7 +3,7 @@ import Foundation
 
 /// Why something is done by hand that others must understand, and by whom: for whoever finds it done.
 struct Explanation: ParsableArguments {
-    @Option(help: "Why, for whoever looks at it next.")
+    @Option(name: [.customLong("reason"), .customLong("why")], help: "Why, for whoever looks at it next.")
     var reason: String
 
     @Option(help: "Who does it. Else the user of this machine, else that of the database.")

@@ -152,6 +152,7 @@ extension CircuitTransition {
             "from": .string(from),
             "to": .string(to),
             "reason": .string(reason),
+            "evidence": .string(orNull: evidence),
             "actor": .string(orNull: actor),
             "worker": worker.map { .integer($0) } ?? .null,
             "worker_name": .string(orNull: workerName),
@@ -167,7 +168,7 @@ extension CircuitTransition {
                     transition.at.shortText, transition.circuitName, transition.from.replacing("_", with: "-"),
                     transition.to.replacing("_", with: "-"),
                     transition.actor ?? transition.workerName ?? transition.worker.map { "worker \($0)" } ?? "time",
-                    transition.reason,
+                    transition.reasonWithEvidence,
                 ]
             }
         )

@@ -62,11 +62,12 @@ enum PrivilegeMatrix {
                 [
                     "redrive", "redrive_some", "purge", "purge_some", "cancel", "run_now", "run_through", "set_priority",
                     "drain_worker", "undrain_worker", "pause_queue", "pause_kind", "resume_queue", "resume_kind",
+                    "probe_circuit",
                     "open_circuit", "close_circuit", "disable_circuit", "observe_circuit", "reset_circuit", "rates",
                     "backlog", "waiting_behind", "window_parts", "find_jobs", "matches_path", "dead_letter_groups",
                     "latest_failures", "calls_lately", "count_dead_letters", "watch", "unwatch", "circuit_name",
                     "policy_of", "window_of", "clock", "self_suspensions", "dead_letters_of_incident",
-                    "failures_in_words",
+                    "failures_in_words", "probes_in_words", "evidence_of_round",
                 ]
             ),
             (
@@ -89,14 +90,14 @@ enum PrivilegeMatrix {
                     "lock_waiting", "may_take", "note_horizon", "note_move", "park_or_expire", "release_claims",
                     "throttle_delay", "unable_delay", "repeat_delay", "suspend_self", "admit_self", "resume_self",
                     "holds_jobs", "begin_round", "by_circuit", "charge_probes", "circuit_of_shot", "claim_sample",
-                    "claim_test_shots", "create_key_circuits", "evidence_of_opening", "evidence_of_round",
-                    "failures_in", "failures_in_words", "fields_of", "find_any_probes", "find_parked_probes",
-                    "find_probe", "is_in_streak", "is_let_through", "is_too_many", "last_failure_in", "last_success",
-                    "latest_probes", "mark_repeats", "newest_claim", "pending_probes", "probes_of_round", "ramp_time",
-                    "note_who_fails_alone", "streak_limit", "suspect_among", "tally_calls", "require_read_committed",
-                    "return_test_shots", "strike_off", "without_held", "workers_with_claims", "begin_measure",
-                    "is_behind", "kinds_of", "longest_wait_behind", "measure_incident", "measure_incidents",
-                    "note_handed_back", "note_incident", "notice_message", "prune_incidents",
+                    "claim_test_shots", "create_key_circuits", "evidence_of_opening", "failures_in", "fields_of",
+                    "find_any_probes", "find_parked_probes", "find_probe", "is_in_streak", "is_let_through",
+                    "is_too_many", "last_failure_in", "last_success", "latest_probes", "mark_repeats", "newest_claim",
+                    "pending_probes", "probes_of_round", "ramp_time", "note_who_fails_alone", "streak_limit",
+                    "suspect_among", "tally_calls", "require_read_committed", "return_test_shots", "strike_off",
+                    "without_held", "workers_with_claims", "begin_measure", "is_behind", "kinds_of",
+                    "longest_wait_behind", "measure_incident", "measure_incidents", "note_handed_back", "note_incident",
+                    "notice_message", "prune_incidents", "lock_circuit",
                 ]
             ),
         ]

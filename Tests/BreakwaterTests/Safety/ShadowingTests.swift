@@ -152,7 +152,9 @@ struct ShadowingTests {
             let dead = try await database.numbers("select id from breakwater.dead_letter order by id")
             let later = try await database.number("select id from breakwater.job")
             let worker = try await HandWorker(database)
+            try await database.query("update breakwater.circuit set state = 'open' where kind = 'k'")
             for statement in [
+                "select breakwater.probe_circuit('k', 'r')",
                 "select breakwater.redrive(\(dead[0]))", "select breakwater.redrive('fails')",
                 "select breakwater.cancel(\(dead[0]))", "select breakwater.purge(\(dead[0]))",
                 "select breakwater.purge('fails')", "select breakwater.run_now(\(later))",

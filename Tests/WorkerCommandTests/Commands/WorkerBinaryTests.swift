@@ -18,7 +18,9 @@ struct WorkerBinaryTests {
         arguments: [
             [], ["run"], ["migrate"], ["enqueue"], ["status"], ["tail"], ["circuits"], ["circuits", "list"],
             ["circuits", "show"], ["circuits", "history"], ["circuits", "open"], ["circuits", "close"],
-            ["circuits", "disable"], ["circuits", "observe"], ["circuits", "reset"], ["job"], ["cancel"], ["run-now"],
+            ["circuits", "disable"], ["circuits", "observe"], ["circuits", "reset"], ["circuits", "probe"], ["job"],
+            ["cancel"],
+            ["run-now"],
             ["set-priority"], ["pause"], ["resume"], ["drain"], ["undrain"], ["healthcheck"], ["dead-letters"],
             ["dead-letters", "list"], ["dead-letters", "show"], ["dead-letters", "redrive"], ["dead-letters", "purge"],
         ]

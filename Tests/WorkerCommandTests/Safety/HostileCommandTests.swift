@@ -109,6 +109,25 @@ struct HostileCommandTests {
                     [.text(name), .text(text)]
                 )
             }
+            try await database.makeCircuit(kind: "hostile evidence")
+            try await database.query(
+                """
+                insert into breakwater.circuit_transition (kind, key, generation, from_state, to_state, reason, evidence, at)
+                select 'hostile evidence', '', 2, 'closed', 'open', string_agg(t, ''), jsonb_build_object(
+                           'failures', jsonb_agg(jsonb_build_object('name', t, 'count', 1)),
+                           'examples', jsonb_agg(jsonb_build_object('job', 1, 'name', t, 'message', t, 'at', now())),
+                           'workers', jsonb_agg(jsonb_build_object('worker', 1, 'name', t, 'count', 1)),
+                           'suspect', jsonb_build_object('path', '$.a', 'value', string_agg(t, ''), 'failed', 7,
+                                                         'of_failed', 7, 'others', 0, 'of_others', 9)), now()
+                  from unnest($1::text[]) t
+                union all
+                select 'hostile evidence', '', 3, 'half_open', 'open', string_agg(t, ''), jsonb_build_object(
+                           'probes', jsonb_agg(jsonb_build_object('job', 1, 'outcome', 'failed', 'name', t, 'message', t,
+                                                                  'worker', 1, 'at', now()))), now()
+                  from unnest($1::text[]) t
+                """,
+                [.textArray(texts)]
+            )
             try await database.query(
                 """
                 insert into breakwater.worker (name, version, queues, kinds, concurrency, lease)
@@ -119,7 +138,8 @@ struct HostileCommandTests {
                 ["job", "\($0)"]
             }
             let dead = (0..<texts.count).filter { $0 % 7 == 3 }.map { ["dead-letters", "show", "\(1000 + $0)"] }
-            for command in [["status"], ["circuits"], ["dead-letters", "--limit", "1000"]] + some + dead {
+            let evidence = ["circuits", "show", "hostile evidence"]
+            for command in [["status"], ["circuits"], evidence, ["dead-letters", "--limit", "1000"]] + some + dead {
                 let plain = try await WorkerBinary.run(command, environment: ["DATABASE_URL": database.url])
                 #expect(plain.status == 0, "\(command): \(plain.errors)")
                 #expect(controls(in: plain.output + plain.errors) == [], "\(command)")
