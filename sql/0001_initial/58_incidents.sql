@@ -11,7 +11,7 @@ create function breakwater.note_incident(
     p_old breakwater.circuit, p_new breakwater.circuit, p_to text, p_reason text, p_actor text, p_evidence jsonb,
     p_is_relapse boolean, p_window interval
 ) returns void
-language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off
+language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off
 as $$
 declare
     v_now  timestamptz := breakwater.clock();
