@@ -4,10 +4,9 @@ import Synchronization
 
 /// Lets programs start a few at a time, each only while this process has what a start needs.
 ///
-/// A start that runs out of descriptors half-way does harm: swift-subprocess sets its threads up with the first program, and
-/// never again if that failed; and without the descriptor of a process it misses the process's end. So this looks first
-/// whether enough can be opened, with those that are starting counted in. Other parts of the worker may still take what was
-/// free a moment ago; hence some are to spare.
+/// A start that runs out of descriptors half-way does harm: if swift-subprocess cannot open all of a program's pipes, it ends
+/// the whole worker; if it cannot open the descriptor of the process, it misses the process's end; and what it sets up with
+/// the first program it never sets up again if that failed. So this sets descriptors aside first.
 final class ProgramStarts: Sendable {
     static let shared = ProgramStarts()
 
@@ -15,8 +14,6 @@ final class ProgramStarts: Sendable {
     private static let maximumAtOnce = 4
     /// Both ends of three pipes, the process, and its working directory.
     private static let descriptorsOfEach = 8
-    /// To spare. The first start opens six more: for swift-subprocess's threads, and for the ``OrphanGuard``.
-    private static let spareDescriptors = 8
     /// Those that swift-subprocess sets up with the first program.
     private static let threads = 3
 
@@ -32,12 +29,18 @@ final class ProgramStarts: Sendable {
     final class Start: Sendable {
         private let isOver = Atomic(false)
         private let starts: ProgramStarts
+        private let hasReserve: Bool
 
-        fileprivate init(_ starts: ProgramStarts) { self.starts = starts }
+        fileprivate init(_ starts: ProgramStarts, hasReserve: Bool) {
+            self.starts = starts
+            self.hasReserve = hasReserve
+        }
 
         /// Lets another one begin. Saying so twice is harmless.
         func end(isRunning: Bool) {
-            if !isOver.exchange(true, ordering: .relaxed) { starts.end(isRunning: isRunning) }
+            guard !isOver.exchange(true, ordering: .relaxed) else { return }
+            if hasReserve { DescriptorReserve.giveBack(ProgramStarts.descriptorsOfEach) }
+            starts.end(isRunning: isRunning)
         }
     }
 
@@ -57,12 +60,10 @@ final class ProgramStarts: Sendable {
             }
             if mayBegin { continuation.resume() }
         }
-        let start = Start(self)
-        let missing = state.withLock { state in
-            let count = state.starting * Self.descriptorsOfEach + Self.spareDescriptors
-            return ProcessLimits.errorOpening(descriptors: count)
-                ?? (state.hasStartedBefore ? nil : Self.errorStartingThreads())
-        }
+        var missing = DescriptorReserve.reserve(Self.descriptorsOfEach)
+        let hasReserve = missing == nil
+        if missing == nil, !state.withLock({ $0.hasStartedBefore }) { missing = Self.errorStartingThreads() }
+        let start = Start(self, hasReserve: hasReserve)
         guard let missing else { return start }
         start.end(isRunning: false)
         throw JobFailure(limit: missing, while: action)

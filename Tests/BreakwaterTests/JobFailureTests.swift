@@ -13,7 +13,7 @@ struct JobFailureTests {
         #expect(files.name == "worker.EMFILE")
         #expect(
             files.message
-                == "opening a pipe failed: this worker may have \(limit.rlim_cur) files open (ulimit -n), and all are in use"
+                == "opening a pipe failed: this worker may have \(limit.rlim_cur) files open (ulimit -n), and too few are left"
         )
         let processes = try #require(JobFailure(limit: EAGAIN, while: "starting it"))
         #expect(processes.name == "worker.EAGAIN")
@@ -27,6 +27,19 @@ struct JobFailureTests {
         for number in [0, EINVAL, ECONNREFUSED, ENOENT, EACCES, ETIMEDOUT] {
             #expect(JobFailure(limit: number, while: "") == nil)
         }
+    }
+
+    @Test("descriptors are counted without being taken")
+    func descriptors() {
+        #expect(ProcessLimits.errorOpening(descriptors: 4) == nil)
+        #expect(ProcessLimits.errorOpening(descriptors: ProcessLimits.openFiles - 2) == EMFILE)
+        #expect(DescriptorReserve.reserve(ProcessLimits.openFiles) == EMFILE)
+        #expect(DescriptorReserve.reserve(4) == nil)
+        DescriptorReserve.giveBack(4)
+        let (descriptor, error) = DescriptorReserve.open { open("/dev/null", O_RDONLY | O_CLOEXEC) }
+        #expect(descriptor >= 0 && error == 0)
+        close(descriptor)
+        #expect(DescriptorReserve.open { open("/no/such/file", O_RDONLY) }.error == ENOENT)
     }
 
     @Test("an error that was thrown is one only beyond doubt")

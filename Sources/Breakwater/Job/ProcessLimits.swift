@@ -8,9 +8,9 @@ package enum ProcessLimits {
     static func exhausted(_ number: Int32) -> (symbol: String, sentence: String)? {
         switch number {
         case EMFILE:
-            ("EMFILE", "this worker may have \(soft(RLIMIT_NOFILE)) files open (ulimit -n), and all are in use")
+            ("EMFILE", "this worker may have \(soft(RLIMIT_NOFILE)) files open (ulimit -n), and too few are left")
         case ENFILE:
-            ("ENFILE", "this machine may have \(value(of: fileMaximum)) files open (fs.file-max), and all are in use")
+            ("ENFILE", "this machine may have \(value(of: fileMaximum)) files open (fs.file-max), and too few are left")
         case EAGAIN:
             ("EAGAIN", "no further process or thread may start: \(processes)")
         case ENOMEM:
@@ -29,16 +29,21 @@ package enum ProcessLimits {
     }
 
     /// Why so many descriptors cannot be opened now: an error number; nil if they can.
+    ///
+    /// It counts numbers that are free instead of opening them: other threads would be short of those for that moment. The
+    /// highest numbers are mostly free, so this looks at few.
     package static func errorOpening(descriptors count: Int) -> Int32? {
-        let first = open("/dev/null", O_RDONLY | O_CLOEXEC)
-        guard first >= 0 else { return errno }
-        var opened = [first]
-        defer { for descriptor in opened { close(descriptor) } }
-        while opened.count < count {
-            let descriptor = fcntl(first, F_DUPFD_CLOEXEC, 0)
-            guard descriptor >= 0 else { return errno }
-            opened.append(descriptor)
+        var free = 0
+        var number = Int32(clamping: openFiles) - 1
+        while number >= 0, free < count {
+            if fcntl(number, F_GETFD) < 0 { free += 1 }
+            number -= 1
         }
+        guard free >= count else { return EMFILE }
+        // The machine may have none left, even if this process may.
+        let file = open("/dev/null", O_RDONLY | O_CLOEXEC)
+        guard file >= 0 else { return errno }
+        close(file)
         return nil
     }
 

@@ -160,8 +160,8 @@ final class HTTPTransfer {
             return CURL_SOCKET_BAD
         }
         triedAnAddress = true
-        let descriptor = socket(family, type | Int32(SOCK_CLOEXEC.rawValue), number)
-        if descriptor < 0 { socketError = errno } else { openedSockets += 1 }
+        let (descriptor, error) = DescriptorReserve.open { socket(family, type | Int32(SOCK_CLOEXEC.rawValue), number) }
+        if descriptor < 0 { socketError = error } else { openedSockets += 1 }
         return descriptor
     }
 

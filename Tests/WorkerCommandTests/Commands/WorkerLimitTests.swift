@@ -36,7 +36,7 @@ struct WorkerLimitTests {
         try await waitUntil("the worker suspends itself") {
             try await database.number("select count(*) from breakwater.suspension_status where is_local") > 0
         }
-        return try await database.text("select reason from breakwater.suspension_status where is_local")
+        return try await database.text("select min(reason) from breakwater.suspension_status where is_local")
     }
 
     private func waitUntilAllHaveSucceeded(_ count: Int, _ database: TestDatabase) async throws {
@@ -51,8 +51,11 @@ struct WorkerLimitTests {
         ending.logLines.filter { $0["level"] as? String == "warning" }.compactMap { $0["msg"] as? String }
     }
 
-    @Test("descriptors run out: the jobs wait, and succeed once the limit is raised", arguments: ["program", "hook"])
-    func descriptors(kind: String) async throws {
+    @Test(
+        "descriptors run out: the jobs wait, and succeed once the limit is raised",
+        arguments: [["program"], ["hook"], ["program", "hook"]]
+    )
+    func descriptors(kinds: [String]) async throws {
         let server = try PatientServer()
         defer { server.stop() }
         let file = """
@@ -64,21 +67,24 @@ struct WorkerLimitTests {
             """
         try await withTestDatabase { database in
             try await database.query(
-                "insert into breakwater.job (kind) select $1 from generate_series(1, 100)",
-                [.text(kind)]
+                "insert into breakwater.job (kind) select k from generate_series(1, 100), unnest($1) k",
+                [.textArray(kinds)]
             )
             let ending = try await database.running(file, limits: ["/usr/bin/prlimit", "--nofile=64:4096"]) { run in
                 let reason = try await suspensionReason(database)
                 #expect(
-                    reason.contains("this worker may have 64 files open (ulimit -n), and all are in use"),
+                    reason.contains("this worker may have 64 files open (ulimit -n), and too few are left"),
                     "\(reason)"
                 )
                 try await expectNoHarm(database)
                 try await prlimit(["--nofile=4096:4096"], run)
-                try await waitUntilAllHaveSucceeded(100, database)
+                try await waitUntilAllHaveSucceeded(kinds.count * 100, database)
             }
             #expect(ending.status == 0)
-            #expect(warnings(ending).contains { $0.contains("suspends itself for \(kind) until") }, "\(ending.errors)")
+            let suspended = warnings(ending).contains { line in
+                kinds.contains { line.contains("suspends itself for \($0) until") }
+            }
+            #expect(suspended, "\(ending.errors)")
             try await expectNoHarm(database)
         }
     }
