@@ -70,7 +70,7 @@ package enum NotificationTarget: Sendable, CustomStringConvertible {
     private static func failure(of outcome: JobOutcome, _ name: String) -> String? {
         switch outcome {
         case .succeeded: nil
-        case .failed(let failure), .discarded(let failure): "\(name): \(failure.message)"
+        case .failed(let failure), .discarded(let failure), .unable(let failure): "\(name): \(failure.message)"
         case .unavailable(let failure, _), .throttled(let failure, _): "\(name): \(failure.message)"
         case .released: "\(name) did not run"
         case .snoozed: "\(name) asked to be run later"

@@ -239,7 +239,7 @@ declare
 begin
     if exists (select from unnest(p_groups) g
                 where g.succeeded > 0
-                  and ((g.circuit_kind = p_calls.circuit_kind and g.circuit_key = p_calls.circuit_key)
+                  and ((g.is_counted and g.circuit_kind = p_calls.circuit_kind and g.circuit_key = p_calls.circuit_key)
                        or (p_calls.circuit_key = '' and g.kind = p_calls.circuit_kind)))
     then
         return breakwater.clock();
