@@ -114,7 +114,8 @@ extension AdminDatabase {
         try await connection.query(
             """
             select t.id, t.kind, t.key, breakwater.circuit_name(t.kind, t.key) as circuit, t.at, t.generation,
-                   t.from_state, t.to_state, t.reason, t.actor, t.worker, w.name as worker_name
+                   t.from_state, t.to_state, t.reason, t.actor, t.worker, w.name as worker_name,
+                   coalesce(breakwater.failures_in_words(t.evidence), breakwater.probes_in_words(t.evidence)) as evidence
               from breakwater.circuit_transition t left join breakwater.worker w on w.id = t.worker
              where t.id > $1 order by t.id limit 1000
             """,

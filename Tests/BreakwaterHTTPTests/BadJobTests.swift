@@ -84,7 +84,9 @@ struct BadJobTests {
         settings(&rules)
         let chosen = rules
         try await withServer({ dependency.receive($0) }) { server in
-            let handlers = try [HandlerRegistration(kind: "hook", plugin: HTTPPlugin(url: server.url), settings: chosen)]
+            let handlers = try [
+                HandlerRegistration(kind: "hook", plugin: HTTPPlugin(url: server.url), settings: chosen)
+            ]
             try await database.withWorker(handlers) {
                 try await database.withWorker(handlers) { try await body() }
             }
@@ -105,7 +107,8 @@ struct BadJobTests {
         try await database.number("select count(*) from breakwater.job where payload @> '\(payload)'")
     }
 
-    private func circuit(_ database: TestDatabase, _ column: String = "state", key: String = "") async throws -> String {
+    private func circuit(_ database: TestDatabase, _ column: String = "state", key: String = "") async throws -> String
+    {
         try await database.text("select \(column) from breakwater.circuit where kind = 'hook' and key = '\(key)'")
     }
 
@@ -130,7 +133,9 @@ struct BadJobTests {
             try await withFleet(database, dependency, settings: { policy.apply(to: &$0.circuit) }) {
                 try await waitUntil("the good jobs end") { try await self.waiting(database, #"{"good": true}"#) == 0 }
                 took.withLock { $0 = .now - start }
-                try await waitUntil("the bad jobs end") { try await database.number("select count(*) from breakwater.job") == 0 }
+                try await waitUntil("the bad jobs end") {
+                    try await database.number("select count(*) from breakwater.job") == 0
+                }
                 let ends = try await database.texts(
                     "select distinct reason || ' ' || attempt from breakwater.dead_letter"
                 )
@@ -186,13 +191,17 @@ struct BadJobTests {
                 }
             ) {
                 try await waitUntil("the circuit has opened for a time") {
-                    try await database.number("select count(*) from breakwater.circuit where is_checked and state = 'open'") > 0
+                    try await database.number(
+                        "select count(*) from breakwater.circuit where is_checked and state = 'open'"
+                    ) > 0
                 }
                 dependency.comeUp()
                 let before = try await self.openings(database)
                 try await waitUntil("all end") { try await database.number("select count(*) from breakwater.job") == 0 }
                 #expect(try await self.openings(database) - before <= 3)
-                #expect(try await database.texts("select reason || attempt from breakwater.dead_letter") == ["exhausted20"])
+                #expect(
+                    try await database.texts("select reason || attempt from breakwater.dead_letter") == ["exhausted20"]
+                )
                 try await waitUntil("the circuit is closed") { try await self.circuit(database) == "closed" }
             }
         }
@@ -218,7 +227,9 @@ struct BadJobTests {
                 try await waitUntil("some are done") { dependency.calls > 100 }
                 dependency.goDown()
                 try await waitUntil("the circuit has opened for a time") {
-                    try await database.number("select count(*) from breakwater.circuit where is_checked and state = 'open'") > 0
+                    try await database.number(
+                        "select count(*) from breakwater.circuit where is_checked and state = 'open'"
+                    ) > 0
                 }
                 dependency.comeUp()
                 let before = try await self.openings(database)
@@ -228,7 +239,9 @@ struct BadJobTests {
         }
     }
 
-    @Test("a thousand keys that failed once each, and failures of further ones or without one, open nothing of the kind")
+    @Test(
+        "a thousand keys that failed once each, and failures of further ones or without one, open nothing of the kind"
+    )
     func manyKeys() async throws {
         try await withTestDatabase { database in
             let dependency = Dependency(delayMilliseconds: 1)
@@ -246,9 +259,13 @@ struct BadJobTests {
                     $0.retry.maxAttempts = 1
                 }
             ) {
-                try await waitUntil("they have failed") { try await database.number("select count(*) from breakwater.job") == 0 }
+                try await waitUntil("they have failed") {
+                    try await database.number("select count(*) from breakwater.job") == 0
+                }
                 #expect(try await database.number("select count(*) from breakwater.circuit where key <> ''") >= 990)
-                for nobody in ["jsonb_build_object('bad', true)", "jsonb_build_object('bad', true, 'host', 'more' || n)"] {
+                for nobody in [
+                    "jsonb_build_object('bad', true)", "jsonb_build_object('bad', true, 'host', 'more' || n)",
+                ] {
                     try await database.query(
                         """
                         insert into breakwater.job (kind, payload)
@@ -257,7 +274,9 @@ struct BadJobTests {
                           from generate_series(1, 2000) n
                         """
                     )
-                    try await waitUntil("all end") { try await database.number("select count(*) from breakwater.job") == 0 }
+                    try await waitUntil("all end") {
+                        try await database.number("select count(*) from breakwater.job") == 0
+                    }
                 }
                 #expect(try await self.openings(database) == 0)
                 #expect(try await database.number("select count(*) from breakwater.dead_letter") == 1200)
@@ -283,10 +302,14 @@ struct BadJobTests {
                 }
             ) {
                 try await waitUntil("the first fall is noticed") {
-                    try await database.number("select count(*) from breakwater.circuit where is_checked and state = 'open'") > 0
+                    try await database.number(
+                        "select count(*) from breakwater.circuit where is_checked and state = 'open'"
+                    ) > 0
                 }
                 // Settled by now: what ran when it opened.
-                try await waitUntil("nothing runs") { try await database.number("select count(*) from breakwater.held") == 0 }
+                try await waitUntil("nothing runs") {
+                    try await database.number("select count(*) from breakwater.held") == 0
+                }
                 let first = try await self.attempts(database)
                 // Twenty times down and up, half a second each.
                 for round in 0..<40 {

@@ -36,7 +36,7 @@ struct ConnectionLimitTests {
         table.close(100)
         #expect(table.open(101, client: here) == nil)
         for id in 201...207 { #expect(table.open(id, client: nil) == nil, "a trusted proxy's count in all only") }
-        #expect(table.open(208, client: nil) == 99, "whoever has most gives way first")
+        #expect(table.open(208, client: nil) == 99, "the client with the most connections loses one first")
         #expect(table.open(209, client: nil) == 1)
     }
 
@@ -170,7 +170,7 @@ struct ConnectionLimitTests {
                     client.send(Self.half)
                     if number.isMultiple(of: 100) { await Task.yield() }
                 }
-                // On a busy machine, accepting and closing so many takes minutes.
+                // On a busy machine, accepting and closing this number of connections takes minutes.
                 try await waitUntil("a health check is answered meanwhile", deadline: .seconds(600)) {
                     for client in clients { client.send("a") }
                     return try await RawClient.get("/livez", port: port, within: .seconds(60))

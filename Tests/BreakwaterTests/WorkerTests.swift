@@ -197,7 +197,10 @@ struct WorkerTests {
             }
             try await database.withWorker([slow]) {
                 try await waitUntil("they run") { door.waiting == 20 }
-                let others = "from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+                let others = """
+                    from pg_stat_activity
+                     where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
+                    """
                 for _ in 0..<20 {
                     let idle = try await database.number(
                         "select count(*) \(others) and state like 'idle in transaction%'"

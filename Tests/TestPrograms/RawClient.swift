@@ -1,6 +1,6 @@
 import Foundation
 
-/// A TCP client of a server on loopback that sends exactly what it is told to, or nothing.
+/// A TCP client of a server on loopback that sends exactly the given bytes, or nothing.
 public final class RawClient: Sendable {
     private let descriptor: Int32
 

@@ -1,6 +1,6 @@
 import BreakwaterEndpoints
 
-/// Slows down whoever guesses passwords.
+/// Slows down clients that guess passwords.
 ///
 /// An attempt is counted before the password is looked at, so that many at once are no way around it. Three counts are kept
 /// apart, each over ten minutes without a failure:
@@ -50,7 +50,7 @@ struct LoginThrottle: Sendable {
     private static let memory = Duration.seconds(600)
     /// More are not remembered: the oldest quarter goes.
     static let mostRecords = 10_000
-    /// From so many addresses each user is known.
+    /// How many addresses are remembered for each user.
     private static let mostKnown = 20
 
     private var records: [Key: Record] = [:]

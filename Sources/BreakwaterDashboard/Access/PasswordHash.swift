@@ -79,7 +79,7 @@ public struct PasswordHash: Sendable, Hashable {
         return Secret.isSame(other, hash)
     }
 
-    /// What is said of one that is not strong.
+    /// The message for a hash that is not strong enough.
     package static let weakness = """
         the password is hashed with less work than is safe today (scrypt with N = 2^17, r = 8, p = 1); \
         hash it again with `worker dashboard hash-password`

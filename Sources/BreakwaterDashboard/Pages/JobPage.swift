@@ -251,7 +251,8 @@ enum JobPage {
                         el(
                             .p,
                             .class("sub"),
-                            text: "A test shot: it runs now, past the circuit and any pause. Its circuit counts it as a probe."
+                            text:
+                                "A test shot: it runs now, past the circuit and any pause. Its circuit counts it as a probe."
                         )
                         reasonField
                         el(.button, .class("primary"), text: "Send it through")

@@ -16,7 +16,7 @@ package struct ConnectionLimits: Sendable {
     package var answerTime: Duration
     /// How long a connection is kept for the next request.
     package var idleTime = Duration.seconds(60)
-    /// Addresses of which any number of connections are taken, as long as there are not too many in all.
+    /// Addresses without a limit of their own; `most` holds for them as well.
     package var exempt: [AddressRange] = []
 
     /// - Parameters:
@@ -32,7 +32,7 @@ package struct ConnectionLimits: Sendable {
     /// A share of the descriptors that this process may have, so that clients never take those that the work needs.
     ///
     /// - Parameters:
-    ///   - divisor: One of so many descriptors.
+    ///   - divisor: The share is the number of descriptors, divided by this.
     ///   - most: The share is no larger.
     package static func share(oneOf divisor: Int, atMost most: Int) -> Int {
         var limit = rlimit()

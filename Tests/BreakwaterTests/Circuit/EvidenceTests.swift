@@ -86,7 +86,9 @@ struct EvidenceTests {
         try await withTestDatabase { database in
             let worker = try await worker(database)
             try await database.insert(5)
-            try await database.query("update breakwater.job set fails_alone = true, errors = '[{\"class\": \"failed\"}]'")
+            try await database.query(
+                "update breakwater.job set fails_alone = true, errors = '[{\"class\": \"failed\"}]'"
+            )
             try await database.query("update breakwater.circuit set state = 'half_open', is_checked = true")
             for _ in 0..<5 {
                 let probes = try await worker.claim()
@@ -117,7 +119,9 @@ struct EvidenceTests {
             }
             // It is probed already.
             #expect(try await circuit(database) == "half_open")
-            let reasons = try await database.texts("select reason from breakwater.circuit_transition order by id limit 1")
+            let reasons = try await database.texts(
+                "select reason from breakwater.circuit_transition order by id limit 1"
+            )
             #expect(reasons == ["10 failures in a row"])
         }
     }
@@ -216,7 +220,9 @@ struct EvidenceTests {
             #expect(try await circuit(database) == "closed")
             try await worker.maintain()
             let charged = try await database.number("select coalesce(sum(attempt), 0) from breakwater.job")
-            let dead = try await database.number("select count(*) from breakwater.dead_letter where reason = 'exhausted'")
+            let dead = try await database.number(
+                "select count(*) from breakwater.dead_letter where reason = 'exhausted'"
+            )
             #expect(charged + dead == 2)
             #expect(try await database.number("select coalesce(sum(handed_back), 0) from breakwater.job") == 0)
             // Once only.
@@ -269,7 +275,9 @@ struct EvidenceTests {
                 let claim = "breakwater.claim(\(worker.id), '{default}', '{k}', '{5}', '{1}', '{30}', '{30}', 30, true)"
                 // The first one reads the catalogue as well.
                 try await worker.connection.script("begin; select * from \(claim); rollback; begin")
-                let plan = try await worker.connection.query("explain (analyze, buffers, format json) select * from \(claim)")
+                let plan = try await worker.connection.query(
+                    "explain (analyze, buffers, format json) select * from \(claim)"
+                )
                 try await worker.connection.script("rollback")
                 let text = try plan[0][0].string()
                 let hits = text.matches(of: /"Shared (?:Hit|Read) Blocks": (\d+)/).prefix(2).compactMap { Int($0.1) }

@@ -35,7 +35,10 @@ struct PopulationTests {
         if badShare <= 0.1 { #expect(report.falseSeconds <= 8, "\(report)") }
     }
 
-    @Test("an outage is noticed at once and costs no more than at once, whatever jobs there are", arguments: [0, 0.1, 0.3, 0.8])
+    @Test(
+        "an outage is noticed at once and costs no more than at once, whatever jobs there are",
+        arguments: [0, 0.1, 0.3, 0.8]
+    )
     func outage(badShare: Double) async throws {
         var population = Population(badShare: badShare, label: 3)
         population.outage = 30..<60
@@ -98,7 +101,8 @@ private struct Population {
 
         var description: String {
             let times = [
-                "stopped for \(falseSeconds) s by mistake", "\(openings) openings", "good jobs waited \(goodWaited) s at most",
+                "stopped for \(falseSeconds) s by mistake", "\(openings) openings",
+                "good jobs waited \(goodWaited) s at most",
                 noticedAfter.map { "noticed after \($0) s" }, closedAfter.map { "closed \($0) s after its end" },
                 outage, "\(done) done", "\(dead) dead",
             ]
@@ -155,7 +159,8 @@ private struct Population {
                 for job in running[number] {
                     let isBad = jobs[job.id]?.isBad ?? false
                     let fails = isBad || down || isBroken || Double.random(in: 0..<1, using: &generator) < 0.005
-                    let failure = isBad ? FinishedRun.Ending.failed("bad", delay: Self.later) : .unavailable(delay: Self.later)
+                    let failure =
+                        isBad ? FinishedRun.Ending.failed("bad", delay: Self.later) : .unavailable(delay: Self.later)
                     runs.append((job, fails ? failure : .succeeded))
                 }
                 running[number] = []
@@ -192,7 +197,8 @@ private struct Population {
                     isLate: true
                 )
                 running[number] = try await worker.call(claim).map(\.job)
-                for job in running[number] where jobs[job.id]?.isBad == false && jobs[job.id]?.attempts == 0 && outage == nil {
+                for job in running[number]
+                where jobs[job.id]?.isBad == false && jobs[job.id]?.attempts == 0 && outage == nil {
                     report.goodWaited = max(report.goodWaited, time - (jobs[job.id]?.enqueuedAt ?? time))
                 }
             }

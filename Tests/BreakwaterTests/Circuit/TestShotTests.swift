@@ -41,14 +41,19 @@ struct TestShotTests {
             try await database.insert(10)
             let id = try await lastJob(database)
             #expect(try await worker.claim().isEmpty)
-            #expect(try await worker.query("select breakwater.run_through($1, 'is it back?', 'ann')", [.int8(id)])[0][0].bool())
+            #expect(
+                try await worker.query("select breakwater.run_through($1, 'is it back?', 'ann')", [.int8(id)])[0][0]
+                    .bool()
+            )
             let shot = try await worker.claim()
             #expect(shot.map(\.id) == [id])
             #expect(shot[0].isProbe)
             #expect(try await worker.claim().isEmpty)
             try await worker.settle(shot, .unavailable("http.503", delay: .seconds(60)))
             #expect(try await state(database) == "open")
-            let result = try await database.texts("select job || ' ' || outcome || ' ' || name from breakwater.probe_result")
+            let result = try await database.texts(
+                "select job || ' ' || outcome || ' ' || name from breakwater.probe_result"
+            )
             #expect(result == ["\(id) unavailable http.503"])
             try await worker.maintain()
             #expect(try await database.number("select attempt from breakwater.job where id = \(id)") == 0)
@@ -93,7 +98,8 @@ struct TestShotTests {
     func parked() async throws {
         try await withTestDatabase { database in
             let worker = try await worker(database, .path(["host"]))
-            let insert = "insert into breakwater.job (kind, payload) select 'k', '{\"host\": \"a\"}' from generate_series(1, 3)"
+            let insert =
+                "insert into breakwater.job (kind, payload) select 'k', '{\"host\": \"a\"}' from generate_series(1, 3)"
             try await database.query(insert)
             try await worker.settle(try await worker.claim(), .failed(delay: .seconds(600)))
             try await worker.failFirstChecks()
@@ -119,7 +125,9 @@ struct TestShotTests {
             }
             #expect(error?.sqlState == "22023")
             let held = try await worker.claim(1)
-            #expect(try await worker.query("select breakwater.run_through($1)", [.int8(held[0].id)])[0][0].bool() == false)
+            #expect(
+                try await worker.query("select breakwater.run_through($1)", [.int8(held[0].id)])[0][0].bool() == false
+            )
             try await worker.query("select breakwater.pause_kind('k', 'maintenance')")
             try await worker.query("select breakwater.run_through(2)")
             try await database.query("update breakwater.test_shot set at = at - interval '2 minutes'")

@@ -60,7 +60,8 @@ enum PrivilegeMatrix {
             (
                 [.admin],
                 [
-                    "redrive", "redrive_some", "purge", "purge_some", "cancel", "run_now", "run_through", "set_priority",
+                    "redrive", "redrive_some", "purge", "purge_some", "cancel", "run_now", "run_through",
+                    "set_priority",
                     "drain_worker", "undrain_worker", "pause_queue", "pause_kind", "resume_queue", "resume_kind",
                     "probe_circuit",
                     "open_circuit", "close_circuit", "disable_circuit", "observe_circuit", "reset_circuit", "rates",
