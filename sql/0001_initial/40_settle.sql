@@ -347,14 +347,18 @@ begin
 end
 $$;
 
--- When a job's history says that it last failed or found its dependency unavailable; null: never.
+-- When a job's history says that it last failed or found its dependency unavailable, as a job of its kind; null: never.
 create function breakwater.last_failure_in(p_errors jsonb) returns timestamptz
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 begin
-    return (select max((e ->> 'at')::timestamptz)
-              from jsonb_array_elements(case when jsonb_typeof(p_errors) = 'array' then p_errors else '[]' end) e
-             where e ->> 'class' in ('failed', 'unavailable'));
+    return (with error as (
+                select e.value, e.place
+                  from jsonb_array_elements(case when jsonb_typeof(p_errors) = 'array' then p_errors else '[]' end)
+                       with ordinality e(value, place))
+            select max((e.value ->> 'at')::timestamptz) from error e
+             where e.value ->> 'class' in ('failed', 'unavailable')
+               and e.place > coalesce((select max(o.place) from error o where o.value ->> 'class' = 'rerouted'), 0));
 exception when data_exception then
     -- Somebody wrote the history by hand.
     return null;

@@ -35,7 +35,7 @@ begin
     then
         return 'well';
     end if;
-    select coalesce(bool_or(t.failed > 0), false),
+    select coalesce(bool_or(t.failed > t.repeats), false),
            coalesce(bool_or(t.last_success_at > breakwater.clock() - interval '2 seconds'), false)
       into v_others_failed, v_others_active
       from breakwater.tally t

@@ -60,6 +60,7 @@ begin
                 -- One whose unique key a job of the other kind has already stays where it is.
                 update breakwater.job j
                    set kind = v_policy.fallback_kind, run_at = null, parked = null, ready_at = now(), attempt = 0,
+                       handed_back = 0, fails_alone = false,
                        position = nextval('breakwater.job_position'),
                        errors = breakwater.add_error(j.errors, j.attempt, 'rerouted', 'circuit_open',
                                                      'rerouted from ' || j.kind, null)

@@ -115,7 +115,7 @@ begin
                    and j.position > v_cursor and j.run_at is null
                  order by j.position desc
                  limit 20) j
-         where j.errors is null and j.id <> all (p_but)
+         where j.errors is null and j.attempt + j.handed_back = 0 and j.id <> all (p_but)
            and (not p_is_filtered or breakwater.is_let_through(j.kind, j.payload, j.enqueued_at))
            and ((j.xmax = '0' and j.moved_from is null)
                 or breakwater.may_take(j.id, j.position, j.lease, j.moved_from, 9223372036854775807))
@@ -139,7 +139,7 @@ begin
                and j.position > v_from and j.run_at is null
              order by j.position
              limit 20) j
-     where j.errors is null and j.id <> all (p_but)
+     where j.errors is null and j.attempt + j.handed_back = 0 and j.id <> all (p_but)
        and (not p_is_filtered or breakwater.is_let_through(j.kind, j.payload, j.enqueued_at))
        and ((j.xmax = '0' and j.moved_from is null)
             or breakwater.may_take(j.id, j.position, j.lease, j.moved_from, 9223372036854775807))
@@ -172,7 +172,7 @@ begin
         select j.id from breakwater.job j
          where j.id = any (v_ids) and j.id <> all (p_but)
            and (not p_is_filtered or breakwater.is_let_through(j.kind, j.payload, j.enqueued_at))
-         order by j.id = any (p_avoid), breakwater.failures_in(j.errors), j.position
+         order by j.id = any (p_avoid), greatest(breakwater.failures_in(j.errors), j.attempt + j.handed_back), j.position
          limit p_limit);
 end
 $$;
@@ -290,7 +290,7 @@ begin
            and not exists (select from breakwater.pause p where p.scope = 'queue' and p.name = j.queue)
            and not exists (select from breakwater.claim c
                             where c.lane is null and j.id = any (c.jobs) and c.lease > j.lease)
-         order by j.id = any (v_avoid), breakwater.failures_in(j.errors), random()
+         order by j.id = any (v_avoid), greatest(breakwater.failures_in(j.errors), j.attempt + j.handed_back), random()
          limit p_limit);
 end
 $$;

@@ -49,6 +49,25 @@ struct EvidenceTests {
         }
     }
 
+    @Test("what failed before it was rerouted counts as if it had not failed", arguments: [false, true])
+    func rerouted(wasRerouted: Bool) async throws {
+        try await withTestDatabase { database in
+            let worker = try await worker(database)
+            try await database.insert(2)
+            let errors = #"{"class": "failed", "at": "2030-01-01T00:00:00Z"}"#
+            try await database.query(
+                "update breakwater.job set errors = $1::jsonb where id = 2",
+                [.text(wasRerouted ? #"[\#(errors), {"class": "rerouted"}]"# : "[\(errors)]")]
+            )
+            worker.setClock(5)
+            try await worker.runOne(.succeeded)
+            worker.setClock(6)
+            try await worker.runOne(.failed())
+            let repeats = try await database.number("select sum(repeats) from breakwater.tally where kind = 'k'")
+            #expect(repeats == (wasRerouted ? 0 : 1))
+        }
+    }
+
     @Test("where nobody succeeds, the same few jobs are enough")
     func fewJobs() async throws {
         try await withTestDatabase { database in
