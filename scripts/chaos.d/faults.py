@@ -100,7 +100,10 @@ class Faults:
         try:
             while time.monotonic() < end:
                 table = dice.choice(["job", "worker", "circuit", "claim", "leader"])
-                self.server.sql(f"begin; lock table breakwater.{table}; select pg_sleep({dice.uniform(0, 0.3)}); commit")
+                # The fault before it may have lasted longer than planned: then the server is not there yet.
+                self.server.insist(
+                    f"begin; lock table breakwater.{table}; select pg_sleep({dice.uniform(0, 0.3)}); commit"
+                )
                 time.sleep(dice.uniform(0, 0.3))
         finally:
             self.server.insist(

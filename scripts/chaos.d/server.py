@@ -4,6 +4,7 @@ import os
 import socket
 import struct
 import subprocess
+import time
 
 
 class Server:
@@ -63,6 +64,7 @@ class Server:
             except (RuntimeError, subprocess.TimeoutExpired):
                 if attempt == 99:
                     raise
+                time.sleep(0.1)
 
     def open_session(self):
         """An idle session, as a bare socket; None if the server has no room for it."""
