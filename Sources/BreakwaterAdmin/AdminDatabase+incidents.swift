@@ -70,7 +70,7 @@ extension AdminDatabase {
     /// - Parameters:
     ///   - filter: Which.
     ///   - before: Only those with a lower id; nil for all.
-    ///   - limit: At most so many.
+    ///   - limit: The most that are returned.
     package func incidents(_ filter: IncidentFilter = IncidentFilter(), before: Int64? = nil, limit: Int) async throws
         -> [Incident]
     {

@@ -52,10 +52,10 @@ package struct CircuitEvidence: Equatable, Sendable {
     package struct Suspect: Decodable, Equatable, Sendable {
         package var path: String
         package var value: String
-        /// How many of so many failed jobs have it.
+        /// How many failed jobs have the value, of the `ofFailed` that were looked at.
         package var failed: Int
         package var ofFailed: Int
-        /// How many of so many jobs that wait, and have not failed, have it.
+        /// How many jobs that wait and have not failed have the value, of the `ofOthers` that were looked at.
         package var others: Int
         package var ofOthers: Int
 

@@ -12,6 +12,8 @@ import Testing
 private final class Dependency: Sendable {
     private struct State {
         var isDown = false
+        /// Since when it goes up and down, and how long each takes.
+        var flapping: (since: ContinuousClock.Instant, time: Duration)?
         var calls = 0
         var succeeded = 0
         var failed = 0
@@ -28,7 +30,20 @@ private final class Dependency: Sendable {
     var failed: Int { state.withLock { $0.failed } }
 
     func goDown() { state.withLock { $0.isDown = true } }
-    func comeUp() { state.withLock { $0.isDown = false } }
+    func comeUp() {
+        state.withLock { state in
+            state.isDown = false
+            state.flapping = nil
+        }
+    }
+    /// Goes down and up from now on.
+    ///
+    /// - Returns: When it has done so a number of times.
+    func flap(every time: Duration, times: Int) -> ContinuousClock.Instant {
+        let now = ContinuousClock.now
+        state.withLock { $0.flapping = (now, time) }
+        return now + time * 2 * times
+    }
     func fail(_ pattern: [Bool]) { state.withLock { $0.pattern = pattern } }
 
     func receive(_ request: TestServer.Request) -> TestServer.Reply {
@@ -40,7 +55,8 @@ private final class Dependency: Sendable {
             if payload.contains("bad") { status = 500 }
             if payload.contains("poison") { status = 503 }
             if !state.pattern.isEmpty, state.pattern[state.calls % state.pattern.count] { status = 500 }
-            if state.isDown { status = 503 }
+            let isDown = state.flapping.map { Int((ContinuousClock.now - $0.since) / $0.time).isMultiple(of: 2) }
+            if isDown ?? state.isDown { status = 503 }
             if status == 200 { state.succeeded += 1 } else { state.failed += 1 }
             return .answer(status)
         }
@@ -312,11 +328,8 @@ struct BadJobTests {
                 }
                 let first = try await self.attempts(database)
                 // Twenty times down and up, half a second each.
-                for round in 0..<40 {
-                    let end = ContinuousClock.now + .milliseconds(500)
-                    if round.isMultiple(of: 2) { dependency.goDown() } else { dependency.comeUp() }
-                    while ContinuousClock.now < end { try await Task.sleep(for: .milliseconds(10)) }
-                }
+                let end = dependency.flap(every: .milliseconds(500), times: 20)
+                try await waitUntil("it has fallen twenty times") { ContinuousClock.now >= end }
                 let spent = try await self.attempts(database)
                 let falls = try await database.number(
                     "select count(*) from breakwater.circuit_transition where from_state = 'closed' and to_state = 'open'"

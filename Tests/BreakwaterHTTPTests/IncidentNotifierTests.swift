@@ -14,7 +14,7 @@ import Testing
 struct IncidentNotifierTests {
     private let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
-    /// Runs so many notifiers beside the body, as in a fleet.
+    /// Runs several notifiers beside the body, as in a fleet.
     private func withNotifiers(
         _ count: Int,
         _ database: TestDatabase,

@@ -95,6 +95,7 @@ declare
     v_old_floor bigint;
     v_lease bigint;
     v_taken integer;
+    v_slot integer;
 begin
     perform breakwater.require_read_committed();
     -- A worker whose jobs were given to others claims nothing until it has registered anew, and one that somebody drained
@@ -263,6 +264,8 @@ begin
         loop
             return next v_jobs;
             v_left := v_left - 1;
+            v_slot := (select l.slot from unnest(p_kinds, p_slots) l(kind, slot) where l.kind = v_jobs.kind limit 1);
+            v_room[v_slot] := v_room[v_slot] - 1;
         end loop;
     end if;
     if v_left > 0 then

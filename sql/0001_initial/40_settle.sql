@@ -91,7 +91,7 @@ declare
     v_given   record;
     v_one     record;
     v_gone    bigint[] := '{}';
-    -- Kinds of which this worker could run a job, whatever came of it.
+    -- The kinds that this worker could run: its jobs of them ended, well or badly.
     v_ran     text[] := '{}';
     v_counts  breakwater.counts[] := '{}';
     v_failures breakwater.failed_call[] := '{}';

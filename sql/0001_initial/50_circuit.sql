@@ -210,7 +210,7 @@ $$;
 -- It goes by the policy's own standard, or by a half where the policy has no rate: what would not open a closed circuit does
 -- not keep it open. A round closes it when successes_to_close have succeeded and the share of failures is below the rate. It
 -- opens it when that many have failed, and the others' share of failures has reached the rate as well: with a limit of a
--- half, when failures lead by so many. Slow calls count in the same way against slow_rate.
+-- half, failures lead by successes_to_close then. Slow calls count in the same way against slow_rate.
 create function breakwater.count_probes(
     p_circuit breakwater.circuit, p_calls breakwater.circuit_calls, p_worker bigint
 ) returns void

@@ -395,7 +395,10 @@ as $$
     delete from breakwater.result r where r.ctid = any (array(
         select o.ctid from breakwater.result o where o.expires_at < now() limit p_limit for update skip locked));
     delete from breakwater.probe p where p.expires_at < breakwater.clock() - interval '1 hour';
-    delete from breakwater.probe_result r where r.at < breakwater.clock() - interval '1 day';
+    -- The oldest, without reading those of the day.
+    delete from breakwater.probe_result r where r.id = any (array(
+        select o.id from (select p.id, p.at from breakwater.probe_result p order by p.id limit p_limit) o
+         where o.at < breakwater.clock() - interval '1 day'));
     delete from breakwater.failure f where f.id = any (array(
         select o.id from breakwater.failure o
          where o.at < breakwater.clock() - (

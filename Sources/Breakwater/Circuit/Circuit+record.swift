@@ -128,8 +128,8 @@ extension Circuit {
 }
 
 extension Circuit.Round {
-    /// Whether so many bad calls decide a round: `successesToClose` are bad, and of the calls beside those, a share that
-    /// reaches the rate.
+    /// Whether bad calls decide a round. `successesToClose` of them are left aside; the share of bad calls among all others
+    /// must still reach the rate.
     fileprivate func hasTooMany(_ bad: Int, rate: Double, _ policy: CircuitPolicy) -> Bool {
         let enough = policy.successesToClose
         return bad >= enough && Double(bad - enough) >= rate * Double(calls - enough)

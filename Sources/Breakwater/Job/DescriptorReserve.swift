@@ -16,7 +16,7 @@ package enum DescriptorReserve {
     /// Sets descriptors aside.
     ///
     /// - Parameter count: How many.
-    /// - Returns: Nil if so many are free beside those that are set aside already; else an error number.
+    /// - Returns: Nil if that number is free beside the descriptors that are set aside already; else an error number.
     package static func reserve(_ count: Int) -> Int32? {
         reserved.withLock { reserved in
             let error = ProcessLimits.errorOpening(descriptors: reserved + count + spare)

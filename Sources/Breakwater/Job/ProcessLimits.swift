@@ -28,7 +28,7 @@ package enum ProcessLimits {
         }
     }
 
-    /// Why so many descriptors cannot be opened now: an error number; nil if they can.
+    /// The error number that opening this number of descriptors would end with now; nil if they can be opened.
     ///
     /// It counts numbers that are free instead of opening them: other threads would be short of those for that moment. The
     /// highest numbers are mostly free, so this looks at few.

@@ -1,7 +1,7 @@
 import Metrics
 
-/// The failures of each circuit by their names, of which handlers may make as many as they like: the first fifty of a circuit
-/// are counted by themselves.
+/// Counts the failures of each circuit by their names. Handlers choose the names freely, so only the first fifty names of a
+/// circuit are counted by themselves.
 struct FailureNames {
     /// How many names of a circuit have a series of their own.
     static let most = 50

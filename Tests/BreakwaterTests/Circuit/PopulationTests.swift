@@ -88,7 +88,7 @@ private struct Population {
     var outage: Range<Double>?
     /// A worker whose calls all fail, from the tenth to the fortieth second.
     var brokenWorker: Int?
-    /// Of ten keys, so many whose jobs all fail.
+    /// The number of keys, of ten, whose jobs all fail.
     var badKeys = 0
 
     struct Report: CustomStringConvertible {
