@@ -218,7 +218,7 @@ public struct BreakwaterTestingError: Error, CustomStringConvertible {
 /// - Throws: ``BreakwaterTestingError`` when the deadline passes first; what the condition throws.
 public func waitUntil(
     _ what: String,
-    deadline: Duration = .seconds(90),
+    deadline: Duration = .seconds(240),
     _ condition: () async throws -> Bool
 ) async throws {
     let end = ContinuousClock.now + deadline

@@ -150,8 +150,8 @@ struct CanaryTests {
             )
         }
         let left = "select count(*) from breakwater.job where kind <> 'down'"
-        try await waitUntil("the jobs have ended", deadline: .seconds(60)) { try await database.number(left) == 0 }
-        try await waitUntil("the circuit has opened", deadline: .seconds(60)) {
+        try await waitUntil("the jobs have ended") { try await database.number(left) == 0 }
+        try await waitUntil("the circuit has opened") {
             try await database.number("select count(*) from breakwater.circuit_transition where kind = 'down'") > 0
         }
         for command in [
@@ -160,7 +160,7 @@ struct CanaryTests {
         ] {
             let output = directory.appending(path: "output")
             let process = try start(command, log: output, environment: ["DATABASE_URL": url])
-            try await waitUntil("\(command) has ended", deadline: .seconds(60)) { !process.isRunning }
+            try await waitUntil("\(command) has ended") { !process.isRunning }
             sightings.add("status", try String(contentsOf: output, encoding: .utf8))
         }
         try await lookIntoTables(database, sightings)
@@ -169,7 +169,7 @@ struct CanaryTests {
             sightings.add("metrics", try String(contentsOf: url, encoding: .utf8))
         }
         worker.signal(SIGTERM)
-        try await waitUntil("the worker has ended", deadline: .seconds(60)) { !worker.isRunning }
+        try await waitUntil("the worker has ended") { !worker.isRunning }
         watching.cancel()
         hearing.cancel()
         _ = try? await watching.value
@@ -198,7 +198,7 @@ struct CanaryTests {
     private func watchOutside(_ database: TestDatabase, _ worker: Int32, _ sightings: Sightings) async throws {
         let connection = try await database.connect()
         // Its arguments stand there until it has had the time to overwrite them.
-        try await waitUntil("the worker has registered", deadline: .seconds(60)) {
+        try await waitUntil("the worker has registered") {
             try await database.number("select count(*) from breakwater.worker") == 1
         }
         while !Task.isCancelled {

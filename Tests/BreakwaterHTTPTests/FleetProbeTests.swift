@@ -184,7 +184,7 @@ struct FleetProbeTests {
                 receiver.answer(200)
 
                 let heir = try WorkerProgram(configuration, database: database.url)
-                try await waitUntil("the jobs end", deadline: .seconds(60)) {
+                try await waitUntil("the jobs end") {
                     try await database.number("select count(*) from breakwater.job") == 0
                 }
                 // It did not take a re-opening, nor the minutes that a probe's lease lasts.

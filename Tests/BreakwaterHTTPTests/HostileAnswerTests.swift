@@ -58,7 +58,7 @@ import Testing
     func notHTTP(answer: String) async throws {
         let start = ContinuousClock.now
         let outcome = try await outcome(of: .raw(answer))
-        #expect(.now - start < .seconds(55), "it took the whole deadline")
+        #expect(.now - start < .seconds(280), "it took the whole deadline")
         if case .succeeded = outcome { return }
         #expect(outcome.failure?.message.isEmpty == false)
     }

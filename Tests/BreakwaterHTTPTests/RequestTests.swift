@@ -31,7 +31,8 @@ import Testing
         let deadlineText = seen.headers.removeValue(forKey: "breakwater-deadline")
         let style = Date.ISO8601FormatStyle(includingFractionalSeconds: true)
         let deadline = try Date(#require(deadlineText), strategy: style)
-        #expect(abs(deadline.timeIntervalSinceNow - 60) < 30)
+        let left = deadline.timeIntervalSinceNow
+        #expect(left > 0 && left < 301)
         seen.headers["host"] = nil
         #expect(
             seen.headers == [

@@ -8,7 +8,7 @@ import Testing
 func run(
     _ plugin: HTTPPlugin,
     _ job: Job = Job(kind: "test"),
-    within limit: Duration = .seconds(60),
+    within limit: Duration = .seconds(300),
     log: RecordedLog = RecordedLog()
 ) async throws -> JobOutcome {
     try await plugin.run(job, context: JobContext(job: job, deadline: .now + limit, logger: log.logger()))
@@ -17,7 +17,7 @@ func run(
 /// Runs one job against a server that answers every request so.
 func outcome(
     of reply: TestServer.Reply,
-    within limit: Duration = .seconds(60),
+    within limit: Duration = .seconds(300),
     maxResponseBytes: Int = 64 << 10,
     log: RecordedLog = RecordedLog()
 ) async throws -> JobOutcome {
@@ -29,7 +29,7 @@ func outcome(
 /// Waits until the condition holds, and records an issue when it does not within the time.
 func eventually(
     _ what: Comment,
-    within limit: Duration = .seconds(90),
+    within limit: Duration = .seconds(300),
     sourceLocation: SourceLocation = #_sourceLocation,
     _ condition: () throws -> Bool
 ) async throws {

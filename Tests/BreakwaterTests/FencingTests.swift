@@ -93,11 +93,11 @@ struct FencingTests {
             ) {
                 try await waitUntil("it runs") { running.all.count == 1 }
                 proxy.swallows.store(true, ordering: .relaxed)
-                try await waitUntil("it is cancelled", deadline: .seconds(60)) { left.withLock { $0 != nil } }
+                try await waitUntil("it is cancelled") { left.withLock { $0 != nil } }
                 #expect((left.withLock { $0 } ?? 0) > 0)
                 // The network is back: so is the worker, by itself, and the job runs again, unspent.
                 proxy.swallows.store(false, ordering: .relaxed)
-                try await waitUntil("the job ends", deadline: .seconds(60)) { try await database.count("job") == 0 }
+                try await waitUntil("the job ends") { try await database.count("job") == 0 }
             }
             #expect(try await database.count("dead_letter") == 0)
         }

@@ -72,7 +72,7 @@ struct OutageTests {
                     )
                     #expect(after <= spent)
                     up.open()
-                    try await waitUntil("all are delivered", deadline: .seconds(60)) {
+                    try await waitUntil("all are delivered") {
                         try await database.count("job") == 0
                     }
                 }

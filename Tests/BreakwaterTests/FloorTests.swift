@@ -125,7 +125,7 @@ private final class FloorWorld {
     /// Lets everything end that can, and works until nothing is left.
     func finish() async throws {
         for index in late.indices { try await endLate(index, commits: true) }
-        try await waitUntil("every job is done", deadline: .seconds(60)) {
+        try await waitUntil("every job is done") {
             try await self.redrive()
             // Hurried suspects whose workers were lost again: what they wait for takes minutes.
             try await self.database.query(

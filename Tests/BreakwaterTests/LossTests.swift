@@ -34,7 +34,7 @@ struct LossTests {
                     }
                     try await database.query(terminate)
                 }
-                try await waitUntil("all end", deadline: .seconds(60)) { try await database.count("job") == 0 }
+                try await waitUntil("all end") { try await database.count("job") == 0 }
             }
             #expect(Set(ran.all).count == 3000)
             #expect(try await database.count("dead_letter") == 300)

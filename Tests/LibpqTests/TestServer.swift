@@ -51,7 +51,7 @@ func failure(
 
 /// Polls `condition` until it holds; records an issue when it does not within `limit`.
 func eventually(
-    within limit: Duration = .seconds(60),
+    within limit: Duration = .seconds(240),
     sourceLocation: SourceLocation = #_sourceLocation,
     _ condition: () async throws -> Bool
 ) async throws {

@@ -48,7 +48,8 @@ create type breakwater.failed_call as (
 -- kind, key and generation: then they are deleted without looking them up and without being counted. If one of them has
 -- moved, or is not held any more, all of them are looked up after all.
 --
--- Returns how many were settled, and the ids that this worker no longer held.
+-- Returns how many were settled, the ids that this worker no longer held, and if calls failed the kinds that are stopped
+-- (see stopped_kinds), so that the worker does not run what it has claimed ahead against a dependency that is down.
 --
 -- Locks: the jobs, and the row of each circuit that these results may move; it may wait for that one.
 create function breakwater.settle(
@@ -80,7 +81,9 @@ create function breakwater.settle(
     p_tally_slow       integer[] default '{}',
     p_tally_retries    integer[] default '{}',
     out settled integer,
-    out stale bigint[]
+    out stale bigint[],
+    out stopped text[],
+    out generations bigint[]
 )
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -100,6 +103,8 @@ declare
 begin
     settled := 0;
     stale := '{}';
+    stopped := '{}';
+    generations := '{}';
     perform breakwater.commit_durably();
 
     if cardinality(p_done) > 0 and exists (select from breakwater.watcher) then
@@ -203,6 +208,9 @@ begin
         perform breakwater.resume_self(p_worker, v_ran || array(select c.kind from unnest(v_counts) c));
     end if;
     perform breakwater.record_calls(p_worker, v_counts, v_failures);
+    if v_failures <> '{}' then
+        select s.kinds, s.generations into stopped, generations from breakwater.stopped_kinds(p_worker) s;
+    end if;
 end
 $$;
 

@@ -152,3 +152,25 @@ as $$
     delete from breakwater.suspension s
      where s.worker = p_worker and s.is_local and s.kind = any (p_kinds) and s.until <= breakwater.clock()
 $$;
+
+-- The kinds of which a worker may start nothing that was claimed under a circuit's generation before the one given with
+-- them: those whose circuit is not closed, and (with the highest number) those that are paused, or suspended for this
+-- worker, or all of a worker that somebody drained.
+create function breakwater.stopped_kinds(p_worker bigint, out kinds text[], out generations bigint[])
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select coalesce(array_agg(s.kind), '{}'), coalesce(array_agg(s.generation), '{}')
+      from (select h.kind, c.generation
+              from breakwater.circuit c
+              join breakwater.handler h on (c.kind = h.kind and c.key = '' and h.shared_key is null)
+                                        or (c.kind = '*' and c.key = h.shared_key)
+             where c.state <> 'closed'
+            union all
+            select s.kind, 9223372036854775807 from breakwater.suspension s
+             where s.worker = p_worker and s.until > breakwater.clock() and s.key = ''
+            union all
+            select p.name, 9223372036854775807 from breakwater.pause p where p.scope = 'kind'
+            union all
+            select unnest(w.kinds), 9223372036854775807 from breakwater.worker w
+             where w.id = p_worker and w.drain_reason is not null) s
+$$;

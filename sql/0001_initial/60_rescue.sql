@@ -59,9 +59,7 @@ end
 $$;
 
 -- A worker's sign of life. `alive` is false when its jobs have been given to others: it must drop them and register
--- anew. `stopped` are the kinds of which nothing may start that was claimed under a circuit's generation before the one
--- in `generations`: those whose circuit is not closed, and (with the highest number) those that are paused, or suspended for this
--- worker, or all of a worker that somebody drained.
+-- anew. `stopped` and `generations` are its stopped kinds (see stopped_kinds).
 -- `hosts` tells it to make itself free for a suspect, which must run alone; `alone`, that no other worker takes its jobs.
 create function breakwater.beat(
     p_worker bigint, p_state text, p_running integer, p_unresponsive integer, out alive boolean, out stopped text[], out generations bigint[],
@@ -75,20 +73,7 @@ begin
            state = case when w.drain_reason is null then p_state else 'draining' end
      where w.id = p_worker;
     alive := found;
-    select coalesce(array_agg(s.kind), '{}'), coalesce(array_agg(s.generation), '{}') into stopped, generations
-      from (select h.kind, c.generation
-              from breakwater.circuit c
-              join breakwater.handler h on (c.kind = h.kind and c.key = '' and h.shared_key is null)
-                                        or (c.kind = '*' and c.key = h.shared_key)
-             where c.state <> 'closed'
-            union all
-            select s.kind, 9223372036854775807 from breakwater.suspension s
-             where s.worker = p_worker and s.until > breakwater.clock() and s.key = ''
-            union all
-            select p.name, 9223372036854775807 from breakwater.pause p where p.scope = 'kind'
-            union all
-            select unnest(w.kinds), 9223372036854775807 from breakwater.worker w
-             where w.id = p_worker and w.drain_reason is not null) s;
+    select s.kinds, s.generations into stopped, generations from breakwater.stopped_kinds(p_worker) s;
     hosts := alive and breakwater.should_host(p_worker, p_running);
     alone := alive and not exists (
         select from breakwater.worker w

@@ -88,6 +88,8 @@ package struct FinishedRun: Sendable {
         package var retryAfter: Duration?
 
         package var isSuccess: Bool { className == "succeeded" }
+        /// Whether the circuit counts it as a failure.
+        package var isFailedCall: Bool { effect != .ignored }
 
         /// A success with nothing to keep of it.
         static let plainSuccess = Ending(className: "succeeded")

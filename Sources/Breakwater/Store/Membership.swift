@@ -61,13 +61,17 @@ package struct Beat: StoreCall {
         let row = try result.row(0)
         return Output(
             isAlive: try row[0].bool(),
-            stopped: Dictionary(
-                zip(try row[1].stringArray(), try row[2].int64Array()),
-                uniquingKeysWith: max
-            ),
+            stopped: try row.stoppedKinds(from: 1),
             hostsSuspect: try row[3].bool(),
             isAlone: try row[4].bool()
         )
+    }
+}
+
+extension Row {
+    /// The kinds that are stopped in one column, and the generations in the next.
+    func stoppedKinds(from column: Int) throws(PostgresError) -> [String: Int64] {
+        Dictionary(zip(try self[column].stringArray(), try self[column + 1].int64Array()), uniquingKeysWith: max)
     }
 }
 

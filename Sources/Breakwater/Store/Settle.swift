@@ -16,6 +16,9 @@ package struct Settle: StoreCall {
         package var settled: Int
         /// Jobs that this worker no longer held: their results changed nothing.
         package var stale: [Int64]
+        /// Where calls failed: for each kind whose circuit is not closed, the generation since when, and more; see
+        /// ``Beat/Output/stopped``.
+        package var stopped: [String: Int64]
     }
 
     package var statement: Statement {
@@ -23,7 +26,7 @@ package struct Settle: StoreCall {
         let successes = Successes(runs)
         return Statement(
             """
-            select settled, stale from breakwater.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
+            select settled, stale, stopped, generations from breakwater.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
             $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)
             """,
             [.int8(worker)]
@@ -50,7 +53,11 @@ package struct Settle: StoreCall {
 
     package func decode(_ result: QueryResult) throws(PostgresError) -> Output {
         let row = try result.row(0)
-        return Output(settled: try row[0].int(), stale: try row[1].int64Array())
+        return Output(
+            settled: try row[0].int(),
+            stale: try row[1].int64Array(),
+            stopped: try row.stoppedKinds(from: 2)
+        )
     }
 }
 

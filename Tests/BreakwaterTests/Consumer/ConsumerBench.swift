@@ -56,21 +56,31 @@ struct ConsumerBench {
         return note(consumer.handle(.answered(id ?? first.request.id, answer), at: now))
     }
 
-    /// Ends runs.
+    /// Ends runs. What starts in their place is among the actions.
     @discardableResult
     mutating func end(
         _ starts: [HeldJobs.Start],
         _ ending: FinishedRun.Ending? = nil
     ) -> [Consumer.Action] {
         var all: [Consumer.Action] = []
-        for start in starts { all += note(consumer.ended(start, .init(), at: now) { _ in ending }.actions) }
+        for start in starts {
+            let (_, next, actions) = consumer.ended(start, .init(), at: now) { _ in ending }
+            all += note((next.map { [.start($0)] } ?? []) + actions)
+        }
         return all
     }
 
     /// Lets the claim that is under way give jobs, and makes it durable.
     mutating func start(_ ids: ClosedRange<Int64>) -> [HeldJobs.Start] {
         answer(.claimed(jobs(ids)))
-        return answer(.settled).starts
+        return answer(.settled()).starts
+    }
+
+    /// Of twenty jobs, lets the first nine fail: of five that run at once, four make room for others before the fifth fails.
+    mutating func failNine() {
+        let first = start(1...20)
+        let next = end(first, .failedCall).starts
+        end(next, .failedCall)
     }
 
     var inFlightClaim: Claim? {
@@ -134,6 +144,15 @@ extension [Consumer.Action] {
     var cancels: Bool { contains { if case .cancel(let slots) = $0 { !slots.isEmpty } else { false } } }
     var reconnects: Bool { contains { if case .reconnect = $0 { true } else { false } } }
     var stops: Bool { contains { if case .stop = $0 { true } else { false } } }
+}
+
+extension FinishedRun.Ending {
+    /// A failure that its circuit counts.
+    static var failedCall: FinishedRun.Ending {
+        var ending = FinishedRun.Ending(className: "failed", failure: JobFailure("x", "y"))
+        ending.effect = .failed
+        return ending
+    }
 }
 
 extension PostgresError {

@@ -52,6 +52,9 @@ private struct ConsumerWorld {
     private var hasStopped = false
     private var lastBeat: MonotonicClock.Instant
     private var stopped: Set<String> = []
+    /// Whether every run fails; and by kind, the failures in a row since the last of which the worker knows that it is recorded.
+    private var isDown = false
+    private var streaks: [String: Int] = [:]
     /// Jobs whose last resort was refused too: the database gives them back when the worker leaves.
     private var abandoned: Set<Int64> = []
 
@@ -69,7 +72,7 @@ private struct ConsumerWorld {
     private mutating func fail(_ message: String) { fault = fault ?? message }
 
     mutating func step() {
-        switch roll(24) {
+        switch roll(25) {
         case 0..<3: enqueue()
         case 3..<11: answerOldest()
         case 11..<15: endRun()
@@ -80,6 +83,7 @@ private struct ConsumerWorld {
         case 20: do { if roll(6) == 0 { strikeOff() } }
         case 21: handle(.woken(kind: ["a", "b", nil][roll(3)]))
         case 22: handle(.tick)
+        case 23: do { if roll(10) == 0 { isDown.toggle() } }
         default: do { if roll(10) == 0 { stopped = roll(2) == 0 ? ["a"] : [] } }
         }
     }
@@ -153,6 +157,7 @@ private struct ConsumerWorld {
     private mutating func strikeOff() {
         giveBack { _ in true }
         isStruckOff = true
+        streaks = [:]
         worker += 1000
         handle(.struckOff)
         if !running.values.allSatisfy(\.isCancelled) { fail("something runs on after the worker was struck off") }
@@ -163,11 +168,13 @@ private struct ConsumerWorld {
             let started = running.removeValue(forKey: slot)
         else { return }
         var ending: FinishedRun.Ending?
-        if started.isCancelled { ending = .released }
-        if roll(5) == 0 { ending = FinishedRun.Ending(className: "failed", failure: JobFailure("x", "y")) }
+        if isDown || roll(5) == 0 { ending = .failedCall }
+        let kind = started.start.job.kind
         let (_, next, actions) = bench.consumer.ended(started.start, .init(), at: bench.now) {
-            $0 == nil ? ending : .released
+            ending = $0 == nil ? ending : .released
+            return ending
         }
+        streaks[kind] = ending == nil ? 0 : streaks[kind, default: 0] + (ending == .failedCall ? 1 : 0)
         if let next { begin(next) }
         perform(actions)
     }
@@ -185,17 +192,18 @@ private struct ConsumerWorld {
                 return handle(.answered(first.id, .settleRefused(.refusal(["22021", "53100"][roll(2)]))))
             }
             if let settle { settleInDatabase(settle) }
-            for job in held.keys { held[job]?.isDurable = true }
-            handle(.answered(first.id, .settled))
+            answerSettled(first.id, settle)
         case .settleAlone(let settle):
             requests.removeFirst()
             if roll(4) == 0 {
-                for run in settle.runs where run.ending.className == "snoozed" { abandoned.insert(run.id) }
+                for run in settle.runs where run.ending.className == "snoozed" {
+                    abandoned.insert(run.id)
+                    streaks[run.kind] = max(0, streaks[run.kind, default: 0] - 1)
+                }
                 return handle(.answered(first.id, .settleRefused(.refusal("22021"))))
             }
             settleInDatabase(settle)
-            for job in held.keys { held[job]?.isDurable = true }
-            handle(.answered(first.id, .settled))
+            answerSettled(first.id, settle)
         case .reconcile(let reconcile):
             requests.removeFirst()
             if reconcile.worker == worker { giveBack { !reconcile.known.contains($0) } }
@@ -204,6 +212,14 @@ private struct ConsumerWorld {
             requests.removeFirst()
             handle(.answered(first.id, .done))
         }
+    }
+
+    private mutating func answerSettled(_ id: Request.ID, _ settle: Settle?) {
+        for job in held.keys { held[job]?.isDurable = true }
+        let failures = settle?.runs.filter { !$0.isSuccess } ?? []
+        for run in failures { streaks[run.kind] = max(0, streaks[run.kind, default: 0] - 1) }
+        let stopped = failures.isEmpty ? [] : stopped
+        handle(.answered(id, .settled(stopped: Dictionary(uniqueKeysWithValues: stopped.map { ($0, .max) }))))
     }
 
     // MARK: The database
@@ -305,6 +321,9 @@ private struct ConsumerWorld {
         if running.count > concurrency { fail("\(running.count) runs at once") }
         for (kind, limit) in limits where running.values.count(where: { $0.start.job.kind == kind }) > limit {
             fail("too many runs of \(kind)")
+        }
+        if streaks[job.kind, default: 0] >= 5 {
+            fail("starts job \(job.id) while failures of its kind are not recorded")
         }
         if held[job.id]?.lease != job.lease { fail("starts job \(job.id), which it does not hold") }
     }

@@ -21,7 +21,7 @@ struct ConsumerTests {
     func waitsForTheDisk() {
         var bench = ConsumerBench.connected()
         #expect(bench.answer(.claimed(bench.jobs(1...3))).starts.isEmpty)
-        #expect(bench.answer(.settled).starts.map(\.job.id) == [1, 2, 3])
+        #expect(bench.answer(.settled()).starts.map(\.job.id) == [1, 2, 3])
     }
 
     @Test("drops what was claimed and not made durable when the connection is lost")
@@ -52,7 +52,7 @@ struct ConsumerTests {
         let refused = bench.answer(.settleRefused(.refusal("22021")))
         #expect(refused.starts.isEmpty)
         #expect(refused.settledAlone == 1)
-        #expect(bench.answer(.settled).starts.map(\.job.id) == [2])
+        #expect(bench.answer(.settled()).starts.map(\.job.id) == [2])
     }
 
     @Test("finds the run at fault in a refused batch, and settles the others as they are")
@@ -62,10 +62,10 @@ struct ConsumerTests {
         bench.end(runs)
         bench.answer(.claimed([]))
         // The first run to end went alone; the other two gathered.
-        bench.answer(.settled)
+        bench.answer(.settled())
         bench.answer(.claimed([]))
         #expect(bench.answer(.settleRefused(.refusal("22021"))).settledAlone == 2)
-        #expect(bench.answer(.settled).settledAlone == 3)
+        #expect(bench.answer(.settled()).settledAlone == 3)
         // As a failure that says why, then as a snooze, and then not at all.
         #expect(bench.answer(.settleRefused(.refusal("22021"))).settle?.runs[0].ending.failure?.name == "unstorable")
         #expect(bench.answer(.settleRefused(.refusal("22021"))).settle?.runs[0].ending.className == "snoozed")
@@ -116,7 +116,7 @@ struct ConsumerTests {
         bench.end(runs, .released)
         #expect(bench.consumer.held.isEmpty)
         bench.handle(.registered(worker: 2, sent: bench.now))
-        bench.answer(.settled)
+        bench.answer(.settled())
         #expect(bench.lastRequestWorker == 2)
     }
 
@@ -126,15 +126,67 @@ struct ConsumerTests {
         bench.answer(.claimed(bench.jobs(1...2)))
         bench.now += .milliseconds(1)
         bench.handle(.heartbeat(bench.answerToHeartbeat(stopped: ["k": .max]), sent: bench.now))
-        let actions = bench.answer(.settled)
+        let actions = bench.answer(.settled())
         #expect(actions.starts.isEmpty)
         #expect(actions.settle?.runs.map(\.ending.className) == ["released", "released"])
         bench.now += .milliseconds(1)
         bench.answer(.claimed([]))
-        bench.answer(.settled)
+        bench.answer(.settled())
         bench.handle(.woken(kind: "k"))
         bench.answer(.claimed(bench.jobs(3...3, lease: 3)))
-        #expect(bench.answer(.settled).starts.map(\.job.id) == [3])
+        #expect(bench.answer(.settled()).starts.map(\.job.id) == [3])
+    }
+
+    @Test("after five failures in a row, what is held of the kind waits until they are recorded; other kinds go on")
+    func awaitsVerdict() {
+        var bench = ConsumerBench(concurrency: 5, kinds: ["k": 4, "other": nil])
+        bench.handle(.connected)
+        bench.answer(.reconciled(jobs: 0))
+        bench.answer(.claimed(bench.jobs(1...12) + bench.jobs(21...24, kind: "other", lease: 2)))
+        let first = bench.answer(.settled()).starts
+        #expect(first.map(\.job.id) == [1, 2, 3, 4, 21])
+        // Those that end before the fifth has failed make room for others of the kind.
+        var running = first
+        var started: [Int64] = []
+        while !running.isEmpty {
+            let run = running.removeFirst()
+            let next = bench.end([run], run.job.kind == "k" ? .failedCall : nil).starts
+            running += next
+            started += next.map(\.job.id)
+        }
+        #expect(Set(started) == [5, 6, 7, 8, 22, 23, 24])
+        // The first failure was settled by itself, as soon as it was there: seven are too many still.
+        let actions = bench.answer(.settled())
+        #expect(actions.starts.isEmpty)
+        #expect(actions.settle?.runs.count { $0.kind == "k" } == 7)
+        #expect(actions.claim?.room.map(\.kind).contains("k") != true)
+        if actions.claim != nil { bench.answer(.claimed([])) }
+        #expect(bench.answer(.settled()).starts.map(\.job.id) == [9, 10, 11, 12])
+    }
+
+    @Test("a circuit that opened with the failures a settle records stops the kind with the answer to it")
+    func verdict() {
+        var bench = ConsumerBench.connected(concurrency: 5)
+        bench.failNine()
+        #expect(bench.answer(.settled()).settle?.runs.count == 8)
+        let actions = bench.answer(.settled(stopped: ["k": 2]))
+        #expect(actions.starts.isEmpty)
+        #expect(actions.settle?.runs.map(\.ending.className) == Array(repeating: "released", count: 11))
+    }
+
+    @Test("a success between failures, or a failure that the circuit does not count, holds nothing up")
+    func noStreak() {
+        var bench = ConsumerBench.connected(concurrency: 1)
+        var run = bench.start(1...20)
+        bench.answer(.claimed([]))
+        let endings: [FinishedRun.Ending?] = [
+            .failedCall, .failedCall, .failedCall, .failedCall, nil, .failedCall, .released,
+        ]
+        for ending in endings {
+            #expect(run.count == 1)
+            run = bench.end(run, ending).starts
+        }
+        #expect(run.count == 1)
     }
 
     @Test("a probe of a later generation starts although its kind is known as stopped")
@@ -145,7 +197,7 @@ struct ConsumerTests {
         bench.answer(.claimed(probe))
         bench.now += .milliseconds(1)
         bench.handle(.heartbeat(bench.answerToHeartbeat(stopped: ["k": 5]), sent: bench.now))
-        #expect(bench.answer(.settled).starts.count == 1)
+        #expect(bench.answer(.settled()).starts.count == 1)
     }
 
     @Test("draining releases what has not started, lets the rest end, and stops when nothing is left")
@@ -155,9 +207,9 @@ struct ConsumerTests {
         let draining = bench.handle(.drain)
         #expect(draining.settle?.runs.map(\.ending.className) == ["released"])
         #expect(draining.claim == nil)
-        bench.answer(.settled)
+        bench.answer(.settled())
         #expect(bench.end(runs).settle?.claims == [1])
-        #expect(bench.answer(.settled).stops)
+        #expect(bench.answer(.settled()).stops)
     }
 
     @Test("without a connection and with nothing held, a shutdown is over at once")
@@ -170,14 +222,14 @@ struct ConsumerTests {
     func sleeps() {
         var bench = ConsumerBench.connected(listens: true)
         bench.answer(.claimed([]))
-        #expect(bench.answer(.settled).sleepsFor == ["k"])
+        #expect(bench.answer(.settled()).sleepsFor == ["k"])
         #expect(bench.answer(.done).claim?.isWide == true)
         bench.answer(.claimed([]))
-        #expect(bench.answer(.settled).request == nil)
+        #expect(bench.answer(.settled()).request == nil)
         #expect(bench.handle(.woken(kind: "k")).claim?.lanes.map(\.priority) == [5])
         bench.answer(.claimed([]))
         // The job that it was woken for may be in another lane.
-        #expect(bench.answer(.settled).claim?.isWide == true)
+        #expect(bench.answer(.settled()).claim?.isWide == true)
     }
 
     @Test("polls a hot kind instead of being woken for it, and stops when it cannot keep up")
@@ -187,7 +239,7 @@ struct ConsumerTests {
         // The first run to end went alone, the others gathered.
         for _ in 1...2 {
             bench.answer(.claimed([]))
-            bench.answer(.settled)
+            bench.answer(.settled())
         }
         let actions = bench.lastActions
         #expect(actions.polls == ["k"])
@@ -196,7 +248,7 @@ struct ConsumerTests {
         let look = bench.handle(.tick).claim
         #expect(look != nil)
         bench.answer(.claimed(bench.jobs(100...(99 + Int64(max(1, look?.total ?? 1))), lease: 2)))
-        #expect(bench.answer(.settled).sleepsFor == [])
+        #expect(bench.answer(.settled()).sleepsFor == [])
     }
 
     @Test("in a backlog the next claim is sent while the last one is not durable yet, and no third one")
@@ -204,9 +256,9 @@ struct ConsumerTests {
         var bench = ConsumerBench.connected(concurrency: 4000)
         let first = bench.answer(.claimed(bench.jobs(1...4000)))
         #expect(first.request == nil, "nothing has ended that could make room")
-        bench.end(bench.answer(.settled).starts)
+        bench.end(bench.answer(.settled()).starts)
         bench.answer(.claimed(bench.jobs(5001...5003, lease: 2)))
-        bench.answer(.settled)
+        bench.answer(.settled())
         let claim = try #require(bench.inFlightClaim)
         #expect(claim.total >= 1000)
         let jobs = bench.jobs(10_001...(10_000 + Int64(claim.total)), lease: 3)

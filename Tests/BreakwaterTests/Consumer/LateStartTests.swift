@@ -50,7 +50,7 @@ struct LateStartTests {
 
     private func makeDurable(_ engine: Engine) throws {
         let id = try #require(engine.read { $0.inFlight.first?.request.id })
-        engine.handle(.answered(id, .settled))
+        engine.handle(.answered(id, .settled()))
     }
 
     @Test("starts nothing of what it had claimed before, and hands it back")

@@ -181,7 +181,7 @@ struct HostileInputTests {
             failing.settings.retry.base = .milliseconds(10)
             let handlers = [failing, HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded() })]
             try await database.withWorker(handlers) {
-                try await waitUntil("all have ended", deadline: .seconds(60)) { try await database.count("job") == 0 }
+                try await waitUntil("all have ended") { try await database.count("job") == 0 }
             }
             #expect(
                 try await database.numbers("select id from breakwater.dead_letter order by id") == HostileCorpus.ids

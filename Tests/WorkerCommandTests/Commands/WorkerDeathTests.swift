@@ -107,12 +107,12 @@ struct WorkerDeathTests {
                     program: WorkerBinary.chaos,
                     environment: ["CHAOS_NOTES": notes.path(), "CHAOS_WORKER": "second"]
                 ) { _ in
-                    try await waitUntil("the second has the job", deadline: .seconds(60)) { noted("\"second\"") }
+                    try await waitUntil("the second has the job") { noted("\"second\"") }
                     first.signal(SIGCONT)
-                    try await waitUntil("the first has lost it", deadline: .seconds(60)) {
+                    try await waitUntil("the first has lost it") {
                         first.errors.contains("registering anew")
                     }
-                    try await waitUntil("the job ends", deadline: .seconds(60)) {
+                    try await waitUntil("the job ends") {
                         try await database.number("select count(*) from breakwater.job") == 0
                     }
                 }

@@ -56,7 +56,7 @@ struct HostileConfigurationTests {
         let text = try #require(Self.files[name])
         let start = ContinuousClock.now
         let refusal = try #require(try self.refusal(of: text))
-        #expect(.now - start < .seconds(60))
+        #expect(.now - start < .seconds(300))
         #expect(refusal.contains("f.yaml:"))
         #expect(refusal.utf8.count < 100_000)
     }

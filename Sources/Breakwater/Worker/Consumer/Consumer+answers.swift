@@ -41,9 +41,9 @@ extension Consumer {
                 inFlight[place].claimed = jobs.count
             }
             return
-        case .settled:
+        case .settled(let stopped):
             inFlight.remove(at: place)
-            settled(asked)
+            settled(asked, stopped: stopped, at: now)
         case .settleRefused(let error):
             inFlight.remove(at: place)
             refused(asked, error, &actions)
@@ -116,8 +116,11 @@ extension Consumer {
 
     // MARK: Settles
 
-    private mutating func settled(_ asked: InFlight) {
+    private mutating func settled(_ asked: InFlight, stopped: [String: Int64], at now: Instant) {
         refusals = 0
+        if !stopped.isEmpty { held.stop(also: stopped, at: now) }
+        // The kinds that waited for this were left out of claims.
+        if let settle = asked.request.work.settle, held.recorded(settle.runs) { isExhausted = false }
         if case .settleAlone = asked.request.work {
             isolation?.settled()
             endIsolationIfDone()

@@ -35,8 +35,9 @@ struct Consumer {
     enum Answer {
         /// The claim of a request gave these jobs. They may not start yet.
         case claimed([ClaimedJob])
-        /// What was to be settled or flushed is durable, and so is every claim before it.
-        case settled
+        /// What was to be settled or flushed is durable, and so is every claim before it. Where calls failed it also says
+        /// which kinds are stopped (see ``Beat/Output/stopped``); kinds it does not name may be stopped too.
+        case settled(stopped: [String: Int64] = [:])
         /// The server refused the claim of a request, or the whole request.
         case claimRefused(PostgresError)
         /// The server refused to settle.
@@ -226,7 +227,9 @@ struct Consumer {
         _ judge: (HeldJobs.CancelReason?) -> FinishedRun.Ending?
     ) -> (counts: Bool, next: HeldJobs.Start?, actions: [Action]) {
         guard let run = held.ended(slot: start.slot, serial: start.serial) else { return (false, nil, []) }
-        held.finish(start.job, judge(run.cancelReason), times)
+        let ending = judge(run.cancelReason)
+        held.note(ending, ofKindAt: run.kind)
+        held.finish(start.job, ending, times)
         // A task that was cancelled, or is about to be, would carry that over.
         let next = run.cancelReason == nil && mayStart(at: now) ? held.nextStart(at: now) : nil
         // While a request is under way, ended runs gather for the next.

@@ -116,7 +116,7 @@ struct HeldJobs {
         let total = min(max(0, concurrency + ahead - held), max(0, concurrency - held) + Self.mostAhead)
         var plan: [(kind: String, count: Int, concurrency: Int)] = []
         for name in rotation {
-            guard let place = places[name] else { continue }
+            guard let place = places[name], !kinds[place].awaitsVerdict else { continue }
             let kind = kinds[place]
             let own = kind.concurrency + batches * kind.pace - kind.held
             // Half of the slots at most are kept for other kinds that run nothing. An idle kind may always have one of
@@ -194,7 +194,7 @@ struct HeldJobs {
         var index = 0
         while index < startOrder.count {
             let place = startOrder[index]
-            if kinds[place].running < kinds[place].concurrency, var job = kinds[place].popNext() {
+            if kinds[place].mayStart, var job = kinds[place].popNext() {
                 if job.maxAttempts == 0 { job.maxAttempts = kinds[place].settings.retry.maxAttempts }
                 waitingCount -= 1
                 return start(job, of: place, at: now)
@@ -249,6 +249,9 @@ struct HeldJobs {
         return run
     }
 
+    /// Takes note of how a run of a kind ended.
+    mutating func note(_ ending: FinishedRun.Ending?, ofKindAt place: Int) { kinds[place].note(ending) }
+
     /// Puts a run's end among those to be settled, unless its claim was forgotten with the lease.
     ///
     /// - Parameters:
@@ -286,10 +289,36 @@ struct HeldJobs {
         // A claim may be closed only together with the last of its runs.
         guard finished.count <= limit else {
             defer { finished.removeFirst(limit) }
-            return (Array(finished.prefix(limit)).newestOfEachJob, [])
+            return (newestOfEachJob(in: Array(finished.prefix(limit))), [])
         }
         defer { (finished, closedClaims) = ([], []) }
-        return (finished.newestOfEachJob, closedClaims)
+        return (newestOfEachJob(in: finished), closedClaims)
+    }
+
+    private mutating func newestOfEachJob(in runs: [FinishedRun]) -> [FinishedRun] {
+        let newest = runs.newestOfEachJob
+        // What is left out will never be recorded.
+        if newest.count < runs.count {
+            for place in kinds.indices { kinds[place].recorded() }
+        }
+        return newest
+    }
+
+    /// Runs are recorded, or given up: kinds that waited for it may start jobs again.
+    ///
+    /// A failure that could not be stored may be recorded as something else, so any end but a success counts.
+    ///
+    /// - Returns: Whether a kind may start jobs that could not before.
+    mutating func recorded(_ runs: [FinishedRun]) -> Bool {
+        guard kinds.contains(where: \.hasFailures) else { return false }
+        var isFreed = false
+        for run in runs where !run.isSuccess {
+            guard let place = places[run.kind] else { continue }
+            let waited = kinds[place].awaitsVerdict
+            kinds[place].recorded(failures: 1)
+            isFreed = isFreed || (waited && !kinds[place].awaitsVerdict)
+        }
+        return isFreed
     }
 
     mutating func putBack(_ runs: [FinishedRun], claims: [Int64]) {
@@ -300,6 +329,7 @@ struct HeldJobs {
     /// Leaves a run that cannot be settled to the database: its claim is not closed, so that the job is given back when this
     /// worker no longer knows of the claim.
     mutating func abandon(_ run: FinishedRun) {
+        _ = recorded([run])
         if let place = closedClaims.firstIndex(of: run.lease) {
             closedClaims.remove(at: place)
         } else {
@@ -312,6 +342,14 @@ struct HeldJobs {
     /// Of these kinds, nothing that was claimed under a generation before the given one starts any more; it is released.
     mutating func stop(kinds stopped: [String: Int64], at now: Instant) {
         for (name, place) in places { kinds[place].stop(before: stopped[name], at: now) }
+        releaseStopped()
+    }
+
+    /// The same for some kinds; the others stay as they are.
+    mutating func stop(also stopped: [String: Int64], at now: Instant) {
+        for (name, generation) in stopped {
+            if let place = places[name] { kinds[place].stop(before: generation, at: now) }
+        }
         releaseStopped()
     }
 
@@ -385,7 +423,10 @@ struct HeldJobs {
         unsettled = [:]
         closedClaims = []
         abandoned = []
-        for place in kinds.indices { _ = kinds[place].remove { _ in true } }
+        for place in kinds.indices {
+            _ = kinds[place].remove { _ in true }
+            kinds[place].recorded()
+        }
         waitingCount = 0
     }
 }

@@ -20,16 +20,27 @@ struct KindQueue {
     private var stoppedBefore = Int64.min
     /// When that was heard. Whatever is claimed later was given by a database that knew better.
     private var heardAt: Instant?
+    /// Failures that its circuit will count, one after another and without a success between them, that are not recorded yet.
+    private var failuresInARow = 0
+    /// After so many of them nothing more of it starts before they are recorded.
+    private let longestStreak: Int
+
+    /// For ``longestStreak``, where its circuit does not open after fewer.
+    private static let defaultStreak = 5
 
     init(_ settings: HandlerSettings, concurrency: Int) {
         self.settings = settings
         self.concurrency = concurrency
+        let circuit = settings.circuit
+        longestStreak = circuit.isEnabled ? min(Self.defaultStreak, circuit.consecutiveFailures ?? .max) : .max
     }
 
     var waitingCount: Int { next.count + later.count }
     /// How many jobs the worker has of it.
     var held: Int { running + waitingCount + unconfirmed }
     var isIdle: Bool { held == 0 }
+    /// Whether one of those that wait may start.
+    var mayStart: Bool { running < concurrency && !awaitsVerdict }
 
     /// Takes in jobs of one claim, which mostly come in the order of their lane, and behind all that wait.
     mutating func wait(for jobs: some RandomAccessCollection<ClaimedJob>) {
@@ -66,6 +77,22 @@ struct KindQueue {
     }
 
     // MARK: Stopping
+
+    /// Whether so many runs have failed in a row that its circuit may open: what is held does not start before the answer to
+    /// a settle has said whether it did. In an outage a worker would otherwise run all that it has claimed ahead.
+    var awaitsVerdict: Bool { failuresInARow >= longestStreak }
+
+    /// Whether some of its failures are not recorded yet.
+    var hasFailures: Bool { failuresInARow > 0 }
+
+    /// Takes note of how a run ended; nil is a success.
+    mutating func note(_ ending: FinishedRun.Ending?) {
+        guard let ending, !ending.isSuccess else { return failuresInARow = 0 }
+        if ending.isFailedCall { failuresInARow += 1 }
+    }
+
+    /// So many of its failures are recorded, or given up.
+    mutating func recorded(failures count: Int = .max) { failuresInARow = max(0, failuresInARow - count) }
 
     /// Nothing that was claimed under a generation before the given one starts any more; nil: everything may.
     mutating func stop(before generation: Int64?, at now: Instant) {

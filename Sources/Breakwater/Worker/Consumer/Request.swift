@@ -17,6 +17,15 @@ struct Request: Sendable {
         case poll(Attend)
         /// Claims a job that must run alone.
         case claimSuspect(ClaimSuspect)
+
+        /// What it settles.
+        var settle: Settle? {
+            switch self {
+            case .exchange(_, let settle): settle
+            case .settleAlone(let settle): settle
+            case .reconcile, .sleep, .poll, .claimSuspect: nil
+            }
+        }
     }
 
     let id: ID

@@ -128,11 +128,10 @@ struct ConsumerService {
         switch sent.request.work {
         case .exchange(let claim, let settle):
             engine.metrics.record(claim == nil ? .settle : settle == nil ? .claim : .settleAndClaim, since: sent.time)
-            if let settle { note(try settle.decode(result), of: settle) }
-            return .settled
+            guard let settle else { return .settled() }
+            return .settled(stopped: note(try settle.decode(result), of: settle))
         case .settleAlone(let settle):
-            note(try settle.decode(result), of: settle)
-            return .settled
+            return .settled(stopped: note(try settle.decode(result), of: settle))
         case .reconcile(let reconcile):
             return .reconciled(jobs: try reconcile.decode(result))
         case .sleep, .poll:
@@ -145,7 +144,8 @@ struct ConsumerService {
         }
     }
 
-    private mutating func note(_ answer: Settle.Output, of settle: Settle) {
+    /// Returns the kinds that are stopped, as far as the answer says.
+    private mutating func note(_ answer: Settle.Output, of settle: Settle) -> [String: Int64] {
         engine.metrics.settled(settle.runs, stale: answer.stale, in: &runMetrics)
         engine.logger.trace("settled", metadata: settle.metadata(answer))
         if !answer.stale.isEmpty {
@@ -154,5 +154,6 @@ struct ConsumerService {
                 metadata: ["job_ids": .array(answer.stale.map { .stringConvertible($0) })]
             )
         }
+        return answer.stopped
     }
 }
