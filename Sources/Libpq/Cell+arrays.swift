@@ -64,18 +64,17 @@ extension Cell {
         return try required(withoutNulls("tid[]", values), "tid[]")
     }
 
-    /// A `jsonb[]` without NULLs, whose texts stay in the answer until they are read.
-    public func jsonbSlices() throws(PostgresError) -> [JSONBSlice] {
+    /// A `text[]` without NULLs, whose texts stay in the answer until they are read.
+    public func textSlices() throws(PostgresError) -> [TextSlice] {
         let start = try raw()?.baseAddress
-        let values: [JSONBSlice?]? = try decode("jsonb[]", [TypeOID.jsonbArray]) { reader in
-            reader.array { element -> JSONBSlice? in
-                guard let start, let bytes = element.slice(), let first = bytes.baseAddress, bytes.first == 1 else {
-                    return nil
-                }
-                return JSONBSlice(cell: self, offset: start.distance(to: first) + 1, length: bytes.count - 1)
+        let values: [TextSlice?]? = try decode("text[]", [TypeOID.textArray]) { reader in
+            reader.array { element -> TextSlice? in
+                guard let start, let bytes = element.slice() else { return nil }
+                let offset = bytes.baseAddress.map { start.distance(to: $0) } ?? 0
+                return TextSlice(cell: self, offset: offset, length: bytes.count)
             }
         }
-        return try required(withoutNulls("jsonb[]", values), "jsonb[]")
+        return try required(withoutNulls("text[]", values), "text[]")
     }
 
     private func withoutNulls<Element>(

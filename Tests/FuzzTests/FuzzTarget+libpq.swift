@@ -67,7 +67,7 @@ extension FuzzTarget {
         _ = try? cell.intervalOptionalArray()
         _ = try? cell.dateArray()
         _ = try? cell.tupleIDArray()
-        _ = (try? cell.jsonbSlices())?.map(\.text)
+        _ = (try? cell.textSlices())?.map(\.text)
     }
 
     /// Reads a result as the answer to each call that a worker makes.

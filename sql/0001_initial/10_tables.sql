@@ -39,7 +39,8 @@ create table breakwater.job (
     -- The last claim whose hold of this job ended without ending the job; 0: none.
     lease        bigint not null default 0,
     -- Counted runs that have ended.
-    attempt      integer not null default 0,
+    attempt      integer not null default 0
+                 constraint attempt_is_0_to_1000000 check (attempt between 0 and 1000000),
     -- null: as its handler says.
     max_attempts integer constraint max_attempts_is_positive check (max_attempts > 0),
     -- How often its worker was lost while it held the job, in a row. From 2 on it runs alone (see 61_poison.sql).
@@ -48,7 +49,8 @@ create table breakwater.job (
     handed_back  smallint not null default 0,
     -- It has failed again although its dependency was well: its failures say nothing of the dependency (see 50_circuit.sql).
     fails_alone  boolean not null default false,
-    payload      jsonb not null default '{}',
+    payload      jsonb not null default '{}'
+                 constraint payload_is_at_most_64_megabytes check (pg_column_size(payload) <= 67108864),
     unique_key   text collate "C"
                  constraint unique_key_is_1_to_500_bytes check (octet_length(unique_key) between 1 and 500),
     -- The W3C trace context of the program that enqueued it.

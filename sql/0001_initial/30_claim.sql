@@ -10,7 +10,7 @@ create type breakwater.claimed_jobs as (
     is_probe      boolean,
     ids           bigint[],
     positions     bigint[],
-    payloads      jsonb[],
+    payloads      text[],
     -- Which counted run is about to start, from 1.
     attempts      integer[],
     -- How many earlier runs were handed back.
@@ -45,7 +45,7 @@ select c.id as job, c.lease, c.worker, c.lane, c.claimed_at
 -- where more has been proven since the last look, because a look is dear where many jobs have just ended. Paused lanes and open
 -- circuits give nothing; a half-open circuit gives at most as many jobs as it has free probe leases; a circuit that has
 -- just closed, and a suspended worker, are given fewer (see breakwater.admit). Jobs of an open key are parked, and jobs
--- beyond their handler's max_age are dead-lettered, on the way.
+-- beyond their handler's max_age are dead-lettered, on the way. Once their payloads come to `p_bytes` no more are taken.
 --
 -- It commits without waiting for the disk. So none of its jobs may start before a later commit on the same connection that
 -- waits for the disk has been answered: that of breakwater.settle, or of breakwater.flush.
@@ -66,7 +66,8 @@ create function breakwater.claim(
     p_concurrency integer[],
     p_total       integer,
     p_late        boolean,
-    p_is_backlog  boolean default false
+    p_is_backlog  boolean default false,
+    p_bytes       integer default 8388608
 ) returns setof breakwater.claimed_jobs
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -75,6 +76,7 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set e
 as $$
 declare
     v_left  integer := p_total;
+    v_bytes integer := p_bytes;
     v_room  integer[] := p_room;
     v_lane  record;
     v_newest record;
@@ -143,7 +145,7 @@ begin
            and (c.state is distinct from 'open' or c.retry_at <= breakwater.clock())
          order by l.place
     loop
-        exit when v_left <= 0;
+        exit when v_left <= 0 or v_bytes <= 0;
         v_permits := least(v_left, v_room[v_lane.slot]);
         v_generation := v_lane.generation;
         v_is_probe := false;
@@ -213,19 +215,27 @@ begin
             end if;
             v_cursor := v_last;
             perform set_config('breakwater.skipped', '', true);
-            select v_queue, v_kind, v_priority, v_lease, false, array_agg(j.id), array_agg(j.position),
-                   array_agg(j.payload), array_agg(j.attempt + 1), array_agg(j.handed_back), array_agg(j.max_attempts),
-                   array_agg(j.enqueued_at), array_agg(date_part('epoch', now() - j.ready_at)), array_agg(j.ctid),
-                   array_agg(j.traceparent), array_agg(j.tracestate), array[v_lane.circuit_key], array[v_generation]
-              into v_jobs
-              from (select j.*, j.ctid
-                      from breakwater.job j
-                     where j.queue = v_queue and j.kind = v_kind and j.priority = v_priority
-                       and j.position > v_cursor and j.run_at is null
-                       and ((j.xmax = '0' and j.moved_from is null and j.lease < v_lease)
-                            or breakwater.may_take(j.id, j.position, j.lease, j.moved_from, v_lease))
-                     order by j.position
-                     limit v_permits) j;
+            loop
+                select v_queue, v_kind, v_priority, v_lease, false, array_agg(j.id), array_agg(j.position),
+                       array_agg(j.payload::text), array_agg(j.attempt + 1), array_agg(j.handed_back),
+                       array_agg(j.max_attempts), array_agg(j.enqueued_at),
+                       array_agg(date_part('epoch', now() - j.ready_at)), array_agg(j.ctid),
+                       array_agg(j.traceparent), array_agg(j.tracestate), array[v_lane.circuit_key], array[v_generation]
+                  into v_jobs
+                  from (select j.*, j.ctid
+                          from breakwater.job j
+                         where j.queue = v_queue and j.kind = v_kind and j.priority = v_priority
+                           and j.position > v_cursor and j.run_at is null
+                           and ((j.xmax = '0' and j.moved_from is null and j.lease < v_lease)
+                                or breakwater.may_take(j.id, j.position, j.lease, j.moved_from, v_lease))
+                         order by j.position
+                         limit v_permits) j;
+                exit when pg_column_size(v_jobs.payloads) <= v_bytes or v_jobs.ids is null;
+                -- Mostly it stays at that.
+                v_taken := breakwater.fitting(v_jobs.payloads, v_bytes);
+                exit when v_taken = cardinality(v_jobs.ids);
+                v_permits := v_taken;
+            end loop;
             if v_jobs.ids is not null then
                 v_last := v_jobs.positions[cardinality(v_jobs.positions)];
                 -- If nothing is left below the cursor that could ever be looked for, the floor goes along.
@@ -242,7 +252,7 @@ begin
             end if;
         else
             v_jobs := breakwater.claim_with_care(
-                p_worker, v_lane.id, v_queue, v_kind, v_priority, v_lease, v_cursor, v_floor, v_late, v_permits,
+                p_worker, v_lane.id, v_queue, v_kind, v_priority, v_lease, v_cursor, v_floor, v_late, v_permits, v_bytes,
                 v_lane.key_path, v_lane.is_filtered, v_lane.circuit_kind, v_lane.circuit_key, v_generation, v_is_probe);
         end if;
         -- The lane's newest claim until now is of no more use if all its jobs have ended.
@@ -254,9 +264,13 @@ begin
         end if;
         continue when v_jobs.ids is null;
         return next v_jobs;
+        v_bytes := v_bytes - pg_column_size(v_jobs.payloads);
         v_left := v_left - cardinality(v_jobs.ids);
         v_room[v_lane.slot] := v_room[v_lane.slot] - cardinality(v_jobs.ids);
     end loop;
+    if v_bytes <= 0 then
+        return;
+    end if;
 
     if v_left > 0 and exists (select from breakwater.test_shot) then
         for v_jobs in
@@ -279,7 +293,7 @@ $$;
 -- with keys or a max_age, and probes.
 create function breakwater.claim_with_care(
     p_worker bigint, p_lane bigint, p_queue text, p_kind text, p_priority smallint, p_lease bigint, p_cursor bigint,
-    p_floor bigint, p_late breakwater.late_jobs, p_permits integer, p_key_path text[], p_is_filtered boolean,
+    p_floor bigint, p_late breakwater.late_jobs, p_permits integer, p_bytes integer, p_key_path text[], p_is_filtered boolean,
     p_circuit_kind text, p_circuit_key text, p_generation bigint, p_is_probe boolean
 ) returns breakwater.claimed_jobs
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -296,6 +310,7 @@ declare
     v_last   bigint := p_cursor;
     v_floor  bigint := p_floor;
     v_limit  integer;
+    v_jobs   breakwater.claimed_jobs;
     v_is_complete boolean := p_late.is_complete;
 begin
     -- Those that another claim took since they were found are left out.
@@ -353,6 +368,20 @@ begin
         exit when not p_is_filtered or v_found <> '{}';
     end loop;
 
+    for round in 1..2 loop
+        select t.* into v_jobs
+          from breakwater.jobs_of_claim(
+               v_taken, p_lease, case when p_is_probe then null else p_key_path end, p_circuit_key, p_generation,
+               p_is_probe) t;
+        exit when pg_column_size(v_jobs.payloads) <= p_bytes or v_jobs.ids is null;
+        v_limit := breakwater.fitting(v_jobs.payloads, p_bytes);
+        exit when v_limit = cardinality(v_taken);
+        -- The others stay in the lane, and none of them may end up behind the floor.
+        v_taken := v_jobs.ids[1:v_limit];
+        v_last := greatest(p_cursor, v_jobs.positions[v_limit]);
+        v_floor := p_floor;
+    end loop;
+
     if p_is_probe and v_taken <> '{}' then
         perform breakwater.lease_probes(p_circuit_kind, p_circuit_key, p_generation, v_kind, v_taken, p_lease);
     end if;
@@ -361,12 +390,35 @@ begin
         insert into breakwater.claim (lease, worker, lane, last, floor, jobs)
         values (p_lease, p_worker, p_lane, v_last, v_floor, v_taken);
     end if;
-    return (
-        select t from breakwater.jobs_of_claim(
-            v_taken, p_lease, case when p_is_probe then null else p_key_path end, p_circuit_key, p_generation,
-            p_is_probe) t);
+    return v_jobs;
 end
 $$;
+
+-- How many jobs at least, of those with these payloads, come to so many bytes.
+create function breakwater.fitting(p_payloads text[], p_bytes integer) returns integer
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_left bigint := p_bytes;
+begin
+    for i in 1 .. cardinality(p_payloads) loop
+        v_left := v_left - octet_length(p_payloads[i]);
+        if octet_length(p_payloads[i]) > breakwater.longest_payload() then
+            raise exception 'a payload has % bytes as text, and a worker takes at most %', octet_length(p_payloads[i]),
+                breakwater.longest_payload() using errcode = 'program_limit_exceeded';
+        end if;
+        if v_left <= 0 then
+            return i;
+        end if;
+    end loop;
+    return cardinality(p_payloads);
+end
+$$;
+
+-- How many bytes of text a payload may come to: 64 MB.
+create function breakwater.longest_payload() returns integer
+language sql immutable set search_path = pg_catalog, pg_temp
+return 67108864;
 
 -- Jobs as their worker gets them. The circuit is the one of each job's key, or the given one: a probe belongs to the circuit
 -- that let it through, or that would never hear of it.
@@ -375,21 +427,29 @@ create function breakwater.jobs_of_claim(
 ) returns setof breakwater.claimed_jobs
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_jobs breakwater.claimed_jobs;
 begin
-    return query
-    select j.queue::text, j.kind::text, j.priority, p_lease, p_is_probe, array_agg(j.id), array_agg(j.position),
-           array_agg(j.payload), array_agg(j.attempt + 1), array_agg(j.handed_back), array_agg(j.max_attempts),
-           array_agg(j.enqueued_at),
-           array_agg(date_part('epoch', now() - j.ready_at)), array_agg(j.ctid),
-           array_agg(j.traceparent), array_agg(j.tracestate),
-           case when p_key_path is null then array[p_circuit_key] else array_agg(j.key) end,
-           case when p_key_path is null then array[p_generation]
-                else array_agg(breakwater.generation_of(j.kind, j.key)) end
-      from (select j.*, j.ctid, case when p_key_path is not null then breakwater.key_of(j.payload, p_key_path) end as key
-              from breakwater.job j
-             where j.id = any (p_ids)
-             order by j.queue, j.kind, j.priority, j.position) j
-     group by j.queue, j.kind, j.priority;
+    for v_jobs in
+        select j.queue::text, j.kind::text, j.priority, p_lease, p_is_probe, array_agg(j.id), array_agg(j.position),
+               array_agg(j.payload::text), array_agg(j.attempt + 1), array_agg(j.handed_back), array_agg(j.max_attempts),
+               array_agg(j.enqueued_at),
+               array_agg(date_part('epoch', now() - j.ready_at)), array_agg(j.ctid),
+               array_agg(j.traceparent), array_agg(j.tracestate),
+               case when p_key_path is null then array[p_circuit_key] else array_agg(j.key) end,
+               case when p_key_path is null then array[p_generation]
+                    else array_agg(breakwater.generation_of(j.kind, j.key)) end
+          from (select j.*, j.ctid, case when p_key_path is not null then breakwater.key_of(j.payload, p_key_path) end as key
+                  from breakwater.job j
+                 where j.id = any (p_ids)
+                 order by j.queue, j.kind, j.priority, j.position) j
+         group by j.queue, j.kind, j.priority
+    loop
+        if pg_column_size(v_jobs.payloads) > breakwater.longest_payload() then
+            perform breakwater.fitting(v_jobs.payloads, breakwater.longest_payload());
+        end if;
+        return next v_jobs;
+    end loop;
 end
 $$;
 

@@ -26,6 +26,10 @@ begin
     if not found then
         return false;
     end if;
+    if v_dead.reason = 'unreadable' then
+        raise exception 'dead letter % cannot be redriven: its payload could not be read, and is lost', v_dead.id
+            using errcode = '22023', hint = 'Enqueue the job anew, and purge this dead letter.';
+    end if;
     insert into breakwater.job (
         id, lease, queue, kind, priority, payload, max_attempts, unique_key, traceparent, tracestate, errors, enqueued_at)
     overriding system value
@@ -46,8 +50,8 @@ begin
 end
 $$;
 
--- Which dead letters are meant, oldest first: all conditions hold that are not null; and, where they are to be put back, no
--- job has their unique key, or a portion of such would be picked again and again. Locks them, and skips those that somebody
+-- Which dead letters are meant, oldest first: all conditions hold that are not null; and, where they are to be put back,
+-- their payload could be read, and no job has their unique key, or a portion of such would be picked again and again. Locks them, and skips those that somebody
 -- else has locked.
 create function breakwater.pick_dead_letters(
     p_ids bigint[], p_kind text, p_reason text, p_failure text, p_died_until timestamptz, p_limit integer,
@@ -73,6 +77,7 @@ begin
            and (p_incident is null
                 or (d.kind = any (v_kinds) and d.died_at >= v_incident.began_at and d.died_at <= v_incident.ended_at
                     and breakwater.is_behind(d, v_incident.kind, v_incident.key)))
+           and not (p_to_be_jobs and d.reason = 'unreadable')
            and not (p_to_be_jobs and d.unique_key is not null and exists (
                    select from breakwater.job j where j.kind = d.kind and j.unique_key = d.unique_key))
          order by d.died_at, d.id

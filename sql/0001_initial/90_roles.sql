@@ -45,7 +45,7 @@ begin
         grant select on breakwater.schema_version to breakwater_worker;
         grant execute on function
             breakwater.register, breakwater.beat, breakwater.maintain, breakwater.reconcile, breakwater.leave,
-            breakwater.claim, breakwater.flush, breakwater.sleep, breakwater.attend,
+            breakwater.claim, breakwater.dead_letter_unreadable, breakwater.flush, breakwater.sleep, breakwater.attend,
             breakwater.awake, breakwater.settle, breakwater.claim_suspect, breakwater.survived,
             breakwater.sample_fleet, breakwater.transitions_after,
             breakwater.next_notice, breakwater.notice_ended

@@ -72,7 +72,15 @@ public struct Job: Sendable, Identifiable {
     package enum PayloadSource: Sendable {
         case text(String)
         /// In a claim's answer, until the job runs: read there in the time of its run, not in the claim's.
-        case answer(JSONBSlice)
+        case answer(TextSlice)
+
+        /// How many bytes of UTF-8 it has.
+        var byteCount: Int {
+            switch self {
+            case .text(let text): text.utf8.count
+            case .answer(let slice): slice.byteCount
+            }
+        }
     }
 
     package var payloadSource: PayloadSource

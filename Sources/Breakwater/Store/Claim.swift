@@ -17,12 +17,14 @@ package struct Claim: StoreCall {
     package var isBacklog = false
     /// Whether these are all the lanes there are.
     package var isWide = false
+    /// Once the payloads come to so many bytes, no more jobs are taken.
+    package var bytes = HeldJobs.mostBytesAClaim
 
     package var statement: Statement {
         let slots = Dictionary(uniqueKeysWithValues: room.enumerated().map { ($1.kind, Int32($0 + 1)) })
         return Statement(
             """
-            select * from breakwater.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+            select * from breakwater.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
             """,
             [
                 .int8(worker),
@@ -35,6 +37,7 @@ package struct Claim: StoreCall {
                 .int4(Int32(clamping: total)),
                 .bool(isLate),
                 .bool(isBacklog),
+                .int4(Int32(clamping: bytes)),
             ]
         )
     }
@@ -43,6 +46,28 @@ package struct Claim: StoreCall {
     package func decode(_ result: QueryResult) throws(PostgresError) -> [ClaimedJob] {
         try ClaimedJob.all(of: result)
     }
+}
+
+/// `breakwater.dead_letter_unreadable`: ends jobs that no claim can hand out, after a claim was refused. Answers with their
+/// ids.
+package struct DeadLetterUnreadable: StoreCall {
+    package var worker: Int64
+    /// Where to look.
+    package var lanes: [Lane]
+    /// How many jobs of each lane.
+    package var limit = 500
+
+    package var statement: Statement {
+        Statement(
+            "select breakwater.dead_letter_unreadable($1, $2, $3, $4, $5)",
+            [
+                .int8(worker), .textArray(lanes.map(\.queue)), .textArray(lanes.map(\.kind)),
+                .int2Array(lanes.map(\.priority)), .int4(Int32(clamping: limit)),
+            ]
+        )
+    }
+
+    package func decode(_ result: QueryResult) throws(PostgresError) -> [Int64] { try result[0][0].int64Array() }
 }
 
 /// `breakwater.flush`: makes durable what this worker has claimed, where there is nothing to settle that would.
@@ -97,7 +122,7 @@ package struct ClaimedJob: Sendable {
         for row in result {
             let ids = try row["ids"].int64Array()
             let positions = try row["positions"].int64Array()
-            let payloads = try row["payloads"].jsonbSlices()
+            let payloads = try row["payloads"].textSlices()
             let attempts = try row["attempts"].int64Array()
             let handedBack = try row["handed_back"].int64Array()
             let maxAttempts = try row["max_attempts"].int64OptionalArrayOrNil() ?? []
@@ -150,6 +175,10 @@ package struct ClaimedJob: Sendable {
         }
         return jobs
     }
+}
+
+extension [ClaimedJob] {
+    var payloadBytes: Int { reduce(0) { $0 + $1.job.payloadSource.byteCount } }
 }
 
 /// An ordered stream of jobs that claims walk along.

@@ -12,7 +12,9 @@ enum DeadLettersPage {
     private static let groupLimit = 200
     /// Counting what would be done stops here: beyond, people read "more than a hundred thousand" the same way.
     private static let dryRunCap = 100_000
-    private static let reasons = ["exhausted", "discarded", "expired", "poison", "circuit_open", "cancelled"]
+    private static let reasons = [
+        "exhausted", "discarded", "expired", "poison", "unreadable", "circuit_open", "cancelled",
+    ]
 
     private struct Facts: Sendable {
         var groups: [DeadLetterGroup]

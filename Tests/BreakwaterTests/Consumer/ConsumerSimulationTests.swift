@@ -184,6 +184,7 @@ private struct ConsumerWorld {
         switch first.work {
         case .exchange(let claim?, _) where !first.isClaimAnswered:
             requests[0].isClaimAnswered = true
+            if roll(200) == 0 { return handle(.answered(first.id, .claimRefused(.refusal("54000")))) }
             let jobs = claimInDatabase(claim)
             return handle(.answered(first.id, .claimed(jobs)))
         case .exchange(_, let settle):
@@ -208,6 +209,9 @@ private struct ConsumerWorld {
             requests.removeFirst()
             if reconcile.worker == worker { giveBack { !reconcile.known.contains($0) } }
             handle(.answered(first.id, .reconciled(jobs: 0)))
+        case .examine:
+            requests.removeFirst()
+            handle(.answered(first.id, .examined(unreadable: [])))
         case .sleep, .poll, .claimSuspect:
             requests.removeFirst()
             handle(.answered(first.id, .done))

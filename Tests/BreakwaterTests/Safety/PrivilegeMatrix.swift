@@ -53,6 +53,7 @@ enum PrivilegeMatrix {
                 [.worker],
                 [
                     "register", "beat", "maintain", "reconcile", "leave", "claim", "claim_suspect", "flush", "survived",
+                    "dead_letter_unreadable",
                     "sleep", "attend", "awake", "settle", "sample_fleet",
                     "transitions_after", "next_notice", "notice_ended",
                 ]
@@ -88,7 +89,8 @@ enum PrivilegeMatrix {
                     "are_claims_of", "await_claims", "prune_claims", "claim_parked_probes", "claim_with_care",
                     "close_claims", "commit_durably",
                     "dead_letter_job", "dead_letter_poison", "find_late", "held_suspects", "jobs_of_claim",
-                    "lock_waiting", "may_take", "note_horizon", "note_move", "park_or_expire", "release_claims",
+                    "lock_waiting", "fitting", "longest_payload", "stopped_kinds", "why_unreadable", "may_take",
+                    "note_horizon", "note_move", "park_or_expire", "release_claims",
                     "throttle_delay", "unable_delay", "repeat_delay", "suspend_self", "admit_self", "resume_self",
                     "holds_jobs", "begin_round", "by_circuit", "charge_probes", "circuit_of_shot", "claim_sample",
                     "claim_test_shots", "create_key_circuits", "evidence_of_opening", "failures_in", "fields_of",

@@ -48,6 +48,7 @@ extension Consumer {
             inFlight.remove(at: place)
             refused(asked, error, &actions)
         case .claimRefused(let error):
+            claimRefused(asked.request.work, error)
             reconnect(error, &actions)
         case .reconciled(let jobs):
             inFlight.remove(at: place)
@@ -55,6 +56,10 @@ extension Consumer {
                 isExhausted = false
                 actions.append(.report(.reconciled(jobs: jobs)))
             }
+        case .examined(let unreadable):
+            inFlight.remove(at: place)
+            isExhausted = false
+            if !unreadable.isEmpty { actions.append(.report(.unreadable(unreadable))) }
         case .done:
             inFlight.remove(at: place)
             noteWakeUps(asked, at: now)
@@ -74,7 +79,7 @@ extension Consumer {
                 held.accept(jobs, of: asked.request.id)
                 unconfirmed.append((asked.request.id, asked.sent))
             }
-            note(jobs.count, of: claim, sent: asked.sent, at: now)
+            note(jobs.count, bytes: jobs.payloadBytes, of: claim, sent: asked.sent, at: now)
         case .claimSuspect(let claim):
             quarantine.claimed(!jobs.isEmpty, at: now)
             isExhausted = false
@@ -89,9 +94,10 @@ extension Consumer {
     }
 
     /// Takes note of how many jobs a claim gave.
-    private mutating func note(_ count: Int, of claim: Claim, sent: Instant, at now: Instant) {
+    private mutating func note(_ count: Int, bytes: Int, of claim: Claim, sent: Instant, at now: Instant) {
         claimsWithJobs = count == 0 ? 0 : claimsWithJobs + 1
-        isExhausted = count < claim.total
+        claimLimit.answered(count, bytes: bytes, of: claim)
+        isExhausted = count < claim.total && bytes < claim.bytes
         isBacklog = !isExhausted
         if claim.isLate {
             nextLateLook = now + max(Self.leastLateLookPause, (now - sent) * Self.lateLookPause)
@@ -112,6 +118,22 @@ extension Consumer {
             wakeUps = .polling(kinds, renewAt: renewAt, nextLook: now + HotKinds.interval)
         }
         leaveWakeUpsIfBusy(count, of: claim)
+    }
+
+    /// The server refused a claim. One job may be the reason, and must not keep the others from being claimed.
+    private mutating func claimRefused(_ work: Request.Work, _ error: PostgresError) {
+        // Out of memory, as with all that is too large.
+        guard !error.mayPass || error.sqlState == "53200" else { return }
+        switch work {
+        case .exchange(let claim?, _):
+            claimLimit.refused(claim.total)
+            examination = DeadLetterUnreadable(worker: worker, lanes: claim.lanes)
+        case .claimSuspect:
+            let lanes = settings.kinds.map { Lane(queue: settings.queues.first ?? "", kind: $0, priority: 0) }
+            examination = DeadLetterUnreadable(worker: worker, lanes: lanes)
+        default:
+            break
+        }
     }
 
     // MARK: Settles
@@ -161,6 +183,7 @@ extension Consumer {
             if case .abandon(let run)? = verdict { held.abandon(run) }
             endIsolationIfDone(&actions)
         default:
+            claimRefused(asked.request.work, error)
             reconnect(error, &actions)
         }
     }

@@ -20,6 +20,10 @@ extension Consumer {
             // Nothing is claimed meanwhile, so that every answered claim is known.
             return .reconcile(Reconcile(worker: worker, known: held.knownClaims))
         }
+        if let examination, phase == .working {
+            self.examination = nil
+            return .examine(examination)
+        }
         if isTooBusyToBeWoken {
             isTooBusyToBeWoken = false
             return .sleep(Sleep(worker: worker, kinds: []))
@@ -82,10 +86,11 @@ extension Consumer {
             worker: worker,
             lanes: asked,
             room: plan.kinds,
-            total: plan.total,
+            total: min(plan.total, claimLimit.most ?? .max),
             isLate: isLate,
             isBacklog: isBacklog,
-            isWide: isWide
+            isWide: isWide,
+            bytes: min(HeldJobs.mostBytesAClaim, HeldJobs.mostBytes - held.payloadBytes)
         )
     }
 

@@ -44,6 +44,8 @@ struct Consumer {
         case settleRefused(PostgresError)
         /// Some jobs were given back whose claim was never answered.
         case reconciled(jobs: Int)
+        /// These jobs, which no claim could hand out, are dead letters now.
+        case examined(unreadable: [Int64])
         /// This worker will be woken, or others know that it polls.
         case done
     }
@@ -78,6 +80,8 @@ struct Consumer {
         /// The outcome of a run cannot be stored.
         case cannotRecord(FinishedRun, PostgresError)
         case suspects([Job])
+        /// Jobs that cannot be read were dead-lettered.
+        case unreadable([Int64])
     }
 
     /// What does not change.
@@ -164,6 +168,9 @@ struct Consumer {
     /// Whether the last claim came back short without having looked for late jobs.
     var owesLateLook = false
     var nextReconciliation: Instant
+    var claimLimit = ClaimLimit()
+    /// After a refused claim: among the jobs that it asked for there may be some that cannot be read.
+    var examination: DeadLetterUnreadable?
     /// After a refused batch.
     var isolation: SettleIsolation?
     /// Settles that the server refused, in a row, and runs that it refused by themselves for reasons that may pass.

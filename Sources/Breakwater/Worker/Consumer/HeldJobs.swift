@@ -7,6 +7,10 @@ struct HeldJobs {
 
     /// A claim takes at most this many jobs beyond the slots that are free.
     static let mostAhead = 3000
+    /// While it holds payloads of so many bytes it claims no more,
+    static let mostBytes = 64 << 20
+    /// and once a claim comes to so many, it takes no more jobs.
+    static let mostBytesAClaim = 8 << 20
     /// A cancelled run that has not ended after this long is reported.
     static let patienceWithCancelled = Duration.seconds(10)
     /// A cancelled run that has not ended after this long loses its slot to other jobs.
@@ -36,6 +40,7 @@ struct HeldJobs {
         var job: Job
         var serial: Int
         var kind: Int
+        var payloadBytes: Int
         var start: Instant
         var deadline: Instant
         var cancelReason: CancelReason?
@@ -60,6 +65,8 @@ struct HeldJobs {
     /// By request: claimed, but the claim could still be lost in a crash of the server.
     private var unconfirmed: [Request.ID: [ClaimedJob]] = [:]
     private var unconfirmedCount = 0
+    /// Of the payloads of the jobs that have not ended.
+    private(set) var payloadBytes = 0
     private var finished: [FinishedRun] = []
     /// For each claim, how many of its jobs are not settled yet.
     private var unsettled: [Int64: Int] = [:]
@@ -113,7 +120,8 @@ struct HeldJobs {
         for place in kinds.indices { kinds[place].keepPace(upTo: Self.mostAhead) }
         let ahead = min(batches * kinds.reduce(0) { $0 + $1.pace }, 2 * Self.mostAhead)
         let held = runningCount + waitingCount + unconfirmedCount
-        let total = min(max(0, concurrency + ahead - held), max(0, concurrency - held) + Self.mostAhead)
+        let isRoom = payloadBytes < Self.mostBytes
+        let total = isRoom ? min(max(0, concurrency + ahead - held), max(0, concurrency - held) + Self.mostAhead) : 0
         var plan: [(kind: String, count: Int, concurrency: Int)] = []
         for name in rotation {
             guard let place = places[name], !kinds[place].awaitsVerdict else { continue }
@@ -130,7 +138,7 @@ struct HeldJobs {
 
     /// Whether one of these kinds has no slot left, its own or the worker's.
     func isFull(forAnyOf names: Set<String>) -> Bool {
-        runningCount + waitingCount + unconfirmedCount >= concurrency
+        runningCount + waitingCount + unconfirmedCount >= concurrency || payloadBytes >= Self.mostBytes
             || names.contains { name in places[name].map { kinds[$0].held >= kinds[$0].concurrency } ?? false }
     }
 
@@ -143,6 +151,7 @@ struct HeldJobs {
         }
         unconfirmed[request] = jobs
         unconfirmedCount += jobs.count
+        payloadBytes += jobs.payloadBytes
     }
 
     /// The claim of a request, which was sent at a certain time, cannot be lost any more: its jobs wait to be started.
@@ -163,6 +172,7 @@ struct HeldJobs {
     /// give their jobs back.
     mutating func forgetUnconfirmed() {
         for jobs in unconfirmed.values {
+            payloadBytes -= jobs.payloadBytes
             eachKind(of: jobs) { held, place, run in
                 held.kinds[place].unconfirmed -= run.count
                 held.unsettled[run[run.startIndex].job.lease] = nil
@@ -217,7 +227,14 @@ struct HeldJobs {
         // Without its payload, which may keep the answer to a claim with all its jobs.
         var known = job
         known.payload = ""
-        let run = Running(job: known, serial: lastSerial, kind: place, start: now, deadline: deadline)
+        let run = Running(
+            job: known,
+            serial: lastSerial,
+            kind: place,
+            payloadBytes: job.payloadSource.byteCount,
+            start: now,
+            deadline: deadline
+        )
         let slot = freeSlots.popLast() ?? slots.count
         if slot == slots.count { slots.append(run) } else { slots[slot] = run }
         return Start(job: job, slot: slot, serial: lastSerial, time: now)
@@ -239,6 +256,7 @@ struct HeldJobs {
         freeSlots.append(slot)
         kinds[run.kind].running -= 1
         runningCount -= 1
+        payloadBytes -= run.payloadBytes
     }
 
     /// Gives up the slot of a run that ignores its cancellation, and settles it as if it had ended.
@@ -366,6 +384,7 @@ struct HeldJobs {
             let kind = kinds[place]
             let released = kinds[place].remove { isChosen(kind, $0) }
             waitingCount -= released.count
+            payloadBytes -= released.payloadBytes
             for job in released { finish(job.job, .released) }
         }
     }
@@ -424,7 +443,7 @@ struct HeldJobs {
         closedClaims = []
         abandoned = []
         for place in kinds.indices {
-            _ = kinds[place].remove { _ in true }
+            payloadBytes -= kinds[place].remove { _ in true }.payloadBytes
             kinds[place].recorded()
         }
         waitingCount = 0

@@ -17,13 +17,15 @@ struct Request: Sendable {
         case poll(Attend)
         /// Claims a job that must run alone.
         case claimSuspect(ClaimSuspect)
+        /// Has the jobs looked at one by one that a refused claim asked for.
+        case examine(DeadLetterUnreadable)
 
         /// What it settles.
         var settle: Settle? {
             switch self {
             case .exchange(_, let settle): settle
             case .settleAlone(let settle): settle
-            case .reconcile, .sleep, .poll, .claimSuspect: nil
+            case .reconcile, .sleep, .poll, .claimSuspect, .examine: nil
             }
         }
     }

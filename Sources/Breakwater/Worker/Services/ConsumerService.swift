@@ -98,6 +98,8 @@ struct ConsumerService {
             return Sent(request: request, time: now, end: try call(poll.statement))
         case .claimSuspect(let claim):
             return Sent(request: request, time: now, end: try call(claim.statement))
+        case .examine(let examination):
+            return Sent(request: request, time: now, end: try call(examination.statement))
         }
     }
 
@@ -141,6 +143,8 @@ struct ConsumerService {
             engine.metrics.claimed(jobs.count)
             engine.logger.trace("claimed", metadata: claim.metadata(jobs))
             return .claimed(jobs)
+        case .examine(let examination):
+            return .examined(unreadable: try examination.decode(result))
         }
     }
 

@@ -34,6 +34,11 @@ extension Engine {
                     "job": .stringConvertible(run.id), "outcome": "\(run.ending.className)", "error": "\(error)",
                 ]
             )
+        case .unreadable(let jobs):
+            logger.error(
+                "jobs that cannot be read kept claims from being answered; they are dead letters now",
+                metadata: ["job_ids": .array(jobs.map { .stringConvertible($0) })]
+            )
         case .suspects(let jobs):
             for job in jobs {
                 logger.notice("runs a job alone that may have killed its workers", metadata: job.metadata())

@@ -1,10 +1,13 @@
 /// A text within an answer. It keeps the whole answer in memory.
-public struct JSONBSlice: Sendable {
+public struct TextSlice: Sendable {
     private let result: QueryResult
     private let row: Int32
     private let column: Int32
     private let offset: Int
     private let length: Int
+
+    /// How many bytes of UTF-8 it has.
+    public var byteCount: Int { length }
 
     init(cell: Cell, offset: Int, length: Int) {
         result = cell.result

@@ -1,0 +1,83 @@
+-- Jobs that no claim can hand out, because their payload cannot be read: numbers that come to gigabytes as text, more
+-- control characters than fit into a value, a broken page. A claim that meets one fails as a whole. Its worker then asks for
+-- fewer jobs, and has those looked at one by one that the claim could have taken.
+
+-- Dead-letters, as `unreadable`, those of the first p_limit jobs of each lane, and of the first p_limit parked jobs and
+-- suspects of their kinds, that cannot be read. Returns which; their payloads are lost.
+--
+-- Locks the jobs that it ends, by SKIP LOCKED.
+create function breakwater.dead_letter_unreadable(
+    p_worker bigint, p_queues text[], p_kinds text[], p_priorities smallint[], p_limit integer
+) returns bigint[]
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off set enable_bitmapscan = off
+as $$
+declare
+    v_id    bigint;
+    v_error text;
+    v_jobs  bigint[] := '{}';
+begin
+    if not exists (select from breakwater.worker w where w.id = p_worker) then
+        return v_jobs;
+    end if;
+    for v_id in
+        select j.id
+          from unnest(p_queues, p_kinds, p_priorities) l(queue, kind, priority)
+          join breakwater.lane a on a.queue = l.queue collate "C" and a.kind = l.kind collate "C"
+                                and a.priority = l.priority
+          left join lateral (
+               select c.last, c.floor from breakwater.claim c where c.lane = a.id
+                order by c.last desc, c.lease desc limit 1) m on true
+         cross join lateral (select coalesce(m.last, a.floor) as last, coalesce(m.floor, a.floor) as floor) n
+         cross join lateral (
+               select unnest((breakwater.find_late(
+                          a.id, a.queue, a.kind, a.priority, n.floor, n.last, p_limit)).ids) as id
+               union all
+              (select j.id from breakwater.job j
+                where j.queue = a.queue and j.kind = a.kind and j.priority = a.priority
+                  and j.position > n.last and j.run_at is null
+                order by j.position
+                limit p_limit)) j
+        union all
+        select j.id
+          from (select distinct unnest(p_kinds) collate "C" as kind) k
+         cross join lateral (
+               select j.id from breakwater.job j where j.kind = k.kind and j.parked is not null
+                order by j.position limit p_limit) j
+        union all
+        (select j.id from breakwater.job j
+          where j.crashes >= 2 and j.kind = any (p_kinds) order by j.position limit p_limit)
+    loop
+        v_error := breakwater.why_unreadable(v_id);
+        continue when v_error is null;
+        perform from breakwater.job j where j.id = v_id for update skip locked;
+        continue when not found or breakwater.without_held(array[v_id]) = '{}';
+        update breakwater.job j
+           set payload = 'null',
+               errors = jsonb_build_array(jsonb_build_object(
+                   'attempt', j.attempt + 1, 'class', 'discarded', 'name', 'unreadable', 'at', breakwater.clock(),
+                   'message', format('the job cannot be read, and its payload is lost: %s', v_error),
+                   'worker', p_worker))
+         where j.id = v_id;
+        perform breakwater.dead_letter_job(v_id, 'unreadable', null);
+        v_jobs := v_jobs || v_id;
+    end loop;
+    return v_jobs;
+end
+$$;
+
+-- What keeps a job from being read; null: nothing does.
+create function breakwater.why_unreadable(p_job bigint) returns text
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform breakwater.fitting(array[j.payload::text], breakwater.longest_payload()), octet_length(j.errors::text),
+            octet_length(j.traceparent || j.tracestate)
+       from breakwater.job j where j.id = p_job;
+    return null;
+exception
+    -- Whatever it is: of this row alone.
+    when others then
+        return sqlerrm;
+end
+$$;
