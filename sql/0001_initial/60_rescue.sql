@@ -152,7 +152,7 @@ begin
     promoted := breakwater.promote(1000);
     rescued := breakwater.rescue();
     perform breakwater.dead_letter_poison(1000);
-    turned := breakwater.turn_circuits();
+    turned := breakwater.turn_circuits() + breakwater.close_idle_keys();
     perform breakwater.charge_probes(1000);
     perform breakwater.return_test_shots();
     fell_back := breakwater.apply_fallbacks(1000);
