@@ -317,7 +317,7 @@ begin
     select * into v_policy from breakwater.handler h where h.kind = v_job.kind;
     if p_class = 'discarded' then
         perform breakwater.dead_letter_job(p_id, 'discarded', v_errors, p_worker, p_lease);
-    elsif v_spent and attempt >= coalesce(v_job.max_attempts, v_policy.max_attempts, 1) then
+    elsif v_spent and attempt >= coalesce(v_job.max_attempts, v_policy.max_attempts, breakwater.default_max_attempts()) then
         perform breakwater.dead_letter_job(p_id, 'exhausted', v_errors, p_worker, p_lease);
     elsif v_job.enqueued_at + v_policy.max_age < now() + make_interval(secs => coalesce(p_delay, 0)) then
         perform breakwater.dead_letter_job(p_id, 'expired', v_errors, p_worker, p_lease);
@@ -407,3 +407,9 @@ as $$
            g.traceparent, g.tracestate, coalesce(p_errors, g.errors, '[]'), g.enqueued_at
       from gone g
 $$;
+
+-- How often a job may run whose kind has no row in breakwater.handler, as when somebody deleted it: as often as handlers let
+-- them unless configured otherwise.
+create function breakwater.default_max_attempts() returns integer
+language sql immutable
+as $$ select 20 $$;

@@ -373,7 +373,8 @@ begin
             continue when breakwater.lock_waiting(array[v_result.job]) = '{}';
             select * into v_job from breakwater.job j where j.id = v_result.job;
             if v_job.attempt + 1 >= coalesce(
-                v_job.max_attempts, (select h.max_attempts from breakwater.handler h where h.kind = v_job.kind), 1)
+                v_job.max_attempts, (select h.max_attempts from breakwater.handler h where h.kind = v_job.kind),
+                breakwater.default_max_attempts())
             then
                 update breakwater.job j set attempt = j.attempt + 1 where j.id = v_job.id;
                 perform breakwater.dead_letter_job(v_job.id, 'exhausted', null);

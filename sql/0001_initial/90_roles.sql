@@ -44,7 +44,7 @@ begin
         grant usage on schema breakwater to breakwater_worker;
         grant select on breakwater.schema_version to breakwater_worker;
         grant execute on function
-            breakwater.register, breakwater.beat, breakwater.maintain, breakwater.reconcile, breakwater.leave,
+            breakwater.register, breakwater.renew_registration, breakwater.beat, breakwater.maintain, breakwater.reconcile, breakwater.leave,
             breakwater.claim, breakwater.flush, breakwater.sleep, breakwater.attend,
             breakwater.awake, breakwater.settle, breakwater.claim_suspect, breakwater.survived,
             breakwater.sample_fleet, breakwater.transitions_after,
