@@ -14,6 +14,7 @@ declare
     v_handlers jsonb := breakwater.handlers_as_of_now(p_handlers);
 begin
     perform breakwater.refuse_row_security();
+    perform breakwater.check_sequences();
     -- In the order of kinds, so that workers that start together wait for each other in one order.
     insert into breakwater.handler
     select h.* from jsonb_populate_recordset(null::breakwater.handler, v_handlers) h order by h.kind
@@ -193,6 +194,7 @@ begin
     if not leads then
         return;
     end if;
+    perform breakwater.check_sequences();
     perform breakwater.note_horizon();
     promoted := breakwater.promote(1000);
     rescued := breakwater.rescue();
@@ -296,7 +298,9 @@ begin
         v_jobs := breakwater.release_claims(v_lost.id, '{}', 5 * v_lost.lease);
         v_count := v_count + cardinality(v_jobs);
         insert into breakwater.lost_worker (worker, name, beat_at, jobs)
-        values (v_lost.id, v_lost.name, v_lost.beat_at, v_jobs);
+        values (v_lost.id, v_lost.name, v_lost.beat_at, v_jobs)
+        on conflict (worker) do update
+           set name = excluded.name, beat_at = excluded.beat_at, lost_at = now(), jobs = excluded.jobs, survived = false;
         perform breakwater.strike_off(v_lost.id);
     end loop;
     -- A claim may commit after its worker was struck off: it was under way, and nobody could see it then.
