@@ -203,7 +203,7 @@ begin
     perform breakwater.charge_probes(1000);
     perform breakwater.return_test_shots();
     fell_back := breakwater.apply_fallbacks(1000);
-    unparked := breakwater.unpark(1000);
+    unparked := breakwater.unpark(1000) + breakwater.return_stranded(1000, 0.05);
     perform breakwater.measure_incidents(5);
     perform breakwater.sum_up_rates();
     perform breakwater.prune(1000);
@@ -287,7 +287,6 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_lost  breakwater.worker;
-    v_dead  bigint;
     v_jobs  bigint[];
     v_count integer := 0;
 begin
@@ -304,13 +303,7 @@ begin
         perform breakwater.strike_off(v_lost.id);
     end loop;
     -- A claim may commit after its worker was struck off: it was under way, and nobody could see it then.
-    for v_dead in
-        select w from breakwater.workers_with_claims() w
-         where w <> 0 and not exists (select from breakwater.worker a where a.id = w)
-    loop
-        v_count := v_count + cardinality(breakwater.release_claims(v_dead, '{}', null));
-        perform breakwater.strike_off(v_dead);
-    end loop;
+    v_count := v_count + breakwater.release_orphans();
     return v_count;
 end
 $$;

@@ -214,7 +214,7 @@ as $$
 declare
     v_kind text;
 begin
-    if breakwater.lock_waiting(array[cancel.id]) = '{}' then
+    if not breakwater.lock_to_change(cancel.id) then
         return false;
     end if;
     select j.kind into v_kind from breakwater.job j where j.id = cancel.id;
@@ -233,7 +233,7 @@ as $$
 declare
     v_kind text;
 begin
-    if breakwater.lock_waiting(array[run_now.id]) = '{}' then
+    if not breakwater.lock_to_change(run_now.id) then
         return false;
     end if;
     update breakwater.job j
@@ -265,7 +265,7 @@ begin
         raise exception 'priority % is not 0 to 9', coalesce(set_priority.priority::text, 'NULL')
             using errcode = '22023', hint = '0 runs first, 9 last.';
     end if;
-    if breakwater.lock_waiting(array[set_priority.id]) = '{}' then
+    if not breakwater.lock_to_change(set_priority.id) then
         return false;
     end if;
     select * into v_old from breakwater.job j where j.id = set_priority.id;

@@ -9,8 +9,8 @@
 
 revoke all on all functions in schema breakwater from public;
 
--- Whoever may insert asks it.
-grant select on sequence breakwater.anyone_asleep to public;
+-- Whoever may insert asks the first, whoever may change a job's position the second.
+grant select on sequence breakwater.anyone_asleep, breakwater.job_position to public;
 
 do $$
 declare
@@ -79,7 +79,7 @@ begin
             breakwater.evidence_of_round, breakwater.dead_letters_of_incident,
             -- What the views call, which run with their reader's rights there.
             breakwater.circuit_name, breakwater.policy_of, breakwater.window_of, breakwater.clock,
-            breakwater.self_suspensions
+            breakwater.self_suspensions, breakwater.why_unseen
             to breakwater_admin;
     end if;
 end
