@@ -66,6 +66,7 @@ begin
             breakwater.redrive(bigint, text, text), breakwater.redrive(text, text, integer, text, text),
             breakwater.purge(bigint, text, text), breakwater.purge(text, text, interval, integer, text, text),
             breakwater.redrive_some, breakwater.purge_some,
+            breakwater.rename_kind, breakwater.rename_kind_some, breakwater.repair_sequences,
             breakwater.cancel, breakwater.run_now, breakwater.run_through, breakwater.set_priority, breakwater.watch, breakwater.unwatch,
             breakwater.enqueue_lines, breakwater.import_position, breakwater.workload,
             breakwater.drain_worker, breakwater.undrain_worker,
