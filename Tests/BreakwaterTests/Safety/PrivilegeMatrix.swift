@@ -39,7 +39,10 @@ enum PrivilegeMatrix {
             // Not id, position, lease, attempt or errors: those are the workers' own.
             .enqueue: "insert(kind,max_attempts,payload,priority,queue,run_at,traceparent,tracestate,unique_key)"
         ],
-        "job_position": [.enqueue: "usage"],
+        // Every UPDATE of a position asks it.
+        "job_position": Dictionary(
+            uniqueKeysWithValues: Role.allCases.map { ($0, $0 == .enqueue ? "select,usage" : "select") }
+        ),
         "scaling": [.monitor: "select"],
         "schema_version": [.worker: "select"],
     ]
@@ -52,7 +55,8 @@ enum PrivilegeMatrix {
             (
                 [.worker],
                 [
-                    "register", "beat", "maintain", "reconcile", "leave", "claim", "claim_suspect", "flush", "survived",
+                    "register", "renew_registration", "beat", "maintain", "reconcile", "leave", "claim",
+                    "claim_suspect", "flush", "survived",
                     "sleep", "attend", "awake", "settle", "sample_fleet",
                     "transitions_after", "next_notice", "notice_ended",
                 ]
@@ -60,6 +64,7 @@ enum PrivilegeMatrix {
             (
                 [.admin],
                 [
+                    "rename_kind", "rename_kind_some", "repair_sequences", "why_unseen",
                     "redrive", "redrive_some", "purge", "purge_some", "cancel", "run_now", "run_through",
                     "set_priority",
                     "drain_worker", "undrain_worker", "pause_queue", "pause_kind", "resume_queue", "resume_kind",
@@ -99,6 +104,11 @@ enum PrivilegeMatrix {
                     "without_held", "workers_with_claims", "begin_measure", "is_behind", "kinds_of",
                     "longest_wait_behind", "measure_incident", "measure_incidents", "note_handed_back", "note_incident",
                     "notice_message", "prune_incidents", "lock_circuit",
+                    "why_obsolete", "is_idle_key", "close_idle_keys", "return_stranded", "floor_of", "release_orphans",
+                    "lock_to_change", "numbers_beyond", "last_number", "highest_in_jobs", "check_sequences",
+                    "new_job_number",
+                    "default_max_attempts",
+                    "handlers_as_of_now", "add_circuits_and_lanes", "is_registered",
                 ]
             ),
         ]
