@@ -148,27 +148,23 @@ begin
 end
 $$;
 
--- Why a circuit that is not closed has nothing to protect any more: its handler's policy has changed. null: it still has.
+-- Circuits that are not closed, and have nothing to protect any more, with the reason: their handler's policy has changed.
 --
 -- A kind without a row in breakwater.handler says nothing: its workers put that back.
-create function breakwater.why_obsolete(p_circuit breakwater.circuit) returns text
-language sql stable set search_path = pg_catalog, pg_temp
-as $$
-    select case
-        when not (breakwater.policy_of(p_circuit.kind, p_circuit.key)).circuit_enabled
-            then 'its handler has no circuit any more'
-        when p_circuit.kind = '*' then
-            case when not exists (select from breakwater.handler h where h.shared_key = p_circuit.key)
-                 then 'no handler shares it any more' end
-        else (select case
-                  when h.shared_key is not null then format('its handler shares the circuit of ''%s'' now', h.shared_key)
-                  when p_circuit.key <> '' and h.key_path is null then 'its handler has no circuits of keys any more'
-                  when p_circuit.key <> '' and p_circuit.key_path <> h.key_path
-                      then 'its handler takes its keys from elsewhere now'
-                  end
-                from breakwater.handler h where h.kind = p_circuit.kind)
-        end
-$$;
+create view breakwater.obsolete_circuit as
+select c.kind, c.key, w.why
+  from breakwater.circuit c
+  left join breakwater.handler h on h.kind = c.kind
+  left join lateral (select (breakwater.policy_of('*', c.key)).circuit_enabled where c.kind = '*') s on true
+ cross join lateral (
+       select case
+           when not coalesce(s.circuit_enabled, h.circuit_enabled) then 'its handler has no circuit any more'
+           when c.kind = '*' then case when s.circuit_enabled is null then 'no handler shares it any more' end
+           when h.shared_key is not null then format('its handler shares the circuit of ''%s'' now', h.shared_key)
+           when c.key <> '' and h.key_path is null then 'its handler has no circuits of keys any more'
+           when c.key <> '' and c.key_path <> h.key_path then 'its handler takes its keys from elsewhere now'
+           end as why) w
+ where c.state <> 'closed' and w.why is not null;
 
 -- Makes the transitions that time alone makes, even where no job asks: open circuits whose time is over become half-open,
 -- half-open ones that do not come to a decision re-open, overrides run out. And it closes the circuits that a change of
@@ -178,26 +174,29 @@ create function breakwater.turn_circuits() returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_circuit breakwater.circuit;
-    v_obsolete text;
+    v_circuit record;
     v_count   integer := 0;
 begin
     for v_circuit in
-        select c.* from breakwater.circuit c
+        select c.kind, c.key, c.state, c.override, c.override_until, o.why as obsolete
+          from breakwater.circuit c
+          left join breakwater.handler h on h.kind = c.kind
+          left join breakwater.obsolete_circuit o on o.kind = c.kind and o.key = c.key
          where (c.state = 'open' and c.override is null and c.retry_at <= breakwater.clock())
             or (c.state = 'half_open'
-                and c.since <= breakwater.clock() - (breakwater.policy_of(c.kind, c.key)).half_open_for
+                and c.since <= breakwater.clock() - case when c.kind = '*'
+                                                         then (breakwater.policy_of(c.kind, c.key)).half_open_for
+                                                         else h.half_open_for end
                 and not breakwater.is_idle_key(c))
             or c.override_until <= breakwater.clock()
-            or (c.state <> 'closed' and c.override is null and breakwater.why_obsolete(c) is not null)
-           for update skip locked
+            or (c.override is null and o.why is not null)
+           for update of c skip locked
     loop
-        v_obsolete := breakwater.why_obsolete(v_circuit);
         if v_circuit.override is not null then
             perform breakwater.transition(v_circuit.kind, v_circuit.key, 'closed',
                 format('%s until %s', v_circuit.override, v_circuit.override_until), null, null, null);
-        elsif v_obsolete is not null then
-            perform breakwater.transition(v_circuit.kind, v_circuit.key, 'closed', v_obsolete, null, null, null);
+        elsif v_circuit.obsolete is not null then
+            perform breakwater.transition(v_circuit.kind, v_circuit.key, 'closed', v_circuit.obsolete, null, null, null);
         elsif v_circuit.state = 'open' then
             perform breakwater.transition(
                 v_circuit.kind, v_circuit.key, 'half_open', 'its open time is over', null, null, null);

@@ -3,7 +3,7 @@
 -- What becomes of the jobs that wait behind an open circuit, where its handler's fallback is not to hold them: at most
 -- p_limit jobs a kind. Returns how many jobs it ended or moved.
 --
--- Only for circuits that the handler's present policy has (see breakwater.why_obsolete): one of a key that was opened under
+-- Only for circuits that the handler's present policy has (see breakwater.obsolete_circuit): one of a key that was opened under
 -- another policy says nothing of the kind's other jobs. And only where a worker handles the kind: a fallback is part of a
 -- handler, and goes with it.
 --
@@ -26,7 +26,7 @@ begin
                                     or (c.kind = '*' and c.key = h.shared_key)
          -- Not before the first round of probes has told that it is no false alarm.
          where c.state = 'open' and c.is_checked and h.fallback <> 'hold'
-           and breakwater.why_obsolete(c) is null
+           and not exists (select from breakwater.obsolete_circuit o where o.kind = c.kind and o.key = c.key)
     loop
         perform from breakwater.circuit c
           where c.kind = v_policy.circuit_kind and c.key = v_policy.key and c.state = 'open' and c.is_checked

@@ -258,8 +258,8 @@ begin
                               select from breakwater.job j
                                where j.kind = c.kind and j.parked = c.key and j.queue = q.name collate "C"
                                  and num_nulls(j.run_at) = 0
-                                 and not exists (select from breakwater.claim h
-                                                  where h.lane is null and h.lease > j.lease and j.id = any (h.jobs))
+                                 -- By its probe lease, which is looked up at once. Whether a claim holds it is asked below.
+                                 and not exists (select from breakwater.probe p where p.job = j.id and p.lease > j.lease)
                                limit 1) w)
            and (c.state = 'open'
                 or (select count(*) from breakwater.probe p

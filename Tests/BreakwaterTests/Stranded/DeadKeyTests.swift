@@ -24,12 +24,12 @@ struct DeadKeyTests {
         try await HandWorker(database, queues: queues, settings: Self.settings)
     }
 
-    /// Half-open circuits of keys, the first of them for the longest.
+    /// Half-open circuits of keys, the dead ones for the longest.
     private func halfOpen(_ prefix: String, _ count: Int, _ database: TestDatabase) async throws {
         try await database.query(
             """
             insert into breakwater.circuit (kind, key, key_path, state, generation, since, is_checked)
-            select 'k', $1 || n, '{host}', 'half_open', 3, now() - interval '1 minute' + n * interval '1 ms', true
+            select 'k', $1 || n, '{host}', 'half_open', 3, now() - case $1 when 'dead' then interval '1 minute' else '0' end, true
               from generate_series(1, $2) n
             """,
             [.text(prefix), .int4(Int32(count))]
@@ -105,10 +105,12 @@ struct DeadKeyTests {
             try await park(5, behind: "well", database)
             try await waitUntil("the healthy keys' jobs end") {
                 let jobs = try await worker.claim()
-                let well = jobs.filter { $0.payload.contains("well") }
-                try await worker.settle(well)
-                try await worker.settle(jobs.filter { !$0.payload.contains("well") }, .unavailable(delay: .seconds(60)))
-                try await worker.maintain()
+                let (well, dead) = (
+                    jobs.filter { $0.payload.contains("well") }, jobs.filter { $0.payload.contains("dead") }
+                )
+                try await worker.settle(well, claims: well.map(\.lease))
+                try await worker.settle(dead, .unavailable(delay: .seconds(60)), claims: dead.map(\.lease))
+                try await database.query("select breakwater.unpark(1000)")
                 return try await database.number(
                     "select count(*) from breakwater.job where payload ->> 'host' ~ 'well'"
                 ) == 0
@@ -171,6 +173,7 @@ struct DeadKeyTests {
             try await halfOpen("idle", 1, database)
             try await halfOpen("busy", 1, database)
             try await park(1, behind: "busy", database)
+            try await database.query("update breakwater.circuit set since = now() - interval '1 minute'")
             try await worker.maintain()
             let states = try await database.texts(
                 "select key || ' ' || state from breakwater.circuit where key <> '' order by 1"
