@@ -37,7 +37,7 @@ begin
        set kind = rename_kind_some.new_kind, run_at = case when j.parked is null then j.run_at end, parked = null,
            ready_at = case when j.parked is null then j.ready_at else now() end,
            position = nextval('breakwater.job_position')
-     where j.id = any (v_locked)
+     where j.id = any (v_locked) and j.kind = rename_kind_some.old_kind collate "C"
        and not exists (select from breakwater.job o
                         where o.kind = rename_kind_some.new_kind collate "C" and o.unique_key = j.unique_key);
     get diagnostics jobs = row_count;
