@@ -122,11 +122,12 @@ begin
             returning j.id, j.kind, j.attempt
         ), kept as (
             insert into breakwater.result (id, kind, result, expires_at)
-            select g.id, g.kind, d.result, now() + h.keep_results
+            -- If somebody deleted the handler's row, nobody knows for how long: for a day.
+            select g.id, g.kind, d.result, now() + coalesce(h.keep_results, interval '1 day')
               from gone g
               join unnest(p_done, p_results) d(id, result) on d.id = g.id
-              join breakwater.handler h on h.kind = g.kind
-             where cardinality(p_results) > 0 and h.keep_results > interval '0'
+              left join breakwater.handler h on h.kind = g.kind
+             where cardinality(p_results) > 0 and coalesce(h.keep_results > interval '0', true)
             on conflict (id) do update
                set result = excluded.result, finished_at = now(), expires_at = excluded.expires_at, by_fallback = false
         ), counted as (

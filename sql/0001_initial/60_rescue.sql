@@ -47,6 +47,9 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$ select jsonb_agg(h || jsonb_build_object('updated_at', now())) from jsonb_array_elements(p_handlers) h $$;
 
 -- Adds the circuits and lanes of some handlers that are not there yet.
+--
+-- Claims may still hold jobs of a lane that somebody deleted. The new one begins after those, or they would be claimed a
+-- second time; what waits before them is found by breakwater.return_stranded.
 create function breakwater.add_circuits_and_lanes(p_handlers jsonb, p_queues text[]) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
@@ -58,11 +61,18 @@ as $$
      order by 1, 2
     on conflict do nothing;
 
-    insert into breakwater.lane (queue, kind, priority)
-    select q.name, k.name, p.priority
+    with held as materialized (
+        select j.queue, j.kind, j.priority, max(j.position) as last
+          from breakwater.held d join breakwater.job j on j.id = d.job
+         where d.lane is not null and not exists (select from breakwater.lane a where a.id = d.lane)
+         group by j.queue, j.kind, j.priority
+    )
+    insert into breakwater.lane (queue, kind, priority, floor)
+    select q.name, k.name, p.priority, coalesce(d.last, -9223372036854775808)
       from unnest(p_queues) q(name)
      cross join (select h ->> 'kind' as name from jsonb_array_elements(p_handlers) h) k
      cross join generate_series(0, 9) p(priority)
+      left join held d on d.queue = q.name collate "C" and d.kind = k.name collate "C" and d.priority = p.priority
      where not exists (select from breakwater.lane a
                         where a.queue = q.name collate "C" and a.kind = k.name collate "C" and a.priority = p.priority)
      order by 1, 2, 3

@@ -59,6 +59,39 @@ struct RegistrationTests {
         }
     }
 
+    @Test("a lane that is put back gives nobody what runs, and everything that waits")
+    func lanePutBack() async throws {
+        try await withTestDatabase { database in
+            let worker = try await HandWorker(database)
+            try await database.insert(10)
+            // Waits before those that run.
+            try await database.query("update breakwater.job set run_at = now() + interval '1 hour' where id = 1")
+            let jobs = try await worker.claim(5)
+            #expect(jobs.map(\.id) == [2, 3, 4, 5, 6])
+            try await database.query("alter table breakwater.job disable trigger note_move")
+            try await database.query("update breakwater.job set run_at = null, position = 1 where id = 1")
+            try await database.query("truncate breakwater.lane")
+            #expect(try await worker.claim().isEmpty)
+            try await worker.renewRegistration()
+            #expect(try await worker.claim().map(\.id) == [7, 8, 9, 10])
+            #expect(try await worker.query("select breakwater.return_stranded(1000)")[0][0].int() == 1)
+            #expect(try await worker.claim().map(\.id) == [1])
+            #expect(try await worker.settle(jobs).settled == 5)
+        }
+    }
+
+    @Test("a result is kept although its handler's row is gone")
+    func keepsResult() async throws {
+        try await withTestDatabase { database in
+            let worker = try await HandWorker(database) { $0.keepResults = .seconds(3600) }
+            try await database.insert(1)
+            let jobs = try await worker.claim()
+            try await database.query("delete from breakwater.handler")
+            try await worker.settle(jobs, .init(className: "succeeded", result: #"{"answer": 42}"#))
+            #expect(try await database.text("select result from breakwater.result") == #"{"answer": 42}"#)
+        }
+    }
+
     @Test("a job without a handler's row may run as often as handlers let it unless configured otherwise")
     func defaultAttempts() async throws {
         try await withTestDatabase { database in
