@@ -110,6 +110,18 @@ class Faults:
                 "alter system reset statement_timeout", "alter system reset lock_timeout", "select pg_reload_conf()"
             )
 
+    def rows(self, fault):
+        end = time.monotonic() + fault.duration
+        while time.monotonic() < end:
+            self.server.insist(
+                "delete from breakwater.handler where random() < 0.5",
+                "delete from breakwater.circuit where state = 'closed' and random() < 0.5",
+                "delete from breakwater.lane where random() < 0.1",
+                "update breakwater.job set run_at = null where run_at < 'infinity' and random() < 0.2",
+                "update breakwater.job set priority = 1 + random() * 8 where random() < 0.05",
+            )
+            time.sleep(0.3)
+
     def disk(self, fault):
         filler = os.path.join(self.server.directory, "filler")
         end = time.monotonic() + fault.duration

@@ -33,6 +33,7 @@ KINDS = {
         Kind("connections", "server", 2, 4, "every connection of the server taken, the workers' cut"),
         Kind("timeouts", "server", 2, 4, "statement and lock timeouts of a few milliseconds, tables locked on and off"),
         Kind("disk", "server", 2, 4, "the disk under the data directory full"),
+        Kind("rows", "rows", 3, 6, "rows of handlers, circuits and lanes deleted, jobs made ready and moved by UPDATE"),
         Kind("slow", "network", 2, 4, "a network that delays each packet by up to 200 ms"),
         Kind("resets", "network", 2, 4, "connections reset after some random bytes"),
         Kind("blackhole", "network", 2, 4, "connections silent for ever after some random bytes, new ones too for now"),

@@ -80,7 +80,7 @@ create index job_lane on breakwater.job (queue, kind, priority, position) where 
 create index job_due on breakwater.job (run_at) where run_at is not null;
 
 -- Jobs put aside until the circuit of their key lets them through, in the order in which they come back.
-create index job_parked on breakwater.job (kind, parked, priority, position) where parked is not null;
+create index job_parked on breakwater.job (kind, parked, queue, priority, position) where parked is not null;
 
 -- Suspects and the accused: few, where there may be millions of jobs.
 create index job_suspect on breakwater.job (position) where crashes >= 2;
@@ -282,6 +282,8 @@ create table breakwater.handler (
 create table breakwater.circuit (
     kind            text collate "C" not null,
     key             text collate "C" not null default '',
+    -- For a key of the payload: where it came from. If the handler takes its keys from elsewhere, the circuit is obsolete.
+    key_path        text[],
     state           text not null default 'closed' check (state in ('closed', 'open', 'half_open')),
     -- Raised by every transition. Results of an earlier generation change no state.
     generation      bigint not null default 1,

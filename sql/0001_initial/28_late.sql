@@ -119,8 +119,9 @@ begin
 end
 $$;
 
--- People change rows by hand. A job that an UPDATE puts into another lane, or makes ready or not, gets a new position, or
--- no claim might ever come past it; and what it leaves is noted, for a claim there may hold it.
+-- People change rows by hand. A job that an UPDATE puts into another lane, makes ready or not, or gives a position that no
+-- claim might ever come past, gets a new position; and what it leaves is noted, for a claim there may hold it. A parked job
+-- that gets another kind, or is made ready, is not parked any more: the circuits of its new kind decide.
 --
 -- Locks: if it is moved on before a claim took it, the lane that it left first, until the claims under way there are over.
 create function breakwater.note_move() returns trigger
@@ -130,6 +131,14 @@ begin
     if old.moved_from is not null then
         perform breakwater.await_claims(old.moved_from);
     end if;
+    if old.parked is not null and (new.kind, new.parked, new.run_at) is distinct from (old.kind, old.parked, old.run_at)
+    then
+        new.parked := null;
+        new.run_at := nullif(new.run_at, old.run_at);
+    end if;
+    if old.run_at is not null and new.run_at is null and new.ready_at = old.ready_at then
+        new.ready_at := now();
+    end if;
     new.position := nextval('breakwater.job_position');
     new.moved_from := coalesce((select a.id from breakwater.lane a
                                  where a.queue = old.queue and a.kind = old.kind and a.priority = old.priority),
@@ -138,13 +147,15 @@ begin
 end
 $$;
 
--- The functions here give a job a new position, and end a hold by writing `lease`, so none of that is by hand.
-create trigger note_move before update of queue, kind, priority, position, run_at on breakwater.job
-    for each row when (new.lease = old.lease and new.parked is not distinct from old.parked
+-- The functions here draw a new position, or end a hold by writing `lease`, or park a job, so none of that is by hand.
+create trigger note_move before update of queue, kind, priority, position, run_at, parked on breakwater.job
+    for each row when (new.lease = old.lease and not (old.parked is null and new.parked is not null)
                        and (new.position < old.position
                             or (new.position = old.position
-                                and (new.queue, new.kind, new.priority, new.run_at)
-                                    is distinct from (old.queue, old.kind, old.priority, old.run_at))))
+                                and (new.queue, new.kind, new.priority, new.run_at, new.parked)
+                                    is distinct from (old.queue, old.kind, old.priority, old.run_at, old.parked))
+                            or (new.position > old.position
+                                and new.position > pg_sequence_last_value('breakwater.job_position'::regclass))))
     execute function breakwater.note_move();
 
 -- Waits until the claims of a lane that are under way have ended. Locks: the lane's row, but only until this returns: what

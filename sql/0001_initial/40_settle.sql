@@ -127,11 +127,12 @@ begin
             returning j.id, j.kind, j.attempt
         ), kept as (
             insert into breakwater.result (id, kind, result, expires_at)
-            select g.id, g.kind, d.result, now() + h.keep_results
+            -- If somebody deleted the handler's row, nobody knows for how long: for a day.
+            select g.id, g.kind, d.result, now() + coalesce(h.keep_results, interval '1 day')
               from gone g
               join unnest(p_done, p_results) d(id, result) on d.id = g.id
-              join breakwater.handler h on h.kind = g.kind
-             where cardinality(p_results) > 0 and h.keep_results > interval '0'
+              left join breakwater.handler h on h.kind = g.kind
+             where cardinality(p_results) > 0 and coalesce(h.keep_results > interval '0', true)
             on conflict (id) do update
                set result = excluded.result, finished_at = now(), expires_at = excluded.expires_at, by_fallback = false
         ), counted as (
@@ -325,7 +326,7 @@ begin
     select * into v_policy from breakwater.handler h where h.kind = v_job.kind;
     if p_class = 'discarded' then
         perform breakwater.dead_letter_job(p_id, 'discarded', v_errors, p_worker, p_lease);
-    elsif v_spent and attempt >= coalesce(v_job.max_attempts, v_policy.max_attempts, 1) then
+    elsif v_spent and attempt >= coalesce(v_job.max_attempts, v_policy.max_attempts, breakwater.default_max_attempts()) then
         perform breakwater.dead_letter_job(p_id, 'exhausted', v_errors, p_worker, p_lease);
     elsif v_job.enqueued_at + v_policy.max_age < now() + make_interval(secs => coalesce(p_delay, 0)) then
         perform breakwater.dead_letter_job(p_id, 'expired', v_errors, p_worker, p_lease);
@@ -387,19 +388,28 @@ as $$
 $$;
 
 -- Moves a job to the dead letters, in one statement. With a worker and a lease, the run under that claim was its last one,
--- and is counted.
+-- and is counted. If another dead letter has its number, it gets a new one: both are kept.
 create function breakwater.dead_letter_job(
     p_id bigint, p_reason text, p_errors jsonb, p_worker bigint default null, p_lease bigint default null
 ) returns void
-language sql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
+declare
+    v_number bigint := p_id;
+begin
+    if exists (select from breakwater.dead_letter d where d.id = p_id)
+       and exists (select from breakwater.job j where j.id = p_id)
+    then
+        v_number := breakwater.new_job_number();
+        raise warning 'job % becomes dead letter %: another dead letter has its number', p_id, v_number;
+    end if;
     with gone as (
         delete from breakwater.job j where j.id = p_id
         returning j.*, j.attempt + (p_lease is not null)::integer as attempts
     ), told as (
         insert into breakwater.outcome (
             outcome, queue, kind, job, attempt, max_attempts, worker, took, reason, name, message)
-        select 'dead_letter', g.queue, g.kind, g.id, g.attempts, coalesce(g.max_attempts, h.max_attempts), p_worker,
+        select 'dead_letter', g.queue, g.kind, v_number, g.attempts, coalesce(g.max_attempts, h.max_attempts), p_worker,
                case when p_lease is not null then clock_timestamp() - c.claimed_at end, p_reason,
                e.last ->> 'name', left(e.last ->> 'message', 500)
           from gone g
@@ -411,7 +421,14 @@ as $$
     insert into breakwater.dead_letter (
         id, queue, kind, priority, payload, reason, attempt, max_attempts, unique_key, traceparent, tracestate, errors,
         enqueued_at)
-    select g.id, g.queue, g.kind, g.priority, g.payload, p_reason, g.attempts, g.max_attempts, g.unique_key,
+    select v_number, g.queue, g.kind, g.priority, g.payload, p_reason, g.attempts, g.max_attempts, g.unique_key,
            g.traceparent, g.tracestate, coalesce(p_errors, g.errors, '[]'), g.enqueued_at
-      from gone g
+      from gone g;
+end
 $$;
+
+-- How often a job may run whose kind has no row in breakwater.handler, as when somebody deleted it: as often as handlers let
+-- them unless configured otherwise.
+create function breakwater.default_max_attempts() returns integer
+language sql immutable
+as $$ select 20 $$;

@@ -131,9 +131,9 @@ $$;
 create function breakwater.create_key_circuits(p_failures breakwater.failed_call[]) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
-    insert into breakwater.circuit (kind, key)
-    select n.kind, n.key
-      from (select f.kind, f.key, row_number() over (partition by f.kind order by f.key) as number
+    insert into breakwater.circuit (kind, key, key_path)
+    select n.kind, n.key, n.key_path
+      from (select f.kind, f.key, h.key_path, row_number() over (partition by f.kind order by f.key) as number
               from (select distinct c.kind collate "C" as kind, c.key collate "C" as key
                       from unnest(p_failures) c where c.key <> '') f
               join breakwater.handler h on h.kind = f.kind and h.key_path is not null and h.shared_key is null

@@ -34,13 +34,16 @@ as $$
                     0)
 $$;
 
--- The policy that rules a circuit: its kind's, or for a shared one that of the first kind, by name, that shares it.
+-- The policy that rules a circuit: its kind's, or for a shared one that of the first kind, by name, that shares it. A kind
+-- without a circuit, or one that no worker handles any more, rules it only if there is no other.
 create function breakwater.policy_of(p_kind text, p_key text) returns breakwater.handler
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
     select h from breakwater.handler h
      where case when p_kind = '*' then h.shared_key = p_key collate "C" else h.kind = p_kind collate "C" end
-     order by h.kind
+     order by not h.circuit_enabled,
+              p_kind = '*' and not exists (select from breakwater.worker w where h.kind = any (w.kinds)),
+              h.kind
      limit 1
 $$;
 

@@ -148,32 +148,55 @@ begin
 end
 $$;
 
--- Moves circuits that time alone moves, even where no job asks: open ones whose time is over become half-open, half-open
--- ones that do not come to a decision re-open, overrides run out; and those close whose handler was switched to having
--- no circuit, since nothing is counted that could close them. Returns how many.
+-- Circuits that are not closed, and have nothing to protect any more, with the reason: their handler's policy has changed.
+--
+-- A kind without a row in breakwater.handler says nothing: its workers put that back.
+create view breakwater.obsolete_circuit as
+select c.kind, c.key, w.why
+  from breakwater.circuit c
+  left join breakwater.handler h on h.kind = c.kind
+  left join lateral (select (breakwater.policy_of('*', c.key)).circuit_enabled where c.kind = '*') s on true
+ cross join lateral (
+       select case
+           when not coalesce(s.circuit_enabled, h.circuit_enabled) then 'its handler has no circuit any more'
+           when c.kind = '*' then case when s.circuit_enabled is null then 'no handler shares it any more' end
+           when h.shared_key is not null then format('its handler shares the circuit of ''%s'' now', h.shared_key)
+           when c.key <> '' and h.key_path is null then 'its handler has no circuits of keys any more'
+           when c.key <> '' and c.key_path <> h.key_path then 'its handler takes its keys from elsewhere now'
+           end as why) w
+ where c.state <> 'closed' and w.why is not null;
+
+-- Makes the transitions that time alone makes, even where no job asks: open circuits whose time is over become half-open,
+-- half-open ones that do not come to a decision re-open, overrides run out. And it closes the circuits that a change of
+-- policy made obsolete, since nothing is counted any more that could close them; the jobs behind them come back. A circuit of
+-- a key without jobs stays half-open: it has nothing to decide on (see 56_keys.sql). Returns how many it moved.
 create function breakwater.turn_circuits() returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_circuit breakwater.circuit;
+    v_circuit record;
     v_count   integer := 0;
 begin
     for v_circuit in
-        select c.* from breakwater.circuit c
+        select c.kind, c.key, c.state, c.override, c.override_until, o.why as obsolete
+          from breakwater.circuit c
+          left join breakwater.handler h on h.kind = c.kind
+          left join breakwater.obsolete_circuit o on o.kind = c.kind and o.key = c.key
          where (c.state = 'open' and c.override is null and c.retry_at <= breakwater.clock())
             or (c.state = 'half_open'
-                and c.since <= breakwater.clock() - (breakwater.policy_of(c.kind, c.key)).half_open_for)
+                and c.since <= breakwater.clock() - case when c.kind = '*'
+                                                         then (breakwater.policy_of(c.kind, c.key)).half_open_for
+                                                         else h.half_open_for end
+                and not breakwater.is_idle_key(c))
             or c.override_until <= breakwater.clock()
-            or (c.state <> 'closed' and c.override is null
-                and not (breakwater.policy_of(c.kind, c.key)).circuit_enabled)
-           for update skip locked
+            or (c.override is null and o.why is not null)
+           for update of c skip locked
     loop
         if v_circuit.override is not null then
             perform breakwater.transition(v_circuit.kind, v_circuit.key, 'closed',
                 format('%s until %s', v_circuit.override, v_circuit.override_until), null, null, null);
-        elsif not (breakwater.policy_of(v_circuit.kind, v_circuit.key)).circuit_enabled then
-            perform breakwater.transition(
-                v_circuit.kind, v_circuit.key, 'closed', 'its handler has no circuit any more', null, null, null);
+        elsif v_circuit.obsolete is not null then
+            perform breakwater.transition(v_circuit.kind, v_circuit.key, 'closed', v_circuit.obsolete, null, null, null);
         elsif v_circuit.state = 'open' then
             perform breakwater.transition(
                 v_circuit.kind, v_circuit.key, 'half_open', 'its open time is over', null, null, null);
@@ -183,6 +206,10 @@ begin
         end if;
         v_count := v_count + 1;
     end loop;
+    -- A key that has the same name under the new path begins anew.
+    update breakwater.circuit c set key_path = h.key_path
+      from breakwater.handler h
+     where h.kind = c.kind and c.key <> '' and c.state = 'closed' and c.key_path <> h.key_path;
     return v_count;
 end
 $$;

@@ -2,35 +2,46 @@
 
 -- What becomes of the jobs that wait behind an open circuit, where its handler's fallback is not to hold them: at most
 -- p_limit jobs a kind. Returns how many jobs it ended or moved.
+--
+-- Only for circuits that the handler's present policy has (see breakwater.obsolete_circuit): one of a key that was opened under
+-- another policy says nothing of the kind's other jobs. And only where a worker handles the kind: a fallback is part of a
+-- handler, and goes with it.
+--
+-- Locks: each such circuit's row, so that it does not close before its jobs have ended; and the jobs, by SKIP LOCKED.
 create function breakwater.apply_fallbacks(p_limit integer) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
 declare
     v_policy record;
     v_ids    bigint[];
+    v_queues text[];
     v_moved  integer;
     v_count  integer := 0;
 begin
     for v_policy in
-        select h.kind, h.fallback, h.fallback_result, h.fallback_kind, h.keep_results, c.key,
-               h.key_path is not null and c.key <> '' as is_keyed
+        select h.kind, h.fallback, h.fallback_result, h.fallback_kind, h.keep_results, c.kind as circuit_kind, c.key,
+               c.kind <> '*' and c.key <> '' as is_keyed
           from breakwater.circuit c
           join breakwater.handler h on (c.kind = h.kind and h.shared_key is null)
                                     or (c.kind = '*' and c.key = h.shared_key)
          -- Not before the first round of probes has told that it is no false alarm.
          where c.state = 'open' and c.is_checked and h.fallback <> 'hold'
+           and not exists (select from breakwater.obsolete_circuit o where o.kind = c.kind and o.key = c.key)
     loop
+        perform from breakwater.circuit c
+          where c.kind = v_policy.circuit_kind and c.key = v_policy.key and c.state = 'open' and c.is_checked
+            for share skip locked;
+        continue when not found;
+        v_queues := array(select distinct unnest(w.queues) from breakwater.worker w where v_policy.kind = any (w.kinds));
         if v_policy.is_keyed then
             v_ids := array(
                 select j.id from breakwater.job j
-                 where j.kind = v_policy.kind and j.parked = v_policy.key
+                 where j.kind = v_policy.kind and j.parked = v_policy.key and j.queue = any (v_queues)
                  limit p_limit);
         else
             v_ids := array(
                 select j.id from breakwater.job j
-                 where j.queue = any (array(select distinct unnest(w.queues) from breakwater.worker w
-                                             where v_policy.kind = any (w.kinds)))
-                   and j.kind = v_policy.kind and j.run_at is null
+                 where j.queue = any (v_queues) and j.kind = v_policy.kind and j.run_at is null
                  -- What is held is among them.
                  limit p_limit + (select coalesce(sum(cardinality(c.jobs)), 0) from breakwater.claim c));
             v_ids := (breakwater.without_held(v_ids))[1:p_limit];
@@ -104,27 +115,41 @@ begin
 end
 $$;
 
--- Brings back jobs that were parked behind circuits that are closed now, in their order, at most p_limit. Returns how
--- many. Those that still run as probes are left to the ends of their runs.
+-- Brings back jobs that were parked behind circuits that are closed now, or gone, in their order, at most p_limit. Returns
+-- how many. Those that still run as probes are left to the ends of their runs.
 create function breakwater.unpark(p_limit integer) returns integer
-language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off set enable_bitmapscan = off
 as $$
 declare
-    v_circuit record;
-    v_id      bigint;
-    v_count   integer := 0;
-    v_kinds   text[] := '{}';
+    v_key   record;
+    v_id    bigint;
+    v_count integer := 0;
+    v_kinds text[] := '{}';
 begin
-    for v_circuit in
-        select c.kind, c.key from breakwater.circuit c
-         where c.key <> '' and c.kind <> '*' and c.state = 'closed'
-           and exists (select from breakwater.job j where j.kind = c.kind and j.parked = c.key)
+    for v_key in
+        -- From key to key along the index.
+        with recursive key as (
+            (select j.kind, j.parked as name from breakwater.job j where j.parked is not null
+              order by j.kind, j.parked limit 1)
+            union all
+            select n.kind, n.name
+              from key k
+             cross join lateral (
+                   select j.kind, j.parked as name from breakwater.job j
+                    where j.parked is not null and (j.kind, j.parked) > (k.kind, k.name)
+                    order by j.kind, j.parked limit 1) n
+        )
+        select k.kind, k.name from key k
+         where not exists (select from breakwater.circuit c
+                            where c.kind = k.kind and c.key = k.name and c.state <> 'closed')
+         -- A key with a million jobs does not go before the others each time.
+         order by random()
     loop
         -- One after the other, so that they come back in their order.
         foreach v_id in array breakwater.lock_waiting(array(
             select j.id from breakwater.job j
-             where j.kind = v_circuit.kind and j.parked = v_circuit.key
-             order by j.priority, j.position
+             where j.kind = v_key.kind and j.parked = v_key.name
+             order by j.queue, j.priority, j.position
              limit p_limit - v_count))
         loop
             update breakwater.job j
@@ -132,7 +157,7 @@ begin
              where j.id = v_id;
             v_count := v_count + 1;
         end loop;
-        v_kinds := v_kinds || v_circuit.kind;
+        v_kinds := v_kinds || v_key.kind;
         exit when v_count >= p_limit;
     end loop;
     perform breakwater.wake(v_kinds);

@@ -214,6 +214,10 @@ as $$
 $$;
 
 -- Takes probes for half-open circuits of keys, from among the jobs that are parked behind them.
+--
+-- It asks at most twenty circuits. Those to which this worker could give nothing are not among them: circuits without a
+-- parked job in its queues, those that have all their probes, and those for which it is suspended. Of the rest, chance
+-- chooses, so that no key waits for others that come to no decision.
 -- Locks: the circuits' rows and those jobs, by SKIP LOCKED.
 create function breakwater.claim_parked_probes(
     p_worker bigint, p_queues text[], p_kinds text[], p_slots integer[], p_room integer[], p_concurrency integer[],
@@ -226,20 +230,42 @@ declare
     v_admitted record;
     v_left  integer := p_total;
     v_room  integer[] := p_room;
+    v_queues text[];
     v_ids   bigint[];
     v_lease bigint;
 begin
+    -- Nearly always, there is nothing more to ask.
+    if not exists (select from breakwater.circuit c
+                    where c.kind = any (p_kinds) and c.key <> ''
+                      and (c.state = 'half_open' or (c.state = 'open' and c.retry_at <= breakwater.clock()))) then
+        return;
+    end if;
+    v_queues := array(
+        select distinct q.name from unnest(p_queues) q(name)
+         where not exists (select from breakwater.pause p where p.scope = 'queue' and p.name = q.name collate "C"));
     for v_circuit in
         select c.kind, c.key, k.slot
-          from (select distinct l.kind collate "C" as kind, l.slot from unnest(p_kinds, p_slots) l(kind, slot)) k
+          from (select distinct l.kind collate "C" as kind, l.slot from unnest(p_kinds, p_slots) l(kind, slot)
+                 where p_room[l.slot] > 0) k
           join breakwater.circuit c on c.kind = k.kind and c.key <> ''
          where (c.state = 'half_open' or (c.state = 'open' and c.retry_at <= breakwater.clock()))
            and not exists (select from breakwater.pause p where p.scope = 'kind' and p.name = k.kind)
-           and exists (select from breakwater.job j
-                        where j.kind = c.kind and j.parked = c.key
-                          and not exists (select from breakwater.claim h
-                                           where h.lane is null and h.lease > j.lease and j.id = any (h.jobs)))
-         order by c.since
+           and not exists (select from breakwater.suspension s
+                            where s.kind = c.kind and s.worker = p_worker and s.until > breakwater.clock()
+                              and s.key = case when s.is_local then '' else c.key end)
+           and exists (select from unnest(v_queues) q(name)
+                        cross join lateral (
+                              select from breakwater.job j
+                               where j.kind = c.kind and j.parked = c.key and j.queue = q.name collate "C"
+                                 and num_nulls(j.run_at) = 0
+                                 -- By its probe lease, which is looked up at once. Whether a claim holds it is asked below.
+                                 and not exists (select from breakwater.probe p where p.job = j.id and p.lease > j.lease)
+                               limit 1) w)
+           and (c.state = 'open'
+                or (select count(*) from breakwater.probe p
+                     where p.kind = c.kind and p.key = c.key and p.expires_at > breakwater.clock())
+                   < coalesce((select h.probes from breakwater.handler h where h.kind = c.kind), 1))
+         order by random()
          limit 20
     loop
         exit when v_left <= 0;
@@ -250,7 +276,7 @@ begin
                                 v_room[v_circuit.slot], p_concurrency[v_circuit.slot]);
         continue when v_admitted.permits <= 0;
         v_ids := breakwater.find_parked_probes(
-            v_circuit.kind, v_circuit.key, p_queues, v_admitted.generation, v_admitted.permits);
+            v_circuit.kind, v_circuit.key, v_queues, v_admitted.generation, v_admitted.permits);
         v_ids := array(select j.id from breakwater.job j
                         where j.id = any (v_ids) and j.parked = v_circuit.key for update skip locked);
         continue when v_ids = '{}';
@@ -266,7 +292,8 @@ begin
 end
 $$;
 
--- Parked jobs that nobody holds, from both ends: first those that have not failed, and those of the latest rounds last.
+-- Parked jobs of some queues that nobody holds, from both ends of each: first those that have not failed, and those of the
+-- latest rounds last.
 create function breakwater.find_parked_probes(
     p_kind text, p_key text, p_queues text[], p_generation bigint, p_limit integer
 ) returns bigint[]
@@ -277,17 +304,19 @@ declare
     v_ids   bigint[];
 begin
     v_ids := array(
-        (select j.id from breakwater.job j
-          where j.kind = p_kind collate "C" and j.parked = p_key collate "C"
-          order by j.priority, j.position limit 50 + p_limit)
-        union
-        (select j.id from breakwater.job j
-          where j.kind = p_kind collate "C" and j.parked = p_key collate "C"
-          order by j.priority desc, j.position desc limit 50));
+        select e.id
+          from unnest(p_queues) q(name)
+         cross join lateral (
+               (select j.id from breakwater.job j
+                 where j.kind = p_kind collate "C" and j.parked = p_key collate "C" and j.queue = q.name collate "C"
+                 order by j.priority, j.position limit 50 + p_limit)
+               union
+               (select j.id from breakwater.job j
+                 where j.kind = p_kind collate "C" and j.parked = p_key collate "C" and j.queue = q.name collate "C"
+                 order by j.priority desc, j.position desc limit 50)) e);
     return array(
         select j.id from breakwater.job j
-         where j.id = any (v_ids) and j.queue = any (p_queues)
-           and not exists (select from breakwater.pause p where p.scope = 'queue' and p.name = j.queue)
+         where j.id = any (v_ids) and num_nulls(j.run_at) = 0
            and not exists (select from breakwater.claim c
                             where c.lane is null and j.id = any (c.jobs) and c.lease > j.lease)
          order by j.id = any (v_avoid), greatest(breakwater.failures_in(j.errors), j.attempt + j.handed_back), random()
@@ -344,7 +373,8 @@ begin
             continue when breakwater.lock_waiting(array[v_result.job]) = '{}';
             select * into v_job from breakwater.job j where j.id = v_result.job;
             if v_job.attempt + 1 >= coalesce(
-                v_job.max_attempts, (select h.max_attempts from breakwater.handler h where h.kind = v_job.kind), 1)
+                v_job.max_attempts, (select h.max_attempts from breakwater.handler h where h.kind = v_job.kind),
+                breakwater.default_max_attempts())
             then
                 update breakwater.job j set attempt = j.attempt + 1 where j.id = v_job.id;
                 perform breakwater.dead_letter_job(v_job.id, 'exhausted', null);

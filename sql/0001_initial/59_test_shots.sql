@@ -19,7 +19,7 @@ as $$
 declare
     v_job breakwater.job;
 begin
-    if breakwater.lock_waiting(array[run_through.id]) = '{}' then
+    if not breakwater.lock_to_change(run_through.id) then
         return false;
     end if;
     select * into v_job from breakwater.job j where j.id = run_through.id;

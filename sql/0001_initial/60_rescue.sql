@@ -11,10 +11,10 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_worker   bigint;
-    v_handlers jsonb := (select jsonb_agg(h || jsonb_build_object('updated_at', now()))
-                           from jsonb_array_elements(p_handlers) h);
+    v_handlers jsonb := breakwater.handlers_as_of_now(p_handlers);
 begin
     perform breakwater.refuse_row_security();
+    perform breakwater.check_sequences();
     -- In the order of kinds, so that workers that start together wait for each other in one order.
     insert into breakwater.handler
     select h.* from jsonb_populate_recordset(null::breakwater.handler, v_handlers) h order by h.kind
@@ -30,24 +30,7 @@ begin
             excluded.successes_to_close, excluded.ramp, excluded.suspends_workers, excluded.shared_key,
             excluded.key_path, excluded.fallback, excluded.fallback_result, excluded.fallback_kind, now());
     perform breakwater.refuse_reroute_cycles(array(select h ->> 'kind' from jsonb_array_elements(v_handlers) h));
-
-    insert into breakwater.circuit (kind, key)
-    select h.kind, '' from jsonb_populate_recordset(null::breakwater.handler, v_handlers) h
-    union
-    select '*', h.shared_key from jsonb_populate_recordset(null::breakwater.handler, v_handlers) h
-     where h.shared_key is not null
-     order by 1, 2
-    on conflict do nothing;
-
-    insert into breakwater.lane (queue, kind, priority)
-    select q.name, k.name, p.priority
-      from unnest(p_queues) q(name)
-     cross join (select h ->> 'kind' as name from jsonb_array_elements(v_handlers) h) k
-     cross join generate_series(0, 9) p(priority)
-     where not exists (select from breakwater.lane a
-                        where a.queue = q.name collate "C" and a.kind = k.name collate "C" and a.priority = p.priority)
-     order by 1, 2, 3
-    on conflict do nothing;
+    perform breakwater.add_circuits_and_lanes(v_handlers, p_queues);
 
     insert into breakwater.worker (name, version, queues, kinds, concurrency, lease)
     values (p_name, p_version, p_queues,
@@ -58,12 +41,84 @@ begin
 end
 $$;
 
+-- Handlers as a worker gives them, with the time of their registration.
+create function breakwater.handlers_as_of_now(p_handlers jsonb) returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp
+as $$ select jsonb_agg(h || jsonb_build_object('updated_at', now())) from jsonb_array_elements(p_handlers) h $$;
+
+-- Adds the circuits and lanes of some handlers that are not there yet.
+--
+-- Claims may still hold jobs of a lane that somebody deleted. The new one begins after those, or they would be claimed a
+-- second time; what waits before them is found by breakwater.return_stranded.
+create function breakwater.add_circuits_and_lanes(p_handlers jsonb, p_queues text[]) returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+    insert into breakwater.circuit (kind, key)
+    select h.kind, '' from jsonb_populate_recordset(null::breakwater.handler, p_handlers) h
+    union
+    select '*', h.shared_key from jsonb_populate_recordset(null::breakwater.handler, p_handlers) h
+     where h.shared_key is not null
+     order by 1, 2
+    on conflict do nothing;
+
+    with held as materialized (
+        select j.queue, j.kind, j.priority, max(j.position) as last
+          from breakwater.held d join breakwater.job j on j.id = d.job
+         where d.lane is not null and not exists (select from breakwater.lane a where a.id = d.lane)
+         group by j.queue, j.kind, j.priority
+    )
+    insert into breakwater.lane (queue, kind, priority, floor)
+    select q.name, k.name, p.priority, coalesce(d.last, -9223372036854775808)
+      from unnest(p_queues) q(name)
+     cross join (select h ->> 'kind' as name from jsonb_array_elements(p_handlers) h) k
+     cross join generate_series(0, 9) p(priority)
+      left join held d on d.queue = q.name collate "C" and d.kind = k.name collate "C" and d.priority = p.priority
+     where not exists (select from breakwater.lane a
+                        where a.queue = q.name collate "C" and a.kind = k.name collate "C" and a.priority = p.priority)
+     order by 1, 2, 3
+    on conflict do nothing;
+$$;
+
+-- Whether all rows are there that a worker's registration wrote: somebody may have deleted some.
+create function breakwater.is_registered(p_worker bigint) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select not exists (
+        select from breakwater.worker w
+         cross join unnest(w.kinds) k(kind)
+          left join breakwater.handler h on h.kind = k.kind
+         where w.id = p_worker
+           and (h.kind is null
+                or not exists (select from breakwater.circuit c where c.kind = k.kind and c.key = '')
+                or (h.shared_key is not null
+                    and not exists (select from breakwater.circuit c where c.kind = '*' and c.key = h.shared_key))
+                or (select count(*) from breakwater.lane a where a.queue = any (w.queues) and a.kind = k.kind)
+                   < 10 * (select count(distinct q) from unnest(w.queues) q)))
+$$;
+
+-- Puts back the rows of a worker's registration that are missing. Policies that are there stay as they are: another worker
+-- may have registered newer ones.
+create function breakwater.renew_registration(p_worker bigint, p_handlers jsonb) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_handlers jsonb := breakwater.handlers_as_of_now(p_handlers);
+begin
+    insert into breakwater.handler
+    select h.* from jsonb_populate_recordset(null::breakwater.handler, v_handlers) h order by h.kind
+    on conflict (kind) do nothing;
+    perform breakwater.add_circuits_and_lanes(
+        v_handlers, (select w.queues from breakwater.worker w where w.id = p_worker));
+end
+$$;
+
 -- A worker's sign of life. `alive` is false when its jobs have been given to others: it must drop them and register
 -- anew. `stopped` and `generations` are its stopped kinds (see stopped_kinds).
 -- `hosts` tells it to make itself free for a suspect, which must run alone; `alone`, that no other worker takes its jobs.
+-- `registered` is false when rows of its registration are missing: it must renew it.
 create function breakwater.beat(
     p_worker bigint, p_state text, p_running integer, p_unresponsive integer, out alive boolean, out stopped text[], out generations bigint[],
-    out hosts boolean, out alone boolean
+    out hosts boolean, out alone boolean, out registered boolean
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -74,6 +129,7 @@ begin
      where w.id = p_worker;
     alive := found;
     select s.kinds, s.generations into stopped, generations from breakwater.stopped_kinds(p_worker) s;
+    registered := breakwater.is_registered(p_worker);
     hosts := alive and breakwater.should_host(p_worker, p_running);
     alone := alive and not exists (
         select from breakwater.worker w
@@ -133,15 +189,16 @@ begin
     if not leads then
         return;
     end if;
+    perform breakwater.check_sequences();
     perform breakwater.note_horizon();
     promoted := breakwater.promote(1000);
     rescued := breakwater.rescue();
     perform breakwater.dead_letter_poison(1000);
-    turned := breakwater.turn_circuits();
+    turned := breakwater.turn_circuits() + breakwater.close_idle_keys();
     perform breakwater.charge_probes(1000);
     perform breakwater.return_test_shots();
     fell_back := breakwater.apply_fallbacks(1000);
-    unparked := breakwater.unpark(1000);
+    unparked := breakwater.unpark(1000) + breakwater.return_stranded(1000, 0.05);
     perform breakwater.measure_incidents(5);
     perform breakwater.sum_up_rates();
     perform breakwater.prune(1000);
@@ -225,7 +282,6 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_lost  breakwater.worker;
-    v_dead  bigint;
     v_jobs  bigint[];
     v_count integer := 0;
 begin
@@ -236,17 +292,13 @@ begin
         v_jobs := breakwater.release_claims(v_lost.id, '{}', 5 * v_lost.lease);
         v_count := v_count + cardinality(v_jobs);
         insert into breakwater.lost_worker (worker, name, beat_at, jobs)
-        values (v_lost.id, v_lost.name, v_lost.beat_at, v_jobs);
+        values (v_lost.id, v_lost.name, v_lost.beat_at, v_jobs)
+        on conflict (worker) do update
+           set name = excluded.name, beat_at = excluded.beat_at, lost_at = now(), jobs = excluded.jobs, survived = false;
         perform breakwater.strike_off(v_lost.id);
     end loop;
     -- A claim may commit after its worker was struck off: it was under way, and nobody could see it then.
-    for v_dead in
-        select w from breakwater.workers_with_claims() w
-         where w <> 0 and not exists (select from breakwater.worker a where a.id = w)
-    loop
-        v_count := v_count + cardinality(breakwater.release_claims(v_dead, '{}', null));
-        perform breakwater.strike_off(v_dead);
-    end loop;
+    v_count := v_count + breakwater.release_orphans();
     return v_count;
 end
 $$;

@@ -36,8 +36,13 @@ as $$
                     where w.id = p_worker and w.state = 'running' and j.kind = any (w.kinds) and j.queue = any (w.queues))
        and not exists (select from breakwater.pause p
                         where (p.scope = 'kind' and p.name = j.kind) or (p.scope = 'queue' and p.name = j.queue))
+       -- Where a circuit is half-open, a suspect may be all that is left to probe it with.
        and not exists (select from breakwater.circuit c
-                        where c.state <> 'closed'
+                        where (c.state = 'open'
+                               or (c.state = 'half_open'
+                                   and exists (select from breakwater.probe p
+                                                where p.kind = c.kind and p.key = c.key
+                                                  and p.expires_at > breakwater.clock())))
                           and (c.kind, c.key) in ((j.kind, ''), (j.kind, breakwater.key_of(j.payload, h.key_path)),
                                                   ('*', h.shared_key)))
        and not exists (select from breakwater.suspension s

@@ -14,13 +14,14 @@ as $$
 $$;
 
 -- Puts one dead letter back as a job, with all its settings and its counters reset. False if it is not there.
--- A newer live job with its unique key refuses it, and the dead letter stays.
+-- A newer live job with its unique key refuses it, and the dead letter stays. If a job has its number, it gets a new one.
 create function breakwater.redrive(id bigint, why text default null, actor text default session_user) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
     v_dead breakwater.dead_letter;
+    v_number bigint := redrive.id;
 begin
     select * into v_dead from breakwater.dead_letter d where d.id = redrive.id for update;
     if not found then
@@ -30,11 +31,14 @@ begin
         raise exception 'dead letter % cannot be redriven: its payload could not be read, and is lost', v_dead.id
             using errcode = '22023', hint = 'Enqueue the job anew, and purge this dead letter.';
     end if;
+    if exists (select from breakwater.job j where j.id = v_dead.id) then
+        v_number := breakwater.new_job_number();
+    end if;
     insert into breakwater.job (
         id, lease, queue, kind, priority, payload, max_attempts, unique_key, traceparent, tracestate, errors, enqueued_at)
     overriding system value
     -- Its id is that of before: under a new number, no claim of then holds it again.
-    values (v_dead.id, nextval('breakwater.lease'), v_dead.queue, v_dead.kind, v_dead.priority, v_dead.payload,
+    values (v_number, nextval('breakwater.lease'), v_dead.queue, v_dead.kind, v_dead.priority, v_dead.payload,
             v_dead.max_attempts, v_dead.unique_key, v_dead.traceparent, v_dead.tracestate, nullif(v_dead.errors, '[]'),
             v_dead.enqueued_at)
     on conflict (kind, unique_key) where unique_key is not null do nothing;
@@ -45,7 +49,8 @@ begin
     end if;
     delete from breakwater.dead_letter d where d.id = v_dead.id;
     perform breakwater.record_action(actor, 'dead_letter.redrive', 'job ' || id, why,
-                                     jsonb_build_object('id', id, 'kind', v_dead.kind));
+                                     jsonb_strip_nulls(jsonb_build_object(
+                                         'id', id, 'kind', v_dead.kind, 'new_id', nullif(v_number, v_dead.id))));
     return true;
 end
 $$;
@@ -127,19 +132,23 @@ declare
         p_ids, p_kind, p_reason, p_failure, p_died_until, p_limit, true, p_incident);
 begin
     picked := cardinality(v_ids);
-    with back as (
+    with chosen as materialized (
+        select d.*, case when exists (select from breakwater.job j where j.id = d.id)
+                         then breakwater.new_job_number() else d.id end as number
+          from breakwater.dead_letter d where d.id = any (v_ids)
+    ), back as (
         insert into breakwater.job (
             id, lease, queue, kind, priority, payload, max_attempts, unique_key, traceparent, tracestate, errors,
             enqueued_at)
         overriding system value
         -- As in redrive(id).
-        select d.id, nextval('breakwater.lease'), d.queue, d.kind, d.priority, d.payload, d.max_attempts, d.unique_key, d.traceparent,
-               d.tracestate, nullif(d.errors, '[]'), d.enqueued_at
-          from breakwater.dead_letter d where d.id = any (v_ids) order by d.died_at, d.id
+        select d.number, nextval('breakwater.lease'), d.queue, d.kind, d.priority, d.payload, d.max_attempts, d.unique_key,
+               d.traceparent, d.tracestate, nullif(d.errors, '[]'), d.enqueued_at
+          from chosen d order by d.died_at, d.id
         on conflict (kind, unique_key) where unique_key is not null do nothing
         returning job.id
     )
-    delete from breakwater.dead_letter d using back b where d.id = b.id;
+    delete from breakwater.dead_letter d using back b join chosen c on c.number = b.id where d.id = c.id;
     get diagnostics done = row_count;
     audit := breakwater.record_portion(p_audit, p_actor, 'dead_letter.redrive', p_why, done, p_ids, p_kind, p_reason,
                                        p_failure, p_died_until, p_incident);
@@ -210,7 +219,7 @@ as $$
 declare
     v_kind text;
 begin
-    if breakwater.lock_waiting(array[cancel.id]) = '{}' then
+    if not breakwater.lock_to_change(cancel.id) then
         return false;
     end if;
     select j.kind into v_kind from breakwater.job j where j.id = cancel.id;
@@ -229,7 +238,7 @@ as $$
 declare
     v_kind text;
 begin
-    if breakwater.lock_waiting(array[run_now.id]) = '{}' then
+    if not breakwater.lock_to_change(run_now.id) then
         return false;
     end if;
     update breakwater.job j
@@ -261,7 +270,7 @@ begin
         raise exception 'priority % is not 0 to 9', coalesce(set_priority.priority::text, 'NULL')
             using errcode = '22023', hint = '0 runs first, 9 last.';
     end if;
-    if breakwater.lock_waiting(array[set_priority.id]) = '{}' then
+    if not breakwater.lock_to_change(set_priority.id) then
         return false;
     end if;
     select * into v_old from breakwater.job j where j.id = set_priority.id;

@@ -62,12 +62,17 @@ select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integ
                                            c.reason)
            when 'circuit_half_open' then format('the circuit of ''%s'' is half-open: only probes run', n.name)
            when 'no_handler' then format('no worker that is alive handles ''%s'' in the queue ''%s''', j.kind, j.queue)
-           else coalesce(breakwater.self_suspensions(j.queue, j.kind), 'waiting for a free worker')
+           else coalesce(case when j.parked is not null and j.run_at is not null
+                              then format('the circuit of ''%s'' is closed again: the job comes back in a moment',
+                                          breakwater.circuit_name(j.kind, j.parked)) end,
+                         breakwater.self_suspensions(j.queue, j.kind),
+                         breakwater.why_unseen(j.queue, j.kind, j.priority, j.position, j.lease),
+                         'waiting for a free worker')
        end as why,
        j.enqueued_at, case when k.job is null then j.run_at end as run_at, j.ready_at, k.worker, j.unique_key, j.errors, j.payload
   from breakwater.job j
   left join breakwater.handler h on h.kind = j.kind
-  left join breakwater.circuit c on c.kind = case when h.shared_key is null then j.kind else '*' end
+  left join breakwater.circuit c on c.kind = case when h.shared_key is null or j.parked is not null then j.kind else '*' end
                                 and c.key = coalesce(j.parked, h.shared_key, '')
  cross join lateral (select breakwater.circuit_name(c.kind, c.key) as name) n
   left join breakwater.held k on k.job = j.id
@@ -76,16 +81,18 @@ select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integ
                       where (p.scope = 'queue' and p.name = j.queue) or (p.scope = 'kind' and p.name = j.kind)
                       limit 1) p on true
  cross join lateral (
+       select exists (select from breakwater.worker a
+                       where j.kind = any (a.kinds) and j.queue = any (a.queues)
+                         and a.beat_at > now() - a.lease and a.state = 'running') as is_taken) a
+ cross join lateral (
        select case when k.job is not null then 'running'
                    when j.crashes >= 2 and j.run_at is not null then 'suspect'
                    when j.parked is not null and c.state = 'open' then 'circuit_open'
-                   when j.parked is not null then 'circuit_half_open'
-                   when j.run_at is not null and j.attempt = 0 and j.errors is null then 'scheduled'
-                   when j.run_at is not null then 'retrying'
+                   when j.parked is not null and c.state = 'half_open' and a.is_taken then 'circuit_half_open'
+                   when j.parked is null and j.run_at is not null and j.attempt = 0 and j.errors is null then 'scheduled'
+                   when j.parked is null and j.run_at is not null then 'retrying'
                    when p.name is not null then 'paused'
-                   when not exists (select from breakwater.worker a
-                                     where j.kind = any (a.kinds) and j.queue = any (a.queues)
-                                       and a.beat_at > now() - a.lease and a.state = 'running') then 'no_handler'
+                   when not a.is_taken then 'no_handler'
                    when c.state = 'open' then 'circuit_open'
                    when c.state = 'half_open' then 'circuit_half_open'
                    else 'ready'

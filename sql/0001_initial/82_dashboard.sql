@@ -29,7 +29,10 @@ declare
     v_to   timestamptz := date_trunc('minute', breakwater.clock() - interval '10 seconds');
 begin
     select r.minute into v_from from breakwater.rate_horizon r;
-    if v_from >= v_to then
+    if not found then
+        insert into breakwater.rate_horizon (minute) values (v_to) on conflict do nothing;
+        return;
+    elsif v_from >= v_to then
         return;
     end if;
     select r.minute into v_from from breakwater.rate_horizon r where r.minute < v_to for update skip locked;

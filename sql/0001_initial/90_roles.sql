@@ -9,8 +9,8 @@
 
 revoke all on all functions in schema breakwater from public;
 
--- Whoever may insert asks it.
-grant select on sequence breakwater.anyone_asleep to public;
+-- Whoever may insert asks the first, whoever may change a job's position the second.
+grant select on sequence breakwater.anyone_asleep, breakwater.job_position to public;
 
 do $$
 declare
@@ -44,8 +44,9 @@ begin
         grant usage on schema breakwater to breakwater_worker;
         grant select on breakwater.schema_version to breakwater_worker;
         grant execute on function
-            breakwater.register, breakwater.beat, breakwater.maintain, breakwater.reconcile, breakwater.leave,
-            breakwater.claim, breakwater.dead_letter_unreadable, breakwater.flush, breakwater.sleep, breakwater.attend,
+            breakwater.register, breakwater.renew_registration, breakwater.beat, breakwater.maintain, breakwater.reconcile,
+            breakwater.leave, breakwater.claim, breakwater.dead_letter_unreadable, breakwater.flush, breakwater.sleep,
+            breakwater.attend,
             breakwater.awake, breakwater.settle, breakwater.claim_suspect, breakwater.survived,
             breakwater.sample_fleet, breakwater.transitions_after,
             breakwater.next_notice, breakwater.notice_ended
@@ -66,6 +67,7 @@ begin
             breakwater.redrive(bigint, text, text), breakwater.redrive(text, text, integer, text, text),
             breakwater.purge(bigint, text, text), breakwater.purge(text, text, interval, integer, text, text),
             breakwater.redrive_some, breakwater.purge_some,
+            breakwater.rename_kind, breakwater.rename_kind_some, breakwater.repair_sequences,
             breakwater.cancel, breakwater.run_now, breakwater.run_through, breakwater.set_priority, breakwater.watch, breakwater.unwatch,
             breakwater.enqueue_lines, breakwater.import_position, breakwater.workload,
             breakwater.drain_worker, breakwater.undrain_worker,
@@ -79,7 +81,7 @@ begin
             breakwater.evidence_of_round, breakwater.dead_letters_of_incident,
             -- What the views call, which run with their reader's rights there.
             breakwater.circuit_name, breakwater.policy_of, breakwater.window_of, breakwater.clock,
-            breakwater.self_suspensions
+            breakwater.self_suspensions, breakwater.why_unseen
             to breakwater_admin;
     end if;
 end

@@ -70,6 +70,42 @@ public enum Schema {
         return applied
     }
 
+    /// A sequence that was behind its rows.
+    public struct SequenceRepair: Equatable, Sendable {
+        /// Its name, with the schema.
+        public var sequence: String
+        /// The last number that it had given.
+        public var stoodAt: Int64
+        /// The highest number among the rows, after which it goes on.
+        public var goesOnAfter: Int64
+    }
+
+    /// Lets each sequence that is behind its rows go on after them.
+    ///
+    /// Sequences fall behind when data is restored or replicated without them. Then new jobs would get the numbers of
+    /// those that are there already. Workers look for it too, less thoroughly, when they start and while they lead.
+    ///
+    /// - Parameter connection: A connection whose user owns the schema, or has the role `breakwater_admin`. Nothing is
+    ///   looked at for others.
+    /// - Returns: The sequences that were behind.
+    /// - Throws: `PostgresError`.
+    public static func repairSequences(on connection: Connection) async throws -> [SequenceRepair] {
+        let function = "breakwater.repair_sequences(boolean)"
+        let mayCall = try await connection.query("select has_function_privilege('\(function)', 'execute')")
+        guard try mayCall[0][0].bool() else { return [] }
+        let rows = try await connection.query(
+            "select sequence, stood_at, goes_on_after from breakwater.repair_sequences(true)",
+            timeout: .seconds(3600)
+        )
+        return try rows.map { row in
+            SequenceRepair(
+                sequence: try row[0].string(),
+                stoodAt: try row[1].int64(),
+                goesOnAfter: try row[2].int64()
+            )
+        }
+    }
+
     /// The key of the advisory lock: "breakwtr" in ASCII.
     private static let lock: Int64 = 0x6272_6561_6b77_7472
 

@@ -14,17 +14,34 @@ package struct Register: StoreCall {
                 .textArray(configuration.queues),
                 .int4(Int32(clamping: configuration.concurrency)),
                 .float8(configuration.lease.inSeconds),
-                .jsonb(String(decoding: policies, as: UTF8.self)),
+                configuration.policies,
             ]
         )
     }
 
     package func decode(_ result: QueryResult) throws(PostgresError) -> Int64 { try result.row(0)[0].int64() }
 
-    private var policies: Data {
-        let rows = configuration.handlers.map { HandlerRow($0.kind, $0.settings) }
+}
+
+/// `breakwater.renew_registration`: puts back the rows of a worker's registration that somebody deleted.
+package struct RenewRegistration: StoreCall {
+    package var worker: Int64
+    package var configuration: WorkerConfiguration
+
+    package var statement: Statement {
+        Statement("select breakwater.renew_registration($1, $2)", [.int8(worker), configuration.policies])
+    }
+
+    package func decode(_ result: QueryResult) throws(PostgresError) {}
+}
+
+extension WorkerConfiguration {
+    /// The rules of the handlers, as `breakwater.register` takes them.
+    fileprivate var policies: Parameter {
+        let rows = handlers.map { HandlerRow($0.kind, $0.settings) }
         // Encoding numbers, strings and optionals of them cannot fail: infinities are refused with the configuration.
-        return (try? JSONEncoder().encode(rows)) ?? Data("[]".utf8)
+        let data = (try? JSONEncoder().encode(rows)) ?? Data("[]".utf8)
+        return .jsonb(String(decoding: data, as: UTF8.self))
     }
 }
 
@@ -45,11 +62,13 @@ package struct Beat: StoreCall {
         package var hostsSuspect: Bool
         /// Whether no other worker takes this one's jobs.
         package var isAlone: Bool
+        /// False when rows of its registration are missing, which it must renew.
+        package var isRegistered = true
     }
 
     package var statement: Statement {
         Statement(
-            "select alive, stopped, generations, hosts, alone from breakwater.beat($1, $2, $3, $4)",
+            "select alive, stopped, generations, hosts, alone, registered from breakwater.beat($1, $2, $3, $4)",
             [
                 .int8(worker), .text(isDraining ? "draining" : "running"), .int4(Int32(clamping: running)),
                 .int4(Int32(clamping: unresponsive)),
@@ -63,7 +82,8 @@ package struct Beat: StoreCall {
             isAlive: try row[0].bool(),
             stopped: try row.stoppedKinds(from: 1),
             hostsSuspect: try row[3].bool(),
-            isAlone: try row[4].bool()
+            isAlone: try row[4].bool(),
+            isRegistered: try row[5].bool()
         )
     }
 }

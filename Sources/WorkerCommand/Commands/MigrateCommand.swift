@@ -19,6 +19,9 @@ struct MigrateCommand: AsyncParsableCommand {
 
                 Workers may go on meanwhile. A migration waits for a lock at most for --lock-timeout, so that nobody \
                 queues up behind it for longer; then it changes nothing and exits with 69, to be run again.
+
+                It also looks for sequences that are behind their rows, as after a restore or an upgrade by logical \
+                replication, and lets them go on after the rows.
                 """
         )
     }
@@ -38,13 +41,16 @@ struct MigrateCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-        let applied = try await AdminDatabase.with(database.database, logLevel: .info) {
-            try await Schema.migrate(on: $0.connection, lockTimeout: lockTimeout?.duration ?? .seconds(10))
+        let (applied, repairs) = try await AdminDatabase.with(database.database, logLevel: .info) { admin in
+            let timeout = lockTimeout?.duration ?? .seconds(10)
+            let applied = try await Schema.migrate(on: admin.connection, lockTimeout: timeout)
+            return (applied, try await Schema.repairSequences(on: admin.connection))
         }
         if output.json {
             Terminal.write(
                 .object([
                     "version": .integer(Int64(Schema.wanted)), "applied": .array(applied.map { .string($0) }),
+                    "repaired_sequences": .array(repairs.map(\.json)),
                 ])
             )
         } else if applied.isEmpty {
@@ -52,5 +58,18 @@ struct MigrateCommand: AsyncParsableCommand {
         } else {
             Terminal.write("Applied \(applied.joined(separator: ", ")); the schema has version \(Schema.wanted).")
         }
+        if !output.json { for repair in repairs { Terminal.write(repair.sentence) } }
+    }
+}
+
+extension Schema.SequenceRepair {
+    fileprivate var sentence: String {
+        "The sequence \(sequence) stood at \(stoodAt), behind its rows: it goes on after \(goesOnAfter)."
+    }
+
+    fileprivate var json: JSONValue {
+        .object([
+            "sequence": .string(sequence), "stood_at": .integer(stoodAt), "goes_on_after": .integer(goesOnAfter),
+        ])
     }
 }

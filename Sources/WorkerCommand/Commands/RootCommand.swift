@@ -26,8 +26,8 @@ struct RootCommand: AsyncParsableCommand {
             subcommands: [
                 RunCommand.self, MigrateCommand.self, EnqueueCommand.self, StatusCommand.self, TailCommand.self,
                 CircuitsCommand.self, IncidentsCommand.self, DeadLettersCommand.self, JobCommand.self,
-                CancelCommand.self, RunNowCommand.self, SetPriorityCommand.self, PauseCommand.self,
-                ResumeCommand.self, DrainCommand.self, UndrainCommand.self,
+                CancelCommand.self, RunNowCommand.self, SetPriorityCommand.self, RenameKindCommand.self,
+                PauseCommand.self, ResumeCommand.self, DrainCommand.self, UndrainCommand.self,
                 DashboardCommand.self, HealthcheckCommand.self, BenchCommand.self,
             ]
         )

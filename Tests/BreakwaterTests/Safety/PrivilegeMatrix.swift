@@ -20,7 +20,8 @@ enum PrivilegeMatrix {
 
     /// Views that administrators read.
     static let views: Set<String> = [
-        "circuit_status", "depth", "held", "incident", "job_status", "scaling", "suspension_status", "worker_status",
+        "circuit_status", "depth", "held", "incident", "job_status", "obsolete_circuit", "scaling", "suspension_status",
+        "worker_status",
     ]
 
     /// Sequences that nobody but their owner draws from, save for `exceptions`.
@@ -39,7 +40,10 @@ enum PrivilegeMatrix {
             // Not id, position, lease, attempt or errors: those are the workers' own.
             .enqueue: "insert(kind,max_attempts,payload,priority,queue,run_at,traceparent,tracestate,unique_key)"
         ],
-        "job_position": [.enqueue: "usage"],
+        // Every UPDATE of a position asks it.
+        "job_position": Dictionary(
+            uniqueKeysWithValues: Role.allCases.map { ($0, $0 == .enqueue ? "select,usage" : "select") }
+        ),
         "scaling": [.monitor: "select"],
         "schema_version": [.worker: "select"],
     ]
@@ -52,8 +56,8 @@ enum PrivilegeMatrix {
             (
                 [.worker],
                 [
-                    "register", "beat", "maintain", "reconcile", "leave", "claim", "claim_suspect", "flush", "survived",
-                    "dead_letter_unreadable",
+                    "register", "renew_registration", "beat", "maintain", "reconcile", "leave", "claim",
+                    "claim_suspect", "flush", "survived", "dead_letter_unreadable",
                     "sleep", "attend", "awake", "settle", "sample_fleet",
                     "transitions_after", "next_notice", "notice_ended",
                 ]
@@ -61,6 +65,7 @@ enum PrivilegeMatrix {
             (
                 [.admin],
                 [
+                    "rename_kind", "rename_kind_some", "repair_sequences", "why_unseen",
                     "redrive", "redrive_some", "purge", "purge_some", "cancel", "run_now", "run_through",
                     "set_priority",
                     "drain_worker", "undrain_worker", "pause_queue", "pause_kind", "resume_queue", "resume_kind",
@@ -101,6 +106,11 @@ enum PrivilegeMatrix {
                     "without_held", "workers_with_claims", "begin_measure", "is_behind", "kinds_of",
                     "longest_wait_behind", "measure_incident", "measure_incidents", "note_handed_back", "note_incident",
                     "notice_message", "prune_incidents", "lock_circuit",
+                    "is_idle_key", "close_idle_keys", "return_stranded", "floor_of", "release_orphans",
+                    "lock_to_change", "numbers_beyond", "last_number", "highest_in_jobs", "check_sequences",
+                    "new_job_number",
+                    "default_max_attempts",
+                    "handlers_as_of_now", "add_circuits_and_lanes", "is_registered",
                 ]
             ),
         ]

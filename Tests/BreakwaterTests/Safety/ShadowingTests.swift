@@ -180,6 +180,8 @@ struct ShadowingTests {
                 "select * from breakwater.enqueue_lines(array['{\"kind\": \"k\"}']::pg_catalog.jsonb[])",
                 "select * from breakwater.next_notice()", "select breakwater.notice_ended(1, 'began', 1, true)",
                 "select * from breakwater.dead_letters_of_incident(1)",
+                "select * from breakwater.rename_kind('nobody', 'k')", "select breakwater.renew_registration(1, '[]')",
+                "select breakwater.why_unseen('q', 'k', 1::pg_catalog.int2, 1, 1)",
                 "select breakwater.leave(\(worker.id))",
             ] {
                 let error = await postgresError { _ = try await attacker.query(statement) }

@@ -10,6 +10,7 @@ struct HandWorker: Sendable {
     let id: Int64
     let kinds: [String]
     let queues: [String]
+    private let configuration: WorkerConfiguration
     private let clock = CircuitTime()
 
     /// Where the circuits' time stands for this worker; nil for the server's own.
@@ -37,6 +38,7 @@ struct HandWorker: Sendable {
         id = try await connection.call(Register(configuration: configuration))
         self.kinds = kinds
         self.queues = queues
+        self.configuration = configuration
     }
 
     /// Puts the time that circuits go by, in what this worker does from now on, at so many seconds after the server's own
@@ -97,6 +99,11 @@ struct HandWorker: Sendable {
     @discardableResult
     func beat(running: Int = 0) async throws -> Beat.Output {
         try await call(Beat(worker: id, isDraining: false, running: running))
+    }
+
+    /// Puts back rows of its registration that are missing.
+    func renewRegistration() async throws {
+        try await call(RenewRegistration(worker: id, configuration: configuration))
     }
 
     /// Settles jobs, all in the same way.

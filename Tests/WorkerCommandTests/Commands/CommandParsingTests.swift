@@ -70,6 +70,7 @@ struct CommandParsingTests {
             ["pause", "--queue", "a"], ["pause", "--queue", "", "--reason", "x"], ["resume"],
             ["drain", "--reason", "x"], ["drain", "a"], ["drain", "a", "--reason", ""], ["undrain"],
             ["set-priority", "1"], ["set-priority", "--to", "1"], ["set-priority", "1", "--to", "10"],
+            ["rename-kind"], ["rename-kind", "a"], ["rename-kind", "a", "a"], ["rename-kind", "a", ""],
             ["cancel", "1", "--why", ""], ["cancel", "1", "--actor", ""],
             ["dead-letters", "redrive"], ["dead-letters", "purge"],
             ["dead-letters", "redrive", "1", "--all"], ["dead-letters", "redrive", "1", "--kind", "k"],

@@ -26,6 +26,25 @@ struct DatabaseCommandTests {
         }
     }
 
+    @Test("lets sequences that are behind their rows go on after them when it migrates, and says so")
+    func repairsSequences() async throws {
+        try await withTestDatabase { database in
+            try await database.query("insert into breakwater.job (kind) select 'k' from generate_series(1, 5)")
+            try await database.query("select setval('breakwater.job_id_seq', 2)")
+            let output = try await database.worker("migrate").output
+            #expect(
+                output.contains("The sequence breakwater.job_id_seq stood at 2, behind its rows: it goes on after 5."),
+                "\(output)"
+            )
+            try await database.query("select setval('breakwater.job_id_seq', 3)")
+            let json: [String: Any] = try await database.worker("migrate", "--json").json()
+            let repairs = try #require(json["repaired_sequences"] as? [[String: Any]])
+            #expect(repairs.count == 1)
+            #expect(repairs.first?["goes_on_after"] as? Int == 5)
+            #expect(try await database.worker("migrate").output.split(separator: "\n").count == 1)
+        }
+    }
+
     @Test("does not wait for long for a lock that somebody else has, changes nothing, and says what to do")
     func lockedMigration() async throws {
         try await withTestDatabase(isMigrated: false) { database in

@@ -106,17 +106,29 @@ struct JobCommandTests {
         }
     }
 
+    /// Has a worker of the name `w` run a job.
+    private func hold(_ job: Int64, in database: TestDatabase) async throws {
+        try await database.query(
+            """
+            insert into breakwater.worker (id, name, version, queues, kinds, concurrency, lease, beat_at)
+            overriding system value values (1, 'w', '1', '{default}', '{other}', 1, '1 hour', now())
+            """
+        )
+        try await database.query(
+            "insert into breakwater.claim (lease, worker, last, floor, jobs) values (1, 1, 0, 0, array[$1])",
+            [.int8(job)]
+        )
+    }
+
     @Test("cancel what waits, and leave alone what runs")
     func cancel() async throws {
         try await withTestDatabase { database in
             try await database.query("insert into breakwater.job (kind) select 'hook' from generate_series(1, 3)")
-            try await database.query(
-                "insert into breakwater.claim (lease, worker, last, floor, jobs) values (1, 1, 0, 0, '{2}')"
-            )
+            try await hold(2, in: database)
             let ending = try await database.worker("cancel", "1", "2", "9", "3")
             #expect(ending.status == 1)
             #expect(ending.output == "Job 1 is cancelled.\nJob 3 is cancelled.\n")
-            #expect(ending.errors.contains("job 2 is not cancelled: it is running on worker 1"), "\(ending.errors)")
+            #expect(ending.errors.contains("job 2 is not cancelled: it is running on w since"), "\(ending.errors)")
             #expect(ending.errors.contains("nothing is known of a job 9"))
             let again = try await database.worker("cancel", "1")
             #expect(again.errors.contains("it is a dead letter already: cancelled"))
@@ -142,13 +154,11 @@ struct JobCommandTests {
     func setPriority() async throws {
         try await withTestDatabase { database in
             try await database.query("insert into breakwater.job (kind) select 'hook' from generate_series(1, 3)")
-            try await database.query(
-                "insert into breakwater.claim (lease, worker, last, floor, jobs) values (1, 1, 0, 0, '{2}')"
-            )
+            try await hold(2, in: database)
             let ending = try await database.worker("set-priority", "1", "2", "3", "--to", "0")
             #expect(ending.status == 1)
             #expect(ending.output == "Job 1 is of priority 0.\nJob 3 is of priority 0.\n")
-            #expect(ending.errors.contains("job 2 is not of priority 0: it is running on worker 1 since"))
+            #expect(ending.errors.contains("job 2 is not of priority 0: it is running on w since"))
             #expect(
                 try await database.query("select id from breakwater.job where priority = 0 order by position")
                     .map { try $0[0].int64() } == [1, 3]
@@ -202,6 +212,38 @@ struct JobCommandTests {
             let again = try await database.worker("undrain", "8")
             #expect(again.status == 1)
             #expect(again.errors.contains("Worker 8 (alpha) is not drained."), "\(again.errors)")
+        }
+    }
+
+    @Test("rename a kind, say how many, and leave what runs")
+    func renameKind() async throws {
+        try await withTestDatabase { database in
+            try await database.query("insert into breakwater.job (kind) select 'hook' from generate_series(1, 3)")
+            try await database.bury(5...5, kind: "hook")
+            try await hold(2, in: database)
+            let ending = try await database.worker(
+                "rename-kind",
+                "hook",
+                "web.hook",
+                "--why",
+                "new name",
+                "--actor",
+                "ann"
+            )
+            #expect(ending.status == 1)
+            #expect(ending.output == "2 jobs and 1 dead letters of hook are of the kind web.hook now.\n")
+            #expect(ending.errors.contains("1 jobs of hook run now and are left"), "\(ending.errors)")
+            #expect(ending.errors.contains("No worker takes the kind web.hook now"))
+            let line = "select concat_ws(' ', actor, action, target, reason, details) from breakwater.audit"
+            #expect(
+                try await database.text(line)
+                    == #"ann kind.rename hook new name {"to": "web.hook", "jobs": 2, "dead_letters": 1}"#
+            )
+            try await database.query("delete from breakwater.claim")
+            let last = try await database.worker("rename-kind", "hook", "web.hook", "--json")
+            #expect(last.status == 0, "\(last.errors)")
+            let json: [String: Any] = try last.json()
+            #expect(json["jobs"] as? Int == 1 && json["dead_letters"] as? Int == 0 && json["busy"] as? Int == 0)
         }
     }
 

@@ -21,7 +21,8 @@ struct WorkerBinaryTests {
             ["circuits", "disable"], ["circuits", "observe"], ["circuits", "reset"], ["circuits", "probe"], ["job"],
             ["cancel"],
             ["run-now"],
-            ["set-priority"], ["pause"], ["resume"], ["drain"], ["undrain"], ["healthcheck"], ["dead-letters"],
+            ["set-priority"], ["rename-kind"], ["pause"], ["resume"], ["drain"], ["undrain"], ["healthcheck"],
+            ["dead-letters"],
             ["dead-letters", "list"], ["dead-letters", "show"], ["dead-letters", "redrive"], ["dead-letters", "purge"],
         ]
     )

@@ -47,9 +47,16 @@ struct HeartbeatService {
         if answer.isAlive {
             engine.handle(.heartbeat(answer, sent: sent))
             engine.health.note(holdsLease: true)
+            if !answer.isRegistered { try await renewRegistration(on: connection) }
         } else {
             try await registerAnew(on: connection)
         }
+    }
+
+    /// Without those rows, its kinds would have no policy and no circuit.
+    private func renewRegistration(on connection: Connection) async throws(PostgresError) {
+        try await connection.call(RenewRegistration(worker: engine.worker, configuration: engine.configuration))
+        engine.logger.warning("rows that this worker had registered were missing, and are back: somebody deleted them")
     }
 
     /// Others have this worker's jobs now: it stops whatever it was doing, and comes back as a new worker.
