@@ -7,6 +7,15 @@ create function breakwater.clock() returns timestamptz
 language sql stable
 as $$ select coalesce(nullif(current_setting('breakwater.clock', true), '')::timestamptz, now()) $$;
 
+-- Whether a name has a character that a terminal might act on, or that shows something else than is there: C0, DEL, C1, line
+-- separators, and what changes the direction of text or joins it unseen. No configuration can name such a kind or queue.
+create function breakwater.has_control_characters(p_name text) returns boolean
+language sql immutable parallel safe
+as $$
+    select p_name operator(pg_catalog.~)
+           E'[\\x01-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]' collate "C"
+$$;
+
 -- Which migrations have been applied. The last file of each migration adds its row.
 create table breakwater.schema_version (
     version    integer primary key,
@@ -25,27 +34,34 @@ create sequence breakwater.job_position;
 create table breakwater.job (
     id           bigint generated always as identity primary key,
     queue        text collate "C" not null default 'default'
-                 constraint queue_is_1_to_200_bytes check (octet_length(queue) between 1 and 200),
+                 constraint queue_is_1_to_200_bytes check (octet_length(queue) between 1 and 200)
+                 constraint queue_has_no_control_characters
+                 check (queue = 'default' or not breakwater.has_control_characters(queue)),
     kind         text collate "C" not null
-                 constraint kind_is_1_to_200_bytes check (octet_length(kind) between 1 and 200),
+                 constraint kind_is_1_to_200_bytes check (octet_length(kind) between 1 and 200)
+                 constraint kind_has_no_control_characters check (not breakwater.has_control_characters(kind)),
     priority     smallint not null default 5
                  constraint priority_is_0_to_9 check (priority between 0 and 9),
     position     bigint not null default nextval('breakwater.job_position'),
     -- null: ready now. Otherwise the job waits outside the lanes until then.
     run_at       timestamptz,
     -- When it was last made ready; waiting times are counted from here.
-    ready_at     timestamptz not null default now(),
-    enqueued_at  timestamptz not null default now(),
+    ready_at     timestamptz not null default now()
+                 constraint ready_at_is_a_date check (ready_at between '1970-01-01Z' and '9999-12-31Z'),
+    enqueued_at  timestamptz not null default now()
+                 constraint enqueued_at_is_a_date check (enqueued_at between '1970-01-01Z' and '9999-12-31Z'),
     -- The last claim whose hold of this job ended without ending the job; 0: none.
     lease        bigint not null default 0,
     -- Counted runs that have ended.
-    attempt      integer not null default 0,
+    attempt      integer not null default 0
+                 constraint attempt_is_a_count check (attempt between 0 and 2000000000),
     -- null: as its handler says.
     max_attempts integer constraint max_attempts_is_positive check (max_attempts > 0),
     -- How often its worker was lost while it held the job, in a row. From 2 on it runs alone (see 61_poison.sql).
-    crashes      smallint not null default 0,
+    crashes      smallint not null default 0 constraint crashes_is_a_count check (crashes between 0 and 1000),
     -- Failed runs as a probe whose attempts were handed back. The backoff grows with them, too.
-    handed_back  smallint not null default 0,
+    handed_back  smallint not null default 0
+                 constraint handed_back_is_a_count check (handed_back between 0 and 1000),
     -- It has failed again although its dependency was well: its failures say nothing of the dependency (see 50_circuit.sql).
     fails_alone  boolean not null default false,
     payload      jsonb not null default '{}',
@@ -74,8 +90,12 @@ create table breakwater.job (
 -- The lanes: claims walk along (queue, kind, priority) in the order of position.
 create index job_lane on breakwater.job (queue, kind, priority, position) where run_at is null;
 
--- Future and retrying jobs, waiting for their time.
-create index job_due on breakwater.job (run_at) where run_at is not null;
+-- Future jobs, waiting for their time.
+create index job_due on breakwater.job (run_at) where run_at is not null and attempt = 0;
+
+-- Retries, waiting for theirs: by kind, for each kind has a budget of its own, and what is beyond one kind's budget must not
+-- stand in front of the others.
+create index job_retry on breakwater.job (kind, run_at) where run_at is not null and attempt > 0;
 
 -- Jobs put aside until the circuit of their key lets them through, in the order in which they come back.
 create index job_parked on breakwater.job (kind, parked, priority, position) where parked is not null;
@@ -101,8 +121,10 @@ create table breakwater.dead_letter (
     traceparent  text,
     tracestate   text,
     errors       jsonb not null default '[]',
-    enqueued_at  timestamptz not null,
+    enqueued_at  timestamptz not null
+                 constraint enqueued_at_is_a_date check (enqueued_at between '1970-01-01Z' and '9999-12-31Z'),
     died_at      timestamptz not null default now()
+                 constraint died_at_is_a_date check (died_at between '1970-01-01Z' and '9999-12-31Z')
 );
 create index dead_letter_by_kind on breakwater.dead_letter (kind, died_at);
 create index dead_letter_by_time on breakwater.dead_letter (died_at);
@@ -272,7 +294,9 @@ create table breakwater.handler (
     constraint fallback_result_is_json
         check (case when fallback = 'succeed' then coalesce(fallback_result::jsonb is not null, false) else true end),
     constraint fallback_kind_is_1_to_200_bytes
-        check (fallback <> 'reroute' or coalesce(octet_length(fallback_kind) between 1 and 200, false))
+        check (fallback <> 'reroute' or coalesce(octet_length(fallback_kind) between 1 and 200, false)),
+    constraint kind_has_no_control_characters
+        check (not breakwater.has_control_characters(kind) and not breakwater.has_control_characters(fallback_kind))
 );
 
 -- The circuit breakers. A kind's own circuit has the key ''; a dependency of a kind has its key; a circuit that several

@@ -1,3 +1,4 @@
+import Breakwater
 import BreakwaterTesting
 import Foundation
 import Libpq

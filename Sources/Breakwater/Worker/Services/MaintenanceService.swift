@@ -11,18 +11,23 @@ struct MaintenanceService {
     static let followerInterval = Duration.milliseconds(2500)
     /// How many jobs one round of `breakwater.maintain` promotes, ends or brings back at most, of each.
     static let portion = 1000
+    /// A chore that fails in each round for the same reason is logged once in this time.
+    private static let silence = Duration.seconds(60)
 
     let engine: Engine
     private var leads = false
+    /// What was last logged of each chore, and when.
+    private var logged: [String: (reason: String, at: MonotonicClock.Instant)] = [:]
 
     init(_ engine: Engine) { self.engine = engine }
 
     /// Runs until its task is cancelled.
     mutating func run() async {
         await engine.keepConnected(for: .chores) { connection, delay throws(PostgresError) in
+            let chores = try await connection.call(Chores())
             while !Task.isCancelled {
                 engine.health.turned(.chores)
-                let pause = try await doChores(on: connection)
+                let pause = try await doChores(chores, on: connection)
                 delay.reset()
                 try? await Task.sleep(for: pause)
             }
@@ -30,10 +35,15 @@ struct MaintenanceService {
     }
 
     /// - Returns: How long until the next round.
-    private mutating func doChores(on connection: Connection) async throws(PostgresError) -> Duration {
-        let worker = engine.worker
+    private mutating func doChores(_ chores: [String], on connection: Connection) async throws(PostgresError) -> Duration
+    {
         let sent = engine.clock.now
-        let done = try await connection.call(Maintain(worker: worker, term: Self.term))
+        var done = Maintain.Output(leads: false)
+        for chore in chores {
+            // One a transaction: what it did is there before the next one may have to wait.
+            done.add(try await doChore(chore, on: connection))
+            guard done.leads else { break }
+        }
         engine.metrics.record(.maintain, since: sent)
         engine.metrics.record(done)
         if done.leads != leads {
@@ -54,6 +64,32 @@ struct MaintenanceService {
         }
         if done.promoted > 0 || done.turned > 0 || done.unparked > 0 { engine.handle(.woken(kind: nil)) }
         return Self.pause(after: done)
+    }
+
+    private mutating func doChore(_ chore: String, on connection: Connection) async throws(PostgresError)
+        -> Maintain.Output
+    {
+        engine.lockWatch.begins(.chores, at: engine.clock.now)
+        defer { engine.lockWatch.ends(.chores) }
+        var done: Maintain.Output
+        do {
+            done = try await connection.call(Maintain(worker: engine.worker, term: Self.term, chores: [chore]))
+        } catch {
+            // Somebody cancelled the statement: its chore's trouble, and no other's.
+            guard error.sqlState == "57014" else { throw error }
+            done = Maintain.Output(leads: true, failures: [.init(chore: chore, reason: error.message)])
+        }
+        for failure in done.failures { log(failure) }
+        return done
+    }
+
+    private mutating func log(_ failure: Maintain.Failure) {
+        let now = engine.clock.now
+        if let last = logged[failure.chore], last.reason == failure.reason, now - last.at < Self.silence { return }
+        logged[failure.chore] = (failure.reason, now)
+        var metadata: Logger.Metadata = ["chore": "\(failure.chore)", "error": "\(failure.reason)"]
+        if let blocker = engine.lockWatch.blocker(of: .chores) { metadata["blocked_by"] = "\(blocker)" }
+        engine.logger.warning("a chore of the fleet failed; the others go on", metadata: metadata)
     }
 
     /// How long until the next round. The chores are done in bounded portions: at once when one was full, and when the
