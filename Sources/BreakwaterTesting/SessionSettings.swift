@@ -41,7 +41,9 @@ public enum SessionSettings {
     private static let scans = ["seqscan", "indexscan", "indexonlyscan", "bitmapscan", "tidscan"]
     private static let joins = ["sort", "hashagg", "hashjoin", "mergejoin", "nestloop", "material"]
 
-    private static func off(_ ways: [String]) -> [(name: String, value: String)] { ways.map { ("enable_\($0)", "off") } }
+    private static func off(_ ways: [String]) -> [(name: String, value: String)] {
+        ways.map { ("enable_\($0)", "off") }
+    }
 
     /// Each setting by itself.
     public static let alone =
@@ -59,7 +61,9 @@ public enum SessionSettings {
     public static let together: [Case] = {
         let firsts = all.map { ($0.name, $0.values[0]) } + off(scans + joins)
         let lasts = all.map { ($0.name, $0.values[$0.values.count - 1]) }
-        var cases = [Case(description: "all", settings: firsts), Case(description: "all, other values", settings: lasts)]
+        var cases = [
+            Case(description: "all", settings: firsts), Case(description: "all, other values", settings: lasts),
+        ]
         var bit = 1
         while bit < all.count {
             let half = lasts.enumerated().filter { $0.offset & bit == 0 }.map(\.element)

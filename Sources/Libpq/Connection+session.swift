@@ -35,7 +35,8 @@ extension Connection {
     ///   call may take.
     package func useOwnSettings(lockTimeout: Duration = .zero) async throws(PostgresError) {
         guard !isPooled else { return }
-        let milliseconds = lockTimeout.components.seconds * 1000 + lockTimeout.components.attoseconds / 1_000_000_000_000_000
+        let milliseconds =
+            lockTimeout.components.seconds * 1000 + lockTimeout.components.attoseconds / 1_000_000_000_000_000
         let settings =
             Self.settings.filter { serverVersion >= $0.since }.map { ($0.name, $0.value) }
             + [("lock_timeout", "\(milliseconds)")]

@@ -5,7 +5,10 @@ import Testing
 
 @testable import BreakwaterDashboard
 
-@Suite("The dashboard shows its pages and acts,", .enabled(if: TestDatabase.isAvailable, "BREAKWATER_TEST_DATABASE is not set"))
+@Suite(
+    "The dashboard shows its pages and acts,",
+    .enabled(if: TestDatabase.isAvailable, "BREAKWATER_TEST_DATABASE is not set")
+)
 struct SettingsTests {
     @Test("where the database sets", arguments: SessionSettings.alone + SessionSettings.together)
     func pages(settings: SessionSettings.Case) async throws {
@@ -25,6 +28,7 @@ struct SettingsTests {
                 """
             )
             try await database.query("insert into breakwater.circuit (kind) values ('k')")
+            try await database.query("select breakwater.open_circuit('k', 'for ever', until => 'infinity')")
             try await database.set(settings.settings)
             var configuration = TestSite.configuration(ConnectionOptions(database.directURL))
             configuration.queryTimeout = .seconds(30)
@@ -32,7 +36,8 @@ struct SettingsTests {
             let test = TestSite(site: site, database: database)
             var visitor = try await test.logIn("ann")
             for path in [
-                "/", "/circuits", "/incidents", "/queues", "/jobs", "/dead-letters", "/workers", "/audit", "/jobs/1", "/jobs/2",
+                "/", "/circuits", "/incidents", "/queues", "/jobs", "/dead-letters", "/workers", "/audit", "/jobs/1",
+                "/jobs/2",
                 "/jobs/1000",
             ] {
                 let page = await visitor.get(path)

@@ -130,7 +130,9 @@ struct FleetMetricsTests {
     func inventedKinds() async throws {
         try await withTestDatabase { database in
             _ = try await register(database, ["zz"])
-            try await database.query("insert into breakwater.job (kind) select 'a' || i from generate_series(1, 3000) i")
+            try await database.query(
+                "insert into breakwater.job (kind) select 'a' || i from generate_series(1, 3000) i"
+            )
             try await database.query(
                 "insert into breakwater.job (kind, run_at) select 'b' || i, now() + '1 h' from generate_series(1, 12000) i"
             )

@@ -36,18 +36,18 @@ struct ChoreTests {
     @Test(
         "meet no time or count that they cannot reckon with: the table's owner is refused",
         arguments: [
-            ("job", "ready_at = 'infinity'", "ready_at_is_a_date"),
-            ("job", "ready_at = '-infinity'", "ready_at_is_a_date"),
-            ("job", "ready_at = '290000-01-01'", "ready_at_is_a_date"),
-            ("job", "enqueued_at = 'infinity'", "enqueued_at_is_a_date"),
-            ("job", "enqueued_at = '4000-01-01 BC'", "enqueued_at_is_a_date"),
-            ("job", "attempt = 2147483647", "attempt_is_a_count"), ("job", "attempt = -1", "attempt_is_a_count"),
-            ("job", "crashes = 32767", "crashes_is_a_count"), ("job", "handed_back = 32767", "handed_back_is_a_count"),
-            ("dead_letter", "died_at = 'infinity'", "died_at_is_a_date"),
-            ("dead_letter", "enqueued_at = '-infinity'", "enqueued_at_is_a_date"),
+            ("job", "ready_at = 'infinity'"),
+            ("job", "ready_at = '-infinity'"),
+            ("job", "ready_at = '290000-01-01'"),
+            ("job", "enqueued_at = 'infinity'"),
+            ("job", "enqueued_at = '4000-01-01 BC'"),
+            ("job", "attempt = 2147483647"), ("job", "attempt = -1"),
+            ("job", "crashes = 32767"), ("job", "handed_back = 32767"),
+            ("dead_letter", "died_at = 'infinity'"),
+            ("dead_letter", "enqueued_at = '-infinity'"),
         ]
     )
-    func absurdValues(table: String, change: String, constraint: String) async throws {
+    func absurdValues(table: String, change: String) async throws {
         try await withTestDatabase { database in
             try await database.insert()
             try await database.query(
@@ -57,7 +57,7 @@ struct ChoreTests {
                 """
             )
             let error = await postgresError { try await database.query("update breakwater.\(table) set \(change)") }
-            #expect(error?.constraint == constraint, "\(error as Any)")
+            #expect(error?.constraint == "times_and_counts_are_bounded", "\(error as Any)")
         }
     }
 
@@ -101,7 +101,9 @@ struct ChoreTests {
             let log = RecordedLog()
             let handler = HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded() })
             try await database.withLoggedWorker([handler], log) {
-                try await waitUntil("it is logged") { log.warnings.contains { $0.contains("a chore of the fleet failed") } }
+                try await waitUntil("it is logged") {
+                    log.warnings.contains { $0.contains("a chore of the fleet failed") }
+                }
                 // Promotion goes on, second after second.
                 for _ in 0..<3 {
                     try await database.query(
@@ -150,7 +152,9 @@ struct ChoreTests {
         }
     }
 
-    @Test("leave retries beyond their kind's budget as they are: nothing is written, and no other kind waits behind them")
+    @Test(
+        "leave retries beyond their kind's budget as they are: nothing is written, and no other kind waits behind them"
+    )
     func overBudget() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database, ["k", "l"]) { $0.retry.budget = 0.2 }
@@ -176,6 +180,10 @@ struct ChoreTests {
                 #expect(MaintenanceService.pause(after: again) == MaintenanceService.leaderInterval)
             }
             #expect(before.hasPrefix("19400 rows"))
+            let why = try await database.text(
+                "select why from breakwater.job_status where kind = 'k' and state = 'retrying' limit 1"
+            )
+            #expect(why.contains("the retry budget of 'k' is spent"), "\(why)")
             #expect(try await database.text(rows) == before)
         }
     }

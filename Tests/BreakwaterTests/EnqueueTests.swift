@@ -301,7 +301,7 @@ struct OrderTests {
             let renamed = await postgresError {
                 try await database.query("update breakwater.job set kind = $1", [.text(name)])
             }
-            #expect(renamed?.constraint == "kind_has_no_control_characters")
+            #expect(renamed?.constraint == "names_have_no_control_characters")
             #expect(try await database.count("job") == 1)
         }
     }
@@ -310,7 +310,9 @@ struct OrderTests {
     func twoPhaseCommit() async throws {
         try await withTestDatabase { pooled in
             let database = try await pooled.watchedDirectly()
-            guard try await database.number("select current_setting('max_prepared_transactions')::int") > 0 else { return }
+            guard try await database.number("select current_setting('max_prepared_transactions')::int") > 0 else {
+                return
+            }
             let worker = try await HandWorker(database)
             try await worker.query("select breakwater.sleep($1, '{k}')", [.int8(worker.id)])
             let enqueue = "select breakwater.enqueue('k')"

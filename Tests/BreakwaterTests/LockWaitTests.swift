@@ -20,7 +20,10 @@ struct LockWaitTests {
                 _ = try await reader.query("select count(*) from breakwater.job")
                 let pid = try await reader.query("select pg_backend_pid()")[0][0].int()
                 let owner = try await database.connectDirectly()
-                async let altered: Void = owner.script("alter table breakwater.job add column later integer", timeout: .seconds(120))
+                async let altered: Void = owner.script(
+                    "alter table breakwater.job add column later integer",
+                    timeout: .seconds(120)
+                )
                 try await waitUntil("the reader is named") {
                     log.lines.contains {
                         $0.contains("waits for a lock") && $0.contains("session \(pid) of the user")
@@ -69,7 +72,34 @@ struct LockWaitTests {
         }
     }
 
-    @Test("is found by breakwater.lock_waits: the head of the queue, a table's lock without a queue, a prepared transaction")
+    @Test("and has a unique key makes a redrive give up after a while, not wait for ever")
+    func redrive() async throws {
+        try await withTestDatabase { pooled in
+            let database = try await pooled.watchedDirectly()
+            try await database.query(
+                """
+                insert into breakwater.dead_letter (id, queue, kind, priority, payload, reason, attempt, unique_key, enqueued_at)
+                values (1000, 'default', 'k', 5, '{}', 'exhausted', 1, 'u', now())
+                """
+            )
+            let holder = try await database.connectDirectly()
+            _ = try await holder.query("begin")
+            _ = try await holder.query("insert into breakwater.job (kind, unique_key) values ('k', 'u')")
+            for call in [
+                "select breakwater.redrive(1000)",
+                "select * from breakwater.redrive_some(null, 'k', null, null, null, 10, null, null)",
+            ] {
+                let error = await postgresError { try await database.query(call) }
+                #expect(error?.sqlState == "55P03", "\(error as Any)")
+            }
+            #expect(try await database.count("dead_letter") == 1)
+            await holder.close()
+        }
+    }
+
+    @Test(
+        "is found by breakwater.lock_waits: the head of the queue, a table's lock without a queue, a prepared transaction"
+    )
     func heads() async throws {
         try await withTestDatabase { pooled in
             let database = try await pooled.watchedDirectly()
@@ -79,7 +109,9 @@ struct LockWaitTests {
             _ = try await first.query("insert into breakwater.job (kind, unique_key) values ('k', 'u')")
             let pid = try await first.query("select pg_backend_pid()")[0][0].int()
             let second = try await database.connectDirectly()
-            async let waiting = second.query("insert into breakwater.job (kind, unique_key) values ('k', 'u') on conflict do nothing")
+            async let waiting = second.query(
+                "insert into breakwater.job (kind, unique_key) values ('k', 'u') on conflict do nothing"
+            )
             try await waitUntil("it is found") {
                 let found = try await database.connection.call(LockWaits())
                 return found.map(\.pid) == [pid] && found[0].waiting == 1

@@ -29,7 +29,8 @@ struct RoleTests {
                     #expect(await state(connection, allowed) == nil, "\(allowed)")
                 }
                 for refused in [
-                    "select * from breakwater.job", "select kind from breakwater.job", "select ctid from breakwater.job",
+                    "select * from breakwater.job", "select kind from breakwater.job",
+                    "select ctid from breakwater.job",
                     "select id from breakwater.job for update", "select id from breakwater.job where kind = 'k'",
                     "update breakwater.job set priority = 1", "delete from breakwater.job",
                     "insert into breakwater.job (kind, lease) values ('k', 1)",

@@ -9,11 +9,12 @@ as $$ select coalesce(nullif(current_setting('breakwater.clock', true), '')::tim
 
 -- Whether a name has a character that a terminal might act on, or that shows something else than is there: C0, DEL, C1, line
 -- separators, and what changes the direction of text or joins it unseen. No configuration can name such a kind or queue.
+-- It runs with the rights and the search path of whoever inserts, so every name in it says its schema.
 create function breakwater.has_control_characters(p_name text) returns boolean
 language sql immutable parallel safe
 as $$
     select p_name operator(pg_catalog.~)
-           E'[\\x01-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]' collate "C"
+           E'[\\x01-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]' collate pg_catalog."C"
 $$;
 
 -- Which migrations have been applied. The last file of each migration adds its row.
@@ -34,34 +35,27 @@ create sequence breakwater.job_position;
 create table breakwater.job (
     id           bigint generated always as identity primary key,
     queue        text collate "C" not null default 'default'
-                 constraint queue_is_1_to_200_bytes check (octet_length(queue) between 1 and 200)
-                 constraint queue_has_no_control_characters
-                 check (queue = 'default' or not breakwater.has_control_characters(queue)),
+                 constraint queue_is_1_to_200_bytes check (octet_length(queue) between 1 and 200),
     kind         text collate "C" not null
-                 constraint kind_is_1_to_200_bytes check (octet_length(kind) between 1 and 200)
-                 constraint kind_has_no_control_characters check (not breakwater.has_control_characters(kind)),
+                 constraint kind_is_1_to_200_bytes check (octet_length(kind) between 1 and 200),
     priority     smallint not null default 5
                  constraint priority_is_0_to_9 check (priority between 0 and 9),
     position     bigint not null default nextval('breakwater.job_position'),
     -- null: ready now. Otherwise the job waits outside the lanes until then.
     run_at       timestamptz,
     -- When it was last made ready; waiting times are counted from here.
-    ready_at     timestamptz not null default now()
-                 constraint ready_at_is_a_date check (ready_at between '1970-01-01Z' and '9999-12-31Z'),
-    enqueued_at  timestamptz not null default now()
-                 constraint enqueued_at_is_a_date check (enqueued_at between '1970-01-01Z' and '9999-12-31Z'),
+    ready_at     timestamptz not null default now(),
+    enqueued_at  timestamptz not null default now(),
     -- The last claim whose hold of this job ended without ending the job; 0: none.
     lease        bigint not null default 0,
     -- Counted runs that have ended.
-    attempt      integer not null default 0
-                 constraint attempt_is_a_count check (attempt between 0 and 2000000000),
+    attempt      integer not null default 0,
     -- null: as its handler says.
     max_attempts integer constraint max_attempts_is_positive check (max_attempts > 0),
     -- How often its worker was lost while it held the job, in a row. From 2 on it runs alone (see 61_poison.sql).
-    crashes      smallint not null default 0 constraint crashes_is_a_count check (crashes between 0 and 1000),
+    crashes      smallint not null default 0,
     -- Failed runs as a probe whose attempts were handed back. The backoff grows with them, too.
-    handed_back  smallint not null default 0
-                 constraint handed_back_is_a_count check (handed_back between 0 and 1000),
+    handed_back  smallint not null default 0,
     -- It has failed again although its dependency was well: its failures say nothing of the dependency (see 50_circuit.sql).
     fails_alone  boolean not null default false,
     payload      jsonb not null default '{}',
@@ -75,7 +69,15 @@ create table breakwater.job (
     -- The lane from which an UPDATE by hand took the job; a claim there may still hold it. null: none.
     moved_from   bigint,
     -- One object for each failed run: attempt, class, name, message, at, worker. null: none.
-    errors       jsonb
+    errors       jsonb,
+    -- What follows is checked at every INSERT, so it is as cheap as can be: each constraint costs by itself.
+    constraint names_have_no_control_characters
+        check ((queue = 'default' or not breakwater.has_control_characters(queue))
+               and not breakwater.has_control_characters(kind)),
+    -- Whatever is reckoned with these stays a time and a count.
+    constraint times_and_counts_are_bounded
+        check (ready_at between '1970-01-01Z' and '9999-12-31Z' and enqueued_at between '1970-01-01Z' and '9999-12-31Z'
+               and attempt between 0 and 2000000000 and crashes between 0 and 1000 and handed_back between 0 and 1000)
 ) with (
     autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0,
     autovacuum_vacuum_insert_threshold = 100000, autovacuum_vacuum_insert_scale_factor = 0,
@@ -121,10 +123,11 @@ create table breakwater.dead_letter (
     traceparent  text,
     tracestate   text,
     errors       jsonb not null default '[]',
-    enqueued_at  timestamptz not null
-                 constraint enqueued_at_is_a_date check (enqueued_at between '1970-01-01Z' and '9999-12-31Z'),
-    died_at      timestamptz not null default now()
-                 constraint died_at_is_a_date check (died_at between '1970-01-01Z' and '9999-12-31Z')
+    enqueued_at  timestamptz not null,
+    died_at      timestamptz not null default now(),
+    constraint times_and_counts_are_bounded
+        check (died_at between '1970-01-01Z' and '9999-12-31Z' and enqueued_at between '1970-01-01Z' and '9999-12-31Z'
+               and attempt between 0 and 2000000001)
 );
 create index dead_letter_by_kind on breakwater.dead_letter (kind, died_at);
 create index dead_letter_by_time on breakwater.dead_letter (died_at);

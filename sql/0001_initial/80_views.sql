@@ -55,7 +55,10 @@ select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integ
                else format('its worker was lost while it ran alone: poison at %s, unless that worker comes back', j.run_at)
                end
            when 'scheduled' then format('scheduled for %s', j.run_at)
-           when 'retrying' then format('%s; runs again at %s', coalesce(j.errors -> -1 ->> 'name', 'not yet'), j.run_at)
+           when 'retrying' then case when j.run_at > now() or breakwater.retries_left(j.kind) > 0
+               then format('%s; runs again at %s', coalesce(j.errors -> -1 ->> 'name', 'not yet'), j.run_at)
+               else format('%s; it was due at %s and waits, for the retry budget of ''%s'' is spent for now',
+                           coalesce(j.errors -> -1 ->> 'name', 'not yet'), j.run_at, j.kind) end
            when 'paused' then format('the %s ''%s'' is paused by %s: %s', p.scope, p.name, p.actor, p.reason)
            when 'circuit_open' then format('the circuit of ''%s'' is open until %s: %s', n.name,
                                            coalesce(c.retry_at::text, c.override_until::text, 'somebody closes it'),

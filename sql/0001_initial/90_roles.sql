@@ -83,7 +83,7 @@ begin
             breakwater.evidence_of_round, breakwater.dead_letters_of_incident,
             -- What the views call, which run with their reader's rights there.
             breakwater.circuit_name, breakwater.policy_of, breakwater.window_of, breakwater.clock,
-            breakwater.self_suspensions, breakwater.lock_waits
+            breakwater.self_suspensions, breakwater.retries_left, breakwater.lock_waits
             to breakwater_admin;
     end if;
 end

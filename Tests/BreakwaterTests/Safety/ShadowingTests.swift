@@ -178,7 +178,8 @@ struct ShadowingTests {
                 "select * from breakwater.import_position('i')",
                 "select * from breakwater.sample_fleet(0)", "select * from breakwater.transitions_after(0)",
                 "select * from breakwater.enqueue_lines(array['{\"kind\": \"k\"}']::pg_catalog.jsonb[])",
-                "select * from breakwater.next_notice()", "select breakwater.notice_ended(1, 'began', 1, true)",
+                "select * from breakwater.lock_waits()", "select * from breakwater.next_notice()",
+                "select breakwater.notice_ended(1, 'began', 1, true)",
                 "select * from breakwater.dead_letters_of_incident(1)",
                 "select breakwater.leave(\(worker.id))",
             ] {

@@ -82,7 +82,8 @@ struct SettingsTests {
         for _ in 0..<3 { _ = try await succeed("enqueue", "down", #"{"text": "a\\b", "n": [null, 1.5]}"#) }
         _ = try await succeed("enqueue", "flaky", "--run-at", "2026-01-02T03:04:05Z")
         let later = try await succeed("enqueue", "fine", "--run-at", "2999-12-31T00:00:00Z")
-        let lines = #"{"kind": "fine", "payload": {"é": "ü☃"}}"# + "\n" + #"{"kind": "flaky", "unique_key": "u"}"# + "\n"
+        let lines =
+            #"{"kind": "fine", "payload": {"é": "ü☃"}}"# + "\n" + #"{"kind": "flaky", "unique_key": "u"}"# + "\n"
         _ = try await succeed("enqueue", "--file", "-", input: lines)
 
         let ending = try await worker.running(Self.file) { run in
@@ -117,7 +118,10 @@ struct SettingsTests {
         #expect(troubles.isEmpty, "\(troubles)")
     }
 
-    @Test("or refuses at migrate a database whose encoding is not UTF8, with one sentence", arguments: ["LATIN1", "SQL_ASCII"])
+    @Test(
+        "or refuses at migrate a database whose encoding is not UTF8, with one sentence",
+        arguments: ["LATIN1", "SQL_ASCII"]
+    )
     func encoding(encoding: String) async throws {
         try await withTestDatabase(isMigrated: false) { pooled in
             let server = try await pooled.watchedDirectly()

@@ -47,7 +47,9 @@ final class LockWatch: Sendable {
     /// Notes whom the calls of some loops wait for.
     ///
     /// - Returns: Those of the sessions that were not logged lately.
-    func found(_ waits: [LockWaits.Blocker], for loops: [WorkerMetrics.Loop], at now: MonotonicClock.Instant) -> [LockWaits.Blocker] {
+    func found(_ waits: [LockWaits.Blocker], for loops: [WorkerMetrics.Loop], at now: MonotonicClock.Instant)
+        -> [LockWaits.Blocker]
+    {
         state.withLock { state in
             state.logged = state.logged.filter { now - $0.value < Self.silence }
             guard let first = waits.first else { return [] }

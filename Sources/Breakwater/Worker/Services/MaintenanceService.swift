@@ -35,7 +35,8 @@ struct MaintenanceService {
     }
 
     /// - Returns: How long until the next round.
-    private mutating func doChores(_ chores: [String], on connection: Connection) async throws(PostgresError) -> Duration
+    private mutating func doChores(_ chores: [String], on connection: Connection) async throws(PostgresError)
+        -> Duration
     {
         let sent = engine.clock.now
         var done = Maintain.Output(leads: false)
