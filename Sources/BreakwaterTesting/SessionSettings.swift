@@ -15,7 +15,7 @@ public enum SessionSettings {
         ("default_transaction_deferrable", ["on"]),
         ("statement_timeout", ["10000"]),
         ("lock_timeout", ["1"]),
-        ("idle_session_timeout", ["150"]),
+        ("idle_session_timeout", ["2000"]),
         ("idle_in_transaction_session_timeout", ["20"]),
         ("transaction_timeout", ["10000"]),
         ("standard_conforming_strings", ["off"]),

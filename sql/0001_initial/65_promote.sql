@@ -58,11 +58,13 @@ begin
 end
 $$;
 
--- The kinds that have retries waiting, in leaps along their index.
+-- The kinds that have retries waiting, in leaps along their index. In PL/pgSQL, which keeps its plan.
 create function breakwater.kinds_with_retries() returns setof text
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off set enable_bitmapscan = off
 as $$
+begin
+    return query
     with recursive k as (
         (select j.kind from breakwater.job j where j.run_at is not null and j.attempt > 0 order by j.kind limit 1)
         union all
@@ -73,15 +75,18 @@ as $$
                 where j.run_at is not null and j.attempt > 0 and j.kind > k.kind
                 order by j.kind limit 1) n
     )
-    select k.kind from k
+    select k.kind::text from k;
+end
 $$;
 
 -- How many seconds from now the next job is due that waits for its time; null: none. What is due already and was not made
 -- ready, beyond its budget or locked by somebody, is left for the next round.
 create function breakwater.seconds_to_next_due() returns double precision
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off set enable_bitmapscan = off
 as $$
+begin
+    return (
     select extract(epoch from min(d.run_at) - clock_timestamp())
       from (select min(j.run_at) as run_at from breakwater.job j
              where j.run_at > now() and j.run_at < 'infinity' and j.attempt = 0
@@ -91,7 +96,8 @@ as $$
              cross join lateral (
                    select j.run_at from breakwater.job j
                     where j.kind = k.kind collate "C" and j.run_at > now() and j.run_at < 'infinity' and j.attempt > 0
-                    order by j.run_at limit 1) r) d
+                    order by j.run_at limit 1) r) d);
+end
 $$;
 
 -- How many retries of a kind may become ready now: the kind's share of its first attempts of the last minute, and ten a

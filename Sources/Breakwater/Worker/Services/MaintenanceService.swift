@@ -40,11 +40,16 @@ struct MaintenanceService {
     {
         let sent = engine.clock.now
         var done = Maintain.Output(leads: false)
+        var nextDue: MonotonicClock.Instant?
         for chore in chores {
             // One a transaction: what it did is there before the next one may have to wait.
-            done.add(try await doChore(chore, on: connection))
+            let one = try await doChore(chore, on: connection)
+            if let due = one.nextDue { nextDue = engine.clock.now + due }
+            done.add(one)
             guard done.leads else { break }
         }
+        // The chores behind it took their time.
+        done.nextDue = nextDue.map { $0 - engine.clock.now }
         engine.metrics.record(.maintain, since: sent)
         engine.metrics.record(done)
         if done.leads != leads {
