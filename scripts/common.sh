@@ -293,6 +293,7 @@ postgres_settings() {
 		listen_addresses = '127.0.0.1'
 		unix_socket_directories = '${socket_dir//\'/\'\'}'
 		max_connections = 300
+		max_prepared_transactions = 10
 		shared_buffers = 128MB
 		log_lock_waits = on
 		log_line_prefix = '%m [%p] %q%d %a '

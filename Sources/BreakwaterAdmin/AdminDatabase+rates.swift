@@ -31,6 +31,8 @@ package struct Backlog: Equatable, Sendable {
 extension AdminDatabase {
     /// Where counts stop, so that they take no longer the more there is to count.
     package static let countCap = 10_000
+    /// How many queues and kinds ``backlog()`` names at most: whoever can enqueue can make up others without end.
+    package static let nameCap = 500
 
     /// `breakwater.rates`: the last so many minutes, the present one last.
     ///
@@ -65,9 +67,9 @@ extension AdminDatabase {
             """
             select queue, kind, ready, running, scheduled, retrying, parked,
                    extract(epoch from oldest)::float8 as oldest, is_capped
-              from breakwater.backlog($1)
+              from breakwater.backlog($1, $2)
             """,
-            [.int4(Int32(Self.countCap))]
+            [.int4(Int32(Self.countCap)), .int4(Int32(Self.nameCap))]
         ).map { row in
             Backlog(
                 queue: try row["queue"].string(),

@@ -58,6 +58,12 @@ actor DatabasePool {
         isOpening += 1
         defer { isOpening -= 1 }
         let connection = try await Connection.connect(options, logger: logger)
+        do {
+            try await connection.useOwnSettings()
+        } catch {
+            await connection.close()
+            throw error
+        }
         nextNumber += 1
         members[nextNumber] = Member(connection: connection, calls: 1)
         return nextNumber

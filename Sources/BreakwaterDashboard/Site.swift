@@ -73,7 +73,8 @@ final class Site: Sendable {
         } catch let refusal as Refusal {
             return problem(refusal.status, refusal.title, refusal.message, viewer)
         } catch let error as PostgresError {
-            return problem(error, request, viewer)
+            let explained = try? await database.with { await $0.explained(error) }
+            return problem(explained ?? error, request, viewer)
         } catch {
             logger.error("a page failed", metadata: ["path": "\(request.path)", "error": "\(error)"])
             return problem(500, "Something went wrong", "The dashboard's log says more.", viewer)
@@ -103,7 +104,8 @@ final class Site: Sendable {
             return problem(
                 503,
                 "This took too long",
-                "The database did not answer in \(configuration.queryTimeout.short). Narrow the search, or try again.",
+                "The database did not answer in \(configuration.queryTimeout.short). "
+                    + (error.detail.map { "Look: \($0)." } ?? "Narrow the search, or try again."),
                 viewer
             )
         case (_, "42501"):

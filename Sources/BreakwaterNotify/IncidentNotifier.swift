@@ -74,6 +74,7 @@ package struct IncidentNotifier: Service {
     private func withConnection<Answer>(_ body: (Connection) async throws -> Answer) async throws -> Answer {
         let connection = try await Connection.connect(database, logger: logger)
         do {
+            try await connection.useOwnSettings()
             let answer = try await body(connection)
             await connection.close()
             return answer

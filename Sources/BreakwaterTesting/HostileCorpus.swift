@@ -1,3 +1,5 @@
+import Breakwater
+
 /// Input as somebody sends it who means harm, or whose program is broken: for tests that nothing which takes it in
 /// crashes, hangs, mistakes it for a command, or hands it raw to whoever looks at it.
 ///
@@ -74,8 +76,10 @@ public enum HostileCorpus {
         Sample("10 kB of four-byte characters", String(repeating: "💣", count: 2500)),
     ]
 
-    /// Texts that can name a kind or a queue: 1 to 200 bytes without NUL.
-    public static let names = texts.filter { (1...200).contains($0.value.utf8.count) && !$0.value.utf8.contains(0) }
+    /// Texts that can name a kind or a queue: 1 to 200 bytes without control characters.
+    public static let names = texts.filter {
+        (1...200).contains($0.value.utf8.count) && !$0.value.unicodeScalars.contains { $0.isControl }
+    }
 
     /// JSON values that Postgres stores as `jsonb`, up to 10 MB.
     public static let payloads: [Sample<String>] =

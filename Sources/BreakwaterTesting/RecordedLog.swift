@@ -3,13 +3,16 @@ import Synchronization
 
 /// What was logged during a test.
 public final class RecordedLog: Sendable {
-    private let entries = Mutex<[(level: Logger.Level, message: String)]>([])
+    private let entries = Mutex<[(level: Logger.Level, message: String, line: String)]>([])
 
     /// A log with nothing in it.
     public init() {}
 
     /// Every message, in order.
     public var messages: [String] { entries.withLock { $0.map(\.message) } }
+
+    /// Every message with its metadata, in order.
+    public var lines: [String] { entries.withLock { $0.map(\.line) } }
 
     /// The messages at the level warning, in order.
     public var warnings: [String] { entries.withLock { $0.filter { $0.level == .warning }.map(\.message) } }
@@ -23,7 +26,9 @@ public final class RecordedLog: Sendable {
         var logLevel = Logger.Level.trace
 
         func log(event: LogEvent) {
-            log.entries.withLock { $0.append((event.level, "\(event.message)")) }
+            let metadata = self.metadata.merging(event.metadata ?? [:]) { $1 }
+            let line = "\(event.message) \(metadata.map { "\($0)=\($1)" }.sorted().joined(separator: " "))"
+            log.entries.withLock { $0.append((event.level, "\(event.message)", line)) }
         }
 
         subscript(metadataKey key: String) -> Logger.Metadata.Value? {

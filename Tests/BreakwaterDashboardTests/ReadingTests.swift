@@ -12,6 +12,43 @@ struct ReadingTests {
         AdminDatabase(connection: database.connection, place: "test", limit: .seconds(30))
     }
 
+    @Test("the backlog names at most 500 queues and kinds, and first those that workers have handled")
+    func inventedKinds() async throws {
+        try await withTestDatabase { database in
+            // Enqueued by whoever may enqueue; the real kinds come last in every order.
+            try await database.query(
+                "insert into breakwater.job (kind) select 'a' || i from generate_series(1, 3000) i"
+            )
+            try await database.query(
+                "insert into breakwater.job (kind, run_at) select 'b' || i, now() + '1 h' from generate_series(1, 12000) i"
+            )
+            try await database.query(
+                """
+                insert into breakwater.handler (kind, timeout, max_attempts, keep_results, circuit_enabled, minimum_calls,
+                    open_for, open_factor, open_cap, probes, successes_to_close, ramp, suspends_workers, fallback)
+                select 'zz' || i, '1s', 3, '0', true, 5, '1s', 2, '1s', 3, 2, '1s', true, 'hold' from generate_series(1, 3) i
+                """
+            )
+            try await database.query(
+                "insert into breakwater.lane (queue, kind, priority) select 'zq', 'zz' || i, 9 from generate_series(1, 3) i"
+            )
+            try await database.query(
+                "insert into breakwater.job (kind, queue, priority) select 'zz' || i, 'zq', 9 from generate_series(1, 2) i"
+            )
+            try await database.query(
+                "insert into breakwater.job (kind, queue, attempt, run_at) values ('zz3', 'zq', 1, now() + interval '2 h')"
+            )
+            let lines = try await admin(database).backlog()
+            #expect(lines.count == AdminDatabase.nameCap)
+            let real = lines.filter { $0.kind.hasPrefix("zz") }
+            #expect(real.map(\.kind) == ["zz1", "zz2", "zz3"])
+            #expect(real.map(\.ready) == [1, 1, 0] && real.map(\.retrying) == [0, 0, 1])
+            let work = try await database.query("select queue, kind, ready from breakwater.workload()")
+            #expect(work.count <= 1003)
+            #expect(try work.contains { try $0["kind"].string() == "zz1" && $0["ready"].int() == 1 })
+        }
+    }
+
     @Test("the backlog is what the exact view says, below the cap")
     func backlog() async throws {
         try await withTestDatabase { database in

@@ -126,6 +126,33 @@ struct FleetMetricsTests {
         }
     }
 
+    @Test("of the kinds of the configurations are there, however many kinds somebody invents and enqueues")
+    func inventedKinds() async throws {
+        try await withTestDatabase { database in
+            _ = try await register(database, ["zz"])
+            try await database.query(
+                "insert into breakwater.job (kind) select 'a' || i from generate_series(1, 3000) i"
+            )
+            try await database.query(
+                "insert into breakwater.job (kind, run_at) select 'b' || i, now() + '1 h' from generate_series(1, 12000) i"
+            )
+            try await database.query("insert into breakwater.job (kind) select 'zz' from generate_series(1, 3)")
+            try await database.query("insert into breakwater.job (kind, run_at) values ('zz', now() + interval '2 h')")
+            let registry = MetricsRegistry()
+            var report = FleetMetrics.Report(factory: registry)
+            report.tell(try await sample(database))
+            let scrape = Scrape(registry)
+            func jobs(_ kind: String, _ state: String) -> Double? {
+                scrape["breakwater_fleet_jobs{kind=\"\(kind)\",queue=\"default\",state=\"\(state)\"}"]
+                    ?? scrape["breakwater_fleet_jobs{queue=\"default\",kind=\"\(kind)\",state=\"\(state)\"}"]
+            }
+            #expect(jobs("zz", "ready") == 3)
+            #expect(jobs("zz", "scheduled") == 1)
+            #expect((jobs("other", "ready") ?? 0) >= 100)
+            #expect(jobs("a1", "ready") == nil)
+        }
+    }
+
     @Test("tell each circuit's state, what waits behind it, and its transitions, those made by people included")
     func circuits() async throws {
         try await withTestDatabase { database in
@@ -220,7 +247,7 @@ struct FleetMetricsTests {
             )
             let scrape = try await told(database)
             #expect(scrape["breakwater_fleet_jobs{kind=\"k\",queue=\"default\",state=\"ready\"}"] == 10000)
-            #expect(scrape["breakwater_fleet_jobs{kind=\"l\",queue=\"default\",state=\"ready\"}"] == 40000)
+            #expect(scrape["breakwater_fleet_jobs{kind=\"l\",queue=\"default\",state=\"ready\"}"] == 40400)
             #expect(scrape["breakwater_fleet_jobs{kind=\"k\",queue=\"default\",state=\"scheduled\"}"] == 10000)
             // No plan may read the table from end to end, statistics or none.
             try await database.query("select pg_stat_reset()")

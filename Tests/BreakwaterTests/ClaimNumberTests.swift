@@ -146,6 +146,32 @@ struct ClaimNumberTests {
         }
     }
 
+    @Test(
+        "sixteen workers start at once on a database whose default is SERIALIZABLE",
+        .enabled(if: !TestDatabase.isPooled)
+    )
+    func startRace() async throws {
+        try await withTestDatabase { database in
+            try await database.query("alter database \(database.name) set default_transaction_isolation = serializable")
+            let handlers = (0..<20).map {
+                HandlerRegistration(kind: "k\($0)", plugin: ClosureHandler { _, _ in .succeeded() })
+            }
+            var configuration = WorkerConfiguration(database: database.options, handlers: handlers)
+            configuration.lease = .seconds(30)
+            let worker = Worker(configuration: configuration, logger: RecordedLog().logger())
+            try await withThrowingTaskGroup(of: Void.self) { workers in
+                for _ in 0..<16 { workers.addTask { try await worker.run() } }
+                workers.addTask {
+                    try await waitUntil("all are there") { try await database.count("worker") == 16 }
+                }
+                // One that cannot start ends the test with its error.
+                try await workers.next()
+                workers.cancelAll()
+                try await workers.waitForAll()
+            }
+        }
+    }
+
     @Test("no function takes an advisory lock, and a login without rights stops nothing by its locks")
     func noAdvisoryLock() async throws {
         try await withTestDatabase { pooled in

@@ -158,7 +158,7 @@ struct EnqueueTests {
     func strangeNames() async throws {
         try await withTestDatabase { database in
             let names = [
-                "'; drop table breakwater.job; --", #"a"b\c"#, "%s%n%I%L", "{1,2}", "$1", "ключ.日本", "a b\tc\nd", "%",
+                "'; drop table breakwater.job; --", #"a"b\c"#, "%s%n%I%L", "{1,2}", "$1", "ключ.日本", "a b c d", "%",
                 "_",
             ]
             let ran = Notes()
@@ -276,6 +276,58 @@ struct OrderTests {
                 try await waitUntil("the hurried one runs") { try await database.count("job") == 0 }
             }
             #expect(ran.counts == ["1": 1, "2": 1, "3": 1, "4": 1])
+        }
+    }
+
+    @Test(
+        "refuses, however a job gets in, a kind or a queue that no configuration can name",
+        arguments: ["a\nb", "\u{1B}[2Jx", "a\u{7F}", "a\u{85}b", "\u{202E}evil", "a\u{2028}b", "\u{FEFF}k"]
+    )
+    func controlCharacters(name: String) async throws {
+        try await withTestDatabase { database in
+            for (sql, state) in [
+                ("select breakwater.enqueue($1)", "22023"), ("select breakwater.enqueue('k', queue => $1)", "22023"),
+                ("select breakwater.enqueue_many($1, array['{}']::jsonb[])", "22023"),
+                ("select breakwater.enqueue_lines(array[jsonb_build_object('kind', $1::text)])", "22023"),
+                ("select breakwater.enqueue_lines(array[jsonb_build_object('kind', 'k', 'queue', $1::text)])", "22023"),
+                ("insert into breakwater.job (kind) values ($1)", "23514"),
+                ("insert into breakwater.job (kind, queue) values ('k', $1)", "23514"),
+            ] {
+                let error = await postgresError { try await database.query(sql, [.text(name)]) }
+                #expect(error?.sqlState == state, "\(sql): \(error as Any)")
+                #expect("\(error as Any)".contains("control"), "\(error as Any)")
+            }
+            try await database.insert()
+            let renamed = await postgresError {
+                try await database.query("update breakwater.job set kind = $1", [.text(name)])
+            }
+            #expect(renamed?.constraint == "names_have_no_control_characters")
+            #expect(try await database.count("job") == 1)
+        }
+    }
+
+    @Test("works in a transaction that is prepared, while a worker sleeps, with breakwater.wake off")
+    func twoPhaseCommit() async throws {
+        try await withTestDatabase { pooled in
+            let database = try await pooled.watchedDirectly()
+            guard try await database.number("select current_setting('max_prepared_transactions')::int") > 0 else {
+                return
+            }
+            let worker = try await HandWorker(database)
+            try await worker.query("select breakwater.sleep($1, '{k}')", [.int8(worker.id)])
+            let enqueue = "select breakwater.enqueue('k')"
+            _ = try await database.query("begin")
+            _ = try await database.query(enqueue)
+            let refused = await postgresError { try await database.query("prepare transaction '\(database.name)'") }
+            #expect(refused?.sqlState == "0A000", "\(refused as Any)")
+            _ = try await database.query("begin")
+            _ = try await database.query("set local breakwater.wake = off")
+            _ = try await database.query(enqueue)
+            _ = try await database.query("insert into breakwater.job (kind) values ('k')")
+            _ = try await database.query("prepare transaction '\(database.name)'")
+            #expect(try await worker.claim().isEmpty)
+            _ = try await database.query("commit prepared '\(database.name)'")
+            #expect(try await worker.claim().count == 2)
         }
     }
 

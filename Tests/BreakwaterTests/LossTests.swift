@@ -158,6 +158,38 @@ struct LossTests {
         }
     }
 
+    @Test("of every claim to an error of the server makes it try again after longer and longer pauses")
+    func failingClaims() async throws {
+        try await withTestDatabase { pooled in
+            let database = try await pooled.watchedDirectly()
+            try await database.query(
+                """
+                create function public.refuse() returns trigger language plpgsql as
+                $$ begin raise exception 'no claim today'; end $$
+                """
+            )
+            try await database.query(
+                "create trigger refuse before insert on breakwater.claim for each row execute function public.refuse()"
+            )
+            let log = RecordedLog()
+            let handler = HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded() })
+            try await database.withLoggedWorker([handler], log, configure: { $0.lease = .seconds(60) }) {
+                try await database.insert(3)
+                // The seventh pause in a row is half a second at least; the first ones are a tenth at most.
+                try await waitUntil("it has waited seven times") {
+                    log.lines.filter { $0.contains("connecting again for claims") }.count >= 8
+                }
+                let pauses = log.lines.filter { $0.contains("connecting again for claims") }.compactMap { line in
+                    line.split(separator: "pause_seconds=").last.flatMap { Double($0) }
+                }
+                #expect(pauses.prefix(2).allSatisfy { $0 <= 0.2 }, "\(pauses)")
+                #expect(pauses[6...].allSatisfy { $0 >= 0.5 }, "\(pauses)")
+                try await database.query("drop trigger refuse on breakwater.claim")
+                try await waitUntil("they run") { try await database.count("job") == 0 }
+            }
+        }
+    }
+
     @Test("to a server that only reads (SQLSTATE 25006) makes it connect anew until one writes")
     func readOnly() async throws {
         try await withTestDatabase { pooled in

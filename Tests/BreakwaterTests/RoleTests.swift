@@ -21,17 +21,22 @@ struct RoleTests {
                     insert into breakwater.job (queue, kind, priority, run_at, max_attempts, payload, unique_key, traceparent)
                     values ('q', 'k', 1, now(), 3, '{}', 'u', 't')
                     """,
+                    // Object-relational mappers ask for the number. Numbers are all that it sees of others' jobs.
+                    "insert into breakwater.job (kind) values ('k') returning id", "select id from breakwater.job",
                     "select breakwater.enqueue('k', '{}')",
                     "select breakwater.enqueue_many('k', array['{}', '{}']::jsonb[])",
                 ] {
                     #expect(await state(connection, allowed) == nil, "\(allowed)")
                 }
                 for refused in [
-                    "select * from breakwater.job", "select id from breakwater.job",
+                    "select * from breakwater.job", "select kind from breakwater.job",
+                    "select ctid from breakwater.job",
+                    "select id from breakwater.job for update", "select id from breakwater.job where kind = 'k'",
                     "update breakwater.job set priority = 1", "delete from breakwater.job",
                     "insert into breakwater.job (kind, lease) values ('k', 1)",
                     "insert into breakwater.job (kind, position) values ('k', 1)",
-                    "insert into breakwater.job (kind) values ('k') returning id",
+                    "insert into breakwater.job (kind) values ('k') returning kind",
+                    "insert into breakwater.job (kind) values ('k') returning *",
                     "select * from breakwater.dead_letter", "select * from breakwater.circuit",
                     "select * from breakwater.depth", "select * from breakwater.job_status",
                     "select breakwater.redrive(1)", "select breakwater.purge(1)", "select breakwater.cancel(1)",
@@ -47,7 +52,7 @@ struct RoleTests {
                 }
                 await connection.close()
             }
-            #expect(try await database.count("job") == 5)
+            #expect(try await database.count("job") == 6)
         }
     }
 
@@ -160,7 +165,8 @@ struct RoleTests {
                    and has_function_privilege('public', p.oid, 'execute')
                 """
             )
-            #expect(open == [])
+            // The table's constraints call it with the rights of whoever inserts.
+            #expect(open == ["has_control_characters"])
             let unpinned = try await database.texts(
                 """
                 select p.proname from pg_proc p

@@ -7,6 +7,16 @@ create function breakwater.clock() returns timestamptz
 language sql stable
 as $$ select coalesce(nullif(current_setting('breakwater.clock', true), '')::timestamptz, now()) $$;
 
+-- Whether a name has a character that a terminal might act on, or that shows something else than is there: C0, DEL, C1, line
+-- separators, and what changes the direction of text or joins it unseen. No configuration can name such a kind or queue.
+-- It runs with the rights and the search path of whoever inserts, so every name in it says its schema.
+create function breakwater.has_control_characters(p_name text) returns boolean
+language sql immutable parallel safe
+as $$
+    select p_name operator(pg_catalog.~)
+           E'[\\x01-\\x1f\\x7f-\\x9f\\u061c\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff\\ufff9-\\ufffb]' collate pg_catalog."C"
+$$;
+
 -- Which migrations have been applied. The last file of each migration adds its row.
 create table breakwater.schema_version (
     version    integer primary key,
@@ -61,7 +71,15 @@ create table breakwater.job (
     -- The lane from which an UPDATE by hand took the job; a claim there may still hold it. null: none.
     moved_from   bigint,
     -- One object for each failed run: attempt, class, name, message, at, worker. null: none.
-    errors       jsonb
+    errors       jsonb,
+    -- What follows is checked at every INSERT, so it is as cheap as can be: each constraint costs by itself.
+    constraint names_have_no_control_characters
+        check ((queue = 'default' or not breakwater.has_control_characters(queue))
+               and not breakwater.has_control_characters(kind)),
+    -- Whatever is reckoned with these stays a time and a count.
+    constraint times_and_counts_are_bounded
+        check (ready_at between '1970-01-01Z' and '9999-12-31Z' and enqueued_at between '1970-01-01Z' and '9999-12-31Z'
+               and attempt between 0 and 2000000000 and crashes between 0 and 1000 and handed_back between 0 and 1000)
 ) with (
     autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_scale_factor = 0,
     autovacuum_vacuum_insert_threshold = 100000, autovacuum_vacuum_insert_scale_factor = 0,
@@ -76,8 +94,12 @@ create table breakwater.job (
 -- The lanes: claims walk along (queue, kind, priority) in the order of position.
 create index job_lane on breakwater.job (queue, kind, priority, position) where run_at is null;
 
--- Future and retrying jobs, waiting for their time.
-create index job_due on breakwater.job (run_at) where run_at is not null;
+-- Future jobs, waiting for their time.
+create index job_due on breakwater.job (run_at) where run_at is not null and attempt = 0;
+
+-- Retries, waiting for theirs: by kind, for each kind has a budget of its own, and what is beyond one kind's budget must not
+-- stand in front of the others.
+create index job_retry on breakwater.job (kind, run_at) where run_at is not null and attempt > 0;
 
 -- Jobs put aside until the circuit of their key lets them through, in the order in which they come back.
 create index job_parked on breakwater.job (kind, parked, queue, priority, position) where parked is not null;
@@ -104,7 +126,10 @@ create table breakwater.dead_letter (
     tracestate   text,
     errors       jsonb not null default '[]',
     enqueued_at  timestamptz not null,
-    died_at      timestamptz not null default now()
+    died_at      timestamptz not null default now(),
+    constraint times_and_counts_are_bounded
+        check (died_at between '1970-01-01Z' and '9999-12-31Z' and enqueued_at between '1970-01-01Z' and '9999-12-31Z'
+               and attempt between 0 and 2000000001)
 );
 create index dead_letter_by_kind on breakwater.dead_letter (kind, died_at);
 create index dead_letter_by_time on breakwater.dead_letter (died_at);
@@ -274,7 +299,9 @@ create table breakwater.handler (
     constraint fallback_result_is_json
         check (case when fallback = 'succeed' then coalesce(fallback_result::jsonb is not null, false) else true end),
     constraint fallback_kind_is_1_to_200_bytes
-        check (fallback <> 'reroute' or coalesce(octet_length(fallback_kind) between 1 and 200, false))
+        check (fallback <> 'reroute' or coalesce(octet_length(fallback_kind) between 1 and 200, false)),
+    constraint kind_has_no_control_characters
+        check (not breakwater.has_control_characters(kind) and not breakwater.has_control_characters(fallback_kind))
 );
 
 -- The circuit breakers. A kind's own circuit has the key ''; a dependency of a kind has its key; a circuit that several

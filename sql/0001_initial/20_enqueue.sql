@@ -84,9 +84,15 @@ begin
     if p_kind is null or octet_length(p_kind) not between 1 and 200 then
         raise exception 'the kind has % bytes', coalesce(octet_length(p_kind)::text, 'no')
             using errcode = '22023', hint = 'A kind names a handler, such as ''email.send'': 1 to 200 bytes.';
+    elsif breakwater.has_control_characters(p_kind) then
+        raise exception 'the kind % has a control character', to_json(p_kind)
+            using errcode = '22023', hint = 'No configuration can name such a kind: see the bytes of what was given.';
     elsif p_queue is null or octet_length(p_queue) not between 1 and 200 then
         raise exception 'the queue''s name has % bytes', coalesce(octet_length(p_queue)::text, 'no')
             using errcode = '22023', hint = 'A queue''s name has 1 to 200 bytes; leave it out for ''default''.';
+    elsif breakwater.has_control_characters(p_queue) then
+        raise exception 'the queue''s name % has a control character', to_json(p_queue)
+            using errcode = '22023', hint = 'No configuration can name such a queue: see the bytes of what was given.';
     elsif p_priority is null or p_priority not between 0 and 9 then
         raise exception 'priority % is not 0 to 9', coalesce(p_priority::text, 'NULL')
             using errcode = '22023', hint = '0 runs first, 9 last; leave it out for 5.';
@@ -131,7 +137,10 @@ begin
 end
 $$;
 
+-- A transaction that is to be prepared for two-phase commit cannot notify. With breakwater.wake set to off, its jobs wait for
+-- the next poll instead.
 create trigger wake_for_inserted after insert on breakwater.job
     referencing new table as inserted
-    for each statement when (pg_sequence_last_value('breakwater.anyone_asleep'::regclass) is not null)
+    for each statement when (pg_sequence_last_value('breakwater.anyone_asleep'::regclass) is not null
+                             and coalesce(current_setting('breakwater.wake', true), '') <> 'off')
     execute function breakwater.wake_for_inserted();

@@ -68,21 +68,60 @@ begin
                    set result = excluded.result, finished_at = now(), expires_at = excluded.expires_at,
                        by_fallback = true;
             when 'reroute' then
-                -- One whose unique key a job of the other kind has already stays where it is.
-                update breakwater.job j
-                   set kind = v_policy.fallback_kind, run_at = null, parked = null, ready_at = now(), attempt = 0,
-                       handed_back = 0, fails_alone = false,
-                       position = nextval('breakwater.job_position'),
-                       errors = breakwater.add_error(j.errors, j.attempt, 'rerouted', 'circuit_open',
-                                                     'rerouted from ' || j.kind, null)
-                 where j.id = any (v_ids)
-                   and not exists (select from breakwater.job o
-                                    where o.kind = v_policy.fallback_kind and o.unique_key = j.unique_key);
-                get diagnostics v_moved = row_count;
+                v_moved := breakwater.reroute(v_ids, v_policy.fallback_kind);
                 perform breakwater.wake(array[v_policy.fallback_kind]);
         end case;
         v_count := v_count + v_moved;
     end loop;
+    return v_count;
+end
+$$;
+
+-- Moves waiting jobs, which the caller has locked, to another kind. One whose unique key a job of the other kind has already
+-- stays where it is; so does, for now, one whose key somebody's open transaction has. Returns how many it moved.
+create function breakwater.reroute(p_ids bigint[], p_kind text) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off set lock_timeout = '100ms'
+as $$
+declare
+    v_id    bigint;
+    v_count integer;
+    v_moved integer;
+    v_refused integer := 0;
+begin
+    v_count := breakwater.reroute_at_once(array(
+        select j.id from breakwater.job j where j.id = any (p_ids) and j.unique_key is null order by j.id), p_kind);
+    -- Those with a key one by one, since any of them may have to wait; in another order each time, so that some that must wait
+    -- do not stand before the others for ever.
+    for v_id in
+        select j.id from breakwater.job j where j.id = any (p_ids) and j.unique_key is not null order by random()
+    loop
+        begin
+            v_moved := breakwater.reroute_at_once(array[v_id], p_kind);
+            v_count := v_count + v_moved;
+        exception when lock_not_available or unique_violation then
+            v_refused := v_refused + 1;
+            exit when v_refused >= 5;
+        end;
+    end loop;
+    return v_count;
+end
+$$;
+
+-- Moves these jobs to another kind in one statement.
+create function breakwater.reroute_at_once(p_ids bigint[], p_kind text) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
+as $$
+declare
+    v_count integer;
+begin
+    update breakwater.job j
+       set kind = p_kind, run_at = null, parked = null, ready_at = now(), attempt = 0, handed_back = 0,
+           fails_alone = false, position = nextval('breakwater.job_position'),
+           errors = breakwater.add_error(j.errors, j.attempt, 'rerouted', 'circuit_open', 'rerouted from ' || j.kind, null)
+     where j.id = any (p_ids)
+       and not exists (select from breakwater.job o
+                        where o.kind = p_kind collate "C" and o.unique_key = j.unique_key);
+    get diagnostics v_count = row_count;
     return v_count;
 end
 $$;

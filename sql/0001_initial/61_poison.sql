@@ -53,7 +53,7 @@ $$;
 
 -- Whether a worker should make itself free for a suspect: one waits, and no other worker that could take it does less.
 create function breakwater.should_host(p_worker bigint, p_running integer) returns boolean
-language sql stable set search_path = pg_catalog, pg_temp set jit = off
+language sql stable set search_path = pg_catalog, pg_temp set jit = off set lock_timeout = '1s'
 as $$
     select exists (
         select from breakwater.job j

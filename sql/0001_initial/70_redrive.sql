@@ -14,9 +14,11 @@ as $$
 $$;
 
 -- Puts one dead letter back as a job, with all its settings and its counters reset. False if it is not there.
--- A newer live job with its unique key refuses it, and the dead letter stays. If a job has its number, it gets a new one.
+-- A newer live job with its unique key refuses it, and the dead letter stays. It waits for five seconds for an open
+-- transaction that has the key. If a job has its number, it
+-- gets a new one.
 create function breakwater.redrive(id bigint, why text default null, actor text default session_user) returns boolean
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '5s'
 as $$
 #variable_conflict use_column
 declare
@@ -119,13 +121,13 @@ $$;
 
 -- Puts back a portion of the dead letters that are meant (see pick_dead_letters), the oldest, at most p_limit. Those whose
 -- unique key is taken by a newer job are left. Nothing is left to be done when `picked` is 0. Pass `audit` on to the next
--- portion.
+-- portion. It waits for five seconds for an open transaction that has one of the keys.
 create function breakwater.redrive_some(
     p_ids bigint[], p_kind text, p_reason text, p_failure text, p_died_until timestamptz, p_limit integer, p_why text,
     p_actor text, p_audit bigint default null, p_incident bigint default null,
     out picked integer, out done integer, out audit bigint
 )
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '5s'
 as $$
 declare
     v_ids bigint[] := breakwater.pick_dead_letters(

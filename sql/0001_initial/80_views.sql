@@ -55,7 +55,10 @@ select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integ
                else format('its worker was lost while it ran alone: poison at %s, unless that worker comes back', j.run_at)
                end
            when 'scheduled' then format('scheduled for %s', j.run_at)
-           when 'retrying' then format('%s; runs again at %s', coalesce(j.errors -> -1 ->> 'name', 'not yet'), j.run_at)
+           when 'retrying' then case when j.run_at > now() or breakwater.retries_left(j.kind) > 0
+               then format('%s; runs again at %s', coalesce(j.errors -> -1 ->> 'name', 'not yet'), j.run_at)
+               else format('%s; it was due at %s and waits, for the retry budget of ''%s'' is spent for now',
+                           coalesce(j.errors -> -1 ->> 'name', 'not yet'), j.run_at, j.kind) end
            when 'paused' then format('the %s ''%s'' is paused by %s: %s', p.scope, p.name, p.actor, p.reason)
            when 'circuit_open' then format('the circuit of ''%s'' is open until %s: %s', n.name,
                                            coalesce(c.retry_at::text, c.override_until::text, 'somebody closes it'),
@@ -97,6 +100,58 @@ select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integ
                    when c.state = 'half_open' then 'circuit_half_open'
                    else 'ready'
               end as state) s;
+
+-- The lanes that have ready jobs: all of those that a worker has ever claimed from, and of the others, whose kinds and queues
+-- anybody may have made up who can enqueue, the first ones along the index. It looks at p_others lanes for them.
+create function breakwater.ready_lanes(p_others integer)
+returns table (queue text, kind text, priority smallint)
+language sql stable set search_path = pg_catalog, pg_temp
+set jit = off set enable_seqscan = off set enable_bitmapscan = off
+as $$
+    with recursive walk as (
+        (select j.queue, j.kind, j.priority, 1 as step from breakwater.job j
+          where j.run_at is null
+          order by j.queue, j.kind, j.priority limit 1)
+        union all
+        select n.queue, n.kind, n.priority, w.step + 1
+          from walk w
+         cross join lateral (
+               select j.queue, j.kind, j.priority from breakwater.job j
+                where j.run_at is null and (j.queue, j.kind, j.priority) > (w.queue, w.kind, w.priority)
+                order by j.queue, j.kind, j.priority limit 1) n
+         where w.step < p_others
+    )
+    select l.queue, l.kind, l.priority
+      from breakwater.lane l
+     -- Not EXISTS, which may be turned into a join with all that is ready.
+     cross join lateral (
+           select from breakwater.job j
+            where j.queue = l.queue and j.kind = l.kind and j.priority = l.priority and j.run_at is null limit 1) f
+    union all
+    select w.queue, w.kind, w.priority
+      from walk w
+     where not exists (select from breakwater.lane l
+                        where l.queue = w.queue and l.kind = w.kind and l.priority = w.priority)
+$$;
+
+-- Jobs that wait for their time, the first of each kind of waiting: of those that never ran in the order in which they are due,
+-- of the retries so many of each kind. Not those held until infinity.
+create function breakwater.waiting_for_time(p_limit integer)
+returns table (queue text, kind text, run_at timestamptz, has_run boolean)
+language sql stable set search_path = pg_catalog, pg_temp
+set jit = off set enable_seqscan = off set enable_bitmapscan = off
+as $$
+    (select j.queue, j.kind, j.run_at, j.errors is not null from breakwater.job j
+      where j.run_at < 'infinity' and j.attempt = 0 and j.parked is null
+      order by j.run_at limit p_limit)
+    union all
+    select r.queue, k.kind, r.run_at, true
+      from breakwater.kinds_with_retries() k(kind)
+     cross join lateral (
+           select j.queue, j.run_at from breakwater.job j
+            where j.kind = k.kind collate "C" and j.run_at < 'infinity' and j.attempt > 0 and j.parked is null
+            order by j.run_at limit p_limit) r
+$$;
 
 -- How many jobs wait behind each of some circuits, counted up to a cap, in the lanes' index alone: what runs is looked up
 -- once for all of them, and taken off.

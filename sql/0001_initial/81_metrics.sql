@@ -10,8 +10,8 @@ create unlogged table breakwater.fleet_sample (
 
 -- The fleet in numbers, no older than p_max_age seconds unless another session is just taking a new sample.
 --
--- However many jobs wait, it looks at no more than 50,000 of them, 10,000 a lane: a count that reaches this says "at
--- least". Kinds that no handler was ever registered for, and queues that no worker takes jobs from, are called `other`,
+-- However many jobs wait, it looks at no more than 10,000 of a lane, 50,000 in all, and then at 100 of each further lane: a
+-- count that reaches this says "at least". Kinds that no handler was ever registered for, and queues that no worker takes jobs from, are called `other`,
 -- so that the number of names depends on configurations alone.
 --
 -- Locks: the row of the last sample, by SKIP LOCKED.
@@ -55,21 +55,11 @@ declare
     v_kinds   text[] := array(select h.kind from breakwater.handler h);
     v_queues  text[] := array(select distinct unnest(w.queues) from breakwater.worker w);
 begin
-    -- From lane to lane by the index, each in one step.
+    -- Those of the configurations first: nobody who makes up kinds may push them out of sight.
     for v_lane in
-        with recursive lane as (
-            (select j.queue, j.kind, j.priority from breakwater.job j
-              where j.run_at is null
-              order by j.queue, j.kind, j.priority limit 1)
-            union all
-            select n.queue, n.kind, n.priority
-              from lane l
-             cross join lateral (
-                   select j.queue, j.kind, j.priority from breakwater.job j
-                    where j.run_at is null and (j.queue, j.kind, j.priority) > (l.queue, l.kind, l.priority)
-                    order by j.queue, j.kind, j.priority limit 1) n
-        )
-        select l.* from lane l limit 500
+        select l.queue, l.kind, l.priority from breakwater.ready_lanes(100) l
+         order by (l.queue = any (v_queues) and l.kind = any (v_kinds)) desc, l.queue, l.kind, l.priority
+         limit 2000
     loop
         select count(*) as looked_at,
                count(*) filter (where not t.is_held) as ready,
@@ -81,14 +71,13 @@ begin
                  where j.queue = v_lane.queue and j.kind = v_lane.kind and j.priority = v_lane.priority
                    and j.run_at is null
                  order by j.position
-                 limit least(v_left, 10000)) t;
+                 limit greatest(least(v_left, 10000), 100)) t;
         v_lanes := v_lanes
             || jsonb_build_object('queue', v_lane.queue, 'kind', v_lane.kind, 'state', 'ready',
                                   'jobs', v_found.ready, 'since', v_found.oldest_ready)
             || jsonb_build_object('queue', v_lane.queue, 'kind', v_lane.kind, 'state', 'running',
                                   'jobs', v_found.running, 'since', v_found.oldest_running);
         v_left := v_left - v_found.looked_at;
-        exit when v_left <= 0;
     end loop;
 
     return jsonb_build_object(
@@ -104,12 +93,10 @@ begin
                                as l(queue text, kind text, state text, jobs bigint, since timestamptz)
                         union all
                         select f.queue, f.kind, f.state, count(*), min(f.run_at)
-                          from (select j.queue, j.kind, j.run_at,
-                                       case when j.attempt = 0 and j.errors is null then 'scheduled' else 'retrying' end
-                                           as state
-                                  from breakwater.job j
-                                 where j.run_at < 'infinity'
-                                 order by j.run_at
+                          from (select w.queue, w.kind, w.run_at,
+                                       case when w.has_run then 'retrying' else 'scheduled' end as state
+                                  from breakwater.waiting_for_time(50000) w
+                                 order by w.kind = any (v_kinds) desc, w.run_at
                                  limit 10000) f
                          group by f.queue, f.kind, f.state
                         union all

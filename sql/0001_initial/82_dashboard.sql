@@ -11,7 +11,7 @@ as $$
         || case when p_errors -> -1 ->> 'message' <> '' then ': ' else '' end
         || regexp_replace(
                left(coalesce(p_errors -> -1 ->> 'message', ''), 300),
-               '\m[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\M|\m(?=[a-f]*[0-9])[0-9a-f]{8,}\M|[0-9]+([.:,-][0-9]+)*',
+               E'\\m[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\\M|\\m(?=[a-f]*[0-9])[0-9a-f]{8,}\\M|[0-9]+([.:,-][0-9]+)*',
                '#', 'gi'),
         200)
 $$;
@@ -107,12 +107,13 @@ as $$
      where t.slot > breakwater.clock() - make_interval(secs => p_seconds) and t.key = '' and t.kind <> '*'
 $$;
 
--- Every queue and kind that has jobs or a worker, with counts that stop at p_cap. `oldest` is how long the first ready job
+-- Every queue and kind that has jobs or a worker, with counts that stop at p_cap: at most p_names, and first the kinds that some
+-- worker has handled, since whoever can enqueue can make up others without end. `oldest` is how long the first ready job
 -- of a lane has waited. `is_capped`: some count is at least so many.
 --
 -- What is in a lane is counted in its index alone, and what runs is taken off: asking each job whether it runs would read
 -- all of them from the table.
-create function breakwater.backlog(p_cap integer default 10000)
+create function breakwater.backlog(p_cap integer default 10000, p_names integer default 500)
 returns table (
     queue text, kind text, ready bigint, running bigint, scheduled bigint, retrying bigint, parked bigint,
     oldest interval, is_capped boolean
@@ -121,17 +122,8 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off set enable_bitmapscan = off
 as $$
-    with recursive lane as (
-        -- From lane to lane along the index, whatever lies between.
-        (select j.queue, j.kind, j.priority from breakwater.job j where j.run_at is null
-          order by j.queue, j.kind, j.priority limit 1)
-        union all
-        select n.queue, n.kind, n.priority
-          from lane l
-         cross join lateral (
-               select j.queue, j.kind, j.priority from breakwater.job j
-                where j.run_at is null and (j.queue, j.kind, j.priority) > (l.queue, l.kind, l.priority)
-                order by j.queue, j.kind, j.priority limit 1) n
+    with lane as (
+        select l.queue, l.kind, l.priority from breakwater.ready_lanes(1000) l
     ), running as (
         -- The claims know these.
         select j.queue, j.kind, count(*) as jobs
@@ -157,10 +149,7 @@ as $$
     ), due as (
         select w.queue, w.kind, count(*) filter (where not w.has_run) as scheduled,
                count(*) filter (where w.has_run) as retrying
-          from (select j.queue, j.kind, j.attempt > 0 or j.errors is not null as has_run
-                  from breakwater.job j
-                 where j.run_at is not null and j.run_at < 'infinity' and j.parked is null
-                 order by j.run_at limit p_cap) w
+          from breakwater.waiting_for_time(p_cap) w
          group by w.queue, w.kind
     ), parked as (
         select s.queue, s.kind, count(*) as jobs
@@ -173,12 +162,16 @@ as $$
         select r.queue, r.kind from ready r union select r.queue, r.kind from running r
         union select d.queue, d.kind from due d union select p.queue, p.kind from parked p
         union select q, k from breakwater.worker w, unnest(w.queues) q, unnest(w.kinds) k
+    ), shown as (
+        select n.queue, n.kind from name n
+         order by exists (select from breakwater.handler h where h.kind = n.kind collate "C") desc, n.queue, n.kind
+         limit p_names
     )
     select n.queue, n.kind, coalesce(r.jobs, 0), coalesce(g.jobs, 0), coalesce(d.scheduled, 0),
            coalesce(d.retrying, 0), coalesce(p.jobs, 0),
            case when r.jobs > 0 then greatest(now() - r.oldest, interval '0') end,
            coalesce(r.jobs >= p_cap or p.jobs >= p_cap or d.scheduled + d.retrying >= p_cap, false)
-      from name n
+      from shown n
       left join ready r using (queue, kind) left join running g using (queue, kind)
       left join due d using (queue, kind) left join parked p using (queue, kind)
      order by n.queue, n.kind

@@ -1,6 +1,6 @@
 -- Four roles with the least they need. Grant them to your own: GRANT breakwater_enqueue TO web_app;
 --
---   breakwater_enqueue  adds jobs, and sees nothing
+--   breakwater_enqueue  adds jobs, and sees nothing but their numbers
 --   breakwater_worker   what `worker run` needs
 --   breakwater_admin    reads everything; redrives, cancels, pauses, and overrides circuits
 --   breakwater_monitor  reads how much work there is, for an autoscaler; no job, no payload
@@ -11,6 +11,8 @@ revoke all on all functions in schema breakwater from public;
 
 -- Whoever may insert asks the first, whoever may change a job's position the second.
 grant select on sequence breakwater.anyone_asleep, breakwater.job_position to public;
+-- The tables' constraints call it.
+grant execute on function breakwater.has_control_characters to public;
 
 do $$
 declare
@@ -35,6 +37,8 @@ begin
         grant usage on schema breakwater to breakwater_enqueue;
         grant insert (queue, kind, priority, run_at, max_attempts, payload, unique_key, traceparent, tracestate)
             on breakwater.job to breakwater_enqueue;
+        -- For INSERT … RETURNING id.
+        grant select (id) on breakwater.job to breakwater_enqueue;
         grant usage on sequence breakwater.job_position to breakwater_enqueue;
         grant execute on function breakwater.enqueue, breakwater.enqueue_many, breakwater.enqueue_lines,
             breakwater.import_position to breakwater_enqueue;
@@ -44,11 +48,11 @@ begin
         grant usage on schema breakwater to breakwater_worker;
         grant select on breakwater.schema_version to breakwater_worker;
         grant execute on function
-            breakwater.register, breakwater.renew_registration, breakwater.beat, breakwater.maintain, breakwater.reconcile,
-            breakwater.leave, breakwater.claim, breakwater.dead_letter_unreadable, breakwater.flush, breakwater.sleep,
+            breakwater.register, breakwater.renew_registration, breakwater.beat, breakwater.maintain, breakwater.chores,
+            breakwater.reconcile, breakwater.leave, breakwater.claim, breakwater.dead_letter_unreadable, breakwater.flush, breakwater.sleep,
             breakwater.attend,
             breakwater.awake, breakwater.settle, breakwater.claim_suspect, breakwater.survived,
-            breakwater.sample_fleet, breakwater.transitions_after,
+            breakwater.sample_fleet, breakwater.transitions_after, breakwater.lock_waits,
             breakwater.next_notice, breakwater.notice_ended
             to breakwater_worker;
     end if;
@@ -75,13 +79,14 @@ begin
             breakwater.open_circuit, breakwater.close_circuit, breakwater.disable_circuit,
             breakwater.observe_circuit, breakwater.reset_circuit, breakwater.probe_circuit,
             -- What the dashboard reads.
-            breakwater.rates, breakwater.backlog, breakwater.waiting_behind, breakwater.window_parts,
+            breakwater.rates, breakwater.backlog, breakwater.ready_lanes, breakwater.waiting_for_time,
+            breakwater.kinds_with_retries, breakwater.waiting_behind, breakwater.window_parts,
             breakwater.find_jobs, breakwater.matches_path, breakwater.dead_letter_groups, breakwater.count_dead_letters,
             breakwater.latest_failures, breakwater.calls_lately, breakwater.failures_in_words, breakwater.probes_in_words,
             breakwater.evidence_of_round, breakwater.dead_letters_of_incident,
             -- What the views call, which run with their reader's rights there.
             breakwater.circuit_name, breakwater.policy_of, breakwater.window_of, breakwater.clock,
-            breakwater.self_suspensions, breakwater.why_unseen
+            breakwater.self_suspensions, breakwater.why_unseen, breakwater.retries_left, breakwater.lock_waits
             to breakwater_admin;
     end if;
 end

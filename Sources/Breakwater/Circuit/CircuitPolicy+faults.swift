@@ -55,7 +55,10 @@ extension CircuitPolicy {
                 "fallback.succeed is '\(result)'; it must be one JSON value that Postgres can store"
             )
         case .reroute(let kind):
-            require((1...200).contains(kind.utf8.count), "fallback.reroute is '\(kind)'; it must have 1 to 200 bytes")
+            require(
+                kind.isName,
+                "fallback.reroute is '\(kind)'; it must have 1 to 200 bytes, without control characters"
+            )
         }
         return faults
     }

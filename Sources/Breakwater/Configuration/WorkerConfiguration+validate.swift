@@ -19,11 +19,14 @@ extension WorkerConfiguration {
         require(Set(queues).count == queues.count, "queues names a queue twice")
         require(Set(handlers.map(\.kind)).count == handlers.count, "a kind has two handlers")
         for queue in queues {
-            require((1...200).contains(queue.utf8.count), "the queue '\(queue)' must have 1 to 200 bytes")
+            require(queue.isName, "the queue '\(queue)' must have 1 to 200 bytes, without control characters")
         }
         for handler in handlers {
             for fault in handler.settings.faults { faults.append("handlers.\(handler.kind).\(fault)") }
-            require((1...200).contains(handler.kind.utf8.count), "the kind '\(handler.kind)' must have 1 to 200 bytes")
+            require(
+                handler.kind.isName,
+                "the kind '\(handler.kind)' must have 1 to 200 bytes, without control characters"
+            )
         }
         if !faults.isEmpty { throw BreakwaterError(.invalidConfiguration, faults.joined(separator: "\n")) }
     }

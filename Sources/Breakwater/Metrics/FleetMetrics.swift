@@ -62,6 +62,7 @@ public struct FleetMetrics: Service {
     private func look(_ report: inout Report) async throws(PostgresError) {
         let connection = try await Connection.connect(database, logger: logger)
         do throws(PostgresError) {
+            try await connection.useOwnSettings()
             let sample = try await connection.call(SampleFleet(maxAge: maxAge), timeout: Self.timeout)
             if let sample { report.tell(sample) }
             let after = report.newestTransition.map { $0 - Self.lateness }

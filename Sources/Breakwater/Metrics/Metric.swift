@@ -186,7 +186,7 @@ extension Metric {
         ["queue", "kind", "state"],
         """
         Jobs by state: ready, running, scheduled, retrying, parked (behind the circuit of a key). At least so many: a \
-        lane is counted up to 10000, all lanes together up to 50000.
+        lane is counted up to 10000, all lanes together up to 50000, and then 100 of each.
         """
     )
     static let fleetOldest = Metric(

@@ -44,11 +44,13 @@ public enum Schema {
     ///   - connection: A connection whose user may create a schema in the database.
     ///   - lockTimeout: How long a migration may wait for a lock on a table in use. Defaults to 10 seconds.
     /// - Returns: The names of the migrations that this call applied, oldest first.
-    /// - Throws: ``BreakwaterError`` when the schema is newer than this program knows; `PostgresError`.
+    /// - Throws: ``BreakwaterError`` when the schema is newer than this program knows, or the database's encoding is not
+    ///   UTF8; `PostgresError`.
     public static func migrate(
         on connection: Connection,
         lockTimeout: Duration = .seconds(10)
     ) async throws -> [String] {
+        try await refuseEncoding(on: connection)
         var applied: [String] = []
         for migration in Migration.all {
             // A transaction-level lock, which a pooler cannot leak.
@@ -108,6 +110,18 @@ public enum Schema {
 
     /// The key of the advisory lock: "breakwtr" in ASCII.
     private static let lock: Int64 = 0x6272_6561_6b77_7472
+
+    /// Names and payloads hold any character, and the client speaks UTF-8 alone.
+    private static func refuseEncoding(on connection: Connection) async throws {
+        let answer = try await connection.query("select pg_catalog.current_setting('server_encoding')")
+        let encoding = try answer[0][0].string()
+        guard encoding != "UTF8" else { return }
+        throw BreakwaterError(
+            .unsuitableDatabase,
+            "the database has the encoding \(encoding), and Breakwater needs UTF8: "
+                + "create another one, CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+        )
+    }
 
     private static func refuseNewer(_ found: Int) throws(BreakwaterError) {
         guard found > wanted else { return }

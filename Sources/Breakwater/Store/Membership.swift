@@ -105,45 +105,6 @@ package struct Survived: StoreCall {
     package func decode(_ result: QueryResult) throws(PostgresError) -> Int { try result[0][0].int() }
 }
 
-/// `breakwater.maintain`: the fleet's chores, if this worker leads.
-package struct Maintain: StoreCall {
-    package var worker: Int64
-    /// How long the leadership lasts unless renewed.
-    package var term: Duration
-
-    package struct Output: Sendable {
-        package var leads: Bool
-        package var promoted = 0
-        package var rescued = 0
-        package var turned = 0
-        package var fellBack = 0
-        package var unparked = 0
-        /// Until the next scheduled job is due; nil if there is none.
-        package var nextDue: Duration?
-    }
-
-    package var statement: Statement {
-        Statement(
-            "select leads, promoted, rescued, turned, fell_back, unparked, next_due from breakwater.maintain($1, $2)",
-            [.int8(worker), .float8(term.inSeconds)]
-        )
-    }
-
-    package func decode(_ result: QueryResult) throws(PostgresError) -> Output {
-        let row = try result.row(0)
-        guard try row[0].bool() else { return Output(leads: false) }
-        return Output(
-            leads: true,
-            promoted: try row[1].int(),
-            rescued: try row[2].int(),
-            turned: try row[3].int(),
-            fellBack: try row[4].int(),
-            unparked: try row[5].int(),
-            nextDue: try row[6].secondsOrNil()
-        )
-    }
-}
-
 /// `breakwater.reconcile`: gives back claims that this worker never heard of. Answers with the number of jobs.
 package struct Reconcile: StoreCall {
     package var worker: Int64

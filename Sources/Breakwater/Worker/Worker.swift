@@ -86,8 +86,8 @@ public struct Worker: Service {
     private func register() async throws -> Engine {
         let connection = try await Connection.connect(configuration.database, logger: loggers.database)
         do {
-            try await Schema.check(on: connection)
             try await connection.useWorkerSettings()
+            try await Schema.check(on: connection)
             var configuration = configuration
             configuration.listens = mayListen(on: connection)
             let clock = MonotonicClock()
@@ -136,6 +136,7 @@ public struct Worker: Service {
                 group.addTask { await WakeUpListener(engine: engine).run() }
             }
             group.addTask { await engine.keepTime() }
+            group.addTask { await engine.lockWatch.run(engine) }
             await withTaskGroup { consuming in
                 consuming.addTask {
                     var consumer = ConsumerService(engine)
@@ -173,7 +174,7 @@ public struct Worker: Service {
         await Task {
             do {
                 let connection = try await Connection.connect(configuration.database, logger: loggers.database)
-                try await connection.setWorkerSettings()
+                try await connection.useOwnSettings()
                 let released = try await connection.call(
                     Leave(worker: engine.worker),
                     timeout: .seconds(10)

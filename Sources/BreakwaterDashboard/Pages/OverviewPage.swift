@@ -13,6 +13,7 @@ enum OverviewPage {
         var workers: [WorkerStatus]
         var pauses: [Pause]
         var groups: [DeadLetterGroup]
+        var lockWaits: [LockWait]
         var now: Date
     }
 
@@ -34,6 +35,7 @@ enum OverviewPage {
                 workers: try await admin.workers(),
                 pauses: try await admin.pauses(),
                 groups: try await admin.latestFailures(limit: 3),
+                lockWaits: try await admin.lockWaits().filter { $0.longest >= .seconds(1) },
                 now: try await admin.now()
             )
         }
@@ -160,10 +162,15 @@ enum OverviewPage {
         }
         let drained = facts.workers.filter { $0.drainReason != nil }
         let silent = facts.workers.filter { !$0.isAlive }
-        if !unhandled.isEmpty || !drained.isEmpty || !silent.isEmpty || !facts.pauses.isEmpty || !facts.groups.isEmpty {
+        if !unhandled.isEmpty || !drained.isEmpty || !silent.isEmpty || !facts.pauses.isEmpty || !facts.groups.isEmpty
+            || !facts.lockWaits.isEmpty
+        {
             el(.section, .class("panel")) {
                 el(.h2, text: "Worth a look")
                 el(.ul, .class("notes")) {
+                    for wait in facts.lockWaits.prefix(5) {
+                        el(.li) { "For \(wait.longest.short), \(wait.sentence)" }
+                    }
                     for line in unhandled.prefix(5) {
                         note(
                             "No worker takes ",

@@ -13,7 +13,16 @@ enum QueuesPage {
             if backlog.isEmpty {
                 el(.p, .class("empty"), text: "There are no jobs, and no worker takes any.")
             } else {
-                el(.section, .class("panel")) { table(backlog, cap: AdminDatabase.countCap) }
+                el(.section, .class("panel")) {
+                    table(backlog, cap: AdminDatabase.countCap)
+                    if backlog.count >= AdminDatabase.nameCap {
+                        el(
+                            .p,
+                            text: "There are more than these \(AdminDatabase.nameCap) queues and kinds. "
+                                + "Those that workers have handled come first; the view breakwater.depth has all."
+                        )
+                    }
+                }
             }
             if !queues.isEmpty || !kinds.isEmpty {
                 el(.div, .class("columns")) {

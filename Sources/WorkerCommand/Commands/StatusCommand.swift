@@ -62,7 +62,10 @@ struct StatusCommand: AsyncParsableCommand {
 extension AdminDatabase {
     /// Everything that `worker status` shows.
     func fleetStatus() async throws -> FleetStatus {
-        FleetStatus(
+        // First: what they hold up may be all that follows.
+        let lockWaits = try await lockWaits().filter { $0.longest >= .seconds(1) }
+        return FleetStatus(
+            lockWaits: lockWaits,
             depths: try await depths(),
             workers: try await workers(),
             circuits: try await circuits().filter { $0.state != "closed" || $0.override != nil },

@@ -1,3 +1,5 @@
+import Breakwater
+
 /// A value of the effective configuration, as it is shown: defaults filled in, secrets masked.
 indirect enum EffectiveValue: Equatable {
     case text(String)

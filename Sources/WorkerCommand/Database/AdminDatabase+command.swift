@@ -30,11 +30,15 @@ extension AdminDatabase {
                 LogFormat.auto.handler(label: label, level: logLevel, output: StandardErrorOutput())
             }
             let connection = try await Connection.connect(options, logger: logger)
+            let admin = AdminDatabase(connection: connection, place: place)
             do {
-                let value = try await body(AdminDatabase(connection: connection, place: place))
+                try await connection.useOwnSettings(lockTimeout: .seconds(10))
+                let value = try await body(admin)
                 await connection.close()
                 return value
             } catch {
+                var error = error
+                if let refusal = error as? PostgresError { error = await admin.explained(refusal) }
                 await connection.close()
                 throw error
             }

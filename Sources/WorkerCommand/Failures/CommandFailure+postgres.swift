@@ -57,15 +57,16 @@ extension CommandFailure {
         case "25006":
             self.init(
                 .unavailable,
-                "this server (\(place)) does not write, as a standby: \(text)\n"
-                    + "Name every server in the URL, and add target_session_attrs=read-write to it."
+                "this session (\(place)) may not write: \(text)\n"
+                    + "Either the server is a standby: name every server in the URL, and add "
+                    + "target_session_attrs=read-write to it. Or the role or the database has "
+                    + "default_transaction_read_only = on: ALTER ROLE … SET default_transaction_read_only = off"
             )
         case "55P03":
             self.init(
                 .unavailable,
                 "a lock was not given in time, for somebody else has it (\(place)): \(text)\n"
-                    + "Nothing was changed. Run it again, or find the long transaction: "
-                    + "SELECT pid, xact_start, query FROM pg_stat_activity ORDER BY xact_start"
+                    + "Nothing was changed. Run it again, or end that transaction: SELECT * FROM breakwater.lock_waits()"
             )
         case "55006":
             self.init(.refused, text)

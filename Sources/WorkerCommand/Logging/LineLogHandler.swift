@@ -1,3 +1,4 @@
+import Breakwater
 import Foundation
 import Logging
 

@@ -2,6 +2,8 @@ import BreakwaterAdmin
 
 /// Everything that `worker status` shows.
 struct FleetStatus: Equatable {
+    /// Sessions that hold up others.
+    var lockWaits: [LockWait] = []
     var depths: [Depth]
     var workers: [WorkerStatus]
     /// Those that are not closed, or held by hand.
@@ -31,12 +33,19 @@ struct FleetStatus: Equatable {
     /// Queues and kinds that have jobs which no living worker takes.
     var unhandled: [Depth] { depths.filter { $0.workers == 0 } }
 
+    /// Whoever can enqueue can make up kinds without end.
+    private static let mostUnhandled = 20
+
     /// What somebody should know at once, in words.
     var sentences: [String] {
-        var sentences = unhandled.map { depth -> String in
+        var sentences = lockWaits.map { "For \($0.longest.shortText), \($0.sentence)." }
+        sentences += unhandled.prefix(Self.mostUnhandled).map { depth -> String in
             let count = depth.ready + depth.scheduled + depth.retrying + depth.parked
             return "No worker that is alive handles '\(depth.kind)' in the queue '\(depth.queue)': "
                 + (count == 1 ? "1 job waits." : "\(count) jobs wait.")
+        }
+        if unhandled.count > Self.mostUnhandled {
+            sentences.append("So it is with \(unhandled.count - Self.mostUnhandled) more kinds.")
         }
         sentences += workers.filter { !$0.isAlive }.map { worker in
             "\(worker.title) has been silent for \(worker.silentFor.shortText); its jobs go to the others."
@@ -55,6 +64,7 @@ struct FleetStatus: Equatable {
     /// Everything, for programs.
     var json: JSONValue {
         .object([
+            "lock_waits": .array(lockWaits.map(\.json)),
             "jobs": .array(depths.map(\.json)),
             "workers": .array(workers.map(\.json)),
             "circuits_not_closed": .array(circuits.map(\.json)),
@@ -66,6 +76,17 @@ struct FleetStatus: Equatable {
             "unhandled": .array(
                 unhandled.map { .object(["queue": .string($0.queue), "kind": .string($0.kind)]) }
             ),
+        ])
+    }
+}
+
+extension LockWait {
+    fileprivate var json: JSONValue {
+        .object([
+            "pid": .integer(Int64(pid)),
+            "waiting": .integer(Int64(waiting)),
+            "longest_seconds": .seconds(longest),
+            "held_by": .string(words),
         ])
     }
 }

@@ -38,7 +38,9 @@ enum PrivilegeMatrix {
         "anyone_asleep": Dictionary(uniqueKeysWithValues: Role.allCases.map { ($0, "select") }),
         "job": [
             // Not id, position, lease, attempt or errors: those are the workers' own.
-            .enqueue: "insert(kind,max_attempts,payload,priority,queue,run_at,traceparent,tracestate,unique_key)"
+            // The id to INSERT … RETURNING id.
+            .enqueue:
+                "insert(kind,max_attempts,payload,priority,queue,run_at,traceparent,tracestate,unique_key),select(id)"
         ],
         // Every UPDATE of a position asks it.
         "job_position": Dictionary(
@@ -53,10 +55,13 @@ enum PrivilegeMatrix {
         let groups: [(Set<Role>, [String])] = [
             ([.enqueue, .admin], ["enqueue", "enqueue_many", "enqueue_lines", "import_position"]),
             ([.admin, .monitor], ["workload"]),
+            ([.worker, .admin], ["lock_waits"]),
+            // The table's constraints ask it, whoever inserts.
+            (Set(Role.allCases), ["has_control_characters"]),
             (
                 [.worker],
                 [
-                    "register", "renew_registration", "beat", "maintain", "reconcile", "leave", "claim",
+                    "register", "renew_registration", "beat", "maintain", "chores", "reconcile", "leave", "claim",
                     "claim_suspect", "flush", "survived", "dead_letter_unreadable",
                     "sleep", "attend", "awake", "settle", "sample_fleet",
                     "transitions_after", "next_notice", "notice_ended",
@@ -71,9 +76,10 @@ enum PrivilegeMatrix {
                     "drain_worker", "undrain_worker", "pause_queue", "pause_kind", "resume_queue", "resume_kind",
                     "probe_circuit",
                     "open_circuit", "close_circuit", "disable_circuit", "observe_circuit", "reset_circuit", "rates",
-                    "backlog", "waiting_behind", "window_parts", "find_jobs", "matches_path", "dead_letter_groups",
+                    "backlog", "ready_lanes", "waiting_for_time", "kinds_with_retries", "waiting_behind",
+                    "window_parts", "find_jobs", "matches_path", "dead_letter_groups",
                     "latest_failures", "calls_lately", "count_dead_letters", "watch", "unwatch", "circuit_name",
-                    "policy_of", "window_of", "clock", "self_suspensions", "dead_letters_of_incident",
+                    "policy_of", "window_of", "clock", "self_suspensions", "retries_left", "dead_letters_of_incident",
                     "failures_in_words", "probes_in_words", "evidence_of_round",
                 ]
             ),
@@ -82,9 +88,13 @@ enum PrivilegeMatrix {
                 [
                     "add_error", "admit", "apply_fallbacks", "check_enqueue", "count_probes", "failure_of",
                     "generation_of", "hold", "key_of", "lead", "lease_probes", "open_time", "others_fare",
-                    "override_circuit", "pause_scope", "pick_dead_letters", "promote", "prune", "record_action",
+                    "override_circuit", "pause_scope", "pick_dead_letters", "promote", "prune_calls",
+                    "prune_recent_calls", "prune_results", "prune_circuits", "prune_workers", "prune_history",
+                    "do_chore",
+                    "seconds_to_next_due", "reroute",
+                    "reroute_at_once", "record_action",
                     "record_calls", "record_portion", "refuse_reroute_cycles", "refuse_row_security", "rescue",
-                    "resume_scope", "retries_left", "settle_one", "sum_up_rates", "suspend", "tally",
+                    "resume_scope", "settle_one", "sum_up_rates", "suspend", "tally",
                     "transition", "trip_if_due", "turn_circuits", "unpark", "verdict", "wake", "wake_for_inserted",
                     "write_history", "delete_done", "evidence", "forget_outcomes", "forget_sleepers",
                     "note_sleeper",

@@ -120,7 +120,9 @@ struct PrivilegeTests {
                     let read = await postgresError {
                         _ = try await connection.query("select * from breakwater.\(name)")
                     }
-                    #expect((read == nil) == privileges.contains("select"), "\(name): \(read.map { "\($0)" } ?? "")")
+                    // Not where it may select some columns.
+                    let mayRead = privileges.contains("select") && !privileges.contains("select(")
+                    #expect((read == nil) == mayRead, "\(name): \(read.map { "\($0)" } ?? "")")
                     var writes = [
                         "delete from breakwater.\(name)", "truncate breakwater.\(name)",
                         "drop table breakwater.\(name)",

@@ -59,6 +59,39 @@ struct DatabaseCommandTests {
         }
     }
 
+    @Test("status names the session that holds up the others, and goes on as far as it can")
+    func lockWaits() async throws {
+        try await withTestDatabase { pooled in
+            let database = try await pooled.watchedDirectly()
+            let holder = try await database.connectDirectly()
+            let pid = try await holder.query("select pg_backend_pid()")[0][0].int()
+            _ = try await holder.query("begin")
+            _ = try await holder.query("insert into breakwater.job (kind, unique_key) values ('k', 'u')")
+            let other = try await database.connectDirectly()
+            async let waiting = other.query(
+                "insert into breakwater.job (kind, unique_key) values ('k', 'u') on conflict do nothing"
+            )
+            try await waitUntil("status says so") {
+                try await database.worker("status").output.contains(
+                    "1 session waits for a lock on Breakwater's tables that is held by session \(pid) of the user"
+                )
+            }
+            let json: [String: Any] = try await database.worker("status", "--json").json()
+            let waits = try #require(json["lock_waits"] as? [[String: Any]])
+            #expect(waits.first?["pid"] as? Int == pid)
+            _ = try await holder.query("rollback")
+            _ = try await waiting
+
+            _ = try await holder.query("begin")
+            _ = try await holder.query("lock table breakwater.job in access exclusive mode")
+            let refused = try await database.worker("status")
+            #expect(refused.status == 69)
+            #expect(refused.errors.contains("held by session \(pid) of the user"), "\(refused.errors)")
+            await holder.close()
+            await other.close()
+        }
+    }
+
     @Test("refuses to run without a schema, with 78")
     func runWithoutSchema() async throws {
         try await withTestDatabase(isMigrated: false) { database in

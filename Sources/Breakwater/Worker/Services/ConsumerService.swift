@@ -30,6 +30,7 @@ struct ConsumerService {
     mutating func run() async {
         await engine.keepConnected(for: .claims) { connection, delay throws(PostgresError) in
             sent = []
+            defer { engine.lockWatch.ends(.claims) }
             engine.handle(.connected)
             do throws(PostgresError) {
                 try await serve(connection, &delay)
@@ -49,9 +50,11 @@ struct ConsumerService {
             while let request = engine.takeRequest() { sent.append(try send(request, on: connection)) }
             if engine.hasStopped { return }
             guard let first = sent.first else {
+                engine.lockWatch.ends(.claims)
                 await engine.requests.wait()
                 continue
             }
+            engine.lockWatch.begins(.claims, at: first.time)
             if let claim = first.claim {
                 sent[0].claim = nil
                 let answer = try await answer(to: first.request, claim)
@@ -60,7 +63,8 @@ struct ConsumerService {
             } else {
                 sent.removeFirst()
                 let answer = try await end(of: first)
-                delay.reset()
+                // Only what claims do proves that the next claim need not wait.
+                if case .settled = answer { delay.reset() }
                 engine.handle(.answered(first.request.id, answer))
             }
         }

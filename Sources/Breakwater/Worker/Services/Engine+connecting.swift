@@ -27,7 +27,7 @@ extension Engine {
                 )
                 note(purpose, isConnected: true)
                 do {
-                    try await connection.setWorkerSettings()
+                    try await connection.useOwnSettings()
                     try await body(connection, &delay)
                     note(purpose, isConnected: false)
                     await connection.close()

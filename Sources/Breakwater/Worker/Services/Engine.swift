@@ -51,6 +51,8 @@ final class Engine: Sendable {
     let tracer: RunTracer?
     /// What runs each kind, and its rules.
     let handlers: [String: Handler]
+    /// Which calls are unanswered, and whom they wait for.
+    let lockWatch = LockWatch()
     /// Raised when the connection that claims has something to do.
     let requests = AsyncEvent()
     /// Raised when the consumer wants a tick earlier than it said before.

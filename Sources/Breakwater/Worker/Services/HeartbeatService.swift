@@ -40,6 +40,8 @@ struct HeartbeatService {
                 unresponsive: consumer.held.unresponsiveCount
             )
         }
+        engine.lockWatch.begins(.beats, at: sent)
+        defer { engine.lockWatch.ends(.beats) }
         // An answer later than this could not be trusted any more.
         let answer = try await connection.call(beat, timeout: engine.configuration.lease / 2)
         engine.metrics.record(.beat, since: sent)

@@ -11,18 +11,29 @@ struct MaintenanceService {
     static let followerInterval = Duration.milliseconds(2500)
     /// How many jobs one round of `breakwater.maintain` promotes, ends or brings back at most, of each.
     static let portion = 1000
+    /// A chore that fails in each round for the same reason is logged once in this time.
+    private static let silence = Duration.seconds(60)
+    /// After a chore has failed, each is a transaction of its own for this long.
+    private static let caution = Duration.seconds(60)
 
     let engine: Engine
     private var leads = false
+    private var cautiousUntil: MonotonicClock.Instant
+    /// What was last logged of each chore, and when.
+    private var logged: [String: (reason: String, at: MonotonicClock.Instant)] = [:]
 
-    init(_ engine: Engine) { self.engine = engine }
+    init(_ engine: Engine) {
+        self.engine = engine
+        cautiousUntil = engine.clock.now
+    }
 
     /// Runs until its task is cancelled.
     mutating func run() async {
         await engine.keepConnected(for: .chores) { connection, delay throws(PostgresError) in
+            let chores = try await connection.call(Chores())
             while !Task.isCancelled {
                 engine.health.turned(.chores)
-                let pause = try await doChores(on: connection)
+                let pause = try await doRound(chores, on: connection)
                 delay.reset()
                 try? await Task.sleep(for: pause)
             }
@@ -30,10 +41,23 @@ struct MaintenanceService {
     }
 
     /// - Returns: How long until the next round.
-    private mutating func doChores(on connection: Connection) async throws(PostgresError) -> Duration {
-        let worker = engine.worker
+    private mutating func doRound(_ chores: [String], on connection: Connection) async throws(PostgresError)
+        -> Duration
+    {
         let sent = engine.clock.now
-        let done = try await connection.call(Maintain(worker: worker, term: Self.term))
+        var done = Maintain.Output(leads: false)
+        var nextDue: MonotonicClock.Instant?
+        // All in one transaction, or when one may have to wait, each in its own: what it did is there before the next one.
+        let portions = sent < cautiousUntil ? chores.map { [$0] } : [chores]
+        for portion in portions {
+            let one = try await doChores(portion, on: connection)
+            if !one.failures.isEmpty { cautiousUntil = engine.clock.now + Self.caution }
+            if let due = one.nextDue { nextDue = engine.clock.now + due }
+            done.add(one)
+            guard done.leads else { break }
+        }
+        // The chores behind it took their time.
+        done.nextDue = nextDue.map { $0 - engine.clock.now }
         engine.metrics.record(.maintain, since: sent)
         engine.metrics.record(done)
         if done.leads != leads {
@@ -54,6 +78,35 @@ struct MaintenanceService {
         }
         if done.promoted > 0 || done.turned > 0 || done.unparked > 0 { engine.handle(.woken(kind: nil)) }
         return Self.pause(after: done)
+    }
+
+    private mutating func doChores(_ chores: [String], on connection: Connection) async throws(PostgresError)
+        -> Maintain.Output
+    {
+        engine.lockWatch.begins(.chores, at: engine.clock.now)
+        defer { engine.lockWatch.ends(.chores) }
+        var done: Maintain.Output
+        do {
+            done = try await connection.call(Maintain(worker: engine.worker, term: Self.term, chores: chores))
+        } catch {
+            // Somebody cancelled the statement: its chore's trouble, and no other's.
+            guard error.sqlState == "57014" else { throw error }
+            done = Maintain.Output(
+                leads: true,
+                failures: [.init(chore: chores.count == 1 ? chores[0] : "all", reason: error.message)]
+            )
+        }
+        for failure in done.failures { log(failure) }
+        return done
+    }
+
+    private mutating func log(_ failure: Maintain.Failure) {
+        let now = engine.clock.now
+        if let last = logged[failure.chore], last.reason == failure.reason, now - last.at < Self.silence { return }
+        logged[failure.chore] = (failure.reason, now)
+        var metadata: Logger.Metadata = ["chore": "\(failure.chore)", "error": "\(failure.reason)"]
+        if let blocker = engine.lockWatch.blocker(of: .chores) { metadata["blocked_by"] = "\(blocker)" }
+        engine.logger.warning("a chore of the fleet failed; the others go on", metadata: metadata)
     }
 
     /// How long until the next round. The chores are done in bounded portions: at once when one was full, and when the

@@ -1,0 +1,95 @@
+import Libpq
+import Logging
+import Synchronization
+
+/// Knows which of a worker's calls are not answered yet, and finds out whom they wait for.
+///
+/// A call that waits for a lock cannot say so itself. So once one has been unanswered for half a second, the server is asked
+/// over a connection of its own, which is closed again afterwards: usually there is none.
+final class LockWatch: Sendable {
+    /// From how long on a call may be waiting for a lock.
+    static let patience = Duration.milliseconds(500)
+    private static let interval = Duration.milliseconds(250)
+    /// The same session is logged once in this time.
+    private static let silence = Duration.seconds(60)
+
+    private struct State {
+        var begun: [WorkerMetrics.Loop: MonotonicClock.Instant] = [:]
+        /// Whom the call of each loop was last found to wait for.
+        var blockers: [WorkerMetrics.Loop: String] = [:]
+        /// When each session was last logged.
+        var logged: [Int: MonotonicClock.Instant] = [:]
+    }
+
+    private let state = Mutex(State())
+
+    /// A call of a loop was sent.
+    func begins(_ loop: WorkerMetrics.Loop, at now: MonotonicClock.Instant) {
+        state.withLock { state in
+            state.begun[loop] = now
+            state.blockers[loop] = nil
+        }
+    }
+
+    /// It was answered, or will not be.
+    func ends(_ loop: WorkerMetrics.Loop) { state.withLock { $0.begun[loop] = nil } }
+
+    /// Whom the last call of a loop waited for; nil when it did not wait, or nobody knows.
+    func blocker(of loop: WorkerMetrics.Loop) -> String? { state.withLock { $0.blockers[loop] } }
+
+    /// The loops whose calls have been unanswered for so long that it is worth asking why.
+    func overdue(at now: MonotonicClock.Instant) -> [WorkerMetrics.Loop] {
+        state.withLock { state in
+            state.begun.filter { now - $0.value >= Self.patience }.map(\.key).sorted { $0.rawValue < $1.rawValue }
+        }
+    }
+
+    /// Notes whom the calls of some loops wait for.
+    ///
+    /// - Returns: Those of the sessions that were not logged lately.
+    func found(_ waits: [LockWaits.Blocker], for loops: [WorkerMetrics.Loop], at now: MonotonicClock.Instant)
+        -> [LockWaits.Blocker]
+    {
+        state.withLock { state in
+            state.logged = state.logged.filter { now - $0.value < Self.silence }
+            guard let first = waits.first else { return [] }
+            for loop in loops where state.begun[loop] != nil { state.blockers[loop] = first.words }
+            let news = waits.filter { state.logged[$0.pid] == nil }
+            for wait in news { state.logged[wait.pid] = now }
+            return news
+        }
+    }
+
+    /// Looks again and again, until the task is cancelled.
+    func run(_ engine: Engine) async {
+        while !Task.isCancelled {
+            try? await Task.sleep(for: Self.interval)
+            let loops = overdue(at: engine.clock.now)
+            guard !loops.isEmpty, let waits = try? await ask(engine) else { continue }
+            for wait in found(waits, for: loops, at: engine.clock.now) {
+                engine.loggers.database.warning(
+                    "waits for a lock that another session has",
+                    metadata: [
+                        "for": "\(loops.map(\.rawValue).joined(separator: ", "))", "blocked_by": "\(wait.words)",
+                        "waiting_sessions": .stringConvertible(wait.waiting),
+                        "longest_wait_seconds": .stringConvertible(wait.longest.inSeconds),
+                    ]
+                )
+            }
+        }
+    }
+
+    private func ask(_ engine: Engine) async throws(PostgresError) -> [LockWaits.Blocker] {
+        let connection = try await Connection.connect(engine.configuration.database, logger: engine.loggers.database)
+        let waits: [LockWaits.Blocker]
+        do {
+            try await connection.useOwnSettings()
+            waits = try await connection.call(LockWaits(), timeout: .seconds(5))
+        } catch {
+            await connection.close()
+            throw error
+        }
+        await connection.close()
+        return waits
+    }
+}

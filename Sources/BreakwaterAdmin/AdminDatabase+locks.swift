@@ -1,0 +1,57 @@
+package import Libpq
+
+/// One row of `breakwater.lock_waits`: a session that others wait for which work with Breakwater's tables.
+package struct LockWait: Equatable, Sendable {
+    /// The server's number of the session; 0 for a prepared transaction.
+    package var pid: Int
+    /// How many sessions wait for it.
+    package var waiting: Int
+    /// How long the first of them has waited.
+    package var longest: Duration
+    /// Who it is and what it does.
+    package var words: String
+
+    package init(pid: Int, waiting: Int, longest: Duration, words: String) {
+        self.pid = pid
+        self.waiting = waiting
+        self.longest = longest
+        self.words = words
+    }
+
+    /// It in a sentence.
+    package var sentence: String {
+        let who =
+            switch waiting {
+            case 0: "nobody waits"
+            case 1: "1 session waits"
+            default: "\(waiting) sessions wait"
+            }
+        return "\(who) for a lock on Breakwater's tables that is held by \(words)"
+    }
+}
+
+extension AdminDatabase {
+    /// `breakwater.lock_waits`: the sessions that hold up others, the one with the longest queue first.
+    package func lockWaits() async throws -> [LockWait] {
+        try await read(
+            "select pid, waiting, extract(epoch from longest)::float8 as longest, words from breakwater.lock_waits()"
+        ).map { row in
+            LockWait(
+                pid: try row["pid"].int(),
+                waiting: try row["waiting"].int(),
+                longest: try row["longest"].secondsOrNil() ?? .zero,
+                words: try row["words"].string()
+            )
+        }
+    }
+
+    /// The error with the names of those who may have caused it, where it says that a lock or a statement took too long.
+    package func explained(_ error: PostgresError) async -> PostgresError {
+        guard ["55P03", "57014"].contains(error.sqlState), let waits = try? await lockWaits(), !waits.isEmpty else {
+            return error
+        }
+        var explained = error
+        explained.detail = ([error.detail].compactMap(\.self) + waits.map(\.sentence)).joined(separator: "; ")
+        return explained
+    }
+}

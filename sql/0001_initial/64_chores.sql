@@ -1,0 +1,125 @@
+-- The fleet's chores, which one worker does for all of them: the leader.
+
+-- Takes or keeps the leadership for p_seconds, if nobody else holds it. Returns the term, or null for a follower. The
+-- lease row is all there is: no session lock, so it works through any pooler. Never waits.
+create function breakwater.lead(p_worker bigint, p_seconds double precision) returns bigint
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_leader breakwater.leader;
+begin
+    -- Followers only look: a lock of theirs would make the leader itself find the row taken, and miss its turn.
+    select * into v_leader from breakwater.leader l;
+    if not found then
+        insert into breakwater.leader (worker, term, expires_at)
+        values (p_worker, 1, now() + make_interval(secs => p_seconds))
+        on conflict do nothing;
+        return case when found then 1 end;
+    elsif v_leader.worker <> p_worker and v_leader.expires_at >= now() then
+        return null;
+    end if;
+    select * into v_leader from breakwater.leader l
+     where l.worker = p_worker or l.expires_at < now()
+       for update skip locked;
+    if not found then
+        return null;
+    end if;
+    -- Each chore asks; one row a second is written for all of them.
+    if v_leader.worker = p_worker and v_leader.expires_at > now() + make_interval(secs => p_seconds - 0.5) then
+        return v_leader.term;
+    elsif v_leader.worker <> p_worker then
+        v_leader.term := v_leader.term + 1;
+    end if;
+    update breakwater.leader l
+       set worker = p_worker, term = v_leader.term, expires_at = now() + make_interval(secs => p_seconds);
+    return v_leader.term;
+end
+$$;
+
+-- The chores, in the order in which they are done.
+create function breakwater.chores() returns text[]
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+    select array['check_sequences', 'note_horizon', 'promote', 'rescue', 'dead_letter_poison', 'turn_circuits', 'charge_probes',
+                 'return_test_shots', 'apply_fallbacks', 'unpark', 'return_stranded', 'measure_incidents', 'sum_up_rates', 'prune_calls',
+                 'prune_results', 'prune_circuits', 'prune_workers', 'prune_history', 'forget_sleepers']
+$$;
+
+-- Does one chore, in a bounded portion. Returns how many jobs or circuits it moved, where somebody asks.
+create function breakwater.do_chore(p_chore text) returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    case p_chore
+        when 'check_sequences' then perform breakwater.check_sequences();
+        when 'note_horizon' then perform breakwater.note_horizon();
+        when 'promote' then return breakwater.promote(1000);
+        when 'rescue' then return breakwater.rescue();
+        when 'dead_letter_poison' then perform breakwater.dead_letter_poison(1000);
+        when 'turn_circuits' then return breakwater.turn_circuits() + breakwater.close_idle_keys();
+        when 'charge_probes' then perform breakwater.charge_probes(1000);
+        when 'return_test_shots' then perform breakwater.return_test_shots();
+        when 'apply_fallbacks' then return breakwater.apply_fallbacks(1000);
+        when 'unpark' then return breakwater.unpark(1000);
+        when 'return_stranded' then return breakwater.return_stranded(1000, 0.05);
+        when 'measure_incidents' then perform breakwater.measure_incidents(5);
+        when 'sum_up_rates' then perform breakwater.sum_up_rates();
+        when 'prune_calls' then perform breakwater.prune_calls(1000);
+        when 'prune_results' then perform breakwater.prune_results(1000);
+        when 'prune_circuits' then perform breakwater.prune_circuits(1000);
+        when 'prune_workers' then perform breakwater.prune_workers();
+        when 'prune_history' then perform breakwater.prune_history(1000);
+        when 'forget_sleepers' then perform breakwater.forget_sleepers();
+    end case;
+    return null;
+end
+$$;
+
+-- Does chores, if this worker leads. A follower gets `leads` false, and takes over once the leader has been silent for
+-- p_seconds. A leader that overslept does nothing; and every chore would be safe to run twice at once.
+--
+-- Each chore stands alone. One that fails, or that waits for a lock for longer than two seconds, is undone and named in
+-- `failed`, with the reason in `reasons`; the others go on. A worker gives one chore to each call, so that what a chore did
+-- is committed before the next one may have to wait.
+--
+-- `next_due` is how many seconds from now the next scheduled job is due, if one is.
+create function breakwater.maintain(
+    p_worker bigint, p_seconds double precision, p_chores text[] default breakwater.chores(),
+    out leads boolean, out promoted integer, out rescued integer, out turned integer, out fell_back integer,
+    out unparked integer, out next_due double precision, out failed text[], out reasons text[]
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
+as $$
+declare
+    v_chore  text;
+    v_count  integer;
+    v_reason text;
+    v_state  text;
+begin
+    failed := '{}';
+    reasons := '{}';
+    leads := breakwater.lead(p_worker, p_seconds) is not null;
+    if not leads then
+        return;
+    end if;
+    foreach v_chore in array p_chores loop
+        begin
+            v_count := breakwater.do_chore(v_chore);
+            case v_chore
+                when 'promote' then
+                    promoted := v_count;
+                    next_due := breakwater.seconds_to_next_due();
+                when 'rescue' then rescued := v_count;
+                when 'turn_circuits' then turned := v_count;
+                when 'apply_fallbacks' then fell_back := v_count;
+                when 'unpark', 'return_stranded' then unparked := coalesce(unparked, 0) + v_count;
+                else null;
+            end case;
+        exception when others then
+            get stacked diagnostics v_reason = message_text, v_state = returned_sqlstate;
+            failed := failed || v_chore;
+            reasons := reasons || format('%s (SQLSTATE %s)', v_reason, v_state);
+        end;
+    end loop;
+end
+$$;
