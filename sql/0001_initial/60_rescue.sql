@@ -52,6 +52,7 @@ as $$ select jsonb_agg(h || jsonb_build_object('updated_at', now())) from jsonb_
 -- second time; what waits before them is found by breakwater.return_stranded.
 create function breakwater.add_circuits_and_lanes(p_handlers jsonb, p_queues text[]) returns void
 language sql set search_path = pg_catalog, pg_temp
+set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
     insert into breakwater.circuit (kind, key)
     select h.kind, '' from jsonb_populate_recordset(null::breakwater.handler, p_handlers) h

@@ -197,7 +197,7 @@ struct CircuitCommandTests {
                 [.int8(Int64(worker))]
             )
             let list = try await database.worker("circuits")
-            for part in ["25%/50%", "13%/25%", "-/off", "SUSPENDED WORKERS", "box-1", "in 59m59s", "it alone fails"] {
+            for part in ["25%/50%", "13%/25%", "-/off", "SUSPENDED WORKERS", "box-1", "in 59m", "it alone fails"] {
                 #expect(list.output.contains(part), "\(part) is missing in\n\(list.output)\(list.errors)")
             }
             let circuits: [[String: Any]] = try await database.worker("circuits", "--json").json()
@@ -215,7 +215,7 @@ struct CircuitCommandTests {
             try await database.query(
                 "update breakwater.circuit set state = 'open', retry_at = now() + interval '1 hour' where kind = 'hook'"
             )
-            #expect(try await database.worker("circuits").output.contains("in 59m59s"))
+            #expect(try await database.worker("circuits").output.contains("in 59m"))
             try await database.query("update breakwater.circuit set state = 'half_open' where kind = 'hook'")
             try await database.query(
                 "insert into breakwater.probe values (1, 1, 'hook', '', 1, now() + interval '1 hour')"
