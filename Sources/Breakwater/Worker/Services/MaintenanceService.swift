@@ -52,7 +52,8 @@ struct MaintenanceService {
         for portion in portions {
             let one = try await doChores(portion, on: connection)
             if !one.failures.isEmpty { cautiousUntil = engine.clock.now + Self.caution }
-            if let due = one.nextDue { nextDue = engine.clock.now + due }
+            // It may be due in a thousand years.
+            if let due = one.nextDue { nextDue = engine.clock.now + min(due, Self.leaderInterval) }
             done.add(one)
             guard done.leads else { break }
         }
