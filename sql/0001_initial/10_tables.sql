@@ -49,8 +49,7 @@ create table breakwater.job (
     -- The last claim whose hold of this job ended without ending the job; 0: none.
     lease        bigint not null default 0,
     -- Counted runs that have ended.
-    attempt      integer not null default 0
-                 constraint attempt_is_0_to_1000000 check (attempt between 0 and 1000000),
+    attempt      integer not null default 0,
     -- null: as its handler says.
     max_attempts integer constraint max_attempts_is_positive check (max_attempts > 0),
     -- How often its worker was lost while it held the job, in a row. From 2 on it runs alone (see 61_poison.sql).
