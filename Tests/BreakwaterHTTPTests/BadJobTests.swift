@@ -312,7 +312,7 @@ struct BadJobTests {
                 dependency,
                 concurrency: 5,
                 settings: {
-                    $0.circuit.openFor = .milliseconds(500)
+                    $0.circuit.openFor = .milliseconds(1500)
                     $0.circuit.openCap = .seconds(60)
                     $0.retry.maxAttempts = 1000
                     $0.retry.base = .seconds(1)
@@ -328,8 +328,8 @@ struct BadJobTests {
                     try await database.number("select count(*) from breakwater.held") == 0
                 }
                 let first = try await self.attempts(database)
-                // Twenty times down and up, half a second each.
-                let end = dependency.flap(every: .milliseconds(500), times: 20)
+                // Twenty times down and up, for much longer each time than a loaded machine takes to answer.
+                let end = dependency.flap(every: .milliseconds(1500), times: 20)
                 try await waitUntil("it has fallen twenty times") { ContinuousClock.now >= end }
                 let spent = try await self.attempts(database)
                 let falls = try await database.number(

@@ -20,7 +20,7 @@ struct MaintenanceService {
     private var leads = false
     private var cautiousUntil: MonotonicClock.Instant
     /// What was last logged of each chore, and when.
-    private var logged: [String: (reason: String, at: MonotonicClock.Instant)] = [:]
+    private var logged: [String: (failure: Maintain.Failure, blocker: String?, at: MonotonicClock.Instant)] = [:]
 
     init(_ engine: Engine) {
         self.engine = engine
@@ -103,10 +103,16 @@ struct MaintenanceService {
 
     private mutating func log(_ failure: Maintain.Failure) {
         let now = engine.clock.now
-        if let last = logged[failure.chore], last.reason == failure.reason, now - last.at < Self.silence { return }
-        logged[failure.chore] = (failure.reason, now)
+        let blocker = engine.lockWatch.blocker(of: .chores)
+        if let last = logged[failure.chore], last.failure == failure, now - last.at < Self.silence,
+            // Once it is known, whom it waits for is news.
+            blocker == nil || last.blocker != nil
+        {
+            return
+        }
+        logged[failure.chore] = (failure, blocker, now)
         var metadata: Logger.Metadata = ["chore": "\(failure.chore)", "error": "\(failure.reason)"]
-        if let blocker = engine.lockWatch.blocker(of: .chores) { metadata["blocked_by"] = "\(blocker)" }
+        if let blocker { metadata["blocked_by"] = "\(blocker)" }
         engine.logger.warning("a chore of the fleet failed; the others go on", metadata: metadata)
     }
 
