@@ -127,9 +127,10 @@ begin
 end
 $$;
 
--- Repairs sequences, and says so in the log of the worker whose call this is.
+-- Repairs sequences, and says so in the log of the worker whose call this is. While somebody has one of the tables locked,
+-- that has to wait for another time: no worker waits for it with its start.
 create function breakwater.check_sequences() returns void
-language plpgsql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 as $$
 declare
     v_repair record;
@@ -139,6 +140,8 @@ begin
             v_repair.stood_at, v_repair.goes_on_after
             using hint = 'This happens when data is restored or replicated without its sequences.';
     end loop;
+exception when lock_not_available then
+    null;
 end
 $$;
 
