@@ -108,7 +108,7 @@ extension AdminDatabase {
         }
         return try await read(
             """
-            select \(Self.deadLetterColumns) from breakwater.dead_letter
+            select \(Self.deadLetterListColumns) from breakwater.dead_letter
              where \(conditions.joined(separator: " and ")) order by died_at desc, id desc limit $1
             """,
             parameters

@@ -72,11 +72,11 @@ package struct DeadLetterPortions: Sendable {
 }
 
 extension AdminDatabase {
-    /// Dead letters, the newest first.
+    /// Dead letters, the newest first, those with large payloads without them.
     package func deadLetters(_ filter: DeadLetterFilter, limit: Int) async throws -> [DeadLetter] {
         try await read(
             """
-            select \(Self.deadLetterColumns) from \(Self.deadLetters(of: filter))
+            select \(Self.deadLetterListColumns) from \(Self.deadLetters(of: filter))
              where ($1::text is null or kind = $1) and ($2::text is null or reason = $2)
                and ($3::bigint is null or $3 > 0)
              order by died_at desc, id desc limit $4
@@ -183,10 +183,19 @@ extension AdminDatabase {
         filter.incident == nil ? "breakwater.dead_letter" : "breakwater.dead_letters_of_incident($3)"
     }
 
-    static let deadLetterColumns = """
-        id, queue, kind, priority, payload, reason, attempt, max_attempts, unique_key, errors,
+    static let deadLetterColumns = deadLetterColumns(payload: "payload")
+
+    /// For lists: a payload of more than 8 kB is left out as null, so that no list loads hundreds of large ones.
+    static let deadLetterListColumns = deadLetterColumns(
+        payload: "case when pg_column_size(payload) <= 8000 then payload else 'null' end as payload"
+    )
+
+    private static func deadLetterColumns(payload: String) -> String {
+        """
+        id, queue, kind, priority, \(payload), reason, attempt, max_attempts, unique_key, errors,
         errors -> -1 ->> 'name' as last_name, errors -> -1 ->> 'message' as last_message, enqueued_at, died_at
         """
+    }
 
     static func deadLetter(_ row: Row) throws -> DeadLetter {
         let last = [try row["last_name"].stringOrNil(), try row["last_message"].stringOrNil()].compactMap(\.self)

@@ -8,6 +8,8 @@ from recovery import recoveries
 ENDINGS = {"succeeded", "discarded"}
 # Clocks are read on either side of an event, and logs are rounded.
 SLACK = 0.05
+# Jobs that need nothing but a worker.
+INDEPENDENT = {"work", "fail", "discard", "snooze"}
 # So soon after a fault is over, jobs must end again, in seconds.
 LONGEST_PAUSE = 30
 
@@ -26,6 +28,7 @@ def check(history):
         "dead for a wrong reason": wrong_reasons(history),
         "circuit's history broken": circuits(history),
         "carried on too late": pauses(history),
+        "starved": starved(history),
     }
 
 
@@ -197,6 +200,26 @@ def pauses(history):
         for first, _ in times
         if first > LONGEST_PAUSE
     ]
+
+
+def starved(history):
+    """A job that depends on nothing waited for its first run for long, while there was no fault that could be the reason."""
+    first = {job: runs[0].start for job, runs in by_job(history).items()}
+    faults = sorted((start, end + LONGEST_PAUSE) for _, start, end in history.faults)
+    # From the end of one to the beginning of the next.
+    begins, calm = float("-inf"), []
+    for start, end in faults:
+        calm.append((begins, start))
+        begins = max(begins, end)
+    calm.append((begins, float("inf")))
+    wrong = []
+    for n, job in history.enqueued.items():
+        if history.sent.get(n) not in INDEPENDENT or job not in first:
+            continue
+        waited = max(min(first[job], end) - max(history.enqueued_at[job], start) for start, end in calm)
+        if waited > LONGEST_PAUSE:
+            wrong.append(f"job {job} waited for {waited:.1f} s for its first run, and nothing stood in its way")
+    return wrong
 
 
 def by_job(history):

@@ -186,6 +186,20 @@ class CheckerTests(unittest.TestCase):
         self.assertBreaks(history, "carried on too late")
 
 
+    def test_job_that_waits_too_long(self):
+        history = sound()
+        history.enqueued_at[101] = -40.0
+        self.assertBreaks(history, "starved")
+        # A fault is a reason, and so is the time after it.
+        history.faults = [["crash", -30.0, -29.0]]
+        history.results = {job: {"kind": "chaos.work", "at": 0.5} for job in (101, 102)}
+        self.assertBreaks(history)
+        # Jobs of an open circuit wait.
+        history.faults = []
+        history.sent[1] = "call"
+        self.assertBreaks(history)
+
+
 class ScheduleTests(unittest.TestCase):
     def test_same_seed_same_schedule(self):
         for name in SCENARIOS:

@@ -190,6 +190,28 @@ struct DatabaseCommandTests {
         }
     }
 
+    @Test("lists dead letters without their large payloads; show has them")
+    func largePayloads() async throws {
+        try await withTestDatabase { database in
+            try await database.bury(1...2, kind: "k")
+            try await database.query(
+                """
+                update breakwater.dead_letter
+                   set payload = (select to_jsonb(string_agg(md5(n::text), '')) from generate_series(1, 1000) n)
+                 where id = 1
+                """
+            )
+            let list: [[String: Any]] = try await database.worker("dead-letters", "--json").json()
+            #expect(list.count == 2)
+            for letter in list {
+                let isLeftOut = letter["payload"] is NSNull
+                #expect(isLeftOut == (letter["id"] as? Int == 1))
+            }
+            let shown: [String: Any] = try await database.worker("dead-letters", "show", "1", "--json").json()
+            #expect((shown["payload"] as? String)?.utf8.count == 32_000)
+        }
+    }
+
     @Test("lists, shows, redrives and purges dead letters")
     func deadLetters() async throws {
         try await withTestDatabase { database in
