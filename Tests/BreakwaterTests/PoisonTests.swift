@@ -54,6 +54,23 @@ struct PoisonTests {
         }
     }
 
+    @Test("cannot be hurried out of their quarantine, neither suspects nor the accused")
+    func runNow() async throws {
+        try await withTestDatabase { database in
+            try await database.insert(2)
+            try await database.query(
+                "update breakwater.job set crashes = id + 1, run_at = case id when 1 then 'infinity' else now() + interval '1 hour' end"
+            )
+            for id in 1...2 {
+                let refusal = try await #require(throws: PostgresError.self) {
+                    try await database.query("select breakwater.run_now(\(id))")
+                }
+                #expect(refusal.message.contains("job \(id) cannot be hurried: \(id + 1) of its workers in a row were lost"))
+            }
+            #expect(try await database.number("select count(*) from breakwater.job where run_at is not null") == 2)
+        }
+    }
+
     @Test("are waited for by the least busy worker alone, and only by one that could run them")
     func host() async throws {
         try await withTestDatabase { database in

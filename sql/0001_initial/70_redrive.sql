@@ -232,7 +232,8 @@ begin
 end
 $$;
 
--- Makes a scheduled or retrying job ready now. False if there is no such job waiting for its time.
+-- Makes a scheduled or retrying job ready now. False if there is no such job waiting for its time. A job that may have
+-- killed its workers is refused: it runs alone, or the next workers would be lost with it.
 create function breakwater.run_now(id bigint, why text default null, actor text default session_user) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -242,6 +243,11 @@ declare
 begin
     if not breakwater.lock_to_change(run_now.id) then
         return false;
+    end if;
+    if exists (select from breakwater.job j where j.id = run_now.id and j.crashes >= 2 and j.run_at is not null) then
+        raise exception 'job % cannot be hurried: % of its workers in a row were lost while they held it, so it runs alone',
+            run_now.id, (select j.crashes from breakwater.job j where j.id = run_now.id)
+            using errcode = '22023', hint = 'A worker runs it by itself as soon as it holds no other job. Or cancel it.';
     end if;
     update breakwater.job j
        set run_at = null, parked = null, ready_at = now(), position = nextval('breakwater.job_position')
