@@ -109,7 +109,7 @@ struct ClaimNumberTests {
             let calls = [
                 "select * from breakwater.claim(\(worker.id), '{default}', '{k}', '{5}', '{1}', '{9}', '{9}', 9, true)",
                 "select breakwater.cancel(1)", "select breakwater.set_priority(1, 2)",
-                "select * from breakwater.claim_suspect(\(worker.id))",
+                "select * from breakwater.claim_suspects(\(worker.id))",
             ]
             for call in calls {
                 let session = try await database.connectDirectly()

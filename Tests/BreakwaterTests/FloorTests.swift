@@ -135,7 +135,7 @@ private final class FloorWorld {
             for index in self.walkers.indices {
                 try await self.claim(index, 50, isLate: true)
                 try await self.end(index, self.walkers[index].held, .succeeded)
-                let suspects = try await self.walkers[index].worker.claimSuspect()
+                let suspects = try await self.walkers[index].worker.claimSuspects()
                 try await self.end(index, suspects, .succeeded)
             }
             let dead = "select count(*) from breakwater.dead_letter where reason <> 'cancelled'"

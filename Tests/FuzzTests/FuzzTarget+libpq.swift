@@ -76,7 +76,7 @@ extension FuzzTarget {
         let configuration = WorkerConfiguration(database: ConnectionOptions(""), handlers: [])
         let claim = Claim(worker: 1, lanes: [lane], room: [("k", 1, concurrency: 1)], total: 1)
         _ = try? claim.decode(result)
-        _ = try? ClaimSuspect(worker: 1).decode(result)
+        _ = try? ClaimSuspects(worker: 1).decode(result)
         _ = try? Register(configuration: configuration).decode(result)
         _ = try? Beat(worker: 1, isDraining: false, running: 0).decode(result)
         if let done = try? Maintain(worker: 1, term: .seconds(5)).decode(result) {

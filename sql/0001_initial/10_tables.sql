@@ -54,6 +54,8 @@ create table breakwater.job (
     max_attempts integer constraint max_attempts_is_positive check (max_attempts > 0),
     -- How often its worker was lost while it held the job, in a row. From 2 on it runs alone (see 61_poison.sql).
     crashes      smallint not null default 0,
+    -- How many suspects at most it runs with: half as many as were held when their worker was lost. null: a hundred.
+    suspect_group smallint,
     -- Failed runs as a probe whose attempts were handed back. The backoff grows with them, too.
     handed_back  smallint not null default 0,
     -- It has failed again although its dependency was well: its failures say nothing of the dependency (see 50_circuit.sql).

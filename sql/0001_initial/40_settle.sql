@@ -339,6 +339,7 @@ begin
                handed_back = v_job.handed_back + p_is_pending::integer,
                -- A run that ended clears it; one that was given up says nothing.
                crashes = case when p_class in ('released', 'unable') then v_job.crashes else 0 end,
+               suspect_group = case when p_class in ('released', 'unable') then j.suspect_group end,
                errors = v_errors,
                run_at = case when p_class in ('released', 'unable') and v_job.crashes >= 2 then 'infinity'
                              when p_delay > 0 then now() + make_interval(secs => p_delay) end,

@@ -203,19 +203,21 @@ declare
     v_id    bigint;
     v_jobs  bigint[] := '{}';
     v_stuck bigint[];
+    v_group integer;
 begin
     for v_claim in
         select * from breakwater.claim c where c.worker = p_worker and c.lease <> all (p_known)
     loop
         begin
-            v_jobs := v_jobs || breakwater.release_jobs(v_claim, v_claim.jobs, p_crash);
+            v_group := breakwater.suspects_left(v_claim);
+            v_jobs := v_jobs || breakwater.release_jobs(v_claim, v_claim.jobs, p_crash, v_group);
             perform breakwater.close_claims(p_worker, array[v_claim.lease]);
         exception when others then
             -- One of them cannot be given back, and keeps none of the others: each by itself.
             v_stuck := '{}';
             foreach v_id in array v_claim.jobs loop
                 begin
-                    v_jobs := v_jobs || breakwater.release_jobs(v_claim, array[v_id], p_crash);
+                    v_jobs := v_jobs || breakwater.release_jobs(v_claim, array[v_id], p_crash, v_group);
                 exception when others then
                     v_stuck := v_stuck || v_id;
                     raise warning 'job % cannot be given back now: %', v_id, sqlerrm;
@@ -231,8 +233,19 @@ begin
 end
 $$;
 
--- Gives back some jobs of a claim, as far as it holds them, and wakes whoever could run them. Returns which.
-create function breakwater.release_jobs(p_claim breakwater.claim, p_jobs bigint[], p_crash interval) returns bigint[]
+-- How many suspects a claim of such holds; 0 for any other claim.
+create function breakwater.suspects_left(p_claim breakwater.claim) returns integer
+language sql stable set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
+as $$
+    select count(*)::integer from breakwater.job j
+     where p_claim.lane is null and j.id = any (p_claim.jobs) and j.lease < p_claim.lease and j.crashes >= 2
+$$;
+
+-- Gives back some jobs of a claim, as far as it holds them, and wakes whoever could run them. Returns which. Of a group of
+-- suspects, p_group in number, none is accused when their worker was lost: they run again in halves.
+create function breakwater.release_jobs(
+    p_claim breakwater.claim, p_jobs bigint[], p_crash interval, p_group integer
+) returns bigint[]
 language plpgsql set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
@@ -247,9 +260,10 @@ begin
          where j.id = any (p_jobs) and j.lease < p_claim.lease
            for update
     loop
-        v_crashes := v_job.crashes + (p_crash is not null)::integer;
+        v_crashes := v_job.crashes + (p_crash is not null and p_group <= 1)::integer;
         update breakwater.job j
            set lease = p_claim.lease, moved_from = null, parked = null, ready_at = now(), crashes = v_crashes,
+               suspect_group = case when p_crash is not null and p_group > 1 then (p_group + 1) / 2 else j.suspect_group end,
                run_at = breakwater.run_at_after(v_crashes, p_crash),
                position = nextval('breakwater.job_position')
          where j.id = v_job.id;

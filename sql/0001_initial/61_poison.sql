@@ -1,7 +1,8 @@
 -- Jobs that kill their workers. Nobody can tell which of a lost worker's jobs brought it down, so none is charged; each
 -- is only marked as having been there. After two such losses in a row a job is a *suspect*: it leaves its lane and waits
--- to run alone in a worker. A suspect whose worker is lost again is *accused*, and dead-lettered as poison unless that
--- worker comes back in time to say that it had only been out of touch.
+-- to run in a worker that holds nothing but suspects, up to a hundred of them. Those that end are cleared. A group whose
+-- worker is lost runs again in halves, until it is one job: that one is *accused*, and dead-lettered as poison unless its
+-- worker comes back in time to say that it had only been out of touch. So a killer among n is found in log2(n) losses.
 
 -- Where a job waits that was given back, by the losses counted against it: ready in its lane (null), aside until some
 -- worker has it alone, or until its hearing is over.
@@ -22,76 +23,83 @@ as $$
      where c.lane is null and j.crashes >= 2
 $$;
 
--- The suspect that a worker should run alone next; null if there is none, or if one runs already somewhere: so that a
--- killer takes one worker of the fleet at a time. Suspects of stopped kinds and queues wait like every other job.
-create function breakwater.next_suspect(p_worker bigint) returns bigint
+-- The suspects that a worker should run next, together and with nothing else; none if there are none, or if some run
+-- already somewhere: so that a killer takes one worker of the fleet at a time. Suspects of stopped kinds and queues wait like
+-- every other job.
+create function breakwater.next_suspects(p_worker bigint) returns bigint[]
 language sql stable set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
-    select j.id
-      from breakwater.job j
-      left join breakwater.handler h on h.kind = j.kind
-     where j.crashes >= 2 and j.run_at = 'infinity'
-       and not exists (select from breakwater.held_suspects())
-       and exists (select from breakwater.worker w
-                    where w.id = p_worker and w.state = 'running' and j.kind = any (w.kinds) and j.queue = any (w.queues))
-       and not exists (select from breakwater.pause p
-                        where (p.scope = 'kind' and p.name = j.kind) or (p.scope = 'queue' and p.name = j.queue))
-       -- Where a circuit is half-open, a suspect may be all that is left to probe it with.
-       and not exists (select from breakwater.circuit c
-                        where (c.state = 'open'
-                               or (c.state = 'half_open'
-                                   and exists (select from breakwater.probe p
-                                                where p.kind = c.kind and p.key = c.key
-                                                  and p.expires_at > breakwater.clock())))
-                          and (c.kind, c.key) in ((j.kind, ''), (j.kind, breakwater.key_of(j.payload, h.key_path)),
-                                                  ('*', h.shared_key)))
-       and not exists (select from breakwater.suspension s
-                        where s.worker = p_worker and s.kind = j.kind and s.until > breakwater.clock())
-     order by j.position
-     limit 1
+    with eligible as (
+        select j.id, j.position, coalesce(j.suspect_group, 100) as group_size, w.concurrency
+          from breakwater.job j
+          join breakwater.worker w on w.id = p_worker and w.state = 'running' and j.kind = any (w.kinds)
+                                  and j.queue = any (w.queues)
+          left join breakwater.handler h on h.kind = j.kind
+         where j.crashes >= 2 and j.run_at = 'infinity'
+           and not exists (select from breakwater.held_suspects())
+           and not exists (select from breakwater.pause p
+                            where (p.scope = 'kind' and p.name = j.kind) or (p.scope = 'queue' and p.name = j.queue))
+           and not exists (select from breakwater.circuit c
+                            where c.state <> 'closed'
+                              and (c.kind, c.key) in ((j.kind, ''), (j.kind, breakwater.key_of(j.payload, h.key_path)),
+                                                      ('*', h.shared_key)))
+           and not exists (select from breakwater.suspension s
+                            where s.worker = p_worker and s.kind = j.kind and s.until > breakwater.clock())
+         order by j.position
+         limit 1000
+    ), first as (
+        select e.group_size, least(e.group_size, greatest(e.concurrency, 1)) as most
+          from eligible e order by e.position limit 1
+    )
+    select coalesce(array_agg(g.id order by g.position), '{}')
+      from (select e.id, e.position, row_number() over (order by e.position) as number
+              from eligible e where e.group_size = (select f.group_size from first f)) g
+     where g.number <= (select f.most from first f)
 $$;
 
--- Whether a worker should make itself free for a suspect: one waits, and no other worker that could take it does less.
+-- Whether a worker should make itself free for suspects: some wait, and no other worker that could take them does less.
 create function breakwater.should_host(p_worker bigint, p_running integer) returns boolean
-language sql stable set search_path = pg_catalog, pg_temp set jit = off set lock_timeout = '1s'
+language sql stable set search_path = pg_catalog, pg_temp set jit = off
 as $$
     select exists (
         select from breakwater.job j
-         where j.id = breakwater.next_suspect(p_worker)
+         where j.id = (breakwater.next_suspects(p_worker))[1]
            and not exists (select from breakwater.worker o
                             where o.id <> p_worker and o.state = 'running' and o.beat_at > now() - o.lease
                               and j.kind = any (o.kinds) and j.queue = any (o.queues)
                               and (o.running, o.id) < (p_running, p_worker)))
 $$;
 
--- Gives a worker that holds nothing else one suspect, as `breakwater.claim` would give it a job; it waits for the disk when
--- it commits. Locks that job, by SKIP LOCKED.
-create function breakwater.claim_suspect(p_worker bigint) returns setof breakwater.claimed_jobs
+-- Gives a worker that holds nothing else some suspects, as `breakwater.claim` would give it jobs; it waits for the disk when
+-- it commits. Locks those jobs, by SKIP LOCKED.
+create function breakwater.claim_suspects(p_worker bigint) returns setof breakwater.claimed_jobs
 language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
 declare
-    v_id    bigint := breakwater.next_suspect(p_worker);
+    v_ids   bigint[] := breakwater.next_suspects(p_worker);
     v_lease bigint;
 begin
     perform breakwater.require_read_committed();
     perform breakwater.commit_durably();
-    perform from breakwater.job j
-      where j.id = v_id and j.crashes + 0 >= 2 and coalesce(j.run_at, now()) = 'infinity'
-        for update skip locked;
-    if not found or breakwater.without_held(array[v_id]) = '{}' then
+    v_ids := array(
+        select j.id from breakwater.job j
+         where j.id = any (v_ids) and j.crashes + 0 >= 2 and coalesce(j.run_at, now()) = 'infinity'
+         order by j.position
+           for update skip locked);
+    v_ids := breakwater.without_held(v_ids);
+    if v_ids = '{}' then
         return;
     end if;
     v_lease := nextval('breakwater.lease');
-    insert into breakwater.claim (lease, worker, last, floor, jobs) values (v_lease, p_worker, 0, 0, array[v_id]);
+    insert into breakwater.claim (lease, worker, last, floor, jobs) values (v_lease, p_worker, 0, 0, v_ids);
     return query
         select t.*
-          from breakwater.job j
-          left join breakwater.handler h on h.kind = j.kind
-          left join breakwater.circuit c on c.kind = case when h.shared_key is null then j.kind else '*' end
+          from (select j.kind, array_agg(j.id) as ids from breakwater.job j where j.id = any (v_ids) group by j.kind) k
+          left join breakwater.handler h on h.kind = k.kind
+          left join breakwater.circuit c on c.kind = case when h.shared_key is null then k.kind else '*' end
                                         and c.key = coalesce(h.shared_key, '')
          cross join lateral breakwater.jobs_of_claim(
-               array[v_id], v_lease, h.key_path, coalesce(h.shared_key, '')::text, coalesce(c.generation, 0), false) t
-         where j.id = v_id;
+               k.ids, v_lease, h.key_path, coalesce(h.shared_key, '')::text, coalesce(c.generation, 0), false) t;
 end
 $$;
 
@@ -115,8 +123,11 @@ begin
     -- Those that run again are looked at when they end.
     with cleared as (
         update breakwater.job j
-           set crashes = j.crashes - 1,
-               run_at = case when j.crashes = 1 or j.id <> all (v_waiting) then j.run_at
+           -- What was lost as one of a group still is a suspect: that loss was not counted.
+           set crashes = case when j.crashes = 2 and j.suspect_group is not null then 2 else j.crashes - 1 end,
+               suspect_group = case when j.crashes <> 2 then j.suspect_group end,
+               run_at = case when j.crashes = 2 and j.suspect_group is not null then j.run_at
+                             when j.crashes = 1 or j.id <> all (v_waiting) then j.run_at
                              when j.crashes = 2 then null else 'infinity' end,
                ready_at = case when j.id = any (v_waiting) then now() else j.ready_at end,
                position = case when j.id = any (v_waiting) then nextval('breakwater.job_position') else j.position end
@@ -164,5 +175,5 @@ as $$
       from (select * from breakwater.lost_worker k
              where p_job.id = any (k.jobs) and not k.survived
              order by k.lost_at desc
-             limit p_job.crashes) l
+             limit 20) l
 $$;

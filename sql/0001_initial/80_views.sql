@@ -51,7 +51,7 @@ select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integ
            when 'running' then format('running on %s since %s', coalesce(w.name, 'worker ' || k.worker),
                                       k.claimed_at)
            when 'suspect' then case when j.crashes = 2
-               then 'its worker was lost twice in a row while it held the job: it waits to run alone'
+               then 'its worker was lost twice in a row while it held the job: it waits to run apart from others'
                else format('its worker was lost while it ran alone: poison at %s, unless that worker comes back', j.run_at)
                end
            when 'scheduled' then format('scheduled for %s', j.run_at)

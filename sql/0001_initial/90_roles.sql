@@ -51,7 +51,7 @@ begin
             breakwater.register, breakwater.renew_registration, breakwater.beat, breakwater.maintain, breakwater.chores,
             breakwater.reconcile, breakwater.leave, breakwater.claim, breakwater.dead_letter_unreadable, breakwater.flush, breakwater.sleep,
             breakwater.attend,
-            breakwater.awake, breakwater.settle, breakwater.claim_suspect, breakwater.survived,
+            breakwater.awake, breakwater.settle, breakwater.claim_suspects, breakwater.survived,
             breakwater.sample_fleet, breakwater.transitions_after, breakwater.lock_waits,
             breakwater.next_notice, breakwater.notice_ended
             to breakwater_worker;

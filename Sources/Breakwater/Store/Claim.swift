@@ -79,15 +79,15 @@ package struct Flush: StoreCall {
     package func decode(_ result: QueryResult) {}
 }
 
-/// `breakwater.claim_suspect`: takes one job that must run alone, for a worker that holds nothing else.
-package struct ClaimSuspect: StoreCall {
+/// `breakwater.claim_suspects`: takes some jobs that must run apart from others, for a worker that holds nothing else.
+package struct ClaimSuspects: StoreCall {
     /// Who claims.
     package var worker: Int64
 
     package var statement: Statement {
         Statement(
             """
-            select * from breakwater.claim_suspect($1)
+            select * from breakwater.claim_suspects($1)
             """,
             [.int8(worker)]
         )

@@ -8,7 +8,7 @@ extension Claim {
     }
 }
 
-extension ClaimSuspect {
+extension ClaimSuspects {
     func metadata(_ jobs: Output) -> Logger.Metadata {
         ["worker": "\(worker)", "jobs": .array(jobs.map { "\($0.job.id)/\($0.job.lease)" })]
     }

@@ -139,11 +139,11 @@ struct UnableTests {
             let worker = try await HandWorker(database, settings: Self.rules)
             try await database.insert()
             try await database.query("update breakwater.job set crashes = 2, run_at = 'infinity'")
-            try await worker.settle(try await worker.claimSuspect(), .unable)
+            try await worker.settle(try await worker.claimSuspects(), .unable)
             #expect(try await database.number("select crashes from breakwater.job where run_at = 'infinity'") == 2)
-            #expect(try await worker.claimSuspect().isEmpty, "not on this worker, for now")
+            #expect(try await worker.claimSuspects().isEmpty, "not on this worker, for now")
             let other = try await HandWorker(database, settings: Self.rules)
-            #expect(try await other.claimSuspect().count == 1)
+            #expect(try await other.claimSuspects().count == 1)
         }
     }
 

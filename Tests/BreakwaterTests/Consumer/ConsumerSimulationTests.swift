@@ -212,7 +212,7 @@ private struct ConsumerWorld {
         case .examine:
             requests.removeFirst()
             handle(.answered(first.id, .examined(unreadable: [])))
-        case .sleep, .poll, .claimSuspect:
+        case .sleep, .poll, .claimSuspects:
             requests.removeFirst()
             handle(.answered(first.id, .done))
         }

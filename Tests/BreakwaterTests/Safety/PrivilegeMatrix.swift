@@ -62,7 +62,7 @@ enum PrivilegeMatrix {
                 [.worker],
                 [
                     "register", "renew_registration", "beat", "maintain", "chores", "reconcile", "leave", "claim",
-                    "claim_suspect", "flush", "survived", "dead_letter_unreadable",
+                    "claim_suspects", "flush", "survived", "dead_letter_unreadable",
                     "sleep", "attend", "awake", "settle", "sample_fleet",
                     "transitions_after", "next_notice", "notice_ended",
                 ]
@@ -99,12 +99,12 @@ enum PrivilegeMatrix {
                     "write_history", "delete_done", "evidence", "forget_outcomes", "forget_sleepers",
                     "note_sleeper",
                     "is_watched",
-                    "next_suspect", "run_at_after", "should_host", "tell_run", "tell_successes", "sample_circuits",
+                    "next_suspects", "run_at_after", "should_host", "tell_run", "tell_successes", "sample_circuits",
                     "sample_jobs", "sample_workers",
                     "are_claims_of", "await_claims", "prune_claims", "claim_parked_probes", "claim_with_care",
                     "close_claims", "commit_durably",
                     "dead_letter_job", "dead_letter_poison", "find_late", "held_suspects", "jobs_of_claim",
-                    "lock_waiting", "fitting", "longest_payload", "release_jobs", "stopped_kinds", "why_unreadable",
+                    "lock_waiting", "fitting", "longest_payload", "release_jobs", "suspects_left", "stopped_kinds", "why_unreadable",
                     "may_take",
                     "note_horizon", "note_move", "park_or_expire", "release_claims",
                     "throttle_delay", "unable_delay", "repeat_delay", "suspend_self", "admit_self", "resume_self",

@@ -174,7 +174,7 @@ struct ShadowingTests {
                 "update breakwater.job set priority = 2 where id operator(pg_catalog.=) \(later)",
                 "select * from breakwater.attend(1, '{q}', '{k}', '{k}', 1)",
                 "select breakwater.dead_letter_unreadable(1, '{q}', '{k}', '{5}', 10)",
-                "select * from breakwater.claim_suspect(1)", "select breakwater.survived(1)",
+                "select * from breakwater.claim_suspects(1)", "select breakwater.survived(1)",
                 "select breakwater.unwatch(breakwater.watch())", "select * from breakwater.workload()",
                 "select * from breakwater.import_position('i')",
                 "select * from breakwater.sample_fleet(0)", "select * from breakwater.transitions_after(0)",

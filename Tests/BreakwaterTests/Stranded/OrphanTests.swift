@@ -58,9 +58,9 @@ struct OrphanTests {
                 "insert into breakwater.job (kind, crashes, run_at) values ('k', 2, 'infinity'), ('k', 2, 'infinity')"
             )
             try await database.query("update breakwater.circuit set state = 'open', retry_at = 'infinity'")
-            #expect(try await worker.claimSuspect().isEmpty)
+            #expect(try await worker.claimSuspects().isEmpty)
             try await database.query("update breakwater.circuit set state = 'half_open'")
-            let jobs = try await worker.claimSuspect()
+            let jobs = try await worker.claimSuspects()
             #expect(jobs.map(\.id) == [1])
             try await worker.settle(jobs)
             #expect(try await database.text("select state from breakwater.circuit") == "closed")

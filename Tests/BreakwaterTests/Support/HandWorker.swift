@@ -21,7 +21,8 @@ struct HandWorker: Sendable {
         _ database: TestDatabase,
         _ kinds: [String] = ["k"],
         queues: [String] = ["default"],
-        lease: Duration = .seconds(30),
+        // Longer than a test takes on a loaded machine: whoever is silent is lost only where a test says so.
+        lease: Duration = .seconds(1800),
         settings: (inout HandlerSettings) -> Void = { _ in }
     ) async throws {
         var rules = HandlerSettings()
@@ -91,8 +92,8 @@ struct HandWorker: Sendable {
     }
 
     /// Claims a job that must run alone.
-    func claimSuspect() async throws -> [Job] {
-        try await call(ClaimSuspect(worker: id)).map(\.job)
+    func claimSuspects() async throws -> [Job] {
+        try await call(ClaimSuspects(worker: id)).map(\.job)
     }
 
     /// Says that it lives, and how many runs it has.

@@ -35,7 +35,7 @@ extension Consumer {
         case .claimed(let jobs):
             claimed(jobs, of: asked, at: now, &actions)
             // A suspect's claim is durable by itself, and nothing comes behind it.
-            if case .claimSuspect = asked.request.work {
+            if case .claimSuspects = asked.request.work {
                 inFlight.remove(at: place)
             } else {
                 inFlight[place].claimed = jobs.count
@@ -80,7 +80,7 @@ extension Consumer {
                 unconfirmed.append((asked.request.id, asked.sent))
             }
             note(jobs.count, bytes: jobs.payloadBytes, of: claim, sent: asked.sent, at: now)
-        case .claimSuspect(let claim):
+        case .claimSuspects(let claim):
             quarantine.claimed(!jobs.isEmpty, at: now)
             isExhausted = false
             guard claim.worker == worker else { return }
@@ -128,7 +128,7 @@ extension Consumer {
         case .exchange(let claim?, _):
             claimLimit.refused(claim.total)
             examination = DeadLetterUnreadable(worker: worker, lanes: claim.lanes)
-        case .claimSuspect:
+        case .claimSuspects:
             let lanes = settings.kinds.map { Lane(queue: settings.queues.first ?? "", kind: $0, priority: 0) }
             examination = DeadLetterUnreadable(worker: worker, lanes: lanes)
         default:

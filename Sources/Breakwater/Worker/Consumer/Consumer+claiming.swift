@@ -99,7 +99,7 @@ extension Consumer {
         guard phase == .working else { return nil }
         let isFree = held.isEmpty && lease.isHeld
         if quarantine.wantsSuspect(holdsNothing: isFree, at: now) {
-            return .claimSuspect(ClaimSuspect(worker: worker))
+            return .claimSuspects(ClaimSuspects(worker: worker))
         }
         guard settings.listens else { return nil }
         hotKinds.review(at: now)

@@ -1,4 +1,4 @@
-/// When a worker makes itself free for a suspect: a job that may have killed its workers, and must run alone.
+/// When a worker makes itself free for suspects: jobs that may have killed their workers, and must run apart from others.
 ///
 /// A pure value: it decides, and the claim loop acts. It is fair to the other jobs: the worker works as usual for at least
 /// as long as it was withdrawn, before it withdraws again.
@@ -10,11 +10,11 @@ struct Quarantine {
         case accepting(until: Instant)
         /// Claims nothing more, and waits until everything it holds has ended. Goes to `alone` or `accepting`.
         case withdrawing(since: Instant)
-        /// Runs one suspect after another. Goes to `accepting`.
+        /// Runs one group of suspects after another. Goes to `accepting`.
         case alone(since: Instant)
     }
 
-    /// Once alone, it goes on with further suspects for as long as this: fast ones are cleared by the hundred.
+    /// Once it has nothing else, it goes on with further groups for as long as this.
     static let longestRow = Duration.seconds(1)
 
     /// How long it waits at first for what it holds to end; twice as long each time that this was in vain.
@@ -36,12 +36,12 @@ struct Quarantine {
         if case .accepting = phase { true } else { false }
     }
 
-    /// A suspect waits that this worker should run.
+    /// Suspects wait that this worker should run.
     mutating func suspectWaits(at now: Instant) {
         if case .accepting(let until) = phase, now >= until { phase = .withdrawing(since: now) }
     }
 
-    /// Whether to claim a suspect now.
+    /// Whether to claim suspects now.
     ///
     /// - Parameters:
     ///   - holdsNothing: Whether everything the worker held has ended and is settled.
@@ -65,7 +65,7 @@ struct Quarantine {
         }
     }
 
-    /// Takes note of whether a suspect was there to claim.
+    /// Takes note of whether suspects were there to claim.
     mutating func claimed(_ found: Bool, at now: Instant) {
         patience = firstPatience
         switch phase {

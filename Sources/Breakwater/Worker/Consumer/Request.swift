@@ -16,7 +16,7 @@ struct Request: Sendable {
         /// Tells that this worker polls hot kinds, so that nobody needs to be woken for them.
         case poll(Attend)
         /// Claims a job that must run alone.
-        case claimSuspect(ClaimSuspect)
+        case claimSuspects(ClaimSuspects)
         /// Has the jobs looked at one by one that a refused claim asked for.
         case examine(DeadLetterUnreadable)
 
@@ -25,7 +25,7 @@ struct Request: Sendable {
             switch self {
             case .exchange(_, let settle): settle
             case .settleAlone(let settle): settle
-            case .reconcile, .sleep, .poll, .claimSuspect, .examine: nil
+            case .reconcile, .sleep, .poll, .claimSuspects, .examine: nil
             }
         }
     }

@@ -100,7 +100,7 @@ struct ConsumerService {
             return Sent(request: request, time: now, end: try call(sleep.statement))
         case .poll(let poll):
             return Sent(request: request, time: now, end: try call(poll.statement))
-        case .claimSuspect(let claim):
+        case .claimSuspects(let claim):
             return Sent(request: request, time: now, end: try call(claim.statement))
         case .examine(let examination):
             return Sent(request: request, time: now, end: try call(examination.statement))
@@ -142,7 +142,7 @@ struct ConsumerService {
             return .reconciled(jobs: try reconcile.decode(result))
         case .sleep, .poll:
             return .done
-        case .claimSuspect(let claim):
+        case .claimSuspects(let claim):
             let jobs = try claim.decode(result)
             engine.metrics.claimed(jobs.count)
             engine.logger.trace("claimed", metadata: claim.metadata(jobs))

@@ -41,7 +41,7 @@ extension Engine {
             )
         case .suspects(let jobs):
             for job in jobs {
-                logger.notice("runs a job alone that may have killed its workers", metadata: job.metadata())
+                logger.notice("runs a job apart from others that may have killed its workers", metadata: job.metadata())
             }
         }
     }

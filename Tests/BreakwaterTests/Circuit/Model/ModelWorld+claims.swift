@@ -29,7 +29,7 @@ extension ModelWorld {
     /// A worker takes a job that must run alone, if there is one and none runs anywhere.
     func host(_ index: Int, _ slot: Int) -> Move {
         let worker = units[index].workers[slot]
-        return Move(ClaimSuspect(worker: worker)) { claimed in
+        return Move(ClaimSuspects(worker: worker)) { claimed in
             self.note("host \(worker): \(claimed.map { "\($0.job.id) \($0.job.circuitKey)@\($0.job.generation)" })")
             let hostable = self.units.contains(where: \.hostsSuspect) ? [] : self.units[index].hostable
             try self.require(claimed.count == min(1, hostable.count), "hosted \(claimed.count) of \(hostable)")
