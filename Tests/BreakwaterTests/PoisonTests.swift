@@ -66,7 +66,9 @@ struct PoisonTests {
                 let refusal = try await #require(throws: PostgresError.self) {
                     try await database.query("select breakwater.run_now(\(id))")
                 }
-                #expect(refusal.message.contains("job \(id) cannot be hurried: \(id + 1) of its workers in a row were lost"))
+                #expect(
+                    refusal.message.contains("job \(id) cannot be hurried: \(id + 1) of its workers in a row were lost")
+                )
             }
             #expect(try await database.number("select count(*) from breakwater.job where run_at is not null") == 2)
         }

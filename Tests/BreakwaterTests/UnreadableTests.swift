@@ -72,8 +72,8 @@ struct UnreadableTests {
     )
     func aside(place: String) async throws {
         try await withTestDatabase { database in
-            let hand = try await HandWorker(database, ["k", "other"])
             if place == "late" {
+                let hand = try await HandWorker(database, ["k", "other"])
                 let late = try await database.connect()
                 _ = try await late.query("begin")
                 _ = try await late.query(

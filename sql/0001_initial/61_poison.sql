@@ -30,7 +30,13 @@ create function breakwater.next_suspects(p_worker bigint) returns bigint[]
 language sql stable set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
     with eligible as (
-        select j.id, j.position, coalesce(j.suspect_group, 100) as group_size, w.concurrency
+        select j.id, j.position, w.concurrency,
+               -- A half-open circuit lets one through.
+               case when exists (select from breakwater.circuit c
+                                  where c.state = 'half_open'
+                                    and (c.kind, c.key) in ((j.kind, ''), ('*', h.shared_key),
+                                                            (j.kind, breakwater.key_of(j.payload, h.key_path))))
+                    then 1 else coalesce(j.suspect_group, 100) end as group_size
           from breakwater.job j
           join breakwater.worker w on w.id = p_worker and w.state = 'running' and j.kind = any (w.kinds)
                                   and j.queue = any (w.queues)
@@ -39,8 +45,13 @@ as $$
            and not exists (select from breakwater.held_suspects())
            and not exists (select from breakwater.pause p
                             where (p.scope = 'kind' and p.name = j.kind) or (p.scope = 'queue' and p.name = j.queue))
+           -- Where a circuit is half-open, suspects may be all that is left to probe it with.
            and not exists (select from breakwater.circuit c
-                            where c.state <> 'closed'
+                            where (c.state = 'open'
+                                   or (c.state = 'half_open'
+                                       and exists (select from breakwater.probe p
+                                                    where p.kind = c.kind and p.key = c.key
+                                                      and p.expires_at > breakwater.clock())))
                               and (c.kind, c.key) in ((j.kind, ''), (j.kind, breakwater.key_of(j.payload, h.key_path)),
                                                       ('*', h.shared_key)))
            and not exists (select from breakwater.suspension s
@@ -59,7 +70,7 @@ $$;
 
 -- Whether a worker should make itself free for suspects: some wait, and no other worker that could take them does less.
 create function breakwater.should_host(p_worker bigint, p_running integer) returns boolean
-language sql stable set search_path = pg_catalog, pg_temp set jit = off
+language sql stable set search_path = pg_catalog, pg_temp set jit = off set lock_timeout = '1s'
 as $$
     select exists (
         select from breakwater.job j

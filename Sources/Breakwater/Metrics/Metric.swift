@@ -213,7 +213,7 @@ extension Metric {
     static let fleetSuspects = Metric(
         "breakwater_fleet_suspects",
         .gauge,
-        "Jobs whose worker was lost at least twice in a row while it ran them, and that must run alone; up to 10000."
+        "Jobs whose worker was lost at least twice in a row while it ran them, and that must run apart from others; up to 10000."
     )
     static let fleetCircuit = Metric(
         "breakwater_fleet_circuit_state",

@@ -68,8 +68,8 @@ struct WorkerDeathTests {
                     throw error
                 }
                 supervisor.cancel()
-                // Twice among others, once alone.
-                #expect(try await supervisor.value == 3)
+                // Twice among others, then among fewer and fewer suspects, of six at most, and at last alone.
+                #expect(try await (3...6).contains(supervisor.value))
             }
             #expect(try await database.number("select count(*) from breakwater.result") == 5)
             let letter = try await database.query(
@@ -81,7 +81,7 @@ struct WorkerDeathTests {
             #expect(letter.count == 1)
             #expect(try letter[0][0].string() == "poison")
             #expect(try letter[0][1].int() == 0)
-            #expect(try letter[0][2].int() == 3)
+            #expect(try (3...6).contains(letter[0][2].int()))
             #expect(try letter[0][3].string().contains("alone"))
             #expect(try letter[0][4].string() == "worker.lost")
         }
