@@ -20,6 +20,9 @@ package struct Claim: StoreCall {
     /// Once the payloads come to so many bytes, no more jobs are taken.
     package var bytes = HeldJobs.mostBytesAClaim
 
+    /// Whether so many bytes may be the reason that it gave no more jobs. The server counts some bytes more for each.
+    func isFull(with bytes: Int) -> Bool { bytes >= self.bytes - self.bytes / 16 }
+
     package var statement: Statement {
         let slots = Dictionary(uniqueKeysWithValues: room.enumerated().map { ($1.kind, Int32($0 + 1)) })
         return Statement(

@@ -136,6 +136,12 @@ extension [Consumer.Action] {
         }
     }
 
+    var examination: DeadLetterUnreadable? { if case .examine(let work)? = request { work } else { nil } }
+    var unreadable: [Int64]? {
+        for case .report(.unreadable(let ids)) in self { return ids }
+        return nil
+    }
+
     var settledAlone: Int64? { if case .settleAlone(let settle)? = request { settle.runs.first?.id } else { nil } }
     var known: [Int64]? { if case .reconcile(let reconcile)? = request { reconcile.known } else { nil } }
     var isReconciling: Bool { known != nil }

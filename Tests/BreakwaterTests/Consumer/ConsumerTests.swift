@@ -174,6 +174,36 @@ struct ConsumerTests {
         #expect(actions.settle?.runs.map(\.ending.className) == Array(repeating: "released", count: 11))
     }
 
+    @Test("a claim whose jobs came to all the bytes that it may have did not find the end of its lanes")
+    func bytes() {
+        var bench = ConsumerBench.connected()
+        var jobs = bench.jobs(1...2)
+        for place in jobs.indices { jobs[place].job.payload = String(repeating: "x", count: HeldJobs.mostBytesAClaim / 2) }
+        bench.answer(.claimed(jobs))
+        let actions = bench.answer(.settled())
+        #expect(actions.starts.count == 2)
+        // The next one asks for few, and takes up the rest of what the worker may hold.
+        #expect(actions.claim?.total == 4)
+        #expect(actions.claim?.bytes == HeldJobs.mostBytesAClaim)
+        #expect(bench.consumer.held.payloadBytes == HeldJobs.mostBytesAClaim)
+        bench.end(actions.starts)
+        #expect(bench.consumer.held.payloadBytes == 0)
+    }
+
+    @Test("after a refused claim, half as many are asked for, and those that it asked for are looked at one by one")
+    func refusedClaim() {
+        var bench = ConsumerBench.connected()
+        let first = bench.inFlightClaim
+        #expect(bench.answer(.claimRefused(.refusal("54000"))).reconnects)
+        bench.handle(.disconnected)
+        bench.handle(.connected)
+        let examination = bench.answer(.reconciled(jobs: 0)).examination
+        #expect(examination?.lanes == first?.lanes)
+        let actions = bench.answer(.examined(unreadable: [7]))
+        #expect(actions.unreadable == [7])
+        #expect(actions.claim?.total == (first?.total ?? 0) / 2)
+    }
+
     @Test("a success between failures, or a failure that the circuit does not count, holds nothing up")
     func noStreak() {
         var bench = ConsumerBench.connected(concurrency: 1)

@@ -10,7 +10,7 @@ struct ClaimLimit {
     /// A claim was answered. Where its jobs came to all the bytes that it may have, the next asks for twice as many as those
     /// at most; where they did not, the limit doubles until it is none.
     mutating func answered(_ count: Int, bytes: Int, of claim: Claim) {
-        if bytes >= claim.bytes {
+        if claim.isFull(with: bytes) {
             most = max(1, 2 * count)
         } else if let last = most, count >= claim.total {
             most = last < HeldJobs.mostAhead ? 2 * last : nil

@@ -97,7 +97,7 @@ extension Consumer {
     private mutating func note(_ count: Int, bytes: Int, of claim: Claim, sent: Instant, at now: Instant) {
         claimsWithJobs = count == 0 ? 0 : claimsWithJobs + 1
         claimLimit.answered(count, bytes: bytes, of: claim)
-        isExhausted = count < claim.total && bytes < claim.bytes
+        isExhausted = count < claim.total && !claim.isFull(with: bytes)
         isBacklog = !isExhausted
         if claim.isLate {
             nextLateLook = now + max(Self.leastLateLookPause, (now - sent) * Self.lateLookPause)
