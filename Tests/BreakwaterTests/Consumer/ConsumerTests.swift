@@ -178,7 +178,9 @@ struct ConsumerTests {
     func bytes() {
         var bench = ConsumerBench.connected()
         var jobs = bench.jobs(1...2)
-        for place in jobs.indices { jobs[place].job.payload = String(repeating: "x", count: HeldJobs.mostBytesAClaim / 2) }
+        for place in jobs.indices {
+            jobs[place].job.payload = String(repeating: "x", count: HeldJobs.mostBytesAClaim / 2)
+        }
         bench.answer(.claimed(jobs))
         let actions = bench.answer(.settled())
         #expect(actions.starts.count == 2)
