@@ -37,6 +37,9 @@ struct WorkerMetricsTests {
                     try await waitUntil("slots are told") {
                         Scrape(registry)["breakwater_busy_slots{kind=\"good\"}"] == 0
                     }
+                    try await waitUntil("a beat was answered") {
+                        (Scrape(registry)["breakwater_call_seconds_count{call=\"beat\"}"] ?? 0) > 0
+                    }
                 }
             }
         }
@@ -49,7 +52,6 @@ struct WorkerMetricsTests {
         #expect(!scrape.text.contains("breakwater_circuit_failures_total{circuit=\"bad\""), "what counts for nothing")
         #expect(scrape["breakwater_batch_size_sum{call=\"claim\"}"] == 4)
         #expect(scrape["breakwater_batch_size_sum{call=\"settle\"}"] == 4)
-        #expect((scrape["breakwater_call_seconds_count{call=\"beat\"}"] ?? 0) > 0)
         #expect(scrape["breakwater_slots"] == 200)
         #expect(scrape["breakwater_stale_results_total"] == 0)
     }
