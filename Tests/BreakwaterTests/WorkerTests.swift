@@ -206,7 +206,8 @@ struct WorkerTests {
                         "select count(*) \(others) and state like 'idle in transaction%'"
                     )
                     #expect(idle == 0)
-                    #expect(try await database.number("select count(*) \(others)") <= 4)
+                    // One more asks whom a call waits for, where one is not answered for half a second.
+                    #expect(try await database.number("select count(*) \(others)") <= 5)
                     try await Task.sleep(for: .milliseconds(5))
                 }
                 door.open()
