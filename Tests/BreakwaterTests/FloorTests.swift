@@ -360,7 +360,11 @@ private final class FloorWorld {
                 note("cancelled")
             }
         case 1: try await database.query("select breakwater.set_priority($1, 1)", [.int8(id)])
-        default: try await database.query("select breakwater.run_now($1)", [.int8(id)])
+        default:
+            try await database.query(
+                "select breakwater.run_now(id) from breakwater.job where id = $1 and crashes < 2",
+                [.int8(id)]
+            )
         }
     }
 }

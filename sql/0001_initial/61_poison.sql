@@ -30,13 +30,7 @@ create function breakwater.next_suspects(p_worker bigint) returns bigint[]
 language sql stable set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
     with eligible as (
-        select j.id, j.position, w.concurrency,
-               -- A half-open circuit lets one through.
-               case when exists (select from breakwater.circuit c
-                                  where c.state = 'half_open'
-                                    and (c.kind, c.key) in ((j.kind, ''), ('*', h.shared_key),
-                                                            (j.kind, breakwater.key_of(j.payload, h.key_path))))
-                    then 1 else coalesce(j.suspect_group, 100) end as group_size
+        select j.id, j.position, w.concurrency, coalesce(j.suspect_group, 100) as group_size
           from breakwater.job j
           join breakwater.worker w on w.id = p_worker and w.state = 'running' and j.kind = any (w.kinds)
                                   and j.queue = any (w.queues)
@@ -45,13 +39,8 @@ as $$
            and not exists (select from breakwater.held_suspects())
            and not exists (select from breakwater.pause p
                             where (p.scope = 'kind' and p.name = j.kind) or (p.scope = 'queue' and p.name = j.queue))
-           -- Where a circuit is half-open, suspects may be all that is left to probe it with.
            and not exists (select from breakwater.circuit c
-                            where (c.state = 'open'
-                                   or (c.state = 'half_open'
-                                       and exists (select from breakwater.probe p
-                                                    where p.kind = c.kind and p.key = c.key
-                                                      and p.expires_at > breakwater.clock())))
+                            where c.state <> 'closed'
                               and (c.kind, c.key) in ((j.kind, ''), (j.kind, breakwater.key_of(j.payload, h.key_path)),
                                                       ('*', h.shared_key)))
            and not exists (select from breakwater.suspension s

@@ -32,7 +32,7 @@ extension ModelWorld {
         return Move(ClaimSuspects(worker: worker)) { claimed in
             self.note("host \(worker): \(claimed.map { "\($0.job.id) \($0.job.circuitKey)@\($0.job.generation)" })")
             let hostable = self.units.contains(where: \.hostsSuspect) ? [] : self.units[index].hostable
-            try self.require(claimed.count == min(1, hostable.count), "hosted \(claimed.count) of \(hostable)")
+            try self.require(claimed.isEmpty == hostable.isEmpty, "hosted \(claimed.count) of \(hostable)")
             for job in claimed.map(\.job) {
                 try self.require(hostable.contains(job.id), "hosted \(job.id), not one of \(hostable)")
                 let id = self.units[index].gate(of: job.kind)
