@@ -31,7 +31,7 @@ package struct Backlog: Equatable, Sendable {
 extension AdminDatabase {
     /// Where counts stop, so that they take no longer the more there is to count.
     package static let countCap = 10_000
-    /// How many queues and kinds ``backlog()`` names at most: whoever can enqueue can make up others without end.
+    /// The most queues and kinds that ``backlog()`` names. Whoever can enqueue can make up any number of them.
     package static let nameCap = 500
 
     /// `breakwater.rates`: the last so many minutes, the present one last.

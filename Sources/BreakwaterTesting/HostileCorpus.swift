@@ -77,9 +77,7 @@ public enum HostileCorpus {
     ]
 
     /// Texts that can name a kind or a queue: 1 to 200 bytes without control characters.
-    public static let names = texts.filter {
-        (1...200).contains($0.value.utf8.count) && !$0.value.unicodeScalars.contains { $0.isControl }
-    }
+    public static let names = texts.filter { $0.value.isName }
 
     /// JSON values that Postgres stores as `jsonb`, up to 10 MB.
     public static let payloads: [Sample<String>] =

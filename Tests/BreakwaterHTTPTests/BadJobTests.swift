@@ -166,10 +166,13 @@ struct BadJobTests {
 
     @Test("sixty bad jobs at the head of a lane cost the thousand behind them seconds", arguments: Policy.allCases)
     func headOfTheLane(policy: Policy) async throws {
-        let alone = try await time(1000, behind: 0, policy)
-        let behind = try await time(1000, behind: 60, policy)
-        // On a slow machine everything takes several times as long.
-        #expect(behind < alone * 3 + .seconds(5), "\(behind) instead of \(alone)")
+        var cost = Duration.seconds(3600)
+        // Other work on the machine can make either of them longer: then both are timed again.
+        for _ in 0..<4 where cost >= .seconds(5) {
+            let alone = try await time(1000, behind: 0, policy)
+            cost = min(cost, try await time(1000, behind: 60, policy) - alone)
+        }
+        #expect(cost < .seconds(5))
     }
 
     @Test("seven in a hundred that always fail do not stop a steady stream")

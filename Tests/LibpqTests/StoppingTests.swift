@@ -70,10 +70,17 @@ struct StoppingTests {
     @Test func `a deadline passes, and the connection is of use after it`() async throws {
         try await withConnection(TestServer.direct) { connection in
             try await connection.script("create temp table t (n int)")
+            // What the second statement waits for never comes.
+            let holder = try await Connection.connect(TestServer.direct, logger: TestServer.silent)
+            let lock = Int64.random(in: .min ... .max)
+            _ = try await holder.query("select pg_advisory_lock($1)", [.int8(lock)])
             let start = ContinuousClock.now
             let error = try await failure {
                 _ = try await connection.pipeline(
-                    [Statement("insert into t values (1)"), Statement("select pg_sleep(600)")],
+                    [
+                        Statement("insert into t values (1)"),
+                        Statement("select pg_advisory_lock($1)", [.int8(lock)]),
+                    ],
                     timeout: .milliseconds(200)
                 )
             }
@@ -81,6 +88,7 @@ struct StoppingTests {
             #expect(ContinuousClock.now - start < .seconds(300))
             #expect(try await connection.query("select count(*) from t")[0][0].int() == 0)
             #expect(!connection.isClosed)
+            await holder.close()
         }
     }
 

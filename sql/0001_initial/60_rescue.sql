@@ -115,7 +115,8 @@ $$;
 
 -- A worker's sign of life. `alive` is false when its jobs have been given to others: it must drop them and register
 -- anew. `stopped` and `generations` are its stopped kinds (see stopped_kinds).
--- `hosts` tells it to make itself free for a suspect, which must run alone; `alone`, that no other worker takes its jobs.
+-- `hosts` tells it to make itself free for suspects, which run apart from others; `alone`, that no other worker takes its
+-- jobs.
 -- `registered` is false when rows of its registration are missing: it must renew it.
 create function breakwater.beat(
     p_worker bigint, p_state text, p_running integer, p_unresponsive integer, out alive boolean, out stopped text[], out generations bigint[],
@@ -157,7 +158,7 @@ begin
     for v_lost in
         select * from breakwater.worker w where w.beat_at < now() - w.lease for update skip locked
     loop
-        -- A worker whose jobs cannot be given back now, since somebody has one of them locked, hinders no other.
+        -- A worker that cannot be struck off now hinders no other.
         begin
             -- A worker that lives comes back within that time, even over a network that was silent for some leases.
             v_jobs := breakwater.release_claims(v_lost.id, '{}', 5 * v_lost.lease);
@@ -200,7 +201,6 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_claim breakwater.claim;
-    v_id    bigint;
     v_jobs  bigint[] := '{}';
     v_stuck bigint[];
     v_group integer;
@@ -213,14 +213,19 @@ begin
             v_jobs := v_jobs || breakwater.release_jobs(v_claim, v_claim.jobs, p_crash, v_group);
             perform breakwater.close_claims(p_worker, array[v_claim.lease]);
         exception when others then
-            -- One of them cannot be given back, and keeps none of the others: each by itself.
+            -- One of them cannot be given back, and keeps none of the others: each by itself. Each may have to wait for
+            -- somebody's lock, so when five were in vain, the rest comes first in the next round.
             v_stuck := '{}';
-            foreach v_id in array v_claim.jobs loop
+            for i in 1 .. cardinality(v_claim.jobs) loop
                 begin
-                    v_jobs := v_jobs || breakwater.release_jobs(v_claim, array[v_id], p_crash, v_group);
+                    v_jobs := v_jobs || breakwater.release_jobs(v_claim, v_claim.jobs[i:i], p_crash, v_group);
                 exception when others then
-                    v_stuck := v_stuck || v_id;
-                    raise warning 'job % cannot be given back now: %', v_id, sqlerrm;
+                    v_stuck := v_stuck || v_claim.jobs[i];
+                    raise warning 'job % cannot be given back now: %', v_claim.jobs[i], sqlerrm;
+                    if cardinality(v_stuck) = 5 then
+                        v_stuck := v_claim.jobs[i + 1:] || v_stuck;
+                        exit;
+                    end if;
                 end;
             end loop;
             update breakwater.claim c set jobs = v_stuck where c.lease = v_claim.lease;

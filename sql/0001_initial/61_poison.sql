@@ -25,12 +25,17 @@ $$;
 
 -- The suspects that a worker should run next, together and with nothing else; none if there are none, or if some run
 -- already somewhere: so that a killer takes one worker of the fleet at a time. Suspects of stopped kinds and queues wait like
--- every other job.
+-- every other job. Suspects may be all that is left to probe a half-open circuit with: then one of them does, where no probe
+-- is under way.
 create function breakwater.next_suspects(p_worker bigint) returns bigint[]
 language sql stable set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
     with eligible as (
-        select j.id, j.position, w.concurrency, coalesce(j.suspect_group, 100) as group_size
+        select j.id, j.position, w.concurrency,
+               case when exists (select from breakwater.circuit c
+                                  where c.state = 'half_open' and (c.kind, c.key) in (
+                                        (j.kind, ''), ('*', h.shared_key), (j.kind, breakwater.key_of(j.payload, h.key_path))))
+                    then 1 else coalesce(j.suspect_group, 100) end as group_size
           from breakwater.job j
           join breakwater.worker w on w.id = p_worker and w.state = 'running' and j.kind = any (w.kinds)
                                   and j.queue = any (w.queues)
@@ -40,7 +45,11 @@ as $$
            and not exists (select from breakwater.pause p
                             where (p.scope = 'kind' and p.name = j.kind) or (p.scope = 'queue' and p.name = j.queue))
            and not exists (select from breakwater.circuit c
-                            where c.state <> 'closed'
+                            where (c.state = 'open'
+                                   or (c.state = 'half_open'
+                                       and exists (select from breakwater.probe p
+                                                    where p.kind = c.kind and p.key = c.key
+                                                      and p.expires_at > breakwater.clock())))
                               and (c.kind, c.key) in ((j.kind, ''), (j.kind, breakwater.key_of(j.payload, h.key_path)),
                                                       ('*', h.shared_key)))
            and not exists (select from breakwater.suspension s
@@ -77,6 +86,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp set jit 
 as $$
 declare
     v_ids   bigint[] := breakwater.next_suspects(p_worker);
+    v_jobs  breakwater.claimed_jobs[];
     v_lease bigint;
 begin
     perform breakwater.require_read_committed();
@@ -91,15 +101,22 @@ begin
         return;
     end if;
     v_lease := nextval('breakwater.lease');
+    loop
+        v_jobs := array(
+            select t
+              from (select j.kind, array_agg(j.id) as ids from breakwater.job j where j.id = any (v_ids) group by j.kind) k
+              left join breakwater.handler h on h.kind = k.kind
+              left join breakwater.circuit c on c.kind = case when h.shared_key is null then k.kind else '*' end
+                                            and c.key = coalesce(h.shared_key, '')
+             cross join lateral breakwater.jobs_of_claim(
+                   k.ids, v_lease, h.key_path, coalesce(h.shared_key, '')::text, coalesce(c.generation, 0), false) t);
+        exit when cardinality(v_ids) = 1
+               or (select sum(pg_column_size(t.payloads)) from unnest(v_jobs) t) <= breakwater.longest_payload();
+        -- Fewer of them, where their payloads are large.
+        v_ids := v_ids[1:cardinality(v_ids) / 2];
+    end loop;
     insert into breakwater.claim (lease, worker, last, floor, jobs) values (v_lease, p_worker, 0, 0, v_ids);
-    return query
-        select t.*
-          from (select j.kind, array_agg(j.id) as ids from breakwater.job j where j.id = any (v_ids) group by j.kind) k
-          left join breakwater.handler h on h.kind = k.kind
-          left join breakwater.circuit c on c.kind = case when h.shared_key is null then k.kind else '*' end
-                                        and c.key = coalesce(h.shared_key, '')
-         cross join lateral breakwater.jobs_of_claim(
-               k.ids, v_lease, h.key_path, coalesce(h.shared_key, '')::text, coalesce(c.generation, 0), false) t;
+    return query select t.* from unnest(v_jobs) t;
 end
 $$;
 

@@ -21,23 +21,13 @@ begin
         return v_jobs;
     end if;
     for v_id in
-        select j.id
+        select i.id
           from unnest(p_queues, p_kinds, p_priorities) l(queue, kind, priority)
           join breakwater.lane a on a.queue = l.queue collate "C" and a.kind = l.kind collate "C"
                                 and a.priority = l.priority
-          left join lateral (
-               select c.last, c.floor from breakwater.claim c where c.lane = a.id
-                order by c.last desc, c.lease desc limit 1) m on true
-         cross join lateral (select coalesce(m.last, a.floor) as last, coalesce(m.floor, a.floor) as floor) n
-         cross join lateral (
-               select unnest((breakwater.find_late(
-                          a.id, a.queue, a.kind, a.priority, n.floor, n.last, p_limit)).ids) as id
-               union all
-              (select j.id from breakwater.job j
-                where j.queue = a.queue and j.kind = a.kind and j.priority = a.priority
-                  and j.position > n.last and j.run_at is null
-                order by j.position
-                limit p_limit)) j
+         -- All that no claim holds, behind the cursor as well.
+         cross join lateral unnest((breakwater.find_late(
+               a.id, a.queue, a.kind, a.priority, breakwater.floor_of(a), 9223372036854775807, p_limit)).ids) i(id)
         union all
         select j.id
           from (select distinct unnest(p_kinds) collate "C" as kind) k
@@ -71,7 +61,7 @@ create function breakwater.why_unreadable(p_job bigint) returns text
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-    perform breakwater.fitting(array[j.payload::text], breakwater.longest_payload()), octet_length(j.errors::text),
+    perform breakwater.check_payloads(array[j.payload::text]), octet_length(j.errors::text),
             octet_length(j.traceparent || j.tracestate)
        from breakwater.job j where j.id = p_job;
     return null;

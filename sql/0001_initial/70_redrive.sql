@@ -15,8 +15,7 @@ $$;
 
 -- Puts one dead letter back as a job, with all its settings and its counters reset. False if it is not there.
 -- A newer live job with its unique key refuses it, and the dead letter stays. It waits for five seconds for an open
--- transaction that has the key. If a job has its number, it
--- gets a new one.
+-- transaction that has the key. If a job has its number, it gets a new one.
 create function breakwater.redrive(id bigint, why text default null, actor text default session_user) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '5s'
 as $$
@@ -58,8 +57,8 @@ end
 $$;
 
 -- Which dead letters are meant, oldest first: all conditions hold that are not null; and, where they are to be put back,
--- their payload could be read, and no job has their unique key, or a portion of such would be picked again and again. Locks them, and skips those that somebody
--- else has locked.
+-- their payload could be read, and no job has their unique key, or a portion of such would be picked again and again. Locks
+-- them, and skips those that somebody else has locked.
 create function breakwater.pick_dead_letters(
     p_ids bigint[], p_kind text, p_reason text, p_failure text, p_died_until timestamptz, p_limit integer,
     p_to_be_jobs boolean, p_incident bigint default null
@@ -233,21 +232,22 @@ end
 $$;
 
 -- Makes a scheduled or retrying job ready now. False if there is no such job waiting for its time. A job that may have
--- killed its workers is refused: it runs alone, or the next workers would be lost with it.
+-- killed its workers is refused: among others it might take the next worker along.
 create function breakwater.run_now(id bigint, why text default null, actor text default session_user) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-    v_kind text;
+    v_kind    text;
+    v_crashes integer;
 begin
     if not breakwater.lock_to_change(run_now.id) then
         return false;
     end if;
-    if exists (select from breakwater.job j where j.id = run_now.id and j.crashes >= 2 and j.run_at is not null) then
-        raise exception 'job % cannot be hurried: % of its workers in a row were lost while they held it, so it runs alone',
-            run_now.id, (select j.crashes from breakwater.job j where j.id = run_now.id)
-            using errcode = '22023', hint = 'A worker runs it by itself as soon as it holds no other job. Or cancel it.';
+    select j.crashes into v_crashes from breakwater.job j where j.id = run_now.id and j.run_at is not null;
+    if v_crashes >= 2 then
+        raise exception 'job % cannot be hurried: % of its workers in a row were lost while they held it', run_now.id, v_crashes
+            using errcode = '22023', hint = 'It runs apart from others, as soon as a worker holds no other job. Or cancel it.';
     end if;
     update breakwater.job j
        set run_at = null, parked = null, ready_at = now(), position = nextval('breakwater.job_position')

@@ -13,5 +13,5 @@ extension Unicode.Scalar {
 
 extension String {
     /// Whether it can name a queue or a kind.
-    var isName: Bool { (1...200).contains(utf8.count) && !unicodeScalars.contains { $0.isControl } }
+    package var isName: Bool { (1...200).contains(utf8.count) && !unicodeScalars.contains { $0.isControl } }
 }

@@ -17,10 +17,10 @@ package struct Claim: StoreCall {
     package var isBacklog = false
     /// Whether these are all the lanes there are.
     package var isWide = false
-    /// Once the payloads come to so many bytes, no more jobs are taken.
+    /// The claim ends with the job whose payload reaches this number of bytes.
     package var bytes = HeldJobs.mostBytesAClaim
 
-    /// Whether so many bytes may be the reason that it gave no more jobs. The server counts some bytes more for each.
+    /// Whether the claim may have ended because of its bytes. The server counts a few more bytes for each job.
     func isFull(with bytes: Int) -> Bool { bytes >= self.bytes - self.bytes / 16 }
 
     package var statement: Statement {

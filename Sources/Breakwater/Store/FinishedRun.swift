@@ -97,3 +97,15 @@ package struct FinishedRun: Sendable {
         package static let released = Ending(className: "released")
     }
 }
+
+extension [FinishedRun] {
+    /// A job that was lost and claimed again may be here twice: only its newest lease can still matter, and a settle names
+    /// each job once.
+    var newestOfEachJob: [FinishedRun] {
+        var names = Set<Int64>(minimumCapacity: count)
+        for run in self { names.insert(run.id) }
+        guard names.count < count else { return self }
+        names = []
+        return reversed().filter { names.insert($0.id).inserted }
+    }
+}

@@ -193,7 +193,7 @@ struct HeldJobsTests {
         var held = held(2, ["a": 1, "b": 1])
         held.take(jobs(1...3, kind: "a") + jobs(4...6, kind: "b"), at: now)
         #expect(held.starts(at: now).count == 2)
-        held.stop(kinds: ["a": 2], at: now)
+        held.stop(kinds: ["a": 2], isComplete: true, at: now)
         let (runs, claims) = held.takeFinished()
         #expect(Set(runs.map(\.id)) == [2, 3])
         #expect(runs.allSatisfy { $0.ending == .released })

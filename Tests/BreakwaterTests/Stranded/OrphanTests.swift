@@ -50,6 +50,23 @@ struct OrphanTests {
         }
     }
 
+    @Test("a suspect runs where it is all that a half-open circuit could be probed with, and decides")
+    func suspectAsProbe() async throws {
+        try await withTestDatabase { database in
+            let worker = try await HandWorker(database) { $0.circuit.successesToClose = 1 }
+            try await database.query(
+                "insert into breakwater.job (kind, crashes, run_at) values ('k', 2, 'infinity'), ('k', 2, 'infinity')"
+            )
+            try await database.query("update breakwater.circuit set state = 'open', retry_at = 'infinity'")
+            #expect(try await worker.claimSuspects().isEmpty)
+            try await database.query("update breakwater.circuit set state = 'half_open'")
+            let jobs = try await worker.claimSuspects()
+            #expect(jobs.map(\.id) == [1])
+            try await worker.settle(jobs)
+            #expect(try await database.text("select state from breakwater.circuit") == "closed")
+        }
+    }
+
     @Test("what a living worker holds is still refused")
     func livingWorker() async throws {
         try await withTestDatabase { database in

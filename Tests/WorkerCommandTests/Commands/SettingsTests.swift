@@ -68,17 +68,21 @@ struct SettingsTests {
         }
         _ = try await succeed("migrate")
         if limitsTime {
-            // Longer than a statement, or a transaction, may take under the setting.
+            // Until the test has seen that it takes longer than a statement, or a transaction, may under the setting.
+            try await database.query("create table public.seen ()")
             try await database.query(
                 """
-                create function public.take_time() returns trigger language plpgsql as
-                $$ begin perform pg_sleep(1.2); return new; end $$
+                create function public.wait_until_seen() returns trigger language plpgsql as
+                $$ begin
+                    while not exists (select from public.seen) loop perform pg_sleep(0.02); end loop;
+                    return new;
+                end $$
                 """
             )
             try await database.query(
                 """
-                create trigger take_time before insert on breakwater.dead_letter for each row
-                execute function public.take_time()
+                create trigger wait_until_seen before insert on breakwater.dead_letter for each row
+                execute function public.wait_until_seen()
                 """
             )
         }
@@ -90,6 +94,18 @@ struct SettingsTests {
         _ = try await succeed("enqueue", "--file", "-", input: lines)
 
         let ending = try await worker.running(Self.file) { run in
+            if limitsTime {
+                try await waitUntil("a call takes longer than it may") {
+                    try await database.number(
+                        """
+                        select count(*) from pg_stat_activity
+                         where datname = current_database() and pid <> pg_backend_pid() and state = 'active'
+                           and query like '%breakwater.settle(%' and query_start < clock_timestamp() - interval '1 s'
+                        """
+                    ) > 0
+                }
+                try await database.query("insert into public.seen default values")
+            }
             try await waitUntil("all is settled") {
                 try await database.number(
                     """

@@ -1,14 +1,13 @@
-/// How many jobs a claim asks for at most: as many as there is room for, unless claims came to too many bytes or were refused.
+/// The most jobs that a claim asks for. There is no limit unless a claim reached its bytes, or was refused.
 struct ClaimLimit {
     /// nil: no limit.
     private(set) var most: Int?
 
-    /// A claim of so many jobs was refused: the next asks for half as many, down to one. So the claims of all that can be
-    /// read go on.
+    /// A claim was refused. The next one asks for half as many jobs, and at least for one, so that the readable ones run.
     mutating func refused(_ total: Int) { most = max(1, min(total, most ?? total) / 2) }
 
-    /// A claim was answered. Where its jobs came to all the bytes that it may have, the next asks for twice as many as those
-    /// at most; where they did not, the limit doubles until it is none.
+    /// A claim was answered. If it reached its bytes, the next one asks for at most twice as many jobs as it gave. Otherwise
+    /// the limit doubles until there is none.
     mutating func answered(_ count: Int, bytes: Int, of claim: Claim) {
         if claim.isFull(with: bytes) {
             most = max(1, 2 * count)

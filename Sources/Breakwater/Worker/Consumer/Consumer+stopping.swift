@@ -7,7 +7,7 @@ extension Consumer {
         }
         lease.regain(asOf: sent)
         isSoleConsumer = answer.isAlone
-        held.stop(kinds: answer.stopped, at: now)
+        held.stop(kinds: answer.stopped, isComplete: true, at: now)
         if answer.hostsSuspect { quarantine.suspectWaits(at: now) }
     }
 

@@ -7,46 +7,14 @@ struct HeldJobs {
 
     /// A claim takes at most this many jobs beyond the slots that are free.
     static let mostAhead = 3000
-    /// While it holds payloads of so many bytes it claims no more,
+    /// The most bytes of payloads that a worker holds before it stops claiming.
     static let mostBytes = 64 << 20
-    /// and once a claim comes to so many, it takes no more jobs.
+    /// The most bytes of payloads that a claim takes; the last job may exceed it.
     static let mostBytesAClaim = 8 << 20
     /// A cancelled run that has not ended after this long is reported.
     static let patienceWithCancelled = Duration.seconds(10)
     /// A cancelled run that has not ended after this long loses its slot to other jobs.
     static let longestCancelled = Duration.seconds(60)
-
-    /// One run of one job.
-    struct RunKey: Hashable {
-        var id: Int64
-        var lease: Int64
-    }
-
-    /// Why a run was cancelled from outside, which decides what its end means.
-    enum CancelReason {
-        case timeout, shutdown, leaseLost
-    }
-
-    /// A job that is to start, and where.
-    struct Start {
-        var job: Job
-        /// The place among the running jobs. A later run in the same slot has another serial number.
-        var slot: Int
-        var serial: Int
-        var time: Instant
-    }
-
-    struct Running {
-        var job: Job
-        var serial: Int
-        var kind: Int
-        var payloadBytes: Int
-        var start: Instant
-        var deadline: Instant
-        var cancelReason: CancelReason?
-        var cancelledAt: Instant?
-        var isReported = false
-    }
 
     let concurrency: Int
     var kinds: [KindQueue]
@@ -96,14 +64,6 @@ struct HeldJobs {
     var finishedCount: Int { finished.count }
 
     // MARK: Claiming
-
-    /// How many jobs to claim.
-    struct ClaimPlan {
-        var kinds: [(kind: String, count: Int, concurrency: Int)]
-        var total: Int
-        /// The kinds in the order in which equals are asked.
-        var rotation: [String]
-    }
 
     /// Plans a claim. Each call lets another kind go first among equals.
     ///
@@ -289,17 +249,6 @@ struct HeldJobs {
         }
     }
 
-    /// How many jobs of a kind run, and how many are claimed and not started.
-    struct Occupancy {
-        var kind: String
-        var running: Int
-        var waiting: Int
-    }
-
-    var occupancy: [Occupancy] {
-        places.map { Occupancy(kind: $0, running: kinds[$1].running, waiting: kinds[$1].held - kinds[$1].running) }
-    }
-
     // MARK: Settling
 
     /// What to settle now. It is gone from here; after a failure it must be put back.
@@ -327,6 +276,7 @@ struct HeldJobs {
     /// A failure that could not be stored may be recorded as something else, so any end but a success counts.
     ///
     /// - Returns: Whether a kind may start jobs that could not before.
+    @discardableResult
     mutating func recorded(_ runs: [FinishedRun]) -> Bool {
         guard kinds.contains(where: \.hasFailures) else { return false }
         var isFreed = false
@@ -347,7 +297,7 @@ struct HeldJobs {
     /// Leaves a run that cannot be settled to the database: its claim is not closed, so that the job is given back when this
     /// worker no longer knows of the claim.
     mutating func abandon(_ run: FinishedRun) {
-        _ = recorded([run])
+        recorded([run])
         if let place = closedClaims.firstIndex(of: run.lease) {
             closedClaims.remove(at: place)
         } else {
@@ -358,15 +308,14 @@ struct HeldJobs {
     // MARK: Stopping
 
     /// Of these kinds, nothing that was claimed under a generation before the given one starts any more; it is released.
-    mutating func stop(kinds stopped: [String: Int64], at now: Instant) {
-        for (name, place) in places { kinds[place].stop(before: stopped[name], at: now) }
-        releaseStopped()
-    }
-
-    /// The same for some kinds; the others stay as they are.
-    mutating func stop(also stopped: [String: Int64], at now: Instant) {
-        for (name, generation) in stopped {
-            if let place = places[name] { kinds[place].stop(before: generation, at: now) }
+    ///
+    /// - Parameters:
+    ///   - stopped: The kinds, with the generations.
+    ///   - isComplete: Whether all other kinds may start jobs. Otherwise they stay as they are.
+    ///   - now: The time.
+    mutating func stop(kinds stopped: [String: Int64], isComplete: Bool, at now: Instant) {
+        for (name, place) in places where isComplete || stopped[name] != nil {
+            kinds[place].stop(before: stopped[name], at: now)
         }
         releaseStopped()
     }
@@ -447,17 +396,5 @@ struct HeldJobs {
             kinds[place].recorded()
         }
         waitingCount = 0
-    }
-}
-
-extension [FinishedRun] {
-    /// A job that was lost and claimed again may be here twice: only its newest lease can still matter, and a settle names
-    /// each job once.
-    fileprivate var newestOfEachJob: [FinishedRun] {
-        var names = Set<Int64>(minimumCapacity: count)
-        for run in self { names.insert(run.id) }
-        guard names.count < count else { return self }
-        names = []
-        return reversed().filter { names.insert($0.id).inserted }
     }
 }

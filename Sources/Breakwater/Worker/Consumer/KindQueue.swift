@@ -20,9 +20,9 @@ struct KindQueue {
     private var stoppedBefore = Int64.min
     /// When that was heard. Whatever is claimed later was given by a database that knew better.
     private var heardAt: Instant?
-    /// Failures that its circuit will count, one after another and without a success between them, that are not recorded yet.
+    /// The failures since the last success that the circuit will count and that are not recorded yet.
     private var failuresInARow = 0
-    /// After so many of them nothing more of it starts before they are recorded.
+    /// The number of such failures that holds up the kind until they are recorded.
     private let longestStreak: Int
 
     /// For ``longestStreak``, where its circuit does not open after fewer.
@@ -78,8 +78,8 @@ struct KindQueue {
 
     // MARK: Stopping
 
-    /// Whether so many runs have failed in a row that its circuit may open: what is held does not start before the answer to
-    /// a settle has said whether it did. In an outage a worker would otherwise run all that it has claimed ahead.
+    /// Whether the kind waits for the database to say whether its circuit opened. It does after several failures in a row.
+    /// Otherwise a worker would run all the jobs that it has claimed ahead against a dependency that is down.
     var awaitsVerdict: Bool { failuresInARow >= longestStreak }
 
     /// Whether some of its failures are not recorded yet.
@@ -91,7 +91,7 @@ struct KindQueue {
         if ending.isFailedCall { failuresInARow += 1 }
     }
 
-    /// So many of its failures are recorded, or given up.
+    /// Some failures are recorded, or given up. By default all of them are.
     mutating func recorded(failures count: Int = .max) { failuresInARow = max(0, failuresInARow - count) }
 
     /// Nothing that was claimed under a generation before the given one starts any more; nil: everything may.

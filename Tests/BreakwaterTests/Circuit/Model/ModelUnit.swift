@@ -16,9 +16,9 @@ struct ModelUnit {
         case waiting
         /// Put aside behind its key's circuit.
         case parked
-        /// Twice in a row its worker was lost: out of its lane until some worker has it alone.
+        /// Twice in a row its worker was lost: out of its lane until some worker runs it apart from others.
         case suspect
-        /// Its worker was lost once more. The hearing outlasts the test.
+        /// Its worker was lost while it held this one alone. The hearing outlasts the test.
         case accused
         /// Claimed by a worker, under the lease that the job carries.
         case held(Job, worker: Int64)
@@ -31,6 +31,8 @@ struct ModelUnit {
         var place = Place.waiting
         var attempt = 0
         var crashes = 0
+        /// How many suspects at most it runs with.
+        var group = 100
         /// When it last failed, or found its dependency unavailable.
         var failedAt: Duration?
         /// Whether any error is in its history.
@@ -129,16 +131,17 @@ struct ModelUnit {
         jobs.filter { if case .waiting = $0.value.place { $0.value.kind == kind } else { false } }.keys.sorted()
     }
 
-    /// Jobs that must run alone, and may run now.
-    var hostable: [Int64] {
-        jobs.filter { _, job in
-            guard case .suspect = job.place else { return false }
-            let gates = [gate(of: job.kind), CircuitID(kind: job.kind, key: job.key)]
-            return gates.allSatisfy { circuits[$0].map { $0.state.phase == .closed } ?? true }
-        }.keys.sorted()
+    /// Suspects that may run now, and how many at most with each.
+    func hostable(at now: Duration) -> [Int64: Int] {
+        jobs.compactMapValues { job in
+            guard case .suspect = job.place else { return nil }
+            let gates = [gate(of: job.kind), CircuitID(kind: job.kind, key: job.key)].compactMap { circuits[$0] }
+            guard gates.allSatisfy({ $0.state.phase == .closed || $0.isHalfOpenAndIdle(at: now) }) else { return nil }
+            return gates.contains { $0.state.phase == .halfOpen } ? 1 : job.group
+        }
     }
 
-    /// Whether one that must run alone does.
+    /// Whether some suspect runs.
     var hostsSuspect: Bool {
         jobs.values.contains { job in
             if case .held = job.place { job.crashes >= 2 } else { false }
@@ -241,5 +244,12 @@ extension ModelUnit {
                 $0.policy.ramp = .seconds(4)
             },
         ]
+    }
+}
+
+extension Circuit {
+    /// Whether it waits for a probe, and none is under way.
+    fileprivate func isHalfOpenAndIdle(at now: Duration) -> Bool {
+        state.phase == .halfOpen && liveProbes(at: now) == 0
     }
 }

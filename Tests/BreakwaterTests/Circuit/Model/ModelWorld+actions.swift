@@ -92,7 +92,7 @@ extension ModelWorld {
         if ending.className == "failed" || ending.className == "unavailable" { job.failedAt = now }
         if ending.failure != nil { job.hasErrors = true }
         // A run that was given up says nothing.
-        if ending.className != "released" { job.crashes = 0 }
+        if ending.className != "released" { (job.crashes, job.group) = (0, 100) }
         job.returns()
         units[index].jobs[claimed.id] = job
     }
@@ -200,7 +200,9 @@ extension ModelWorld {
             let held = self.units[index].held(by: worker)
             let rescued = try result[0][0].int()
             try self.require(rescued == held.count, "rescued \(rescued) of \(held.count)")
-            for job in held { self.giveBack(index, job, worker, crashed: true) }
+            // Of suspects that ran together, none is accused.
+            let suspects = held.filter { (self.units[index].jobs[$0.id]?.crashes ?? 0) >= 2 }
+            for job in held { self.giveBack(index, job, worker, crashed: true, among: suspects.count) }
         }
         return [Move(lose), rescue, register(index, slot: slot)]
     }
@@ -230,14 +232,18 @@ extension ModelWorld {
         }
     }
 
-    private func giveBack(_ index: Int, _ claimed: Job, _ worker: Int64, crashed: Bool) {
+    private func giveBack(_ index: Int, _ claimed: Job, _ worker: Int64, crashed: Bool, among suspects: Int = 0) {
         guard var job = units[index].jobs[claimed.id] else { return }
         if claimed.isProbe { free(index, probe: claimed.id) }
         units[index].unsettled[claimed.lease] = nil
         units[index].stale.append((claimed, worker))
         if units[index].stale.count > 20 { units[index].stale.removeFirst() }
         job.attempt -= 1
-        job.crashes += crashed ? 1 : 0
+        if crashed, job.crashes >= 2, suspects > 1 {
+            job.group = (suspects + 1) / 2
+        } else {
+            job.crashes += crashed ? 1 : 0
+        }
         job.returns()
         units[index].jobs[claimed.id] = job
     }

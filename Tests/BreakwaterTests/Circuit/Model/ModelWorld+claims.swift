@@ -26,15 +26,23 @@ extension ModelWorld {
         }
     }
 
-    /// A worker takes a job that must run alone, if there is one and none runs anywhere.
+    /// A worker takes some suspects, if there are any and none runs anywhere: all of the same group size, and as many as that.
     func host(_ index: Int, _ slot: Int) -> Move {
         let worker = units[index].workers[slot]
         return Move(ClaimSuspects(worker: worker)) { claimed in
             self.note("host \(worker): \(claimed.map { "\($0.job.id) \($0.job.circuitKey)@\($0.job.generation)" })")
-            let hostable = self.units.contains(where: \.hostsSuspect) ? [] : self.units[index].hostable
-            try self.require(claimed.isEmpty == hostable.isEmpty, "hosted \(claimed.count) of \(hostable)")
+            let hostable =
+                self.units.contains(where: \.hostsSuspect) ? [:] : self.units[index].hostable(at: self.now)
+            // Whichever of them comes first decides.
+            let size = claimed.first.flatMap { hostable[$0.job.id] } ?? 0
+            let likeIt = hostable.values.count { $0 == size }
+            let expected = min(size, likeIt, self.units[index].concurrency)
+            try self.require(
+                claimed.count == expected && claimed.isEmpty == hostable.isEmpty,
+                "hosted \(claimed.count), not \(expected), of \(hostable)"
+            )
             for job in claimed.map(\.job) {
-                try self.require(hostable.contains(job.id), "hosted \(job.id), not one of \(hostable)")
+                try self.require(hostable[job.id] == size, "hosted \(job.id), not one of \(hostable)")
                 let id = self.units[index].gate(of: job.kind)
                 let generation = self.units[index].circuits[id]?.generation ?? 0
                 let admission = Circuit.Admission(count: 1, generation: generation, isProbe: false)

@@ -1,0 +1,52 @@
+extension HeldJobs {
+    /// One run of one job.
+    struct RunKey: Hashable {
+        var id: Int64
+        var lease: Int64
+    }
+
+    /// Why a run was cancelled from outside, which decides what its end means.
+    enum CancelReason {
+        case timeout, shutdown, leaseLost
+    }
+
+    /// A job that is to start, and where.
+    struct Start {
+        var job: Job
+        /// The place among the running jobs. A later run in the same slot has another serial number.
+        var slot: Int
+        var serial: Int
+        var time: Instant
+    }
+
+    struct Running {
+        var job: Job
+        var serial: Int
+        var kind: Int
+        var payloadBytes: Int
+        var start: Instant
+        var deadline: Instant
+        var cancelReason: CancelReason?
+        var cancelledAt: Instant?
+        var isReported = false
+    }
+
+    /// How many jobs to claim.
+    struct ClaimPlan {
+        var kinds: [(kind: String, count: Int, concurrency: Int)]
+        var total: Int
+        /// The kinds in the order in which equals are asked.
+        var rotation: [String]
+    }
+
+    /// How many jobs of a kind run, and how many are claimed and not started.
+    struct Occupancy {
+        var kind: String
+        var running: Int
+        var waiting: Int
+    }
+
+    var occupancy: [Occupancy] {
+        places.map { Occupancy(kind: $0, running: kinds[$1].running, waiting: kinds[$1].held - kinds[$1].running) }
+    }
+}

@@ -1,0 +1,236 @@
+-- Claims that need a closer look than the usual ones, and the jobs as their worker gets them.
+
+-- A claim of one lane, whose row the caller has locked, where some jobs need a closer look: late ones, those of a kind
+-- with keys or a max_age, and probes.
+create function breakwater.claim_with_care(
+    p_worker bigint, p_lane bigint, p_queue text, p_kind text, p_priority smallint, p_lease bigint, p_cursor bigint,
+    p_floor bigint, p_late breakwater.late_jobs, p_permits integer, p_bytes integer, p_key_path text[], p_is_filtered boolean,
+    p_circuit_kind text, p_circuit_key text, p_generation bigint, p_is_probe boolean
+) returns breakwater.claimed_jobs
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_queue  text collate "C" := p_queue;
+    v_kind   text collate "C" := p_kind;
+    v_ids    bigint[];
+    v_found  bigint[];
+    v_taken  bigint[] := '{}';
+    v_positions bigint[];
+    v_keys   text[];
+    -- Up to here the lane was looked through, and as far as that nothing is left in it.
+    v_last   bigint := p_cursor;
+    v_floor  bigint := p_floor;
+    v_limit  integer;
+    v_jobs   breakwater.claimed_jobs;
+    v_is_complete boolean := p_late.is_complete;
+begin
+    -- Those that another claim took since they were found are left out.
+    if p_late.ids <> '{}' then
+        v_ids := array(
+            select j.id from breakwater.job j
+             where j.id = any (breakwater.without_held(p_late.ids, p_lane)) and num_nulls(j.run_at) = 1
+               and j.queue = v_queue and j.kind = v_kind and j.priority = p_priority and j.position <= p_cursor
+               and ((j.xmax = '0' and j.moved_from is null and j.lease < p_lease)
+                    or breakwater.may_take(j.id, j.position, j.lease, j.moved_from, p_lease))
+             order by j.position
+             limit p_permits);
+        if p_is_filtered then
+            v_ids := breakwater.park_or_expire(v_kind, v_ids, p_key_path, p_permits);
+        end if;
+        v_taken := v_ids;
+        -- Somebody may be changing one of them, or the circuit of its key.
+        v_is_complete := v_is_complete and not exists (
+            select from unnest(breakwater.without_held(p_late.ids, p_lane)) i(id)
+              join breakwater.job j on j.id = i.id and num_nulls(j.run_at) = 1
+             where i.id <> all (v_taken));
+    end if;
+    if v_is_complete then
+        -- Not up to p_cursor, which another claim may have moved since the look.
+        v_floor := greatest(v_floor, least(p_late.proven, p_late.cursor));
+        if p_late.is_last then
+            v_last := greatest(v_last, p_late.proven);
+            v_floor := greatest(v_floor, p_late.proven);
+        end if;
+    end if;
+
+    -- Some portions in vain, where all of their jobs are parked or expired; then others have their turn.
+    v_limit := case when p_is_filtered then greatest(p_permits, 500) else p_permits - cardinality(v_taken) end;
+    for round in 1..5 loop
+        exit when cardinality(v_taken) >= p_permits;
+        select array_agg(t.id), array_agg(t.position) into v_ids, v_positions
+          from (select j.id, j.position
+                  from breakwater.job j
+                 where j.queue = v_queue and j.kind = v_kind and j.priority = p_priority and j.position > v_last
+                   and j.run_at is null
+                   and ((j.xmax = '0' and j.moved_from is null and j.lease < p_lease)
+                        or breakwater.may_take(j.id, j.position, j.lease, j.moved_from, p_lease))
+                 order by j.position
+                 limit v_limit) t;
+        exit when v_ids is null;
+        v_found := v_ids;
+        if p_is_filtered then
+            v_found := breakwater.park_or_expire(v_kind, v_ids, p_key_path, p_permits - cardinality(v_taken));
+        end if;
+        v_taken := v_taken || v_found;
+        -- What comes behind the last one taken was not needed, or all of it is gone from the lane.
+        v_last := case when cardinality(v_taken) >= p_permits
+                       then v_positions[array_position(v_ids, v_found[cardinality(v_found)])]
+                       else v_positions[cardinality(v_positions)] end;
+        exit when not p_is_filtered or v_found <> '{}';
+    end loop;
+
+    loop
+        select t.* into v_jobs
+          from breakwater.jobs_of_claim(
+               v_taken, p_lease, case when p_is_probe then null else p_key_path end, p_circuit_key, p_generation,
+               p_is_probe) t;
+        exit when pg_column_size(v_jobs.payloads) <= p_bytes or v_jobs.ids is null;
+        v_limit := breakwater.count_within(v_jobs.payloads, p_bytes);
+        exit when v_limit = cardinality(v_taken);
+        -- The others stay in the lane, and none of them may end up behind the floor.
+        v_taken := v_jobs.ids[1:v_limit];
+        v_last := greatest(p_cursor, v_jobs.positions[v_limit]);
+        v_floor := p_floor;
+    end loop;
+
+    if p_is_probe and v_taken <> '{}' then
+        perform breakwater.lease_probes(p_circuit_kind, p_circuit_key, p_generation, v_kind, v_taken, p_lease);
+    end if;
+    -- Without a job, to note how far the lane has been looked through.
+    if v_taken <> '{}' or v_last > p_cursor or (v_floor > p_floor and v_floor >= least(v_last, p_floor + 1000)) then
+        insert into breakwater.claim (lease, worker, lane, last, floor, jobs)
+        values (p_lease, p_worker, p_lane, v_last, v_floor, v_taken);
+    end if;
+    return v_jobs;
+end
+$$;
+
+-- How many of these payloads a claim takes that may have so many bytes: it ends with the one that reaches them.
+create function breakwater.count_within(p_payloads text[], p_bytes integer) returns integer
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_left bigint := p_bytes;
+begin
+    for i in 1 .. cardinality(p_payloads) loop
+        v_left := v_left - octet_length(p_payloads[i]);
+        if v_left <= 0 then
+            perform breakwater.check_payloads(p_payloads[1:i]);
+            return i;
+        end if;
+    end loop;
+    return cardinality(p_payloads);
+end
+$$;
+
+-- Refuses payloads that are too long for a worker. It looks at each only if all of them together are.
+create function breakwater.check_payloads(p_payloads text[]) returns void
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_longest integer;
+begin
+    if pg_column_size(p_payloads) <= breakwater.longest_payload() then
+        return;
+    end if;
+    select max(octet_length(p)) into v_longest from unnest(p_payloads) p;
+    if v_longest > breakwater.longest_payload() then
+        raise exception 'a payload has % bytes as text, and a worker takes at most %', v_longest,
+            breakwater.longest_payload() using errcode = 'program_limit_exceeded';
+    end if;
+end
+$$;
+
+-- How many bytes of text a payload may come to: 64 MB.
+create function breakwater.longest_payload() returns integer
+language sql immutable set search_path = pg_catalog, pg_temp
+return 67108864;
+
+-- Jobs as their worker gets them. The circuit is the one of each job's key, or the given one: a probe belongs to the circuit
+-- that let it through, or that would never hear of it.
+create function breakwater.jobs_of_claim(
+    p_ids bigint[], p_lease bigint, p_key_path text[], p_circuit_key text, p_generation bigint, p_is_probe boolean
+) returns setof breakwater.claimed_jobs
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_jobs breakwater.claimed_jobs;
+begin
+    for v_jobs in
+        select j.queue::text, j.kind::text, j.priority, p_lease, p_is_probe, array_agg(j.id), array_agg(j.position),
+               array_agg(j.payload::text), array_agg(j.attempt + 1), array_agg(j.handed_back), array_agg(j.max_attempts),
+               array_agg(j.enqueued_at),
+               array_agg(date_part('epoch', now() - j.ready_at)), array_agg(j.ctid),
+               array_agg(j.traceparent), array_agg(j.tracestate),
+               case when p_key_path is null then array[p_circuit_key] else array_agg(j.key) end,
+               case when p_key_path is null then array[p_generation]
+                    else array_agg(breakwater.generation_of(j.kind, j.key)) end
+          from (select j.*, j.ctid, case when p_key_path is not null then breakwater.key_of(j.payload, p_key_path) end as key
+                  from breakwater.job j
+                 where j.id = any (p_ids)
+                 order by j.queue, j.kind, j.priority, j.position) j
+         group by j.queue, j.kind, j.priority
+    loop
+        perform breakwater.check_payloads(v_jobs.payloads);
+        return next v_jobs;
+    end loop;
+end
+$$;
+
+-- Of jobs found in a lane, keeps those that may run, at most p_limit, in their order. Jobs of a key whose circuit is not
+-- closed are parked, out of the lane; jobs beyond their handler's max_age become dead letters.
+--
+-- Locks: the jobs that it parks or ends; and FOR SHARE, the rows of the circuits behind which it parks jobs, so that none
+-- of them closes before the jobs can be seen there. Both by SKIP LOCKED. What somebody else has locked, and jobs whose
+-- circuit is just changing, are left for a later look.
+create function breakwater.park_or_expire(p_kind text, p_ids bigint[], p_key_path text[], p_limit integer)
+returns bigint[]
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
+as $$
+declare
+    v_max_age interval := (select h.max_age from breakwater.handler h where h.kind = p_kind collate "C");
+    v_ids     bigint[] := p_ids;
+    v_expired bigint[];
+    v_keys    text[];
+    v_stopped text[];
+    v_locked  text[];
+begin
+    if v_max_age is not null then
+        v_expired := array(select j.id from breakwater.job j
+                            where j.id = any (v_ids) and j.enqueued_at < breakwater.clock() - v_max_age);
+        perform breakwater.dead_letter_job(i, 'expired', null)
+           from unnest(array(select j.id from breakwater.job j
+                              where j.id = any (v_expired) and num_nulls(j.run_at) = 1
+                              order by j.position for update skip locked)) i;
+        v_ids := array(select i from unnest(v_ids) i where i <> all (v_expired));
+    end if;
+
+    if p_key_path is not null then
+        v_keys := array(select (select breakwater.key_of(j.payload, p_key_path) from breakwater.job j where j.id = i.id)
+                          from unnest(v_ids) with ordinality i(id, place) order by i.place);
+        v_stopped := array(select c.key from breakwater.circuit c
+                            where c.kind = p_kind collate "C" and c.key <> '' and c.state <> 'closed'
+                              and c.key = any (v_keys));
+        if v_stopped <> '{}' then
+            v_locked := array(select c.key from breakwater.circuit c
+                               where c.kind = p_kind collate "C" and c.key = any (v_stopped) and c.state <> 'closed'
+                                 for share skip locked);
+            -- By ids alone, so that there is nothing to join.
+            update breakwater.job j
+               set run_at = 'infinity', parked = v_keys[array_position(v_ids, j.id)]
+             where j.id = any (array(
+                   select o.id from breakwater.job o
+                    where o.id = any (array(select a.id from unnest(v_ids, v_keys) a(id, key)
+                                             where a.key = any (v_locked)))
+                      and num_nulls(o.run_at) = 1
+                      for update skip locked));
+        end if;
+    end if;
+
+    return array(
+        select i.id from unnest(v_ids, v_keys) with ordinality i(id, key, place)
+         where i.id is not null and (i.key is null or v_stopped is null or i.key <> all (v_stopped))
+         order by i.place
+         limit p_limit);
+end
+$$;

@@ -1,0 +1,78 @@
+-- A job's history of failures, and the dead letter that it becomes part of.
+
+-- When a job's history says that it last failed or found its dependency unavailable, as a job of its kind; null: never.
+create function breakwater.last_failure_in(p_errors jsonb) returns timestamptz
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (with error as (
+                select e.value, e.place
+                  from jsonb_array_elements(case when jsonb_typeof(p_errors) = 'array' then p_errors else '[]' end)
+                       with ordinality e(value, place))
+            select max((e.value ->> 'at')::timestamptz) from error e
+             where e.value ->> 'class' in ('failed', 'unavailable')
+               and e.place > coalesce((select max(o.place) from error o where o.value ->> 'class' = 'rerouted'), 0));
+exception when data_exception then
+    -- Somebody wrote the history by hand.
+    return null;
+end
+$$;
+
+-- Adds one run's error to a job's history, which keeps the newest 25, each message cut to 8192 characters. A history that
+-- somebody made something else than a list of starts over: it must not keep the job from being settled.
+create function breakwater.add_error(
+    p_errors jsonb, p_attempt integer, p_class text, p_name text, p_message text, p_worker bigint
+) returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select case when jsonb_array_length(e.old) >= 25 then e.old - 0 else e.old end
+           || jsonb_build_object('attempt', p_attempt, 'class', p_class, 'name', left(p_name, 200),
+                                 'message', left(p_message, 8192), 'at', breakwater.clock(), 'worker', p_worker)
+      from (select case when jsonb_typeof(p_errors) = 'array' then p_errors else '[]' end as old) e
+$$;
+
+-- Moves a job to the dead letters, in one statement. With a worker and a lease, the run under that claim was its last one,
+-- and is counted. If another dead letter has its number, it gets a new one: both are kept.
+create function breakwater.dead_letter_job(
+    p_id bigint, p_reason text, p_errors jsonb, p_worker bigint default null, p_lease bigint default null
+) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_number bigint := p_id;
+begin
+    if exists (select from breakwater.dead_letter d where d.id = p_id)
+       and exists (select from breakwater.job j where j.id = p_id)
+    then
+        v_number := breakwater.new_job_number();
+        raise warning 'job % becomes dead letter %: another dead letter has its number', p_id, v_number;
+    end if;
+    with gone as (
+        delete from breakwater.job j where j.id = p_id
+        returning j.*, j.attempt + (p_lease is not null)::integer as attempts
+    ), told as (
+        insert into breakwater.outcome (
+            outcome, queue, kind, job, attempt, max_attempts, worker, took, reason, name, message)
+        select 'dead_letter', g.queue, g.kind, v_number, g.attempts, coalesce(g.max_attempts, h.max_attempts), p_worker,
+               case when p_lease is not null then clock_timestamp() - c.claimed_at end, p_reason,
+               e.last ->> 'name', left(e.last ->> 'message', 500)
+          from gone g
+         cross join lateral (select coalesce(p_errors, g.errors) -> -1 as last) e
+          left join breakwater.handler h on h.kind = g.kind
+          left join breakwater.claim c on c.lease = p_lease
+         where breakwater.is_watched()
+    )
+    insert into breakwater.dead_letter (
+        id, queue, kind, priority, payload, reason, attempt, max_attempts, unique_key, traceparent, tracestate, errors,
+        enqueued_at)
+    select v_number, g.queue, g.kind, g.priority, g.payload, p_reason, g.attempts, g.max_attempts, g.unique_key,
+           g.traceparent, g.tracestate, coalesce(p_errors, g.errors, '[]'), g.enqueued_at
+      from gone g;
+end
+$$;
+
+-- How often a job may run whose kind has no row in breakwater.handler, as when somebody deleted it: as often as handlers let
+-- them unless configured otherwise.
+create function breakwater.default_max_attempts() returns integer
+language sql immutable
+as $$ select 20 $$;
