@@ -185,8 +185,8 @@ extension Metric {
         .gauge,
         ["queue", "kind", "state"],
         """
-        Jobs by state: ready, running, scheduled, retrying, parked (behind the circuit of a key). At least so many: a \
-        lane is counted up to 10000, all lanes together up to 50000, and then 100 of each.
+        Jobs by state: ready, running, scheduled, retrying, parked (behind the circuit of a key). Counting \
+        stops at 10000 in a lane. It stops at 50000 in all lanes together; beyond those, at 100 in each lane.
         """
     )
     static let fleetOldest = Metric(

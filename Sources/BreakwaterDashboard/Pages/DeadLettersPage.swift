@@ -11,7 +11,7 @@ enum DeadLettersPage {
     static let pageSize = 50
     private static let groupLimit = 200
     /// Counting what would be done stops here: beyond, people read "more than a hundred thousand" the same way.
-    private static let dryRunCap = 100_000
+    static let dryRunCap = 100_000
     private static let reasons = [
         "exhausted", "discarded", "expired", "poison", "unreadable", "circuit_open", "cancelled",
     ]
@@ -61,7 +61,7 @@ enum DeadLettersPage {
 
     // MARK: - Which
 
-    private static func filter(_ values: FormValues) -> DeadLetterChoice {
+    static func filter(_ values: FormValues) -> DeadLetterChoice {
         var choice = DeadLetterChoice()
         choice.kind = values["kind"]?.trimmed
         choice.reason = values["reason"]
@@ -72,7 +72,7 @@ enum DeadLettersPage {
         return choice
     }
 
-    private static func link(_ choice: DeadLetterChoice) -> Link {
+    static func link(_ choice: DeadLetterChoice) -> Link {
         Link("/dead-letters").with("kind", choice.kind).with("reason", choice.reason).with("failure", choice.failure)
     }
 
@@ -83,7 +83,7 @@ enum DeadLettersPage {
         return (Date(timeIntervalSince1970: Double(at) / 1e6), id)
     }
 
-    private static func describe(_ choice: DeadLetterChoice) -> String {
+    static func describe(_ choice: DeadLetterChoice) -> String {
         if let ids = choice.ids { return ids.count == 1 ? "job \(ids[0])" : "\(ids.count) chosen jobs" }
         var parts: [String] = []
         if let kind = choice.kind { parts.append("of the kind \(kind)") }
@@ -307,182 +307,9 @@ enum DeadLettersPage {
             }
         }
     }
-
-    // MARK: - Acting
-
-    /// What a form means: its action, and those it is about.
-    private static func meant(_ exchange: Exchange) throws -> (action: BulkAction, choice: DeadLetterChoice) {
-        let form = exchange.request.form
-        let words = (form["do"] ?? "").split(separator: " ")
-        let name = words.first.map(String.init) ?? form["action"] ?? ""
-        guard let action = BulkAction(rawValue: name) else { throw Refusal.wrong("No such action.") }
-        var choice = DeadLetterChoice()
-        if words.last == "matching" || form["scope"] == "matching" {
-            choice = filter(form)
-        } else {
-            let ids = form.all("id").compactMap { Int64($0) }
-            guard !ids.isEmpty else { throw Refusal.wrong("No dead letter is chosen.") }
-            guard ids.count <= 1000 else { throw Refusal.wrong("At most 1,000 can be chosen at once.") }
-            choice.ids = ids
-        }
-        return (action, choice)
-    }
-
-    /// Says how many it would be, and asks for the rate and the reason: nothing happens yet.
-    @Sendable static func prepare(_ exchange: Exchange) async throws -> WebAnswer {
-        let (action, choice) = try meant(exchange)
-        let (count, now) = try await exchange.database { admin in
-            (try await admin.countDeadLetters(choice, cap: dryRunCap), try await admin.now())
-        }
-        let verb = action == .redrive ? "Redrive" : "Purge"
-        return try await exchange.page("\(verb) dead letters", .deadLetters, isLive: false, now: now) { layout in
-            el(.p, .class("trail")) { el(.a, .href(link(choice)), text: "Dead letters") }
-            el(.section, .class("panel confirm")) {
-                el(.h1, text: "\(verb) \(count.grouped(cap: dryRunCap)) \(count == 1 ? "job" : "jobs")?")
-                el(.p, text: "Meant: \(describe(choice)), as of now.")
-                el(.p, .class("sub")) {
-                    switch action {
-                    case .redrive:
-                        "They become jobs again, with their counters reset. Those behind an open circuit wait there. "
-                        "Those whose unique key a newer job has stay dead letters."
-                    case .purge: "They are deleted for good, with their payloads and errors."
-                    }
-                }
-                if count == 0 {
-                    el(.p) { el(.a, .href(link(choice)), .class("button"), text: "Back") }
-                } else {
-                    layout.form(
-                        action == .redrive ? Link("/dead-letters/redrive") : Link("/dead-letters/purge"),
-                        class: "sheet"
-                    ) {
-                        for id in choice.ids ?? [] { hidden("id", "\(id)") }
-                        if choice.ids == nil {
-                            hidden("scope", "matching")
-                            if let kind = choice.kind { hidden("kind", kind) }
-                            if let reason = choice.reason { hidden("reason-of-death", reason) }
-                            if let failure = choice.failure { hidden("failure", failure) }
-                        }
-                        hidden("action", action.rawValue)
-                        hidden("until", "\(now.microseconds)")
-                        hidden("expected", "\(count)")
-                        if count > 1 {
-                            el(.label) {
-                                "At most so many a second"
-                                el(
-                                    .input,
-                                    .type("number"),
-                                    .name("rate"),
-                                    .value("100"),
-                                    .named("min", "1"),
-                                    .named("max", "5000"),
-                                    .flag("required")
-                                )
-                            }
-                        }
-                        el(.label) {
-                            "Reason"
-                            el(
-                                .input,
-                                .name("reason"),
-                                .flag("required"),
-                                .named("maxlength", "500"),
-                                .named("autocomplete", "off")
-                            )
-                        }
-                        el(.div, .class("actions")) {
-                            el(.button, .class(action == .purge ? "primary is-grave" : "primary"), text: verb)
-                            el(.a, .class("button"), .href(link(choice)), text: "Leave it")
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    @Sendable static func redrive(_ exchange: Exchange) async throws -> WebAnswer {
-        try await begin(.redrive, exchange)
-    }
-
-    @Sendable static func purge(_ exchange: Exchange) async throws -> WebAnswer { try await begin(.purge, exchange) }
-
-    /// One is done at once, and its outcome shown; several become a run.
-    private static func begin(_ action: BulkAction, _ exchange: Exchange) async throws -> WebAnswer {
-        let form = exchange.request.form
-        var choice = DeadLetterChoice()
-        let why = try exchange.need("reason", "The reason")
-        if form["scope"] == "matching" {
-            choice.kind = form["kind"]
-            choice.reason = form["reason-of-death"]
-            choice.failure = form.all("failure").first
-        } else {
-            choice.ids = form.all("id").compactMap { Int64($0) }
-            guard let ids = choice.ids, (1...1000).contains(ids.count) else {
-                throw Refusal.wrong("Choose 1 to 1,000 dead letters.")
-            }
-            if ids.count == 1 { return try await one(action, ids[0], why, exchange) }
-        }
-        guard let until = form.int64("until") else { throw Refusal.wrong("The form is not complete.") }
-        choice.diedUntil = Date(timeIntervalSince1970: Double(until) / 1e6)
-        let rate = form.int64("rate") ?? 100
-        guard (1...5000).contains(rate) else {
-            throw Refusal.wrong("The rate is 1 to 5,000 a second.")
-        }
-        let now = try await exchange.database { try await $0.now() }
-        let wasAdded = await exchange.site.runs.add(
-            BulkRun(
-                id: 0,
-                action: action,
-                choice: choice,
-                what: describe(choice),
-                why: why,
-                actor: exchange.actor,
-                perSecond: Int(rate),
-                began: now,
-                expected: Int(max(0, min(form.int64("expected") ?? 0, Int64(dryRunCap))))
-            )
-        )
-        guard wasAdded else {
-            return exchange.done(
-                "Too much is under way already; wait until some of it is done.",
-                isFailure: true,
-                to: Link("/dead-letters")
-            )
-        }
-        return exchange.done("It begins.", to: Link("/dead-letters"))
-    }
-
-    private static func one(_ action: BulkAction, _ id: Int64, _ why: String, _ exchange: Exchange) async throws
-        -> WebAnswer
-    {
-        switch action {
-        case .redrive:
-            let was = try await exchange.database { try await $0.redrive(id: id, why: why, actor: exchange.actor) }
-            return exchange.done(
-                was ? "The job is back among the waiting." : "It is not a dead letter any more.",
-                isFailure: !was,
-                to: Link("/jobs", id: id)
-            )
-        case .purge:
-            let was = try await exchange.database { try await $0.purge(id: id, why: why, actor: exchange.actor) }
-            return exchange.done(
-                was ? "Job \(id) is deleted for good." : "It is not a dead letter any more.",
-                isFailure: !was,
-                to: Link("/dead-letters")
-            )
-        }
-    }
-
-    @Sendable static func stop(_ exchange: Exchange) async throws -> WebAnswer {
-        let was = await exchange.site.runs.stop(exchange.request.form.int64("run") ?? 0, by: exchange.actor)
-        return exchange.done(
-            was ? "It stops." : "It was over already.",
-            isFailure: !was,
-            to: Link("/dead-letters")
-        )
-    }
 }
 
 extension Date {
     /// Since 1970, as the database counts: what was read compares equal when it is sent back.
-    fileprivate var microseconds: Int64 { Int64((timeIntervalSince1970 * 1e6).rounded()) }
+    var microseconds: Int64 { Int64((timeIntervalSince1970 * 1e6).rounded()) }
 }

@@ -48,7 +48,13 @@ extension DeadLettersCommand {
         static let configuration = CommandConfiguration(
             commandName: "list",
             abstract: "List dead letters, the newest first.",
-            discussion: "Example:\n\n  worker dead-letters list --kind email.send --limit 100"
+            discussion: """
+                Example:
+
+                  worker dead-letters list --kind email.send --limit 100
+
+                With --json, a payload of more than 8 kB is null here; `show` has it.
+                """
         )
 
         @OptionGroup var which: DeadLetterOptions
