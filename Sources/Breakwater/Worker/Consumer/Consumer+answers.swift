@@ -140,7 +140,7 @@ extension Consumer {
 
     private mutating func settled(_ asked: InFlight, stopped: [String: Int64], at now: Instant) {
         refusals = 0
-        held.stop(kinds: stopped, isComplete: false, at: now)
+        if !stopped.isEmpty { held.stop(kinds: stopped, isComplete: false, at: now) }
         // The kinds that waited for this were left out of claims.
         if let settle = asked.request.work.settle, held.recorded(settle.runs) { isExhausted = false }
         if case .settleAlone = asked.request.work {
