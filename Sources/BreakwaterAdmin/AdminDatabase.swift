@@ -4,6 +4,9 @@ package import Libpq
 ///
 /// The methods, by topic in the files beside this one, are one door each to a function or a view of `sql/`.
 package struct AdminDatabase: Sendable {
+    /// How long a command waits for a lock that somebody else has.
+    package static let lockTimeout = Duration.seconds(10)
+
     package let connection: Connection
     /// Where the database is, for messages; without passwords.
     package let place: String
@@ -23,7 +26,7 @@ package struct AdminDatabase: Sendable {
         _ parameters: [Parameter] = [],
         timeout: Duration = .seconds(30)
     ) async throws -> QueryResult {
-        guard let limit else { return try await connection.query(sql, parameters, timeout: timeout) }
+        guard let limit else { return try await query(sql, parameters, timeout: timeout) }
         return try await bounded(sql, parameters, limit: limit, isReadOnly: true)
     }
 
@@ -39,12 +42,24 @@ package struct AdminDatabase: Sendable {
             if let limit {
                 try await bounded(sql, parameters, limit: limit, isReadOnly: false)
             } else {
-                try await connection.query(sql, parameters, timeout: timeout)
+                try await query(sql, parameters, timeout: timeout)
             }
         guard let row = rows.first else {
             throw PostgresError(.decoding, "the database answered without a row: \(sql)")
         }
         return row
+    }
+
+    /// A session behind a pooler is shared, so there the time for a lock belongs to this transaction alone.
+    private func query(_ sql: String, _ parameters: [Parameter], timeout: Duration) async throws -> QueryResult {
+        guard connection.isPooled else { return try await connection.query(sql, parameters, timeout: timeout) }
+        let setting = Statement(
+            "select set_config('lock_timeout', $1, true)",
+            [.text("\(Self.lockTimeout.components.seconds)s")]
+        )
+        let results = try await connection.pipeline([setting, Statement(sql, parameters)], timeout: timeout)
+        guard let result = results.last else { throw PostgresError(.decoding, "the statement was not answered") }
+        return result
     }
 
     /// In one round trip and one transaction, to which alone the settings belong: so it works through any pooler.

@@ -43,6 +43,26 @@ struct ByHandTests {
         }
     }
 
+    @Test(
+        "a held job that they move is given to nobody else, whether its lane's row is gone before or after",
+        arguments: [true, false]
+    )
+    func heldJobOfLostLane(isGoneBefore: Bool) async throws {
+        try await withTestDatabase { database in
+            let worker = try await HandWorker(database)
+            let other = try await HandWorker(database)
+            try await database.insert(2)
+            let jobs = try await worker.claim(1)
+            let changes = ["delete from breakwater.lane where priority = 5", "update breakwater.job set priority = 1"]
+            for change in isGoneBefore ? changes : changes.reversed() { try await database.query(change) }
+            try await other.renewRegistration()
+            #expect(try await other.claim().map(\.id) == [2])
+            #expect(try await other.claim().isEmpty)
+            #expect(try await worker.settle(jobs).settled == 1)
+            #expect(try await database.numbers("select id from breakwater.job") == [2])
+        }
+    }
+
     @Test("a waiting job that they change runs once, in its new place", arguments: changes)
     func waitingJob(change: String) async throws {
         try await withTestDatabase { database in

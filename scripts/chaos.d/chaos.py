@@ -18,6 +18,10 @@ from server import Server
 HERE = os.path.dirname(os.path.abspath(__file__))
 # What cannot have ended by then is stuck. Poison takes longest: three workers lost, each after a lease, and a hearing.
 DRAIN_SECONDS = 120
+LEFT = """
+    (select format('job %s, %s, attempt %s: %s', s.id, s.kind, s.attempt, s.why) from breakwater.job_status s limit 20)
+    union all
+    select format('the circuit %s %s is %s: %s', c.kind, c.key, c.state, c.reason) from breakwater.circuit c"""
 
 
 def say(text=""):
@@ -88,6 +92,11 @@ def work(options, plan, server, fleet, load, faults):
             break
         time.sleep(0.2)
     seconds = time.monotonic() - drained
+    if left > 0:
+        # Once the workers have ended, nobody can tell any more.
+        say("left, while the workers still run:")
+        for line in server.sql(LEFT).splitlines():
+            say(f"    {line}")
     return faults.errors + fleet.stop(), seconds
 
 

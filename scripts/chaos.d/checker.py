@@ -131,6 +131,8 @@ def attempts(history):
                 # A stale answer may be that to the repeat of a settle that was recorded and whose answer was lost.
                 least += any(is_charged(answer.outcome, run) and not answer.stale for answer in heard)
                 most += any(is_charged(answer.outcome, run) for answer in heard)
+                # Its round is judged later, and then the charge comes when nobody holds the job.
+                most += run.probe and job in history.charged_probes and any(a.outcome == "unavailable" for a in heard)
             else:
                 most += may_be_charged(run)
         letter = history.dead_letters.get(job)

@@ -66,6 +66,8 @@ class History:
     # (worker's name, when) of workers that were taken for lost; by the database.
     losses: list = field(default_factory=list)
     transitions: list = field(default_factory=list)
+    # Jobs whose runs failed in rounds of probes that closed their circuit.
+    charged_probes: set = field(default_factory=set)
     heard: list = field(default_factory=list)
     # From the journal: faults (kind, start, end), and (worker, pid, time) of processes that ended.
     faults: list = field(default_factory=list)
@@ -190,3 +192,11 @@ def read_database(history, sql, dump):
     history.transitions = rows(
         "select kind, key, generation, from_state, to_state from breakwater.circuit_transition order by generation, id"
     )
+    history.charged_probes = {
+        row["job"]
+        for row in rows(
+            "select distinct (p ->> 'job')::bigint as job"
+            "  from breakwater.circuit_transition t cross join jsonb_array_elements(t.evidence -> 'probes') p"
+            " where t.to_state = 'closed' and p ->> 'outcome' = 'unavailable'"
+        )
+    }

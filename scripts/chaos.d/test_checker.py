@@ -148,6 +148,9 @@ class CheckerTests(unittest.TestCase):
         self.assertBreaks(history)
         history.runs[1].probe = True
         self.assertBreaks(history, "attempts wrongly charged")
+        history.charged_probes = {history.runs[1].job}
+        self.assertBreaks(history)
+        history.charged_probes = set()
         history.runs[2].attempt = 1
         self.assertBreaks(history)
 

@@ -70,7 +70,7 @@ create table breakwater.job (
     tracestate   text constraint tracestate_is_at_most_2000_bytes check (octet_length(tracestate) <= 2000),
     -- The key of the open circuit behind which the job was parked (its run_at is infinity then).
     parked       text collate "C",
-    -- The lane from which an UPDATE by hand took the job; a claim there may still hold it. null: none.
+    -- The lane from which an UPDATE by hand took the job; a claim there may still hold it. null: none; 0: one whose row is gone.
     moved_from   bigint,
     -- One object for each failed run: attempt, class, name, message, at, worker. null: none.
     errors       jsonb,

@@ -109,8 +109,8 @@ begin
     v_may := found;
     if v_may and p_moved_from is not null then
         perform from breakwater.lane a where a.id = p_moved_from for update skip locked;
-        v_may := found and not exists (
-            select from breakwater.claim c where p_id = any (c.jobs) and c.lease > p_lease);
+        v_may := (found or not exists (select from breakwater.lane a where a.id = p_moved_from))
+                 and not exists (select from breakwater.claim c where p_id = any (c.jobs) and c.lease > p_lease);
     end if;
     if not v_may then
         perform set_config('breakwater.skipped', 'yes', true);
@@ -140,9 +140,10 @@ begin
         new.ready_at := now();
     end if;
     new.position := nextval('breakwater.job_position');
+    -- 0: its lane's row is gone. A claim may hold it all the same.
     new.moved_from := coalesce((select a.id from breakwater.lane a
                                  where a.queue = old.queue and a.kind = old.kind and a.priority = old.priority),
-                               old.moved_from);
+                               old.moved_from, 0);
     return new;
 end
 $$;

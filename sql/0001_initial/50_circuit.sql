@@ -68,7 +68,7 @@ begin
           from (select c.id, c.calls from breakwater.recent_call c
                  where c.kind = p_circuit.kind and c.key = p_circuit.key and c.generation = p_circuit.generation
                  order by c.id desc
-                 limit greatest(p_policy.window_calls, p_policy.consecutive_failures)) r;
+                 limit greatest(p_policy.window_calls, breakwater.streak_limit(p_circuit, p_policy))) r;
         streak := length(v_recent) - length(rtrim(v_recent, 'fF'));
         v_recent := right(v_recent, p_policy.window_calls);
         calls := length(v_recent);
@@ -125,12 +125,19 @@ $$;
 
 -- How many failures in a row open a circuit: as its policy says. But soon after an outage, until the circuit has been closed
 -- for as long as it had been open, half as many are enough: a dependency that goes up and down must not cost the attempts of
--- a whole streak each time, and the first probes tell whether it was a false alarm.
+-- a whole streak each time, and the first probes tell whether it was a false alarm. Soon after a false alarm, for as long as
+-- the window is, it takes twice as many, and twice as many again for each further one, up to eight times: there are bad jobs
+-- about, and what is left of them may come one after the other.
 create function breakwater.streak_limit(p_circuit breakwater.circuit, p_policy breakwater.handler) returns integer
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-    select case when breakwater.clock() - p_circuit.since < p_circuit.was_open_for and p_circuit.false_alarms is null
-                then (p_policy.consecutive_failures + 1) / 2 else p_policy.consecutive_failures end
+    select case when p_circuit.false_alarms is not null
+                     and breakwater.clock() - p_circuit.since < coalesce(p_policy.circuit_window, interval '1 minute')
+                then greatest(p_policy.consecutive_failures,
+                              least(p_policy.consecutive_failures * 2.0 ^ least(p_circuit.false_alarms + 1, 3), 10000))::integer
+                when p_circuit.false_alarms is null and breakwater.clock() - p_circuit.since < p_circuit.was_open_for
+                then (p_policy.consecutive_failures + 1) / 2
+                else p_policy.consecutive_failures end
 $$;
 
 -- Opens a closed circuit if its window says so, or this one failure does. Where one worker alone fails while others

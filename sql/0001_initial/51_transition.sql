@@ -168,8 +168,8 @@ select c.kind, c.key, w.why
 
 -- Makes the transitions that time alone makes, even where no job asks: open circuits whose time is over become half-open,
 -- half-open ones that do not come to a decision re-open, overrides run out. And it closes the circuits that a change of
--- policy made obsolete, since nothing is counted any more that could close them; the jobs behind them come back. A circuit of
--- a key without jobs stays half-open: it has nothing to decide on (see 56_keys.sql). Returns how many it moved.
+-- policy made obsolete, since nothing is counted any more that could close them; the jobs behind them come back. A circuit
+-- for which nothing waits stays half-open: it has nothing to decide on (see 56_idle.sql). Returns how many it moved.
 create function breakwater.turn_circuits() returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -187,7 +187,7 @@ begin
                 and c.since <= breakwater.clock() - case when c.kind = '*'
                                                          then (breakwater.policy_of(c.kind, c.key)).half_open_for
                                                          else h.half_open_for end
-                and not breakwater.is_idle_key(c))
+                and not breakwater.is_idle(c))
             or c.override_until <= breakwater.clock()
             or (c.override is null and o.why is not null)
            for update of c skip locked

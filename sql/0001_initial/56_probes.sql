@@ -95,7 +95,8 @@ end
 $$;
 
 -- A job of a lane that has not failed before: of the oldest, of the newest, or (any) of those that follow a position drawn by
--- chance. null if twenty at that place have failed, or are not to be had.
+-- chance. null if twenty at that place have failed, or are not to be had. One that was claimed and given back is at the end of
+-- its lane, and not among the newest for that: it comes from where the circuit opened.
 create function breakwater.find_probe(
     p_lane breakwater.lane, p_place text, p_but bigint[], p_is_filtered boolean
 ) returns bigint
@@ -115,7 +116,7 @@ begin
                    and j.position > v_cursor and j.run_at is null
                  order by j.position desc
                  limit 20) j
-         where j.errors is null and j.attempt + j.handed_back = 0 and j.id <> all (p_but)
+         where j.lease = 0 and j.errors is null and j.attempt + j.handed_back = 0 and j.id <> all (p_but)
            and (not p_is_filtered or breakwater.is_let_through(j.kind, j.payload, j.enqueued_at))
            and ((j.xmax = '0' and j.moved_from is null)
                 or breakwater.may_take(j.id, j.position, j.lease, j.moved_from, 9223372036854775807))

@@ -56,7 +56,7 @@ begin
         when 'promote' then return breakwater.promote(1000);
         when 'rescue' then return breakwater.rescue();
         when 'dead_letter_poison' then perform breakwater.dead_letter_poison(1000);
-        when 'turn_circuits' then return breakwater.turn_circuits() + breakwater.close_idle_keys();
+        when 'turn_circuits' then return breakwater.turn_circuits() + breakwater.close_idle_circuits();
         when 'charge_probes' then perform breakwater.charge_probes(1000);
         when 'return_test_shots' then perform breakwater.return_test_shots();
         when 'apply_fallbacks' then return breakwater.apply_fallbacks(1000);

@@ -71,11 +71,15 @@ extension Circuit {
 
     /// How many failures in a row open the circuit: as the policy says. But soon after an outage, until it has been closed for
     /// as long as it had been open, half as many are enough: a dependency that goes up and down must not cost a whole streak
-    /// each time.
+    /// each time. Soon after a false alarm, for as long as the window is, it takes twice as many, and twice as many again for
+    /// each further one, up to eight times: there are bad jobs about.
     private func streakLimit(at now: Duration) -> Int? {
         guard let limit = policy.consecutiveFailures else { return nil }
-        let isSoon = now - since < wasOpenFor && falseAlarms == nil
-        return isSoon ? (limit + 1) / 2 : limit
+        let time = now - since
+        if let falseAlarms {
+            return time < policy.relapseWindow ? max(limit, min(limit << min(falseAlarms + 1, 3), 10_000)) : limit
+        }
+        return time < wasOpenFor ? (limit + 1) / 2 : limit
     }
 
     /// A round closes the circuit, or opens it again, when enough probes have ended to tell; at the latest after ten times as

@@ -40,7 +40,8 @@ extension CircuitPolicy {
         return .microseconds(Int64(micros.rounded(.toNearestOrEven)))
     }
 
-    /// A false alarm soon after another one is a relapse: within the window, or a minute where that is measured in calls.
+    /// A circuit that opens this soon after a false alarm has relapsed: within the window, or a minute where that is measured in
+    /// calls.
     var relapseWindow: Duration {
         if case .time(let length) = window { length } else { .seconds(60) }
     }

@@ -32,7 +32,7 @@ extension AdminDatabase {
             let connection = try await Connection.connect(options, logger: logger)
             let admin = AdminDatabase(connection: connection, place: place)
             do {
-                try await connection.useOwnSettings(lockTimeout: .seconds(10))
+                try await connection.useOwnSettings(lockTimeout: lockTimeout)
                 let value = try await body(admin)
                 await connection.close()
                 return value

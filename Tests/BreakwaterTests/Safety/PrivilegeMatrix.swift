@@ -119,7 +119,7 @@ enum PrivilegeMatrix {
                     "without_held", "workers_with_claims", "begin_measure", "is_behind", "kinds_of",
                     "longest_wait_behind", "measure_incident", "measure_incidents", "note_handed_back", "note_incident",
                     "notice_message", "prune_incidents", "lock_circuit",
-                    "is_idle_key", "close_idle_keys", "return_stranded", "floor_of", "release_orphans",
+                    "is_idle", "close_idle_circuits", "return_stranded", "floor_of", "release_orphans",
                     "lock_to_change", "numbers_beyond", "last_number", "highest_in_jobs", "check_sequences",
                     "new_job_number",
                     "default_max_attempts",

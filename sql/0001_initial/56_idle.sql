@@ -1,0 +1,103 @@
+-- Half-open circuits with nothing to try them with. A call has to decide, and none will come for a while: the kind has no jobs,
+-- or the key has none.
+
+-- Whether nothing waits for a circuit: no job of its kinds, of its key that is parked, or no probe is under way. Jobs whose
+-- time has not come are none of those, unless they have run before.
+create function breakwater.is_idle(p_circuit breakwater.circuit) returns boolean
+language plpgsql stable set search_path = pg_catalog, pg_temp
+set jit = off set enable_seqscan = off set enable_bitmapscan = off
+as $$
+declare
+    v_kinds text[];
+begin
+    if exists (select from breakwater.probe p
+                where p.kind = p_circuit.kind and p.key = p_circuit.key and p.expires_at > breakwater.clock()) then
+        return false;
+    end if;
+    if p_circuit.key <> '' and p_circuit.kind <> '*' then
+        return not exists (select from breakwater.job j where j.kind = p_circuit.kind and j.parked = p_circuit.key);
+    end if;
+    v_kinds := case when p_circuit.kind = '*'
+                    then array(select h.kind from breakwater.handler h where h.shared_key = p_circuit.key)
+                    else array[p_circuit.kind] end;
+    -- Those that are ready or held, those put aside, those that wait to run again, and those whose attempts were handed back.
+    return not exists (select from breakwater.lane a
+                        cross join lateral (
+                              select from breakwater.job j
+                               where j.queue = a.queue and j.kind = a.kind and j.priority = a.priority and j.run_at is null
+                               limit 1) w
+                        where a.kind = any (v_kinds))
+       and not exists (select from breakwater.job j where j.kind = any (v_kinds) and j.parked is not null)
+       and not exists (select from breakwater.job j
+                        where j.kind = any (v_kinds) and j.run_at is not null and j.attempt > 0)
+       and not exists (select from breakwater.probe_result r
+                         join breakwater.job j on j.id = r.job
+                        where r.kind = p_circuit.kind and r.key = p_circuit.key);
+end
+$$;
+
+-- Closes circuits that have been half-open for an hour and for which nothing waits: no job will decide, and an incident would
+-- go on for ever. Where calls succeeded just before it opened, open_for is enough: some bad jobs may have been all that failed,
+-- and they have ended. Not so with a key, or a fallback that takes the jobs away: that nothing waits says little there.
+--
+-- Circuits of keys come and go: a key gets one with its first failure, and a kind has at most 1,000 (see
+-- breakwater.create_key_circuits). Where it has more than 900, idle ones are closed and deleted sooner, those first that have
+-- been as they are for the longest, until 800 are left. A leader's chore. Returns how many it closed.
+--
+-- Locks: the circuits' rows, by SKIP LOCKED.
+create function breakwater.close_idle_circuits() returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_circuit breakwater.circuit;
+    v_count   integer := 0;
+begin
+    for v_circuit in
+        select c.* from breakwater.circuit c
+         cross join lateral breakwater.policy_of(c.kind, c.key) h
+         where c.state = 'half_open' and c.override is null
+           and c.since <= breakwater.clock() - case
+                   when (c.key = '' or c.kind = '*') and h.fallback = 'hold'
+                        and exists (select from breakwater.tally t
+                                     where t.kind = c.kind and t.key = c.key
+                                       and t.last_success_at > c.opened_at - coalesce(h.circuit_window, interval '1 minute'))
+                   then least(h.open_for, interval '1 hour') else interval '1 hour' end
+           and breakwater.is_idle(c)
+           for update of c skip locked
+    loop
+        perform breakwater.transition(
+            v_circuit.kind, v_circuit.key, 'closed',
+            case when v_circuit.key <> '' and v_circuit.kind <> '*' then 'no job of this key has come for an hour'
+                 else 'no job waits' end,
+            null, null, null);
+        v_count := v_count + 1;
+    end loop;
+    for v_circuit in
+        select c.*
+          from (select k.kind, count(*) - 800 as surplus from breakwater.circuit k
+                 where k.key <> '' and k.kind <> '*' group by k.kind having count(*) > 900) full_kind
+         cross join lateral (
+               select k.* from breakwater.circuit k
+                where k.kind = full_kind.kind and k.key <> '' and k.state <> 'open' and k.override is null
+                  and breakwater.is_idle(k)
+                  and not exists (select from breakwater.tally t
+                                   where t.kind = k.kind and t.key = k.key
+                                     and t.slot > breakwater.clock() - interval '1 minute')
+                order by k.since
+                limit full_kind.surplus) c
+    loop
+        perform from breakwater.circuit c
+          where c.kind = v_circuit.kind and c.key = v_circuit.key and c.generation = v_circuit.generation
+            for update skip locked;
+        continue when not found;
+        if v_circuit.state = 'half_open' then
+            perform breakwater.transition(
+                v_circuit.kind, v_circuit.key, 'closed', 'no job of this key waits, and others need the room', null, null,
+                null);
+            v_count := v_count + 1;
+        end if;
+        delete from breakwater.circuit c where c.kind = v_circuit.kind and c.key = v_circuit.key;
+    end loop;
+    return v_count;
+end
+$$;
