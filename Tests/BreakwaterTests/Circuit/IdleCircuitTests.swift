@@ -59,7 +59,9 @@ struct IdleCircuitTests {
             try await worker.maintain()
             #expect(try await circuit(database) == "closed: no job waits")
             #expect(
-                try await database.number("select count(*) from breakwater.circuit_incident where ended_at = 'infinity'") == 0
+                try await database.number(
+                    "select count(*) from breakwater.circuit_incident where ended_at = 'infinity'"
+                ) == 0
             )
         }
     }
