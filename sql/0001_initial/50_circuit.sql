@@ -170,8 +170,9 @@ begin
         -- Under metrics_only nobody is stopped.
         if v_policy.suspends_workers and p_circuit.override is null then
             select * into v_own from breakwater.window_of(p_circuit, v_policy, p_worker);
-            v_alone := breakwater.verdict(v_policy, v_policy.consecutive_failures, v_own.calls, v_own.failed, v_own.slow,
-                                          v_own.streak);
+            v_alone := breakwater.verdict(
+                v_policy, greatest(v_policy.consecutive_failures, breakwater.streak_limit(p_circuit, v_policy)), v_own.calls,
+                v_own.failed, v_own.slow, v_own.streak);
             if v_alone is not null then
                 case breakwater.others_fare(p_circuit, p_worker)
                     when 'well' then
