@@ -28,6 +28,8 @@ public enum WorkerCommand {
     public static func main(handlers: [HandlerRegistration] = []) async -> Never {
         // Nobody reading the output any more is an error of that write, not the end of the process.
         signal(SIGPIPE, SIG_IGN)
+        StandardOutput.reserveClosedStreams()
+        InitProcess.serveIfFirst()
         // Read before the passwords in them are overwritten.
         let arguments = ProcessArguments.words
         guard ProcessTitle.argumentsAreText else {
@@ -36,7 +38,22 @@ public enum WorkerCommand {
         }
         ProcessTitle.maskPasswords()
         let status = await $handlers.withValue(handlers) { await run(arguments) }
-        exit(status)
+        exit(status == 0 ? Self.deliverOutput() : status)
+    }
+
+    /// Sends on what was printed.
+    ///
+    /// - Returns: The status that the process ends with. A reader who has left, as `head` does, wanted no more.
+    private static func deliverOutput() -> Int32 {
+        StandardOutput.flush()
+        guard let failure = StandardOutput.failure, failure != EPIPE else { return 0 }
+        Terminal.complain(
+            """
+            \(RootCommand.executableName): standard output could not be written: \(String(cString: strerror(failure))). \
+            What the command was to do is done; only its answer is lost.
+            """
+        )
+        return CommandFailure.Status.output.rawValue
     }
 
     /// Runs one command.
@@ -45,6 +62,8 @@ public enum WorkerCommand {
     /// - Returns: The status that the process ends with.
     static func run(_ arguments: [String]) async -> Int32 {
         do {
+            // What is still on its way comes before what is said at the end.
+            defer { LogQueue.standardError.flush(upTo: .seconds(1)) }
             var command = try RootCommand.parseAsRoot(arguments)
             if var asynchronous = command as? any AsyncParsableCommand {
                 try await asynchronous.run()

@@ -1,4 +1,5 @@
 import BreakwaterTesting
+import Glibc
 import Libpq
 import Logging
 import ServiceLifecycle
@@ -140,6 +141,38 @@ struct ShutdownTests {
             let other = try await HandWorker(database)
             #expect(try await other.maintain().rescued == 4)
             #expect(try await other.claim().count == 4)
+        }
+    }
+    @Test(
+        "an idle worker ends soon although the database says nothing",
+        .enabled(if: !TestDatabase.isPooled),
+        .timeLimit(.minutes(10))
+    )
+    func silentDatabase() async throws {
+        try await withTestDatabase { database in
+            try await withLoginRole(database, memberOf: "breakwater_worker") { role in
+                var configuration = WorkerConfiguration(
+                    database: database.options(for: role),
+                    handlers: [HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded() })]
+                )
+                configuration.shutdownGrace = .seconds(3600)
+                configuration.listens = false
+                configuration.pollInterval = .milliseconds(20)
+                let group = ServiceGroup(
+                    services: [Worker(configuration: configuration, logger: silent)],
+                    logger: silent
+                )
+                async let run: Void = group.run()
+                try await waitUntil("it is there") { try await database.count("worker") == 1 }
+                let sessions = try await database.numbers(
+                    "select pid from pg_stat_activity where usename = '\(role)' and pid <> pg_backend_pid()"
+                )
+                for session in sessions { kill(Int32(session), SIGSTOP) }
+                // Otherwise nobody could ever end them.
+                defer { for session in sessions { kill(Int32(session), SIGCONT) } }
+                await group.triggerGracefulShutdown()
+                try await run
+            }
         }
     }
 }

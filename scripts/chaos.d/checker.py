@@ -159,6 +159,8 @@ def wrong_reasons(history):
     }
     wrong = []
     for job, letter in history.dead_letters.items():
+        if letter["n"] is None and letter["reason"] == "unreadable":
+            continue
         what = history.sent.get(letter["n"])
         if letter["reason"] not in allowed.get(what, set()) and not is_misjudged(history, job, letter):
             wrong.append(f"job {job} ({what}) died, {letter['reason']}: {letter['errors'][-1:]}")

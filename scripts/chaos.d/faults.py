@@ -157,6 +157,31 @@ class Faults:
             time.sleep(fault.duration)
         os.unlink(self.fleet.outage)
 
+    def bombs(self, fault):
+        # 2 kB each in the table, and more than a gigabyte as text.
+        self.server.insist(
+            "insert into breakwater.job (kind, priority, payload)"
+            " select 'chaos.work', 5, (select jsonb_agg('1e131071'::numeric) from generate_series(1, 9000))"
+            " from generate_series(1, 3)"
+        )
+
+    def policies(self, fault):
+        dice = random.Random(fault.seed)
+        end = time.monotonic() + fault.duration
+        try:
+            while time.monotonic() < end:
+                change = dice.choice([
+                    "key_path = '{what}'", "key_path = '{n}'", "key_path = null", "shared_key = 'chaos'", "shared_key = null",
+                    "circuit_enabled = not circuit_enabled", "consecutive_failures = 1 + random() * 20",
+                ])
+                self.server.insist(f"update breakwater.handler set {change} where kind = 'chaos.call'")
+                time.sleep(dice.uniform(0, 0.5))
+        finally:
+            self.server.insist(
+                "update breakwater.handler set key_path = null, shared_key = null, circuit_enabled = true,"
+                " consecutive_failures = 5 where kind = 'chaos.call'"
+            )
+
     def killer(self, fault):
         self.load.send_killer()
 

@@ -34,6 +34,8 @@ KINDS = {
         Kind("timeouts", "server", 2, 4, "statement and lock timeouts of a few milliseconds, tables locked on and off"),
         Kind("disk", "server", 2, 4, "the disk under the data directory full"),
         Kind("rows", "rows", 3, 6, "rows of handlers, circuits and lanes deleted, jobs made ready and moved by UPDATE"),
+        Kind("bombs", "rows", 0, 0, "jobs whose payloads are too long for any worker, among the others"),
+        Kind("policies", "rows", 2, 4, "circuits' policies changed in the table, back and forth"),
         Kind("slow", "network", 2, 4, "a network that delays each packet by up to 200 ms"),
         Kind("resets", "network", 2, 4, "connections reset after some random bytes"),
         Kind("blackhole", "network", 2, 4, "connections silent for ever after some random bytes, new ones too for now"),

@@ -159,6 +159,13 @@ class CheckerTests(unittest.TestCase):
         history.dead_letters[103]["reason"] = "poison"
         self.assertBreaks(history, "dead for a wrong reason")
 
+    def test_only_what_no_client_sent_may_be_unreadable(self):
+        history = sound()
+        history.dead_letters[104] = history.dead_letters[103] | {"n": None, "reason": "unreadable"}
+        self.assertBreaks(history)
+        history.dead_letters[103]["reason"] = "unreadable"
+        self.assertBreaks(history, "dead for a wrong reason")
+
     def test_dead_as_poison_because_a_fault_ended_its_worker(self):
         history = sound()
         history.dead_letters[103].update(reason="poison", at=9.0)

@@ -1,4 +1,7 @@
 -- The tables. Everything of Breakwater's lives in the schema `breakwater`.
+--
+-- SQLSTATEs of our own: BW001 is the notice of a circuit's transition, BW002 that of a worker's suspension. BW003 and BW004 are
+-- caught by the functions that raise them.
 
 create schema breakwater;
 

@@ -240,10 +240,10 @@ begin
        and case when j.id in (select g.id from unnest(p_ids) g(id)) then true end;
     get diagnostics v_deleted = row_count;
     if v_deleted < cardinality(p_ids) then
-        raise exception using errcode = 'BW001', message = 'a job has moved';
+        raise exception using errcode = 'BW004', message = 'a job has moved';
     end if;
     return true;
-exception when sqlstate 'BW001' then
+exception when sqlstate 'BW004' then
     return false;
 end
 $$;

@@ -170,15 +170,16 @@ public struct Worker: Service {
 
     /// Hands back whatever is left, unspent, and strikes the worker off. Without the database, its lease will do that.
     private func leave(_ engine: Engine) async {
+        // A server that owes an answer is not waited for once more.
+        let patience = engine.read(\.inFlight.isEmpty) ? Duration.seconds(10) : .seconds(1)
+        var database = configuration.database
+        database.connectTimeout = min(database.connectTimeout, patience)
         // In a task of its own, since this one may be cancelled.
-        await Task {
+        await Task { [database] in
             do {
-                let connection = try await Connection.connect(configuration.database, logger: loggers.database)
+                let connection = try await Connection.connect(database, logger: loggers.database)
                 try await connection.useOwnSettings()
-                let released = try await connection.call(
-                    Leave(worker: engine.worker),
-                    timeout: .seconds(10)
-                )
+                let released = try await connection.call(Leave(worker: engine.worker), timeout: patience)
                 await connection.close()
                 logger.notice("worker stopped", metadata: ["handed_back": .stringConvertible(released)])
             } catch {

@@ -10,6 +10,8 @@ struct CommandFailure: Error, Equatable, CustomStringConvertible {
         case unavailable = 69
         /// A fault in this program (`EX_SOFTWARE`).
         case unexpected = 70
+        /// What the command printed could not be written (`EX_IOERR`).
+        case output = 74
         /// The database's user lacks a privilege (`EX_NOPERM`).
         case noPermission = 77
         /// The configuration is wrong, or the schema is not there or of another version (`EX_CONFIG`).
@@ -37,6 +39,7 @@ struct CommandFailure: Error, Equatable, CustomStringConvertible {
           64  the arguments are wrong
           69  the database cannot be reached
           70  a fault in this program
+          74  its answer could not be written to standard output
           77  the database's user lacks a privilege
           78  the configuration is wrong, or the schema is missing or of another version
           130 it was interrupted, and said where it stopped and how to go on

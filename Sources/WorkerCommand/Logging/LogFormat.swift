@@ -30,19 +30,31 @@ enum LogFormat: String, Sendable, CaseIterable {
     func bootstrap(_ levels: LogLevels) {
         let format = resolved
         LoggingSystem.bootstrap { label in
-            LineLogHandler(label: label, level: levels.level(of: label), format: format, output: StandardErrorOutput())
+            LineLogHandler(label: label, level: levels.level(of: label), format: format, output: LogQueue.standardError)
         }
     }
 }
 
 /// Where log lines go.
 protocol LogOutput: Sendable {
+    /// Whether a short line can be written without waiting. Defaults to true.
+    var hasRoom: Bool { get }
     /// Takes one whole line with its line feed; from any thread.
     func write(_ line: String)
 }
 
+extension LogOutput {
+    var hasRoom: Bool { true }
+}
+
 /// Standard error: one `write` for each line, so that the lines of several threads or processes do not mix.
 struct StandardErrorOutput: LogOutput {
+    var hasRoom: Bool {
+        var stream = pollfd(fd: STDERR_FILENO, events: Int16(POLLOUT), revents: 0)
+        // What is no more, or was never there, takes no time either.
+        return poll(&stream, 1, 0) != 0
+    }
+
     func write(_ line: String) {
         var line = line
         line.withUTF8 { bytes in

@@ -14,6 +14,16 @@ struct FleetStatus: Equatable {
 
     /// The parts that have something in them, for people.
     var tables: [(title: String, table: Table)] {
+        wholeTables.map { title, table in
+            var table = table
+            table.rows = Array(table.rows.prefix(Self.mostRows))
+            return (title, table)
+        }
+    }
+
+    private static let mostRows = 100
+
+    private var wholeTables: [(title: String, table: Table)] {
         [
             ("JOBS", Depth.table(depths)),
             ("WORKERS", WorkerStatus.table(workers)),
@@ -27,7 +37,7 @@ struct FleetStatus: Equatable {
     /// The same for a screen: circuits first, and what else stands in the way, before what merely is.
     var watchTables: [(title: String, table: Table)] {
         let order = ["CIRCUITS NOT CLOSED", "SUSPENDED WORKERS", "PAUSED", "JOBS", "WORKERS", "DEAD LETTERS"]
-        return tables.sorted { (order.firstIndex(of: $0.title) ?? 0) < (order.firstIndex(of: $1.title) ?? 0) }
+        return wholeTables.sorted { (order.firstIndex(of: $0.title) ?? 0) < (order.firstIndex(of: $1.title) ?? 0) }
     }
 
     /// Queues and kinds that have jobs which no living worker takes.
@@ -55,6 +65,9 @@ struct FleetStatus: Equatable {
         }
         sentences += workers.filter { $0.unresponsive > 0 }.map { worker in
             "\(worker.title) has \(worker.unresponsive) runs that go on although they were cancelled."
+        }
+        sentences += wholeTables.filter { $0.table.rows.count > Self.mostRows }.map { title, table in
+            "\(title) shows the first \(Self.mostRows) of \(table.rows.count) rows; --json has all of them."
         }
         if depths.isEmpty { sentences.append("There are no jobs.") }
         if workers.isEmpty { sentences.append("There are no workers.") }

@@ -80,7 +80,7 @@ struct Screen {
     }
 
     private static func write(_ text: String) {
-        fflush(nil)
+        StandardOutput.flush()
         var bytes = Array(text.utf8)[...]
         while !bytes.isEmpty {
             let count = bytes.withUnsafeBytes { Foundation.write(STDOUT_FILENO, $0.baseAddress, $0.count) }

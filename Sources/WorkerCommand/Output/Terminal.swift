@@ -18,18 +18,18 @@ enum Terminal {
 
     /// Prints one line for the reader of standard output.
     static func write(_ line: String) {
-        print(line)
+        StandardOutput.write(line)
     }
 
     /// Prints one line that the reader gets at once, also through a pipe.
     static func writeNow(_ line: String) {
-        print(line)
-        fflush(nil)
+        StandardOutput.write(line)
+        StandardOutput.flush()
     }
 
     /// Prints a table that fits the terminal.
     static func write(_ table: Table) {
-        for line in table.lines(width: width) { print(line) }
+        for line in table.lines(width: width) { write(line) }
     }
 
     /// Prints one fact a line, the names in a column of their own.
@@ -37,23 +37,25 @@ enum Terminal {
         let width = details.map(\.name.count).max() ?? 0
         for (name, value) in details {
             let padding = String(repeating: " ", count: width - name.count)
-            print("\(name): \(padding)\(value.escapingControlCharacters)")
+            write("\(name): \(padding)\(value.escapingControlCharacters)")
         }
     }
 
     /// Prints one JSON document.
     static func write(_ json: JSONValue) {
-        print(json.text)
+        write(json.text)
     }
 
     /// Sends on what was printed. False when nobody reads it any more.
     static func flush() -> Bool {
-        fflush(nil) == 0
+        StandardOutput.flush()
     }
 
     /// Prints a message beside the data, on standard error. Its lines stay lines; other control characters, which
     /// the values that it names may hold, are escaped.
     static func complain(_ message: String) {
+        // In the order in which they were said.
+        StandardOutput.flush()
         let lines = message.split(separator: "\n", omittingEmptySubsequences: false)
         StandardErrorOutput().write(lines.map { String($0).escapingControlCharacters + "\n" }.joined())
     }

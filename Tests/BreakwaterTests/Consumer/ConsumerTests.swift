@@ -250,6 +250,28 @@ struct ConsumerTests {
         #expect(bench.handle(.drain).stops)
     }
 
+    @Test("with nothing held, a shutdown waits two seconds for a server that says nothing, and no longer")
+    func stopsBeforeSilentServer() {
+        var bench = ConsumerBench.connected()
+        #expect(!bench.handle(.drain).stops)
+        bench.now += .milliseconds(1999)
+        #expect(!bench.handle(.tick).stops)
+        bench.now += .milliseconds(1)
+        #expect(bench.handle(.tick).stops)
+    }
+
+    @Test("a shutdown waits for a silent server that has not heard how a run ended")
+    func waitsForSettle() {
+        var bench = ConsumerBench.connected()
+        bench.end(bench.start(1...1))
+        bench.handle(.drain)
+        bench.now += .seconds(10)
+        #expect(!bench.handle(.tick).stops)
+        bench.answer(.settled())
+        bench.now += .seconds(10)
+        #expect(bench.handle(.tick).stops)
+    }
+
     @Test("asks to be woken when it finds nothing, and looks once more before it waits")
     func sleeps() {
         var bench = ConsumerBench.connected(listens: true)

@@ -92,6 +92,20 @@ struct DatabaseCommandTests {
         }
     }
 
+    @Test("status shows a hundred kinds, says how many there are, and has all of them for programs")
+    func manyKinds() async throws {
+        try await withTestDatabase { database in
+            try await database.query(
+                "insert into breakwater.job (kind) select 'kind.' || n from generate_series(1, 150) n"
+            )
+            let output = try await database.worker("status").output
+            #expect(output.split(separator: "\n").count { $0.hasPrefix("default ") } == 100)
+            #expect(output.contains("JOBS shows the first 100 of 150 rows; --json has all of them."), "\(output)")
+            let json: [String: Any] = try await database.worker("status", "--json").json()
+            #expect((json["jobs"] as? [Any])?.count == 150)
+        }
+    }
+
     @Test("refuses to run without a schema, with 78")
     func runWithoutSchema() async throws {
         try await withTestDatabase(isMigrated: false) { database in

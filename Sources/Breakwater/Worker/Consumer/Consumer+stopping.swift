@@ -29,10 +29,18 @@ extension Consumer {
     }
 
     /// Nothing new is claimed or started; what has not started is released.
-    mutating func drain() {
+    mutating func drain(at now: Instant) {
         guard phase == .working else { return }
         phase = .draining
+        drainsSince = now
         held.releaseWaiting()
+    }
+
+    /// When it stops: nil while it works or holds something. A server that is silent may have given it jobs that it has not
+    /// heard of; they come back when it is struck off, or when its lease ends.
+    func farewell(at now: Instant) -> Instant? {
+        guard phase == .draining, held.isEmpty, let drainsSince else { return nil }
+        return inFlight.isEmpty ? now : drainsSince + Self.farewellPatience
     }
 
     /// What time alone does: runs whose time is up are cancelled, and all of them before the lease may have ended.

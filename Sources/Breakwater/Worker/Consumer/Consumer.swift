@@ -133,11 +133,15 @@ struct Consumer {
     static let leastLateLookPause = Duration.milliseconds(5)
     /// A worker that finds jobs at every claim looks for late ones, and into all lanes, this often nevertheless.
     static let longestBlindness = Duration.seconds(1)
+    /// A worker that is to end and holds nothing waits this long for a server that owes it an answer.
+    static let farewellPatience = Duration.seconds(2)
 
     let settings: Settings
     /// This worker's row in `breakwater.worker`; it changes when the lease was lost and the worker registers anew.
     var worker: Int64
     var phase = Phase.working
+    /// Since when it is draining.
+    var drainsSince: Instant?
     var held: HeldJobs
     var lanes: ActiveLanes
     var lease: Lease
@@ -204,14 +208,14 @@ struct Consumer {
         case .heartbeat(let answer, let sent): heartbeat(answer, sent: sent, at: now, &actions)
         case .struckOff: struckOff(at: now, &actions)
         case .registered(let worker, let sent): registered(worker, sent: sent)
-        case .drain: drain()
+        case .drain: drain(at: now)
         case .graceEnded: cancel(for: .shutdown, at: now, &actions)
         case .tick: break
         }
         checkTime(at: now, &actions)
         startJobs(at: now, &actions)
         sendRequests(at: now, &actions)
-        if phase == .draining, held.isEmpty, inFlight.isEmpty {
+        if let end = farewell(at: now), end <= now {
             phase = .stopped
             actions.append(.stop)
         }
@@ -267,6 +271,7 @@ struct Consumer {
     /// When something is due by itself.
     private func nextTick(after now: Instant) -> Instant {
         var next = nextPoll
+        if let end = farewell(at: now) { next = min(next, end) }
         if isConnected, inFlight.isEmpty {
             if owesLateLook || (!isExhausted && phase == .working) { next = min(next, max(nextLateLook, now)) }
             if settings.listens, wakeUps == .none { next = min(next, max(nextWideClaim, now)) }
