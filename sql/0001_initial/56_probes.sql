@@ -346,7 +346,7 @@ as $$
            expires_at = excluded.expires_at
 $$;
 
--- Returns those of the given probes whose round has not closed the circuit: a failure may yet not be the job's fault.
+-- Returns those of the given probes whose round has not closed the circuit: it may not be the job's fault if they fail.
 create function breakwater.pending_probes(p_jobs bigint[]) returns bigint[]
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
