@@ -124,7 +124,7 @@ end
 $$;
 
 -- Whether a worker holds jobs of a kind; or, for the kind '*', jobs of the kinds that share a circuit. The room that a
--- worker has for a kind does not tell, because it keeps some for its other kinds.
+-- worker has for a kind does not show this, because the worker keeps some room for its other kinds.
 create function breakwater.holds_jobs(p_worker bigint, p_kind text, p_key text) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
 as $$

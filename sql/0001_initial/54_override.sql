@@ -1,7 +1,7 @@
 -- Overrides: circuits that an operator controls instead of the breaker.
 
--- Returns the circuit that an operator is about to act on, with its row locked. Refused without a reason, or if there
--- is none.
+-- Returns the circuit that an operator is about to act on, with its row locked. Refused without a reason, or if the
+-- circuit does not exist.
 create function breakwater.lock_circuit(p_kind text, p_key text, p_reason text) returns breakwater.circuit
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$

@@ -1,7 +1,7 @@
 -- Probes: which jobs a half-open circuit lets through, and what their failures cost them.
 --
--- The head of a lane is not a sample, because all jobs there may be bad. So probes come from different places of all
--- lanes of the kind, and jobs that have failed before are taken only if no others are found.
+-- The head of a lane is not a fair sample, because all jobs there may be bad. So probes come from different places of
+-- all lanes of the kind, and jobs that have failed before are taken only if no others are found.
 
 -- Takes probes for a circuit that lets p_permits jobs of a kind through, from the lanes that a worker asks for. Returns
 -- nothing if no job is above the lanes' cursors.
@@ -346,7 +346,7 @@ as $$
            expires_at = excluded.expires_at
 $$;
 
--- Returns those of the given probes whose round has not closed the circuit: it may not be the job's fault if they fail.
+-- Returns those of the given probes whose round has not closed the circuit, so a failure may not be the job's fault.
 create function breakwater.pending_probes(p_jobs bigint[]) returns bigint[]
 language sql stable set search_path = pg_catalog, pg_temp
 as $$

@@ -29,7 +29,8 @@ as $$
      where i.id = p_incident
 $$;
 
--- Takes the next message that is due, for one minute: no other worker gets it in that time. Nulls: none is due.
+-- Takes the next message that is due, for one minute: no other worker gets it in that time. All results are null if
+-- none is.
 --
 -- `id` is the same at each try of one message. A message that was due an hour ago and never tried is out of date and
 -- left.

@@ -194,8 +194,8 @@ as $$
 $$;
 
 -- Makes the jobs ready again that a worker still holds, except those of the claims in `p_known`, and returns them. No
--- attempt is spent. If the worker was lost, `p_crash` is not null: the loss counts against the jobs, and `p_crash` is
--- how long an accused job waits for its worker to come back.
+-- attempt is spent. If the worker was lost, `p_crash` is not null: the loss counts against the jobs (see release_jobs),
+-- and `p_crash` is how long an accused job waits for its worker to come back.
 create function breakwater.release_claims(p_worker bigint, p_known bigint[], p_crash interval) returns bigint[]
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
