@@ -5,14 +5,15 @@
 
 create schema breakwater;
 
--- The time that circuits go by: the database's. A test may set `breakwater.clock` to stand elsewhere.
+-- The time that circuits use: the database's clock. A test may set `breakwater.clock` to another time.
 create function breakwater.clock() returns timestamptz
 language sql stable
 as $$ select coalesce(nullif(current_setting('breakwater.clock', true), '')::timestamptz, now()) $$;
 
--- Whether a name has a character that a terminal might act on, or that shows something else than is there: C0, DEL, C1, line
--- separators, and what changes the direction of text or joins it unseen. No configuration can name such a kind or queue.
--- It runs with the rights and the search path of whoever inserts, so every name in it says its schema.
+-- Whether a name contains a character that a terminal might act on, or that makes the name look different from what it
+-- is: C0, DEL, C1, line separators, and invisible characters that change the direction of text or join it. No
+-- configuration can name such a kind or queue. The function runs with the rights and the search path of the session
+-- that inserts, so every name in it states its schema.
 create function breakwater.has_control_characters(p_name text) returns boolean
 language sql immutable parallel safe
 as $$
@@ -28,10 +29,10 @@ create table breakwater.schema_version (
 );
 
 -- The order of jobs within a lane. A job that becomes ready again gets a new position, never an old one, so that no
--- position below a lane's cursor comes back to life.
+-- position below a lane's cursor is used again.
 create sequence breakwater.job_position;
 
--- One row a job. Inserting a row here is enqueueing.
+-- One row for each job. Inserting a row here enqueues a job.
 --
 -- A claim writes nothing here. Claim L holds a job if it lists the job and `lease < L`. Whatever ends that hold deletes
 -- the row or sets `lease = L`, so a settle under L changes a job only `where id = … and lease < L`.
@@ -44,7 +45,7 @@ create table breakwater.job (
     priority     smallint not null default 5
                  constraint priority_is_0_to_9 check (priority between 0 and 9),
     position     bigint not null default nextval('breakwater.job_position'),
-    -- null: ready now. Otherwise the job waits outside the lanes until then.
+    -- null: the job is ready now. Otherwise it waits outside the lanes until this time.
     run_at       timestamptz,
     -- When it was last made ready; waiting times are counted from here.
     ready_at     timestamptz not null default now(),
@@ -53,16 +54,18 @@ create table breakwater.job (
     lease        bigint not null default 0,
     -- Counted runs that have ended.
     attempt      integer not null default 0,
-    -- null: as its handler says.
+    -- null: its handler's limit applies.
     max_attempts integer constraint max_attempts_is_positive check (max_attempts > 0),
-    -- How often its worker was lost while it held the job, in a row. From 2 on it runs apart from others (see
-    -- 61_poison.sql).
+    -- How many times in a row its worker was lost while it held the job. From 2 on, the job is a suspect and runs apart
+    -- from others (see 61_poison.sql).
     crashes      smallint not null default 0,
-    -- How many suspects at most it runs with: half as many as were held when their worker was lost. null: a hundred.
+    -- The largest group of suspects that it may run in: half of those that were held when their worker was lost. null:
+    -- a hundred.
     suspect_group smallint,
     -- Failed runs as a probe whose attempts were handed back. The backoff grows with them, too.
     handed_back  smallint not null default 0,
-    -- It has failed again although its dependency was well: its failures say nothing of the dependency (see 50_circuit.sql).
+    -- The job has failed again while its dependency was healthy, so its failures say nothing about it (see
+    -- 50_circuit.sql).
     fails_alone  boolean not null default false,
     payload      jsonb not null default '{}'
                  constraint payload_is_at_most_64_megabytes check (pg_column_size(payload) <= 67108864),
@@ -77,11 +80,11 @@ create table breakwater.job (
     moved_from   bigint,
     -- One object for each failed run: attempt, class, name, message, at, worker. null: none.
     errors       jsonb,
-    -- What follows is checked at every INSERT, so it is as cheap as can be: each constraint costs by itself.
+    -- These constraints are checked at every INSERT, so they are kept cheap and few: each one has a cost of its own.
     constraint names_have_no_control_characters
         check ((queue = 'default' or not breakwater.has_control_characters(queue))
                and not breakwater.has_control_characters(kind)),
-    -- Whatever is reckoned with these stays a time and a count.
+    -- These bounds keep every time and count that is computed from these columns in range.
     constraint times_and_counts_are_bounded
         check (ready_at between '1970-01-01Z' and '9999-12-31Z' and enqueued_at between '1970-01-01Z' and '9999-12-31Z'
                and attempt between 0 and 2000000000 and crashes between 0 and 1000 and handed_back between 0 and 1000)
@@ -92,30 +95,30 @@ create table breakwater.job (
     autovacuum_vacuum_cost_delay = 0
 );
 
--- While statistics say that the table is nearly empty, every index looks as cheap as the primary key. A query that looks
--- up jobs by id and also asks for the columns of a partial index writes that condition so that the index cannot serve it:
--- num_nulls(run_at) = 1 in place of run_at is null.
+-- While statistics say that the table is nearly empty, every index looks as cheap as the primary key. So a query that
+-- looks up jobs by id and also filters by the condition of a partial index writes that condition in a form that the
+-- index cannot match: num_nulls(run_at) = 1 in place of run_at is null.
 
 -- The lanes: claims walk along (queue, kind, priority) in the order of position.
 create index job_lane on breakwater.job (queue, kind, priority, position) where run_at is null;
 
--- Future jobs, waiting for their time.
+-- Future jobs that wait for their time.
 create index job_due on breakwater.job (run_at) where run_at is not null and attempt = 0;
 
--- Retries, waiting for theirs: by kind, for each kind has a budget of its own, and what is beyond one kind's budget must not
--- stand in front of the others.
+-- Retries that wait for their time. The index is by kind, because each kind has a budget of its own, and retries beyond
+-- one kind's budget must not delay the other kinds.
 create index job_retry on breakwater.job (kind, run_at) where run_at is not null and attempt > 0;
 
--- Jobs put aside until the circuit of their key lets them through, in the order in which they come back.
+-- Parked jobs, in the order in which they come back when the circuit of their key lets them through.
 create index job_parked on breakwater.job (kind, parked, queue, priority, position) where parked is not null;
 
--- Suspects and the accused: few, where there may be millions of jobs.
+-- Suspects and accused jobs, which are few even among millions of jobs.
 create index job_suspect on breakwater.job (position) where crashes >= 2;
 
 -- At most one live job a kind for each unique key; free for jobs without one.
 create unique index job_unique_key on breakwater.job (kind, unique_key) where unique_key is not null;
 
--- Jobs that ended without success, with everything that was known of them.
+-- Jobs that ended without success, with everything that was known about them.
 create table breakwater.dead_letter (
     id           bigint primary key,
     queue        text collate "C" not null,
@@ -151,7 +154,8 @@ create table breakwater.result (
 );
 create index result_by_expiry on breakwater.result (expires_at);
 
--- The worker processes that are alive. A row is written by its worker's beats, and when somebody drains it.
+-- The worker processes that are alive. A row is written by its worker's heartbeats, and when an operator drains the
+-- worker.
 create table breakwater.worker (
     id          bigint generated always as identity primary key,
     name        text not null,
@@ -159,19 +163,19 @@ create table breakwater.worker (
     queues      text[] collate "C" not null,
     kinds       text[] collate "C" not null,
     concurrency integer not null,
-    -- Silent for this long, it loses its jobs.
+    -- A worker that is silent for this long loses its jobs.
     lease       interval not null,
     state       text not null default 'running' check (state in ('running', 'draining')),
     running     integer not null default 0,
-    -- Runs that were cancelled and go on all the same.
+    -- Runs that were cancelled but have not ended.
     unresponsive integer not null default 0,
-    -- Why somebody drained it: it goes on beating, and claims nothing. null: nobody did.
+    -- Why an operator drained the worker, which then keeps its heartbeat and claims nothing. null: it is not drained.
     drain_reason text,
     started_at  timestamptz not null default now(),
     beat_at     timestamptz not null default now()
 ) with (fillfactor = 50);
 
--- Workers that were taken for lost, and what they held then.
+-- Workers that were considered lost, and the jobs that they held then.
 create table breakwater.lost_worker (
     worker   bigint primary key,
     name     text not null,
@@ -179,27 +183,27 @@ create table breakwater.lost_worker (
     beat_at  timestamptz not null,
     lost_at  timestamptz not null default now(),
     jobs     bigint[] not null,
-    -- Whether it came back: its process had not died, and nothing is held against its jobs.
+    -- Whether it came back. Then its process had not died, and the loss does not count against its jobs.
     survived boolean not null default false
 );
 create index lost_worker_by_time on breakwater.lost_worker (lost_at);
 
--- The lanes that some worker can claim from. A claim locks its lane's row until it commits, so the claims of a lane come
--- one after the other. Nobody outside these functions can lock it, and locking writes no new version of it.
+-- The lanes that some worker can claim from. A claim locks its lane's row until it commits, so the claims of a lane run
+-- one after the other. Only these functions can lock the row, and locking writes no new version of it.
 create table breakwater.lane (
     id       bigint generated always as identity,
     queue    text collate "C" not null,
     kind     text collate "C" not null,
     priority smallint not null,
-    -- While the lane has no claim: its cursor, and its floor.
+    -- The lane's cursor and floor while the lane has no claim.
     floor    bigint not null default -9223372036854775808,
     primary key (queue, kind, priority)
 );
 create unique index lane_by_id on breakwater.lane (id);
 
--- One row a claim and lane: which jobs it took. A dead worker's jobs are found through it.
+-- One row for each claim and lane, with the jobs that the claim took. A dead worker's jobs are found through it.
 --
--- A lane's newest claim, that with the greatest `last`, stays until the next one comes, for it says where the next one
+-- A lane's newest claim, the one with the greatest `last`, stays until the next claim, because it says where that one
 -- starts. Its `jobs` are empty once all of them have ended.
 create sequence breakwater.lease;
 create table breakwater.claim (
@@ -207,25 +211,25 @@ create table breakwater.claim (
     worker     bigint not null,
     -- null: it took its jobs from outside the lanes (suspects, and probes of a key's circuit).
     lane       bigint,
-    -- The lane's cursor: the next claim looks behind it.
+    -- The lane's cursor: the next claim looks above it.
     last       bigint not null,
-    -- The lane's floor: no job that waits is at or below it, and none can appear there.
+    -- The lane's floor: no job waits at or below it, and none can appear there.
     floor      bigint not null,
     claimed_at timestamptz not null default now(),
     jobs       bigint[] not null
 ) with (
-    -- The ids of a thousand jobs fit into a page: kept there they cost a third of what they do elsewhere.
+    -- The ids of a thousand jobs fit into one page. Kept there, they cost a third of what they cost elsewhere.
     toast_tuple_target = 8160,
     autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0
 );
 create index claim_by_worker on breakwater.claim (worker, lease);
 create index claim_by_lane on breakwater.claim (lane, last, lease);
--- Gone before long: compressing it costs more than it saves.
+-- The list is deleted soon, so compressing it costs more than it saves.
 alter table breakwater.claim alter jobs set storage external;
 
--- What is known about jobs that may still appear at positions drawn long ago, noted by the leader (see 28_late.sql). Rows
--- are only added and deleted, since a row that is updated each second would grow a chain of versions under a snapshot
--- that somebody holds.
+-- What is known about jobs that may still appear at positions drawn long ago. The leader writes it (see 28_late.sql).
+-- Rows are only added and deleted, because a row that is updated each second would grow a chain of versions while
+-- another session holds a snapshot.
 create table breakwater.horizon (
     id      bigint generated always as identity primary key,
     -- No job can appear at or below this position any more.
@@ -235,7 +239,8 @@ create table breakwater.horizon (
     holders text[] collate "C" not null
 );
 
--- Which worker does the fleet's chores (rescue, promotion), until when. The term fences a leader that overslept.
+-- Which worker does the fleet's maintenance (rescue, promotion), and until when. The term fences off a leader that
+-- overslept.
 create table breakwater.leader (
     only_one   boolean primary key default true check (only_one),
     worker     bigint not null,
@@ -243,10 +248,11 @@ create table breakwater.leader (
     expires_at timestamptz not null
 ) with (fillfactor = 50);
 
--- Workers that sleep, and the kinds whose inserts should wake them. Lost in a crash, and rebuilt by the next sleep.
+-- The workers that sleep, and the kinds whose inserts should notify them. The rows are lost in a crash, and written
+-- again by the next sleep.
 --
--- A worker that many jobs of a kind come to attends it: it looks for them many times a second, so that until `until`
--- nobody needs to be told of such an insert into its queues.
+-- A worker that gets many jobs of a kind polls this hot kind, which is then `attended`: it looks for jobs many times a
+-- second. So until `until`, an insert of that kind into its queues notifies no sleeping worker.
 create unlogged table breakwater.sleeper (
     worker   bigint primary key,
     kinds    text[] collate "C" not null,
@@ -256,15 +262,17 @@ create unlogged table breakwater.sleeper (
 ) with (fillfactor = 50, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0,
         autovacuum_vacuum_cost_delay = 0);
 
--- Whether any worker may be asleep: it has a last value, or has none. An INSERT asks this first, so it must cost next to
--- nothing, and a sequence is the one thing that all sessions share and that is read without a query. It is logged: on a
--- standby that is promoted, an unlogged sequence may not exist, and every INSERT would fail.
+-- Whether any worker may be asleep: if so, the sequence has a last value; if not, it has none. Every INSERT checks this
+-- first, so the check must cost next to nothing, and only a sequence is shared by all sessions and can be read without
+-- a query. It is logged: on a standby that is promoted, an unlogged sequence may not exist, and every INSERT would
+-- fail.
 create sequence breakwater.anyone_asleep;
 
--- Locked while a worker goes to sleep, and while the last one that slept says that nobody does. It has no rows.
+-- This table has no rows. It is locked while a worker goes to sleep, and while a session notes that no worker sleeps
+-- any more.
 create table breakwater.sleeper_lock ();
 
--- Queues and kinds that people stopped for now.
+-- Queues and kinds that an operator has paused.
 create table breakwater.pause (
     scope  text not null check (scope in ('queue', 'kind')),
     name   text collate "C" not null,
@@ -274,23 +282,23 @@ create table breakwater.pause (
     primary key (scope, name)
 );
 
--- Who did what by hand, when and why: written by the functions that do it, whoever calls them.
+-- Who did what by hand, when and why. The functions that do it write this, for every caller.
 create table breakwater.audit (
     id      bigint generated always as identity primary key,
     at      timestamptz not null default now(),
-    -- As the caller names them; the session's user unless they do.
+    -- The name that the caller gives, or else the session's user.
     actor   text not null,
     action  text not null,
     -- What it was done to: a circuit's name, a queue, a kind, a job, a worker.
     target  text not null,
     reason  text,
-    -- How many jobs it moved, until when it holds, what was before.
+    -- How many jobs were moved, until when it holds, or what the state was before.
     details jsonb not null default '{}',
     -- The session's user, who may differ from the actor.
     role    text not null default session_user
 );
 create index audit_by_time on breakwater.audit (at);
--- It is written by hand and kept for a year: what is looked for is worth an index each.
+-- Rows are written by hand and kept for a year, so each column that is searched is worth an index.
 create index audit_by_target on breakwater.audit (target, id);
 create index audit_by_actor on breakwater.audit (actor, id);
 create index audit_by_action on breakwater.audit (action, id);

@@ -1,7 +1,7 @@
 -- The tables of handlers and their circuits.
 
--- The rules of each kind's handler, as the last worker that started registered them. One policy rules the fleet.
--- A threshold that is null never trips.
+-- The rules of each kind's handler, as registered by the worker that started last. One policy applies to the whole
+-- fleet. A threshold that is null never trips.
 create table breakwater.handler (
     kind                 text collate "C" primary key,
     timeout              interval not null,
@@ -14,7 +14,7 @@ create table breakwater.handler (
     circuit_enabled      boolean not null,
     failure_rate         double precision,
     slow_rate            double precision,
-    -- The window: one of the two.
+    -- One of these two is the window.
     circuit_window       interval,
     window_calls         integer,
     minimum_calls        integer not null,
@@ -27,8 +27,8 @@ create table breakwater.handler (
     successes_to_close   integer not null,
     ramp                 interval not null,
     suspends_workers     boolean not null,
-    -- Which circuit its calls belong to: one shared by several kinds, or one for each value at a path of the payload;
-    -- the kind's own, where both are null.
+    -- Which circuit its calls belong to: one shared by several kinds, or one for each value at a path of the payload.
+    -- If both are null, it is the kind's own.
     shared_key           text collate "C",
     key_path             text[],
     fallback             text not null check (fallback in ('hold', 'dead_letter', 'succeed', 'reroute')),
@@ -36,7 +36,7 @@ create table breakwater.handler (
     fallback_result      text,
     fallback_kind        text collate "C",
     updated_at           timestamptz not null default now(),
-    -- Refused here, since a fallback that fails would stop all of the leader's chores.
+    -- An invalid result is refused here, because a fallback that fails would undo the fallbacks of all kinds.
     constraint fallback_result_is_json
         check (case when fallback = 'succeed' then coalesce(fallback_result::jsonb is not null, false) else true end),
     constraint fallback_kind_is_1_to_200_bytes
@@ -50,7 +50,8 @@ create table breakwater.handler (
 create table breakwater.circuit (
     kind            text collate "C" not null,
     key             text collate "C" not null default '',
-    -- For a key of the payload: where it came from. If the handler takes its keys from elsewhere, the circuit is obsolete.
+    -- For a key from the payload: the path that it came from. If the handler now uses another path, the circuit is
+    -- obsolete.
     key_path        text[],
     state           text not null default 'closed' check (state in ('closed', 'open', 'half_open')),
     -- Raised by every transition. Results of an earlier generation change no state.
@@ -58,34 +59,36 @@ create table breakwater.circuit (
     since           timestamptz not null default now(),
     -- Why it is in this state.
     reason          text not null default 'new',
-    -- While open: when probing may begin. null while somebody holds it open.
+    -- While open: when probing may begin. null while an operator holds it open.
     retry_at        timestamptz,
-    -- How often it opened again, since it was last closed for as long as it had been open; the open time grows with it.
+    -- How often it has opened again since it last stayed closed for as long as it had been open. The open time grows
+    -- with it.
     reopened        integer not null default 0,
-    -- While it is not closed, and opened by its own rules: when it did.
+    -- When it opened, if it is not closed and opened by its own rules.
     opened_at       timestamptz,
-    -- How long it was open before it was last closed; times of an outage that came back soon are added up.
+    -- How long it was open before it last closed. If an outage comes back soon, the times are added up.
     was_open_for    interval not null default '0',
     -- Whether the first round of probes since it opened is over. If that round closes it, the opening was a false alarm.
     is_checked      boolean not null default false,
-    -- When a round of probes last failed: until then it was down for certain.
+    -- When a round of probes last failed: until then the dependency was certainly down.
     was_down_at     timestamptz,
-    -- How many false alarms came soon after each other; null: the last opening was none. The ramp grows with them.
+    -- How many false alarms came soon after each other. null: the last opening was no false alarm. The ramp grows with
+    -- them.
     false_alarms    integer,
-    -- While half-open: how this round's probes ended, and for how long they asked to be left alone.
+    -- While half-open: how this round's probes ended, and for how long the dependency asked to be left alone.
     successes       integer not null default 0,
     failures        integer not null default 0,
     slow            integer not null default 0,
     asked_for       double precision,
-    -- While closed: when admission ramps up to everything, and how long that takes in all.
+    -- While closed: when the ramp ends and all jobs are admitted again, and how long the whole ramp takes.
     ramp_until      timestamptz,
     ramp            interval,
-    -- Taken out of the breaker's hands, by whom, and until when (null: until somebody resets it). open and closed hold
-    -- that state; disabled counts nothing; metrics_only counts, and says what it would have done.
+    -- An operator's override of the breaker, who set it, and until when (null: until an operator resets it). open and
+    -- closed hold that state; disabled counts nothing; metrics_only counts, and says what it would have done.
     override        text check (override in ('open', 'closed', 'disabled', 'metrics_only')),
     override_actor  text,
     override_until  timestamptz,
-    -- Under metrics_only: whether it was said in this generation that it would have opened.
+    -- Under metrics_only: whether the history already says, in this generation, that the circuit would have opened.
     announced       boolean not null default false,
     primary key (kind, key)
 ) with (fillfactor = 50);
@@ -103,7 +106,7 @@ create table breakwater.circuit_transition (
     actor      text,
     -- The worker whose result or claim decided it, if one did.
     worker     bigint,
-    -- What led to it: see 57_evidence.sql. null: a person or the time did.
+    -- What led to it (see 57_evidence.sql). null: an operator or the passing of time did.
     evidence   jsonb,
     at         timestamptz not null
 );
@@ -116,7 +119,7 @@ create table breakwater.circuit_incident (
     kind         text collate "C" not null,
     key          text collate "C" not null,
     began_at     timestamptz not null,
-    -- infinity: it goes on.
+    -- infinity: it has not ended.
     ended_at     timestamptz not null default 'infinity',
     -- How often the circuit opened, when it last did, and how often its first probes showed that nothing was wrong.
     openings     integer not null default 1,
@@ -124,9 +127,9 @@ create table breakwater.circuit_incident (
     false_alarms integer not null default 0,
     -- When it became certain that an opening is no false alarm; null: not yet.
     confirmed_at timestamptz,
-    -- How long the circuit was not closed, in all openings that are over.
+    -- How long the circuit was not closed, summed over all openings that are over.
     time_open    interval not null default '0',
-    -- Why it opened first, who opened it if somebody did, what failed then, and why it closed last.
+    -- Why it first opened, who opened it (null: the breaker did), what failed then, and why it last closed.
     cause        text not null,
     actor        text,
     evidence     jsonb,
@@ -139,9 +142,9 @@ create index circuit_incident_by_end on breakwater.circuit_incident (ended_at);
 create table breakwater.incident_measure (
     incident         bigint primary key,
     measured_at      timestamptz not null,
-    -- All that was settled by then is counted.
+    -- Everything that was settled by then is counted.
     counted_to       timestamptz not null,
-    -- Which opening's end it is counted to; 0: none, it goes on.
+    -- How many openings the incident had when it was counted to its end. 0: it is not yet counted to its end.
     complete_opening integer not null default 0,
     -- Calls a minute in the ten minutes before it began, and calls since.
     calls_before     double precision not null,
@@ -149,30 +152,32 @@ create table breakwater.incident_measure (
     failed           bigint not null default 0,
     handed_back      bigint not null default 0,
     dead_letters     bigint not null default 0,
-    -- Jobs behind the circuit: at the first count, at the most, at the last; and how long the oldest had waited, at the most.
+    -- Jobs behind the circuit at the first count, at most, and at the last count; and the longest wait of the oldest of
+    -- them.
     first_waiting    bigint,
     most_waiting     bigint,
     last_waiting     bigint,
     longest_wait     interval
 );
 
--- What was told of an incident to the configured `notify:`. No row: nothing.
+-- Which messages about an incident went to the configured `notify:`. No row: none did.
 create table breakwater.incident_notice (
     incident    bigint primary key,
-    -- began or ended: the last message that was delivered or given up; null: none. And of how many openings the last one knew
-    -- that was tried.
+    -- began or ended: the last message that was delivered or given up; null: none. `told_of` is the number of openings
+    -- that the last message that was tried knew about.
     told        text check (told in ('began', 'ended')),
     told_of     integer not null default 0,
-    -- How many messages that is. It numbers them, so that a receiver knows one that comes twice.
+    -- How many messages that is. The number is part of a message's id, so that a receiver recognises one that comes
+    -- twice.
     messages    integer not null default 0,
-    -- Of the message that is under way: the first try, how many there were, and when the next one may begin.
+    -- For the message that is under way: when it was first tried, how many tries it had, and when the next may begin.
     first_tried timestamptz,
     tries       integer not null default 0,
     next_try    timestamptz not null
 );
 
--- What calls came to, in slots of one second: a row is written by one worker for one second, then only read. Every
--- kind is tallied under its own circuit, and under another that its calls belong to.
+-- How calls ended, in slots of one second. One worker writes a row during one second; after that, the row is only read.
+-- Every kind is tallied under its own circuit, and under any other circuit that its calls belong to.
 create table breakwater.tally (
     kind              text collate "C" not null,
     key               text collate "C" not null default '',
@@ -181,23 +186,23 @@ create table breakwater.tally (
     worker            bigint not null,
     succeeded         integer not null,
     failed            integer not null,
-    -- Of the failures, those that say nothing new: their jobs had failed before, and others have succeeded since.
+    -- Failures that say nothing new (repeats): their jobs had failed before, and others have succeeded since.
     repeats           integer not null default 0,
-    -- Of all calls but the repeats, those that were slow.
+    -- Slow calls, without the repeats.
     slow              integer not null,
-    -- Of all calls, those of jobs that had run before.
+    -- Calls of jobs that had run before.
     retries           integer not null,
-    -- Failures but repeats since this worker's last success in this slot, and when they began.
+    -- Failures other than repeats since this worker's last success in this slot, and when they began.
     trailing_failures integer not null,
     failing_since     timestamptz,
     last_success_at   timestamptz,
     primary key (kind, key, slot, generation, worker)
 ) with (fillfactor = 50, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0,
         autovacuum_vacuum_cost_delay = 0);
--- The newest and the oldest of all kinds.
+-- For the newest and the oldest slots of all kinds.
 create index tally_by_slot on breakwater.tally (slot);
 
--- What the tallies came to in each minute, for the curves that people look at. Minutes without anything have no row.
+-- The tallies of each minute added up, for charts. A minute in which nothing happened has no row.
 create table breakwater.rate (
     minute    timestamptz not null,
     kind      text collate "C" not null,
@@ -208,15 +213,15 @@ create table breakwater.rate (
     died      bigint not null,
     primary key (minute, kind)
 );
--- Until when the tallies are summed up.
+-- Up to which minute the tallies have been added up.
 create table breakwater.rate_horizon (
     only_one boolean primary key default true check (only_one),
     minute   timestamptz not null
 );
 insert into breakwater.rate_horizon (minute) values (date_trunc('minute', now()));
 
--- For windows by count: single calls in the order in which they were settled, a batch a row. One letter a call: s
--- succeeded, f failed; in capitals if it was slow.
+-- For windows by count: single calls in the order in which they were settled, with a row for each batch. Each call is
+-- one letter: s succeeded, f failed; in capitals if it was slow.
 create table breakwater.recent_call (
     id         bigint generated always as identity,
     kind       text collate "C" not null,
@@ -258,7 +263,7 @@ create table breakwater.probe_result (
 create index probe_result_by_circuit on breakwater.probe_result (kind, key, generation);
 create index probe_result_pending on breakwater.probe_result (id) where is_pending;
 
--- Failed calls of the last hours, by circuit and name: a row for each name in what was settled together.
+-- Failed calls of the last hours, by circuit and name: each batch that was settled together has a row for each name.
 create table breakwater.failure (
     id         bigint generated always as identity primary key,
     kind       text collate "C" not null,
@@ -277,15 +282,16 @@ create table breakwater.failure (
 create index failure_by_circuit on breakwater.failure (kind, key, at);
 create index failure_by_time on breakwater.failure (at);
 
--- Workers whose calls failed while those of others succeeded. Until `until` they get no jobs of that circuit; then one at
--- a time, until one succeeds. And workers that lack something they need to run jobs of a kind (see 53_suspension.sql).
+-- Workers whose calls failed while those of others succeeded. Until `until` they get no jobs of that circuit; then they
+-- get one at a time, until one succeeds. The table also has workers that lack something they need to run jobs of a kind
+-- (see 53_suspension.sql).
 create table breakwater.suspension (
     kind   text collate "C" not null,
     key    text collate "C" not null,
     worker bigint not null,
     since  timestamptz not null,
     until  timestamptz not null,
-    -- How often it was suspended without a success in between; 0 while it only waits to see how the others fare.
+    -- How often it was suspended without a success in between; 0 while it only waits to see how other workers fare.
     times  integer not null default 1,
     reason text not null,
     -- Whether the worker suspended itself, for all jobs of the kind, with the key ''. No circuit counts or ends it.

@@ -3,8 +3,8 @@
 
 -- Enqueues one job and returns its id.
 --
--- With a unique_key, and a live job of that kind and key there already, it returns that job's id and adds nothing.
--- A run_at that has passed means now. Locks: the new row only.
+-- If a live job has that kind and unique_key already, it returns that job's id and adds nothing. A run_at in the past
+-- means now. Locks: the new row only.
 create function breakwater.enqueue(
     kind         text,
     payload      jsonb default '{}',
@@ -38,7 +38,7 @@ begin
         select j.id into v_id from breakwater.job j
          where j.kind = enqueue.kind and j.unique_key = enqueue.unique_key;
         exit when found;
-        -- It ended between the two statements: try again.
+        -- That job ended between the two statements, so it tries again.
     end loop;
     return v_id;
 end
@@ -103,8 +103,8 @@ begin
 end
 $$;
 
--- Wakes the workers that sleep and could run one of these kinds. A NOTIFY takes a database-wide lock at commit, so
--- none is sent while nobody sleeps.
+-- Notifies the sleeping workers that could run one of these kinds. A NOTIFY takes a database-wide lock at commit, so
+-- none is sent while no such worker sleeps.
 create function breakwater.wake(p_kinds text[]) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
@@ -113,11 +113,12 @@ as $$
      where exists (select from breakwater.sleeper s where k.kind = any (s.kinds))
 $$;
 
--- Wakes the workers that sleep for what was inserted, unless another that is awake looks for it by itself.
+-- Notifies the sleeping workers of the kinds inserted, except where another worker polls such a hot kind in that queue.
 --
--- It runs once for each INSERT while anybody may be asleep, so it is made cheap: one statement whose plan is kept; stable,
--- so that it looks with the snapshot of the INSERT; and no search path of its own, for setting one would cost as much as the
--- rest. So every name in it says its schema, operators included, or the caller's search path would decide what it means.
+-- It runs once for each INSERT while any worker may be asleep, so it is kept cheap: it is one statement whose plan is
+-- kept; it is stable, so that it uses the INSERT's snapshot; and it sets no search path, which would cost as much as
+-- the rest. So every name in it states its schema, operators included, or else the caller's search path would decide
+-- what it means.
 create function breakwater.wake_for_inserted() returns trigger
 language plpgsql stable security definer
 as $$
@@ -137,8 +138,8 @@ begin
 end
 $$;
 
--- A transaction that is to be prepared for two-phase commit cannot notify. With breakwater.wake set to off, its jobs wait for
--- the next poll instead.
+-- A transaction that will be prepared for two-phase commit cannot notify. If it sets breakwater.wake to off, its jobs
+-- wait for the next poll instead.
 create trigger wake_for_inserted after insert on breakwater.job
     referencing new table as inserted
     for each statement when (pg_sequence_last_value('breakwater.anyone_asleep'::regclass) is not null

@@ -1,22 +1,23 @@
--- Enqueueing in bulk: portions of a long input, each committed, so that it can be interrupted and goes on where it was.
+-- Enqueueing in bulk: a long input is added in portions that are each committed, so that it can be interrupted and
+-- resumed.
 
--- How far inputs with a name have got. Written in the transaction that adds the jobs, so that no line is added twice
--- and none is left out, however the last attempt ended.
+-- How far each named input has got. This is written in the transaction that adds the jobs, so that no line is added
+-- twice and none is left out, however the last attempt ended.
 create table breakwater.import (
-    -- The login that imports. Each login has names of its own: no enqueuer moves another's import forward.
+    -- The login that imports. Each login has its own names, so no enqueuer can move another's import forward.
     owner      text collate "C" not null default session_user,
     name       text collate "C" not null
                constraint import_name_is_1_to_200_bytes check (octet_length(name) between 1 and 200),
-    -- So many lines of the input are done.
+    -- How many lines of the input are done.
     lines      bigint not null,
-    -- The last of them, by which another input under the same name is recognised.
+    -- The hash of the last of those lines. It shows when another input is given under the same name.
     last_line  text not null,
     updated_at timestamptz not null default now(),
     primary key (owner, name)
 );
 
--- How far an input of this login has got: 0 lines if nothing is known of it. `is_same` is whether a line is the last one that was
--- added (true where there is none).
+-- How far an input of this login has got: 0 lines if it is not known. `is_same` says whether the given line is the last
+-- one that was added (true where there is none).
 create function breakwater.import_position(name text, line text default null, out lines bigint, out is_same boolean)
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -25,12 +26,13 @@ as $$
      where i.owner = session_user::text collate "C" and i.name = import_position.name collate "C"
 $$;
 
--- Enqueues a portion of lines, each a JSON object with a kind and, as it likes, a payload, queue, priority, run_at,
--- max_attempts, unique_key, traceparent and tracestate; `defaults` has the same keys. A line whose unique key a live job
--- has adds nothing. Returns how many jobs were added.
+-- Enqueues a portion of lines. Each is a JSON object with a kind and, optionally, a payload, queue, priority, run_at,
+-- max_attempts, unique_key, traceparent and tracestate; `defaults` has the same keys. A line adds nothing if a live job
+-- has its unique key. Returns how many jobs were added.
 --
--- With the name of an import of this login, `first_line` to `last_line` are the lines' numbers, and `last_text` the last one's text; they
--- must go on where the import stands. Locks: the import's row; the new jobs.
+-- If `import` names an import of this login, `first_line` and `last_line` are the numbers of the first and the last
+-- line, and `last_text` is the last line's text. The lines must go on where the import stands. Locks: the import's row;
+-- the new jobs.
 create function breakwater.enqueue_lines(
     lines jsonb[], defaults jsonb default '{}', import text default null,
     first_line bigint default null, last_line bigint default null, last_text text default null

@@ -1,6 +1,6 @@
--- Late jobs: a transaction draws the positions of its jobs when it adds them, and may commit after a claim has gone past.
--- Then its jobs are behind the lane's cursor. They are looked for between the lane's *floor* and its cursor; the floor is
--- the highest position at which nothing waits and nothing can appear any more.
+-- Late jobs: a transaction draws the positions of its jobs when it adds them, and may commit after a claim has passed
+-- those positions. Then its jobs are below the lane's cursor. Claims look for them between the lane's *floor* and its
+-- cursor. The floor is the highest position at or below which no job waits and none can appear any more.
 
 -- What a look between a lane's floor and its cursor found.
 create type breakwater.late_jobs as (
@@ -8,16 +8,17 @@ create type breakwater.late_jobs as (
     ids         bigint[],
     -- Whether these are all of them.
     is_complete boolean,
-    -- Whether the lane has no ready jobs behind its cursor either.
+    -- Whether the lane has no ready jobs above its cursor either.
     is_last     boolean,
     -- No job can appear at or below this position any more, as was known before the look.
     proven      bigint,
-    -- As far as it looked.
+    -- The cursor up to which it looked.
     cursor      bigint
 );
 
--- Looks for late jobs of a lane. It locks nothing: it may take long where many entries of the index are dead and cannot be
--- cleaned up. So the caller must look again, once it has locked the lane, which of the jobs are still there for it.
+-- Looks for late jobs of a lane. It locks nothing, because it may take long where many index entries are dead and
+-- cannot be cleaned up. So once the caller has locked the lane, it must check again which of the jobs are still waiting
+-- there.
 create function breakwater.find_late(
     p_lane bigint, p_queue text, p_kind text, p_priority smallint, p_floor bigint, p_cursor bigint, p_limit integer
 ) returns breakwater.late_jobs
@@ -34,7 +35,7 @@ declare
 begin
     select h.proven into v_late.proven from breakwater.horizon h order by h.id desc limit 1;
     v_late.cursor := p_cursor;
-    -- NOT IN looks into a hash table, and leaves the order of the index as it is: a limit ends the scan.
+    -- NOT IN uses a hash table and keeps the order of the index, so the limit ends the scan.
     v_late.ids := array(
         select j.id from breakwater.job j
          where j.queue = p_queue collate "C" and j.kind = p_kind collate "C" and j.priority = p_priority
@@ -51,10 +52,11 @@ begin
 end
 $$;
 
--- Notes the position below which no job can appear any more. A leader's chore.
+-- Notes the position at or below which no job can appear any more. The leader runs this as maintenance.
 --
--- A transaction draws positions only while it holds a row-exclusive lock on `job`. So note the highest position drawn, then
--- the transactions that hold such a lock (in this order); once all of those have ended, nothing can appear at or below it.
+-- A transaction draws positions only while it holds a row-exclusive lock on `job`. So this notes the highest position
+-- drawn and then the transactions that hold such a lock, in this order. Once all of those have ended, no job can appear
+-- at or below that position.
 create function breakwater.note_horizon() returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -73,12 +75,13 @@ begin
        and k.mode not in ('AccessShareLock', 'RowShareLock')
        and k.pid is distinct from pg_backend_pid();
     v_proven := case when v_holders = '{}' then v_highest
-                     -- A prepared transaction is known by another name than before it was prepared: while there is one,
-                     -- nothing is proven.
+                     -- A transaction gets another name when it is prepared, so nothing is proven while there is a
+                     -- prepared one.
                      when exists (select from unnest(v_holders) h where h like '-1/%') or v_holders && v_old.holders
                      then v_old.proven
                      else v_old.highest end;
-    -- While one of those noted goes on, the note is kept: a new one would have to wait for those that came since as well.
+    -- While a noted transaction goes on, the note is kept: a new note would have to wait for newer transactions as
+    -- well.
     if v_proven > coalesce(v_old.proven, -1) or v_old.id is null or not v_holders && v_old.holders then
         if v_old.id is null or (v_highest, v_proven) is distinct from (v_old.highest, v_old.proven) then
             insert into breakwater.horizon (proven, highest, holders)
@@ -89,12 +92,13 @@ begin
 end
 $$;
 
--- Whether claim p_new may take a job that is not plainly free: somebody is changing the row right now or has locked it once,
--- an UPDATE by hand moved it here from another lane, where a claim may still hold it, or it was put back after the claim
--- had drawn its number. If not, this is noted in the setting breakwater.skipped, for the lane's floor stays below the job.
+-- Whether claim p_new may take a job that is not plainly free: another session is changing the row right now or once
+-- locked it, an UPDATE by hand moved the job here from another lane where a claim may still hold it, or the job was put
+-- back after the claim drew its number. If it may not, the setting breakwater.skipped records this, so that the lane's
+-- floor stays below the job.
 --
--- Locks: the job, if it still is where the claim saw it; the other lane's row, so that no claim of it is under way. Both by
--- SKIP LOCKED.
+-- Locks: the job, if it still is where the claim saw it; the other lane's row, so that no claim of that lane is under
+-- way. Both by SKIP LOCKED.
 create function breakwater.may_take(
     p_id bigint, p_position bigint, p_lease bigint, p_moved_from bigint, p_new bigint
 ) returns boolean
@@ -119,11 +123,13 @@ begin
 end
 $$;
 
--- People change rows by hand. A job that an UPDATE puts into another lane, makes ready or not, or gives a position that no
--- claim might ever come past, gets a new position; and what it leaves is noted, for a claim there may hold it. A parked job
--- that gets another kind, or is made ready, is not parked any more: the circuits of its new kind decide.
+-- Users may change rows by hand. A job gets a new position if an UPDATE puts it into another lane, makes it ready or
+-- not ready, or gives it a position that no claim might ever pass. The lane that it leaves is noted, because a claim
+-- there may hold it. A parked job that gets another kind or is made ready is not parked any more: the circuits of its
+-- new kind decide.
 --
--- Locks: if it is moved on before a claim took it, the lane that it left first, until the claims under way there are over.
+-- Locks: if the job is moved again before a claim took it, the lane that it left first, until the claims under way
+-- there have ended.
 create function breakwater.note_move() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -140,7 +146,7 @@ begin
         new.ready_at := now();
     end if;
     new.position := nextval('breakwater.job_position');
-    -- 0: its lane's row is gone. A claim may hold it all the same.
+    -- 0: its lane's row is gone. A claim may still hold the job.
     new.moved_from := coalesce((select a.id from breakwater.lane a
                                  where a.queue = old.queue and a.kind = old.kind and a.priority = old.priority),
                                old.moved_from, 0);
@@ -148,7 +154,8 @@ begin
 end
 $$;
 
--- The functions here draw a new position, or end a hold by writing `lease`, or park a job, so none of that is by hand.
+-- Breakwater's own functions draw a new position, write `lease` to end a hold, or park a job, so they do not fire this
+-- trigger.
 create trigger note_move before update of queue, kind, priority, position, run_at, parked on breakwater.job
     for each row when (new.lease = old.lease and not (old.parked is null and new.parked is not null)
                        and (new.position < old.position
@@ -159,8 +166,8 @@ create trigger note_move before update of queue, kind, priority, position, run_a
                                 and new.position > pg_sequence_last_value('breakwater.job_position'::regclass))))
     execute function breakwater.note_move();
 
--- Waits until the claims of a lane that are under way have ended. Locks: the lane's row, but only until this returns: what
--- a block locked is free again when the block is rolled back.
+-- Waits until the claims of a lane that are under way have ended. Locks: the lane's row, but only until this returns,
+-- because rolling back the block frees what it locked.
 create function breakwater.await_claims(p_lane bigint) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -172,11 +179,11 @@ exception when sqlstate 'BW003' then
 end
 $$;
 
--- Locks those of some jobs that nobody else has locked, or with `p_patiently` all of them, and returns those of them that
+-- Locks the given jobs that no other session has locked, or all of them with `p_patiently`, and returns those that
 -- wait: no claim holds them, and none will before this transaction ends.
 --
--- A claim locks no job. So once the jobs are locked, which every later claim sees, those under way in the jobs' lanes are
--- waited for; each takes a moment. The lanes' locks are not kept.
+-- A claim locks no job. Every claim that begins after the jobs are locked sees their locks. So this function then waits
+-- for the claims that are under way in the jobs' lanes, which takes a moment each. It does not keep the lanes' locks.
 create function breakwater.lock_waiting(p_ids bigint[], p_patiently boolean default false) returns bigint[]
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
@@ -205,7 +212,7 @@ begin
 end
 $$;
 
--- Those of some jobs that no claim holds.
+-- Returns those of the given jobs that no claim holds.
 create function breakwater.without_held(p_ids bigint[], p_lane bigint default null) returns bigint[]
 language plpgsql stable set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off

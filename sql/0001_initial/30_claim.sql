@@ -1,7 +1,7 @@
 -- Claiming: the only way from waiting to running. A claim adds rows to breakwater.claim and writes no job.
 
--- The jobs of one claim, as their worker gets them: each array has an element for each job, in the order of the lane. One row
--- costs the server and the worker half of what a row for each job costs.
+-- The jobs of one claim in the form that their worker gets: each array has an element for each job, in the order of the
+-- lane. One such row costs the server and the worker half of what a row for each job would cost.
 create type breakwater.claimed_jobs as (
     queue         text,
     kind          text,
@@ -20,7 +20,7 @@ create type breakwater.claimed_jobs as (
     enqueued_at   timestamptz[],
     -- For how many seconds each was ready.
     waited        double precision[],
-    -- Where the table has it.
+    -- Where the table stores each job.
     tuples        tid[],
     traceparents  text[],
     tracestates   text[],
@@ -31,7 +31,7 @@ create type breakwater.claimed_jobs as (
 
 -- Which jobs are held, by which claim.
 --
--- Offset 0: each listed job is looked up once. The planner would rather look through the claims for each job.
+-- With offset 0, each listed job is looked up once. Otherwise the planner would search the claims for each job.
 create view breakwater.held as
 select c.id as job, c.lease, c.worker, c.lane, c.claimed_at
   from (select k.lease, k.worker, k.lane, k.claimed_at, unnest(k.jobs) as id from breakwater.claim k offset 0) c
@@ -39,23 +39,25 @@ select c.id as job, c.lease, c.worker, c.lane, c.claimed_at
 
 -- Takes ready jobs for a worker.
 --
--- The lanes come as parallel arrays in the order of preference. `p_slots` names, for each lane, the element of `p_room`
--- and `p_concurrency` that holds how many jobs its kind may take, and how many it may have at once; `p_total` bounds them
--- all. With `p_late` it also takes jobs that appeared behind the lanes' cursors (see 28_late.sql); with `p_is_backlog`, only
--- where more has been proven since the last look, because a look is dear where many jobs have just ended. Paused lanes and open
--- circuits give nothing; a half-open circuit gives at most as many jobs as it has free probe leases; a circuit that has
--- just closed, and a suspended worker, are given fewer (see breakwater.admit). Jobs of an open key are parked, and jobs
--- beyond their handler's max_age are dead-lettered, on the way. Once their payloads come to `p_bytes` no more are taken.
+-- The lanes are parallel arrays in the order of preference. For each lane, `p_slots` is an index into `p_room`, which
+-- says how many jobs the kind may take, and into `p_concurrency`, which says how many it may have at once; `p_total`
+-- bounds them all. With `p_late` it also takes late jobs, which appeared below the lanes' cursors (see 28_late.sql).
+-- With `p_is_backlog` it looks for them only where more has been proven since the last look, because a look is
+-- expensive where many jobs have just ended. Paused lanes and open circuits give nothing; a half-open circuit gives at
+-- most as many jobs as it has free probe leases; a circuit that has just closed gives fewer, and a suspended worker
+-- gets fewer (see breakwater.admit). On the way, jobs of an open key are parked, and jobs beyond their handler's
+-- max_age are dead-lettered. Once the payloads come to `p_bytes`, no more jobs are taken.
 --
--- It commits without waiting for the disk. So none of its jobs may start before a later commit on the same connection that
--- waits for the disk has been answered: that of breakwater.settle, or of breakwater.flush.
+-- It commits without waiting for the disk. So none of its jobs may start before a later commit on the same connection
+-- has waited for the disk and has been answered: that of breakwater.settle, or of breakwater.flush.
 --
 -- Locks: the lane's row and the row of a circuit that is not closed, by SKIP LOCKED; it never waits.
 --
--- The settings keep the plan on the lane index whatever the statistics say, even when none exist, and whatever the tables
--- held when the plan was made: a session keeps its plans, and its first claims may see a table with a row. What is off
--- counts as so dear that any statement that cannot do without it, even in a function called from here, would be compiled
--- first, for half a second: hence jit, here and wherever else a way of scanning is off.
+-- The settings keep the plan on the lane index whatever the statistics say, even when none exist, and whatever the
+-- tables held when the plan was made: a session keeps its plans, and its first claims may see a table with one row. The
+-- planner puts such a high cost on a disabled way of scanning that a statement that cannot do without it, even in a
+-- function called from here, would first be compiled by JIT for half a second. So jit is off here, and wherever else a
+-- way of scanning is off.
 create function breakwater.claim(
     p_worker      bigint,
     p_queues      text[],
@@ -81,7 +83,7 @@ declare
     v_lane  record;
     v_newest record;
     v_jobs  breakwater.claimed_jobs;
-    -- Of the lane, as plain values: a field of a record costs more to read, once for each job.
+    -- Plain copies of the lane's fields. They are read once for each job, and a field of a record costs more to read.
     v_queue text collate "C";
     v_kind  text collate "C";
     v_priority smallint;
@@ -100,8 +102,8 @@ declare
     v_slot integer;
 begin
     perform breakwater.require_read_committed();
-    -- A worker whose jobs were given to others claims nothing until it has registered anew, and one that somebody drained
-    -- nothing at all.
+    -- A worker whose jobs were given to others claims nothing until it has registered again. A worker that an operator
+    -- drained claims nothing at all.
     if not exists (select from breakwater.worker w where w.id = p_worker and w.drain_reason is null) then
         return;
     end if;
@@ -112,7 +114,7 @@ begin
                (select z.proven from breakwater.horizon z order by z.id desc limit 1) as proven,
                coalesce(c.kind, l.kind) as circuit_kind, coalesce(c.key, '') as circuit_key,
                coalesce(c.generation, 0) as generation,
-               -- Nearly always, there is nothing more to ask.
+               -- Nearly always this is false, and nothing more has to be checked.
                coalesce(c.state <> 'closed' or c.ramp_until > breakwater.clock(), false) or exists (
                    select from breakwater.suspension s
                     where s.worker = p_worker
@@ -128,7 +130,7 @@ begin
                select c.last, c.floor from breakwater.claim c where c.lane = a.id
                 order by c.last desc, c.lease desc limit 1) m on true
          cross join lateral (select coalesce(m.last, a.floor) as last, coalesce(m.floor, a.floor) as floor) n
-         -- Not EXISTS, which may be turned into a join with all that is ready.
+         -- This is not EXISTS, because the planner may turn that into a join with all ready jobs.
           left join lateral (
                select j.position from breakwater.job j
                 where j.queue = a.queue and j.kind = a.kind and j.priority = a.priority and j.position > n.last
@@ -173,7 +175,7 @@ begin
             end loop;
             v_left := v_left - v_taken;
             v_room[v_lane.slot] := v_room[v_lane.slot] - v_taken;
-            -- Where there are none but late ones, the oldest of those.
+            -- If there are only late jobs, the oldest of them are claimed below.
             continue when v_taken > 0;
         end if;
 
@@ -193,7 +195,7 @@ begin
         end loop;
         continue when v_floor is null;
         v_has_lane := true;
-        -- Only now, for another claim may have committed until the lock was free.
+        -- This is read only now, because another claim may have committed before the lock was free.
         select c.lease, c.last, c.floor, c.jobs = '{}' as has_ended into v_newest from breakwater.claim c
          where c.lane = v_lane.id
          order by c.last desc, c.lease desc limit 1;
@@ -206,7 +208,7 @@ begin
             v_old_floor := v_floor;
             v_last := v_cursor;
             if v_late.is_complete then
-                -- Not up to v_cursor, which another claim may have moved since the look.
+                -- The floor does not rise to v_cursor, which another claim may have moved since the look.
                 v_floor := greatest(v_floor, least(v_late.proven, v_late.cursor));
                 if v_late.is_last then
                     v_last := greatest(v_last, v_late.proven);
@@ -231,19 +233,19 @@ begin
                          order by j.position
                          limit v_permits) j;
                 exit when pg_column_size(v_jobs.payloads) <= v_bytes or v_jobs.ids is null;
-                -- Mostly it stays at that.
+                -- Usually the loop has ended here.
                 v_taken := breakwater.count_within(v_jobs.payloads, v_bytes);
                 exit when v_taken = cardinality(v_jobs.ids);
                 v_permits := v_taken;
             end loop;
             if v_jobs.ids is not null then
                 v_last := v_jobs.positions[cardinality(v_jobs.positions)];
-                -- If nothing is left below the cursor that could ever be looked for, the floor goes along.
+                -- If no job below the cursor will ever have to be looked for, the floor rises with the cursor.
                 if v_floor = v_cursor and current_setting('breakwater.skipped') = '' then
                     v_floor := greatest(v_floor, least(v_last, coalesce(v_lane.proven, v_floor)));
                 end if;
             end if;
-            -- Without a job, to note how far the lane has been looked through.
+            -- A claim without jobs notes how far the lane has been searched.
             if v_jobs.ids is not null or v_last > v_old_cursor
                or (v_floor > v_old_floor and v_floor >= least(v_last, v_old_floor + 1000))
             then
@@ -255,7 +257,7 @@ begin
                 p_worker, v_lane.id, v_queue, v_kind, v_priority, v_lease, v_cursor, v_floor, v_late, v_permits, v_bytes,
                 v_lane.key_path, v_lane.is_filtered, v_lane.circuit_kind, v_lane.circuit_key, v_generation, v_is_probe);
         end if;
-        -- The lane's newest claim until now is of no more use if all its jobs have ended.
+        -- The claim that was the lane's newest until now is not needed any more if all its jobs have ended.
         if v_newest.has_ended then
             delete from breakwater.claim c
              where c.lease = v_newest.lease
@@ -289,16 +291,16 @@ begin
 end
 $$;
 
--- Waits for the disk, if the worker has just claimed something: then the claim cannot be lost any more. For a worker that
--- has nothing to settle, since settling does the same. A commit waits only if it has something to write, so this writes a
--- message that nothing reads.
+-- Makes the commit wait for the disk if the worker has just claimed something, so that the claim cannot be lost any
+-- more. A worker calls this when it has nothing to settle, because settling does the same. A commit waits only if it
+-- has something to write, so this writes a message that nothing reads.
 create function breakwater.flush(p_worker bigint) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
     perform breakwater.commit_durably();
-    -- Not only the newest: a claim of several lanes adds several rows, some without jobs. The claim was made a moment ago,
-    -- so few numbers have been drawn since.
+    -- It checks more than the newest row, because a claim of several lanes adds several rows, some without jobs. The
+    -- claim was made a moment ago, so few numbers have been drawn since.
     perform from breakwater.claim c
       where c.worker = p_worker and c.lease > (select l.last_value - 10000 from breakwater.lease l)
         and c.jobs <> '{}' and c.claimed_at > now() - interval '1 minute'
@@ -309,7 +311,7 @@ begin
 end
 $$;
 
--- Lets this transaction's commit wait for the disk, where the role or the database has it not wait.
+-- Makes this transaction's commit wait for the disk, if the role or the database has turned that off.
 create function breakwater.commit_durably() returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -320,7 +322,7 @@ begin
 end
 $$;
 
--- Refuses any other isolation level than READ COMMITTED: what others have just committed would not be seen.
+-- Refuses any isolation level but READ COMMITTED, because a stricter one hides what other sessions have just committed.
 create function breakwater.require_read_committed() returns void
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$

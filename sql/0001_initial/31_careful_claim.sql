@@ -17,14 +17,14 @@ declare
     v_taken  bigint[] := '{}';
     v_positions bigint[];
     v_keys   text[];
-    -- Up to here the lane was looked through, and as far as that nothing is left in it.
+    -- How far the lane has been searched, and up to where nothing is left in it.
     v_last   bigint := p_cursor;
     v_floor  bigint := p_floor;
     v_limit  integer;
     v_jobs   breakwater.claimed_jobs;
     v_is_complete boolean := p_late.is_complete;
 begin
-    -- Those that another claim took since they were found are left out.
+    -- Late jobs that another claim has taken since they were found are left out.
     if p_late.ids <> '{}' then
         v_ids := array(
             select j.id from breakwater.job j
@@ -38,14 +38,14 @@ begin
             v_ids := breakwater.park_or_expire(v_kind, v_ids, p_key_path, p_permits);
         end if;
         v_taken := v_ids;
-        -- Somebody may be changing one of them, or the circuit of its key.
+        -- Another session may be changing one of them, or the circuit of its key.
         v_is_complete := v_is_complete and not exists (
             select from unnest(breakwater.without_held(p_late.ids, p_lane)) i(id)
               join breakwater.job j on j.id = i.id and num_nulls(j.run_at) = 1
              where i.id <> all (v_taken));
     end if;
     if v_is_complete then
-        -- Not up to p_cursor, which another claim may have moved since the look.
+        -- The floor does not rise to p_cursor, which another claim may have moved since the look.
         v_floor := greatest(v_floor, least(p_late.proven, p_late.cursor));
         if p_late.is_last then
             v_last := greatest(v_last, p_late.proven);
@@ -53,7 +53,7 @@ begin
         end if;
     end if;
 
-    -- Some portions in vain, where all of their jobs are parked or expired; then others have their turn.
+    -- If all jobs of a portion are parked or expired, it tries another, five in all. Then other lanes have their turn.
     v_limit := case when p_is_filtered then greatest(p_permits, 500) else p_permits - cardinality(v_taken) end;
     for round in 1..5 loop
         exit when cardinality(v_taken) >= p_permits;
@@ -72,7 +72,7 @@ begin
             v_found := breakwater.park_or_expire(v_kind, v_ids, p_key_path, p_permits - cardinality(v_taken));
         end if;
         v_taken := v_taken || v_found;
-        -- What comes behind the last one taken was not needed, or all of it is gone from the lane.
+        -- The cursor stops at the last job taken if there are enough. Otherwise the whole portion has been searched.
         v_last := case when cardinality(v_taken) >= p_permits
                        then v_positions[array_position(v_ids, v_found[cardinality(v_found)])]
                        else v_positions[cardinality(v_positions)] end;
@@ -87,7 +87,7 @@ begin
         exit when pg_column_size(v_jobs.payloads) <= p_bytes or v_jobs.ids is null;
         v_limit := breakwater.count_within(v_jobs.payloads, p_bytes);
         exit when v_limit = cardinality(v_taken);
-        -- The others stay in the lane, and none of them may end up behind the floor.
+        -- The other jobs stay in the lane, and none of them may end up below the floor.
         v_taken := v_jobs.ids[1:v_limit];
         v_last := greatest(p_cursor, v_jobs.positions[v_limit]);
         v_floor := p_floor;
@@ -96,7 +96,7 @@ begin
     if p_is_probe and v_taken <> '{}' then
         perform breakwater.lease_probes(p_circuit_kind, p_circuit_key, p_generation, v_kind, v_taken, p_lease);
     end if;
-    -- Without a job, to note how far the lane has been looked through.
+    -- A claim without jobs notes how far the lane has been searched.
     if v_taken <> '{}' or v_last > p_cursor or (v_floor > p_floor and v_floor >= least(v_last, p_floor + 1000)) then
         insert into breakwater.claim (lease, worker, lane, last, floor, jobs)
         values (p_lease, p_worker, p_lane, v_last, v_floor, v_taken);
@@ -105,7 +105,8 @@ begin
 end
 $$;
 
--- How many of these payloads a claim takes that may have so many bytes: it ends with the one that reaches them.
+-- How many of these payloads a claim takes that may have p_bytes bytes: it ends with the payload that reaches the
+-- limit.
 create function breakwater.count_within(p_payloads text[], p_bytes integer) returns integer
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -123,7 +124,7 @@ begin
 end
 $$;
 
--- Refuses payloads that are too long for a worker. It looks at each only if all of them together are.
+-- Refuses payloads that are too long for a worker. It looks at each one only if all of them together are too long.
 create function breakwater.check_payloads(p_payloads text[]) returns void
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -146,8 +147,8 @@ create function breakwater.longest_payload() returns integer
 language sql immutable set search_path = pg_catalog, pg_temp
 return 67108864;
 
--- Jobs as their worker gets them. The circuit is the one of each job's key, or the given one: a probe belongs to the circuit
--- that let it through, or that would never hear of it.
+-- Jobs in the form that their worker gets. Each job's circuit is that of its key, or the given one. The given one is
+-- for probes: they count for the circuit that let them through, which would not learn of them otherwise.
 create function breakwater.jobs_of_claim(
     p_ids bigint[], p_lease bigint, p_key_path text[], p_circuit_key text, p_generation bigint, p_is_probe boolean
 ) returns setof breakwater.claimed_jobs
@@ -177,12 +178,12 @@ begin
 end
 $$;
 
--- Of jobs found in a lane, keeps those that may run, at most p_limit, in their order. Jobs of a key whose circuit is not
--- closed are parked, out of the lane; jobs beyond their handler's max_age become dead letters.
+-- Of the jobs found in a lane, returns those that may run, at most p_limit, in their order. Jobs of a key whose circuit
+-- is not closed are parked, out of the lane; jobs beyond their handler's max_age are dead-lettered.
 --
--- Locks: the jobs that it parks or ends; and FOR SHARE, the rows of the circuits behind which it parks jobs, so that none
--- of them closes before the jobs can be seen there. Both by SKIP LOCKED. What somebody else has locked, and jobs whose
--- circuit is just changing, are left for a later look.
+-- Locks: the jobs that it parks or ends; and FOR SHARE, the rows of the circuits behind which it parks jobs, so that
+-- none of them closes before the jobs can be seen there. Both by SKIP LOCKED. Jobs that another session has locked, and
+-- jobs whose circuit is just changing, are left for a later look.
 create function breakwater.park_or_expire(p_kind text, p_ids bigint[], p_key_path text[], p_limit integer)
 returns bigint[]
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
@@ -215,7 +216,7 @@ begin
             v_locked := array(select c.key from breakwater.circuit c
                                where c.kind = p_kind collate "C" and c.key = any (v_stopped) and c.state <> 'closed'
                                  for share skip locked);
-            -- By ids alone, so that there is nothing to join.
+            -- The jobs are chosen by id alone, so that the planner has nothing to join.
             update breakwater.job j
                set run_at = 'infinity', parked = v_keys[array_position(v_ids, j.id)]
              where j.id = any (array(

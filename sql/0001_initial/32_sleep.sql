@@ -1,6 +1,6 @@
--- Sleeping: which workers are to be told of an insert.
+-- Sleeping: which workers an insert must notify.
 
--- Notes that somebody is asleep, whose row was written before: inserts look from now on.
+-- Notes that a worker sleeps whose row has been written: from now on, inserts look for sleeping workers.
 --
 -- Locks: breakwater.sleeper_lock, shared, until the transaction ends, so that forget_sleepers() sees the row or has run
 -- before.
@@ -15,7 +15,8 @@ begin
 end
 $$;
 
--- Notes that a worker sleeps, so that inserts of these kinds wake it. It must claim once more before it sleeps.
+-- Notes that a worker sleeps, so that inserts of these kinds notify it. The worker must claim once more before it
+-- sleeps.
 create function breakwater.sleep(p_worker bigint, p_kinds text[]) returns void
 language sql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -25,8 +26,8 @@ as $$
     select breakwater.note_sleeper() where p_kinds <> '{}'
 $$;
 
--- Notes that a worker looks for jobs of some kinds in its queues by itself, for so many seconds, and that inserts of the
--- other kinds wake it.
+-- Notes that a worker polls some hot kinds in its queues for p_seconds seconds, and that inserts of the other kinds
+-- notify it.
 create function breakwater.attend(
     p_worker bigint, p_queues text[], p_kinds text[], p_attended text[], p_seconds double precision
 ) returns void
@@ -39,7 +40,8 @@ as $$
     select breakwater.note_sleeper() where p_kinds <> '{}'
 $$;
 
--- Notes that a worker is too busy to need waking, or gone. Whoever sleeps hears of the kinds that it attended.
+-- Notes that a worker is too busy to be notified, or gone. Sleeping workers are notified of the hot kinds that it
+-- polled.
 create function breakwater.awake(p_worker bigint) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -53,10 +55,11 @@ begin
 end
 $$;
 
--- Notes that nobody is asleep, if that is so; then inserts need not look. Of workers that leave at the same time the last
--- sees that the others are gone. While somebody takes more than a second to go to sleep, it does nothing.
+-- Notes that no worker is asleep, if that is so; then inserts need not look. If several workers leave at the same time,
+-- the last one sees that the others are gone. While a worker takes more than a second to go to sleep, this does
+-- nothing.
 --
--- Locks: breakwater.sleeper_lock, exclusively, until the transaction ends: the last thing that it waits for.
+-- Locks: breakwater.sleeper_lock, exclusively, until the transaction ends. This is the last lock that it waits for.
 create function breakwater.forget_sleepers() returns void
 language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '1s'
 as $$

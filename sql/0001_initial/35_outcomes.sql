@@ -1,13 +1,13 @@
--- Outcomes, for whoever follows them: how runs end, told as it happens, and only while somebody watches.
+-- Outcomes: how runs end, reported as it happens, and only while a user watches.
 --
--- A finished job is deleted, so nothing that stays would tell how it ended. While there is a watcher, what ends a run
--- also writes a line here, in its own transaction. Nobody pays for it otherwise: settling looks into an empty table, once
--- for all that it settles. It is a table and not a NOTIFY because a NOTIFY takes a database-wide lock at commit, holds 8000
--- bytes, and is lost to whoever connects through a pooler.
+-- A finished job is deleted, so nothing would show later how it ended. While there is a watcher, the transaction that
+-- ends a run also writes a line here. Otherwise it costs almost nothing: each settle looks once into an empty table. It
+-- is a table and not a NOTIFY because a NOTIFY takes a database-wide lock at commit, holds 8000 bytes, and does not
+-- reach a client that connects through a pooler.
 
--- Who watches, and until when. Lost in a crash, and written again by the next renewal.
+-- The watchers, and until when each one watches. The rows are lost in a crash, and written again by the next renewal.
 --
--- The sequences are tables' own in all but name: that of an unlogged table's identity would be unlogged too, and might not
+-- The ids come from logged sequences. The sequence of an unlogged table's identity would be unlogged too, and might not
 -- exist on a standby that is promoted.
 create sequence breakwater.watcher_id;
 create unlogged table breakwater.watcher (
@@ -15,18 +15,18 @@ create unlogged table breakwater.watcher (
     expires_at timestamptz not null
 );
 
--- Lines of the last minute or so. No payloads.
+-- The lines of about the last minute. They have no payloads.
 create sequence breakwater.outcome_id;
 create unlogged table breakwater.outcome (
     id           bigint primary key default nextval('breakwater.outcome_id'),
-    -- Which transaction told it: readers go by what has become visible since they last looked.
+    -- The transaction that wrote the line. Readers take the lines that have become visible since they last looked.
     xid          xid8 not null default pg_current_xact_id(),
     at           timestamptz not null default clock_timestamp(),
     -- succeeded, failed, unavailable, throttled, unable, snoozed, released, rescued or dead_letter.
     outcome      text not null,
     queue        text collate "C" not null,
     kind         text collate "C" not null,
-    -- null: a number of jobs that are not told one by one.
+    -- null: the line counts several jobs that are not reported one by one.
     job          bigint,
     jobs         integer not null default 1,
     attempt      integer,
@@ -43,14 +43,14 @@ create unlogged table breakwater.outcome (
 );
 create index outcome_by_xid on breakwater.outcome (xid);
 
--- Whether somebody watches now.
+-- Whether there is a watcher now.
 create function breakwater.is_watched() returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
 as $$ select exists (select from breakwater.watcher w where w.expires_at > now()) $$;
 
--- Tells of runs that are about to be settled as successes: 100 of each kind one by one, and of the others how many they
--- are, so that a fast queue costs its watchers, and itself, no more than they can read.
--- Locks: the jobs, so that exactly those are told of which settling then deletes.
+-- Reports runs that are about to be settled as successes. Of each queue and kind, 100 are reported one by one and the
+-- others only as a number, so that a fast queue costs its watchers, and itself, no more than they can read.
+-- Locks: the jobs, so that it reports exactly those that settling then deletes.
 create function breakwater.tell_successes(p_worker bigint, p_ids bigint[], p_leases bigint[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off
 as $$
@@ -79,8 +79,8 @@ begin
 end
 $$;
 
--- Tells of one run that ended otherwise, once its job is as it is to be: its `lease` is that of the run. p_attempt is
--- which counted run it was.
+-- Reports one run that ended otherwise. Its job has been updated already, so the job's `lease` is that of the run.
+-- p_attempt says which counted run it was.
 create function breakwater.tell_run(
     p_id bigint, p_outcome text, p_worker bigint, p_attempt integer, p_name text, p_message text
 ) returns void
@@ -101,9 +101,9 @@ begin
 end
 $$;
 
--- Begins to watch, or goes on: for a quarter of a minute from now. Returns the watcher's number, which is another one
--- if a crash of the server took the old. Readers take `breakwater.outcome` by transactions: what was not visible to the
--- snapshot of their last look.
+-- Begins or continues to watch, for 15 seconds from now. Returns the watcher's number, which is a new one if a crash of
+-- the server took the old one. Readers select from `breakwater.outcome` by transaction: they take the lines that were
+-- not visible to the snapshot of their last look.
 create function breakwater.watch(id bigint default null) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -126,7 +126,7 @@ create function breakwater.unwatch(id bigint) returns void
 language sql security definer set search_path = pg_catalog, pg_temp
 as $$ delete from breakwater.watcher w where w.id = unwatch.id $$;
 
--- Deletes lines older than a minute, at most so many, and watchers that were not heard of for as long.
+-- Deletes up to p_limit lines older than a minute, and watchers that expired more than a minute ago.
 create function breakwater.forget_outcomes(p_limit integer) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$

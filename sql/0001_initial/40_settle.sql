@@ -8,7 +8,7 @@ create type breakwater.counts as (
     generation bigint,
     succeeded  integer,
     slow       integer,
-    -- Of all calls, those of jobs that had run before.
+    -- Calls of jobs that had run before.
     retries    integer
 );
 
@@ -19,10 +19,10 @@ create type breakwater.failed_call as (
     generation    bigint,
     job           bigint,
     is_slow       boolean,
-    -- Whether its job had run before, and when it had failed before; null: it had not.
+    -- Whether its job had run before, and when it last failed before; null: it had not failed.
     is_retry      boolean,
     failed_before timestamptz,
-    -- As the job says (see breakwater.job).
+    -- The job's own `fails_alone` (see breakwater.job).
     fails_alone   boolean,
     name          text,
     message       text,
@@ -36,20 +36,21 @@ create type breakwater.failed_call as (
 
 -- Settles a worker's finished runs, and waits for the disk when it commits.
 --
--- `p_done…` are the successes, the usual case, dealt with in bulk: the rows are deleted. `p_done_slow`, `p_done_keys` and
--- `p_results` are empty where nothing is slow, no circuit has a key, or no result is to be kept. The others come
--- with a class each (failed, unavailable, throttled, unable, discarded, snoozed or released), with the seconds until the next
--- run, and with an effect on their circuit: failed, tripped (it opens at once) or ignored; `p_retry_after` are seconds, -1
--- for none.
--- `p_claims` are claims of which nothing is left to settle. `p_probes` are those of the jobs that were probes. No job may
--- be named twice.
+-- `p_done…` are the successes, which are the usual case. They are settled in bulk: the rows are deleted. `p_done_slow`,
+-- `p_done_keys` and `p_results` are empty where nothing is slow, no circuit has a key, or no result is kept. Each of
+-- the other runs has a class (failed, unavailable, throttled, unable, discarded, snoozed or released), the seconds
+-- until the next run, and an effect on its circuit: failed, tripped (it opens at once) or ignored; `p_retry_after` are
+-- seconds, -1 for none.
+-- `p_claims` are claims that have nothing left to settle. `p_probes` are the jobs that were probes. No job may be named
+-- twice.
 --
--- Faster, where `p_done_tuples` says in which place of the table each claim found its job, and `p_tally…` add them up by
--- kind, key and generation: then they are deleted without looking them up and without being counted. If one of them has
--- moved, or is not held any more, all of them are looked up after all.
+-- Settling is faster if `p_done_tuples` says at which place in the table each claim found its job, and `p_tally…` count
+-- the jobs by kind, key and generation. Then the jobs are deleted without being looked up or counted. If one of them
+-- has moved, or is not held any more, all of them are looked up after all.
 --
--- Returns how many were settled, the ids that this worker no longer held, and if calls failed the kinds that are stopped
--- (see stopped_kinds), so that the worker does not run what it has claimed ahead against a dependency that is down.
+-- Returns how many runs were settled, the ids that this worker no longer held, and, if calls failed, the kinds that are
+-- stopped (see stopped_kinds), so that the worker does not start jobs that it claimed ahead while their dependency is
+-- down.
 --
 -- Locks: the jobs, and the row of each circuit that these results may move; it may wait for that one.
 create function breakwater.settle(
@@ -94,7 +95,7 @@ declare
     v_given   record;
     v_one     record;
     v_gone    bigint[] := '{}';
-    -- The kinds that this worker could run: its jobs of them ended, well or badly.
+    -- The kinds that this worker was able to run: a run of each has ended, well or badly.
     v_ran     text[] := '{}';
     v_counts  breakwater.counts[] := '{}';
     v_failures breakwater.failed_call[] := '{}';
@@ -127,7 +128,7 @@ begin
             returning j.id, j.kind, j.attempt
         ), kept as (
             insert into breakwater.result (id, kind, result, expires_at)
-            -- If somebody deleted the handler's row, nobody knows for how long: for a day.
+            -- If a user deleted the handler's row, its time is not known, so the result is kept for a day.
             select g.id, g.kind, d.result, now() + coalesce(h.keep_results, interval '1 day')
               from gone g
               join unnest(p_done, p_results) d(id, result) on d.id = g.id
@@ -215,10 +216,10 @@ begin
 end
 $$;
 
--- Deletes succeeded jobs in the places of the table where their claims found them. False, and nothing is deleted, if a
--- place does not hold its job any more, or its claim may not hold the job.
+-- Deletes succeeded jobs at the places in the table where their claims found them. Returns false and deletes nothing if
+-- a place does not hold its job any more, or if a claim may not hold its job any more.
 --
--- The settings leave the places as the only way, however small the table was when the plan was made.
+-- The settings leave the places as the only way to find rows, however small the table was when the plan was made.
 create function breakwater.delete_done(p_worker bigint, p_ids bigint[], p_leases bigint[], p_tuples tid[])
 returns boolean
 language plpgsql
@@ -227,7 +228,8 @@ set jit = off set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_indexscan = off set enable_bitmapscan = off
 as $$
 declare
-    -- Below all of their leases: nearly always their jobs have never been held before, or long ago.
+    -- The lowest of the leases. Nearly always, the jobs were never held before, or long ago, so their own `lease` is
+    -- lower.
     v_lease   bigint := (select min(l) from unnest(p_leases) l);
     v_deleted integer;
 begin
@@ -283,8 +285,9 @@ $$;
 -- Settles one run that did not succeed. Returns the job's kind, which counted run it was, when the job had failed before,
 -- and whether it fails alone; or nulls if this worker no longer holds it.
 --
--- The failure of a pending probe as unavailable is not charged yet: its round decides whether it is the job's fault. That
--- works a hundred times for each job, so that a job that nothing can save ends even if it is always alone.
+-- If a pending probe fails as unavailable, the failure is not charged yet: its round decides whether it is the job's
+-- fault. Each job is spared in this way at most a hundred times, so that a hopeless job ends even if it is always
+-- alone.
 create function breakwater.settle_one(
     p_worker bigint, p_id bigint, p_lease bigint, p_class text, p_delay double precision, p_name text,
     p_message text, p_is_pending boolean, out kind text, out attempt integer, out failed_before timestamptz,
@@ -337,7 +340,7 @@ begin
                parked = null,
                attempt = v_job.attempt + v_spent::integer,
                handed_back = v_job.handed_back + p_is_pending::integer,
-               -- A run that ended clears it; one that was given up says nothing.
+               -- A run that ended clears it. A run that was given up says nothing, so the count stays.
                crashes = case when p_class in ('released', 'unable') then v_job.crashes else 0 end,
                suspect_group = case when p_class in ('released', 'unable') then j.suspect_group end,
                errors = v_errors,
@@ -349,7 +352,7 @@ begin
         if exists (select from breakwater.watcher) then
             perform breakwater.tell_run(p_id, p_class, p_worker, attempt, p_name, p_message);
         end if;
-        -- One that is ready at once may be waited for.
+        -- A sleeping worker may be waiting for a job that is ready at once.
         if p_delay is null or p_delay <= 0 then
             perform breakwater.wake(array[v_job.kind]);
         end if;

@@ -1,6 +1,6 @@
 -- A job's history of failures, and the dead letter that it becomes part of.
 
--- When a job's history says that it last failed or found its dependency unavailable, as a job of its kind; null: never.
+-- When a job last failed or found its dependency unavailable as a job of its present kind, by its history; null: never.
 create function breakwater.last_failure_in(p_errors jsonb) returns timestamptz
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -13,13 +13,14 @@ begin
              where e.value ->> 'class' in ('failed', 'unavailable')
                and e.place > coalesce((select max(o.place) from error o where o.value ->> 'class' = 'rerouted'), 0));
 exception when data_exception then
-    -- Somebody wrote the history by hand.
+    -- A user wrote the history by hand.
     return null;
 end
 $$;
 
--- Adds one run's error to a job's history, which keeps the newest 25, each message cut to 8192 characters. A history that
--- somebody made something else than a list of starts over: it must not keep the job from being settled.
+-- Adds one run's error to a job's history, which keeps the newest 25, each message cut to 8192 characters. If a user
+-- replaced the history by something other than a list, it starts over, because it must not keep the job from being
+-- settled.
 create function breakwater.add_error(
     p_errors jsonb, p_attempt integer, p_class text, p_name text, p_message text, p_worker bigint
 ) returns jsonb
@@ -31,8 +32,8 @@ as $$
       from (select case when jsonb_typeof(p_errors) = 'array' then p_errors else '[]' end as old) e
 $$;
 
--- Moves a job to the dead letters, in one statement. With a worker and a lease, the run under that claim was its last one,
--- and is counted. If another dead letter has its number, it gets a new one: both are kept.
+-- Moves a job to the dead letters, in one statement. With a worker and a lease, the run under that claim was its last
+-- one, and is counted. If another dead letter has its number already, the job gets a new one, so that both are kept.
 create function breakwater.dead_letter_job(
     p_id bigint, p_reason text, p_errors jsonb, p_worker bigint default null, p_lease bigint default null
 ) returns void
@@ -71,8 +72,8 @@ begin
 end
 $$;
 
--- How often a job may run whose kind has no row in breakwater.handler, as when somebody deleted it: as often as handlers let
--- them unless configured otherwise.
+-- How often a job may run if its kind has no row in breakwater.handler, for example because a user deleted it. This is
+-- the default of handlers.
 create function breakwater.default_max_attempts() returns integer
 language sql immutable
 as $$ select 20 $$;

@@ -1,14 +1,14 @@
--- Recording how calls ended: in the transaction that settles them, they are tallied by circuit, and the circuits are judged
+-- Recording how calls ended: the transaction that settles them also tallies them by circuit, and judges the circuits
 -- that they may move (see 50_circuit.sql).
 
--- What some calls came to that belong to one circuit and were claimed under one generation of it.
+-- How some calls ended that belong to one circuit and were claimed under one generation of it.
 create type breakwater.circuit_calls as (
-    -- The kind that the jobs are of.
+    -- The kind of the jobs.
     kind         text,
     circuit_kind text,
     circuit_key  text,
     generation   bigint,
-    -- Whether the circuit counts them, the generation in which it is now, and its state.
+    -- Whether the circuit counts the calls, its present generation, and its state.
     is_counted   boolean,
     present      bigint,
     state        text,
@@ -23,8 +23,8 @@ create type breakwater.circuit_calls as (
     failures     breakwater.failed_call[]
 );
 
--- Which circuit each call belongs to: the one that several kinds share, that of its key, or its kind's own. In the order in
--- which their rows are locked.
+-- Which circuit each call belongs to: the one that several kinds share, that of its key, or its kind's own. The groups
+-- come in the order in which the circuits' rows are locked.
 create function breakwater.by_circuit(p_counts breakwater.counts[], p_failures breakwater.failed_call[])
 returns setof breakwater.circuit_calls
 language sql stable set search_path = pg_catalog, pg_temp
@@ -49,8 +49,8 @@ as $$
                                  v(t)) k
     )
     select k.kind, k.circuit_kind, k.circuit_key,
-           -- What was claimed before its key had a circuit counts for the circuit's first generation, or if it has none, for
-           -- its kind's own circuit.
+           -- A call that was claimed before its key had a circuit counts for that circuit's first generation. If the
+           -- key still has none, the call counts for its kind's own circuit.
            greatest(case when k.circuit_key = '' then abs(k.generation) else k.generation end, 1) as generation,
            k.circuit_kind is not null and coalesce(k.override, '') <> 'disabled' and k.circuit_enabled,
            k.present, k.state, case when k.has_keys and k.circuit_key <> '' then k.own end, k.was_down_at, k.window_calls,
@@ -58,11 +58,12 @@ as $$
            coalesce(array_agg(k.failure) filter (where (k.failure).kind is not null), '{}')
       from known k
      group by k.kind, k.circuit_kind, k.circuit_key, 4, 5, k.present, k.state, 8, k.was_down_at, k.window_calls
-     -- Of one circuit, those without a success first: a success that was settled with failures ends a streak.
+     -- Of one circuit, groups without a success come first: a success that was settled with failures ends a streak.
      order by k.circuit_kind collate "C", k.circuit_key collate "C", sum(k.succeeded) > 0, k.kind, 4
 $$;
 
--- Tallies calls, and moves the circuits that they move. Closed circuits with no failures are only tallied.
+-- Tallies calls, and judges the circuits that they may move. Closed circuits without failed or slow calls are only
+-- tallied.
 --
 -- Locks: this worker's tally row of the present second, then the row of each circuit that has reason to move.
 create function breakwater.record_calls(
@@ -127,7 +128,7 @@ begin
 end
 $$;
 
--- Gives keys their circuits with their first failures, so that healthy keys cost nothing; at most 1,000 keys a kind.
+-- Creates a key's circuit with its first failure, so that healthy keys cost nothing; at most 1,000 keys for each kind.
 create function breakwater.create_key_circuits(p_failures breakwater.failed_call[]) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
@@ -144,10 +145,10 @@ as $$
     on conflict do nothing
 $$;
 
--- Failures, with a mark on those that are repeats. `p_success` is when a call of their circuit last succeeded.
+-- Returns the failures, with the repeats marked. `p_success` is when a call of their circuit last succeeded.
 --
--- A key that has no circuit, for there are too many, says nothing of its kind while others of the kind succeed: its failures
--- count only if none has succeeded in the window.
+-- If a key has no circuit because there are too many, its failures say nothing about its kind while other calls of the
+-- kind succeed. They count only if no call has succeeded in the window.
 create function breakwater.mark_repeats(p_calls breakwater.circuit_calls, p_success timestamptz)
 returns breakwater.failed_call[]
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -170,7 +171,7 @@ begin
 end
 $$;
 
--- Writes down which jobs fail alone, where that has changed. They were settled in this transaction.
+-- Notes which jobs fail alone, where that has changed. The jobs were settled in this transaction.
 create function breakwater.note_who_fails_alone(p_calls breakwater.circuit_calls) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -179,14 +180,14 @@ declare
                              where f.failed_before is not null and f.is_repeat <> f.fails_alone);
 begin
     if v_ids <> '{}' then
-        -- By ids alone, so that there is nothing to join.
+        -- The jobs are chosen by id alone, so that the planner has nothing to join.
         update breakwater.job j set fails_alone = not j.fails_alone where j.id = any (v_ids);
     end if;
 end
 $$;
 
--- When a call of a circuit last succeeded, in any generation; those that are being settled count as now. null: as far back
--- as is of interest for these failures, none has.
+-- When a call of a circuit last succeeded, in any generation. Calls that are being settled count as now. null: no call
+-- has succeeded in the time that matters for these failures.
 create function breakwater.last_success(p_calls breakwater.circuit_calls, p_groups breakwater.circuit_calls[])
 returns timestamptz
 language plpgsql stable set search_path = pg_catalog, pg_temp set seq_page_cost = 0 set random_page_cost = 0
@@ -203,7 +204,7 @@ begin
     end if;
     select min(f.failed_before) into v_from from unnest(p_calls.failures) f;
     if p_calls.circuit_key = '' and exists (select from unnest(p_calls.failures) f where f.key <> '') then
-        -- As long as the longest window.
+        -- This is as long as the longest window.
         v_from := least(v_from, breakwater.clock() - interval '1 day');
     end if;
     return (select max(t.last_success_at) from breakwater.tally t
@@ -212,9 +213,9 @@ begin
 end
 $$;
 
--- Tallies calls: for their circuit, and for their kind always, for people and for the retry budget. The successes of a
--- key's circuit count for its kind's own circuit as well, so that failures without a key, or of keys that have no circuit,
--- are seen beside them.
+-- Tallies calls for their circuit, and always for their kind as well, where users and the retry budget read them. The
+-- successes of a key's circuit also count for its kind's own circuit, so that failures without a key, or of keys that
+-- have no circuit, are compared with them.
 create function breakwater.tally_calls(p_worker bigint, p_calls breakwater.circuit_calls) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -252,7 +253,7 @@ begin
                 repeat('s', p_calls.succeeded - p_calls.slow) || repeat('S', p_calls.slow));
     end if;
     if p_calls.window_calls is not null and p_calls.succeeded + v_failed > v_repeats then
-        -- Failures first: a success that was settled with them ends a streak.
+        -- Failures come first, because a success that was settled with them ends a streak.
         insert into breakwater.recent_call (kind, key, generation, calls)
         values (p_calls.circuit_kind, p_calls.circuit_key, p_calls.generation,
                 repeat('F', v_slow) || repeat('f', v_failed - v_repeats - v_slow)
@@ -269,8 +270,8 @@ begin
 end
 $$;
 
--- Adds to a worker's tally row of the present second. Its run of failures starts anew when another worker's success in
--- the same second interrupted it.
+-- Adds to a worker's tally row of the present second. Its streak of failures starts again if another worker's success
+-- in the same second interrupted it.
 create function breakwater.tally(
     p_worker bigint, p_kind text, p_key text, p_generation bigint, p_succeeded integer, p_failed integer,
     p_repeats integer, p_slow integer, p_retries integer

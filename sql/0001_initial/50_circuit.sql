@@ -1,4 +1,5 @@
--- Circuits: when the dependency of a kind is down, the whole fleet stops asking, and waiting jobs pay nothing.
+-- Circuits: when the dependency of a kind is down, the whole fleet stops calling it, and waiting jobs spend no
+-- attempts.
 --
 --                failure rate or a streak of failures
 --      closed ────────────────────────────────────────▶ open ◀───────────────┐
@@ -9,22 +10,23 @@
 -- A circuit that opened by these rules is probed at once: retry_at is the moment at which it opened. Later rounds come when
 -- the open time is over.
 --
--- A bad job is no bad dependency. A failure is a *repeat* if its job had failed before and some call of the circuit has
--- succeeded since: it says nothing new, and counts for no rate, no streak and no round of probes. From then on the job *fails
--- alone*: all of its failures are repeats, also when no other job is left that could succeed. Failures of an outage (until a
--- round of probes has failed, for the last time) are nobody's fault: after it, each job has a vote again.
+-- A bad job is not a bad dependency. A failure is a *repeat* if its job had failed before and some call of the circuit
+-- has succeeded since: it says nothing new, and does not count for a rate, a streak or a round of probes. From then on
+-- the job *fails alone*: all of its failures are repeats, even when no other job is left that could succeed. Failures
+-- of an outage (until a round of probes fails for the last time) are no job's fault: after it, each job's failures
+-- count again.
 
--- The circuit key that a job's payload names at a path: '' where there is nothing, a digest where it is too long.
+-- The circuit key that a job's payload names at a path: '' if there is none, a digest if it is too long.
 create function breakwater.key_of(p_payload jsonb, p_path text[]) returns text
 language sql immutable
 as $$
-    -- One expression, so that it is put in place instead of called.
+    -- This is one expression, so that the planner can inline it.
     select case when octet_length(p_payload #>> p_path) > 200 then 'md5:' || md5(p_payload #>> p_path)
                 else coalesce(p_payload #>> p_path, '') end
 $$;
 
--- The generation of a key's circuit. For a key that has none yet, minus that of its kind's own circuit, for which its
--- calls count if there are too many keys.
+-- The generation of a key's circuit. If the key has no circuit yet, it is minus the generation of its kind's own
+-- circuit, for which the key's calls count if there are too many keys.
 create function breakwater.generation_of(p_kind text, p_key text) returns bigint
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -34,8 +36,8 @@ as $$
                     0)
 $$;
 
--- The policy that rules a circuit: its kind's, or for a shared one that of the first kind, by name, that shares it. A kind
--- without a circuit, or one that no worker handles any more, rules it only if there is no other.
+-- The policy of a circuit: its kind's, or, for a shared circuit, that of the first kind, by name, that shares it. A
+-- kind whose circuit is not enabled, or that no worker handles any more, is used only if there is no other.
 create function breakwater.policy_of(p_kind text, p_key text) returns breakwater.handler
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -47,10 +49,12 @@ as $$
      limit 1
 $$;
 
--- What a circuit's window holds, without repeats, of all workers but the suspended ones, or of one worker alone.
+-- The calls in a circuit's window, without repeats: those of all workers but the suspended ones, or of one worker
+-- alone.
 --
--- The tallies of the last minutes are in memory, so what counts is how many rows are read: by their primary key those of
--- this circuit. Counted by pages, as on a disk, the index by slot looks cheaper, and reads those of all circuits.
+-- The tallies of the last minutes are in memory, so the cost is the number of rows read, and the primary key finds only
+-- those of this circuit. With page costs, as for a disk, the index by slot looks cheaper, but it reads the tallies of
+-- all circuits.
 create function breakwater.window_of(
     p_circuit breakwater.circuit, p_policy breakwater.handler, p_worker bigint,
     out calls bigint, out failed bigint, out slow bigint, out streak bigint
@@ -59,7 +63,8 @@ language plpgsql stable set search_path = pg_catalog, pg_temp set seq_page_cost 
 as $$
 declare
     v_recent    text;
-    -- Whose calls do not count for the fleet. Asked once, and not for each of thousands of tallies.
+    -- Workers whose calls do not count for the fleet. They are looked up once, and not for each of thousands of
+    -- tallies.
     v_suspended bigint[];
 begin
     if p_policy.window_calls is not null and p_worker is null then
@@ -89,7 +94,7 @@ begin
      where t.kind = p_circuit.kind and t.key = p_circuit.key and t.generation = p_circuit.generation
        and t.slot > breakwater.clock() - coalesce(p_policy.circuit_window, interval '1 minute')
        and case when p_worker is not null then t.worker = p_worker else t.worker <> all (v_suspended) end;
-    -- Runs of failures that began after the last success of anybody.
+    -- Streaks of failures that began after the last success of any of these workers.
     with recent as (
         select t.trailing_failures, t.failing_since, t.last_success_at from breakwater.tally t
          where t.kind = p_circuit.kind and t.key = p_circuit.key and t.generation = p_circuit.generation
@@ -105,7 +110,7 @@ $$;
 
 -- Why a window is reason to open, in words; null if it is not.
 --
--- The rates are divided, not multiplied: 7 of 100 is exactly as near to 0.07 as a number can be, and 0.07 · 100 is above 7.
+-- The rates are compared by division: 7 / 100 gives exactly the number that is written 0.07, but 0.07 · 100 is above 7.
 create function breakwater.verdict(
     p_policy breakwater.handler, p_streak_limit integer, p_calls bigint, p_failed bigint, p_slow bigint, p_streak bigint
 ) returns text
@@ -123,11 +128,11 @@ as $$
                             'the last ' || p_policy.window_calls) as described) w
 $$;
 
--- How many failures in a row open a circuit: as its policy says. But soon after an outage, until the circuit has been closed
--- for as long as it had been open, half as many are enough: a dependency that goes up and down must not cost the attempts of
--- a whole streak each time, and the first probes tell whether it was a false alarm. Soon after a false alarm, for as long as
--- the window is, it takes twice as many, and twice as many again for each further one, up to eight times: there are bad jobs
--- about, and what is left of them may come one after the other.
+-- How many failures in a row open a circuit. Usually the policy says how many. But soon after an outage, until the
+-- circuit has been closed for as long as it had been open, half as many are enough: a dependency that goes up and down
+-- must not cost the attempts of a whole streak each time, and the first probes tell whether it was a false alarm. Soon
+-- after a false alarm, for the length of the window, it takes twice as many, and twice as many again for each further
+-- false alarm, up to eight times: there are bad jobs about, and the rest of them may come one after the other.
 create function breakwater.streak_limit(p_circuit breakwater.circuit, p_policy breakwater.handler) returns integer
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -140,8 +145,8 @@ as $$
                 else p_policy.consecutive_failures end
 $$;
 
--- Opens a closed circuit if its window says so, or this one failure does. Where one worker alone fails while others
--- succeed, that worker is suspended instead.
+-- Opens a closed circuit if its window is a reason to, or if one of these failures opens it at once. If one worker
+-- alone fails while others succeed, that worker is suspended instead.
 create function breakwater.trip_if_due(
     p_circuit breakwater.circuit, p_calls breakwater.circuit_calls, p_worker bigint
 ) returns void
@@ -167,7 +172,7 @@ begin
         select * into v_window from breakwater.window_of(p_circuit, v_policy, null);
         v_reason := breakwater.verdict(v_policy, breakwater.streak_limit(p_circuit, v_policy), v_window.calls,
                                        v_window.failed, v_window.slow, v_window.streak);
-        -- Under metrics_only nobody is stopped.
+        -- Under metrics_only, no worker is suspended.
         if v_policy.suspends_workers and p_circuit.override is null then
             select * into v_own from breakwater.window_of(p_circuit, v_policy, p_worker);
             v_alone := breakwater.verdict(
@@ -178,7 +183,8 @@ begin
                     when 'well' then
                         perform breakwater.suspend(p_circuit, v_policy, p_worker, v_alone);
                         return;
-                    -- Too early to tell whether it is the dependency or this worker: it waits until that is known.
+                    -- It is too early to tell whether the dependency or this worker is at fault, so the worker waits
+                    -- until that is known.
                     when 'unknown' then
                         perform breakwater.hold(p_circuit, p_worker, v_alone);
                         return;
@@ -215,13 +221,14 @@ begin
 end
 $$;
 
--- Counts the ends of probes. A round closes the circuit, or opens it again, when enough of them have ended to tell; at the
--- latest after ten times as many as are let through at once.
+-- Counts how probes ended. A round closes the circuit, or opens it again, when enough probes have ended to decide. It
+-- decides at the latest after ten times as many as are let through at once.
 --
--- It goes by the policy's own standard, or by a half where the policy has no rate: what would not open a closed circuit does
--- not keep it open. A round closes it when successes_to_close have succeeded and the share of failures is below the rate. It
--- opens it when that many have failed, and the others' share of failures has reached the rate as well: with a limit of a
--- half, failures lead by successes_to_close then. Slow calls count in the same way against slow_rate.
+-- A round applies the policy's own failure rate, or a half if the policy has none: what would not open a closed circuit
+-- does not keep one open. A round closes the circuit when successes_to_close probes have succeeded and the share of
+-- failures is below the rate. It opens the circuit when that many have failed, and the share of failures among the
+-- other probes has reached the rate as well: with a rate of a half, failures then lead by successes_to_close. Slow
+-- calls count in the same way against slow_rate.
 create function breakwater.count_probes(
     p_circuit breakwater.circuit, p_calls breakwater.circuit_calls, p_worker bigint
 ) returns void
@@ -254,7 +261,7 @@ begin
 
     v_calls := v_circuit.successes + v_circuit.failures;
     if v_calls = 0 and not exists (select from unnest(p_calls.failures) f where f.trips) then
-        -- Only jobs that fail alone: they have to show nothing, and the round waits for others.
+        -- Only repeats have ended. They say nothing about the dependency, so the round waits for other probes.
         return;
     end if;
     v_enough := coalesce(v_policy.successes_to_close, 1);
@@ -286,8 +293,8 @@ begin
 end
 $$;
 
--- Whether so many bad calls of all decide a round: p_enough are bad, and of the calls beside those, a share that reaches the
--- rate. False where there is no rate.
+-- Whether p_bad bad calls out of p_calls decide a round: at least p_enough are bad, and the share of bad ones among the
+-- calls besides those reaches the rate. False if there is no rate.
 create function breakwater.is_too_many(p_bad integer, p_calls integer, p_rate double precision, p_enough integer)
 returns boolean
 language sql immutable

@@ -1,25 +1,26 @@
--- Transitions: the one way from a state to another, and those that time alone makes.
+-- Transitions: the only way from one state to another, and the transitions that time alone causes.
 
--- How long a circuit stays open: open_for · open_factor^reopened, at most open_cap, with equal jitter (half of it
--- for certain, the other half by chance), so that circuits that opened together are not probed together.
+-- How long a circuit stays open: open_for · open_factor^reopened, at most open_cap, with equal jitter (half of it is
+-- fixed, the other half is random), so that circuits that opened together are not probed together.
 create function breakwater.open_time(p_policy breakwater.handler, p_reopened integer) returns interval
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$
-    -- By its logarithm, which is bounded, so that the power does not overflow long after the cap is reached.
+    -- The power comes from its logarithm, which is bounded, so that it does not overflow long after the cap is reached.
     select make_interval(secs => t.seconds / 2 + random() * t.seconds / 2)
       from (select least(extract(epoch from p_policy.open_cap)::double precision,
                          extract(epoch from p_policy.open_for)::double precision
                          * exp(least(p_reopened * ln(p_policy.open_factor), 300))) as seconds) t
 $$;
 
--- A circuit's name for people: its kind, its kind and key, or the key that several kinds share.
+-- A circuit's name for users: its kind, its kind and key, or the key that several kinds share.
 create function breakwater.circuit_name(p_kind text, p_key text) returns text
 language sql immutable
 as $$ select case when p_key = '' then p_kind when p_kind = '*' then p_key else p_kind || ' [' || p_key || ']' end $$;
 
--- How long admission ramps up after a circuit has closed: the policy's time after an outage. After a false alarm an eighth of
--- it, so that good jobs hardly wait, and twice as long for each further one soon after, up to ten times the policy's time:
--- a dependency that answers a few probes and fails under load is given a slower start each time.
+-- How long admission ramps up after a circuit has closed. After an outage, it is the policy's time. After a false
+-- alarm, it is an eighth of that, so that good jobs hardly wait, and twice as long for each further false alarm soon
+-- after, up to ten times the policy's time: a dependency that answers a few probes and fails under load gets a slower
+-- start each time.
 create function breakwater.ramp_time(p_policy breakwater.handler, p_false_alarms integer) returns interval
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -27,12 +28,13 @@ as $$
                                 else least(10, 2.0 ^ least(p_false_alarms, 10) / 8) end
 $$;
 
--- Moves a circuit, whose row the caller has locked, to another state: new generation, one line of history, one
--- notification without payload data.
+-- Moves a circuit, whose row the caller has locked, to another state. The circuit gets a new generation, one line of
+-- history, and one notification without payload data.
 --
--- With `p_is_checked_first`, a closed circuit that opens is probed at once: what looks like an outage may be some bad jobs.
--- If that round fails as well, the open time begins. It grows while the circuit opens again before it has been closed for as
--- long as it had been open; what the dependency asked for goes before it, up to the cap.
+-- With `p_is_checked_first`, a closed circuit that opens is probed at once, because what looks like an outage may be
+-- some bad jobs. If that round fails as well, the open time begins. It grows each time the circuit opens again before
+-- it has been closed for as long as it had been open. If the dependency asked for more time, it gets that, up to the
+-- cap.
 create function breakwater.transition(
     p_kind text, p_key text, p_to text, p_reason text, p_actor text, p_worker bigint, p_retry_after double precision,
     p_is_checked_first boolean default false
@@ -52,7 +54,7 @@ begin
     v_policy := breakwater.policy_of(p_kind, p_key);
     v_new := v_old;
     if p_actor is not null and p_to <> 'half_open' then
-        -- What people decide starts over. Who has a circuit probed decides nothing: its probes do.
+        -- A state that an operator sets starts over. An operator who has a circuit probed sets none: its probes decide.
         v_new.reopened := 0;
         v_new.was_open_for := '0';
         v_new.false_alarms := null;
@@ -90,7 +92,7 @@ begin
         v_open_for := case when p_is_checked_first then interval '0'
                            else coalesce(breakwater.open_time(v_policy, v_new.reopened), interval '30 seconds') end;
         if p_retry_after is not null then
-            -- The number is bounded before it becomes an interval, which could not hold an absurd one.
+            -- The number is bounded before it becomes an interval, which could not hold an absurdly large one.
             v_open_cap := coalesce(v_policy.open_cap, interval '10 minutes');
             v_open_for := least(v_open_cap, greatest(
                 v_open_for, make_interval(secs => least(p_retry_after, extract(epoch from v_open_cap)))));
@@ -128,8 +130,8 @@ begin
 end
 $$;
 
--- One line of a circuit's history; and a NOTICE, which the one worker whose call this is puts into its log, with the
--- detail's keys.
+-- Writes one line of a circuit's history. It also raises a NOTICE, which the worker whose call this is puts into its
+-- log, with the detail's keys.
 create function breakwater.write_history(
     p_kind text, p_key text, p_generation bigint, p_from text, p_to text, p_reason text, p_actor text, p_worker bigint,
     p_evidence jsonb
@@ -148,9 +150,10 @@ begin
 end
 $$;
 
--- Circuits that are not closed, and have nothing to protect any more, with the reason: their handler's policy has changed.
+-- Circuits that are not closed but have nothing to protect, because their handler's policy has changed, with the
+-- reason.
 --
--- A kind without a row in breakwater.handler says nothing: its workers put that back.
+-- If a kind has no row in breakwater.handler, its circuit is not obsolete: its workers will put the row back.
 create view breakwater.obsolete_circuit as
 select c.kind, c.key, w.why
   from breakwater.circuit c
@@ -166,10 +169,11 @@ select c.kind, c.key, w.why
            end as why) w
  where c.state <> 'closed' and w.why is not null;
 
--- Makes the transitions that time alone makes, even where no job asks: open circuits whose time is over become half-open,
--- half-open ones that do not come to a decision re-open, overrides run out. And it closes the circuits that a change of
--- policy made obsolete, since nothing is counted any more that could close them; the jobs behind them come back. A circuit
--- for which nothing waits stays half-open: it has nothing to decide on (see 56_idle.sql). Returns how many it moved.
+-- Makes the transitions that time alone causes, even if no claim asks for the circuit: open circuits whose time is over
+-- become half-open, half-open ones that do not come to a decision open again, and overrides run out. It also closes the
+-- circuits that a change of policy made obsolete, because no more calls are counted that could close them; the jobs
+-- behind them come back. A circuit for which no job waits stays half-open: it has nothing to decide with (see
+-- 56_idle.sql). Returns how many it moved.
 create function breakwater.turn_circuits() returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -206,7 +210,7 @@ begin
         end if;
         v_count := v_count + 1;
     end loop;
-    -- A key that has the same name under the new path begins anew.
+    -- A closed circuit goes on to serve the key of the same name under the new path.
     update breakwater.circuit c set key_path = h.key_path
       from breakwater.handler h
      where h.kind = c.kind and c.key <> '' and c.state = 'closed' and c.key_path <> h.key_path;

@@ -1,12 +1,13 @@
 -- Admission: how many jobs a circuit that is not simply closed lets through.
 
--- How many jobs a circuit lets a worker claim that is not simply closed to it, under which generation, and whether as
--- probes. Makes an open circuit half-open when its time has come.
+-- How many jobs a worker may claim through a circuit that is not simply closed to it, under which generation, and
+-- whether as probes. Makes an open circuit half-open when its time has come.
 --
--- Half-open: as many as there are free probe leases in the fleet. Just closed: a share of the worker's concurrency, what
--- runs already counted, that grows from a tenth to all of it over the ramp. Suspended: none, and after that one.
+-- Half-open: as many as there are free probe leases in the fleet. Just closed: a share of the worker's concurrency that
+-- grows from a tenth to all of it over the ramp, less the jobs that the worker runs already. Suspended: none, and then
+-- one at a time.
 --
--- Locks the circuit's row, unless it is closed; where somebody else has it, admits none this time.
+-- Locks the circuit's row, unless it is closed. If another session has locked it, no job is admitted this time.
 create function breakwater.admit(
     p_kind text, p_key text, p_worker bigint, p_wanted integer, p_room integer, p_concurrency integer,
     out permits integer, out generation bigint, out is_probe boolean
@@ -55,7 +56,7 @@ begin
     elsif v_circuit.state = 'closed' then
         permits := p_wanted;
         if v_circuit.ramp_until > breakwater.clock() then
-            -- Divided last, so that no rounding adds one.
+            -- The division comes last, so that no rounding adds one.
             permits := least(permits, ceil(greatest(p_concurrency * 0.1, p_concurrency
                 * extract(epoch from v_circuit.ramp - (v_circuit.ramp_until - breakwater.clock()))
                 / nullif(extract(epoch from v_circuit.ramp), 0)))::integer - v_running);

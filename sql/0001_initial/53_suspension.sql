@@ -1,13 +1,14 @@
 -- Suspension: one broken worker does not open the fleet's circuit.
 --
--- The breaker suspends a worker whose calls fail while those of others succeed. A worker suspends itself when it lacks
--- something that it needs to run jobs of a kind: descriptors, processes, memory, the program. No circuit learns of that.
+-- The breaker suspends a worker whose calls fail while those of other workers succeed. A worker suspends itself when it
+-- lacks something that it needs to run jobs of a kind: descriptors, processes, memory, the program. No circuit learns
+-- of that.
 
--- How the other workers' calls of a circuit have come out since this worker's began to fail: 'well' if some succeeded,
--- 'ill' if none did or there are no others, 'unknown' while it is too early to tell.
+-- How the other workers' calls of a circuit have ended since this worker's calls began to fail: 'well' if some
+-- succeeded, 'ill' if none did or there are no others, 'unknown' while it is too early to tell.
 --
--- Calls are settled some time after they end, so only a success a quarter of a second later says anything; and others
--- that were at work a moment ago are given a second to show how they fare.
+-- Calls are settled some time after they end, so only a success at least a quarter of a second later counts. Other
+-- workers that succeeded a moment ago get a second to show how they fare.
 create function breakwater.others_fare(p_circuit breakwater.circuit, p_worker bigint) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -72,14 +73,14 @@ begin
             using errcode = 'BW002', detail = jsonb_build_object(
                 'circuit', breakwater.circuit_name(p_circuit.kind, p_circuit.key), 'worker', p_worker,
                 'until', v_until, 'reason', p_reason);
-        -- It holds jobs that have not started.
+        -- The worker holds jobs that have not started.
         perform pg_notify('breakwater', 'circuit:' || p_circuit.kind);
     end if;
 end
 $$;
 
--- Keeps a failing worker from claiming more for a second, until the others have shown how they fare. Counts as no
--- suspension (times is 0).
+-- Keeps a failing worker from claiming more for a second, until the other workers have shown how they fare. This does
+-- not count as a suspension (times is 0).
 create function breakwater.hold(p_circuit breakwater.circuit, p_worker bigint, p_reason text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -89,15 +90,15 @@ begin
             p_reason || '; how others fare is not known yet')
     on conflict do nothing;
     if found then
-        -- It holds jobs that have not started.
+        -- The worker holds jobs that have not started.
         perform pg_notify('breakwater', 'circuit:' || p_circuit.kind);
     end if;
 end
 $$;
 
--- Suspends a worker for a kind because it could not run a job of it: for 5 seconds, and twice as long each time that this
--- goes on afterwards, up to a minute. Then it gets one job at a time (see breakwater.admit_self). Runs that fail while it is
--- suspended already say nothing new.
+-- Suspends a worker for a kind because it could not run a job of it: for 5 seconds, and twice as long each time that
+-- this happens again afterwards, up to a minute. Then it gets one job at a time (see breakwater.admit_self). Runs that
+-- fail while it is suspended already say nothing new.
 create function breakwater.suspend_self(p_worker bigint, p_kind text, p_reason text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -116,14 +117,14 @@ begin
         raise notice 'worker % suspends itself for % until %: %', p_worker, p_kind, v_until, v_reason
             using errcode = 'BW002', detail = jsonb_build_object(
                 'kind', p_kind, 'worker', p_worker, 'until', v_until, 'reason', v_reason);
-        -- It holds jobs that have not started.
+        -- The worker holds jobs that have not started.
         perform pg_notify('breakwater', 'circuit:' || p_kind);
     end if;
 end
 $$;
 
--- Whether a worker holds jobs of a kind; or, for the kind '*', jobs of the kinds that share a circuit. What room a worker
--- has for a kind does not say that: it keeps some for its other kinds.
+-- Whether a worker holds jobs of a kind; or, for the kind '*', jobs of the kinds that share a circuit. The room that a
+-- worker has for a kind does not show this, because the worker keeps some room for its other kinds.
 create function breakwater.holds_jobs(p_worker bigint, p_kind text, p_key text) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -145,7 +146,7 @@ as $$
      where s.kind = p_kind collate "C" and s.key = '' and s.worker = p_worker and s.is_local
 $$;
 
--- Ends a worker's suspensions of itself that are over by time, for kinds of which it has just run a job to an end.
+-- Ends a worker's suspensions of itself whose time is over, for the kinds that it has just run a job of.
 create function breakwater.resume_self(p_worker bigint, p_kinds text[]) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
@@ -153,9 +154,9 @@ as $$
      where s.worker = p_worker and s.is_local and s.kind = any (p_kinds) and s.until <= breakwater.clock()
 $$;
 
--- The kinds of which a worker may start nothing that was claimed under a circuit's generation before the one given with
--- them: those whose circuit is not closed, and (with the highest number) those that are paused, or suspended for this
--- worker, or all of a worker that somebody drained.
+-- The kinds for which a worker may start no job that it claimed under an earlier generation than the one returned with
+-- them: the kinds whose circuit is not closed, and (with the highest number) those that are paused or that this worker
+-- is suspended for. For a worker that an operator drained, these are all of its kinds.
 create function breakwater.stopped_kinds(p_worker bigint, out kinds text[], out generations bigint[])
 language sql stable set search_path = pg_catalog, pg_temp
 as $$

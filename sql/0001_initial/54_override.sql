@@ -1,6 +1,7 @@
--- Overrides: circuits taken out of the breaker's hands, by people.
+-- Overrides: circuits that an operator controls instead of the breaker.
 
--- The circuit that somebody is about to act on, with its row locked. Refused without a reason, and if it is not there.
+-- Returns the circuit that an operator is about to act on, with its row locked. Refused without a reason, or if the
+-- circuit does not exist.
 create function breakwater.lock_circuit(p_kind text, p_key text, p_reason text) returns breakwater.circuit
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -23,7 +24,7 @@ begin
 end
 $$;
 
--- What the overrides below have in common. Locks the circuit's row.
+-- The common part of the overrides below. Locks the circuit's row.
 create function breakwater.override_circuit(
     p_kind text, p_key text, p_override text, p_reason text, p_until timestamptz, p_actor text
 ) returns void
@@ -54,14 +55,14 @@ begin
 end
 $$;
 
--- Holds a circuit open: nothing of it runs anywhere until it is closed or reset, or until the given time.
+-- Holds a circuit open: none of its jobs run anywhere until it is closed or reset, or until the given time.
 create function breakwater.open_circuit(
     kind text, reason text, until timestamptz default null, actor text default session_user, key text default ''
 ) returns void
 language sql security definer set search_path = pg_catalog, pg_temp
 as $$ select breakwater.override_circuit(kind, key, 'open', reason, until, actor) $$;
 
--- Holds a circuit closed: its jobs run whatever happens to them, until it is opened or reset, or until the given time.
+-- Holds a circuit closed: its jobs run, however they end, until it is opened or reset, or until the given time.
 create function breakwater.close_circuit(
     kind text, reason text, until timestamptz default null, actor text default session_user, key text default ''
 ) returns void
@@ -75,7 +76,7 @@ create function breakwater.disable_circuit(
 language sql security definer set search_path = pg_catalog, pg_temp
 as $$ select breakwater.override_circuit(kind, key, 'disabled', reason, until, actor) $$;
 
--- Lets a circuit count only: its jobs run, and its history says, once, when it would have opened.
+-- Lets a circuit only count: its jobs run, and its history says once that it would have opened.
 create function breakwater.observe_circuit(
     kind text, reason text, until timestamptz default null, actor text default session_user, key text default ''
 ) returns void
@@ -89,8 +90,8 @@ create function breakwater.reset_circuit(
 language sql security definer set search_path = pg_catalog, pg_temp
 as $$ select breakwater.override_circuit(kind, key, null, reason, null, actor) $$;
 
--- Ends the open time of a circuit now: it is half-open, and its next jobs are probes. They decide, as they would have when the
--- open time was over; if they fail, the next open time is as long as it would have been then.
+-- Ends the open time of a circuit now: it becomes half-open, and its next jobs are probes. They decide as they would
+-- have at the end of the open time. If they fail, the next open time is as long as it would have been then.
 create function breakwater.probe_circuit(
     kind text, reason text, actor text default session_user, key text default ''
 ) returns void

@@ -1,11 +1,11 @@
--- What becomes of jobs behind circuits: fallbacks while they are open, and the way back for those put aside.
+-- What happens to jobs behind circuits: fallbacks while the circuits are open, and the way back for parked jobs.
 
--- What becomes of the jobs that wait behind an open circuit, where its handler's fallback is not to hold them: at most
--- p_limit jobs a kind. Returns how many jobs it ended or moved.
+-- Applies the handler's fallback to the jobs that wait behind an open circuit, if the fallback is not to hold them: to
+-- at most p_limit jobs of each kind. Returns how many jobs it ended or moved.
 --
--- Only for circuits that the handler's present policy has (see breakwater.obsolete_circuit): one of a key that was opened under
--- another policy says nothing of the kind's other jobs. And only where a worker handles the kind: a fallback is part of a
--- handler, and goes with it.
+-- It acts only on circuits that belong to the handler's present policy (see breakwater.obsolete_circuit): the circuit
+-- of a key that opened under another policy says nothing about the kind's other jobs. It acts only where a worker
+-- handles the kind, because a fallback is part of a handler, and ends with it.
 --
 -- Locks: each such circuit's row, so that it does not close before its jobs have ended; and the jobs, by SKIP LOCKED.
 create function breakwater.apply_fallbacks(p_limit integer) returns integer
@@ -24,7 +24,7 @@ begin
           from breakwater.circuit c
           join breakwater.handler h on (c.kind = h.kind and h.shared_key is null)
                                     or (c.kind = '*' and c.key = h.shared_key)
-         -- Not before the first round of probes has told that it is no false alarm.
+         -- Only after the first round of probes has shown that it is no false alarm.
          where c.state = 'open' and c.is_checked and h.fallback <> 'hold'
            and not exists (select from breakwater.obsolete_circuit o where o.kind = c.kind and o.key = c.key)
     loop
@@ -42,7 +42,7 @@ begin
             v_ids := array(
                 select j.id from breakwater.job j
                  where j.queue = any (v_queues) and j.kind = v_policy.kind and j.run_at is null
-                 -- What is held is among them.
+                 -- Held jobs are among them.
                  limit p_limit + (select coalesce(sum(cardinality(c.jobs)), 0) from breakwater.claim c));
             v_ids := (breakwater.without_held(v_ids))[1:p_limit];
         end if;
@@ -77,8 +77,9 @@ begin
 end
 $$;
 
--- Moves waiting jobs, which the caller has locked, to another kind. One whose unique key a job of the other kind has already
--- stays where it is; so does, for now, one whose key somebody's open transaction has. Returns how many it moved.
+-- Moves waiting jobs, which the caller has locked, to another kind. A job stays where it is if a job of the other kind
+-- has its unique key already; for now, a job also stays if another session's open transaction has its key. Returns how
+-- many it moved.
 create function breakwater.reroute(p_ids bigint[], p_kind text) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off set lock_timeout = '100ms'
 as $$
@@ -90,8 +91,8 @@ declare
 begin
     v_count := breakwater.reroute_at_once(array(
         select j.id from breakwater.job j where j.id = any (p_ids) and j.unique_key is null order by j.id), p_kind);
-    -- Those with a key one by one, since any of them may have to wait; in another order each time, so that some that must wait
-    -- do not stand before the others for ever.
+    -- Jobs with a key are moved one by one, because each of them may have to wait. The order is random, so that jobs
+    -- that must wait do not keep the others from being moved for ever.
     for v_id in
         select j.id from breakwater.job j where j.id = any (p_ids) and j.unique_key is not null order by random()
     loop
@@ -126,8 +127,8 @@ begin
 end
 $$;
 
--- Refuses reroutes that lead back to where they began, among the given kinds and those that some worker handles. What
--- nobody handles any more leads nowhere.
+-- Refuses reroutes that lead back to where they began, among the given kinds and those that some worker handles. A kind
+-- that no worker handles any more leads nowhere.
 create function breakwater.refuse_reroute_cycles(p_kinds text[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -154,8 +155,8 @@ begin
 end
 $$;
 
--- Brings back jobs that were parked behind circuits that are closed now, or gone, in their order, at most p_limit. Returns
--- how many. Those that still run as probes are left to the ends of their runs.
+-- Brings back jobs that were parked behind circuits that are now closed or gone, in their order, at most p_limit.
+-- Returns how many. Jobs that still run as probes are left until their runs end.
 create function breakwater.unpark(p_limit integer) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off set enable_bitmapscan = off
 as $$
@@ -166,7 +167,7 @@ declare
     v_kinds text[] := '{}';
 begin
     for v_key in
-        -- From key to key along the index.
+        -- It goes from key to key along the index.
         with recursive key as (
             (select j.kind, j.parked as name from breakwater.job j where j.parked is not null
               order by j.kind, j.parked limit 1)
@@ -181,10 +182,10 @@ begin
         select k.kind, k.name from key k
          where not exists (select from breakwater.circuit c
                             where c.kind = k.kind and c.key = k.name and c.state <> 'closed')
-         -- A key with a million jobs does not go before the others each time.
+         -- The order is random, so that a key with a million jobs does not come before the others each time.
          order by random()
     loop
-        -- One after the other, so that they come back in their order.
+        -- The jobs are updated one after the other, so that they come back in their order.
         foreach v_id in array breakwater.lock_waiting(array(
             select j.id from breakwater.job j
              where j.kind = v_key.kind and j.parked = v_key.name

@@ -1,8 +1,8 @@
--- Half-open circuits with nothing to try them with. A call has to decide, and none will come for a while: the kind has no jobs,
--- or the key has none.
+-- Half-open circuits that have no jobs to probe with. Only a call can decide, and none will come for a while, because
+-- the kind or the key has no jobs.
 
--- Whether nothing waits for a circuit: no job of its kinds, of its key that is parked, or no probe is under way. Jobs whose
--- time has not come are none of those, unless they have run before.
+-- Whether nothing waits for a circuit: no probe is under way, and no job of its kinds waits (for a key's circuit: no
+-- job of the key is parked). Jobs whose time has not come do not count, unless they have run before.
 create function breakwater.is_idle(p_circuit breakwater.circuit) returns boolean
 language plpgsql stable set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off set enable_bitmapscan = off
@@ -20,7 +20,8 @@ begin
     v_kinds := case when p_circuit.kind = '*'
                     then array(select h.kind from breakwater.handler h where h.shared_key = p_circuit.key)
                     else array[p_circuit.kind] end;
-    -- Those that are ready or held, those put aside, those that wait to run again, and those whose attempts were handed back.
+    -- Jobs that are ready or held, parked jobs, jobs that wait to run again, and probes whose attempts were handed
+    -- back.
     return not exists (select from breakwater.lane a
                         cross join lateral (
                               select from breakwater.job j
@@ -36,13 +37,15 @@ begin
 end
 $$;
 
--- Closes circuits that have been half-open for an hour and for which nothing waits: no job will decide, and an incident would
--- go on for ever. Where calls succeeded just before it opened, open_for is enough: some bad jobs may have been all that failed,
--- and they have ended. Not so with a key, or a fallback that takes the jobs away: that nothing waits says little there.
+-- Closes circuits that have been half-open for an hour and for which nothing waits, because no job will decide, and an
+-- incident would go on for ever. If calls succeeded just before the circuit opened, open_for is enough: perhaps only
+-- some bad jobs failed, and they have ended. This does not apply to a key's circuit, or to a fallback that takes the
+-- jobs away: there it says little that nothing waits.
 --
--- Circuits of keys come and go: a key gets one with its first failure, and a kind has at most 1,000 (see
--- breakwater.create_key_circuits). Where it has more than 900, idle ones are closed and deleted sooner, those first that have
--- been as they are for the longest, until 800 are left. A leader's chore. Returns how many it closed.
+-- A key gets a circuit with its first failure, and a kind has at most 1,000 of these (see
+-- breakwater.create_key_circuits). If a kind has more than 900, idle ones are closed and deleted sooner, those first
+-- that have been in their state the longest, until 800 are left. The leader runs this as maintenance. Returns how many
+-- it closed.
 --
 -- Locks: the circuits' rows, by SKIP LOCKED.
 create function breakwater.close_idle_circuits() returns integer

@@ -1,13 +1,13 @@
 -- Probes: which jobs a half-open circuit lets through, and what their failures cost them.
 --
--- The head of a lane is no sample: bad jobs may be all that waits there. So probes come from different places of all lanes
--- of the kind, and jobs that have failed before are taken only if no others are found.
+-- The head of a lane is not a fair sample, because all jobs there may be bad. So probes come from different places of
+-- all lanes of the kind, and jobs that have failed before are taken only if no others are found.
 
--- Takes probes for a circuit that lets p_permits jobs of a kind through, from the lanes that a worker asks for. Nothing if
--- there are none above the lanes' cursors.
+-- Takes probes for a circuit that lets p_permits jobs of a kind through, from the lanes that a worker asks for. Returns
+-- nothing if no job is above the lanes' cursors.
 --
--- Each job stays where it is in its lane, with a note in `moved_from` that a claim may hold it, so that claims which come
--- past it ask. A few jobs of each place are looked at, so it costs the same however many wait.
+-- Each job stays where it is in its lane. A note in `moved_from` says that a claim may hold it, so that later claims
+-- that reach the job check this. Only a few jobs of each place are looked at, so it costs the same however many wait.
 --
 -- Locks: the lanes' rows and the jobs, by SKIP LOCKED.
 create function breakwater.claim_sample(
@@ -41,7 +41,8 @@ begin
         return;
     end if;
 
-    -- The oldest once a round, then by turns the newest and one from anywhere: what waits at the head may all be of one sort.
+    -- The oldest is taken once a round, then the newest and a random one by turns: all jobs at the head may be of one
+    -- sort.
     v_number := breakwater.probes_of_round(p_circuit_kind, p_circuit_key, p_generation);
     for number in v_number .. v_number + p_permits + 8 loop
         exit when cardinality(v_ids) >= p_permits;
@@ -78,7 +79,7 @@ begin
 end
 $$;
 
--- Where a lane's claims have come to: its newest claim, or one without a number if there is none.
+-- How far a lane's claims have come: its newest claim, or one without a number if there is none.
 create function breakwater.newest_claim(p_lane breakwater.lane) returns breakwater.claim
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -94,9 +95,10 @@ begin
 end
 $$;
 
--- A job of a lane that has not failed before: of the oldest, of the newest, or (any) of those that follow a position drawn by
--- chance. null if twenty at that place have failed, or are not to be had. One that was claimed and given back is at the end of
--- its lane, and not among the newest for that: it comes from where the circuit opened.
+-- Finds a job of a lane that has not failed before: among the oldest, among the newest, or (any) among those that
+-- follow a random position. null if the twenty jobs at that place have failed, or cannot be taken. A job that was
+-- claimed and given back is at the end of its lane, but it is not taken as one of the newest: it dates from when the
+-- circuit opened.
 create function breakwater.find_probe(
     p_lane breakwater.lane, p_place text, p_but bigint[], p_is_filtered boolean
 ) returns bigint
@@ -149,7 +151,8 @@ begin
 end
 $$;
 
--- Of the first jobs of some lanes, those that have failed the fewest times; jobs of the latest rounds last of all.
+-- Of the first jobs of some lanes, finds those that have failed the fewest times. Jobs of the latest rounds come last
+-- of all.
 create function breakwater.find_any_probes(
     p_lanes breakwater.lane[], p_but bigint[], p_avoid bigint[], p_limit integer, p_is_filtered boolean
 ) returns bigint[]
@@ -178,7 +181,8 @@ begin
 end
 $$;
 
--- Whether a job could run if its kind's circuit were closed: the circuit of its key is, and it is not too old.
+-- Whether a job could run if its kind's circuit were closed: its key has no circuit that stops it, and it is not too
+-- old.
 create function breakwater.is_let_through(p_kind text, p_payload jsonb, p_enqueued_at timestamptz) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -216,9 +220,9 @@ $$;
 
 -- Takes probes for half-open circuits of keys, from among the jobs that are parked behind them.
 --
--- It asks at most twenty circuits. Those to which this worker could give nothing are not among them: circuits without a
--- parked job in its queues, those that have all their probes, and those for which it is suspended. Of the rest, chance
--- chooses, so that no key waits for others that come to no decision.
+-- It tries at most twenty circuits. It leaves out those that this worker cannot probe: circuits without a parked job in
+-- its queues, circuits that have all their probes, and circuits for which the worker is suspended. It picks from the
+-- rest at random, so that no key waits for others that come to no decision.
 -- Locks: the circuits' rows and those jobs, by SKIP LOCKED.
 create function breakwater.claim_parked_probes(
     p_worker bigint, p_queues text[], p_kinds text[], p_slots integer[], p_room integer[], p_concurrency integer[],
@@ -235,7 +239,7 @@ declare
     v_ids   bigint[];
     v_lease bigint;
 begin
-    -- Nearly always, there is nothing more to ask.
+    -- Nearly always there is no such circuit, and nothing more has to be checked.
     if not exists (select from breakwater.circuit c
                     where c.kind = any (p_kinds) and c.key <> ''
                       and (c.state = 'half_open' or (c.state = 'open' and c.retry_at <= breakwater.clock()))) then
@@ -259,7 +263,7 @@ begin
                               select from breakwater.job j
                                where j.kind = c.kind and j.parked = c.key and j.queue = q.name collate "C"
                                  and num_nulls(j.run_at) = 0
-                                 -- By its probe lease, which is looked up at once. Whether a claim holds it is asked below.
+                                 -- The probe lease is quick to look up. Whether a claim holds the job is checked below.
                                  and not exists (select from breakwater.probe p where p.job = j.id and p.lease > j.lease)
                                limit 1) w)
            and (c.state = 'open'
@@ -293,8 +297,8 @@ begin
 end
 $$;
 
--- Parked jobs of some queues that nobody holds, from both ends of each: first those that have not failed, and those of the
--- latest rounds last.
+-- Finds parked jobs of some queues that no claim holds, from both ends of each queue. Jobs that have not failed come
+-- first, and jobs of the latest rounds come last.
 create function breakwater.find_parked_probes(
     p_kind text, p_key text, p_queues text[], p_generation bigint, p_limit integer
 ) returns bigint[]
@@ -325,8 +329,8 @@ begin
 end
 $$;
 
--- Writes down the probe leases of jobs that a half-open circuit lets through. A lease ends when its job is settled,
--- or by itself when its worker must be dead.
+-- Writes down the probe leases of jobs that a half-open circuit lets through. A lease ends when its job is settled, or
+-- expires when its worker must be dead.
 create function breakwater.lease_probes(
     p_kind text, p_key text, p_generation bigint, p_job_kind text, p_jobs bigint[], p_lease bigint
 ) returns void
@@ -342,7 +346,7 @@ as $$
            expires_at = excluded.expires_at
 $$;
 
--- Those of some probes whose round has not closed the circuit: nobody knows yet whether a failure is the job's fault.
+-- Returns those of the given probes whose round has not closed the circuit, so a failure may not be the job's fault.
 create function breakwater.pending_probes(p_jobs bigint[]) returns bigint[]
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -353,8 +357,9 @@ as $$
                           and t.to_state = 'closed')
 $$;
 
--- Charges the probes that failed in rounds that closed their circuits: the dependency was well, so the failure was theirs. A
--- job that had no attempt left is dead-lettered. Those that run again are left for later. Returns how many it charged.
+-- Charges the probes that failed in rounds that closed their circuits: the dependency was healthy, so the failures were
+-- the jobs' own. A job that has no attempt left is dead-lettered. Jobs that run again are left for later. Returns how
+-- many it charged.
 create function breakwater.charge_probes(p_limit integer) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$

@@ -1,12 +1,14 @@
--- Incidents: one for the time from a circuit's first opening to its close. An opening soon after belongs to it.
+-- Incidents: each one goes from a circuit's first opening to its close. An opening soon after that belongs to it as
+-- well.
 --
--- A transition writes the incident itself. What it cost is counted by the leader, in bounded steps and some seconds later,
--- so that no settle waits for it; the leader writes to breakwater.incident_measure alone, which no transition touches.
+-- A transition writes the incident itself. The leader counts what the incident cost, in bounded steps and some seconds
+-- later, so that no settle waits for that. The leader writes only to breakwater.incident_measure, which no transition
+-- touches.
 
 -- Begins, continues or ends the incident of a circuit that moves. The caller has locked the circuit's row.
 --
--- The last incident goes on if the circuit was closed for less than its window, or if this is a relapse: it was closed for
--- less than it had been open. After an hour an opening is a new incident in any case.
+-- The last incident goes on if the circuit was closed for less than its window, or if this is a relapse: it was closed
+-- for less time than it had been open. After an hour, an opening is a new incident in any case.
 create function breakwater.note_incident(
     p_old breakwater.circuit, p_new breakwater.circuit, p_to text, p_reason text, p_actor text, p_evidence jsonb,
     p_is_relapse boolean, p_window interval
@@ -61,7 +63,7 @@ as $$
     having not exists (select from breakwater.incident_measure m where m.incident = p_incident.id)
 $$;
 
--- Counts a failed probe whose attempt was handed back for good, since its round did not close the circuit.
+-- Counts a failed probe whose attempt was handed back for good, because its round did not close the circuit.
 create function breakwater.note_handed_back(p_result breakwater.probe_result) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -86,7 +88,7 @@ as $$
                 else array(select h.kind from breakwater.handler h where h.shared_key = p_key collate "C") end
 $$;
 
--- Whether a dead letter's job belonged to a circuit, so far as its payload tells. Its kind is known to be right.
+-- Whether a dead letter's job belonged to a circuit, as far as its payload shows. The caller has checked its kind.
 create function breakwater.is_behind(p_dead breakwater.dead_letter, p_kind text, p_key text) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -95,8 +97,8 @@ as $$
                     where h.kind = p_dead.kind and breakwater.key_of(p_dead.payload, h.key_path) = p_key collate "C")
 $$;
 
--- The dead letters of an incident: those of its circuit that died from its first opening to its close, and are still there;
--- at most p_limit, null for all. breakwater.pick_dead_letters goes by the same rule.
+-- The dead letters of an incident: those of its circuit that died from its first opening to its close and are still
+-- there; at most p_limit, null for all. breakwater.pick_dead_letters uses the same rule.
 create function breakwater.dead_letters_of_incident(p_incident bigint, p_limit bigint default null)
 returns setof breakwater.dead_letter
 language plpgsql stable security definer
@@ -116,7 +118,8 @@ begin
 end
 $$;
 
--- Counts what incidents cost, of at most so many that go on or ended within the last hour, each at most every five seconds.
+-- Counts the cost of at most p_limit incidents that go on or ended within the last hour, each at most every five
+-- seconds.
 create function breakwater.measure_incidents(p_limit integer) returns void
 language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off
 as $$
@@ -138,10 +141,11 @@ begin
 end
 $$;
 
--- Counts what one incident has cost since it was last counted, at most ten minutes of it; and what waits now.
+-- Counts what one incident cost since it was last counted, for at most ten minutes of it; and how many jobs wait now.
 --
--- What is settled becomes visible some moments later, so all that is younger than five seconds is left for the next time.
--- Failed calls come from breakwater.failure, by the time of their settling; calls from the tallies, by the second.
+-- A settle becomes visible some moments later, so everything that is younger than five seconds is left for the next
+-- time. Failed calls come from breakwater.failure, by the time when they were settled; calls come from the tallies, by
+-- the second.
 create function breakwater.measure_incident(p_incident breakwater.circuit_incident) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 set seq_page_cost = 0 set random_page_cost = 0 set plan_cache_mode = force_custom_plan set jit = off
@@ -186,8 +190,8 @@ begin
 end
 $$;
 
--- How long the first job of each lane behind a circuit has been ready, at the most; of a key's circuit, one of the first
--- thousand jobs that are parked behind it. null: none waits.
+-- The longest time that the first job of a lane behind a circuit has been ready. For a key's circuit, it is the longest
+-- time that one of the first thousand jobs parked behind it has. null: no job waits.
 create function breakwater.longest_wait_behind(p_kind text, p_key text, p_kinds text[]) returns interval
 language sql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off
 as $$
@@ -221,12 +225,12 @@ as $$
     delete from breakwater.incident_notice n using old o where n.incident = o.id
 $$;
 
--- Each incident with what it cost. The counts are some seconds behind while it goes on; null where it was over before the
--- first count.
+-- Each incident with what it cost. While it goes on, the counts are some seconds behind. They are null if it was over
+-- before the first count.
 --
--- attempts_spent are the failed calls from its first opening to its close, less the probes whose attempts were handed back.
--- calls_spared is an estimate: as many calls as there would have been at the rate of the ten minutes before, less those
--- that there were.
+-- attempts_spent are the failed calls from its first opening to its close, less the probes whose attempts were handed
+-- back. calls_spared is an estimate: the calls that there would have been at the rate of the ten minutes before, less
+-- those that there were.
 create view breakwater.incident as
 select i.id, i.kind, i.key, breakwater.circuit_name(i.kind, i.key) as circuit,
        i.began_at, nullif(i.ended_at, 'infinity') as ended_at, e.at - i.began_at as duration,

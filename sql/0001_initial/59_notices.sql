@@ -1,11 +1,12 @@
--- Notices: what workers with a `notify:` tell a program of the operator's about incidents.
+-- Notices: the messages about incidents that workers with a `notify:` send to a program of the operator.
 --
--- An incident is told twice: when it began and when it ended. A begin waits until it is certain that the incident is no
--- false alarm: until a round of probes has failed, or a minute has passed. An end waits until the circuit has been closed for
--- as long as its window, twice as long after two openings, and so on up to ten minutes. So a circuit that flaps is told of once.
--- One that opens again after its end was told is told of once more, as the same incident.
+-- Each incident has two messages: that it began, and that it ended. The first waits until it is certain that the
+-- incident is no false alarm: until a round of probes has failed, or a minute has passed. The second waits until the
+-- circuit has been closed for as long as its window, twice as long after two openings, and so on up to ten minutes. So
+-- a circuit that flaps is announced once. If it opens again after its end was announced, it is announced once more, as
+-- the same incident.
 
--- The message of an incident, as JSON: of its begin or of its end.
+-- A message that an incident began or ended, as JSON.
 create function breakwater.notice_message(p_incident bigint, p_type text) returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -28,9 +29,11 @@ as $$
      where i.id = p_incident
 $$;
 
--- Takes the next message that is due, for one minute: nobody else gets it in that time. No row: none is due.
+-- Takes the next message that is due, for one minute: no other worker gets it in that time. All results are null if
+-- none is.
 --
--- `id` is the same at each try of one message. What was due an hour ago and never tried is left: nobody waits for it any more.
+-- `id` is the same at each try of one message. A message that was due an hour ago and never tried is out of date and
+-- left.
 --
 -- Locks: the row of the notice, by SKIP LOCKED.
 create function breakwater.next_notice(
@@ -83,9 +86,9 @@ begin
 end
 $$;
 
--- Says how a try to deliver a message ended. One that failed is tried again, after 5 seconds and then twice as long each time
--- up to 5 minutes, until an hour has passed since the first try: then it is given up. A message that somebody else has dealt
--- with since is left alone. True: it is given up.
+-- Records how a try to deliver a message ended. A message that was not delivered is tried again after 5 seconds, and
+-- then after twice as long each time, up to 5 minutes. When an hour has passed since the first try, it is given up. If
+-- another worker has dealt with the message since, it is left alone. Returns whether the message is given up.
 create function breakwater.notice_ended(p_incident bigint, p_type text, p_tries integer, p_is_delivered boolean)
 returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp

@@ -1,16 +1,16 @@
--- Test shots: one chosen job that somebody sends through an open circuit or a pause, to see how it ends.
+-- Test shots: each is a chosen job that an operator sends through an open circuit or a pause, to see how it ends.
 
--- Jobs that are to be sent through. A job stays here until a worker claims it, or for a minute.
+-- The jobs to send through. A job stays here until a worker claims it, or for a minute.
 create table breakwater.test_shot (
     job   bigint primary key,
     actor text not null,
     at    timestamptz not null default clock_timestamp()
 );
 
--- Sets a job aside as a test shot: the next worker that handles its kind and has room runs it, whatever its circuit, a pause
--- or its time say. Its end counts as that of a probe. False if there is no such job that waits.
+-- Sets a job aside as a test shot: the next worker that handles its kind and has room runs it, even if its circuit, a
+-- pause or its time would hold it back. Its end counts as that of a probe. Returns false if no such job waits.
 --
--- Refused for a job that runs alone because its workers were lost, and where no worker handles it.
+-- Refused for a suspect, which runs apart from others, and for a job that no running worker handles.
 -- Locks: the job.
 create function breakwater.run_through(id bigint, why text default null, actor text default session_user) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -102,7 +102,7 @@ as $$
      limit 1
 $$;
 
--- A test shot has succeeded while its circuit is open by its own rules: its round of probes begins now.
+-- Begins a circuit's round of probes because a test shot succeeded while the circuit was open by its own rules.
 create function breakwater.begin_round(p_calls breakwater.circuit_calls, p_worker bigint) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$

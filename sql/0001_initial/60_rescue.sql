@@ -1,4 +1,4 @@
--- Workers come, beat, lead and go; the jobs of those that stopped beating are given back.
+-- Workers register, send heartbeats, lead and leave. The jobs of workers whose heartbeats stopped are given back.
 
 -- Registers a worker and the rules of its handlers, and returns the worker's id.
 --
@@ -15,7 +15,7 @@ declare
 begin
     perform breakwater.refuse_row_security();
     perform breakwater.check_sequences();
-    -- In the order of kinds, so that workers that start together wait for each other in one order.
+    -- The kinds are in order, so that workers that start together wait for each other in one order.
     insert into breakwater.handler
     select h.* from jsonb_populate_recordset(null::breakwater.handler, v_handlers) h order by h.kind
     on conflict (kind) do update
@@ -46,10 +46,10 @@ create function breakwater.handlers_as_of_now(p_handlers jsonb) returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp
 as $$ select jsonb_agg(h || jsonb_build_object('updated_at', now())) from jsonb_array_elements(p_handlers) h $$;
 
--- Adds the circuits and lanes of some handlers that are not there yet.
+-- Adds the circuits and lanes of some handlers that are missing.
 --
--- Claims may still hold jobs of a lane that somebody deleted. The new one begins after those, or they would be claimed a
--- second time; what waits before them is found by breakwater.return_stranded.
+-- Claims may still hold jobs of a lane whose row a user deleted. The new lane begins above those jobs, or else they
+-- would be claimed a second time. Jobs that wait below them are found by breakwater.return_stranded.
 create function breakwater.add_circuits_and_lanes(p_handlers jsonb, p_queues text[]) returns void
 language sql set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -80,7 +80,7 @@ as $$
     on conflict do nothing;
 $$;
 
--- Whether all rows are there that a worker's registration wrote: somebody may have deleted some.
+-- Whether all rows that a worker's registration wrote are still there. A user may have deleted some.
 create function breakwater.is_registered(p_worker bigint) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -113,11 +113,11 @@ begin
 end
 $$;
 
--- A worker's sign of life. `alive` is false when its jobs have been given to others: it must drop them and register
--- anew. `stopped` and `generations` are its stopped kinds (see stopped_kinds).
--- `hosts` tells it to make itself free for suspects, which run apart from others; `alone`, that no other worker takes its
--- jobs.
--- `registered` is false when rows of its registration are missing: it must renew it.
+-- A worker's heartbeat. `alive` is false if its jobs have been given to others: then the worker must drop them and
+-- register again. `stopped` and `generations` are its stopped kinds (see stopped_kinds).
+-- `hosts` is true if the worker should make itself free for suspects, which run apart from others. `alone` is true if
+-- no other worker takes any of its jobs.
+-- `registered` is false if rows of its registration are missing: then the worker must renew it.
 create function breakwater.beat(
     p_worker bigint, p_state text, p_running integer, p_unresponsive integer, out alive boolean, out stopped text[], out generations bigint[],
     out hosts boolean, out alone boolean, out registered boolean
@@ -132,7 +132,7 @@ begin
     alive := found;
     select s.kinds, s.generations into stopped, generations from breakwater.stopped_kinds(p_worker) s;
     registered := breakwater.is_registered(p_worker);
-    -- Whoever has the table of jobs locked holds up the work, but takes no worker's jobs away.
+    -- A session that has locked the table of jobs holds up the work, but must not make a worker lose its jobs.
     begin
         hosts := alive and breakwater.should_host(p_worker, p_running);
     exception when lock_not_available then
@@ -146,7 +146,7 @@ end
 $$;
 
 -- Gives back the jobs of workers that have been silent for longer than their lease. Returns how many.
--- Locks: the dead worker's row, which its own late beat would need, so a worker is either rescued or alive.
+-- Locks: the dead worker's row, which its own late heartbeat would need, so a worker is either rescued or alive.
 create function breakwater.rescue() returns integer
 language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 as $$
@@ -158,9 +158,9 @@ begin
     for v_lost in
         select * from breakwater.worker w where w.beat_at < now() - w.lease for update skip locked
     loop
-        -- A worker that cannot be struck off now hinders no other.
+        -- If one worker cannot be struck off now, the others still are.
         begin
-            -- A worker that lives comes back within that time, even over a network that was silent for some leases.
+            -- A worker that is alive comes back within that time, even after a network was silent for some leases.
             v_jobs := breakwater.release_claims(v_lost.id, '{}', 5 * v_lost.lease);
             v_count := v_count + cardinality(v_jobs);
             insert into breakwater.lost_worker (worker, name, beat_at, jobs)
@@ -173,13 +173,13 @@ begin
             raise warning 'the jobs of the lost worker % (%) cannot be given back now: %', v_lost.id, v_lost.name, sqlerrm;
         end;
     end loop;
-    -- A claim may commit after its worker was struck off: it was under way, and nobody could see it then.
+    -- A claim that was under way, and not visible yet, may commit after its worker was struck off.
     v_count := v_count + breakwater.release_orphans();
     return v_count;
 end
 $$;
 
--- The workers that have claims, in leaps along the index, each to the newest claim of the next one.
+-- The workers that have claims. It leaps along the index, each time to the newest claim of the next worker.
 create function breakwater.workers_with_claims() returns setof bigint
 language sql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off set enable_bitmapscan = off set jit = off
 as $$
@@ -193,9 +193,9 @@ as $$
     select worker from w
 $$;
 
--- Makes ready again what a worker still holds, but for the claims it is known to be working on, and returns the jobs. No
--- attempt is spent. `p_crash` is null, or the worker was lost: this counts against all of them, and an accused one is heard
--- for so long.
+-- Makes the jobs ready again that a worker still holds, except those of the claims in `p_known`, and returns them. No
+-- attempt is spent. If the worker was lost, `p_crash` is not null: the loss counts against the jobs (see release_jobs),
+-- and `p_crash` is how long an accused job waits for its worker to come back.
 create function breakwater.release_claims(p_worker bigint, p_known bigint[], p_crash interval) returns bigint[]
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -213,8 +213,8 @@ begin
             v_jobs := v_jobs || breakwater.release_jobs(v_claim, v_claim.jobs, p_crash, v_group);
             perform breakwater.close_claims(p_worker, array[v_claim.lease]);
         exception when others then
-            -- One of them cannot be given back, and keeps none of the others: each by itself. Each may have to wait for
-            -- somebody's lock, so when five were in vain, the rest comes first in the next round.
+            -- One of the jobs cannot be given back, so each is given back by itself. Each may have to wait for another
+            -- session's lock, so after five failures the rest is left, and comes first in the next round.
             v_stuck := '{}';
             for i in 1 .. cardinality(v_claim.jobs) loop
                 begin
@@ -238,7 +238,7 @@ begin
 end
 $$;
 
--- How many suspects a claim of such holds; 0 for any other claim.
+-- How many suspects a claim of suspects still holds; 0 for any other claim.
 create function breakwater.suspects_left(p_claim breakwater.claim) returns integer
 language sql stable set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
@@ -246,8 +246,8 @@ as $$
      where p_claim.lane is null and j.id = any (p_claim.jobs) and j.lease < p_claim.lease and j.crashes >= 2
 $$;
 
--- Gives back some jobs of a claim, as far as it holds them, and wakes whoever could run them. Returns which. Of a group of
--- suspects, p_group in number, none is accused when their worker was lost: they run again in halves.
+-- Gives back those of some jobs that a claim holds, and notifies the sleeping workers that could run them. Returns the
+-- jobs. If the worker of a group of p_group suspects was lost, none of them is accused: they run again in halves.
 create function breakwater.release_jobs(
     p_claim breakwater.claim, p_jobs bigint[], p_crash interval, p_group integer
 ) returns bigint[]
@@ -285,7 +285,7 @@ begin
 end
 $$;
 
--- Forgets a worker whose claims were released. Those of them that say where a lane's next claim begins are nobody's then.
+-- Forgets a worker whose claims were released. Claims that say where a lane's next claim begins are given to worker 0.
 -- A claim that was under way and has committed since is left to rescue(), which finds it by its worker.
 create function breakwater.strike_off(p_worker bigint) returns void
 language sql set search_path = pg_catalog, pg_temp
@@ -295,13 +295,13 @@ as $$
     select breakwater.awake(p_worker)
 $$;
 
--- After a connection was lost with a claim unanswered: gives back what was claimed and never heard of. `p_known` are the
--- claims whose jobs the worker has.
+-- Gives back the jobs that were claimed but never reached their worker, after it lost a connection before a claim was
+-- answered. `p_known` are the claims whose jobs the worker has.
 create function breakwater.reconcile(p_worker bigint, p_known bigint[]) returns integer
 language sql security definer set search_path = pg_catalog, pg_temp
 as $$ select cardinality(breakwater.release_claims(p_worker, p_known, null)) $$;
 
--- A worker's goodbye: gives back whatever it still holds, unspent, and strikes it off.
+-- Ends a worker: gives back the jobs that it still holds, with no attempt spent, and strikes it off.
 create function breakwater.leave(p_worker bigint) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,11 +1,12 @@
--- Jobs that kill their workers. Nobody can tell which of a lost worker's jobs brought it down, so none is charged; each
--- is only marked as having been there. After two such losses in a row a job is a *suspect*: it leaves its lane and waits
--- to run in a worker that holds nothing but suspects, up to a hundred of them. Those that end are cleared. A group whose
--- worker is lost runs again in halves, until it is one job: that one is *accused*, and dead-lettered as poison unless its
--- worker comes back in time to say that it had only been out of touch. So a killer among n is found in log2(n) losses.
+-- Jobs that kill their workers. It is not known which of a lost worker's jobs brought it down, so none is charged; each
+-- is only marked as having been there. After two such losses in a row a job is a *suspect*: it leaves its lane and
+-- waits to run in a worker that holds nothing but suspects, up to a hundred of them. Suspects whose runs end are
+-- cleared. If a group's worker is lost, the group runs again in halves, until it is one job. That job is *accused*, and
+-- dead-lettered as poison unless its worker comes back in time to say that it was only out of touch. So a killer among
+-- n jobs is found in log2(n) losses.
 
--- Where a job waits that was given back, by the losses counted against it: ready in its lane (null), aside until some
--- worker has it alone, or until its hearing is over.
+-- When a job runs again that was given back, by the losses counted against it: now, in its lane (null); apart from
+-- others, as a suspect (infinity); or, if it is accused, not before its worker has had p_hearing to come back.
 create function breakwater.run_at_after(p_crashes integer, p_hearing interval) returns timestamptz
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -23,10 +24,10 @@ as $$
      where c.lane is null and j.crashes >= 2
 $$;
 
--- The suspects that a worker should run next, together and with nothing else; none if there are none, or if some run
--- already somewhere: so that a killer takes one worker of the fleet at a time. Suspects of stopped kinds and queues wait like
--- every other job. Suspects may be all that is left to probe a half-open circuit with: then one of them does, where no probe
--- is under way.
+-- The suspects that a worker should run next, together and with nothing else. There are none while suspects run in any
+-- worker, so that a killer takes one worker of the fleet at a time. Suspects of stopped kinds and queues wait like
+-- every other job. Suspects may be the only jobs left to try a half-open circuit with: then one of them runs, if no
+-- probe is under way.
 create function breakwater.next_suspects(p_worker bigint) returns bigint[]
 language sql stable set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
@@ -66,7 +67,8 @@ as $$
      where g.number <= (select f.most from first f)
 $$;
 
--- Whether a worker should make itself free for suspects: some wait, and no other worker that could take them does less.
+-- Whether a worker should make itself free for suspects: some wait, and no other worker that could take them runs fewer
+-- jobs.
 create function breakwater.should_host(p_worker bigint, p_running integer) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp set jit = off set lock_timeout = '1s'
 as $$
@@ -79,8 +81,8 @@ as $$
                               and (o.running, o.id) < (p_running, p_worker)))
 $$;
 
--- Gives a worker that holds nothing else some suspects, as `breakwater.claim` would give it jobs; it waits for the disk when
--- it commits. Locks those jobs, by SKIP LOCKED.
+-- Gives suspects to a worker that holds no other job, in the same form as `breakwater.claim`; it waits for the disk
+-- when it commits. Locks those jobs, by SKIP LOCKED.
 create function breakwater.claim_suspects(p_worker bigint) returns setof breakwater.claimed_jobs
 language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
@@ -112,7 +114,7 @@ begin
                    k.ids, v_lease, h.key_path, coalesce(h.shared_key, '')::text, coalesce(c.generation, 0), false) t);
         exit when cardinality(v_ids) = 1
                or (select sum(pg_column_size(t.payloads)) from unnest(v_jobs) t) <= breakwater.longest_payload();
-        -- Fewer of them, where their payloads are large.
+        -- Fewer suspects are taken if their payloads are large.
         v_ids := v_ids[1:cardinality(v_ids) / 2];
     end loop;
     insert into breakwater.claim (lease, worker, last, floor, jobs) values (v_lease, p_worker, 0, 0, v_ids);
@@ -120,7 +122,8 @@ begin
 end
 $$;
 
--- A worker that was taken for lost says that its process lives: what it held is not suspected for its silence.
+-- A worker that was considered lost says that its process is alive. Then its silence does not count against the jobs it
+-- held.
 create function breakwater.survived(p_worker bigint) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
@@ -137,10 +140,10 @@ begin
         return 0;
     end if;
     v_waiting := breakwater.lock_waiting(v_jobs, true);
-    -- Those that run again are looked at when they end.
+    -- Jobs that run again are dealt with when they end.
     with cleared as (
         update breakwater.job j
-           -- What was lost as one of a group still is a suspect: that loss was not counted.
+           -- A job that was lost in a group is still a suspect, because that loss was not counted.
            set crashes = case when j.crashes = 2 and j.suspect_group is not null then 2 else j.crashes - 1 end,
                suspect_group = case when j.crashes <> 2 then j.suspect_group end,
                run_at = case when j.crashes = 2 and j.suspect_group is not null then j.run_at
@@ -157,7 +160,7 @@ begin
 end
 $$;
 
--- Dead-letters the accused whose hearing is over.
+-- Dead-letters accused jobs whose workers have not come back in time.
 create function breakwater.dead_letter_poison(p_limit integer) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
@@ -178,7 +181,7 @@ begin
 end
 $$;
 
--- A job's history with the losses that are held against it: which worker, when, and what else it held (the first hundred).
+-- A job's history with the losses that count against it: which worker, when, and what else it held (the first hundred).
 create function breakwater.evidence(p_job breakwater.job) returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp
 as $$

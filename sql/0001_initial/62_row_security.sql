@@ -1,8 +1,8 @@
--- Row-level security that was switched on for every table of a database, as some providers do, lets nothing through where
--- there is no policy. The owner of the tables is exempt, and so are the functions here, which run with the owner's rights,
--- unless it was forced.
+-- Some providers switch on row-level security for every table of a database. Then a table without a policy shows no
+-- rows. The owner of the tables is exempt, and so are the functions here, which run with the owner's rights, unless
+-- row-level security is forced.
 
--- Refuses to go on where it was forced: every claim would find nothing, and nobody would know why.
+-- Refuses to go on where row-level security is forced, because every claim would find nothing and give no reason.
 create function breakwater.refuse_row_security() returns void
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -22,5 +22,5 @@ begin
 end
 $$;
 
--- Workers look at the version before anything else: where row-level security is switched on, they are to see it.
+-- Workers read the version before anything else, so they must see it even if row-level security is switched on.
 create policy version_is_no_secret on breakwater.schema_version for select using (true);

@@ -1,13 +1,13 @@
--- Jobs that nothing would ever come for: ready ones that no claim can see, and jobs that are held by nobody. Restored tables
--- and changes by hand leave such, so the leader looks for them.
+-- Jobs that would never run: ready ones that no claim can see, and jobs that are held by a worker that does not exist.
+-- Restored tables and changes by hand leave such jobs behind, so the leader looks for them.
 
--- Gives a new position to ready jobs that wait at or below the floors of their lanes, where no claim looks any more: at most
--- p_limit, in a share of the lanes that chance chooses. Returns how many. A leader's chore.
+-- Gives a new position to ready jobs that wait at or below the floors of their lanes, where no claim looks any more: at
+-- most p_limit jobs, in a random share of the lanes. Returns how many. The leader runs this as maintenance.
 --
--- An UPDATE gives a job a new position by itself (see breakwater.note_move). What is found here was written around that
--- trigger, or a row of breakwater.claim that held it is gone.
+-- A trigger gives a job a new position when an UPDATE moves it (see breakwater.note_move). A job that is found here was
+-- written without that trigger, or the row of breakwater.claim that held it is gone.
 --
--- While the table has a great many dead rows, there is no look: it would have to come past each of them.
+-- It does nothing while the table has a great many dead rows, because it would have to pass each of them.
 -- Locks: those jobs, by SKIP LOCKED.
 create function breakwater.return_stranded(p_limit integer, p_share double precision default 1) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -71,8 +71,8 @@ as $$
                                  and a.priority = p_priority
 $$;
 
--- Gives back the jobs of claims whose worker does not exist: it was struck off while a claim of its was under way, or
--- somebody deleted its row. Nothing is held against them. Returns how many.
+-- Gives back the jobs of claims whose worker does not exist: the worker was struck off while one of its claims was
+-- under way, or a user deleted its row. This does not count against the jobs. Returns how many.
 create function breakwater.release_orphans() returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -93,7 +93,7 @@ begin
 end
 $$;
 
--- Locks a job that somebody wants to change by hand. False if there is no such job that waits. One that is held by a worker
+-- Locks a job that a user wants to change by hand. Returns false if no such job waits. A job that is held by a worker
 -- that does not exist is given back first.
 create function breakwater.lock_to_change(p_id bigint) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp

@@ -1,9 +1,9 @@
 -- Jobs that no claim can hand out, because their payload cannot be read: numbers that come to gigabytes as text, more
--- control characters than fit into a value, a broken page. A claim that meets one fails as a whole. Its worker then asks for
--- fewer jobs, and has those looked at one by one that the claim could have taken.
+-- control characters than fit into a value, a broken page. A claim that meets such a job fails as a whole. Its worker
+-- then asks for fewer jobs, and has the jobs that the claim could have taken checked one by one.
 
--- Dead-letters, as `unreadable`, those of the first p_limit jobs of each lane, and of the first p_limit parked jobs and
--- suspects of their kinds, that cannot be read. Returns which; their payloads are lost.
+-- Checks the first p_limit jobs of each lane, and the first p_limit parked jobs and suspects of the lanes' kinds.
+-- Dead-letters those that cannot be read, as `unreadable`, and returns them. Their payloads are lost.
 --
 -- Locks the jobs that it ends, by SKIP LOCKED.
 create function breakwater.dead_letter_unreadable(
@@ -25,7 +25,7 @@ begin
           from unnest(p_queues, p_kinds, p_priorities) l(queue, kind, priority)
           join breakwater.lane a on a.queue = l.queue collate "C" and a.kind = l.kind collate "C"
                                 and a.priority = l.priority
-         -- All that no claim holds, behind the cursor as well.
+         -- All jobs that no claim holds, below the cursor as well as above.
          cross join lateral unnest((breakwater.find_late(
                a.id, a.queue, a.kind, a.priority, breakwater.floor_of(a), 9223372036854775807, p_limit)).ids) i(id)
         union all
@@ -66,7 +66,7 @@ begin
        from breakwater.job j where j.id = p_job;
     return null;
 exception
-    -- Whatever it is: of this row alone.
+    -- Any error is caught, because it concerns this row alone.
     when others then
         return sqlerrm;
 end

@@ -1,14 +1,14 @@
--- The fleet's chores, which one worker does for all of them: the leader.
+-- The fleet's maintenance: chores that one worker, the leader, does for all workers.
 
--- Takes or keeps the leadership for p_seconds, if nobody else holds it. Returns the term, or null for a follower. The
--- lease row is all there is: no session lock, so it works through any pooler. Never waits.
+-- Takes or keeps the leadership for p_seconds, if no other worker holds it. Returns the term, or null for a follower.
+-- The leadership is only a row, and no session lock, so it works through any pooler. It never waits.
 create function breakwater.lead(p_worker bigint, p_seconds double precision) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_leader breakwater.leader;
 begin
-    -- Followers only look: a lock of theirs would make the leader itself find the row taken, and miss its turn.
+    -- Followers only read the row: if they locked it, the leader could find it locked and miss its turn.
     select * into v_leader from breakwater.leader l;
     if not found then
         insert into breakwater.leader (worker, term, expires_at)
@@ -24,7 +24,7 @@ begin
     if not found then
         return null;
     end if;
-    -- Each chore asks; one row a second is written for all of them.
+    -- Each chore calls this, so the row is not written again within half a second.
     if v_leader.worker = p_worker and v_leader.expires_at > now() + make_interval(secs => p_seconds - 0.5) then
         return v_leader.term;
     elsif v_leader.worker <> p_worker then
@@ -45,7 +45,8 @@ as $$
                  'prune_results', 'prune_circuits', 'prune_workers', 'prune_history', 'forget_sleepers']
 $$;
 
--- Does one chore, in a bounded portion. Returns how many jobs or circuits it moved, where somebody asks.
+-- Does one chore, in a bounded portion. Returns how many jobs or circuits it moved, or null for chores that report no
+-- number.
 create function breakwater.do_chore(p_chore text) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -76,13 +77,13 @@ end
 $$;
 
 -- Does chores, if this worker leads. A follower gets `leads` false, and takes over once the leader has been silent for
--- p_seconds. A leader that overslept does nothing; and every chore would be safe to run twice at once.
+-- p_seconds. A leader that overslept does nothing. Every chore is safe to run twice at once.
 --
--- Each chore stands alone. One that fails, or that waits for a lock for longer than two seconds, is undone and named in
--- `failed`, with the reason in `reasons`; the others go on. A worker gives one chore to each call, so that what a chore did
--- is committed before the next one may have to wait.
+-- Each chore stands alone. If one fails, or waits for a lock for longer than two seconds, it is undone and named in
+-- `failed`, with the reason in `reasons`; the others go on. A worker gives one chore to each call, so that the work of
+-- a chore is committed before the next one may have to wait.
 --
--- `next_due` is how many seconds from now the next scheduled job is due, if one is.
+-- `next_due` is the number of seconds until the next scheduled job is due, if there is one.
 create function breakwater.maintain(
     p_worker bigint, p_seconds double precision, p_chores text[] default breakwater.chores(),
     out leads boolean, out promoted integer, out rescued integer, out turned integer, out fell_back integer,

@@ -1,12 +1,12 @@
--- Sequences that are behind their rows: after a restore of the data alone, or an upgrade by logical replication, which does
--- not carry sequences. New numbers would be those of rows that are there already.
+-- Sequences that are behind their rows: after a restore of the data alone, or an upgrade by logical replication, which
+-- does not carry sequences. New numbers would repeat those of existing rows.
 
--- The highest numbers of rows that are beyond their sequences; null where none is. Without `p_thorough` it takes only what
--- indexes and small tables say; with it, it reads all jobs as well. Numbers so high that somebody wrote them by hand are left
--- out: a sequence that went on after those would soon be at its end.
+-- The highest numbers of rows that are beyond their sequences; null where none is. Without `p_thorough` it reads only
+-- indexes and small tables; with it, it reads all jobs as well. Numbers so high that a user must have written them by
+-- hand are left out, because a sequence that went on after those would soon reach its end.
 --
--- It looks beyond what each sequence has given, not for the greatest number: at the end of an index there may be any number of
--- dead rows.
+-- It looks only above the last number of each sequence, and not for the greatest number, because there may be any
+-- number of dead rows at the end of an index.
 create function breakwater.numbers_beyond(p_thorough boolean)
 returns table (sequence regclass, stood_at bigint, highest bigint)
 language plpgsql stable set search_path = pg_catalog, pg_temp
@@ -62,7 +62,7 @@ begin
          (select max(r.id) from breakwater.circuit_transition r where r.id > v_transition)),
         ('breakwater.circuit_incident_id_seq'::regclass, v_incident,
          (select max(r.id) from breakwater.circuit_incident r where r.id > v_incident)),
-        -- Its index begins with the kind.
+        -- The index of this table begins with the kind, so it is searched only if `p_thorough`.
         ('breakwater.recent_call_id_seq'::regclass, v_call,
          (select max(r.id) from breakwater.recent_call r where p_thorough and r.id > v_call)),
         ('breakwater.probe_result_id_seq'::regclass, v_result,
@@ -82,8 +82,8 @@ create function breakwater.last_number(p_sequence text) returns bigint
 language sql set search_path = pg_catalog, pg_temp
 as $$ select coalesce(pg_sequence_last_value(format('breakwater.%I', p_sequence)::regclass), 0) $$;
 
--- The highest lease and position beyond those given, and below p_most, among all jobs, which are read from one end to the
--- other.
+-- Reads all jobs from one end to the other. Returns their highest lease and position above the given ones and below
+-- p_most.
 create function breakwater.highest_in_jobs(
     p_lease bigint, p_position bigint, p_most bigint, out highest_lease bigint, out highest_position bigint
 )
@@ -94,11 +94,11 @@ as $$
       from breakwater.job j
 $$;
 
--- Lets each sequence that is behind its rows go on after them. It looks thoroughly only if `p_thorough`, or where a quick look
--- finds one: sequences fall behind together. Returns those that it moved.
+-- Moves each sequence that is behind its rows past them. It looks thoroughly only if `p_thorough`, or if a quick look
+-- finds such a sequence, because sequences fall behind together. Returns those that it moved.
 --
--- Locks: if there is something to do, the row of the schema's version, so that this is done once at a time: a sequence that
--- somebody has just moved and drawn from would be set back.
+-- Locks: if there is something to do, the row of the schema's version, so that only one session does this at a time.
+-- Otherwise a sequence that another session has just moved and drawn from would be set back.
 create function breakwater.repair_sequences(p_thorough boolean default false)
 returns table (sequence text, stood_at bigint, goes_on_after bigint)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -113,7 +113,7 @@ begin
     for v_behind in
         select n.sequence as seq, n.stood_at, n.highest from breakwater.numbers_beyond(true) n where n.highest is not null
     loop
-        -- Others may draw from it at this moment. Drawing as well cannot set it back.
+        -- Other sessions may draw from it at this moment. Drawing numbers here cannot set it back.
         if v_behind.highest - v_behind.stood_at <= 1000 then
             perform nextval(v_behind.seq) from generate_series(v_behind.stood_at + 1, v_behind.highest);
         else
@@ -127,8 +127,8 @@ begin
 end
 $$;
 
--- Repairs sequences, and says so in the log of the worker whose call this is. While somebody has one of the tables locked,
--- that has to wait for another time: no worker waits for it with its start.
+-- Repairs sequences, and reports it in the log of the worker whose call this is. While another session has one of the
+-- tables locked, the repair is left for another time, so that no worker's start waits for it.
 create function breakwater.check_sequences() returns void
 language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 as $$
@@ -145,7 +145,7 @@ exception when lock_not_available then
 end
 $$;
 
--- A number for a job whose own number another row has: new to jobs, dead letters and results.
+-- A new number for a job whose own number another row has. No job, dead letter or result has the new number.
 create function breakwater.new_job_number() returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$

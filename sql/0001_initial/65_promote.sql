@@ -1,8 +1,8 @@
 -- Promotion: jobs whose time has come become ready.
 
--- Makes due jobs ready, at most p_limit, each at a new position, and wakes whoever could run them. Skips rows that others
--- have locked. Retries beyond their kind's budget are left as they are: nothing is written for them, and no other job stands
--- behind them. Returns how many jobs it made ready.
+-- Makes due jobs ready, at most p_limit, each at a new position, and notifies the sleeping workers that could run them.
+-- Skips rows that other sessions have locked. Retries beyond their kind's budget are left as they are: nothing is
+-- written for them, and they do not delay other jobs. Returns how many jobs it made ready.
 create function breakwater.promote(p_limit integer) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off set enable_bitmapscan = off
@@ -14,7 +14,8 @@ declare
     v_ids     bigint[];
     v_kinds   text[];
 begin
-    -- The kind whose first retry is due longest comes first, so that none waits for another one's thousands for ever.
+    -- The kind whose first retry has been due the longest comes first, so that no kind waits for another one's
+    -- thousands for ever.
     for v_kind in
         select k.kind, breakwater.retries_left(k.kind) as retries_left
           from breakwater.kinds_with_retries() k(kind)
@@ -33,7 +34,7 @@ begin
              limit least(p_limit - cardinality(v_retries), v_kind.retries_left)
                for update skip locked);
         v_retries := v_retries || v_some;
-        -- Worker 0 stands for promotion: what is ready counts against the budget before it has run.
+        -- Worker 0 stands for promotion: a retry counts against the budget when it is made ready, before it has run.
         perform breakwater.tally(0, v_kind.kind, '', 0, 0, 0, 0, 0, cardinality(v_some)) where v_some <> '{}';
     end loop;
     v_ids := v_retries || array(
@@ -45,7 +46,7 @@ begin
     if v_ids = '{}' then
         return 0;
     end if;
-    -- By ids alone, so that there is nothing to join.
+    -- The jobs are chosen by id alone, so that the planner has nothing to join.
     with ready as (
         update breakwater.job j
            set ready_at = greatest(j.run_at, j.enqueued_at), run_at = null, position = nextval('breakwater.job_position')
@@ -58,7 +59,7 @@ begin
 end
 $$;
 
--- The kinds that have retries waiting, in leaps along their index. In PL/pgSQL, which keeps its plan.
+-- The kinds that have retries waiting, found in leaps along their index. It is in PL/pgSQL, which keeps its plan.
 create function breakwater.kinds_with_retries() returns setof text
 language plpgsql stable set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off set enable_bitmapscan = off
@@ -79,8 +80,8 @@ begin
 end
 $$;
 
--- How many seconds from now the next job is due that waits for its time; null: none. What is due already and was not made
--- ready, beyond its budget or locked by somebody, is left for the next round.
+-- In how many seconds the next job that waits for its time is due; null: no job waits. A job that is due already but
+-- was not made ready, because it is beyond its budget or locked by another session, is left for the next round.
 create function breakwater.seconds_to_next_due() returns double precision
 language plpgsql stable set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off set enable_bitmapscan = off

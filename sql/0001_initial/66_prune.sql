@@ -1,8 +1,9 @@
--- Pruning: what is of no more use is deleted, in bounded portions.
+-- Pruning: rows that are not needed any more are deleted, in bounded portions.
 
--- Deletes claims whose jobs have all ended and that are not their lane's newest any more. Claims and settles do that, but for
--- those that were overtaken at the very moment when they ended. Nearly all of those are among the latest; all claims are
--- looked at once in a while, for that takes long while somebody holds a snapshot.
+-- Deletes claims whose jobs have all ended and that are not their lane's newest any more. Claims and settles delete
+-- these, except for claims that were overtaken at the very moment when they ended. Nearly all of those are among the
+-- latest. All claims are looked at only once in a while, because that takes long while another session holds a
+-- snapshot.
 create function breakwater.prune_claims(p_all boolean) returns void
 language sql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
@@ -31,7 +32,7 @@ $$;
 create function breakwater.prune_recent_calls(p_limit integer) returns void
 language sql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off set enable_bitmapscan = off
 as $$
-    -- From circuit to circuit along the primary key, whatever lies between.
+    -- It goes from circuit to circuit along the primary key, whatever lies between.
     with recursive one as (
         (select r.kind, r.key from breakwater.recent_call r order by r.kind, r.key limit 1)
         union all
@@ -71,7 +72,7 @@ as $$
     select breakwater.prune_recent_calls(p_limit) where random() < 0.02;
 $$;
 
--- Deletes expired results, and outcomes that nobody reads any more.
+-- Deletes expired results, and outcomes that are too old for any watcher.
 create function breakwater.prune_results(p_limit integer) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
@@ -85,7 +86,7 @@ create function breakwater.prune_circuits(p_limit integer) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
     delete from breakwater.probe p where p.expires_at < breakwater.clock() - interval '1 hour';
-    -- The oldest, without reading those of the day.
+    -- Only the oldest are looked at, without reading all those of the last day.
     delete from breakwater.probe_result r where r.id = any (array(
         select o.id from (select p.id, p.at from breakwater.probe_result p order by p.id limit p_limit) o
          where o.at < breakwater.clock() - interval '1 day'));
@@ -97,7 +98,7 @@ as $$
        and not exists (select from breakwater.job j where j.kind = c.kind and j.parked = c.key);
 $$;
 
--- Deletes what belongs to workers that are gone, and claims that are.
+-- Deletes the suspensions and sleepers of workers that are gone, and claims that have ended.
 create function breakwater.prune_workers() returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
@@ -106,7 +107,7 @@ as $$
     select breakwater.prune_claims(random() < 0.001);
 $$;
 
--- Deletes history and imports beyond 90 days, rates beyond two days, and records of what people did beyond a year.
+-- Deletes history and imports beyond 90 days, rates beyond two days, and incidents and audit records beyond a year.
 create function breakwater.prune_history(p_limit integer) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$

@@ -1,11 +1,11 @@
--- Locks: who holds up whom.
+-- Waits for locks: which sessions hold up others.
 
--- The sessions for which others wait that work with Breakwater's tables, and those that have locked a whole table: one row for
--- each session at the head of a queue, the one with the longest queue first. `words` says who it is and what it does; `waiting`
--- counts those behind it, and `longest` is how long the first of them has waited.
+-- The sessions that hold up others that work with Breakwater's tables, and the sessions that have locked a whole table:
+-- one row for each session at the head of a queue, the one with the longest queue first. `words` says which session it
+-- is and what it does; `waiting` counts the sessions behind it, and `longest` is how long the first of them has waited.
 --
--- A statement such as ALTER TABLE that itself waits, for a transaction that somebody left open, stops all that come after
--- it: then the open transaction is named. What the server tells only to its administrators is left out.
+-- A statement such as ALTER TABLE that itself waits for an open transaction stops all statements that come after it.
+-- Then the open transaction is named. Facts that the server shows only to its administrators are left out.
 --
 -- It reads the server's table of locks, not Breakwater's tables, so it answers while they are locked.
 create function breakwater.lock_waits()
@@ -19,7 +19,8 @@ as $$
            and l.database = (select d.oid from pg_database d where d.datname = current_database())
            and l.relation in (select c.oid from pg_class c where c.relnamespace = 'breakwater'::regnamespace)
     ), waiter as materialized (
-        -- Also those that wait for a row or for a unique key: they wait for its transaction, and hold a lock of the table.
+        -- This includes sessions that wait for a row or for a unique key: they wait for its transaction, and hold a
+        -- table lock.
         select l.pid, min(l.waitstart) as since
           from pg_locks l
          where not l.granted and l.pid <> pg_backend_pid() and l.pid in (select m.pid from mine m)

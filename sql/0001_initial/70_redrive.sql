@@ -1,5 +1,5 @@
--- What people do by hand: redrive and purge dead letters, cancel and hurry jobs, pause and resume, drain workers. Each
--- leaves a line in `breakwater.audit`, whoever calls it.
+-- What operators do by hand: redrive and purge dead letters, cancel and hurry jobs, pause and resume, drain workers.
+-- Each action leaves a line in `breakwater.audit`, for every caller.
 
 -- Writes down who did what. The actor is the session's user unless the caller names one. Returns the line's id.
 create function breakwater.record_action(
@@ -13,9 +13,9 @@ as $$
     returning id
 $$;
 
--- Puts one dead letter back as a job, with all its settings and its counters reset. False if it is not there.
--- A newer live job with its unique key refuses it, and the dead letter stays. It waits for five seconds for an open
--- transaction that has the key. If a job has its number, it gets a new one.
+-- Puts one dead letter back as a job, with all its settings and its counters reset. Returns false if it is not there.
+-- If a newer live job has its unique key, this is refused, and the dead letter stays. It waits up to five seconds for
+-- an open transaction that has the key. If a job has its number, it gets a new one.
 create function breakwater.redrive(id bigint, why text default null, actor text default session_user) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '5s'
 as $$
@@ -38,7 +38,7 @@ begin
     insert into breakwater.job (
         id, lease, queue, kind, priority, payload, max_attempts, unique_key, traceparent, tracestate, errors, enqueued_at)
     overriding system value
-    -- Its id is that of before: under a new number, no claim of then holds it again.
+    -- It keeps its id, but its lease is a new number, so that no earlier claim holds it again.
     values (v_number, nextval('breakwater.lease'), v_dead.queue, v_dead.kind, v_dead.priority, v_dead.payload,
             v_dead.max_attempts, v_dead.unique_key, v_dead.traceparent, v_dead.tracestate, nullif(v_dead.errors, '[]'),
             v_dead.enqueued_at)
@@ -56,9 +56,9 @@ begin
 end
 $$;
 
--- Which dead letters are meant, oldest first: all conditions hold that are not null; and, where they are to be put back,
--- their payload could be read, and no job has their unique key, or a portion of such would be picked again and again. Locks
--- them, and skips those that somebody else has locked.
+-- Picks the dead letters that meet all conditions that are not null, oldest first. With `p_to_be_jobs`, it leaves out
+-- those whose payload could not be read and those whose unique key a job has; otherwise a portion of these would be
+-- picked again and again. Locks them, and skips those that another session has locked.
 create function breakwater.pick_dead_letters(
     p_ids bigint[], p_kind text, p_reason text, p_failure text, p_died_until timestamptz, p_limit integer,
     p_to_be_jobs boolean, p_incident bigint default null
@@ -92,8 +92,8 @@ begin
 end
 $$;
 
--- The line of the audit log for something done to many dead letters, which a run of several portions shares: p_audit is
--- what the portion before returned, null for the first.
+-- Writes the audit log's line for an action on many dead letters, which all portions of a run share. p_audit is what
+-- the previous portion returned, null for the first.
 create function breakwater.record_portion(
     p_audit bigint, p_actor text, p_action text, p_why text, p_count integer, p_ids bigint[], p_kind text,
     p_reason text, p_failure text, p_died_until timestamptz, p_incident bigint default null
@@ -118,9 +118,9 @@ begin
 end
 $$;
 
--- Puts back a portion of the dead letters that are meant (see pick_dead_letters), the oldest, at most p_limit. Those whose
--- unique key is taken by a newer job are left. Nothing is left to be done when `picked` is 0. Pass `audit` on to the next
--- portion. It waits for five seconds for an open transaction that has one of the keys.
+-- Puts back a portion of the dead letters that pick_dead_letters picks, the oldest, at most p_limit. Those whose unique
+-- key a newer job has are left. When `picked` is 0, nothing is left to do. Pass `audit` on to the next portion. It
+-- waits up to five seconds for an open transaction that has one of the keys.
 create function breakwater.redrive_some(
     p_ids bigint[], p_kind text, p_reason text, p_failure text, p_died_until timestamptz, p_limit integer, p_why text,
     p_actor text, p_audit bigint default null, p_incident bigint default null,
@@ -156,7 +156,7 @@ begin
 end
 $$;
 
--- Deletes a portion of the dead letters that are meant, for good; likewise.
+-- Deletes a portion of the dead letters that pick_dead_letters picks, for good. Its results are those of redrive_some.
 create function breakwater.purge_some(
     p_ids bigint[], p_kind text, p_reason text, p_failure text, p_died_until timestamptz, p_limit integer, p_why text,
     p_actor text, p_audit bigint default null, p_incident bigint default null,
@@ -176,8 +176,8 @@ begin
 end
 $$;
 
--- Puts back the oldest dead letters of a kind (or of all, when null) and of a reason (or any), at most so many. Those
--- whose unique key is taken by a newer job are left. Returns how many were put back.
+-- Puts back the oldest dead letters of a kind (or of all, when null) and of a reason (or any), at most limit_to. Those
+-- whose unique key a newer job has are left. Returns how many were put back.
 create function breakwater.redrive(
     kind text, reason text default null, limit_to integer default 1000, why text default null,
     actor text default session_user
@@ -231,8 +231,8 @@ begin
 end
 $$;
 
--- Makes a scheduled or retrying job ready now. False if there is no such job waiting for its time. A job that may have
--- killed its workers is refused: among others it might take the next worker along.
+-- Makes a scheduled or retrying job ready now. Returns false if no such job waits for its time. A suspect is refused:
+-- next to other jobs it might bring down the next worker as well.
 create function breakwater.run_now(id bigint, why text default null, actor text default session_user) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -297,7 +297,7 @@ begin
 end
 $$;
 
--- What resuming a queue and a kind have in common, and pausing them.
+-- The common part of resuming a queue and a kind. That of pausing them follows.
 create function breakwater.resume_scope(p_scope text, p_name text, p_why text, p_actor text) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -348,8 +348,8 @@ returns boolean
 language sql security definer set search_path = pg_catalog, pg_temp
 as $$ select breakwater.resume_scope('kind', kind, why, actor) $$;
 
--- Lets a worker claim nothing more: it finishes what it runs, gives back what it has not begun, and goes on beating
--- until somebody ends or undrains it. False if it is not there.
+-- Stops a worker from claiming: it finishes what it runs, gives back what it has not begun, and keeps its heartbeat
+-- until an operator ends or undrains it. Returns false if it is not there.
 create function breakwater.drain_worker(worker bigint, reason text, actor text default session_user) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -372,7 +372,7 @@ begin
 end
 $$;
 
--- Lets a drained worker claim again. False if it is not there, or nobody drained it.
+-- Lets a drained worker claim again. Returns false if it is not there, or was not drained.
 create function breakwater.undrain_worker(worker bigint, why text default null, actor text default session_user)
 returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp

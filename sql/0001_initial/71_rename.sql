@@ -1,13 +1,13 @@
--- Renaming a kind: what waits under the old name is given to the handler of the new one.
+-- Renaming a kind: jobs that wait under the old name go to the handler of the new one.
 
 -- Renames a portion of a kind's jobs and dead letters. Waiting, scheduled and retrying jobs keep their times and their
--- attempts; parked ones are ready again, since the circuits of the new kind decide about them. Jobs that run are left: their
--- run belongs to the handler that has it, and if they come back, they come back under the old name. So are jobs whose unique
--- key a job of the new kind has already.
+-- attempts; parked ones are ready again, because the circuits of the new kind decide about them. Running jobs are left:
+-- their run belongs to the handler that has it, and if they come back, they come back under the old name. Jobs whose
+-- unique key a job of the new kind has already are left as well.
 --
--- `p_after` is the `last` of the portion before, null for the first. Nothing is left to be done when `is_last`. Pass `audit`
--- on to the next portion, which adds to the same line of the audit log. `busy` are jobs that ran, or that somebody else had
--- locked; `taken` those whose unique key was taken.
+-- `p_after` is the `last` of the previous portion, null for the first. When `is_last` is true, nothing is left to do.
+-- Pass `audit` on to the next portion, which adds to the same line of the audit log. `busy` counts jobs that ran, or
+-- that another session had locked; `taken` counts those whose unique key was taken.
 --
 -- Locks: the jobs and dead letters that it renames, by SKIP LOCKED.
 create function breakwater.rename_kind_some(
@@ -19,7 +19,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp set jit 
 as $$
 #variable_conflict use_column
 declare
-    -- Looked through in the order of ids: a kind has no index of its own that has all of its jobs.
+    -- All jobs are looked through in the order of ids, because no index has all jobs of one kind.
     v_seen   bigint[] := array(select j.id from breakwater.job j where j.id > coalesce(p_after, -9223372036854775808)
                                 order by j.id limit 10 * p_limit);
     v_ids    bigint[];

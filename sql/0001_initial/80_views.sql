@@ -1,4 +1,4 @@
--- What people read: how deep, how old, and why is this job not running?
+-- What users read: how many jobs there are, how old they are, and why a job is not running.
 
 -- Depth and age of every queue and kind that has jobs.
 create view breakwater.depth as
@@ -26,8 +26,8 @@ select j.queue, j.kind,
   left join breakwater.held r on r.job = j.id
  group by j.queue, j.kind;
 
--- Why no worker takes a ready job of a queue and kind, where all those that could have suspended themselves for the kind;
--- null where one of them has not.
+-- Why no worker takes a ready job of a queue and kind, if all workers that could take it have suspended themselves for
+-- the kind; null if one of them has not.
 create function breakwater.self_suspensions(p_queue text, p_kind text) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -38,7 +38,7 @@ as $$
                                        and s.is_local and s.until > breakwater.clock()
      where p_kind = any (w.kinds) and p_queue = any (w.queues)
        and w.beat_at > now() - w.lease and w.state = 'running'
-       -- Nearly always, there is nothing more to ask.
+       -- Nearly always there is no such suspension, and nothing more has to be checked.
        and exists (select from breakwater.suspension l where l.is_local)
     having bool_and(s.worker is not null)
 $$;
@@ -101,8 +101,9 @@ select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integ
                    else 'ready'
               end as state) s;
 
--- The lanes that have ready jobs: all of those that a worker has ever claimed from, and of the others, whose kinds and queues
--- anybody may have made up who can enqueue, the first ones along the index. It looks at p_others lanes for them.
+-- The lanes that have ready jobs: all of those that have a row in breakwater.lane, and the first of the others along
+-- the index. Any user who can enqueue may make up the kinds and queues of the others, so it looks at p_others lanes for
+-- them.
 create function breakwater.ready_lanes(p_others integer)
 returns table (queue text, kind text, priority smallint)
 language sql stable set search_path = pg_catalog, pg_temp
@@ -123,7 +124,7 @@ as $$
     )
     select l.queue, l.kind, l.priority
       from breakwater.lane l
-     -- Not EXISTS, which may be turned into a join with all that is ready.
+     -- This is not EXISTS, because the planner may turn that into a join with all ready jobs.
      cross join lateral (
            select from breakwater.job j
             where j.queue = l.queue and j.kind = l.kind and j.priority = l.priority and j.run_at is null limit 1) f
@@ -134,8 +135,8 @@ as $$
                         where l.queue = w.queue and l.kind = w.kind and l.priority = w.priority)
 $$;
 
--- Jobs that wait for their time, the first of each kind of waiting: of those that never ran in the order in which they are due,
--- of the retries so many of each kind. Not those held until infinity.
+-- The first jobs that wait for their time: p_limit of those that never ran, in the order in which they are due, and
+-- p_limit retries of each kind. Jobs that are set aside until infinity are left out.
 create function breakwater.waiting_for_time(p_limit integer)
 returns table (queue text, kind text, run_at timestamptz, has_run boolean)
 language sql stable set search_path = pg_catalog, pg_temp
@@ -153,8 +154,8 @@ as $$
             order by j.run_at limit p_limit) r
 $$;
 
--- How many jobs wait behind each of some circuits, counted up to a cap, in the lanes' index alone: what runs is looked up
--- once for all of them, and taken off.
+-- How many jobs wait behind each of some circuits, counted up to a cap. They are counted in the lanes' index alone;
+-- running jobs are looked up once for all circuits, and subtracted.
 create function breakwater.waiting_behind(p_kinds text[], p_keys text[], p_cap integer default 10000)
 returns table (kind text, key text, waiting bigint)
 language sql stable
@@ -162,7 +163,7 @@ set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off set enable_bitmapscan = off
 as $$
     with recursive queue as (
-        -- From queue to queue along the index.
+        -- It goes from queue to queue along the index.
         (select j.queue from breakwater.job j where j.run_at is null order by j.queue limit 1)
         union all
         select n.queue
@@ -187,7 +188,7 @@ as $$
                  cross join lateral (
                        select k.running, count(*) as jobs
                          from (select from queue q
-                                -- Offset 0: each queue is looked up in the index, not joined with a scan of it.
+                                -- With offset 0, each queue is looked up in the index, not joined with a scan of it.
                                 cross join lateral (select from breakwater.job j
                                                      where j.run_at is null and j.queue = q.queue and j.kind = k.kind
                                                     offset 0) w
@@ -197,7 +198,8 @@ as $$
      cross join lateral (select u.kind collate "C" as kind, u.key collate "C" as key) c
 $$;
 
--- Each circuit with what people ask about it: why it is so, when it is probed, what its window holds, what waits.
+-- Each circuit with what users ask about it: why it is in its state, when it is probed, what its window holds, what
+-- waits.
 create view breakwater.circuit_status as
 select c.kind, c.key, breakwater.circuit_name(c.kind, c.key) as name, c.state, c.generation, c.since, c.reason,
        c.retry_at, c.reopened, c.ramp_until, c.override, c.override_actor, c.override_until,
@@ -210,7 +212,7 @@ select c.kind, c.key, breakwater.circuit_name(c.kind, c.key) as name, c.state, c
        w.streak as failures_in_a_row,
        h.failure_rate as failure_threshold, h.slow_rate as slow_threshold, h.minimum_calls, h.consecutive_failures,
        h.probes, h.successes_to_close, h.fallback,
-       -- All of them: a cap that none reaches.
+       -- All of them are counted, because no circuit reaches this cap.
        (select b.waiting from breakwater.waiting_behind(array[c.kind], array[c.key], 2147483647) b) as waiting,
        (select count(*) from breakwater.suspension s
          where s.kind = c.kind and s.key = c.key and s.times > 0 and not s.is_local) as suspended_workers
@@ -218,8 +220,8 @@ select c.kind, c.key, breakwater.circuit_name(c.kind, c.key) as name, c.state, c
  cross join lateral breakwater.policy_of(c.kind, c.key) h
  cross join lateral breakwater.window_of(c, h, null) w;
 
--- Workers that get no jobs of a circuit, because their calls failed while those of others succeeded; and, where is_local,
--- workers that suspended themselves for a kind, because they lack what they need to run its jobs.
+-- Workers that get no jobs of a circuit, because their calls failed while those of other workers succeeded; and, where
+-- is_local, workers that suspended themselves for a kind, because they lack what they need to run its jobs.
 create view breakwater.suspension_status as
 select s.kind, s.key, breakwater.circuit_name(s.kind, s.key) as circuit, s.worker, w.name as worker_name, s.since,
        s.until, s.times, s.reason, s.is_local
@@ -227,7 +229,7 @@ select s.kind, s.key, breakwater.circuit_name(s.kind, s.key) as circuit, s.worke
   left join breakwater.worker w on w.id = s.worker
  where s.times > 0;
 
--- The workers that are alive, and who leads.
+-- The registered workers, whether each is alive, and which one leads.
 create view breakwater.worker_status as
 select w.id, w.name, w.version, w.state, w.queues, w.kinds, w.concurrency, w.running, w.started_at,
        now() - w.beat_at as silent_for, w.lease,

@@ -1,8 +1,8 @@
--- What the dashboard reads: everything is bounded, so that it answers at once however many jobs there are. Counts stop at
--- a cap that the caller chooses; whoever needs the exact number asks the views.
+-- What the dashboard reads: everything is bounded, so that it answers at once however many jobs there are. Counts stop
+-- at a cap that the caller chooses; the views have the exact numbers.
 
--- What a dead letter died of, such that letters with the same cause have the same: the name and the beginning of the
--- message of its last error, with `#` for numbers and identifiers.
+-- The cause of a dead letter, in a form that is the same for letters with the same cause: the name and the beginning of
+-- the message of its last error, with `#` for numbers and identifiers.
 create function breakwater.failure_of(p_errors jsonb) returns text
 language sql immutable
 as $$
@@ -20,7 +20,7 @@ alter table breakwater.dead_letter
     add column failure text collate "C" not null generated always as (breakwater.failure_of(errors)) stored;
 create index dead_letter_by_failure on breakwater.dead_letter (kind, failure, died_at);
 
--- Sums up the tallies of the minutes that are over, once each. The newest ten seconds may still be written to.
+-- Adds up the tallies of each minute that is over, once. The newest ten seconds may still be written to.
 create function breakwater.sum_up_rates() returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -57,8 +57,8 @@ begin
 end
 $$;
 
--- What happened in each of the last so many minutes, to one kind or to all: the oldest first, the present one (which is
--- not over) last.
+-- What happened in each of the last p_minutes minutes, to one kind or to all: the oldest minute first, the present one
+-- (which is not over) last.
 create function breakwater.rates(p_minutes integer, p_kind text default null)
 returns table (minute timestamptz, succeeded bigint, failed bigint, slow bigint, died bigint)
 language sql stable set search_path = pg_catalog, pg_temp
@@ -72,8 +72,8 @@ as $$
           from span, breakwater.rate r
          where r.minute >= span.first and (p_kind is null or r.kind = p_kind collate "C")
         union all
-        -- What is not summed up yet, minute by minute: to ask each row for its minute would take longer than to read it.
-        -- Where nobody leads, that is not looked for beyond a few minutes.
+        -- What is not added up yet is read minute by minute: to compute each row's minute would take longer than to
+        -- read the row. While no worker leads, only the last few minutes are read.
         select u.minute, t.succeeded, t.failed, t.slow, d.died
           from span
          cross join lateral generate_series(greatest(span.horizon, span.first, span.last - interval '3 minutes'),
@@ -98,7 +98,7 @@ as $$
      order by m.minute
 $$;
 
--- What the calls of the last so many seconds came to, the present one included.
+-- How the calls of the last p_seconds seconds ended, the present second included.
 create function breakwater.calls_lately(p_seconds integer, out succeeded bigint, out failed bigint)
 language sql stable set search_path = pg_catalog, pg_temp set jit = off
 as $$
@@ -107,12 +107,12 @@ as $$
      where t.slot > breakwater.clock() - make_interval(secs => p_seconds) and t.key = '' and t.kind <> '*'
 $$;
 
--- Every queue and kind that has jobs or a worker, with counts that stop at p_cap: at most p_names, and first the kinds that some
--- worker has handled, since whoever can enqueue can make up others without end. `oldest` is how long the first ready job
--- of a lane has waited. `is_capped`: some count is at least so many.
+-- Every queue and kind that has jobs or a worker, at most p_names, with counts that stop at p_cap. Kinds that some
+-- worker has handled come first, because a user who can enqueue can make up others without end. `oldest` is how long
+-- the first ready job of a lane has waited. `is_capped` is true if some count reached p_cap.
 --
--- What is in a lane is counted in its index alone, and what runs is taken off: asking each job whether it runs would read
--- all of them from the table.
+-- The jobs of a lane are counted in its index alone, and the running ones are subtracted: to check whether each job
+-- runs would read all of them from the table.
 create function breakwater.backlog(p_cap integer default 10000, p_names integer default 500)
 returns table (
     queue text, kind text, ready bigint, running bigint, scheduled bigint, retrying bigint, parked bigint,
@@ -125,7 +125,7 @@ as $$
     with lane as (
         select l.queue, l.kind, l.priority from breakwater.ready_lanes(1000) l
     ), running as (
-        -- The claims know these.
+        -- Running jobs are found through the claims.
         select j.queue, j.kind, count(*) as jobs
           from breakwater.held h join breakwater.job j on j.id = h.job
          where j.run_at is null
@@ -177,9 +177,9 @@ as $$
      order by n.queue, n.kind
 $$;
 
--- What a circuit's window holds, in p_parts of equal length, the oldest first: of time, or of calls where the window is
--- measured so. Of a circuit that is not closed, what it held when it opened, as long as that is remembered. The costs are as
--- for window_of.
+-- The calls in a circuit's window, in p_parts of equal length, the oldest first: parts of time, or of calls if the
+-- window is measured in calls. For a circuit that is not closed, it is the window at the time when the circuit opened,
+-- as long as its calls are kept. The page costs are as for window_of.
 create function breakwater.window_parts(p_kind text, p_key text, p_parts integer)
 returns table (part integer, succeeded bigint, failed bigint, slow bigint)
 language plpgsql stable set search_path = pg_catalog, pg_temp set seq_page_cost = 0 set random_page_cost = 0
@@ -233,8 +233,9 @@ begin
 end
 $$;
 
--- Whether a payload has what a path asks for: the path is a condition that is true, `$.total > 100`, or it finds something
--- other than a truth value or null, `$.items[*] ? (@.price > 100)`. What it cannot be applied to does not match.
+-- Whether a payload matches a path: the path is a condition that is true, `$.total > 100`, or it finds something other
+-- than a truth value or null, `$.items[*] ? (@.price > 100)`. A payload that the path cannot be applied to does not
+-- match.
 create function breakwater.matches_path(p_payload jsonb, p_path jsonpath) returns boolean
 language sql immutable
 as $$
@@ -242,10 +243,10 @@ as $$
         or coalesce(jsonb_typeof(jsonb_path_query_first(p_payload, p_path, '{}', true)) not in ('boolean', 'null'), false)
 $$;
 
--- Looks for jobs, the newest first, below the id p_before. All conditions hold that are not null; p_state is as in
--- job_status, p_path a JSON path that the payload must match (`$.customer.id ? (@ == 17)`).
+-- Finds jobs below the id p_before, the newest first, that meet all conditions that are not null. p_state is as in
+-- job_status; p_path is a JSON path that the payload must match (`$.customer.id ? (@ == 17)`).
 --
--- It stops at p_limit found, or when p_patience is over: `looked_down_to` says how far it came, null for the end.
+-- It stops when p_limit jobs are found or p_patience is over. `looked_down_to` says how far it came, null for the end.
 create function breakwater.find_jobs(
     p_before bigint, p_kind text, p_queue text, p_state text, p_path jsonpath, p_limit integer, p_patience interval,
     out ids bigint[], out looked_down_to bigint
@@ -310,8 +311,9 @@ begin
 end
 $$;
 
--- The dead letters by kind and failure, of one kind or of all: at most p_limit groups. Each is counted up to a cap; once
--- twenty times the cap is counted in all, the rest up to a tenth of it. `is_capped`: at least so many.
+-- The dead letters by kind and failure, of one kind or of all: at most p_limit groups. Each group is counted up to a
+-- cap. Once twenty times the cap is counted in all, the other groups are counted up to a tenth of it. `is_capped` is
+-- true if a count reached its cap.
 create function breakwater.dead_letter_groups(p_kind text, p_cap integer, p_limit integer)
 returns table (
     kind text, failure text, letters bigint, oldest timestamptz, newest timestamptz, example bigint, is_capped boolean
@@ -328,7 +330,7 @@ declare
     v_cap     integer;
 begin
     for place in 1 .. p_limit loop
-        -- From group to group along the index, whatever lies between.
+        -- It goes from group to group along the index, whatever lies between.
         select d.kind, d.failure into kind, failure from breakwater.dead_letter d
          where (d.kind, d.failure) >= (v_kind collate "C", v_failure collate "C")
          order by d.kind, d.failure limit 1;
@@ -347,13 +349,13 @@ begin
          order by d.died_at desc limit 1;
         return next;
         v_kind := kind;
-        -- No text lies between one and itself with the lowest character behind it.
+        -- No text lies between a text and the same text with the lowest character behind it.
         v_failure := failure || E'\x01';
     end loop;
 end
 $$;
 
--- Of what jobs died lately: the causes of the last p_look dead letters, the newest first, with counts up to a cap.
+-- The causes of the last p_look dead letters, the newest first, with counts up to a cap.
 create function breakwater.latest_failures(p_look integer, p_cap integer, p_limit integer)
 returns table (
     kind text, failure text, letters bigint, oldest timestamptz, newest timestamptz, example bigint, is_capped boolean
@@ -376,7 +378,7 @@ as $$
      order by g.newest desc, g.kind, g.failure
 $$;
 
--- How many dead letters are meant, counted up to a cap: what redrive_some and purge_some would do.
+-- How many dead letters redrive_some and purge_some could pick, counted up to a cap.
 create function breakwater.count_dead_letters(
     p_ids bigint[], p_kind text, p_reason text, p_failure text, p_died_until timestamptz, p_cap integer
 ) returns bigint

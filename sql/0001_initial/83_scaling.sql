@@ -1,13 +1,14 @@
--- How many workers are wanted: what an autoscaler reads.
+-- How many workers are needed, for an autoscaler to read.
 
--- What each queue and kind has for workers to do, and what it holds back. `ready` is work that another worker could start
--- now; so is work that is due but waits to be promoted, since no worker may be left to promote it. `running` is being
--- done. `held` waits for something that more workers would not mend: an open circuit, a pause, a kind that no
--- worker ever handled. A circuit that may be probed counts for as many jobs as it may be probed with, so that a fleet scaled
--- to nothing during an outage comes back to probe it. Jobs whose time has not come count nowhere.
+-- The work that each queue and kind has for workers, and the work that is held back. `ready` is work that another
+-- worker could start now. Work that is due but waits to be promoted is ready too, because no worker may be left to
+-- promote it. `running` is being done. `held` waits for something that more workers would not change: an open circuit,
+-- a pause, a kind that no worker ever handled. If a circuit may be probed, as many of its jobs are ready as it may have
+-- probes, so that a fleet scaled to nothing during an outage comes back to probe it. Jobs whose time has not come are
+-- not counted.
 --
--- No figure counts beyond `p_cap` jobs of a queue and a kind, which bounds what it costs with millions waiting. Of the lanes
--- that no worker ever claimed from, it looks at the first thousand. Locks nothing.
+-- No number counts more than `p_cap` jobs of a queue and a kind, which bounds the cost while millions wait. Of the
+-- lanes that no worker ever claimed from, it looks at the first thousand. Locks nothing.
 create function breakwater.workload(p_cap integer default 10000)
 returns table (queue text, kind text, ready bigint, running bigint, held bigint, held_by text)
 language sql stable security definer
@@ -17,7 +18,7 @@ as $$
     with lane as (
         select distinct l.queue, l.kind from breakwater.ready_lanes(1000) l
     ), waiting as (
-        -- What runs was claimed from the lane's start, so it is among the first.
+        -- Running jobs were claimed from the lane's start, so they are among the first.
         select l.queue, l.kind, '' as key, c.waits, c.runs
           from lane l
          cross join lateral (
@@ -31,7 +32,7 @@ as $$
          where d.run_at <= now()
          group by d.queue, d.kind
         union all
-        -- Put aside behind the circuits of keys.
+        -- Jobs that are parked behind the circuits of keys.
         select p.queue, p.kind, p.key, count(*), 0
           from breakwater.circuit c
          cross join lateral (select j.queue, j.kind, j.parked as key from breakwater.job j
@@ -65,7 +66,7 @@ as $$
      group by s.queue, s.kind
 $$;
 
--- The same with figures up to 10,000, for those who can only read tables:
+-- The same with numbers up to 10,000, for clients that can only read tables:
 -- SELECT coalesce(sum(ready + running), 0) FROM breakwater.scaling WHERE queue = 'default'
 create view breakwater.scaling as
 select b.queue, b.kind, b.ready, b.running, b.held, b.held_by from breakwater.workload() b;

@@ -5,11 +5,12 @@
 --   breakwater_admin    reads everything; redrives, cancels, pauses, and overrides circuits
 --   breakwater_monitor  reads how much work there is, for an autoscaler; no job, no payload
 --
--- Roles belong to the whole server. Where this one may not create roles, everything stays with its owner.
+-- Roles belong to the whole server. If the user of this migration may not create roles, everything stays with its
+-- owner.
 
 revoke all on all functions in schema breakwater from public;
 
--- Whoever may insert asks the first, whoever may change a job's position the second.
+-- A user who may insert reads the first sequence, and a user who may change a job's position reads the second.
 grant select on sequence breakwater.anyone_asleep, breakwater.job_position to public;
 -- The tables' constraints call it.
 grant execute on function breakwater.has_control_characters to public;
@@ -25,7 +26,7 @@ begin
             begin
                 execute format('create role %I nologin', v_role);
             exception
-                -- Another database's migration was first.
+                -- The migration of another database created it first.
                 when duplicate_object or unique_violation then null;
                 when insufficient_privilege then
                     raise notice 'the role % is not created: this needs CREATEROLE', v_role;
@@ -84,7 +85,7 @@ begin
             breakwater.find_jobs, breakwater.matches_path, breakwater.dead_letter_groups, breakwater.count_dead_letters,
             breakwater.latest_failures, breakwater.calls_lately, breakwater.failures_in_words, breakwater.probes_in_words,
             breakwater.evidence_of_round, breakwater.dead_letters_of_incident,
-            -- What the views call, which run with their reader's rights there.
+            -- The views call these, with the rights of the user who reads the view.
             breakwater.circuit_name, breakwater.policy_of, breakwater.window_of, breakwater.clock,
             breakwater.self_suspensions, breakwater.why_unseen, breakwater.retries_left, breakwater.lock_waits
             to breakwater_admin;
