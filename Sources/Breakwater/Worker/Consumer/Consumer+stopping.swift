@@ -40,7 +40,8 @@ extension Consumer {
     /// heard of; they come back when it is struck off, or when its lease ends.
     func farewell(at now: Instant) -> Instant? {
         guard phase == .draining, held.isEmpty, let drainsSince else { return nil }
-        return inFlight.isEmpty ? now : drainsSince + Self.farewellPatience
+        if inFlight.isEmpty { return now }
+        return inFlight.contains { $0.request.work.settle != nil } ? nil : drainsSince + Self.farewellPatience
     }
 
     /// What time alone does: runs whose time is up are cancelled, and all of them before the lease may have ended.

@@ -201,10 +201,10 @@ final class Engine: Sendable {
         handle(.disconnected)
     }
 
-    /// Gives the consumer its ticks until the task is cancelled.
+    /// Gives the consumer its ticks until it stops, or the task is cancelled.
     func keepTime() async {
         var nextRecord = clock.now
-        while !Task.isCancelled {
+        while !Task.isCancelled, !hasStopped {
             health.ticked()
             let now = clock.now
             if now >= nextRecord {
@@ -212,7 +212,13 @@ final class Engine: Sendable {
                 nextRecord = now + .seconds(1)
             }
             let next = min(state.withLock { $0.nextTick }, nextRecord)
-            if next <= now { handle(.tick) } else { await earlierTick.wait(until: next, on: clock) }
+            if next <= now {
+                handle(.tick)
+                // On a machine with one processor, this may be the thread that everything else runs on.
+                await Task.yield()
+            } else {
+                await earlierTick.wait(until: next, on: clock)
+            }
         }
     }
 

@@ -1,0 +1,75 @@
+import Dispatch
+import Logging
+import Synchronization
+
+/// Log lines on their way to where they go. Whoever logs never waits: not for a pipe that nobody reads, nor for a terminal
+/// that somebody has stopped.
+///
+/// A line is written at once if there is room for it. Otherwise it waits, and so do those behind it; while more than ``most``
+/// bytes wait, further lines are dropped. How many is said as soon as lines can be written again.
+final class LogQueue: LogOutput {
+    /// The queue for standard error, for the program's own log.
+    static let standardError = LogQueue(StandardErrorOutput()) { dropped in
+        Logger(label: "breakwater").warning(
+            "log lines were dropped, for nobody read them",
+            metadata: ["dropped": .stringConvertible(dropped)]
+        )
+    }
+
+    private struct State {
+        var waiting = 0
+        var dropped = 0
+    }
+
+    /// How many bytes may wait: some ten thousand lines.
+    private static let most = 4 << 20
+    /// A pipe that has room has room for this (`PIPE_BUF`).
+    private static let sure = 4096
+
+    private let output: any LogOutput
+    private let report: @Sendable (Int) -> Void
+    private let queue = DispatchQueue(label: "breakwater.log")
+    private let state = Mutex(State())
+
+    /// - Parameters:
+    ///   - output: Where lines go.
+    ///   - report: Says how many lines were dropped, once lines can be written again.
+    init(_ output: any LogOutput, report: @escaping @Sendable (Int) -> Void) {
+        self.output = output
+        self.report = report
+    }
+
+    func write(_ line: String) {
+        let size = line.utf8.count
+        let mustWait = state.withLock { state in
+            if state.waiting == 0, size <= Self.sure, output.hasRoom {
+                output.write(line)
+                return false
+            }
+            guard state.waiting < Self.most else {
+                state.dropped += 1
+                return false
+            }
+            state.waiting += size
+            return true
+        }
+        if mustWait { queue.async { self.writeWaiting(line, size) } }
+    }
+
+    private func writeWaiting(_ line: String, _ size: Int) {
+        output.write(line)
+        let dropped = state.withLock { state in
+            state.waiting -= size
+            defer { state.dropped = 0 }
+            return state.dropped
+        }
+        if dropped > 0 { report(dropped) }
+    }
+
+    /// Waits until what was logged before is written, but no longer than this.
+    func flush(upTo time: DispatchTimeInterval) {
+        let written = DispatchSemaphore(value: 0)
+        queue.async { written.signal() }
+        _ = written.wait(timeout: .now() + time)
+    }
+}
