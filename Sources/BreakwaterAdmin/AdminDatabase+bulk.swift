@@ -7,7 +7,7 @@ package struct DeadLetterGroup: Equatable, Sendable {
     /// The name and the message of the last error, with `#` for what differs.
     package var failure: String
     package var count: Int
-    /// Whether there are at least so many: they are counted up to ``AdminDatabase/countCap``, or less far where there are
+    /// Whether `count` is only a lower bound: counting stops at ``AdminDatabase/countCap``, or earlier if there are
     /// many groups.
     package var isCapped: Bool
     package var oldest: Date
@@ -85,7 +85,7 @@ extension AdminDatabase {
     ///
     /// - Parameters:
     ///   - before: Only those that died before this, or then with a lower id; nil for all.
-    ///   - limit: At most so many.
+    ///   - limit: The most to return.
     package func deadLetters(
         _ choice: DeadLetterChoice,
         before: (diedAt: Date, id: Int64)? = nil,

@@ -4,7 +4,7 @@ import Libpq
 package struct KindRenaming: Equatable, Sendable {
     package var jobs = 0
     package var deadLetters = 0
-    /// Jobs that are left because they run, or because somebody else has locked them.
+    /// Jobs that are left because they run, or because another session has locked them.
     package var busy = 0
     /// Jobs that are left because a job of the new kind has their unique key.
     package var taken = 0

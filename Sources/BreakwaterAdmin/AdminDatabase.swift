@@ -4,7 +4,7 @@ package import Libpq
 ///
 /// The methods, by topic in the files beside this one, are one door each to a function or a view of `sql/`.
 package struct AdminDatabase: Sendable {
-    /// How long a command waits for a lock that somebody else has.
+    /// How long a command waits for a lock that another session has.
     package static let lockTimeout = Duration.seconds(10)
 
     package let connection: Connection

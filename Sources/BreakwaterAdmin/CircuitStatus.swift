@@ -92,7 +92,7 @@ package struct CircuitTransition: Equatable, Sendable {
     package var reason: String
     /// Who asked for it; nil when the breaker decided.
     package var actor: String?
-    /// The worker whose call decided it; nil when time did, or somebody.
+    /// The worker whose call decided it; nil if the passing of time or a user decided it.
     package var worker: Int64?
     /// Nil also when the worker is gone.
     package var workerName: String?

@@ -3,7 +3,7 @@ public import Libpq
 
 /// Where the dashboard listens, who may see it, and what it reads.
 public struct DashboardConfiguration: Sendable {
-    /// Somebody who logs in with a password.
+    /// A user who logs in with a password.
     public struct User: Sendable, Equatable {
         /// 1 to 100 bytes; each once. It stands in the audit log.
         public var name: String
@@ -23,15 +23,15 @@ public struct DashboardConfiguration: Sendable {
         }
     }
 
-    /// A reverse proxy in front, which knows who somebody is and says so in a header.
+    /// A reverse proxy in front, which knows who a user is and says so in a header.
     public struct Proxy: Sendable, Equatable {
         /// The header that names the user, in any case, such as `X-Forwarded-User`. The proxy must overwrite what others
         /// send in it.
         public var header: String
         /// The addresses and networks from which the header is believed. From all others it counts for nothing.
         public var peers: [String]
-        /// What the proxy sends with each request, and nobody else knows: 16 to 1024 bytes. Without it the header counts for
-        /// nothing, because other programs can connect from the proxy's address too.
+        /// What the proxy sends with each request, and only it knows: 16 to 1024 bytes. Without it the header counts
+        /// for nothing, because other programs can connect from the proxy's address too.
         public var secret: String
         /// The header that the secret is sent in, in any case. The proxy must overwrite what others send in it. Defaults
         /// to `X-Breakwater-Secret`.
@@ -45,9 +45,9 @@ public struct DashboardConfiguration: Sendable {
         /// - Parameters:
         ///   - header: The header that names the user. The proxy must overwrite what others send in it.
         ///   - peers: The addresses and networks from which it is believed.
-        ///   - secret: What the proxy sends with each request, and nobody else knows: 16 to 1024 bytes.
+        ///   - secret: What the proxy sends with each request, and only it knows: 16 to 1024 bytes.
         ///   - secretHeader: The header that the secret is sent in. Defaults to `X-Breakwater-Secret`.
-        ///   - operators: Those who may act. Defaults to nobody.
+        ///   - operators: The users who may act. Defaults to none.
         public init(
             header: String,
             peers: [String],
@@ -78,7 +78,7 @@ public struct DashboardConfiguration: Sendable {
     public var database: ConnectionOptions
     /// Those who log in.
     public var users: [User]
-    /// The reverse proxy that is believed; nil for none. Where there is one, nobody else gets in without a password.
+    /// The reverse proxy that is believed; nil for none. With a proxy, every other user still needs a password.
     public var proxy: Proxy?
     /// How long a login lasts at most. Defaults to 12 hours.
     public var sessionLifetime: Duration = .seconds(12 * 3600)
@@ -91,7 +91,7 @@ public struct DashboardConfiguration: Sendable {
 
     /// - Parameters:
     ///   - database: Where the jobs are.
-    ///   - users: Those who log in. Defaults to nobody.
+    ///   - users: The users who log in. Defaults to none.
     ///   - proxy: The reverse proxy that is believed. Defaults to none.
     public init(database: ConnectionOptions, users: [User] = [], proxy: Proxy? = nil) {
         self.database = database

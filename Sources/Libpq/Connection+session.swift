@@ -29,10 +29,10 @@ extension Connection {
         ("enable_material", "on", 0),
     ]
 
-    /// Gives this session the settings that Breakwater works with. One behind a pooler is shared, so nothing is set there.
+    /// Gives this session the settings that Breakwater needs. A session behind a pooler is shared, so it is left alone.
     ///
-    /// - Parameter lockTimeout: How long a statement waits for a lock that somebody else has. Defaults to as long as the
-    ///   call may take.
+    /// - Parameter lockTimeout: How long a statement waits for a lock that another session has. Defaults to as long as
+    ///   the call may take.
     package func useOwnSettings(lockTimeout: Duration = .zero) async throws(PostgresError) {
         guard !isPooled else { return }
         let milliseconds =

@@ -14,8 +14,8 @@ public actor Connection {
     /// The thread of the connection.
     public nonisolated var unownedExecutor: UnownedSerialExecutor { wire.unownedExecutor }
 
-    /// What arrives on the channels of ``listen(_:)``, for one consumer. It finishes when the connection ends; when
-    /// nobody reads, the newest 1,024 are kept.
+    /// What arrives on the channels of ``listen(_:)``, for one consumer. It finishes when the connection ends; while no
+    /// task reads, the newest 1,024 are kept.
     public nonisolated let notifications: AsyncStream<Notification>
     /// The process ID of the session's server process.
     public nonisolated let backendPID: Int32

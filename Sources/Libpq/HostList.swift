@@ -12,10 +12,10 @@ struct HostList: Equatable {
         var port: String
     }
 
-    /// Empty where libpq alone is to know: nothing is named, or the lists do not match and it will say so.
+    /// Empty if libpq is to decide by itself: no host is named, or the lists do not match and libpq will report that.
     private(set) var servers: [Server] = []
 
-    /// At most so many addresses of one name are told apart.
+    /// At most this many addresses of one name are tried separately.
     static let maximumAddresses = 16
 
     /// Reads the lists of `keywords`, or those of the environment where they are missing.

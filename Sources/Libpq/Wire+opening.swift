@@ -106,8 +106,8 @@ extension Wire {
             phase = .opening(opening)
             noteServer()
         case PGRES_POLLING_OK:
-            // A pooler names another process in its greeting than the one that answers. Qualified, since the role's
-            // search path may name somebody else's function first.
+            // A pooler's greeting names another process than the one that answers. The name is qualified, since the
+            // role's search path may find another user's function first.
             guard PQsetnonblocking(connection, 1) == 0,
                 PQsendQuery(connection, "select pg_catalog.pg_backend_pid()") == 1
             else { return failOpening() }

@@ -34,8 +34,9 @@ actor Wire {
     var calls: [PipelineState.UnitID: Call] = [:]
     var lastID: PipelineState.UnitID = 0
     var mustFlush = false
-    /// Whether a pooler is in between, or it is not known yet. Then nothing is ever cancelled on the server: a pooler may
-    /// have given the session to somebody else by the time that the request arrives, and some end themselves over one.
+    /// Whether a pooler is in between, or that is not known yet. Then nothing is ever cancelled on the server: a pooler
+    /// may have given the session to another client by the time the request arrives, and some poolers end themselves
+    /// over one.
     var isPooled = true
 
     /// The longest deadline, so that no instant overflows.

@@ -1,12 +1,12 @@
 import BreakwaterEndpoints
 import Synchronization
 
-/// Decides who asks and what they may do: sessions of those who logged in, and what a trusted proxy says.
+/// Decides which user asks and what they may do: by the sessions of logged-in users, and by what a trusted proxy says.
 final class Gatekeeper: Sendable {
     private struct State: Sendable {
         var sessions: SessionStore
         var throttle = LoginThrottle()
-        /// What each session is told on its next page, the latest last.
+        /// The notices that each session sees on its next page, the latest last.
         var notices: [(session: String, notice: Notice)] = []
     }
 
@@ -29,7 +29,7 @@ final class Gatekeeper: Sendable {
     private let configuration: DashboardConfiguration
     private let peers: [AddressRange]
     private let proxies: TrustedProxies
-    /// What a password is compared with where there is no such user; nil where nobody has a password.
+    /// The hash to compare a password with if there is no such user; nil if no user has a password.
     private let nobody: PasswordHash?
     private let state: Mutex<State>
     /// Signs the tokens of forms. Made anew with each start.
@@ -87,12 +87,12 @@ final class Gatekeeper: Sendable {
         return name
     }
 
-    /// The address that a request comes from, as trusted proxies tell it.
+    /// The address that a request comes from, according to trusted proxies.
     func client(of request: WebRequest) -> ClientAddress? { proxies.client(of: request) }
 
     /// Checks a name and a password.
     ///
-    /// - Parameter address: Where it comes from; nil when nobody knows.
+    /// - Parameter address: Where it comes from; nil if unknown.
     func logIn(user name: String, password: String, address: ClientAddress?) async -> Login {
         guard let nobody else { return .refused }
         let client = address?.client
@@ -100,7 +100,7 @@ final class Gatekeeper: Sendable {
             return .throttled(for: wait)
         }
         let user = configuration.users.first { $0.name == name }
-        // As much work for a name that nobody has.
+        // An unknown name takes as much work as a known one.
         let verdict = await checker.check(password, user?.password ?? nobody, for: client)
         return state.withLock { state in
             switch (verdict, user) {

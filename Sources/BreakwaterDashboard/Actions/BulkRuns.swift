@@ -21,10 +21,10 @@ struct BulkRun: Sendable, Equatable, Identifiable {
     var what: String
     var why: String?
     var actor: String
-    /// At most so many a second.
+    /// At most this many a second.
     var perSecond: Int
     var began: Date
-    /// How many were meant when it began, counted up to a cap.
+    /// How many matched when it began, counted up to a cap.
     var expected: Int
     var done = 0
     var phase = Phase.running
@@ -78,7 +78,7 @@ final actor BulkRuns: Service {
         return true
     }
 
-    /// Works until it is told to stop.
+    /// Works until it is stopped.
     func run() async throws {
         for await id in begun.cancelOnGracefulShutdown() { await work(on: id) }
     }

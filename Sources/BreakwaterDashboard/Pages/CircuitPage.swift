@@ -168,11 +168,11 @@ enum CircuitPage {
         }
     }
 
-    /// What people do to a circuit.
+    /// What a user can do to a circuit.
     enum Change: String, CaseIterable {
         case probe, close, open, reset, observe, disable
 
-        /// Whether it makes sense for a circuit: only an open one that nobody holds is probed.
+        /// Whether it makes sense for a circuit: a probe needs an open circuit that no user holds.
         func applies(to status: CircuitStatus) -> Bool {
             self != .probe || (status.state == "open" && status.override == nil)
         }

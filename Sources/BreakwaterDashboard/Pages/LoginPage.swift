@@ -1,9 +1,9 @@
 import BreakwaterEndpoints
 import Logging
 
-/// The door.
+/// The page to log in on.
 enum LoginPage {
-    /// A cookie that only this login's form knows, so that no other site can log somebody in.
+    /// A cookie that only this login's form knows, so that no other site can log a user in.
     private static let cookie = "breakwater-login"
 
     @Sendable static func show(_ exchange: Exchange) async throws -> WebAnswer {

@@ -1,7 +1,7 @@
 import BreakwaterAdmin
 import Foundation
 
-/// What whoever is on call sees first: which circuit is open, why, what waits behind it, and what died.
+/// What an operator on call sees first: which circuit is open, why, what waits behind it, and what died.
 enum OverviewPage {
     private struct Facts: Sendable {
         var circuits: [CircuitView]
