@@ -6,7 +6,7 @@ import Testing
 
 @testable import BreakwaterDashboard
 
-/// A dashboard on a database of its own, and somebody who looks at it.
+/// A dashboard on a database of its own, and a user who looks at it.
 struct TestSite {
     var site: Site
     var database: TestDatabase

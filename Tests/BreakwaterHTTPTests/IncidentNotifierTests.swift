@@ -48,7 +48,7 @@ struct IncidentNotifierTests {
         )
     }
 
-    /// Its end, so long ago that the circuit stayed closed.
+    /// Ends the incident, long enough ago that the circuit has stayed closed since.
     private func end(_ database: TestDatabase) async throws {
         try await database.query(
             "update breakwater.circuit_incident set began_at = now() - interval '5 minutes', "

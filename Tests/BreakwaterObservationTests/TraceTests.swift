@@ -113,7 +113,7 @@ struct TraceTests {
             }
             let passed = { (span: Collector.Span) in "00-\(Self.trace)-\(span.spanId)-01 v=1" }
             let results = try await database.texts("select result #>> '{}' from breakwater.result order by kind")
-            // What follows is the logger's trace, of which the tests' silent logger keeps nothing.
+            // The second one goes on with the logger's trace, which the tests' silent logger does not keep.
             try #require(results.count == 2)
             #expect(results[0] == passed(try span("exec")))
             #expect(results[1].hasPrefix(passed(try span("swift"))))

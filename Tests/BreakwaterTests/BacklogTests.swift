@@ -23,7 +23,7 @@ struct BacklogTests {
             try await database.query("select breakwater.note_horizon()")
         }
 
-        /// Claims so many jobs and settles them.
+        /// Claims `count` jobs and settles them.
         func run(_ count: Int) async throws {
             let jobs = try await worker.claim(count, isLate: false)
             #expect(jobs.count == count)

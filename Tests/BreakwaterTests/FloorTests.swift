@@ -329,7 +329,7 @@ private final class FloorWorld {
 
     // MARK: People
 
-    /// Somebody changes jobs by hand, whether they run or not.
+    /// A user changes jobs by hand, whether they run or not.
     private func change() async throws {
         let changes = [
             "priority = (array[1, 5])[1 + id % 2]", "priority = 5", "kind = case kind when 'a' then 'b' else 'a' end",

@@ -165,7 +165,7 @@ struct RoleTests {
                    and has_function_privilege('public', p.oid, 'execute')
                 """
             )
-            // The table's constraints call it with the rights of whoever inserts.
+            // The table's constraints call it with the rights of the inserting role.
             #expect(open == ["has_control_characters"])
             let unpinned = try await database.texts(
                 """

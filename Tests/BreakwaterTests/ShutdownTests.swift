@@ -122,7 +122,7 @@ struct ShutdownTests {
                 )
                 async let run: Void = group.run()
                 try await waitUntil("they run") { door.waiting == 4 }
-                // Nobody of its name gets in any more.
+                // The role can no longer log in.
                 try await database.query("alter role \(role) nologin")
                 try await database.query(
                     "select pg_terminate_backend(pid) from pg_stat_activity where usename = $1",

@@ -8,7 +8,7 @@ struct FuzzTarget: Sendable {
     var name: String
     /// Input to start from.
     var samples: [[UInt8]]
-    /// Reads some input. Throws ``Broken`` when a promise does not hold; a crash is one that nobody can catch.
+    /// Reads some input. Throws ``Broken`` when a promise does not hold; a crash also breaks one, but cannot be caught.
     var read: @Sendable ([UInt8]) throws -> Void
 
     /// Every target.

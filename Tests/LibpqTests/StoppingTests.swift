@@ -131,7 +131,7 @@ struct StoppingTests {
             #expect(try await failure { _ = try await head.value }.code == .cancelled)
             #expect(try await failure { _ = try await behind.value }.code == .connectionLost)
             #expect(await connection.waitUntilClosed().code == .connectionLost)
-            // The server was asked to stop what the session ran: it goes away although nobody unlocked.
+            // The server was asked to stop what the session ran: it goes away although the lock was never released.
             try await eventually {
                 try await blocker.query("select from pg_stat_activity where pid = $1", [.int4(connection.backendPID)])
                     .isEmpty

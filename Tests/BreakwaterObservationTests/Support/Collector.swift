@@ -89,7 +89,7 @@ final class Collector: Sendable {
     init(answers: [Int] = []) { state = Mutex(State(answers: answers)) }
 
     var spans: [Span] { state.withLock(\.spans) }
-    /// What the last sender told of itself.
+    /// How the last sender described itself.
     var resource: [String: String] { state.withLock(\.resources) }
     /// The headers of each request for spans.
     var headers: [[String: String]] { state.withLock(\.headers) }

@@ -9,7 +9,7 @@ import Testing
 struct CircuitCostTests {
     private static let jobs = 400
 
-    /// Everything that a worker says to Postgres while it runs so many healthy jobs.
+    /// Everything that a worker says to Postgres while it runs ``jobs`` healthy jobs.
     private func counts(_ configure: @Sendable (inout CircuitPolicy) -> Void) async throws -> CountingProxy.Counts {
         try await withTestDatabase { database in
             guard var url = URLComponents(string: database.url) else { throw CancellationError() }

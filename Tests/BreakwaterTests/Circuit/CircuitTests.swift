@@ -282,7 +282,7 @@ struct CircuitTests {
             #expect(try await database.count("probe") == 0)
             #expect(try await bench.worker.claim().count == taken)
             #expect(try await bench.worker.claim().isEmpty)
-            // A minute beyond the handler's timeout, whoever holds it.
+            // A minute beyond the handler's timeout, no matter which worker holds it.
             bench.worker.setClock(11 + 60 + 61)
             #expect(try await bench.worker.claim().count == taken)
         }

@@ -167,7 +167,7 @@ struct IncidentNoticeTests {
             #expect(try await site.due(at: 3603) == "incident_1_1_began began 5")
             #expect(try await site.ended("began", tries: 5, isDelivered: false) == true)
             #expect(try await site.due(at: 3700) == nil)
-            // Its end is told all the same.
+            // Its end is still reported.
             try await site.succeed(at: 4000)
             #expect(try await site.due(at: 4031) == "incident_1_2_ended ended 1")
         }

@@ -89,11 +89,11 @@ struct ShadowingTests {
             options = ConnectionOptions(database.url, keywords: ["options": attack])
             let attacker = try await Connection.connect(options, logger: RecordedLog().logger())
 
-            // The attack works on whoever does not defend themselves.
+            // The attack works on a session that does not defend itself.
             let proof = await postgresError { _ = try await attacker.query("select now()") }
             #expect(proof?.message.hasPrefix("evil: ") == true, "\(proof.map { "\($0)" } ?? "nothing was caught")")
 
-            // Inserts find somebody to tell, and somebody who looks for himself.
+            // Inserts find a sleeping worker to notify, and a worker that polls.
             try await database.connection.script(
                 """
                 select breakwater.sleep(-1, '{k,bad,fails}');

@@ -134,7 +134,7 @@ struct BulkCommandTests {
                   from generate_series(1, 500) n
                 """
             )
-            // Newer jobs have taken these keys, and nobody waits behind them.
+            // Newer jobs have taken these keys, and no job waits behind them.
             try await database.query(
                 "insert into breakwater.job (kind, unique_key) select 'k', 'u' || n from generate_series(1, 50) n"
             )

@@ -151,7 +151,7 @@ struct Pooler: Sendable {
             let pooler = Pooler(port: port)
             let isUp = try await pooler.answers(server) { process.isRunning }
             if isUp { return try await body(pooler) }
-            // The port was somebody else's.
+            // Another process had the port.
             if attempt == 5 { throw CocoaError(.fileReadUnknown) }
         }
     }

@@ -90,7 +90,7 @@ struct RunCommandTests {
 
     /// Whether a process does anything any more.
     private func isAlive(_ process: String) -> Bool {
-        // After the name in brackets comes the state; Z is one whose end nobody has asked for yet.
+        // After the name in brackets comes the state; Z is an ended process that its parent has not reaped yet.
         let status = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8)
         return status.map { !$0.contains(") Z ") } ?? false
     }

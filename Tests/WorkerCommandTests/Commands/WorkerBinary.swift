@@ -35,7 +35,7 @@ struct WorkerBinary {
         private let child: Child
         private let directory: String
 
-        /// What every program gets: a path, and what the sanitizer is told that everything here may run under.
+        /// Every program's environment: a path, and the options of the sanitizer that everything here may run under.
         private static let surroundings = ProcessInfo.processInfo.environment
             .filter { ["ASAN_OPTIONS", "TSAN_OPTIONS"].contains($0.key) }
             .merging(["PATH": "/usr/bin:/bin"]) { $1 }

@@ -233,7 +233,7 @@ extension ModelUnit {
                 $0.policy.successesToClose = 2
                 $0.policy.probes = 2
                 $0.population = 40
-                // More than there are jobs: which of several keys gets the last slot is nobody's promise.
+                // More than there are jobs: nothing promises which of several keys gets the last slot.
                 $0.concurrency = 1000
             },
             unit(["shared.1", "shared.2"]) {

@@ -27,7 +27,7 @@ extension ModelWorld {
             let count = Int.random(in: 1...min(6, held.count), using: &generator)
             runs = held.prefix(count).map { ($0, ending(index)) }
         }
-        // Now and then a result that nobody waits for any more.
+        // Now and then a result that comes too late.
         if !units[index].stale.isEmpty, chance(worker == nil ? 1 : 0.05) {
             let old = units[index].stale.remove(at: .random(in: 0..<units[index].stale.count, using: &generator))
             if worker == nil || worker == old.worker, !runs.contains(where: { $0.job.id == old.job.id }) {
@@ -315,7 +315,7 @@ extension ModelWorld {
         ]
     }
 
-    /// Somebody takes a circuit in hand, or gives it back.
+    /// A user overrides a circuit, or gives it back.
     private func override(_ index: Int) -> [Move] {
         guard let id = units[index].circuits.keys.sorted().randomElement(using: &generator) else { return [] }
         // Mostly back to normal, so that there is something else to see.
