@@ -1,7 +1,7 @@
 package import Foundation
 import Libpq
 
-/// Dead letters with the same cause: one kind, and the same error but for numbers and identifiers.
+/// Dead letters with the same cause: one kind, and the same error except for numbers and identifiers.
 package struct DeadLetterGroup: Equatable, Sendable {
     package var kind: String
     /// The name and the message of the last error, with `#` for what differs.
@@ -38,7 +38,7 @@ package enum BulkAction: String, Sendable, CaseIterable {
     case redrive, purge
 }
 
-/// What one portion came to.
+/// The result of one portion.
 package struct BulkPortion: Equatable, Sendable {
     package var picked: Int
     package var done: Int
@@ -81,7 +81,7 @@ extension AdminDatabase {
         )
     }
 
-    /// The newest dead letters that are meant.
+    /// The newest of the chosen dead letters.
     ///
     /// - Parameters:
     ///   - before: Only those that died before this, or then with a lower id; nil for all.
@@ -115,7 +115,7 @@ extension AdminDatabase {
         ).map(Self.deadLetter)
     }
 
-    /// `breakwater.count_dead_letters`: how many are meant, counted up to a cap.
+    /// `breakwater.count_dead_letters`: how many dead letters match, counted up to a cap.
     package func countDeadLetters(_ choice: DeadLetterChoice, cap: Int) async throws -> Int {
         let rows = try await read(
             "select breakwater.count_dead_letters($1, $2, $3, $4, $5, $6)",
@@ -124,7 +124,7 @@ extension AdminDatabase {
         return try rows.first?[0].int() ?? 0
     }
 
-    /// `breakwater.redrive_some` and `breakwater.purge_some`: the oldest that are meant.
+    /// `breakwater.redrive_some` and `breakwater.purge_some`: the oldest of the chosen ones.
     package func apply(
         _ action: BulkAction,
         to choice: DeadLetterChoice,

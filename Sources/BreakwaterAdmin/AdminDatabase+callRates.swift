@@ -1,6 +1,6 @@
 import Libpq
 
-/// What the calls of a kind came to lately, a second.
+/// How the calls of a kind ended lately, per second.
 package struct CallRate: Equatable {
     package var kind: String
     package var succeeded: Double

@@ -224,7 +224,7 @@ extension AdminDatabase {
         """
 }
 
-/// What calls came to in one part of a window.
+/// How calls ended in one part of a window.
 package struct CallCounts: Equatable, Sendable {
     package var succeeded: Int
     package var failed: Int

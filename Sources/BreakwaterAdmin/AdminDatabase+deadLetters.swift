@@ -21,7 +21,7 @@ package struct DeadLetter: Equatable, Sendable {
     package var diedAt: Date
 }
 
-/// Which dead letters are meant.
+/// Which dead letters to choose.
 package struct DeadLetterFilter: Equatable, Sendable {
     /// Nil for all.
     package var kind: String?

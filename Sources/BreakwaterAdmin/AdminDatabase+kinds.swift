@@ -1,6 +1,6 @@
 import Libpq
 
-/// What renaming a kind has come to so far.
+/// The result of renaming a kind so far.
 package struct KindRenaming: Equatable, Sendable {
     package var jobs = 0
     package var deadLetters = 0
@@ -20,7 +20,7 @@ extension AdminDatabase {
     ///
     /// - Parameters:
     ///   - limit: How many at most.
-    ///   - total: What the portions before came to; this one is added.
+    ///   - total: The result of the portions before; this portion is added to it.
     package func renameKind(
         from old: String,
         to new: String,

@@ -45,7 +45,7 @@ extension AdminDatabase {
         }
     }
 
-    /// The error with the names of those who may have caused it, where it says that a lock or a statement took too long.
+    /// The error, with the sessions that may have caused it if it says that a lock or a statement took too long.
     package func explained(_ error: PostgresError) async -> PostgresError {
         guard ["55P03", "57014"].contains(error.sqlState), let waits = try? await lockWaits(), !waits.isEmpty else {
             return error

@@ -1,8 +1,8 @@
 package import Libpq
 
-/// A connection for those who look at the database or change something in it: commands and the dashboard.
+/// A connection for users who look at the database or change something in it: commands and the dashboard.
 ///
-/// The methods, by topic in the files beside this one, are one door each to a function or a view of `sql/`.
+/// The methods, by topic in the files beside this one, each call one function or read one view of `sql/`.
 package struct AdminDatabase: Sendable {
     /// How long a command waits for a lock that another session has.
     package static let lockTimeout = Duration.seconds(10)

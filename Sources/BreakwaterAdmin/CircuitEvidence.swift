@@ -22,7 +22,7 @@ package struct CircuitEvidence: Equatable, Sendable {
         package var examples: [FailedJob] = []
         /// Who saw the failures, the most first.
         package var workers: [WorkerCount] = []
-        /// Nil also where the circuit has a key already that tells such jobs apart.
+        /// Nil also if the circuit already has a key that separates such jobs.
         package var suspect: Suspect?
     }
 

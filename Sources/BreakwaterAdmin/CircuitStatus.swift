@@ -14,7 +14,7 @@ package struct CircuitID: Hashable, Sendable {
     }
 }
 
-/// One row of `breakwater.circuit_status`, and who is suspended from it.
+/// One row of `breakwater.circuit_status`, and the workers that are suspended from it.
 package struct CircuitStatus: Equatable, Sendable {
     package var id: CircuitID
     /// For people: the kind, the kind and its key, or the name that several kinds share.
@@ -103,7 +103,7 @@ package struct CircuitTransition: Equatable, Sendable {
     package var reasonWithEvidence: String { evidence.map { "\(reason): \($0)" } ?? reason }
 }
 
-/// What people do to a circuit by hand.
+/// What a user does to a circuit by hand.
 package enum CircuitOverride: Equatable, Sendable {
     /// Nothing of it runs.
     case open

@@ -36,7 +36,7 @@ public struct DashboardConfiguration: Sendable {
         /// The header that the secret is sent in, in any case. The proxy must overwrite what others send in it. Defaults
         /// to `X-Breakwater-Secret`.
         public var secretHeader: String
-        /// Those who may act; everybody else that the proxy lets through may look.
+        /// The users who may act; all others that the proxy lets through may look.
         public var operators: [String]
 
         /// The header that the secret is sent in unless another is chosen.
@@ -76,13 +76,13 @@ public struct DashboardConfiguration: Sendable {
     public var trustedProxies: [String] = []
     /// Where the jobs are.
     public var database: ConnectionOptions
-    /// Those who log in.
+    /// The users who log in.
     public var users: [User]
     /// The reverse proxy that is believed; nil for none. With a proxy, every other user still needs a password.
     public var proxy: Proxy?
     /// How long a login lasts at most. Defaults to 12 hours.
     public var sessionLifetime: Duration = .seconds(12 * 3600)
-    /// How long a login lasts without anybody doing anything. Defaults to 2 hours.
+    /// How long a login lasts while its user does nothing. Defaults to 2 hours.
     public var sessionIdleTime: Duration = .seconds(2 * 3600)
     /// Whether cookies are sent over HTTPS only: yes where a proxy with TLS stands in front. Defaults to no.
     public var securesCookies = false
@@ -102,7 +102,7 @@ public struct DashboardConfiguration: Sendable {
     /// Whether a text may stand in ``hosts``.
     package static func isHostName(_ text: String) -> Bool { AllowedHosts.isName(text) }
 
-    /// Refuses what cannot work, or would let anybody in.
+    /// Refuses settings that cannot work, or that would let in any visitor.
     ///
     /// - Throws: ``DashboardError`` with everything that is wrong.
     public func validate() throws(DashboardError) {

@@ -3,7 +3,7 @@ struct Route: Sendable {
     var method: WebRequest.Method
     /// `#` stands for a number.
     var pattern: String
-    /// What it takes; nil for anybody.
+    /// The role that it takes; nil if every visitor may use it.
     var role: DashboardRole?
     /// What it answers.
     var answer: @Sendable (Exchange) async throws -> WebAnswer

@@ -32,9 +32,9 @@ public struct EndpointServer: Service {
     /// - Parameters:
     ///   - address: Where it listens.
     ///   - health: The worker's health.
-    ///   - metrics: Tells the metrics in Prometheus' text form. Called once a scrape.
+    ///   - metrics: Returns the metrics in Prometheus' text form. Called once a scrape.
     ///   - logger: Where it logs.
-    ///   - onRunning: Told the port once it listens. Defaults to nothing.
+    ///   - onRunning: Receives the port once the server listens. Defaults to nothing.
     public init(
         address: ListenAddress,
         health: WorkerHealth,

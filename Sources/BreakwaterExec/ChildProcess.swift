@@ -40,7 +40,7 @@ struct ChildProcess: Sendable {
     /// The run itself is in a task that is never cancelled: a cancelled task cannot wait for the program to end nor
     /// read what it still writes. Cancellation of the caller reaches it as a message.
     ///
-    /// - Throws: `CancellationError` when the caller was cancelled and the program was told to end.
+    /// - Throws: `CancellationError` when the caller was cancelled and the program was asked to end.
     func run() async throws -> Outcome {
         let (stops, stop) = AsyncStream.makeStream(of: Void.self)
         let run = Task { try await start(stops: stops) }

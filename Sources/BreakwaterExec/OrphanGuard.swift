@@ -83,7 +83,7 @@ final class OrphanGuard: Sendable {
         var ends: [CInt] = [-1, -1]
         guard pipe(&ends) == 0 else { return -1 }
         defer { close(ends[0]) }
-        // No program may hold the end that tells of this process's death.
+        // No program may hold the end whose closing reports this process's death.
         for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
 
         var actions = posix_spawn_file_actions_t()

@@ -2,7 +2,7 @@ public import Breakwater
 public import Metrics
 import Synchronization
 
-/// Keeps what is counted through swift-metrics, and tells it in Prometheus' text form.
+/// Keeps what is counted through swift-metrics, and writes it in Prometheus' text form.
 ///
 /// Bootstrap it once, before the first worker is made, and serve ``text()`` at `/metrics`:
 ///

@@ -3,7 +3,7 @@ package import Libpq
 package import Logging
 import ServiceLifecycle
 
-/// Tells a program of the operator's when incidents begin and end.
+/// Notifies a program of the operator's when incidents begin and end.
 ///
 /// All workers that are configured to may run one: `breakwater.next_notice` gives each message to one of them. A connection is
 /// opened for each look and closed again. What is not delivered is tried again for an hour.

@@ -18,7 +18,7 @@ public struct ManualClock: Clock {
         /// - Parameter offset: The time since the clock was made.
         public init(offset: Duration) { self.offset = offset }
 
-        /// The moment so much later.
+        /// The moment that is later by this much.
         public func advanced(by duration: Duration) -> Instant { Instant(offset: offset + duration) }
         /// How much later the other moment is.
         public func duration(to other: Instant) -> Duration { other.offset - offset }

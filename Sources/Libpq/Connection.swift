@@ -50,7 +50,8 @@ public actor Connection {
     /// - Parameters:
     ///   - options: Where to connect to.
     ///   - logger: Where it logs.
-    ///   - onNotice: Told each notice first, on the connection's thread; true keeps it out of the log. Defaults to none.
+    ///   - onNotice: Receives each notice first, on the connection's thread; true keeps it out of the log. Defaults to
+    ///     none.
     public static func connect(
         _ options: ConnectionOptions,
         logger: Logger,

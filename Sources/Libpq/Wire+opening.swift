@@ -143,7 +143,7 @@ extension Wire {
         opening.continuation.resume(returning: .success(opened))
     }
 
-    /// Gives each server that libpq comes to its share of the time. libpq itself would stay with one that never
+    /// Gives each server that libpq tries its share of the time. libpq itself would stay with one that never
     /// answers: its `connect_timeout` is for blocking calls only.
     private func noteServer() {
         guard case .opening(var opening) = phase, let connection else { return }

@@ -80,7 +80,7 @@ struct CanaryTests {
         for canary in everywhere {
             #expect(sightings.places(of: canary.text) == [], "the \(canary.name) was seen")
         }
-        // The payload is in the database, and in what people ask the database for.
+        // The payload is in the database, and in what users ask the database for.
         let belongs = ["table job:", "table dead_letter:", "table result:"]
         for (name, text) in [(payload.name, payload.text), (number.name, digits)] {
             let places = sightings.places(of: text).filter { place in !belongs.contains { place.hasPrefix($0) } }

@@ -23,7 +23,7 @@ struct FleetProbeTests {
         var worker: Int64
         var plugin: HTTPPlugin
 
-        /// Claims as much as it can, says so, makes the requests, and settles what they came to.
+        /// Claims as much as it can, says so, makes the requests, and settles their outcomes.
         ///
         /// - Returns: How many jobs it was given, and how many of them were no probes.
         func work(claimed: @Sendable () -> Void) async throws -> (jobs: Int, others: Int) {

@@ -31,7 +31,7 @@ struct FleetMetricsTests {
         try #require(try await database.connection.call(SampleFleet(maxAge: maxAge)))
     }
 
-    /// What a registry tells after one sample.
+    /// The output of a registry after one sample.
     private func told(_ database: TestDatabase) async throws -> Scrape {
         let registry = MetricsRegistry()
         var report = FleetMetrics.Report(factory: registry)

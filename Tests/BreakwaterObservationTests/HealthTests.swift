@@ -118,7 +118,7 @@ struct HealthTests {
                 try await waitUntil("the job runs") {
                     try await database.number("select count(*) from breakwater.held") == 1
                 }
-                // Told to stop, it waits for the job, and goes on answering.
+                // During a shutdown it waits for the job, and goes on answering.
                 return Task {
                     var answer = (status: 0, text: "")
                     try? await waitUntil("it drains") {

@@ -56,7 +56,7 @@ struct BacklogTests {
         }
 
         private func read() async throws -> Int {
-            // A session tells what it counted when it next idles after this.
+            // A session reports its counts when it next idles after this.
             for connection in [worker.connection, database.connection] {
                 _ = try await connection.query("select pg_stat_force_next_flush()")
                 _ = try await connection.query("select 1")

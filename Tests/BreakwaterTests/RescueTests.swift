@@ -129,7 +129,7 @@ struct RescueTests {
             let term = try await database.number("select term from breakwater.leader")
             try await database.query("update breakwater.leader set expires_at = now() - interval '1 ms'")
             #expect(try await follower.maintain().leads)
-            // It comes to, and follows.
+            // The former leader comes back, and follows.
             #expect(try await !leader.maintain().leads)
             #expect(try await database.number("select term from breakwater.leader") == term + 1)
         }

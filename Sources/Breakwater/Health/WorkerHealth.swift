@@ -7,17 +7,17 @@ import Synchronization
 public final class WorkerHealth: Sendable {
     /// An answer to the question whether all is well.
     public struct Answer: Sendable, Equatable {
-        /// What is not well, for those who run the worker; empty when all is well. It may name the database's host and role.
+        /// What is not well, for operators; empty when all is well. It may name the database's host and role.
         public var reasons: [String]
-        /// The same for anybody who can reach the worker: each reason once, without hosts, ports, roles and messages of
-        /// the database.
+        /// The same for any client that can reach the worker: each reason once, without hosts, ports, roles and
+        /// messages of the database.
         public var publicReasons: [String]
         /// Whether all is well.
         public var isGood: Bool { reasons.isEmpty }
 
         /// - Parameters:
         ///   - reasons: What is not well.
-        ///   - publicReasons: The same for anybody. Defaults to `reasons`.
+        ///   - publicReasons: The same for any client. Defaults to `reasons`.
         public init(reasons: [String], publicReasons: [String]? = nil) {
             self.reasons = reasons
             self.publicReasons = publicReasons ?? reasons

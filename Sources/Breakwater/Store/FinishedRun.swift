@@ -45,7 +45,7 @@ package struct FinishedRun: Sendable {
         set { notableEnding = Box(newValue) }
     }
 
-    /// Whether it came to a success with nothing to keep of it.
+    /// Whether it ended in a success with nothing to keep of it.
     var isPlainSuccess: Bool { notableEnding == nil }
     var isSuccess: Bool { notableEnding?.ending.isSuccess ?? true }
 

@@ -15,7 +15,7 @@ struct SessionStore: Sendable {
     /// One user has no more: a further one ends the user's oldest. So one user's logins never end another user's.
     static let mostOfUser = 20
 
-    /// By the token's code, so that looking up tells nothing about tokens.
+    /// By the token's code, so that the time of a look-up reveals nothing about tokens.
     private(set) var sessions: [String: Session] = [:]
     private let key = Secret.random()
 

@@ -104,7 +104,7 @@ final actor BulkRuns: Service {
                 }
                 audit = result.audit
                 change(id) { $0.done += result.done }
-                // Those whose unique key a newer job has stay where they are, and would be picked again.
+                // Dead letters whose unique key a newer job has stay where they are, and would be picked again.
                 if result.picked < portion || result.done == 0 {
                     change(id) { if $0.phase == .running { $0.phase = .finished } }
                     return

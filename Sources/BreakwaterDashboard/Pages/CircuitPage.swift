@@ -1,7 +1,7 @@
 import BreakwaterAdmin
 import Foundation
 
-/// One circuit: its window, its rules, its history, and what people may do to it.
+/// One circuit: its window, its rules, its history, and what a user may do to it.
 enum CircuitPage {
     @Sendable static func show(_ exchange: Exchange) async throws -> WebAnswer {
         let id = CircuitID(kind: exchange.request.query["kind"] ?? "", key: exchange.request.query["key"] ?? "")

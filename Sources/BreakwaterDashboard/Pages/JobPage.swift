@@ -1,7 +1,7 @@
 import BreakwaterAdmin
 import Foundation
 
-/// One job: where it stands and why, what it went through, what it carries, and what people may do with it.
+/// One job: its state and the reason, its history, its payload, and what a user may do with it.
 enum JobPage {
     private struct Facts: Sendable {
         var story: JobStory

@@ -1,6 +1,6 @@
 import BreakwaterMetrics
 
-/// What a registry tells, read back.
+/// The output of a registry, read back.
 struct Scrape {
     private var samples: [String: Double] = [:]
     let text: String

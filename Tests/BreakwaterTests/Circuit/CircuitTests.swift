@@ -145,7 +145,7 @@ struct CircuitTests {
                 }
                 return try await group.reduce(into: []) { $0.append($1) }
             }
-            // The open time is over: the first who asks makes it half-open.
+            // The open time is over: the first claim makes it half-open.
             let probes = try await withThrowingTaskGroup(of: [Job].self) { group in
                 for worker in workers {
                     group.addTask {

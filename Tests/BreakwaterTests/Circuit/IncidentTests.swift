@@ -5,7 +5,7 @@ import Testing
 
 @testable import Breakwater
 
-/// Incidents: what a circuit's openings come to, through the SQL by hand.
+/// Incidents: what a circuit's openings add up to, through the SQL by hand.
 @Suite("Incidents", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct IncidentTests {
     private func worker(

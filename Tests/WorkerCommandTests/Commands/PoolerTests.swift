@@ -107,7 +107,7 @@ struct PoolerTests {
     }
 }
 
-/// A pgbouncer of a test's own, in front of the tests' server: all who come through it share one session.
+/// A pgbouncer of a test's own, in front of the tests' server: all its clients share one session.
 struct Pooler: Sendable {
     private let port: Int
 

@@ -1,9 +1,9 @@
 import Foundation
 import TestPrograms
 
-/// The built `worker`, run as people run it.
+/// The built `worker`, run as users run it.
 struct WorkerBinary {
-    /// What a run came to.
+    /// The result of a run.
     struct Ending {
         var status: Int32
         var output: String

@@ -117,7 +117,8 @@ struct WorkerLimitTests {
         .enabled(if: geteuid() == 0 && isReachableByOthers(WorkerBinary.path), "it takes root to become another user")
     )
     func processes() async throws {
-        // A user of its own, since the limit counts all processes of a user; and not root, whom it does not bind.
+        // A user of its own, since the limit counts all processes of a user; and not root, which the limit does not
+        // bind.
         let user = 50_000 + getpid() % 10_000
         let become = ["/usr/bin/setpriv", "--reuid=\(user)", "--regid=\(user)", "--clear-groups"]
         let file = """

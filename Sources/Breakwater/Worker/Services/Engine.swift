@@ -116,7 +116,7 @@ final class Engine: Sendable {
     var worker: Int64 { read(\.worker) }
     var hasStopped: Bool { read { $0.phase == .stopped } }
 
-    /// Tells the consumer that a run has ended; see ``Consumer/ended(_:_:at:_:)``.
+    /// Reports to the consumer that a run has ended; see ``Consumer/ended(_:_:at:_:)``.
     func ended(
         _ start: HeldJobs.Start,
         _ times: FinishedRun.Times,

@@ -101,7 +101,8 @@ extension ModelWorld {
         for circuit in units[index].circuits.keys { units[index].circuits[circuit]?.free(probe: id) }
     }
 
-    /// Tells the circuits, a generation at a time. What was settled together counts before any circuit is judged.
+    /// Records the calls with the circuits, a generation at a time. What was settled together counts before any circuit
+    /// is judged.
     private func record(
         _ index: Int,
         _ runs: [(job: Job, ending: FinishedRun.Ending)],
@@ -219,7 +220,7 @@ extension ModelWorld {
         return [leave, register(index, slot: slot)]
     }
 
-    /// A worker never heard of some of its claims.
+    /// The answers to some of a worker's claims never reached it.
     private func reconcile(_ index: Int, _ slot: Int) -> Move {
         let worker = units[index].workers[slot]
         let leases = Set(units[index].held(by: worker).map(\.lease)).sorted()
