@@ -25,7 +25,7 @@ extension AdminDatabase {
 
     /// `breakwater.circuit_status` with the suspended workers of each.
     ///
-    /// The own circuit of a kind that shares another's is left out: it decides nothing.
+    /// A kind that shares a circuit has an unused one of its own, which is left out.
     ///
     /// - Parameter id: Nil for all.
     package func circuits(_ id: CircuitID? = nil) async throws -> [CircuitStatus] {
@@ -48,7 +48,7 @@ extension AdminDatabase {
              order by c.name
             """,
             [.text(id?.kind), .text(id?.key)],
-            // It counts the jobs that wait behind each.
+            // The query counts the jobs that wait behind each circuit.
             timeout: .seconds(300)
         ).map { row in
             var circuit = try CircuitStatus(row)

@@ -1,6 +1,6 @@
 package import Libpq
 
-/// One row of `breakwater.lock_waits`: a session that others wait for which work with Breakwater's tables.
+/// One row of `breakwater.lock_waits`: a session that holds up others which work with Breakwater's tables.
 package struct LockWait: Equatable, Sendable {
     /// The server's number of the session; 0 for a prepared transaction.
     package var pid: Int
@@ -18,7 +18,7 @@ package struct LockWait: Equatable, Sendable {
         self.words = words
     }
 
-    /// It in a sentence.
+    /// The row as a sentence.
     package var sentence: String {
         let who =
             switch waiting {

@@ -29,7 +29,7 @@ package struct FoundJobs: Equatable, Sendable {
 }
 
 extension AdminDatabase {
-    /// `breakwater.find_jobs`, within a fifth of the time that a person notices.
+    /// `breakwater.find_jobs`, in 80 ms at most, a fraction of the time that a user notices.
     ///
     /// - Parameters:
     ///   - filter: Which.

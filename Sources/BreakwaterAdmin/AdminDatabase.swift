@@ -10,8 +10,8 @@ package struct AdminDatabase: Sendable {
     package let connection: Connection
     /// Where the database is, for messages; without passwords.
     package let place: String
-    /// The most that any statement may take, kept by the server; then, too, whatever only looks cannot change anything.
-    /// Nil for each statement's own time.
+    /// The most time that any statement may take, enforced by the server; with it, reading statements cannot change
+    /// anything. Nil for each statement's own time.
     package let limit: Duration?
 
     package init(connection: Connection, place: String, limit: Duration? = nil) {
@@ -64,7 +64,7 @@ package struct AdminDatabase: Sendable {
 
     /// In one round trip and one transaction, to which alone the settings belong: so it works through any pooler.
     ///
-    /// What people look at is bounded, and compiling a statement for it would take longer than running it.
+    /// What users look at is bounded, and compiling a statement for it would take longer than running it.
     private func bounded(
         _ sql: String,
         _ parameters: [Parameter],

@@ -20,7 +20,7 @@ package struct CircuitEvidence: Equatable, Sendable {
         package var repeats = 0
         /// Some of the jobs, the latest first.
         package var examples: [FailedJob] = []
-        /// Who saw the failures, the most first.
+        /// The workers that saw the failures, the one with most failures first.
         package var workers: [WorkerCount] = []
         /// Nil also if the circuit already has a key that separates such jobs.
         package var suspect: Suspect?

@@ -65,8 +65,8 @@ package struct CircuitStatus: Equatable, Sendable {
     package var slowRate: Double? { calls > 0 ? Double(slow) / Double(calls) : nil }
 }
 
-/// One row of `breakwater.suspension_status`: a worker that gets no jobs of a circuit, for its calls failed while those of
-/// others succeeded; or that suspended itself for a kind, which has the name of the kind's own circuit here.
+/// One row of `breakwater.suspension_status`: a worker that gets no jobs of a circuit, because its calls failed while
+/// those of others succeeded; or that suspended itself for a kind, under the name of the kind's own circuit.
 package struct Suspension: Equatable, Sendable {
     package var circuit: CircuitID
     package var circuitName: String
@@ -107,7 +107,7 @@ package struct CircuitTransition: Equatable, Sendable {
 package enum CircuitOverride: Equatable, Sendable {
     /// Nothing of it runs.
     case open
-    /// Everything runs, whatever comes of it.
+    /// Everything runs, however many calls fail.
     case close
     /// Everything runs, and nothing is counted.
     case disable

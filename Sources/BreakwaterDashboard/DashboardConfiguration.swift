@@ -71,8 +71,8 @@ public struct DashboardConfiguration: Sendable {
     /// addresses and `host`: that of a reverse proxy, above all. Requests under other names are refused, because a page
     /// elsewhere could otherwise have its own name point here. Defaults to none.
     public var hosts: [String] = []
-    /// The addresses and networks of reverse proxies that are believed when they say in `X-Forwarded-For` who asks. By that
-    /// address wrong passwords are counted. Defaults to none.
+    /// The addresses and networks of reverse proxies whose `X-Forwarded-For` is believed. Wrong passwords are counted
+    /// by the address that it names. Defaults to none.
     public var trustedProxies: [String] = []
     /// Where the jobs are.
     public var database: ConnectionOptions

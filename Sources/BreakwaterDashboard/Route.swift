@@ -32,7 +32,7 @@ struct Route: Sendable {
         Route(method: .get, pattern: pattern, role: .readOnly, answer: answer)
     }
 
-    /// An action. What comes with it is looked at only after its token.
+    /// An action. Its form is read only after its token has been checked.
     private static func act(
         _ pattern: String,
         _ answer: @escaping @Sendable (Exchange) async throws -> WebAnswer

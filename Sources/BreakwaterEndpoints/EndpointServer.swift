@@ -11,8 +11,8 @@ import Synchronization
 /// Serves what machines ask of a worker: `/metrics`, `/livez`, `/readyz`.
 ///
 /// Every answer comes from memory: none waits for the database, or for a lock that a loop holds for long. It changes
-/// nothing. `/livez` and `/readyz` give generic reasons, and the log has the details; `/metrics` names kinds and queues, so
-/// let the server listen where only those reach it who may know them.
+/// nothing. `/livez` and `/readyz` give generic reasons, and the log has the details; `/metrics` names kinds and
+/// queues, so let the server listen only where its clients may know them.
 ///
 /// Its connections are limited in number and in time, and a new one is always taken: clients that send nothing, or not all
 /// of a request, give way to a health check.

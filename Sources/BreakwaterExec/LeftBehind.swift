@@ -40,7 +40,7 @@ actor LeftBehind {
     func killProcesses(of run: Run) async {
         runs[run.mark] = run
         while isBusy { await withCheckedContinuation { waiting.append($0) } }
-        // Another's search may have been for this one too.
+        // The search for another run may have covered this one too.
         guard runs[run.mark] != nil else { return }
         isBusy = true
         if .now < nextSearch { try? await Task.sleep(until: nextSearch) }
@@ -54,7 +54,7 @@ actor LeftBehind {
         for continuation in woken { continuation.resume() }
     }
 
-    /// What this thread has had of the processor.
+    /// The processor time that this thread has used.
     private static var processorTime: Duration {
         var time = timespec()
         clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)

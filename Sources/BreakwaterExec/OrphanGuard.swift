@@ -21,12 +21,12 @@ final class OrphanGuard: Sendable {
 
     /// Starts a guard. One serves a whole process; others are for tests.
     ///
-    /// - Parameter worker: What the marks begin with of the programs that it kills.
+    /// - Parameter worker: The beginning of the marks of the programs that it kills.
     init(worker: String = RunMark.worker) {
         pipeEnd = Mutex(Self.start(worker: worker))
     }
 
-    /// Lets it do what it does when the process dies.
+    /// Makes the guard act as if the process had died.
     deinit {
         pipeEnd.withLock { if $0 >= 0 { close($0) } }
     }

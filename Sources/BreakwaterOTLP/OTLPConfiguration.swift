@@ -35,7 +35,7 @@ public struct OTLPConfiguration: Sendable {
     public var queueLimit = 2048
     /// How many spans go into one request. Defaults to 512.
     public var batchSize = 512
-    /// What is odd in the environment, and was left out of account.
+    /// What is wrong in the environment, and was ignored.
     public private(set) var warnings: [String] = []
     var sampler = Sampler.parentBased(.alwaysOn)
 

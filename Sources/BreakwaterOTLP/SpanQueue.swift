@@ -11,7 +11,7 @@ final class SpanQueue: Sendable {
     }
 
     private let limit: Int
-    /// So many are sent without waiting for more.
+    /// This many are sent without waiting for more.
     private let batch: Int
     private let state = Mutex(State())
     private let dropped: Counter

@@ -74,7 +74,7 @@ public struct Cell: Sendable {
     /// A `float4` or `float8` that counts seconds, limited to a million years either way; nil is NULL.
     public func secondsOrNil() throws(PostgresError) -> Duration? {
         guard let seconds = try doubleOrNil() else { return nil }
-        // No number that is not one, and none that a Duration would trap at.
+        // NaN is refused, and any number that a Duration would trap at.
         guard abs(seconds) <= 31_557_600_000_000 else { throw failure("seconds", "\(seconds) is not such a number") }
         return .seconds(seconds)
     }

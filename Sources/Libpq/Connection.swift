@@ -19,9 +19,9 @@ public actor Connection {
     public nonisolated let notifications: AsyncStream<Notification>
     /// The process ID of the session's server process.
     public nonisolated let backendPID: Int32
-    /// Whether a pooler is between this process and the server: then the next transaction may be on another session, with
-    /// none of this one's settings, and nothing is heard of ``listen(_:)``. Poolers that keep a session for each client
-    /// count as well.
+    /// Whether a pooler is between this process and the server: then the next transaction may be on another session,
+    /// with none of this one's settings, and ``listen(_:)`` receives nothing. Poolers that keep a session for each
+    /// client count as well.
     public nonisolated let isPooled: Bool
     /// The server's version, as in `server_version_num`: 150004 is 15.4.
     public nonisolated let serverVersion: Int
@@ -40,12 +40,12 @@ public actor Connection {
         wire.loop.post { $0.close(PostgresError(.connectionLost, "the connection was dropped")) }
     }
 
-    /// Connects to the first server of `options` that will have us.
+    /// Connects to the first server of `options` that accepts the connection.
     ///
     /// The server's notices go to `logger`: warnings as warnings, notices and the like as info, the rest as debug. The
-    /// first query is made here: it tells whether a pooler is in between.
-    /// Throws ``PostgresError/Code/connectionFailed`` after ``ConnectionOptions/connectTimeout`` at the latest (but
-    /// for a resolver of host names that blocks), or ``PostgresError/Code/cancelled``.
+    /// first query is made here: it shows whether a pooler is in between.
+    /// Throws ``PostgresError/Code/connectionFailed`` after ``ConnectionOptions/connectTimeout`` at the latest (unless
+    /// a resolver of host names blocks), or ``PostgresError/Code/cancelled``.
     ///
     /// - Parameters:
     ///   - options: Where to connect to.

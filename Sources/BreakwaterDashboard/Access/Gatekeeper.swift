@@ -10,7 +10,7 @@ final class Gatekeeper: Sendable {
         var notices: [(session: String, notice: Notice)] = []
     }
 
-    /// What came of an action.
+    /// The result of an action.
     struct Notice: Sendable, Equatable {
         var text: String
         var isFailure = false
@@ -61,7 +61,7 @@ final class Gatekeeper: Sendable {
         return "\(name)=\(value)\(age); Path=/; HttpOnly; SameSite=Lax\(configuration.securesCookies ? "; Secure" : "")"
     }
 
-    /// Who asks; nil for a stranger.
+    /// The user who asks; nil if no user is logged in.
     func viewer(of request: WebRequest, now: ContinuousClock.Instant = .now) -> Viewer? {
         if let name = userOfProxy(request) {
             let role: DashboardRole = configuration.proxy?.operators.contains(name) == true ? .operator : .readOnly
@@ -76,8 +76,8 @@ final class Gatekeeper: Sendable {
         return Viewer(name: user.name, role: user.role, session: found.id, canLogOut: true)
     }
 
-    /// Whom the reverse proxy names. It must ask from one of its addresses and know the secret: what else can connect
-    /// from there, such as another program of the same machine, does not.
+    /// The user whom the reverse proxy names. The proxy must ask from one of its addresses and know the secret: another
+    /// program that can connect from there, such as one on the same machine, does not know it.
     private func userOfProxy(_ request: WebRequest) -> String? {
         guard let proxy = configuration.proxy, let peer = ClientAddress(request.peer),
             peers.contains(where: { $0.contains(peer) }),
@@ -141,7 +141,8 @@ final class Gatekeeper: Sendable {
         return origin == "http://\(host)" || origin == "https://\(host)"
     }
 
-    /// Leaves a word for the session's next page. There is one for each session; of too many, the oldest go.
+    /// Leaves a notice for the session's next page. There is one for each session; if there are too many, the oldest
+    /// go.
     func leave(_ notice: Notice, for viewer: Viewer) {
         state.withLock { state in
             state.notices.removeAll { $0.session == viewer.session }
@@ -150,7 +151,7 @@ final class Gatekeeper: Sendable {
         }
     }
 
-    /// Takes the word that was left, if one was.
+    /// Takes the notice that was left, if one was.
     func takeNotice(for viewer: Viewer) -> Notice? {
         state.withLock { state in
             let place = state.notices.firstIndex { $0.session == viewer.session }

@@ -122,7 +122,7 @@ struct LoginThrottle: Sendable {
         return max(.zero, record.last + wait - now)
     }
 
-    /// Forgets what is over, and where that is not enough, what is oldest. Those that are being checked stay.
+    /// Forgets records that are over and, if that is not enough, the oldest. Those that are being checked stay.
     private mutating func forgetOldest(now: Instant) {
         records = records.filter { !$0.value.isForgotten(at: now) }
         guard records.count > Self.mostRecords else { return }

@@ -33,7 +33,7 @@ public struct PasswordHash: Sendable, Hashable {
         text = "$scrypt$ln=\(cost),r=8,p=1$\(Data(salt).base64EncodedString())$\(Data(hash).base64EncodedString())"
     }
 
-    /// One that no password has, and that takes as much work as another.
+    /// A hash that no password has, and that takes as much work as another.
     init(like other: PasswordHash) {
         self = other
         salt = Self.random(16)
@@ -120,6 +120,6 @@ public struct PasswordHash: Sendable, Hashable {
 extension PasswordHash: CustomStringConvertible, CustomReflectable {
     /// Not the hash: it belongs in no log.
     public var description: String { "PasswordHash" }
-    /// Nothing.
+    /// A mirror without children, since the fields hold the hash.
     public var customMirror: Mirror { Mirror(self, children: []) }
 }

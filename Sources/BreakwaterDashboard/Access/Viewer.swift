@@ -11,7 +11,7 @@ public enum DashboardRole: String, Sendable, CaseIterable, Comparable {
     }
 }
 
-/// Who asks.
+/// The user who asks.
 struct Viewer: Sendable, Equatable {
     var name: String
     var role: DashboardRole

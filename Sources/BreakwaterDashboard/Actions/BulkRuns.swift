@@ -32,8 +32,8 @@ struct BulkRun: Sendable, Equatable, Identifiable {
 
 /// Runs what was asked for in the background, one after the other, so that a page need not wait for it.
 ///
-/// A run goes in portions, each a transaction of its own: when the dashboard ends in the middle, what is done is done, what
-/// is not stays as it was, and the audit log says how many.
+/// A run goes in portions, each a transaction of its own: if the dashboard ends in the middle, the portions done stay
+/// done, the rest stays as it was, and the audit log says how many were done.
 final actor BulkRuns: Service {
     private let database: DatabasePool
     private let logger: Logger
@@ -42,9 +42,9 @@ final actor BulkRuns: Service {
     private let begun: AsyncStream<Int64>
     private let begin: AsyncStream<Int64>.Continuation
 
-    /// More do not wait at once.
+    /// No more than this many wait at once.
     static let mostWaiting = 20
-    /// The newest that are still shown when they are over.
+    /// This many of the newest are still shown when they are over.
     private static let mostShown = 10
     private static let portionsPerSecond = 5
     private static let largestPortion = 1000

@@ -191,7 +191,7 @@ enum CircuitPage {
             }
         }
 
-        /// What it brings about.
+        /// The effect of the change.
         var effect: String {
             switch self {
             case .probe: "Ends the open time: the next jobs are probes, and decide."

@@ -209,7 +209,7 @@ enum JobPage {
             )
         }
         if let end {
-            // Its time is that of the transaction, which began a little before the last run was written down.
+            // Its time is that of the transaction, which began shortly before the last run was stored.
             let at = max(end.at, facts.runs.compactMap(\.at).max() ?? end.at)
             let look = end.text == "Succeeded" ? "is-closed" : "is-open"
             events.insert(Event(at: at, look: look, title: end.text), at: 0)
