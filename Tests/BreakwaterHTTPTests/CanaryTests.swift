@@ -52,7 +52,7 @@ struct CanaryTests {
     @Test("are in no log line, notification, process title, session or status, nor where they do not belong in tables")
     func silence() async throws {
         let sightings = Sightings()
-        // It says in its errors what it was sent, as servers do.
+        // Its errors echo what it was sent, as servers' errors do.
         try await withServer({ request in
             if request.line.contains("/v1/traces") {
                 sightings.add("trace", String(decoding: request.body, as: UTF8.self))
@@ -226,7 +226,7 @@ struct CanaryTests {
             "select c.relname from pg_class c where c.relnamespace = 'breakwater'::regnamespace and c.relkind in ('r', 'v')"
         )
         for table in tables {
-            // What a view shows of jobs is what the table has.
+            // A view shows of jobs what the table holds.
             let place = table == "job_status" ? "table job" : "table \(table)"
             for row in try await database.texts("select t::text from breakwater.\(table) t") {
                 sightings.add(place, row)

@@ -73,7 +73,7 @@ struct IncidentNotifierTests {
                 try await waitUntil("the begin is told") { try await told(database) == 1 }
                 try await end(database)
                 try await waitUntil("the end is told") { try await told(database) == 2 }
-                // A few looks more.
+                // The notifiers look a few more times.
                 try await Task.sleep(for: .milliseconds(300))
             }
             let requests = server.requests

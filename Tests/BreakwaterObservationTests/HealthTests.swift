@@ -80,7 +80,7 @@ struct HealthTests {
                 return .succeeded()
             }
             var configuration = WorkerConfiguration(
-                // A pooler would keep from it that its sessions end.
+                // A pooler would hide from the worker that its sessions end.
                 database: ConnectionOptions(database.directURL, keywords: ["user": role]),
                 handlers: [HandlerRegistration(kind: "k", plugin: handler)]
             )

@@ -4,7 +4,7 @@ import Testing
 
 @testable import Breakwater
 
-/// What makes other queues slow, counted in pages that are read, which no busy machine changes.
+/// What makes other queues slow, measured in pages read, a number that does not depend on the machine's load.
 @Suite(
     "Claims and chores read no more pages",
     .enabled(if: TestDatabase.isAvailable, "\(needsServer)"),

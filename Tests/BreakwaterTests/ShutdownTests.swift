@@ -134,7 +134,7 @@ struct ShutdownTests {
                 try await run
                 #expect(ContinuousClock.now - start < .seconds(300))
             }
-            // Its jobs are given back when its lease ends: to the one who looks then.
+            // Its jobs are given back when its lease ends, by the next worker that does the chores.
             #expect(try await database.count("job") == 4)
             try await database.query("update breakwater.worker set beat_at = now() - interval '1 hour'")
             let other = try await HandWorker(database)

@@ -1,6 +1,6 @@
 import Foundation
 
-/// Something that reads what others wrote, and what must hold whatever they wrote.
+/// Code that reads input from outside, and the promises that must hold for any input.
 ///
 /// The same targets run with seeded random input in the tests, and guided by coverage under `scripts/fuzz`.
 struct FuzzTarget: Sendable {

@@ -70,7 +70,7 @@ struct StoppingTests {
     @Test func `a deadline passes, and the connection is of use after it`() async throws {
         try await withConnection(TestServer.direct) { connection in
             try await connection.script("create temp table t (n int)")
-            // What the second statement waits for never comes.
+            // The lock that the second statement waits for is never released.
             let holder = try await Connection.connect(TestServer.direct, logger: TestServer.silent)
             let lock = Int64.random(in: .min ... .max)
             _ = try await holder.query("select pg_advisory_lock($1)", [.int8(lock)])

@@ -4,7 +4,7 @@ import Testing
 
 @testable import Breakwater
 
-/// What was once wrong, or nearly was.
+/// Cases that once went wrong, or nearly did.
 @Suite("Circuits' corners", .enabled(if: TestDatabase.isAvailable, Comment(rawValue: needsServer)))
 struct CircuitCornerTests {
     private func circuit(_ database: TestDatabase, _ column: String, key: String = "") async throws -> String {

@@ -56,7 +56,7 @@ struct CircuitCostTests {
             }
         }
         #expect(!without.claims.isEmpty && !with.claims.isEmpty)
-        // No statement that there is not without: not in the claim loop, and not beside it.
+        // Circuits add no statement, neither in the claim loop nor beside it.
         let texts = { (counts: CountingProxy.Counts) in Set(counts.roundTrips.joined()) }
         #expect(texts(with).subtracting(texts(without)).filter { $0.contains("circuit") } == [])
         #expect(Set(with.claims.joined()) == Set(without.claims.joined()))

@@ -153,7 +153,7 @@ private struct ConsumerWorld {
         handle(.disconnected)
     }
 
-    /// Others take this worker's jobs.
+    /// Other workers take this worker's jobs.
     private mutating func strikeOff() {
         giveBack { _ in true }
         isStruckOff = true

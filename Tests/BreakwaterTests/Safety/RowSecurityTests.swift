@@ -53,7 +53,7 @@ struct RowSecurityTests {
                         try await waitUntil("the job has run") { try await database.count("job") == 0 }
                     }
                 }
-                // What a worker asked for last may still be under way in the server.
+                // A worker's last request may still be under way in the server.
                 try await waitUntil("nobody is at work there") {
                     try await database.number(
                         """

@@ -96,7 +96,7 @@ struct HandWorker: Sendable {
         try await call(ClaimSuspects(worker: id)).map(\.job)
     }
 
-    /// Says that it lives, and how many runs it has.
+    /// Sends a heartbeat with the number of its runs.
     @discardableResult
     func beat(running: Int = 0) async throws -> Beat.Output {
         try await call(Beat(worker: id, isDraining: false, running: running))
@@ -200,7 +200,7 @@ extension TestDatabase {
     func heldJobs() async throws -> [Int64] { try await numbers("select job from breakwater.held order by job") }
 }
 
-/// The error that a body throws, for what it says to be looked at.
+/// The error that a body throws, so that a test can check its message.
 func postgresError(_ body: () async throws -> Void) async -> PostgresError? {
     do {
         try await body()

@@ -165,7 +165,7 @@ struct BulkCommandTests {
     func redriveOnce() async throws {
         try await withTestDatabase { database in
             try await database.bury(1...20, kind: "k")
-            // Whatever is put back dies at once.
+            // Every job that is put back dies at once.
             try await database.connection.script(
                 """
                 create function public.die() returns trigger language plpgsql as $$

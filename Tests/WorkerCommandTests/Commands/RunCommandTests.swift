@@ -190,7 +190,7 @@ struct RunCommandTests {
             #expect(lines.count == 1, "\(endings.map(\.errors))")
             #expect(lines.first?["level"] as? String == "notice")
             let message = try await database.query("select reason from breakwater.circuit_transition")[0][0].string()
-            // With what failed, by name.
+            // The line names the failures.
             #expect((lines.first?["msg"] as? String)?.contains(message + ": exit.1 (") == true, "\(lines)")
         }
     }

@@ -5,10 +5,10 @@ import Testing
 
 @testable import WorkerCommand
 
-/// The program on a terminal of its own, as a person would have it: with a size, with keys, and with ctrl-C.
+/// The program on a terminal of its own, as a user would run it: with a size, with keys, and with ctrl-C.
 final class TerminalRun: Sendable {
     private let run: WorkerBinary.Run
-    /// The side of the person.
+    /// The user's side of the terminal.
     private let master: Int32
     private let shown = Mutex<[UInt8]>([])
     private let isRead = Mutex(false)

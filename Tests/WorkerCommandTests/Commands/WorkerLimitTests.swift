@@ -14,7 +14,7 @@ struct WorkerLimitTests {
     /// Circuits that a few failures open, and jobs with one attempt.
     private static let rules = "retry: { max_attempts: 1 }, circuit: { minimum_calls: 5, consecutive_failures: 5 }"
 
-    /// That nothing was charged and no circuit has learnt anything.
+    /// Checks that no attempt was spent and that no circuit has counted a call.
     private func expectNoHarm(_ database: TestDatabase, sourceLocation: SourceLocation = #_sourceLocation) async throws
     {
         let states = try await database.query("select distinct state from breakwater.circuit")

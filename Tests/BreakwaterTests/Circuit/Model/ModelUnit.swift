@@ -16,7 +16,7 @@ struct ModelUnit {
         case waiting
         /// Put aside behind its key's circuit.
         case parked
-        /// Twice in a row its worker was lost: out of its lane until some worker runs it apart from others.
+        /// Its worker was lost twice in a row: it is out of its lane until a worker runs it apart from others.
         case suspect
         /// Its worker was lost while it held this one alone. The hearing outlasts the test.
         case accused
