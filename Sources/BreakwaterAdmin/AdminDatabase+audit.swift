@@ -1,7 +1,7 @@
 package import Foundation
 import Libpq
 
-/// One line of `breakwater.audit`: something that somebody did.
+/// One line of `breakwater.audit`: something that a user did.
 package struct AuditEntry: Equatable, Sendable {
     package var id: Int64
     package var at: Date
@@ -31,7 +31,7 @@ extension AdminDatabase {
     /// - Parameters:
     ///   - filter: Which.
     ///   - before: Only lines with a lower id; nil for all.
-    ///   - limit: At most so many.
+    ///   - limit: The most to return.
     package func audit(_ filter: AuditFilter = AuditFilter(), before: Int64? = nil, limit: Int) async throws
         -> [AuditEntry]
     {

@@ -1,13 +1,13 @@
 package import Foundation
 import Libpq
 
-/// Dead letters with the same cause: one kind, and the same error but for numbers and identifiers.
+/// Dead letters with the same cause: one kind, and the same error except for numbers and identifiers.
 package struct DeadLetterGroup: Equatable, Sendable {
     package var kind: String
     /// The name and the message of the last error, with `#` for what differs.
     package var failure: String
     package var count: Int
-    /// Whether there are at least so many: they are counted up to ``AdminDatabase/countCap``, or less far where there are
+    /// Whether `count` is only a lower bound: counting stops at ``AdminDatabase/countCap``, or earlier if there are
     /// many groups.
     package var isCapped: Bool
     package var oldest: Date
@@ -38,7 +38,7 @@ package enum BulkAction: String, Sendable, CaseIterable {
     case redrive, purge
 }
 
-/// What one portion came to.
+/// The result of one portion.
 package struct BulkPortion: Equatable, Sendable {
     package var picked: Int
     package var done: Int
@@ -81,11 +81,11 @@ extension AdminDatabase {
         )
     }
 
-    /// The newest dead letters that are meant.
+    /// The newest of the chosen dead letters.
     ///
     /// - Parameters:
     ///   - before: Only those that died before this, or then with a lower id; nil for all.
-    ///   - limit: At most so many.
+    ///   - limit: The most to return.
     package func deadLetters(
         _ choice: DeadLetterChoice,
         before: (diedAt: Date, id: Int64)? = nil,
@@ -115,7 +115,7 @@ extension AdminDatabase {
         ).map(Self.deadLetter)
     }
 
-    /// `breakwater.count_dead_letters`: how many are meant, counted up to a cap.
+    /// `breakwater.count_dead_letters`: how many dead letters match, counted up to a cap.
     package func countDeadLetters(_ choice: DeadLetterChoice, cap: Int) async throws -> Int {
         let rows = try await read(
             "select breakwater.count_dead_letters($1, $2, $3, $4, $5, $6)",
@@ -124,7 +124,7 @@ extension AdminDatabase {
         return try rows.first?[0].int() ?? 0
     }
 
-    /// `breakwater.redrive_some` and `breakwater.purge_some`: the oldest that are meant.
+    /// `breakwater.redrive_some` and `breakwater.purge_some`: the oldest of the chosen ones.
     package func apply(
         _ action: BulkAction,
         to choice: DeadLetterChoice,

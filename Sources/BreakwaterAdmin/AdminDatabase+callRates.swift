@@ -1,6 +1,6 @@
 import Libpq
 
-/// What the calls of a kind came to lately, a second.
+/// How the calls of a kind ended lately, per second.
 package struct CallRate: Equatable {
     package var kind: String
     package var succeeded: Double
@@ -13,7 +13,7 @@ package struct CallRate: Equatable {
 extension AdminDatabase {
     /// The calls of the last ten whole seconds, of kinds that had any.
     package func callRates() async throws -> [CallRate] {
-        // By whole keys of the tallies' index, of which there are many thousands of rows.
+        // The query looks up whole keys of the tallies' index, because the table has many thousands of rows.
         try await connection.query(
             """
             select h.kind, sum(t.succeeded)::float8 / 10 as succeeded, sum(t.failed)::float8 / 10 as failed,

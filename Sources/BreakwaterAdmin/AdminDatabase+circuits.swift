@@ -2,10 +2,10 @@ package import Foundation
 import Libpq
 
 extension AdminDatabase {
-    /// The circuit that people mean by a kind, or by a kind and a key; nil if it is not there.
+    /// The circuit that a user means by a kind, or by a kind and a key; nil if it is not there.
     ///
-    /// Without a key that is the circuit that the kind's calls belong to, which may be one shared with other kinds; or
-    /// the shared circuit of that name, so that nobody needs to know that its kind is `*`.
+    /// Without a key it is the circuit that the kind's calls belong to, which several kinds may share; or the shared
+    /// circuit of that name, so that users need not know that its kind is `*`.
     package func circuitID(kind: String, key: String?) async throws -> CircuitID? {
         try await read(
             """
@@ -25,7 +25,7 @@ extension AdminDatabase {
 
     /// `breakwater.circuit_status` with the suspended workers of each.
     ///
-    /// The own circuit of a kind that shares another's is left out: it decides nothing.
+    /// A kind that shares a circuit has an unused one of its own, which is left out.
     ///
     /// - Parameter id: Nil for all.
     package func circuits(_ id: CircuitID? = nil) async throws -> [CircuitStatus] {
@@ -48,7 +48,7 @@ extension AdminDatabase {
              order by c.name
             """,
             [.text(id?.kind), .text(id?.key)],
-            // It counts the jobs that wait behind each.
+            // The query counts the jobs that wait behind each circuit.
             timeout: .seconds(300)
         ).map { row in
             var circuit = try CircuitStatus(row)
@@ -73,7 +73,7 @@ extension AdminDatabase {
     /// - Parameters:
     ///   - kind: Those of all circuits of this kind; nil for those of all kinds.
     ///   - key: Only those of this key; nil for all.
-    ///   - limit: At most so many.
+    ///   - limit: The most to return.
     package func transitions(kind: String? = nil, key: String? = nil, limit: Int) async throws -> [CircuitTransition] {
         try await read(
             """
@@ -96,7 +96,7 @@ extension AdminDatabase {
     ///   - reason: Why, for the history.
     ///   - actor: Who does it; nil for the database's user.
     ///   - duration: For how long, by the database's clock; nil for no end but `until`. Resetting has no end.
-    ///   - until: Until when; nil until somebody does something else.
+    ///   - until: Until when; nil until a user makes another change.
     package func override(
         _ id: CircuitID,
         _ override: CircuitOverride,
@@ -136,13 +136,13 @@ extension AdminDatabase {
 
     /// Some circuits, with how many jobs wait behind each counted up to ``countCap``.
     ///
-    /// Those that are not closed come first, then those that somebody holds, then by name. The own circuit of a kind that
-    /// shares another's is left out: it decides nothing.
+    /// Circuits that are not closed come first, then those that a user holds, then the others, by name. A kind that
+    /// shares a circuit has an unused one of its own, which is left out.
     ///
     /// - Parameters:
     ///   - id: Only this one; nil for all.
-    ///   - limit: At most so many.
-    ///   - offset: After so many.
+    ///   - limit: The most to return.
+    ///   - offset: How many to skip first.
     package func someCircuits(_ id: CircuitID? = nil, limit: Int, offset: Int = 0) async throws -> [CircuitStatus] {
         let suspensions = Dictionary(grouping: try await suspensions()) { "\($0.circuit)" }
         return try await read(
@@ -224,7 +224,7 @@ extension AdminDatabase {
         """
 }
 
-/// What calls came to in one part of a window.
+/// How calls ended in one part of a window.
 package struct CallCounts: Equatable, Sendable {
     package var succeeded: Int
     package var failed: Int
@@ -254,7 +254,7 @@ extension AdminDatabase {
     /// - Parameters:
     ///   - ids: Which circuits.
     ///   - length: How far back.
-    ///   - limit: At most so many.
+    ///   - limit: The most to return.
     package func transitions(of ids: [CircuitID], within length: Duration, limit: Int) async throws
         -> [CircuitTransition]
     {

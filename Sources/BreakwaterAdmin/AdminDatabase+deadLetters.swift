@@ -21,7 +21,7 @@ package struct DeadLetter: Equatable, Sendable {
     package var diedAt: Date
 }
 
-/// Which dead letters are meant.
+/// Which dead letters to choose.
 package struct DeadLetterFilter: Equatable, Sendable {
     /// Nil for all.
     package var kind: String?
@@ -118,9 +118,9 @@ extension AdminDatabase {
         )[0].bool()
     }
 
-    /// How many dead letters there are that died by now, or at least so long ago.
+    /// How many dead letters there are that died by now, or at least a given time ago.
     ///
-    /// - Returns: The time by which they died, and how many they are.
+    /// - Returns: The time by which they died, and their number.
     package func countDeadLetters(
         _ filter: DeadLetterFilter,
         olderThan age: Duration
@@ -141,7 +141,7 @@ extension AdminDatabase {
     ///
     /// - Parameters:
     ///   - some: Which, and on whose behalf; carried on from portion to portion.
-    ///   - limit: At most so many.
+    ///   - limit: The most to put back.
     /// - Returns: How many were put back; 0 when none is left.
     package func redrive(_ some: inout DeadLetterPortions, limit: Int) async throws -> Int {
         try await change(&some, by: "redrive_some", limit: limit)

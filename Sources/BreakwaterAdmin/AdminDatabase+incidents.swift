@@ -42,7 +42,7 @@ package struct Incident: Equatable, Sendable {
         package var attemptsSpent: Int?
         package var handedBack: Int?
         package var deadLetters: Int?
-        /// Those of them that are still there, up to ``AdminDatabase/countCap``; nil where nobody asked.
+        /// How many of them are still there, up to ``AdminDatabase/countCap``; nil if they were not counted.
         package var deadLettersLeft: Int?
         package var calls: Int?
         package var callsSpared: Int?
@@ -54,7 +54,7 @@ package struct IncidentFilter: Equatable, Sendable {
     /// A kind of job, or the name of a circuit that several kinds share.
     package var kind: String?
     package var key: String?
-    /// Only those that began at most so long ago, or go on.
+    /// Only those that began at most this long ago, or go on.
     package var since: Duration?
 
     package init(kind: String? = nil, key: String? = nil, since: Duration? = nil) {

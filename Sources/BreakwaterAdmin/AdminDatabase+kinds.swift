@@ -1,10 +1,10 @@
 import Libpq
 
-/// What renaming a kind has come to so far.
+/// The result of renaming a kind so far.
 package struct KindRenaming: Equatable, Sendable {
     package var jobs = 0
     package var deadLetters = 0
-    /// Jobs that are left because they run, or because somebody else has locked them.
+    /// Jobs that are left because they run, or because another session has locked them.
     package var busy = 0
     /// Jobs that are left because a job of the new kind has their unique key.
     package var taken = 0
@@ -20,7 +20,7 @@ extension AdminDatabase {
     ///
     /// - Parameters:
     ///   - limit: How many at most.
-    ///   - total: What the portions before came to; this one is added.
+    ///   - total: The result of the portions before; this portion is added to it.
     package func renameKind(
         from old: String,
         to new: String,

@@ -41,7 +41,7 @@ extension AdminDatabase {
     ///
     /// - Parameters:
     ///   - lines: The jobs.
-    ///   - defaults: What holds where a line says nothing.
+    ///   - defaults: The values that a line does not give.
     ///   - name: The import that is to remember how far it got; nil for none.
     package func enqueue(_ lines: [JobLines.Line], defaults: NewJob, import name: String?) async throws -> Int {
         try await one(

@@ -1,6 +1,6 @@
 package import Libpq
 
-/// One row of `breakwater.lock_waits`: a session that others wait for which work with Breakwater's tables.
+/// One row of `breakwater.lock_waits`: a session that holds up others which work with Breakwater's tables.
 package struct LockWait: Equatable, Sendable {
     /// The server's number of the session; 0 for a prepared transaction.
     package var pid: Int
@@ -18,7 +18,7 @@ package struct LockWait: Equatable, Sendable {
         self.words = words
     }
 
-    /// It in a sentence.
+    /// The row as a sentence.
     package var sentence: String {
         let who =
             switch waiting {
@@ -45,7 +45,7 @@ extension AdminDatabase {
         }
     }
 
-    /// The error with the names of those who may have caused it, where it says that a lock or a statement took too long.
+    /// The error, with the sessions that may have caused it if it says that a lock or a statement took too long.
     package func explained(_ error: PostgresError) async -> PostgresError {
         guard ["55P03", "57014"].contains(error.sqlState), let waits = try? await lockWaits(), !waits.isEmpty else {
             return error

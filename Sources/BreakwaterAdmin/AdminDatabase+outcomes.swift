@@ -8,7 +8,7 @@ package struct Outcome: Equatable, Sendable {
     package var outcome: String
     package var queue: String
     package var kind: String
-    /// Nil for a number of jobs that are not told one by one.
+    /// Nil for a number of jobs that are not listed one by one.
     package var job: Int64?
     package var jobs: Int
     package var attempt: Int?
@@ -58,7 +58,7 @@ extension AdminDatabase {
     ///   - kinds: Only of these kinds; empty for all.
     ///   - queues: Only of these queues; empty for all.
     ///   - names: Only these outcomes; empty for all.
-    ///   - limit: At most so many; the others are counted.
+    ///   - limit: The most to return; the others are counted.
     package func outcomes(
         since snapshot: String,
         kinds: [String],

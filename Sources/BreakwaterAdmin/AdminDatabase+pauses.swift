@@ -32,7 +32,7 @@ package enum PauseTarget: Equatable, Sendable {
 }
 
 extension AdminDatabase {
-    /// `breakwater.pause`: the queues and kinds that people stopped.
+    /// `breakwater.pause`: the queues and kinds that users have paused.
     package func pauses() async throws -> [Pause] {
         try await read(
             "select scope, name, reason, actor, since from breakwater.pause order by scope, name"

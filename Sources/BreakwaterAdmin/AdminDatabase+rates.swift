@@ -29,12 +29,12 @@ package struct Backlog: Equatable, Sendable {
 }
 
 extension AdminDatabase {
-    /// Where counts stop, so that they take no longer the more there is to count.
+    /// Counts stop here, so that they take no longer the more there is to count.
     package static let countCap = 10_000
-    /// The most queues and kinds that ``backlog()`` names. Whoever can enqueue can make up any number of them.
+    /// The most queues and kinds that ``backlog()`` names. A user who can enqueue can make up any number of them.
     package static let nameCap = 500
 
-    /// `breakwater.rates`: the last so many minutes, the present one last.
+    /// `breakwater.rates`: the last `minutes` minutes, the present one last.
     ///
     /// - Parameter kind: Nil for all.
     package func rates(minutes: Int, kind: String? = nil) async throws -> [MinuteRate] {
@@ -52,7 +52,7 @@ extension AdminDatabase {
         }
     }
 
-    /// `breakwater.calls_lately`: what the calls of the last so many seconds came to.
+    /// `breakwater.calls_lately`: how the calls of the last `seconds` seconds ended.
     package func callsLately(seconds: Int) async throws -> (succeeded: Int, failed: Int) {
         let rows = try await read(
             "select succeeded, failed from breakwater.calls_lately($1)",

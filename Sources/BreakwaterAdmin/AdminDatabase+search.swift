@@ -29,13 +29,13 @@ package struct FoundJobs: Equatable, Sendable {
 }
 
 extension AdminDatabase {
-    /// `breakwater.find_jobs`, within a fifth of the time that a person notices.
+    /// `breakwater.find_jobs`, in 80 ms at most, a fraction of the time that a user notices.
     ///
     /// - Parameters:
     ///   - filter: Which.
     ///   - before: Only those with a lower id; nil for all.
-    ///   - page: At most so many are returned.
-    ///   - cap: At most so many are counted.
+    ///   - page: The most to return.
+    ///   - cap: The most to count.
     package func findJobs(_ filter: JobFilter, before: Int64?, page: Int, cap: Int) async throws -> FoundJobs {
         let found = try await read(
             "select ids, looked_down_to from breakwater.find_jobs($1, $2, $3, $4, $5::text::jsonpath, $6, '80ms')",

@@ -34,9 +34,9 @@ package struct WorkerStatus: Equatable, Sendable {
     package var silentFor: Duration
     package var isAlive: Bool
     package var leads: Bool
-    /// Why somebody drained it; nil when nobody did.
+    /// Why a user drained it; nil if no user did.
     package var drainReason: String?
-    /// Runs that were cancelled and go on all the same.
+    /// Runs that were cancelled and still go on.
     package var unresponsive = 0
 }
 
@@ -78,7 +78,7 @@ extension AdminDatabase {
         )[0].bool()
     }
 
-    /// `breakwater.undrain_worker`: it claims again. False when nobody drained it.
+    /// `breakwater.undrain_worker`: lets a worker claim again. False if no user had drained it.
     package func undrain(worker: Int64, why: String?, actor: String?) async throws -> Bool {
         try await one(
             "select breakwater.undrain_worker($1, $2, coalesce($3, session_user))",

@@ -1,17 +1,17 @@
 package import Libpq
 
-/// A connection for those who look at the database or change something in it: commands and the dashboard.
+/// A connection for users who look at the database or change something in it: commands and the dashboard.
 ///
-/// The methods, by topic in the files beside this one, are one door each to a function or a view of `sql/`.
+/// The methods, by topic in the files beside this one, each call one function or read one view of `sql/`.
 package struct AdminDatabase: Sendable {
-    /// How long a command waits for a lock that somebody else has.
+    /// How long a command waits for a lock that another session has.
     package static let lockTimeout = Duration.seconds(10)
 
     package let connection: Connection
     /// Where the database is, for messages; without passwords.
     package let place: String
-    /// The most that any statement may take, kept by the server; then, too, whatever only looks cannot change anything.
-    /// Nil for each statement's own time.
+    /// The most time that any statement may take, enforced by the server; with it, reading statements cannot change
+    /// anything. Nil for each statement's own time.
     package let limit: Duration?
 
     package init(connection: Connection, place: String, limit: Duration? = nil) {
@@ -64,7 +64,7 @@ package struct AdminDatabase: Sendable {
 
     /// In one round trip and one transaction, to which alone the settings belong: so it works through any pooler.
     ///
-    /// What people look at is bounded, and compiling a statement for it would take longer than running it.
+    /// What users look at is bounded, and compiling a statement for it would take longer than running it.
     private func bounded(
         _ sql: String,
         _ parameters: [Parameter],

@@ -20,9 +20,9 @@ package struct CircuitEvidence: Equatable, Sendable {
         package var repeats = 0
         /// Some of the jobs, the latest first.
         package var examples: [FailedJob] = []
-        /// Who saw the failures, the most first.
+        /// The workers that saw the failures, the one with most failures first.
         package var workers: [WorkerCount] = []
-        /// Nil also where the circuit has a key already that tells such jobs apart.
+        /// Nil also if the circuit already has a key that separates such jobs.
         package var suspect: Suspect?
     }
 

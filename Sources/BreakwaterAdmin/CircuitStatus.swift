@@ -14,7 +14,7 @@ package struct CircuitID: Hashable, Sendable {
     }
 }
 
-/// One row of `breakwater.circuit_status`, and who is suspended from it.
+/// One row of `breakwater.circuit_status`, and the workers that are suspended from it.
 package struct CircuitStatus: Equatable, Sendable {
     package var id: CircuitID
     /// For people: the kind, the kind and its key, or the name that several kinds share.
@@ -65,8 +65,8 @@ package struct CircuitStatus: Equatable, Sendable {
     package var slowRate: Double? { calls > 0 ? Double(slow) / Double(calls) : nil }
 }
 
-/// One row of `breakwater.suspension_status`: a worker that gets no jobs of a circuit, for its calls failed while those of
-/// others succeeded; or that suspended itself for a kind, which has the name of the kind's own circuit here.
+/// One row of `breakwater.suspension_status`: a worker that gets no jobs of a circuit, because its calls failed while
+/// those of others succeeded; or that suspended itself for a kind, under the name of the kind's own circuit.
 package struct Suspension: Equatable, Sendable {
     package var circuit: CircuitID
     package var circuitName: String
@@ -92,7 +92,7 @@ package struct CircuitTransition: Equatable, Sendable {
     package var reason: String
     /// Who asked for it; nil when the breaker decided.
     package var actor: String?
-    /// The worker whose call decided it; nil when time did, or somebody.
+    /// The worker whose call decided it; nil if the passing of time or a user decided it.
     package var worker: Int64?
     /// Nil also when the worker is gone.
     package var workerName: String?
@@ -103,11 +103,11 @@ package struct CircuitTransition: Equatable, Sendable {
     package var reasonWithEvidence: String { evidence.map { "\(reason): \($0)" } ?? reason }
 }
 
-/// What people do to a circuit by hand.
+/// What a user does to a circuit by hand.
 package enum CircuitOverride: Equatable, Sendable {
     /// Nothing of it runs.
     case open
-    /// Everything runs, whatever comes of it.
+    /// Everything runs, however many calls fail.
     case close
     /// Everything runs, and nothing is counted.
     case disable

@@ -7,8 +7,8 @@ public import ServiceLifecycle
 
 /// The dashboard: pages for people, rendered on the server, over HTTP.
 ///
-/// It listens on loopback unless told otherwise and lets nobody in but users with a password, or those whom a trusted
-/// reverse proxy names. There is no TLS: put a proxy that has it in front for others than the machine itself.
+/// It listens on loopback unless configured otherwise. It lets in only users with a password, and users whom a trusted
+/// reverse proxy names. There is no TLS: for users on other machines, put a proxy with TLS in front.
 public struct Dashboard: Service {
     private let configuration: DashboardConfiguration
     private let site: Site
@@ -32,7 +32,7 @@ public struct Dashboard: Service {
         site = Site(configuration, logger: logger)
     }
 
-    /// Serves until it is told to stop.
+    /// Serves until it is stopped.
     ///
     /// - Throws: ``DashboardError`` when the address cannot be listened on.
     public func run() async throws {
@@ -92,7 +92,7 @@ public struct Dashboard: Service {
 
     /// More than any form of the dashboard sends.
     private static let largestForm = 256 * 1024
-    /// More than a login sends. Somebody who is not logged in sends nothing else.
+    /// More than a login sends. A user who is not logged in sends nothing else.
     private static let largestFormOfStranger = 16 * 1024
 
     private static func respond(_ site: Site, _ request: Request, peer: String) async -> Response {

@@ -3,7 +3,7 @@ public import Libpq
 
 /// Where the dashboard listens, who may see it, and what it reads.
 public struct DashboardConfiguration: Sendable {
-    /// Somebody who logs in with a password.
+    /// A user who logs in with a password.
     public struct User: Sendable, Equatable {
         /// 1 to 100 bytes; each once. It stands in the audit log.
         public var name: String
@@ -23,20 +23,20 @@ public struct DashboardConfiguration: Sendable {
         }
     }
 
-    /// A reverse proxy in front, which knows who somebody is and says so in a header.
+    /// A reverse proxy in front, which knows who a user is and says so in a header.
     public struct Proxy: Sendable, Equatable {
         /// The header that names the user, in any case, such as `X-Forwarded-User`. The proxy must overwrite what others
         /// send in it.
         public var header: String
         /// The addresses and networks from which the header is believed. From all others it counts for nothing.
         public var peers: [String]
-        /// What the proxy sends with each request, and nobody else knows: 16 to 1024 bytes. Without it the header counts for
-        /// nothing, because other programs can connect from the proxy's address too.
+        /// What the proxy sends with each request, and only it knows: 16 to 1024 bytes. Without it the header counts
+        /// for nothing, because other programs can connect from the proxy's address too.
         public var secret: String
         /// The header that the secret is sent in, in any case. The proxy must overwrite what others send in it. Defaults
         /// to `X-Breakwater-Secret`.
         public var secretHeader: String
-        /// Those who may act; everybody else that the proxy lets through may look.
+        /// The users who may act; all others that the proxy lets through may look.
         public var operators: [String]
 
         /// The header that the secret is sent in unless another is chosen.
@@ -45,9 +45,9 @@ public struct DashboardConfiguration: Sendable {
         /// - Parameters:
         ///   - header: The header that names the user. The proxy must overwrite what others send in it.
         ///   - peers: The addresses and networks from which it is believed.
-        ///   - secret: What the proxy sends with each request, and nobody else knows: 16 to 1024 bytes.
+        ///   - secret: What the proxy sends with each request, and only it knows: 16 to 1024 bytes.
         ///   - secretHeader: The header that the secret is sent in. Defaults to `X-Breakwater-Secret`.
-        ///   - operators: Those who may act. Defaults to nobody.
+        ///   - operators: The users who may act. Defaults to none.
         public init(
             header: String,
             peers: [String],
@@ -71,18 +71,18 @@ public struct DashboardConfiguration: Sendable {
     /// addresses and `host`: that of a reverse proxy, above all. Requests under other names are refused, because a page
     /// elsewhere could otherwise have its own name point here. Defaults to none.
     public var hosts: [String] = []
-    /// The addresses and networks of reverse proxies that are believed when they say in `X-Forwarded-For` who asks. By that
-    /// address wrong passwords are counted. Defaults to none.
+    /// The addresses and networks of reverse proxies whose `X-Forwarded-For` is believed. Wrong passwords are counted
+    /// by the address that it names. Defaults to none.
     public var trustedProxies: [String] = []
     /// Where the jobs are.
     public var database: ConnectionOptions
-    /// Those who log in.
+    /// The users who log in.
     public var users: [User]
-    /// The reverse proxy that is believed; nil for none. Where there is one, nobody else gets in without a password.
+    /// The reverse proxy that is believed; nil for none. With a proxy, every other user still needs a password.
     public var proxy: Proxy?
     /// How long a login lasts at most. Defaults to 12 hours.
     public var sessionLifetime: Duration = .seconds(12 * 3600)
-    /// How long a login lasts without anybody doing anything. Defaults to 2 hours.
+    /// How long a login lasts while its user does nothing. Defaults to 2 hours.
     public var sessionIdleTime: Duration = .seconds(2 * 3600)
     /// Whether cookies are sent over HTTPS only: yes where a proxy with TLS stands in front. Defaults to no.
     public var securesCookies = false
@@ -91,7 +91,7 @@ public struct DashboardConfiguration: Sendable {
 
     /// - Parameters:
     ///   - database: Where the jobs are.
-    ///   - users: Those who log in. Defaults to nobody.
+    ///   - users: The users who log in. Defaults to none.
     ///   - proxy: The reverse proxy that is believed. Defaults to none.
     public init(database: ConnectionOptions, users: [User] = [], proxy: Proxy? = nil) {
         self.database = database
@@ -102,7 +102,7 @@ public struct DashboardConfiguration: Sendable {
     /// Whether a text may stand in ``hosts``.
     package static func isHostName(_ text: String) -> Bool { AllowedHosts.isName(text) }
 
-    /// Refuses what cannot work, or would let anybody in.
+    /// Refuses settings that cannot work, or that would let in any visitor.
     ///
     /// - Throws: ``DashboardError`` with everything that is wrong.
     public func validate() throws(DashboardError) {

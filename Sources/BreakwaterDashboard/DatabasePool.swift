@@ -4,7 +4,7 @@ import Logging
 
 /// The dashboard's own few connections, opened when they are needed and again when they are lost.
 ///
-/// Connections take many calls at a time and answer them in order, so the one with the least to do is taken, and nobody
+/// Connections take many calls at a time and answer them in order, so each call uses the least busy connection and none
 /// waits for a free one.
 actor DatabasePool {
     private struct Member {

@@ -3,7 +3,7 @@ struct Route: Sendable {
     var method: WebRequest.Method
     /// `#` stands for a number.
     var pattern: String
-    /// What it takes; nil for anybody.
+    /// The role that it takes; nil if every visitor may use it.
     var role: DashboardRole?
     /// What it answers.
     var answer: @Sendable (Exchange) async throws -> WebAnswer
@@ -32,7 +32,7 @@ struct Route: Sendable {
         Route(method: .get, pattern: pattern, role: .readOnly, answer: answer)
     }
 
-    /// An action. What comes with it is looked at only after its token.
+    /// An action. Its form is read only after its token has been checked.
     private static func act(
         _ pattern: String,
         _ answer: @escaping @Sendable (Exchange) async throws -> WebAnswer

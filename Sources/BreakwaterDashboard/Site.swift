@@ -81,7 +81,8 @@ final class Site: Sendable {
         }
     }
 
-    /// Sends a stranger to the login; a page that refreshes itself only hears of it.
+    /// Sends a user who is not logged in to the login page; a page that refreshes itself only gets an answer that says
+    /// so.
     private func askToLogIn(_ request: WebRequest) -> WebAnswer {
         let isPage = request.method == .get && request.header("x-refresh") == nil
         guard !configuration.users.isEmpty else {

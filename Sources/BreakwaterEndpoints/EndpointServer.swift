@@ -11,8 +11,8 @@ import Synchronization
 /// Serves what machines ask of a worker: `/metrics`, `/livez`, `/readyz`.
 ///
 /// Every answer comes from memory: none waits for the database, or for a lock that a loop holds for long. It changes
-/// nothing. `/livez` and `/readyz` give generic reasons, and the log has the details; `/metrics` names kinds and queues, so
-/// let the server listen where only those reach it who may know them.
+/// nothing. `/livez` and `/readyz` give generic reasons, and the log has the details; `/metrics` names kinds and
+/// queues, so let the server listen only where its clients may know them.
 ///
 /// Its connections are limited in number and in time, and a new one is always taken: clients that send nothing, or not all
 /// of a request, give way to a health check.
@@ -32,9 +32,9 @@ public struct EndpointServer: Service {
     /// - Parameters:
     ///   - address: Where it listens.
     ///   - health: The worker's health.
-    ///   - metrics: Tells the metrics in Prometheus' text form. Called once a scrape.
+    ///   - metrics: Returns the metrics in Prometheus' text form. Called once a scrape.
     ///   - logger: Where it logs.
-    ///   - onRunning: Told the port once it listens. Defaults to nothing.
+    ///   - onRunning: Receives the port once the server listens. Defaults to nothing.
     public init(
         address: ListenAddress,
         health: WorkerHealth,

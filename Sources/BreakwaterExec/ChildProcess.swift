@@ -40,7 +40,7 @@ struct ChildProcess: Sendable {
     /// The run itself is in a task that is never cancelled: a cancelled task cannot wait for the program to end nor
     /// read what it still writes. Cancellation of the caller reaches it as a message.
     ///
-    /// - Throws: `CancellationError` when the caller was cancelled and the program was told to end.
+    /// - Throws: `CancellationError` when the caller was cancelled and the program was asked to end.
     func run() async throws -> Outcome {
         let (stops, stop) = AsyncStream.makeStream(of: Void.self)
         let run = Task { try await start(stops: stops) }
@@ -171,7 +171,7 @@ struct ChildProcess: Sendable {
 
     /// Reads a stream to its end, or as far as the program itself can have written it.
     private func read(_ stream: SubprocessOutputSequence, of child: Child, into consume: ([UInt8]) -> Void) async {
-        // After the exit what the program wrote is at most the content of a pipe; more comes from what it left behind.
+        // After the exit at most a pipe's content of the program's output is left; more comes from what it left behind.
         var remainingAfterExit = 1 << 20
         var iterator = stream.makeAsyncIterator()
         while remainingAfterExit > 0 {

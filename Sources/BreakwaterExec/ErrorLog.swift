@@ -5,7 +5,7 @@ import Logging
 struct ErrorLog {
     /// A longer line is logged cut.
     static let maximumLineBytes = 2048
-    /// After so many lines of one job the rest are only counted.
+    /// After this many lines of one job the rest are only counted.
     static let maximumLines = 1000
     /// How much of the end is kept.
     static let maximumTailBytes = 2048

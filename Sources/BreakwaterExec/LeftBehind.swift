@@ -11,13 +11,13 @@ import Glibc
 actor LeftBehind {
     static let shared = LeftBehind()
 
-    /// A search is followed by at least so many times what it took of the processor without one, up to a limit.
+    /// After a search, none is made for at least this many times the processor time that it took, up to a limit.
     private static let pauseFactor = 9
     private static let longestPause = Duration.milliseconds(100)
-    /// What is found is killed and looked for again, as it may have started more in the meantime.
+    /// The processes found are killed, and the search is repeated, as they may have started more in the meantime.
     private static let maximumRounds = 10
-    /// Process numbers grow until they wrap around. No machine starts so many processes in this time that they come full
-    /// circle, so if the last number is above the program's, all of its descendants' are between the two.
+    /// Process numbers grow until they wrap around. No machine starts enough processes in this time to use up all the
+    /// numbers, so if the last number is above the program's, all of its descendants' are between the two.
     private static let longestShortRun = Duration.milliseconds(250)
     /// Of more numbers than these, looking at each costs more than listing the processes.
     private static let maximumNumbers = 256
@@ -40,7 +40,7 @@ actor LeftBehind {
     func killProcesses(of run: Run) async {
         runs[run.mark] = run
         while isBusy { await withCheckedContinuation { waiting.append($0) } }
-        // Another's search may have been for this one too.
+        // The search for another run may have covered this one too.
         guard runs[run.mark] != nil else { return }
         isBusy = true
         if .now < nextSearch { try? await Task.sleep(until: nextSearch) }
@@ -54,7 +54,7 @@ actor LeftBehind {
         for continuation in woken { continuation.resume() }
     }
 
-    /// What this thread has had of the processor.
+    /// The processor time that this thread has used.
     private static var processorTime: Duration {
         var time = timespec()
         clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time)

@@ -3,12 +3,13 @@ import Synchronization
 
 /// Ends the programs of a worker that was killed before it could end them itself.
 ///
-/// A shell in a session of its own reads from a pipe which process groups there are. The pipe's other end is this
-/// process's alone, so when this process is gone, however it went, the shell reads the end of the pipe and kills the
-/// groups that were left, and then whatever else carries the worker's mark (see ``RunMark``): programs that it had not
-/// been told of yet, and what moved to sessions of its own. Nothing slips through between: a program holds the pipe's
-/// other end too until it has its own environment. (The kernel's own means, PR_SET_PDEATHSIG, would be tied to one thread
-/// and reach only the program itself, not what it started; and nothing can run between fork and exec here.)
+/// A shell in a session of its own reads from a pipe which process groups there are. This process alone holds the
+/// pipe's other end, so when it is gone, however it went, the shell reads the end of the pipe and kills the groups that
+/// were left. Then it kills whatever else carries the worker's mark (see ``RunMark``): programs that were not yet
+/// reported to it, and processes that moved to sessions of their own. No program slips through in between: each also
+/// holds the pipe's other end until it has its own environment. (The kernel's own means, PR_SET_PDEATHSIG, would be
+/// tied to one thread and reach only the program itself, not what it started; and nothing can run between fork and exec
+/// here.)
 ///
 /// Without a `/bin/sh` there is no guard, and such programs run to their end.
 final class OrphanGuard: Sendable {
@@ -20,12 +21,12 @@ final class OrphanGuard: Sendable {
 
     /// Starts a guard. One serves a whole process; others are for tests.
     ///
-    /// - Parameter worker: What the marks begin with of the programs that it kills.
+    /// - Parameter worker: The beginning of the marks of the programs that it kills.
     init(worker: String = RunMark.worker) {
         pipeEnd = Mutex(Self.start(worker: worker))
     }
 
-    /// Lets it do what it does when the process dies.
+    /// Makes the guard act as if the process had died.
     deinit {
         pipeEnd.withLock { if $0 >= 0 { close($0) } }
     }
@@ -46,7 +47,7 @@ final class OrphanGuard: Sendable {
                 repeat { written = write(end, bytes.baseAddress, bytes.count) } while written < 0 && errno == EINTR
                 return written
             }
-            // Somebody killed the guard. Without it, programs are as they would be without a shell.
+            // The guard was killed. Without it, programs are as they would be without a shell.
             if written < 0 {
                 close(end)
                 end = -1
@@ -82,14 +83,14 @@ final class OrphanGuard: Sendable {
         var ends: [CInt] = [-1, -1]
         guard pipe(&ends) == 0 else { return -1 }
         defer { close(ends[0]) }
-        // No program may hold the end that tells of this process's death.
+        // No program may hold the end whose closing reports this process's death.
         for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
 
         var actions = posix_spawn_file_actions_t()
         posix_spawn_file_actions_init(&actions)
         defer { posix_spawn_file_actions_destroy(&actions) }
         posix_spawn_file_actions_adddup2(&actions, ends[0], STDIN_FILENO)
-        // Whoever reads this process's output must not wait for the guard's end.
+        // A reader of this process's output must not wait for the guard's end.
         posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0)
         posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0)
 

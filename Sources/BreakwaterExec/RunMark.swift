@@ -16,6 +16,6 @@ struct RunMark: Sendable, Hashable {
         text = "\(worker).\(Self.last.wrappingAdd(1, ordering: .relaxed).newValue)"
     }
 
-    /// The whole entry as it stands in an environment, with the NULs around it, but for the one at the beginning.
+    /// The whole entry as it stands in an environment, with the NUL that ends it.
     var entry: [UInt8] { Array("\(Self.variable)=\(text)\0".utf8) }
 }

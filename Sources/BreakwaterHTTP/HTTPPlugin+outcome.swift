@@ -29,7 +29,7 @@ extension HTTPPlugin {
         // 529 is not registered; several services answer it when they are overloaded.
         case 503, 529: .unavailable(failure, retryAfter: retryAfter)
         case 502, 504: .unavailable(failure)
-        // A timeout, a lock that somebody holds, and a request that came too early: the same request may work later.
+        // A timeout, a locked resource, and a request that came too early: the same request may work later.
         case 408, 423, 425: .failed(failure)
         case 400..<500: .discarded(failure)
         default: .failed(failure)
@@ -38,7 +38,8 @@ extension HTTPPlugin {
 
     /// What the lack of a whole answer means for its job.
     ///
-    /// An answer that broke off keeps its status and its class. Only a success is none: nobody knows what it would have said.
+    /// An answer that broke off keeps its status and its class. Only a success does not count, as part of it is
+    /// missing.
     func outcome(of failure: HTTPTransferFailure) -> JobOutcome {
         if let missing = failure.missing {
             return .unable(JobFailure(missing.name, redacted("POST \(endpoint.display): \(missing.message)")))

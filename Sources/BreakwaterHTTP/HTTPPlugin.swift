@@ -108,7 +108,8 @@ public struct HTTPPlugin: HandlerPlugin, CustomStringConvertible, CustomReflecta
         }
     }
 
-    /// A little less than the time that is left, so that silence is told as the server's and not as the job's.
+    /// A little less than the time that is left, so that silence is reported as the server's fault and not as the
+    /// job's.
     static func timeoutMilliseconds(within remaining: Duration) -> Int {
         let seconds = min(remaining.inSeconds, 86_400 * 7)
         return max(1, Int((seconds - min(0.25, seconds / 10)) * 1000))

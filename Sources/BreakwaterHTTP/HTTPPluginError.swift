@@ -6,7 +6,7 @@ public struct HTTPPluginError: Error, Sendable, Equatable, CustomStringConvertib
         case invalidURL
         /// The URL holds a user or a password.
         case credentialsInURL
-        /// A header's name or value is not possible, or is not the configuration's to set.
+        /// A header's name or value is not possible, or the configuration may not set it.
         case invalidHeader
         /// The secret is not a Standard Webhooks key.
         case invalidSecret

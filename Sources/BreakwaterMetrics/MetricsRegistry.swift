@@ -2,7 +2,7 @@ public import Breakwater
 public import Metrics
 import Synchronization
 
-/// Keeps what is counted through swift-metrics, and tells it in Prometheus' text form.
+/// Keeps what is counted through swift-metrics, and writes it in Prometheus' text form.
 ///
 /// Bootstrap it once, before the first worker is made, and serve ``text()`` at `/metrics`:
 ///
@@ -12,9 +12,9 @@ import Synchronization
 /// ```
 ///
 /// Timers are histograms of seconds with fixed buckets, recorders that aggregate are histograms of sizes, others are
-/// gauges. Metrics of your own handlers are told too: what Prometheus does not allow in a name becomes `_`, counters end
-/// in `_total` and timers in `_seconds`. Of one name, ``maximumSeries`` series are kept; more are dropped and counted, so
-/// that a label with an identifier in it cannot fill the memory.
+/// gauges. Metrics of your own handlers are included: what Prometheus does not allow in a name becomes `_`, counters
+/// end in `_total` and timers in `_seconds`. For each name, ``maximumSeries`` series are kept; more are dropped and
+/// counted, so that a label with an identifier in it cannot fill the memory.
 public final class MetricsRegistry: MetricsFactory {
     /// The upper bounds of the buckets of times, in seconds: 5 ms to 300 s.
     public static let secondsBuckets: [Double] = [

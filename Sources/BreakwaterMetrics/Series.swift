@@ -77,7 +77,7 @@ final class HistogramSeries: RecorderHandler, TimerHandler, Series {
         }
     }
 
-    /// Nothing takes less than no time: what seems to is the clocks' doing.
+    /// A negative time comes from the clocks, and counts as zero.
     func recordNanoseconds(_ duration: Int64) { record(Double(max(0, duration)) / 1e9) }
 
     func write(name: String, labels: Labels, to text: inout String) {

@@ -3,10 +3,10 @@ package import Libpq
 package import Logging
 import ServiceLifecycle
 
-/// Tells a program of the operator's when incidents begin and end.
+/// Notifies a program of the operator's when incidents begin and end.
 ///
-/// All workers that are configured to may run one: `breakwater.next_notice` gives each message to one of them. A connection is
-/// opened for each look and closed again. What is not delivered is tried again for an hour.
+/// Every worker with such a configuration may run one: `breakwater.next_notice` gives each message to one of them. A
+/// connection is opened for each look and closed again. An undelivered message is tried again for an hour.
 package struct IncidentNotifier: Service {
     private let database: ConnectionOptions
     private let target: NotificationTarget
@@ -40,7 +40,7 @@ package struct IncidentNotifier: Service {
                     guard !Task.isCancelled else { return }
                     logger.debug("the messages about incidents could not be had", metadata: ["error": "\(error)"])
                 }
-                // Not all workers of a fleet at once.
+                // Random, so that the workers of a fleet do not all look at once.
                 try? await Task.sleep(for: interval * Double.random(in: 0.8...1.2))
             }
         }

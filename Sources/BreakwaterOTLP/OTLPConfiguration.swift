@@ -27,7 +27,7 @@ public struct OTLPConfiguration: Sendable {
     public var timeout = Duration.seconds(10)
     /// A PEM file of certificate authorities in place of the system's. Defaults to none.
     public var caFile: String?
-    /// What the process is called, and what else is told of it.
+    /// The attributes that describe the process, its name among them.
     public var resource: [String: String] = ["service.name": "breakwater"]
     /// How long a span waits for others. Defaults to 5 seconds.
     public var delay = Duration.seconds(5)
@@ -35,7 +35,7 @@ public struct OTLPConfiguration: Sendable {
     public var queueLimit = 2048
     /// How many spans go into one request. Defaults to 512.
     public var batchSize = 512
-    /// What is odd in the environment, and was left out of account.
+    /// What is wrong in the environment, and was ignored.
     public private(set) var warnings: [String] = []
     var sampler = Sampler.parentBased(.alwaysOn)
 

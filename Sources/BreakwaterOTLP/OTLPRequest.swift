@@ -58,7 +58,7 @@ struct OTLPSpanBody: Encodable {
     var spanId: String
     var traceState: String?
     var parentSpanId: String?
-    /// The lowest byte is the W3C's flags; the next says that a remote parent is not told of.
+    /// The lowest byte is the W3C's flags; the next says that it is not known whether the parent is remote.
     var flags = 1
     var name: String
     var kind: Int

@@ -1,7 +1,7 @@
 import Synchronization
 public import Tracing
 
-/// A span on its way: what is said of it until it ends, once.
+/// A span that is recorded until it ends, once.
 public final class OTLPSpan: Span {
     struct Record {
         var name: String
@@ -47,7 +47,7 @@ public final class OTLPSpan: Span {
 
     var record: Record { state.withLock(\.self) }
 
-    /// Whether anything is kept of what is said of it.
+    /// Whether what is recorded in it is kept.
     public var isRecording: Bool { queue != nil && state.withLock { $0.end == nil } }
 
     /// Its name.

@@ -48,7 +48,7 @@ struct SpanIdentity: Sendable, Hashable {
 }
 
 extension Substring {
-    /// Whether it is so many hexadecimal digits, in lower case as the W3C has them.
+    /// Whether it is `count` hexadecimal digits, in lower case as the W3C has them.
     fileprivate func isHex(_ count: Int) -> Bool {
         utf8.count == count
             && utf8.allSatisfy {

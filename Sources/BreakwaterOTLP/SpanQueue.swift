@@ -11,7 +11,7 @@ final class SpanQueue: Sendable {
     }
 
     private let limit: Int
-    /// So many are sent without waiting for more.
+    /// This many are sent without waiting for more.
     private let batch: Int
     private let state = Mutex(State())
     private let dropped: Counter
@@ -33,12 +33,12 @@ final class SpanQueue: Sendable {
         waiter?.resume()
     }
 
-    /// Lets whoever waits go on.
+    /// Lets the waiting task go on.
     func wantsSending() {
         state.withLock { $0.wake() }?.resume()
     }
 
-    /// Waits for a full batch, or until somebody wants what is there to be sent. One task may wait at a time.
+    /// Waits for a full batch, or until ``wantsSending()`` is called. One task may wait at a time.
     func wait() async {
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in

@@ -1,7 +1,7 @@
 import Breakwater
 
-/// Input as somebody sends it who means harm, or whose program is broken: for tests that nothing which takes it in
-/// crashes, hangs, mistakes it for a command, or hands it raw to whoever looks at it.
+/// Input from a malicious user or a broken program. Tests use it to show that code which takes it in neither crashes
+/// nor hangs, does not mistake it for a command, and never shows it raw to a user.
 ///
 /// ```swift
 /// for text in HostileCorpus.texts {

@@ -18,7 +18,7 @@ public struct ManualClock: Clock {
         /// - Parameter offset: The time since the clock was made.
         public init(offset: Duration) { self.offset = offset }
 
-        /// The moment so much later.
+        /// The moment that is later by this much.
         public func advanced(by duration: Duration) -> Instant { Instant(offset: offset + duration) }
         /// How much later the other moment is.
         public func duration(to other: Instant) -> Duration { other.offset - offset }
@@ -57,7 +57,7 @@ public struct ManualClock: Clock {
     /// How many tasks sleep by this clock, to wait for before it is moved.
     public var sleepers: Int { box.state.withLock { $0.sleepers.count } }
 
-    /// Moves the clock on, and wakes whoever slept until then.
+    /// Moves the clock on, and wakes the tasks that slept until then.
     ///
     /// - Parameter duration: How far; not negative.
     public func advance(by duration: Duration) {
@@ -71,7 +71,7 @@ public struct ManualClock: Clock {
         for sleeper in woken { sleeper.continuation.resume() }
     }
 
-    /// Sleeps until somebody moves the clock that far.
+    /// Sleeps until the clock has been moved that far.
     ///
     /// - Parameters:
     ///   - deadline: Until when.

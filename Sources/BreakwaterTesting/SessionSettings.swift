@@ -81,7 +81,7 @@ extension TestDatabase {
     ///
     /// - Parameters:
     ///   - settings: The settings.
-    ///   - role: Whose sessions. Defaults to everybody's on this database.
+    ///   - role: The role whose sessions are meant. Defaults to all roles on this database.
     /// - Throws: `PostgresError`.
     public func set(_ settings: [(name: String, value: String)], role: String? = nil) async throws {
         let whose = role.map { "role \($0) in database \(name)" } ?? "database \(name)"

@@ -3,11 +3,11 @@ import Foundation
 import Libpq
 import Logging
 
-/// A migrated database that the tests' own are copied from, which is twice as quick as migrating each.
+/// A migrated database from which the tests' databases are copied; copying is twice as quick as migrating each.
 ///
-/// It is named after what is in the migrations, so that test processes share it, on any branch. It is built under a
-/// name of its builder's own and renamed when it is complete: whoever finds it may use it, and of several that build
-/// it at once, the first to finish wins.
+/// It is named after the content of the migrations, so that test processes share it, on any branch. Each builder uses a
+/// name of its own and renames the database when it is complete. So any process that finds it may use it, and if
+/// several build it at once, the first to finish wins.
 actor TemplateDatabase {
     static let shared = TemplateDatabase()
 

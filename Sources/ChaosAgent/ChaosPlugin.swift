@@ -63,7 +63,7 @@ struct ChaosPlugin: HandlerPlugin {
         }
     }
 
-    /// Overflows the stack: it never comes to its end, and what each call looks at is kept in its frame.
+    /// Overflows the stack: the recursion never ends, and each call keeps in its frame what it looks at.
     private static func depth(below number: Int) -> Int {
         guard number > 0 else { return 0 }
         var frame = (number, number, number, number)

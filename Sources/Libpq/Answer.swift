@@ -13,7 +13,7 @@ public final class Answer: Sendable {
     private let state = Mutex(State())
     private let cancel: @Sendable () -> Void
 
-    /// - Parameter cancel: Asks for the call to be cancelled; it ends all the same.
+    /// - Parameter cancel: Asks for the call to be cancelled; the call still ends.
     init(cancel: @escaping @Sendable () -> Void) { self.cancel = cancel }
 
     /// Waits for the results, one a statement, in order. They may come before the transaction has been committed: nothing in

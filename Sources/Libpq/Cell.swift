@@ -68,13 +68,13 @@ public struct Cell: Sendable {
         try decode("float8", [TypeOID.float8, TypeOID.float4]) { $0.float() }
     }
 
-    /// A `float4` or `float8` that counts seconds, of which a million years are the most either way.
+    /// A `float4` or `float8` that counts seconds, limited to a million years either way.
     public func seconds() throws(PostgresError) -> Duration { try required(secondsOrNil(), "seconds") }
 
-    /// A `float4` or `float8` that counts seconds, of which a million years are the most either way; nil is NULL.
+    /// A `float4` or `float8` that counts seconds, limited to a million years either way; nil is NULL.
     public func secondsOrNil() throws(PostgresError) -> Duration? {
         guard let seconds = try doubleOrNil() else { return nil }
-        // No number that is not one, and none that a Duration would trap at.
+        // NaN is refused, and any number that a Duration would trap at.
         guard abs(seconds) <= 31_557_600_000_000 else { throw failure("seconds", "\(seconds) is not such a number") }
         return .seconds(seconds)
     }

@@ -12,8 +12,8 @@ extension Connection {
         ("transaction_timeout", "0", 170_000),
         // Off, it would make errors of what a policy merely hides.
         ("row_security", "on", 0),
-        // What is switched off counts as so dear that any statement that cannot do without it would be compiled first, for
-        // half a second; the functions say themselves what they want of the planner.
+        // A kind of plan that is switched off counts as so costly that a statement which needs it would be compiled
+        // first, for half a second; the functions set themselves what they want of the planner.
         ("jit", "off", 0),
         ("plan_cache_mode", "auto", 0),
         ("enable_seqscan", "on", 0),
@@ -29,10 +29,10 @@ extension Connection {
         ("enable_material", "on", 0),
     ]
 
-    /// Gives this session the settings that Breakwater works with. One behind a pooler is shared, so nothing is set there.
+    /// Gives this session the settings that Breakwater needs. A session behind a pooler is shared, so it is left alone.
     ///
-    /// - Parameter lockTimeout: How long a statement waits for a lock that somebody else has. Defaults to as long as the
-    ///   call may take.
+    /// - Parameter lockTimeout: How long a statement waits for a lock that another session has. Defaults to as long as
+    ///   the call may take.
     package func useOwnSettings(lockTimeout: Duration = .zero) async throws(PostgresError) {
         guard !isPooled else { return }
         let milliseconds =

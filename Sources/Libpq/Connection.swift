@@ -14,14 +14,14 @@ public actor Connection {
     /// The thread of the connection.
     public nonisolated var unownedExecutor: UnownedSerialExecutor { wire.unownedExecutor }
 
-    /// What arrives on the channels of ``listen(_:)``, for one consumer. It finishes when the connection ends; when
-    /// nobody reads, the newest 1,024 are kept.
+    /// What arrives on the channels of ``listen(_:)``, for one consumer. It finishes when the connection ends; while no
+    /// task reads, the newest 1,024 are kept.
     public nonisolated let notifications: AsyncStream<Notification>
     /// The process ID of the session's server process.
     public nonisolated let backendPID: Int32
-    /// Whether a pooler is between this process and the server: then the next transaction may be on another session, with
-    /// none of this one's settings, and nothing is heard of ``listen(_:)``. Poolers that keep a session for each client
-    /// count as well.
+    /// Whether a pooler is between this process and the server: then the next transaction may be on another session,
+    /// with none of this one's settings, and ``listen(_:)`` receives nothing. Poolers that keep a session for each
+    /// client count as well.
     public nonisolated let isPooled: Bool
     /// The server's version, as in `server_version_num`: 150004 is 15.4.
     public nonisolated let serverVersion: Int
@@ -40,17 +40,18 @@ public actor Connection {
         wire.loop.post { $0.close(PostgresError(.connectionLost, "the connection was dropped")) }
     }
 
-    /// Connects to the first server of `options` that will have us.
+    /// Connects to the first server of `options` that accepts the connection.
     ///
     /// The server's notices go to `logger`: warnings as warnings, notices and the like as info, the rest as debug. The
-    /// first query is made here: it tells whether a pooler is in between.
-    /// Throws ``PostgresError/Code/connectionFailed`` after ``ConnectionOptions/connectTimeout`` at the latest (but
-    /// for a resolver of host names that blocks), or ``PostgresError/Code/cancelled``.
+    /// first query is made here: it shows whether a pooler is in between.
+    /// Throws ``PostgresError/Code/connectionFailed`` after ``ConnectionOptions/connectTimeout`` at the latest (unless
+    /// a resolver of host names blocks), or ``PostgresError/Code/cancelled``.
     ///
     /// - Parameters:
     ///   - options: Where to connect to.
     ///   - logger: Where it logs.
-    ///   - onNotice: Told each notice first, on the connection's thread; true keeps it out of the log. Defaults to none.
+    ///   - onNotice: Receives each notice first, on the connection's thread; true keeps it out of the log. Defaults to
+    ///     none.
     public static func connect(
         _ options: ConnectionOptions,
         logger: Logger,

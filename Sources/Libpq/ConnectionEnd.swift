@@ -13,7 +13,7 @@ final class ConnectionEnd: Sendable {
     /// Why the connection ended; nil while it lasts.
     var reason: PostgresError? { state.withLock { $0.reason } }
 
-    /// Records the end and tells those who wait; a second end is ignored.
+    /// Records the end and resumes the waiting tasks; a second end is ignored.
     func set(_ reason: PostgresError) {
         let waiters = state.withLock {
             guard $0.reason == nil else { return [CheckedContinuation<PostgresError, Never>]() }

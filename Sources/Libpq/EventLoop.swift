@@ -67,7 +67,7 @@ final class EventLoop: SerialExecutor {
             $0.status = .draining
             return true
         }
-        // Without a thread to be had, the caller's own serves: what is left to run only reports the end.
+        // If no thread can be started, the caller's own is used: what is left to run only reports the end.
         if mustDrain, !DetachedThread.start("postgres-end", { self.drain() }) { drain() }
     }
 

@@ -12,10 +12,10 @@ struct HostList: Equatable {
         var port: String
     }
 
-    /// Empty where libpq alone is to know: nothing is named, or the lists do not match and it will say so.
+    /// Empty if libpq is to decide by itself: no host is named, or the lists do not match and libpq will report that.
     private(set) var servers: [Server] = []
 
-    /// At most so many addresses of one name are told apart.
+    /// At most this many addresses of one name are tried separately.
     static let maximumAddresses = 16
 
     /// Reads the lists of `keywords`, or those of the environment where they are missing.
@@ -44,8 +44,8 @@ struct HostList: Equatable {
     /// How many servers there are to try.
     var count: Int { max(servers.count, 1) }
 
-    /// The same with a server for each address of a name that has several, so that one that is silent does not keep libpq
-    /// from the others: libpq tells apart what it is given, not what a name resolves to.
+    /// The same with a server for each address of a name that has several, so that a silent one does not keep libpq
+    /// from the others: libpq separates the servers of its lists, not the addresses of one name.
     func expanded(by addresses: (_ name: String) -> [String]) -> HostList {
         var expanded = self
         expanded.servers = servers.flatMap { server in
@@ -59,7 +59,7 @@ struct HostList: Equatable {
         return expanded
     }
 
-    /// Leaves out the server that libpq calls so; false when it is not there or the only one.
+    /// Leaves out the server that libpq gives these names; false when it is not there or the only one.
     mutating func remove(host: String, address: String, port: String) -> Bool {
         guard servers.count > 1 else { return false }
         let index = servers.firstIndex { server in

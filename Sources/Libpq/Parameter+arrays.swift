@@ -52,7 +52,7 @@ extension Parameter {
         array(TypeOID.intervalArray, of: TypeOID.interval, values) { $1.interval($0) }
     }
 
-    /// As `array`, for integers, of which there may be thousands: all of one length, and none is NULL.
+    /// As `array`, for integers: there may be thousands, all have one length, and none is NULL.
     private static func integers<Element: FixedWidthInteger>(
         _ oid: UInt32,
         of element: UInt32,

@@ -35,7 +35,7 @@ struct PipelineState {
         case abandon(UnitID, StopReason)
         /// Ask the server to cancel what runs: it is this unit, and nothing is behind it.
         case cancelOnServer(UnitID, StopReason)
-        /// Close the connection for the sake of this unit: cancelling might hit another, or the server is silent.
+        /// Close the connection because of this unit: cancelling might hit another, or the server is silent.
         case close(UnitID, StopReason)
     }
 

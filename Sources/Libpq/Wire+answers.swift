@@ -21,7 +21,7 @@ extension Wire {
         }
         switch PQresultStatus(result) {
         case PGRES_TUPLES_OK, PGRES_COMMAND_OK, PGRES_EMPTY_QUERY:
-            // Owned before it is known whether anybody still waits for it, so that it is freed in either case.
+            // Owned before it is known whether a caller still waits for it, so that it is freed in either case.
             let owned = QueryResult(owning: result)
             calls[head.id]?.results.append(owned)
             if let call = calls[head.id], call.resultsFirst, head.kind == .pipeline(statements: call.results.count) {

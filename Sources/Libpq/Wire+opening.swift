@@ -106,8 +106,8 @@ extension Wire {
             phase = .opening(opening)
             noteServer()
         case PGRES_POLLING_OK:
-            // A pooler names another process in its greeting than the one that answers. Qualified, since the role's
-            // search path may name somebody else's function first.
+            // A pooler's greeting names another process than the one that answers. The name is qualified, since the
+            // role's search path may find another user's function first.
             guard PQsetnonblocking(connection, 1) == 0,
                 PQsendQuery(connection, "select pg_catalog.pg_backend_pid()") == 1
             else { return failOpening() }
@@ -143,7 +143,7 @@ extension Wire {
         opening.continuation.resume(returning: .success(opened))
     }
 
-    /// Gives each server that libpq comes to its share of the time. libpq itself would stay with one that never
+    /// Gives each server that libpq tries its share of the time. libpq itself would stay with one that never
     /// answers: its `connect_timeout` is for blocking calls only.
     private func noteServer() {
         guard case .opening(var opening) = phase, let connection else { return }

@@ -5,8 +5,8 @@ import Logging
 /// The owner of one `PGconn`: what ``Connection`` shows, done on the connection's own thread and nowhere else.
 ///
 /// Its executor is that thread. The thread asks ``prepareToWait()`` what to wait for and calls ``socketIsReady()``;
-/// calls come in as ``run(_:timeout:)``. It is apart from ``Connection`` so that the thread, which holds the wire,
-/// does not keep a connection alive that everybody has dropped.
+/// calls come in as ``run(_:timeout:)``. It is apart from ``Connection`` so that the thread, which holds the wire, does
+/// not keep a connection alive that has no other references.
 actor Wire {
     /// idle → opening → open → closed; idle and opening may go to closed at once.
     enum Phase {
@@ -34,8 +34,9 @@ actor Wire {
     var calls: [PipelineState.UnitID: Call] = [:]
     var lastID: PipelineState.UnitID = 0
     var mustFlush = false
-    /// Whether a pooler is in between, or it is not known yet. Then nothing is ever cancelled on the server: a pooler may
-    /// have given the session to somebody else by the time that the request arrives, and some end themselves over one.
+    /// Whether a pooler is in between, or that is not known yet. Then nothing is ever cancelled on the server: a pooler
+    /// may have given the session to another client by the time the request arrives, and some poolers end themselves
+    /// over one.
     var isPooled = true
 
     /// The longest deadline, so that no instant overflows.
@@ -89,8 +90,8 @@ actor Wire {
 
     /// Ends the connection: frees libpq's part and answers every call. A second end does nothing.
     ///
-    /// `except` is the call for whose sake it ends, with an error of its own. The server is asked to stop what it
-    /// runs, unless it is gone already.
+    /// `except` is the call that causes the end, with an error of its own. The server is asked to stop what it runs,
+    /// unless it is gone already.
     func close(
         _ reason: PostgresError,
         except: (id: PipelineState.UnitID, error: PostgresError)? = nil,
@@ -106,7 +107,7 @@ actor Wire {
         phase = .closed
         let (abandoned, unsent) = (calls, Set(pipeline.waiting.map(\.id)))
         calls = [:]
-        // Before the calls are answered: who sees one fail sees the connection closed.
+        // Set before the calls are answered: a caller that sees its call fail also sees the connection closed.
         end.set(reason)
         for (id, call) in abandoned {
             var error = reason

@@ -171,7 +171,7 @@ struct ActionTests {
             let prepared = await ann.post("/dead-letters/prepare", form.merging(["action": "redrive"]) { $1 })
             #expect(prepared.text.contains("Redrive 250 jobs?"))
             let until = try #require(prepared.text.firstMatch(of: /name="until" value="(\d+)"/)).1
-            // What dies later is not meant.
+            // Jobs that die later are not included.
             try await bury(3, "a", "order ", test.database)
             _ = await ann.post(
                 "/dead-letters/redrive",

@@ -89,7 +89,7 @@ struct CircuitPageTests {
             var bob = try await test.logIn("bob")
             let form = ["change": "probe", "kind": "k", "key": "", "reason": "it is back", "for": "900"]
             let state = "select concat_ws(' ', state, reopened) from breakwater.circuit where kind = 'k'"
-            // Somebody holds it open: it is to be reset instead.
+            // A user holds it open: it is to be reset instead.
             #expect(await ann.get("/circuits/one", page).text.contains("Probe now") == false)
             let held = await ann.post("/circuits/change", form)
             #expect(held.status == 422 && held.text.contains("held open"), "\(held.text)")

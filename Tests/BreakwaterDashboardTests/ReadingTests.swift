@@ -15,7 +15,7 @@ struct ReadingTests {
     @Test("the backlog names at most 500 queues and kinds, and first those that workers have handled")
     func inventedKinds() async throws {
         try await withTestDatabase { database in
-            // Enqueued by whoever may enqueue; the real kinds come last in every order.
+            // Any user who may enqueue can invent kinds; the real kinds come last in every order.
             try await database.query(
                 "insert into breakwater.job (kind) select 'a' || i from generate_series(1, 3000) i"
             )

@@ -87,7 +87,7 @@ struct SiteTests {
     func hostile() async throws {
         try await withSite { test in
             var ann = try await test.logIn("ann")
-            // What the database refuses now may be there some day.
+            // A text that the database refuses now may be stored some day.
             try await test.database.query(
                 """
                 create or replace function breakwater.has_control_characters(p_name text) returns boolean
@@ -129,7 +129,7 @@ struct SiteTests {
                 #expect(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "\(path)")
                 #expect(!policy.contains("unsafe"), "\(path)")
                 #expect(answer.header("x-content-type-options") == "nosniff")
-                // What the policy forbids would not work: nothing of it is there.
+                // Nothing that the policy forbids is there, since it would not work.
                 #expect(
                     !answer.text.contains(" style=\"") && !answer.text.contains("<style")
                         && !answer.text.contains(" onclick")

@@ -6,12 +6,12 @@ import Testing
 
 @testable import BreakwaterDashboard
 
-/// A dashboard on a database of its own, and somebody who looks at it.
+/// A dashboard on a database of its own, and a user who looks at it.
 struct TestSite {
     var site: Site
     var database: TestDatabase
     static let password = "correct horse"
-    /// Cheap, for the tests log in often. A configuration that is checked would not have it.
+    /// A cheap hash, because the tests log in often. The checks of a configuration would refuse it.
     private static let hash = PasswordHash(password: password, cost: 10)
 
     /// The users of every test: `ann` may act, `bob` may look.

@@ -27,7 +27,7 @@ import Testing
         }
     }
 
-    /// Each writes the number of a process that is no longer of the program's session.
+    /// Each script writes the number of a process that has left the program's session.
     private static let escapes = [
         "a session of its own":
             "setsid sh -c 'echo $$ >FILE; exec sleep 300' & until test -s FILE; do sleep 0.01; done",
@@ -174,7 +174,7 @@ import Testing
             let plugin = try ExecPlugin(command: ["sh", "-c", "echo $$ >\(file); \(script)"], maxOutputBytes: 100)
             let job = Task { try await run(plugin, Job(kind: "test")) }
             try await eventually("the program runs") { processNumber(in: file) != nil }
-            // It keeps its reader busy without a pause, and still others get their turn.
+            // It keeps its reader busy without a pause, and other tasks still get their turn.
             #expect(try await run("echo 1") == .succeeded(result: "1"))
             job.cancel()
             await #expect(throws: CancellationError.self) { try await job.value }

@@ -44,7 +44,7 @@ struct OrphanGuardTests {
             )
         }
         let mine = try (1...3).map { try start("\(worker).\($0)") }
-        // Of another worker, whose mark begins with this one's.
+        // A program of another worker, whose mark begins with this one's.
         let other = try start("\(worker)0.1")
         defer { for process in mine + [other] { process.signal(SIGKILL) } }
         do { _ = OrphanGuard(worker: worker) }

@@ -51,7 +51,7 @@ func processNumber(in file: String) -> Int32? {
     return Int32(text.trimmingCharacters(in: .whitespacesAndNewlines))
 }
 
-/// Whether the process has ended, even if nobody has reaped it yet.
+/// Whether the process has ended, even if its parent has not reaped it yet.
 func isGone(_ process: Int32) -> Bool {
     guard let status = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8) else { return true }
     // The state follows the name, which is in parentheses.

@@ -157,7 +157,7 @@ struct BadJobTests {
                 )
                 #expect(ends == (bad == 0 ? [] : ["exhausted 4"]))
                 #expect(try await database.number("select count(*) from breakwater.dead_letter") == bad)
-                // Without help: nothing waits, and nobody has touched it.
+                // It closes without help: no job waits, and no user has touched it.
                 try await waitUntil("the circuit is closed") { try await self.circuit(database) == "closed" }
             }
             return took.withLock { $0 }

@@ -52,7 +52,7 @@ struct CanaryTests {
     @Test("are in no log line, notification, process title, session or status, nor where they do not belong in tables")
     func silence() async throws {
         let sightings = Sightings()
-        // It says in its errors what it was sent, as servers do.
+        // Its errors echo what it was sent, as servers' errors do.
         try await withServer({ request in
             if request.line.contains("/v1/traces") {
                 sightings.add("trace", String(decoding: request.body, as: UTF8.self))
@@ -80,7 +80,7 @@ struct CanaryTests {
         for canary in everywhere {
             #expect(sightings.places(of: canary.text) == [], "the \(canary.name) was seen")
         }
-        // The payload is in the database, and in what people ask the database for.
+        // The payload is in the database, and in what users ask the database for.
         let belongs = ["table job:", "table dead_letter:", "table result:"]
         for (name, text) in [(payload.name, payload.text), (number.name, digits)] {
             let places = sightings.places(of: text).filter { place in !belongs.contains { place.hasPrefix($0) } }
@@ -226,7 +226,7 @@ struct CanaryTests {
             "select c.relname from pg_class c where c.relnamespace = 'breakwater'::regnamespace and c.relkind in ('r', 'v')"
         )
         for table in tables {
-            // What a view shows of jobs is what the table has.
+            // A view shows of jobs what the table holds.
             let place = table == "job_status" ? "table job" : "table \(table)"
             for row in try await database.texts("select t::text from breakwater.\(table) t") {
                 sightings.add(place, row)

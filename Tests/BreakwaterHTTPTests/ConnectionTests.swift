@@ -86,7 +86,7 @@ import Testing
                 #expect(outcome.failure?.name == "http.connection")
                 #expect(server.requests.count == answered + attempt)
             }
-            // None was opened only to be refused the request.
+            // No connection was opened only for the request to be refused.
             #expect(server.connections <= opened + 4)
         }
     }

@@ -97,7 +97,7 @@ import Testing
 
     @Test(arguments: ["2130706433", "0x7f000001", "0x7f.1", "127.1", "0177.0.0.1", "017700000001", "127.0.0.1"])
     func aNumberForAnAddressIsThatAddress(host: String) async throws {
-        // What counts is where it leads, and the URL says it.
+        // The URL's host is the address that the number stands for.
         #expect(try HTTPEndpoint("http://\(host)/").host == "127.0.0.1")
     }
 

@@ -23,7 +23,7 @@ struct FleetProbeTests {
         var worker: Int64
         var plugin: HTTPPlugin
 
-        /// Claims as much as it can, says so, makes the requests, and settles what they came to.
+        /// Claims as much as it can, says so, makes the requests, and settles their outcomes.
         ///
         /// - Returns: How many jobs it was given, and how many of them were no probes.
         func work(claimed: @Sendable () -> Void) async throws -> (jobs: Int, others: Int) {
@@ -62,7 +62,7 @@ struct FleetProbeTests {
         }
     }
 
-    /// One round: everybody claims at once, and the server answers when all have been told what they get.
+    /// One round: all workers claim at once, and the server answers when all of them have claimed.
     private func round(_ fleet: [Member], _ receiver: Receiver, answer: Int) async throws -> Int {
         receiver.startCounting()
         receiver.answer(nil)
@@ -222,7 +222,7 @@ final class WorkerProgram: Sendable {
     init(_ configuration: String, database: String) throws {
         file = FileManager.default.temporaryDirectory.appending(path: "fleet-\(UUID().uuidString).yaml")
         try configuration.write(to: file, atomically: true, encoding: .utf8)
-        // Nobody listens there: a worker that took its environment's proxy would reach nothing.
+        // No server listens there: a worker that took its environment's proxy would reach nothing.
         let nobody = "http://127.0.0.1:1"
         child = try Child(
             Self.path.path(),

@@ -1,6 +1,6 @@
 import Foundation
 
-/// Lets threads through once so many have arrived.
+/// Lets threads through once a given number have arrived.
 final class Gate: @unchecked Sendable {
     // Sendable because `arrived` is touched under the condition's lock only.
     private let condition = NSCondition()

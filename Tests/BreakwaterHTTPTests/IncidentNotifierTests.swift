@@ -48,7 +48,7 @@ struct IncidentNotifierTests {
         )
     }
 
-    /// Its end, so long ago that the circuit stayed closed.
+    /// Ends the incident, long enough ago that the circuit has stayed closed since.
     private func end(_ database: TestDatabase) async throws {
         try await database.query(
             "update breakwater.circuit_incident set began_at = now() - interval '5 minutes', "
@@ -73,7 +73,7 @@ struct IncidentNotifierTests {
                 try await waitUntil("the begin is told") { try await told(database) == 1 }
                 try await end(database)
                 try await waitUntil("the end is told") { try await told(database) == 2 }
-                // A few looks more.
+                // The notifiers look a few more times.
                 try await Task.sleep(for: .milliseconds(300))
             }
             let requests = server.requests

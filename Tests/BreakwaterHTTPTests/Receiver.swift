@@ -1,6 +1,6 @@
 import Foundation
 
-/// What the requests of a test find at their server: it answers, or keeps them waiting until told otherwise, and counts
+/// The server that the requests of a test reach: it answers, or keeps them waiting until the test decides, and counts
 /// them.
 final class Receiver: @unchecked Sendable {
     // Sendable because the fields are touched under the condition's lock only.

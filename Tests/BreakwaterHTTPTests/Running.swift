@@ -14,7 +14,7 @@ func run(
     try await plugin.run(job, context: JobContext(job: job, deadline: .now + limit, logger: log.logger()))
 }
 
-/// Runs one job against a server that answers every request so.
+/// Runs one job against a server that answers every request in this way.
 func outcome(
     of reply: TestServer.Reply,
     within limit: Duration = .seconds(300),

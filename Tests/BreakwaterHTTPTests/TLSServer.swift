@@ -11,7 +11,7 @@ struct TLSServer: Sendable {
     let certificate: String
     private let process: Child
 
-    /// Gives the body a server that answers so.
+    /// Gives the body a server that sends this answer.
     static func with<Result>(
         answer: String,
         _ body: (TLSServer) async throws -> Result

@@ -19,9 +19,9 @@ final class TestServer: Sendable {
         /// Bytes as they are; the connection is closed after them.
         case raw(String)
         case bytes([UInt8])
-        /// The head of an answer, then a byte of its body every now and then for as long as anyone listens.
+        /// The head of an answer, then a byte of its body every now and then for as long as a client listens.
         case drip
-        /// An answer with a body of so many bytes, sent for as long as anyone listens.
+        /// An answer with a body of this many bytes, sent for as long as a client listens.
         case huge(Int)
         /// Nothing, until the client hangs up.
         case never

@@ -31,7 +31,7 @@ struct FleetMetricsTests {
         try #require(try await database.connection.call(SampleFleet(maxAge: maxAge)))
     }
 
-    /// What a registry tells after one sample.
+    /// The output of a registry after one sample.
     private func told(_ database: TestDatabase) async throws -> Scrape {
         let registry = MetricsRegistry()
         var report = FleetMetrics.Report(factory: registry)
@@ -225,7 +225,7 @@ struct FleetMetricsTests {
             let first = try await sample(database)
             #expect(try await sample(database, maxAge: .seconds(600)).sampledAt == first.sampledAt)
             let other = try await database.connect()
-            // Somebody takes one now, and takes his time.
+            // Another session takes a sample now, and takes its time.
             _ = try await other.query("begin")
             _ = try await other.query("select breakwater.sample_fleet(0)")
             #expect(try await sample(database).sampledAt == first.sampledAt)

@@ -80,7 +80,7 @@ struct HealthTests {
                 return .succeeded()
             }
             var configuration = WorkerConfiguration(
-                // A pooler would keep from it that its sessions end.
+                // A pooler would hide from the worker that its sessions end.
                 database: ConnectionOptions(database.directURL, keywords: ["user": role]),
                 handlers: [HandlerRegistration(kind: "k", plugin: handler)]
             )
@@ -118,7 +118,7 @@ struct HealthTests {
                 try await waitUntil("the job runs") {
                     try await database.number("select count(*) from breakwater.held") == 1
                 }
-                // Told to stop, it waits for the job, and goes on answering.
+                // During a shutdown it waits for the job, and goes on answering.
                 return Task {
                     var answer = (status: 0, text: "")
                     try? await waitUntil("it drains") {

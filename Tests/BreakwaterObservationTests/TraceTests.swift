@@ -113,7 +113,7 @@ struct TraceTests {
             }
             let passed = { (span: Collector.Span) in "00-\(Self.trace)-\(span.spanId)-01 v=1" }
             let results = try await database.texts("select result #>> '{}' from breakwater.result order by kind")
-            // What follows is the logger's trace, of which the tests' silent logger keeps nothing.
+            // The second one goes on with the logger's trace, which the tests' silent logger does not keep.
             try #require(results.count == 2)
             #expect(results[0] == passed(try span("exec")))
             #expect(results[1].hasPrefix(passed(try span("swift"))))
@@ -125,7 +125,7 @@ struct TraceTests {
             #expect(failed.status.code == 2 && failed["error.type"] == "no.good")
             #expect(failed["breakwater.outcome"] == "discarded")
             #expect(try span("exec").status.code == 0)
-            // Kept with the job for as long as there is one, and after.
+            // It is kept with the job, and with the dead letter after that.
             let dead = try await database.query("select traceparent, tracestate from breakwater.dead_letter")[0]
             #expect(try dead[0].string() == traceparent)
             #expect(try dead[1].string() == "v=1")
@@ -265,7 +265,7 @@ struct TraceTests {
     func context() {
         let identity = SpanIdentity(traceparent: traceparent, tracestate: "v=1")
         #expect(identity?.traceparent == traceparent && identity?.state == "v=1")
-        // A later version may say more.
+        // A later version of traceparent may have more fields.
         #expect(SpanIdentity(traceparent: "01-\(Self.trace)-\(Self.producer)-01-more", tracestate: nil) != nil)
         for wrong in [
             "", "00-ab-cd-01", "\(traceparent)-more", "ff-\(Self.trace)-\(Self.producer)-01",

@@ -127,7 +127,7 @@ struct WorkerMetricsTests {
                     return .succeeded()
                 }
                 try await database.query("insert into breakwater.job (kind) values ('k')")
-                // A pooler would keep from it that its sessions end.
+                // A pooler would hide from the worker that its sessions end.
                 let configure = { @Sendable (configuration: inout WorkerConfiguration) in
                     configuration.database = ConnectionOptions(database.directURL)
                 }
@@ -135,7 +135,7 @@ struct WorkerMetricsTests {
                     try await waitUntil("the job runs") {
                         try await database.number("select count(*) from breakwater.held") == 1
                     }
-                    // Taken away behind its back.
+                    // The job is taken away without the worker's knowledge.
                     try await database.query("update breakwater.job set lease = lease + 1000000000")
                     await gate.open()
                     try await waitUntil("the result was refused") {

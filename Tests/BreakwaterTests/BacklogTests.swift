@@ -4,7 +4,7 @@ import Testing
 
 @testable import Breakwater
 
-/// What makes other queues slow, counted in pages that are read, which no busy machine changes.
+/// What makes other queues slow, measured in pages read, a number that does not depend on the machine's load.
 @Suite(
     "Claims and chores read no more pages",
     .enabled(if: TestDatabase.isAvailable, "\(needsServer)"),
@@ -23,7 +23,7 @@ struct BacklogTests {
             try await database.query("select breakwater.note_horizon()")
         }
 
-        /// Claims so many jobs and settles them.
+        /// Claims `count` jobs and settles them.
         func run(_ count: Int) async throws {
             let jobs = try await worker.claim(count, isLate: false)
             #expect(jobs.count == count)
@@ -56,7 +56,7 @@ struct BacklogTests {
         }
 
         private func read() async throws -> Int {
-            // A session tells what it counted when it next idles after this.
+            // A session reports its counts when it next idles after this.
             for connection in [worker.connection, database.connection] {
                 _ = try await connection.query("select pg_stat_force_next_flush()")
                 _ = try await connection.query("select 1")

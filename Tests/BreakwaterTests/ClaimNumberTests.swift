@@ -14,7 +14,7 @@ struct ClaimNumberTests {
             let new = try await HandWorker(database)
             try await database.insert(3)
             let jobs = try await old.claim()
-            // A standby that has heard neither of the claim nor of its number.
+            // A standby that has received neither the claim nor its number.
             try await database.query(
                 """
                 with claims as (delete from breakwater.claim), horizon as (delete from breakwater.horizon)
@@ -70,7 +70,7 @@ struct ClaimNumberTests {
             let alive = try await HandWorker(database)
             try await database.insert(2)
             #expect(try await dead.claim().count == 2)
-            // As if its claims had been released just before that one was made.
+            // This looks as if the worker's claims had been released just before that claim was made.
             try await database.query("select breakwater.strike_off($1)", [.int8(dead.id)])
             #expect(try await alive.maintain().rescued == 2)
             #expect(try await alive.claim().count == 2)

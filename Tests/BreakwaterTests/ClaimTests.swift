@@ -286,7 +286,7 @@ struct ClaimTests {
             try await database.query("select breakwater.note_horizon()")
             #expect(try await worker.claim(10).count == 10)
             #expect(try await floor() == 2010)
-            // What is held is no reason to look there again, and what comes behind it is found as ever.
+            // Held jobs cause no further look there, and later jobs are found as before.
             #expect(try await worker.claim().map(\.id).first == 2011)
         }
     }

@@ -48,7 +48,7 @@ struct FencingTests {
             #expect(answer.settled == 0)
             #expect(answer.stale == [1])
             #expect(try await database.text(Self.everything) == before)
-            // Neither does what it says of its membership.
+            // The worker's calls about its membership change nothing either.
             #expect(try await !stale.beat().isAlive)
             #expect(try await stale.claim().isEmpty)
             #expect(try await stale.connection.call(Leave(worker: stale.id)) == 0)
@@ -95,7 +95,8 @@ struct FencingTests {
                 proxy.swallows.store(true, ordering: .relaxed)
                 try await waitUntil("it is cancelled") { left.withLock { $0 != nil } }
                 #expect((left.withLock { $0 } ?? 0) > 0)
-                // The network is back: so is the worker, by itself, and the job runs again, unspent.
+                // When the network is back, the worker recovers by itself, and the job runs again without a spent
+                // attempt.
                 proxy.swallows.store(false, ordering: .relaxed)
                 try await waitUntil("the job ends") { try await database.count("job") == 0 }
             }

@@ -182,7 +182,7 @@ struct RandomTests {
                         try await Task.sleep(for: .milliseconds(fate.roll(100)))
                     }
                     try await waitUntil("all end", deadline: .seconds(120)) {
-                        // What was not storable waits a minute, which the test shortens.
+                        // A job whose outcome was not storable waits a minute, which the test shortens.
                         try await database.query(
                             "update breakwater.job set run_at = now() where run_at > now() + interval '10 s'"
                         )

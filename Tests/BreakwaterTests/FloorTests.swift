@@ -45,7 +45,7 @@ struct FloorTests {
     }
 }
 
-/// Some workers by hand, people who change jobs by hand, and whatever can put a job behind a lane's cursor.
+/// Some workers by hand, users who change jobs by hand, and whatever can put a job behind a lane's cursor.
 private final class FloorWorld {
     private struct Walker {
         var worker: HandWorker
@@ -68,7 +68,7 @@ private final class FloorWorld {
     private(set) var cancelled: Set<Int64> = []
     /// How often each job's success was accepted.
     private(set) var successes: [Int64: Int] = [:]
-    /// Which worker holds a job, as far as anybody was told.
+    /// Which worker holds a job, as far as any answer has said.
     private var holders: [Int64: Int64] = [:]
     private(set) var faults: [String] = []
     private(set) var seen: [String: Int] = [:]
@@ -329,7 +329,7 @@ private final class FloorWorld {
 
     // MARK: People
 
-    /// Somebody changes jobs by hand, whether they run or not.
+    /// A user changes jobs by hand, whether they run or not.
     private func change() async throws {
         let changes = [
             "priority = (array[1, 5])[1 + id % 2]", "priority = 5", "kind = case kind when 'a' then 'b' else 'a' end",

@@ -49,7 +49,7 @@ struct JobFailureTests {
         #expect(JobFailure(limitIn: POSIXError(.ENOMEM))?.name == "worker.ENOMEM")
         let wrapped = CocoaError(.fileReadUnknown, userInfo: [NSUnderlyingErrorKey: POSIXError(.EMFILE)])
         #expect(JobFailure(limitIn: wrapped)?.name == "worker.EMFILE")
-        // What a socket without data says, and what is the dependency's.
+        // EAGAIN may mean a socket without data; the dependency may cause the others.
         for code in [POSIXErrorCode.EAGAIN, .ECONNREFUSED, .ENOENT, .EADDRNOTAVAIL] {
             #expect(JobFailure(limitIn: POSIXError(code)) == nil)
         }

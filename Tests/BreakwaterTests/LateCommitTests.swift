@@ -18,7 +18,7 @@ struct LateCommitTests {
             _ = try await slow.query("begin")
             _ = try await slow.query(#"insert into breakwater.job (kind, payload) values ('k', '"late"')"#)
             try await database.withWorker([HandlerRegistration(kind: "k", plugin: handler)]) {
-                // Others pass it by, for long enough that floors move.
+                // Other jobs overtake it, for long enough that floors move.
                 for round in 1...8 {
                     try await database.insert(20)
                     try await waitUntil("round \(round) runs") { ran.all.count == round * 20 }

@@ -243,7 +243,7 @@ struct LossTests {
                 try await waitUntil("the first end") { try await database.count("job") == 0 }
                 // Some polls long, so that the floor moves.
                 try await Task.sleep(for: .seconds(1))
-                // What a standby has not heard of, it has heard of none of it.
+                // A standby that lags has lost all of these changes together.
                 try await database.query(
                     """
                     with claims as (delete from breakwater.claim), horizon as (delete from breakwater.horizon)

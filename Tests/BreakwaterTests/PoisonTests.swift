@@ -14,7 +14,7 @@ struct PoisonTests {
         try await other.maintain()
     }
 
-    /// Has the jobs' worker lost so many times in a row, of those that claim in the usual way.
+    /// Loses the workers that hold the jobs, this many in a row; each claims in the usual way.
     private func lose(_ times: Int, by other: HandWorker, _ database: TestDatabase) async throws {
         for _ in 0..<times {
             let worker = try await HandWorker(database)
@@ -111,7 +111,8 @@ struct PoisonTests {
                 #expect(try await host.claimSuspects().map(\.id) == group)
                 try await lose(host, by: leader, database)
             }
-            // Heard first: nobody gets it meanwhile, and the leader does not bring it back when its time has come.
+            // It gets a hearing first: no worker gets it meanwhile, and the leader does not bring it back when its time
+            // has come.
             #expect(try await database.count("dead_letter") == 0)
             #expect(try await database.number("select count(*) from breakwater.job where crashes = 3") == 1)
             try await endHearings(leader, database)

@@ -5,7 +5,7 @@ import Testing
 @testable import Breakwater
 
 /// The server refuses to settle one job of many, for a reason that has nothing to do with what the handler said: a
-/// trigger of somebody's, a right that is missing, a broken page.
+/// user's trigger, a right that is missing, a broken page.
 @Suite("Settling that the server refuses", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct RefusedSettleTests {
     /// Has an event on a table fail, for the job 7 alone.

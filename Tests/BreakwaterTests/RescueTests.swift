@@ -37,7 +37,7 @@ struct RescueTests {
                 // Behind every other, so that no cursor has passed it.
                 #expect(try row[2].int() > 10)
             }
-            // The dead one comes to, and settles: nothing changes, and it is told.
+            // The worker that was taken for dead settles: nothing changes, and the answer says so.
             let late = try await dead.settle(lost)
             #expect(late.settled == 0)
             #expect(Set(late.stale) == Set(lost.map(\.id)))
@@ -129,7 +129,7 @@ struct RescueTests {
             let term = try await database.number("select term from breakwater.leader")
             try await database.query("update breakwater.leader set expires_at = now() - interval '1 ms'")
             #expect(try await follower.maintain().leads)
-            // It comes to, and follows.
+            // The former leader comes back, and follows.
             #expect(try await !leader.maintain().leads)
             #expect(try await database.number("select term from breakwater.leader") == term + 1)
         }

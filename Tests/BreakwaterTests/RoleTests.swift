@@ -21,7 +21,8 @@ struct RoleTests {
                     insert into breakwater.job (queue, kind, priority, run_at, max_attempts, payload, unique_key, traceparent)
                     values ('q', 'k', 1, now(), 3, '{}', 'u', 't')
                     """,
-                    // Object-relational mappers ask for the number. Numbers are all that it sees of others' jobs.
+                    // Object-relational mappers ask for the number. The role sees only the numbers of other users'
+                    // jobs.
                     "insert into breakwater.job (kind) values ('k') returning id", "select id from breakwater.job",
                     "select breakwater.enqueue('k', '{}')",
                     "select breakwater.enqueue_many('k', array['{}', '{}']::jsonb[])",
@@ -113,7 +114,7 @@ struct RoleTests {
                 ] {
                     #expect(await state(connection, refused) == "42501", "\(refused)")
                 }
-                // The history names the person who asked, not the functions' owner.
+                // The history names the user who asked, not the functions' owner.
                 let actors = try await database.texts("select distinct actor from breakwater.circuit_transition")
                 #expect(actors == [role])
                 await connection.close()
@@ -165,7 +166,7 @@ struct RoleTests {
                    and has_function_privilege('public', p.oid, 'execute')
                 """
             )
-            // The table's constraints call it with the rights of whoever inserts.
+            // The table's constraints call it with the rights of the inserting role.
             #expect(open == ["has_control_characters"])
             let unpinned = try await database.texts(
                 """

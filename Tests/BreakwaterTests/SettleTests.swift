@@ -13,7 +13,7 @@ struct SettleTests {
         var errors: [String]
     }
 
-    /// Where a job stands that nobody holds; nil if it is gone or held.
+    /// The state of a job that no worker holds; nil if it is gone or held.
     private func standing(_ database: TestDatabase, id: Int64 = 1) async throws -> Standing? {
         let rows = try await database.query(
             """

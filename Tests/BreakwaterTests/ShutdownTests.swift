@@ -123,7 +123,7 @@ struct ShutdownTests {
                 )
                 async let run: Void = group.run()
                 try await waitUntil("they run") { door.waiting == 4 }
-                // Nobody of its name gets in any more.
+                // The role can no longer log in.
                 try await database.query("alter role \(role) nologin")
                 try await database.query(
                     "select pg_terminate_backend(pid) from pg_stat_activity where usename = $1",
@@ -135,7 +135,7 @@ struct ShutdownTests {
                 try await run
                 #expect(ContinuousClock.now - start < .seconds(300))
             }
-            // Its jobs are given back when its lease ends: to the one who looks then.
+            // Its jobs are given back when its lease ends, by the next worker that does the chores.
             #expect(try await database.count("job") == 4)
             try await database.query("update breakwater.worker set beat_at = now() - interval '1 hour'")
             let other = try await HandWorker(database)

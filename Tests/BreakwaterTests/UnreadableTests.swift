@@ -6,7 +6,7 @@ import Testing
 
 @Suite("A job that cannot be read", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct UnreadableTests {
-    /// Inserts jobs whose payload holds so many numbers of 131,072 digits each.
+    /// Inserts jobs whose payload holds this many numbers of 131,072 digits each.
     private func insert(
         _ count: Int = 1,
         numbers: Int,

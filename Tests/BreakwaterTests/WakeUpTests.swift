@@ -16,7 +16,7 @@ struct WakeUpTests {
                     try await database.insert()
                     try await waitUntil("job \(round) ends") { try await database.count("job") == 0 }
                 }
-                // Nobody asks to be woken, so that inserts stay free of NOTIFY's lock.
+                // No worker asks to be woken, so that inserts stay free of NOTIFY's lock.
                 #expect(try await database.count("sleeper") == 0)
             }
         }
@@ -73,7 +73,7 @@ struct WakeUpTests {
             try await database.query("select breakwater.forget_sleepers()")
             #expect(try await !looks())
 
-            // Somebody who is just going to sleep, and one who comes while it is found that nobody sleeps.
+            // A worker is just going to sleep; then one goes to sleep while another session finds that none sleeps.
             try await database.query("select breakwater.sleep(1, '{k}')")
             try await database.query("select breakwater.sleep(1, '{}')")
             let other = try await database.connectDirectly()
@@ -157,14 +157,14 @@ struct WakeUpTests {
             try await database.insert()
             try await database.insert(kind: "other")
             try await database.query("select breakwater.enqueue('k', queue => 'elsewhere')")
-            // It has too much to do, and says so to whoever sleeps.
+            // The polling worker has too much to do, and lets sleeping workers be notified again.
             try await database.query("select breakwater.awake(2)")
             try await database.query("select pg_notify('breakwater', 'alone')")
             try await database.insert()
-            // One that nobody has heard of for longer than it promised.
+            // A polling worker whose promised term is over.
             try await database.query("select breakwater.attend(3, '{default}', '{}', '{k}', -1)")
             try await database.insert()
-            // One that goes to sleep.
+            // A polling worker that goes to sleep.
             try await database.query("select breakwater.attend(3, '{default}', '{}', '{k}', 3600)")
             try await database.insert()
             try await database.query("select breakwater.sleep(3, '{k}')")

@@ -6,7 +6,7 @@ import Libpq
 @testable import Libpq
 
 extension FuzzTarget {
-    /// One value of a result: the first byte says of which type, the rest is what the server sent.
+    /// One value of a result: the first byte gives its type, the rest is what the server sent.
     static let cell = FuzzTarget(
         name: "cell",
         samples: [

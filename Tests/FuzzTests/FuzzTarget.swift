@@ -1,6 +1,6 @@
 import Foundation
 
-/// Something that reads what others wrote, and what must hold whatever they wrote.
+/// Code that reads input from outside, and the promises that must hold for any input.
 ///
 /// The same targets run with seeded random input in the tests, and guided by coverage under `scripts/fuzz`.
 struct FuzzTarget: Sendable {
@@ -8,7 +8,7 @@ struct FuzzTarget: Sendable {
     var name: String
     /// Input to start from.
     var samples: [[UInt8]]
-    /// Reads some input. Throws ``Broken`` when a promise does not hold; a crash is one that nobody can catch.
+    /// Reads some input. Throws ``Broken`` when a promise does not hold; a crash also breaks one, but cannot be caught.
     var read: @Sendable ([UInt8]) throws -> Void
 
     /// Every target.

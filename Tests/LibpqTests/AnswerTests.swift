@@ -3,8 +3,8 @@ import Testing
 
 @Suite("Answers that come in two steps", .enabled(if: TestServer.isThere, TestServer.reason))
 struct AnswerTests {
-    /// A connection with a table whose changes are committed only while nobody holds the lock of this name, and never
-    /// with a negative number among them.
+    /// A connection with a table whose changes are committed only while no other session holds the lock of this name,
+    /// and never with a negative number among them.
     private func withTable(
         _ lock: String,
         _ body: (Connection, _ blocker: Connection) async throws -> Void

@@ -36,7 +36,7 @@ struct LeakTests {
         let start = ContinuousClock.now
         for number in 0..<Self.cycles { try await cycle(number) }
         let elapsed = ContinuousClock.now - start
-        // Fewer cycles than 2,000 prove nothing: they are for who wants the calls alone, under a sanitizer.
+        // Fewer cycles than 2,000 prove nothing: they serve runs that only make the calls, under a sanitizer.
         let room = max(1000, Self.cycles / 2)
         try await eventually(within: .seconds(60)) {
             let now = try Holdings.now()

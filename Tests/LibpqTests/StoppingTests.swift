@@ -70,7 +70,7 @@ struct StoppingTests {
     @Test func `a deadline passes, and the connection is of use after it`() async throws {
         try await withConnection(TestServer.direct) { connection in
             try await connection.script("create temp table t (n int)")
-            // What the second statement waits for never comes.
+            // The lock that the second statement waits for is never released.
             let holder = try await Connection.connect(TestServer.direct, logger: TestServer.silent)
             let lock = Int64.random(in: .min ... .max)
             _ = try await holder.query("select pg_advisory_lock($1)", [.int8(lock)])
@@ -131,7 +131,7 @@ struct StoppingTests {
             #expect(try await failure { _ = try await head.value }.code == .cancelled)
             #expect(try await failure { _ = try await behind.value }.code == .connectionLost)
             #expect(await connection.waitUntilClosed().code == .connectionLost)
-            // The server was asked to stop what the session ran: it goes away although nobody unlocked.
+            // The server was asked to stop what the session ran: it goes away although the lock was never released.
             try await eventually {
                 try await blocker.query("select from pg_stat_activity where pid = $1", [.int4(connection.backendPID)])
                     .isEmpty

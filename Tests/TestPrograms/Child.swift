@@ -106,7 +106,7 @@ public final class Child: Sendable {
 
     private func wait() {
         var information = siginfo_t()
-        // It stays there as a zombie, so that its number is nobody else's until the status is known.
+        // It stays there as a zombie, so that no other process gets its number until the status is known.
         while waitid(P_PID, id_t(processIdentifier), &information, WEXITED | WNOWAIT) != 0 && errno == EINTR {}
         let (status, waiting) = state.withLock { state in
             var code: Int32 = 0

@@ -62,7 +62,7 @@ struct ActionsPageTests {
     func functions() async throws {
         let lines = try lines()
         try await withTestDatabase { database in
-            // Whatever writes into the audit log, and may be called by those who administer.
+            // Every function that writes into the audit log and that administrators may call.
             let known = try await database.query(
                 """
                 select distinct p.proname::text from pg_proc p

@@ -163,7 +163,7 @@ struct DeployTests {
             let source = String(try #require(mount.split(separator: ":").first))
             #expect(FileManager.default.fileExists(atPath: deploy.appending(path: source).path()), "\(source)")
         }
-        // Nobody connects as the superuser, and workers as no more than a worker.
+        // No service connects as the superuser, and workers connect with no more than a worker's rights.
         for (service, role) in [("worker", "worker"), ("migrate", "owner"), ("admin", "admin")] {
             let url: String = try value(services, service, "environment", "DATABASE_URL")
             #expect(url.hasPrefix("postgresql://\(role):"))
@@ -259,7 +259,7 @@ struct DeployTests {
                 await scaler.close()
             }
         }
-        // A worker takes so many at once; more a worker would leave jobs waiting.
+        // A worker runs this many jobs at once; a higher target per worker would leave jobs waiting.
         let target: String = try value(object, "spec", "triggers", 0, "metadata", "targetQueryValue")
         #expect(try #require(Int(target)) <= configuration.concurrency)
     }

@@ -10,7 +10,7 @@ public enum CallJudgement: Sendable, Equatable {
 }
 
 extension CircuitPolicy {
-    /// The judgement of errors where nothing else is said: by ``ignoreOn`` and ``tripOn``, and otherwise as failed.
+    /// The default judgement of an error: by ``ignoreOn`` and ``tripOn``, and as failed if neither matches.
     ///
     /// The name that the rules see is a ``JobFailure``'s own, and for any other error that of its type.
     ///

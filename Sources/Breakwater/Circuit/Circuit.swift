@@ -11,15 +11,15 @@
 ///       └──────────────────────────────────────────────────────────────── halfOpen ──────┘
 /// ```
 ///
-/// A circuit that opened by its own rules is probed at once if `checksFirst` is set, for what looks like an outage may be some
-/// bad jobs: those of the fleet, where jobs wait from which a sample can be taken.
+/// If `checksFirst` is set, a circuit that opened by its own rules is probed at once, because what looks like an outage
+/// may be some bad jobs. The fleet's circuits do so: jobs wait there, and probes can sample them.
 ///
-/// Besides, people move it to open or closed from anywhere (see `Circuit+override.swift`).
+/// A user can also move it to open or closed from any state (see ``override(_:reason:actor:until:at:using:)``).
 struct Circuit: Sendable {
     enum State: Sendable, Equatable {
         /// Calls run, and are counted; while it ramps up, only a share of the usual ones. Goes to `open`.
         case closed(Ramp?)
-        /// Nothing runs. Goes to `halfOpen` once `retryAt` has come; nil while somebody holds it open.
+        /// Nothing runs. Goes to `halfOpen` once `retryAt` has come; nil while a user holds it open.
         case open(retryAt: Duration?)
         /// At most `policy.probes` calls run at once. Goes to `closed` or to `open` when enough of them have ended to tell,
         /// and to `open` when there is no decision for `policy.halfOpenFor`.
@@ -46,13 +46,13 @@ struct Circuit: Sendable {
         var successes = 0
         var failures = 0
         var slow = 0
-        /// For how long they asked to be left alone, at most.
+        /// The longest time for which one of them asked to be left alone.
         var askedFor: Duration?
 
         var calls: Int { successes + failures }
     }
 
-    /// Somebody's hand on the circuit, until a time or until it is reset.
+    /// A user's override of the circuit, until a time or until it is reset.
     struct Hold: Sendable, Equatable {
         var override: CircuitOverride
         var until: Duration?
@@ -62,7 +62,7 @@ struct Circuit: Sendable {
     /// What a circuit lets through.
     struct Admission: Sendable, Equatable {
         var count: Int
-        /// What the calls belong to: their results change nothing under another generation.
+        /// The generation of the calls: under another one their results change nothing.
         var generation: Int64
         /// Whether a lease must be written down for each, with ``Circuit/lease(probe:until:)``.
         var isProbe: Bool
@@ -80,23 +80,23 @@ struct Circuit: Sendable {
     var reopened = 0
     /// While it is not closed: when it opened.
     private(set) var openedAt: Duration?
-    /// How long it was open before it was last closed; times of an outage that came back soon are added up.
+    /// How long it was open before it last closed. If an outage came back soon, its open times are added up.
     private(set) var wasOpenFor = Duration.zero
     /// Whether the first round of probes since it opened is over. If that round closes it, the opening was a false alarm.
     private(set) var isChecked = true
-    /// When a round of probes last failed: until then the dependency was down for certain.
+    /// When a round of probes last failed. Until then the dependency was down for certain.
     private(set) var wasDownAt: Duration?
-    /// How many false alarms came soon after each other; nil: the last opening was none.
+    /// How many more false alarms came soon after the first one; nil if the last opening was not a false alarm.
     private(set) var falseAlarms: Int?
     /// Whether it is probed at once when it opens by its own rules.
     let checksFirst: Bool
     private(set) var hold: Hold?
     /// What was counted in this generation.
     var window: CircuitWindow
-    /// Whether it was said in this generation that it would have opened.
+    /// Whether it was announced in this generation that the circuit would have opened.
     var isAnnounced = false
-    /// Probe leases by the number of the call, with the time when they end by themselves. They outlive the state: there
-    /// are never more than `policy.probes` of them alive, whatever generation they are of.
+    /// Probe leases by the number of the call, with the time when they end by themselves. They outlive the state: over
+    /// all generations, never more than `policy.probes` of them are alive.
     private(set) var probes: [Int64: Duration] = [:]
     private var transitions: [CircuitTransition] = []
 
@@ -115,7 +115,7 @@ struct Circuit: Sendable {
 
     // MARK: Time
 
-    /// Makes the transition that time alone makes, if one is due.
+    /// Makes the transition that only the passing of time brings, if one is due.
     mutating func turn(at now: Duration, using generator: inout some RandomNumberGenerator) {
         if let hold {
             if let until = hold.until, until <= now {
@@ -141,9 +141,9 @@ struct Circuit: Sendable {
     ///
     /// - Parameters:
     ///   - wanted: How many are asked for.
-    ///   - running: How many calls the asker runs already.
-    ///   - concurrency: How many calls the asker may run at once, for the share of them while the circuit ramps up; nil
-    ///     to do without a ramp.
+    ///   - running: How many calls the caller runs already.
+    ///   - concurrency: How many calls the caller may run at once. While the circuit ramps up, it admits a share of
+    ///     them; nil disregards the ramp.
     ///   - now: The time.
     ///   - generator: The source of the jitter.
     mutating func admit(
@@ -178,17 +178,17 @@ struct Circuit: Sendable {
     /// Writes down the lease of a probe that was admitted. It ends with ``free(probe:)``, or by itself.
     mutating func lease(probe call: Int64, until end: Duration) { probes[call] = end }
 
-    /// The probe has ended, whichever way: another may take its place.
+    /// The probe has ended, whether it succeeded or not: another may take its place.
     mutating func free(probe call: Int64) { probes[call] = nil }
 
     // MARK: Transitions
 
-    /// The one way from a state to another: a new generation with an empty window.
+    /// The only way from one state to another. It starts a new generation with an empty window.
     ///
     /// - Parameters:
     ///   - phase: Where to.
     ///   - reason: Why, in words.
-    ///   - actor: Who wants it so; nil if the rules do.
+    ///   - actor: The person or program that asked for it; nil if the rules decided.
     ///   - retryAfter: How long the dependency asked to be left alone.
     ///   - isCheckedFirst: Whether probes may begin at once, without any open time.
     ///   - now: The time.
@@ -225,7 +225,7 @@ struct Circuit: Sendable {
         )
     }
 
-    /// What later openings go by: whether this is an outage that came back, or one false alarm more.
+    /// Remembers what later openings depend on: whether this is an outage that came back, or one more false alarm.
     private mutating func remember(
         _ old: CircuitPhase,
         _ phase: CircuitPhase,
@@ -234,7 +234,7 @@ struct Circuit: Sendable {
         at now: Duration
     ) {
         if actor != nil {
-            // What people decide starts over.
+            // After a user's decision all of this starts over.
             (reopened, wasOpenFor, falseAlarms, isChecked) = (0, .zero, nil, true)
             openedAt = nil
             return
@@ -263,7 +263,7 @@ struct Circuit: Sendable {
         }
     }
 
-    /// Says, once in this generation, that the circuit would have opened.
+    /// Announces, once in this generation, that the circuit would have opened.
     mutating func announce(_ reason: String) {
         guard !isAnnounced else { return }
         isAnnounced = true
@@ -277,8 +277,8 @@ struct Circuit: Sendable {
         )
     }
 
-    /// Takes the circuit out of the breaker's hands, or, with nil, gives it back, closed and with nothing counted.
-    /// A pending automatic transition is cancelled.
+    /// Overrides the circuit; nil ends the override, and the circuit starts over, closed and with nothing counted. A
+    /// pending automatic transition is cancelled.
     mutating func override(
         _ override: CircuitOverride?,
         reason: String,

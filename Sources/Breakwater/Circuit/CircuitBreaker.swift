@@ -21,8 +21,7 @@ import Synchronization
 ///
 /// The rules are those of the fleet's circuits, which open and close by the same ``CircuitPolicy``. This one is known to
 /// this process alone; of the policy, `key`, `fallback`, `suspendsWorkers`, `isEnabled` and `countOn` have no meaning here.
-/// No time passes by itself: an open circuit becomes half-open when the first call or look at ``state`` after its open
-/// time finds it so.
+/// No timer runs: an open circuit becomes half-open at the first call or look at ``state`` after its open time.
 public final class CircuitBreaker: Sendable {
     struct Guarded {
         var circuit: Circuit
@@ -51,8 +50,7 @@ public final class CircuitBreaker: Sendable {
     ///   - clock: What it takes the time from. Defaults to the continuous clock.
     ///   - concurrency: How many calls run at once in good times. With it, a circuit that has just closed admits a share
     ///     of them that grows for the policy's `ramp`; without, it admits everything at once. Defaults to nil.
-    ///   - probeLease: A probe that has not ended after so long no longer keeps another from its place. Defaults to 2
-    ///     minutes.
+    ///   - probeLease: How long a probe may take before another may take its place. Defaults to 2 minutes.
     ///   - generator: The source of the jitter. Defaults to the system's.
     ///   - judge: What an error means to the circuit; where it throws itself, the call counts as failed. It is not asked
     ///     about cancellations, which are ignored. Defaults to ``CircuitPolicy/judge(_:)``.
@@ -86,13 +84,13 @@ public final class CircuitBreaker: Sendable {
         }
     }
 
-    /// Does something with the circuit as it is now, and then tells those who watch what changed.
+    /// Works on the circuit as it is now, and then tells the listeners what changed.
     func withCircuit<Value>(_ body: (inout sending Guarded, Duration) -> sending Value) -> sending Value {
         guarded.withLock { guarded in
             let now = now()
             guarded.circuit.turn(at: now, using: &guarded.generator)
             let value = body(&guarded, now)
-            // Told under the lock, so that everybody hears of transitions in their order.
+            // Sent under the lock, so that every listener receives the transitions in their order.
             for transition in guarded.circuit.takeTransitions() {
                 for listener in guarded.listeners.values { listener.yield(transition) }
             }
@@ -107,7 +105,7 @@ public final class CircuitBreaker: Sendable {
 
     /// The transitions from now on, for logs and metrics; each use is a stream of its own.
     ///
-    /// The stream ends with the breaker. Whoever falls more than 100 transitions behind loses the oldest.
+    /// The stream ends with the breaker. A reader that falls more than 100 transitions behind loses the oldest.
     public var transitions: AsyncStream<CircuitTransition> {
         let (stream, listener) = AsyncStream.makeStream(
             of: CircuitTransition.self,
@@ -126,13 +124,13 @@ public final class CircuitBreaker: Sendable {
 
     // MARK: Overriding
 
-    /// Takes the circuit out of the breaker's hands, until a time or until ``reset(reason:actor:)``.
+    /// Overrides the circuit, until a time or until ``reset(reason:actor:)``.
     ///
     /// - Parameters:
     ///   - override: How.
-    ///   - reason: Why, for whoever reads the transitions.
+    ///   - reason: Why, for readers of the transitions.
     ///   - duration: For how long, after which it starts over as closed; nil without an end. Defaults to nil.
-    ///   - actor: Who wants it so. Defaults to `code`.
+    ///   - actor: The person or program that asks for it. Defaults to `code`.
     public func force(
         _ override: CircuitOverride,
         reason: String,
@@ -154,8 +152,8 @@ public final class CircuitBreaker: Sendable {
     /// Ends any override, forgets all counts, and starts over as closed.
     ///
     /// - Parameters:
-    ///   - reason: Why, for whoever reads the transitions.
-    ///   - actor: Who wants it so. Defaults to `code`.
+    ///   - reason: Why, for readers of the transitions.
+    ///   - actor: The person or program that asks for it. Defaults to `code`.
     public func reset(reason: String, actor: String = "code") {
         withCircuit { guarded, now in
             guarded.circuit.override(nil, reason: reason, actor: actor, at: now, using: &guarded.generator)

@@ -7,7 +7,7 @@ public struct CircuitOpenError: Error, Sendable, Equatable, CustomStringConverti
     public var circuit: String
     /// Whether it is open, half-open with all its probes under way, or closed and still ramping up.
     public var phase: CircuitPhase
-    /// How long until the next probe; nil when nobody knows: somebody holds it open, or it waits for the end of probes.
+    /// How long until the next probe; nil if unknown: a user holds the circuit open, or it waits for the end of probes.
     public var retryAfter: Duration?
 
     /// - Parameters:
@@ -32,6 +32,6 @@ public struct CircuitOpenError: Error, Sendable, Equatable, CustomStringConverti
         return "the circuit of \(circuit) \(state)\(next)"
     }
 
-    /// What the job of a handler that met this error comes to.
+    /// The outcome of a job whose handler lets this error through.
     var outcome: JobOutcome { .snoozed(max(retryAfter ?? .zero, .seconds(1))) }
 }

@@ -6,7 +6,7 @@ extension CircuitPolicy {
     /// - Parameter reopened: How often the circuit re-opened since it was last closed. However large, nothing overflows.
     func longestOpenTime(reopened: Int) -> Duration {
         let grown = openFor.inSeconds * pow(openFactor, Double(max(0, reopened)))
-        // Too large for a Double is infinite, which is beyond every cap.
+        // A time too large for a Double is infinite, which is beyond every cap.
         return grown < openCap.inSeconds ? .seconds(grown) : openCap
     }
 
@@ -15,8 +15,8 @@ extension CircuitPolicy {
     ///
     /// - Parameters:
     ///   - reopened: How often the circuit re-opened since it was last closed.
-    ///   - retryAfter: How long the dependency asked to be left alone. A longer wait than the circuit's own goes before
-    ///     it, up to the cap.
+    ///   - retryAfter: How long the dependency asked to be left alone. It replaces the circuit's own time if it is
+    ///     longer, up to the cap.
     ///   - generator: The source of the jitter.
     func openTime(
         reopened: Int,
@@ -29,10 +29,10 @@ extension CircuitPolicy {
         return min(max(own, retryAfter), openCap)
     }
 
-    /// How long admission ramps up after the circuit has closed: ``ramp`` after an outage. After a false alarm an eighth of
-    /// it, and twice as long for each further one soon after, up to ten times ``ramp``.
+    /// How long admission ramps up after the circuit has closed: ``ramp`` after an outage. After a false alarm it takes
+    /// an eighth of that, doubled for each further false alarm soon after, up to ten times ``ramp``.
     ///
-    /// - Parameter falseAlarms: How many came before this one, soon after each other; nil after an outage.
+    /// - Parameter falseAlarms: How many came before this false alarm, soon after one another; nil after an outage.
     func rampTime(falseAlarms: Int?) -> Duration {
         guard let falseAlarms else { return ramp }
         // In the microseconds that the database counts in.
@@ -40,15 +40,15 @@ extension CircuitPolicy {
         return .microseconds(Int64(micros.rounded(.toNearestOrEven)))
     }
 
-    /// A circuit that opens this soon after a false alarm has relapsed: within the window, or a minute where that is measured in
-    /// calls.
+    /// A circuit that opens this soon after a false alarm has relapsed: within its window, or within a minute if that
+    /// window is measured in calls.
     var relapseWindow: Duration {
         if case .time(let length) = window { length } else { .seconds(60) }
     }
 }
 
 extension Circuit.Ramp {
-    /// How many of a number of concurrent calls a circuit lets through while it ramps up: a tenth of them at first, and all in
+    /// How many of `concurrency` calls a circuit lets through while it ramps up: a tenth of them at first, and all in
     /// the end.
     ///
     /// - Parameters:

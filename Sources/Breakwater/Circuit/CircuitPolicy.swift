@@ -5,9 +5,9 @@
 public struct CircuitPolicy: Sendable, Equatable {
     /// Which calls count for the rates.
     public enum Window: Sendable, Equatable {
-        /// Those of so long ago at most, in slots of one second; 1 second to 1 day.
+        /// Calls that ended at most this long ago, in slots of one second; 1 second to 1 day.
         case time(Duration)
-        /// The last so many; 1 to 10,000.
+        /// This many of the latest calls; 1 to 10,000.
         case calls(Int)
     }
 
@@ -44,10 +44,10 @@ public struct CircuitPolicy: Sendable, Equatable {
     public var slowRate = 1.0
     /// Which calls count for the rates. Defaults to the last 60 seconds.
     public var window = Window.time(.seconds(60))
-    /// The rates say nothing before so many calls are in the window; at least 1, and no more than a window by calls
+    /// How many calls must be in the window before the rates count; at least 1, and no more than a window by calls
     /// holds. Defaults to 20, as Hystrix has it.
     public var minimumCalls = 20
-    /// So many failures in a row open the circuit, however few calls there were; nil for never. Defaults to 10.
+    /// How many failures in a row open the circuit, however few calls there were; nil for never. Defaults to 10.
     public var consecutiveFailures: Int? = 10
     /// Names of failures that count as failed calls although their outcome would be ignored. Defaults to none.
     ///
@@ -57,8 +57,8 @@ public struct CircuitPolicy: Sendable, Equatable {
     public var ignoreOn: [String] = []
     /// Names of failures that open the circuit at once. Defaults to none.
     public var tripOn: [String] = []
-    /// Whether a `Retry-After` of the dependency sets the open time when the circuit opens because of that call, and
-    /// one with a throttled call (429) opens it. Defaults to false.
+    /// Whether a `Retry-After` of the dependency sets the open time when its call opens the circuit, and whether a
+    /// throttled call (429) with one opens it. Defaults to false.
     public var honoursRetryAfter = false
     /// How long the circuit stays open the first time, half of it for certain and half by chance (equal jitter).
     /// Defaults to 30 seconds.
@@ -71,9 +71,9 @@ public struct CircuitPolicy: Sendable, Equatable {
     public var probes = 3
     /// How many probes must succeed to close the circuit; at least 1. Defaults to 3.
     public var successesToClose = 3
-    /// A circuit that is half-open for so long without a decision re-opens; nil for never. Defaults to nil.
+    /// A circuit that is half-open for this long without a decision re-opens; nil for never. Defaults to nil.
     public var halfOpenFor: Duration?
-    /// For so long after closing, a worker's share of its concurrency grows from a tenth to all of it; zero admits
+    /// For this long after closing, a worker's share of its concurrency grows from a tenth to all of it; zero admits
     /// everything at once. Defaults to 10 seconds.
     public var ramp = Duration.seconds(10)
     /// Whether a worker whose calls fail while the others' succeed is suspended for the kind, instead of opening the

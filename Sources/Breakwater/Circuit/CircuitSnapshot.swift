@@ -8,7 +8,7 @@ public struct CircuitSnapshot: Sendable, Equatable {
     public var age: Duration
     /// Why it is in this state, in words.
     public var reason: String
-    /// While open, how long until probing may begin; nil while somebody holds it open without an end.
+    /// While open, how long until probing may begin; nil while a user holds it open without an end.
     public var retryAfter: Duration?
     /// How often it re-opened since it was last closed.
     public var reopened: Int
@@ -24,7 +24,7 @@ public struct CircuitSnapshot: Sendable, Equatable {
     public var slow: Int
     /// Failures since the last success.
     public var failuresInARow: Int
-    /// Whether somebody took it out of the breaker's hands, and how.
+    /// How a user has overridden the circuit; nil if no user has.
     public var override: CircuitOverride?
 }
 

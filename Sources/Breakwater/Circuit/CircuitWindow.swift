@@ -28,8 +28,8 @@ struct CircuitCalls: Sendable, Equatable {
     }
 }
 
-/// The calls by which a closed circuit is judged: those of the last seconds or the last so many, and the failures in a
-/// row.
+/// The calls by which a closed circuit is judged: those of the last seconds or a number of the latest ones, and the
+/// failures in a row.
 ///
 /// Calls that were settled together have no order among them; their failures count as the earlier ones, so that a
 /// success among them ends a streak.
@@ -61,7 +61,7 @@ struct CircuitWindow: Sendable {
 
     private let extent: CircuitPolicy.Window
     private var total = Counts()
-    /// For a window by time, the oldest first; no more than it has seconds, and one.
+    /// For a window by time, the oldest first. There is at most one more slot than the window has seconds.
     private var slots: [Slot] = []
     /// For a window by count: a ring of single calls.
     private var ring: [Counts] = []

@@ -1,5 +1,5 @@
 extension WorkerConfiguration {
-    /// Refuses settings that cannot work, whoever made them.
+    /// Refuses settings that cannot work, wherever they come from.
     ///
     /// - Throws: ``BreakwaterError`` with the code `invalidConfiguration`, naming every setting at fault.
     public func validate() throws(BreakwaterError) {

@@ -20,7 +20,7 @@ public struct WorkerConfiguration: Sendable {
     /// The same database without the pooler that is in front of it, for the connection that listens: LISTEN needs a
     /// session that stays. Nil for ``database``, the default.
     public var listenDatabase: ConnectionOptions?
-    /// A name that people recognise the worker by. Defaults to the host's name and the process number.
+    /// A name by which users recognise the worker. Defaults to the host's name and the process number.
     public var name: String
     /// The kinds it runs.
     public var handlers: [HandlerRegistration]

@@ -3,29 +3,29 @@ import Synchronization
 
 /// Whether a worker is alive and ready, as its own loops last showed.
 ///
-/// It asks nobody: an answer takes no time and needs no database.
+/// It makes no call: an answer takes no time and needs no database.
 public final class WorkerHealth: Sendable {
     /// An answer to the question whether all is well.
     public struct Answer: Sendable, Equatable {
-        /// What is not well, for those who run the worker; empty when all is well. It may name the database's host and role.
+        /// What is not well, for operators; empty when all is well. It may name the database's host and role.
         public var reasons: [String]
-        /// The same for anybody who can reach the worker: each reason once, without hosts, ports, roles and messages of
-        /// the database.
+        /// The same for any client that can reach the worker: each reason once, without hosts, ports, roles and
+        /// messages of the database.
         public var publicReasons: [String]
         /// Whether all is well.
         public var isGood: Bool { reasons.isEmpty }
 
         /// - Parameters:
         ///   - reasons: What is not well.
-        ///   - publicReasons: The same for anybody. Defaults to `reasons`.
+        ///   - publicReasons: The same for any client. Defaults to `reasons`.
         public init(reasons: [String], publicReasons: [String]? = nil) {
             self.reasons = reasons
             self.publicReasons = publicReasons ?? reasons
         }
     }
 
-    /// Each loop comes round several times a second while nothing happens, and may be held up by one call to the
-    /// database and one attempt to connect, both of which have deadlines, and by the pause between them.
+    /// Each loop comes round several times a second while idle. It may be held up by one call to the database and one
+    /// attempt to connect, which both have deadlines, and by the pause between them.
     static let patience = Duration.seconds(90)
 
     private enum Phase {
@@ -71,7 +71,7 @@ public final class WorkerHealth: Sendable {
             }
             for (loop, turn) in state.turns.sorted(by: { $0.key.rawValue < $1.key.rawValue })
             where now - turn > state.patience {
-                // One that listens waits for as long as nothing is said; one that claims ends before the others.
+                // The loop that listens waits until a notification comes; the loop that claims ends before the others.
                 if loop == .wakeUps || (loop == .claims && state.phase == .draining) { continue }
                 reasons.append("the loop for \(loop.rawValue) has not turned for \((now - turn).wholeSeconds) s")
             }
@@ -110,7 +110,7 @@ public final class WorkerHealth: Sendable {
         }
     }
 
-    /// Whether it has been told to stop: it claims no more, and ends what runs.
+    /// Whether a shutdown has begun: the worker claims no more, and ends what runs.
     public var isDraining: Bool {
         state.withLock { $0.phase == .draining || $0.phase == .stopped }
     }
@@ -144,7 +144,7 @@ public final class WorkerHealth: Sendable {
 
     func note(holdsLease: Bool) { state.withLock { $0.holdsLease = holdsLease } }
 
-    /// Looks whether the database still has the schema that this worker needs. A fault ends nothing: what works goes on.
+    /// Checks whether the database still has the schema that this worker needs. A fault stops nothing that works.
     func checkSchema(on connection: Connection) async {
         do {
             try await Schema.check(on: connection)

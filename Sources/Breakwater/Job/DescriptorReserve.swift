@@ -1,15 +1,16 @@
 import Glibc
 import Synchronization
 
-/// Descriptors that are set aside, for what cannot bear to run out of them.
+/// Descriptors that are set aside for code that must not run out of them.
 ///
-/// Once a second, libdispatch opens a file for each of its threads, and ends the process if it cannot. So some are always left
-/// for whatever does not ask. Others are set aside for a moment, for programs that are starting.
+/// Once a second, libdispatch opens a file for each of its threads, and ends the process if it cannot. So some are
+/// always left for code that does not ask here. Others are set aside for a moment, for programs that are starting.
 ///
-/// Nothing can be kept from a process's other threads. But what opens many at once, such as the HTTP handler's client, opens
-/// them through here.
+/// A process's other threads can always open descriptors. But code that opens many at once, such as the HTTP handler's
+/// client, opens them through here.
 package enum DescriptorReserve {
-    /// Always left. The first program takes six: for swift-subprocess's threads, and for the guard of the programs.
+    /// This many are always left. The first program takes six: for swift-subprocess's threads, and for the orphan
+    /// guard.
     private static let spare = 8
     private static let reserved = Mutex(0)
 

@@ -49,8 +49,8 @@ public struct Job: Sendable, Identifiable {
     /// Whether a half-open circuit let it through to find out if its dependency works again.
     public var isProbe: Bool
 
-    /// The texts of a job but for its payload. Jobs of one claim mostly have them in common, and jobs are handed around a
-    /// lot: so they are one reference, not one each.
+    /// The texts of a job except its payload. Jobs of one claim mostly share them, and jobs are copied a lot, so each
+    /// job has one reference instead of its own texts.
     package struct Texts: Sendable {
         var queue: String
         var kind: String
@@ -71,7 +71,7 @@ public struct Job: Sendable, Identifiable {
     /// Where the payload is.
     package enum PayloadSource: Sendable {
         case text(String)
-        /// In a claim's answer, until the job runs: read there in the time of its run, not in the claim's.
+        /// In a claim's answer until the job runs: the run decodes it, so that the claim does not spend time on it.
         case answer(TextSlice)
 
         /// How many bytes of UTF-8 it has.

@@ -1,8 +1,8 @@
 /// Turns what a program or a server answered into JSON text that Postgres stores as `jsonb`.
 ///
-/// An answer that is one JSON value is kept as it is, but for what `jsonb` refuses: the escape `\u0000` is dropped
+/// An answer that is one JSON value is kept as it is, except for what `jsonb` refuses: the escape `\u0000` is dropped
 /// and half a surrogate pair becomes U+FFFD. Any other answer becomes a JSON string of its text, with broken UTF-8
-/// repaired and NUL dropped. Nothing but white space is no result.
+/// repaired and NUL dropped. An answer of white space is no result.
 package enum JobResult {
     /// The answer as one JSON value.
     ///

@@ -1,17 +1,17 @@
-/// Takes the values of a job's payload out of a message before it is logged: servers and programs echo in their errors
-/// what they were sent.
+/// Takes the values of a job's payload out of a message before it is logged, because the errors of servers and programs
+/// echo what they were sent.
 ///
-/// Values of 8 bytes or more are looked for, texts and numbers, as they are and as JSON writes them. What is shorter is
-/// a word like "default" rather than a secret.
+/// It looks for values of 8 bytes or more, texts and numbers, as they are and as JSON writes them. A shorter value is a
+/// word like "default" rather than a secret.
 struct PayloadRedaction {
     /// A larger payload is not searched; a message about its job is withheld whole.
     static let maximumPayloadBytes = 64 << 10
-    /// With more values than this, likewise.
+    /// The same is done if there are more values than this.
     static let maximumValues = 500
     private static let minimumValueBytes = 8
     static let mark = "[redacted]"
 
-    /// Nil when there are too many to look for. The longest first: one may be a part of another.
+    /// Nil if there are too many to look for. The longest come first, as one may be a part of another.
     private let values: [String]?
 
     /// - Parameter payload: One JSON value as text.
@@ -27,7 +27,7 @@ struct PayloadRedaction {
         }
     }
 
-    /// The texts and numbers of a JSON document, but for the names of members. It was valid when it was stored.
+    /// The texts and numbers of a JSON document, except the names of members. It was valid when it was stored.
     private static func values(in json: [UInt8]) -> [String]? {
         var found: Set<String> = []
         var position = 0

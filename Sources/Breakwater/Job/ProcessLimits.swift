@@ -1,6 +1,6 @@
 import Glibc
 
-/// The limits that this process lives under, in words, for people who must raise one.
+/// The limits on this process, in words, for operators who must raise one.
 package enum ProcessLimits {
     /// Which limit an error number means.
     ///

@@ -30,7 +30,7 @@ struct FailureNames {
         pending[key, default: 0] += 1
     }
 
-    /// Tells the counters what was counted since the last time.
+    /// Adds what was counted since the last flush to the counters.
     mutating func flush() {
         for (key, count) in pending { counters[key]?.increment(by: count) }
         pending.removeAll(keepingCapacity: true)

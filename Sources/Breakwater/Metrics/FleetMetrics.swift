@@ -11,7 +11,7 @@ public import ServiceLifecycle
 public struct FleetMetrics: Service {
     /// How long the database may take for a sample.
     static let timeout = Duration.seconds(5)
-    /// A transition may become visible after one with a higher number, by so much at most.
+    /// A transition may become visible after another whose number is higher, by at most this much.
     private static let lateness: Int64 = 200
 
     private let database: ConnectionOptions
@@ -53,7 +53,7 @@ public struct FleetMetrics: Service {
                     failures.increment()
                     logger.debug("the fleet's numbers could not be had", metadata: ["error": "\(error)"])
                 }
-                // Not all workers of a fleet at once.
+                // Random, so that the workers of a fleet do not all look at once.
                 try? await Task.sleep(for: interval * Double.random(in: 0.8...1.2))
             }
         }
@@ -76,7 +76,7 @@ public struct FleetMetrics: Service {
 }
 
 extension FleetMetrics {
-    /// The handles, made as their labels occur, and what has been told through them.
+    /// The handles, made as their labels occur, and what has been reported through them.
     struct Report {
         private struct Series: Hashable {
             var metric: Metric
@@ -87,7 +87,7 @@ extension FleetMetrics {
         private var gauges: [Series: Gauge] = [:]
         private var counters: [Series: Counter] = [:]
         private(set) var newestTransition: Int64?
-        /// The newest transition when this report began: what came before is not its to count.
+        /// The newest transition when this report began: earlier ones are not counted.
         private var beginning: Int64 = .max
         /// Transitions that were counted, as far back as one is asked for again.
         private var counted: Set<Int64> = []
@@ -112,13 +112,13 @@ extension FleetMetrics {
                 for state in ["closed", "open", "half_open"] {
                     set(.fleetCircuit, circuit.circuit, state, to: circuit.state == state ? 1 : 0)
                 }
-                // Told as 0 before they first grow, or Prometheus would not see that they did.
+                // Reported as 0 before they first grow, or Prometheus would not see the first increase.
                 for (from, to) in [
                     ("closed", "open"), ("open", "half_open"), ("half_open", "open"), ("half_open", "closed"),
                 ] {
                     counter(circuit.circuit, from, to).increment(by: 0)
                 }
-                // Nothing waits unless something is said to: an alert must be able to see it fall to nothing.
+                // 0 unless the sample gives a number: an alert must be able to see it fall to nothing.
                 set(.fleetWaiting, circuit.circuit, to: 0)
             }
             for keyed in sample.keyedCircuits ?? [] {

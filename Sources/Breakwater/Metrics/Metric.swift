@@ -21,7 +21,7 @@ public struct Metric: Sendable, Hashable {
     public enum Scope: String, Sendable {
         /// This worker's own. Add those of all workers.
         case worker
-        /// The whole fleet's, told by each worker alike. Take the highest of all workers, never the sum.
+        /// The whole fleet's, reported alike by each worker. Take the highest of all workers, never the sum.
         case fleet
     }
 
@@ -178,7 +178,7 @@ extension Metric {
     static let build = Metric("breakwater_build_info", .gauge, ["version"], "Always 1.")
 }
 
-// What the database tells of the fleet, every 15 seconds.
+// The fleet's numbers, which the database gives every 15 seconds.
 extension Metric {
     static let fleetJobs = Metric(
         "breakwater_fleet_jobs",

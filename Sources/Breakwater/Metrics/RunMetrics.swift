@@ -1,7 +1,7 @@
 import Metrics
 
-/// The handles of runs, by queue and kind, made when the first run of each is settled: only what really occurs costs
-/// anything. Owned by the claim loop.
+/// The handles of runs, by queue and kind, made when the first run of each is settled, so that unused ones cost
+/// nothing. Owned by the claim loop.
 ///
 /// The counts of a batch are gathered and added at once; a batch is mostly of one kind, so the last one is tried first.
 struct RunMetrics {
@@ -10,7 +10,7 @@ struct RunMetrics {
         var kind: String
     }
 
-    /// A counter and what it has not been told yet.
+    /// A counter and what has not been added to it yet.
     private struct Count {
         var counter: Counter
         var pending = 0
@@ -22,7 +22,7 @@ struct RunMetrics {
         let circuit: String
         let run: Metrics.Timer
         let wait: Metrics.Timer
-        /// The usual case, by itself.
+        /// Successes are counted separately because they are the usual case.
         var successes = 0
         /// By the class of the outcome.
         var outcomes: [String: Count] = [:]

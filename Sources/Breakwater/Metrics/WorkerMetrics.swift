@@ -18,7 +18,7 @@ final class WorkerMetrics: Sendable {
     }
 
     private let factory: any MetricsFactory
-    /// Whether anybody keeps what is counted.
+    /// Whether the metrics are recorded at all, or go to a no-op factory.
     let isWanted: Bool
     private let calls: [Call: Metrics.Timer]
     private let claimBatch: Recorder

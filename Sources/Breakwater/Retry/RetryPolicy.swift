@@ -93,7 +93,7 @@ public struct RetryPolicy: Sendable, Equatable {
     /// delay, and each delay still has the walk's distribution.
     private func decorrelatedWalk(steps: Int, using generator: inout some RandomNumberGenerator) -> Double {
         var delay = base.inSeconds
-        // After so many steps the walk has long met the cap, or will not.
+        // After 100 steps the walk has either met the cap or never will.
         for _ in 0..<min(max(1, steps), 100) {
             delay = min(
                 cap.inSeconds,

@@ -1,2 +1,2 @@
-/// The version of Breakwater, as `worker --version` tells it.
+/// The version of Breakwater, as `worker --version` prints it.
 package let breakwaterVersion = "0.1.0"

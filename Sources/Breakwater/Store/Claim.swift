@@ -45,7 +45,7 @@ package struct Claim: StoreCall {
         )
     }
 
-    /// The jobs. Their payloads are left in the answer, for their runs to read: the server waits for whoever decodes this.
+    /// The jobs. The server waits while this decodes, so the payloads stay in the answer until their runs read them.
     package func decode(_ result: QueryResult) throws(PostgresError) -> [ClaimedJob] {
         try ClaimedJob.all(of: result)
     }

@@ -13,7 +13,7 @@ package struct FinishedRun: Sendable {
     /// How long its handler ran, and how long the job was ready before; for metrics.
     package var times = Times()
     private let origin: Job.Origin
-    /// Nil for what nearly all runs come to, a success with nothing to keep of it.
+    /// Nil for a success with nothing to keep of it, which is how nearly all runs end.
     private var notableEnding: Box?
 
     private final class Box: Sendable {
@@ -45,18 +45,18 @@ package struct FinishedRun: Sendable {
         set { notableEnding = Box(newValue) }
     }
 
-    /// Whether it came to a success with nothing to keep of it.
+    /// Whether it ended in a success with nothing to keep of it.
     var isPlainSuccess: Bool { notableEnding == nil }
     var isSuccess: Bool { notableEnding?.ending.isSuccess ?? true }
 
-    /// Whether it belongs to the same claim, lane and circuit as another: then they have their texts in common. Two that do
-    /// may say false.
+    /// Whether it shares its texts with another run because both belong to the same claim, lane and circuit. It may be
+    /// false even for two such runs.
     func sharesTexts(with other: FinishedRun) -> Bool { origin === other.origin }
 
     /// How long a run took, in nanoseconds.
     package struct Times: Sendable {
         package var run: Int64 = 0
-        /// Before it, since the job was ready.
+        /// How long the job was ready before the run.
         package var wait: Int64 = 0
 
         package init() {}
@@ -78,7 +78,7 @@ package struct FinishedRun: Sendable {
         package var className: String
         package var failure: JobFailure?
         package var result: String?
-        /// Until the next run.
+        /// How long until the next run.
         package var delay: Duration = .zero
         /// What the circuit learns of a run that did not succeed.
         package var effect = Effect.ignored

@@ -1,6 +1,6 @@
 package import Libpq
 
-/// `breakwater.lock_waits`: the sessions that others wait for which work with Breakwater's tables.
+/// `breakwater.lock_waits`: the sessions that hold up other sessions working with Breakwater's tables.
 package struct LockWaits: StoreCall {
     /// One such session.
     package struct Blocker: Sendable, Equatable {

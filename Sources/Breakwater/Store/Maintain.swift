@@ -32,7 +32,7 @@ package struct Maintain: StoreCall {
         package var nextDue: Duration?
         package var failures: [Failure] = []
 
-        /// Adds what another call came to.
+        /// Adds the result of another call.
         mutating func add(_ other: Output) {
             leads = other.leads
             promoted += other.promoted

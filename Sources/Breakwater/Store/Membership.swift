@@ -1,7 +1,7 @@
 import Foundation
 package import Libpq
 
-/// `breakwater.register`: a worker comes, with the rules of its handlers. Answers with its number.
+/// `breakwater.register`: registers a worker with the rules of its handlers. Answers with the worker's number.
 package struct Register: StoreCall {
     package var configuration: WorkerConfiguration
 
@@ -23,7 +23,7 @@ package struct Register: StoreCall {
 
 }
 
-/// `breakwater.renew_registration`: puts back the rows of a worker's registration that somebody deleted.
+/// `breakwater.renew_registration`: restores the rows of a worker's registration after they were deleted.
 package struct RenewRegistration: StoreCall {
     package var worker: Int64
     package var configuration: WorkerConfiguration
@@ -56,7 +56,8 @@ package struct Beat: StoreCall {
     package struct Output: Sendable {
         /// False when this worker's jobs have been given to others.
         package var isAlive: Bool
-        /// For each kind whose circuit is open, the generation since when; for one that is paused, the highest number.
+        /// For each kind whose circuit is not closed, the circuit's generation; for a kind that this worker may not run
+        /// for another reason (it is paused, suspended or drained), the highest number.
         package var stopped: [String: Int64]
         /// Whether this worker should make itself free for a suspect.
         package var hostsSuspect: Bool
@@ -95,8 +96,8 @@ extension Row {
     }
 }
 
-/// `breakwater.survived`: this process lives, though its worker of that number was taken for lost. Answers with the number
-/// of jobs that are cleared of it.
+/// `breakwater.survived`: says that this process lives, although its worker of that number was taken for lost. Answers
+/// with the number of jobs that it no longer makes suspects.
 package struct Survived: StoreCall {
     package var worker: Int64
 
@@ -105,7 +106,7 @@ package struct Survived: StoreCall {
     package func decode(_ result: QueryResult) throws(PostgresError) -> Int { try result[0][0].int() }
 }
 
-/// `breakwater.reconcile`: gives back claims that this worker never heard of. Answers with the number of jobs.
+/// `breakwater.reconcile`: gives back claims whose answers never reached this worker. Answers with the number of jobs.
 package struct Reconcile: StoreCall {
     package var worker: Int64
     package var known: [Int64]
@@ -117,7 +118,7 @@ package struct Reconcile: StoreCall {
     package func decode(_ result: QueryResult) throws(PostgresError) -> Int { try result.row(0)[0].int() }
 }
 
-/// `breakwater.leave`: a worker's goodbye. Answers with the number of jobs it handed back.
+/// `breakwater.leave`: signs a worker off. Answers with the number of jobs it handed back.
 package struct Leave: StoreCall {
     package var worker: Int64
 
@@ -126,16 +127,16 @@ package struct Leave: StoreCall {
     package func decode(_ result: QueryResult) throws(PostgresError) -> Int { try result.row(0)[0].int() }
 }
 
-/// `breakwater.attend`: which kinds a worker looks for by itself, so that nobody needs to be told of their inserts.
+/// `breakwater.attend`: which kinds a worker polls, so that their inserts need not notify a sleeping worker.
 package struct Attend: StoreCall {
     package var worker: Int64
-    /// Where it looks.
+    /// The queues it polls.
     package var queues: [String]
-    /// The kinds it looks for.
+    /// The kinds it polls for.
     package var attended: [String]
-    /// The other kinds, to be woken for.
+    /// The other kinds, whose inserts wake it.
     package var kinds: [String]
-    /// How long others may rely on it.
+    /// How long other workers may rely on its polling.
     package var term: Duration
 
     package var statement: Statement {
@@ -154,7 +155,7 @@ package struct Attend: StoreCall {
 /// `breakwater.sleep` and `breakwater.awake`: whether inserts should wake this worker.
 package struct Sleep: StoreCall {
     package var worker: Int64
-    /// The kinds to be woken for; none to be left alone.
+    /// The kinds whose inserts wake it; empty if inserts are not to wake it.
     package var kinds: [String]
 
     package var statement: Statement {

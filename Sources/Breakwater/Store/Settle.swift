@@ -6,7 +6,7 @@ package struct Settle: StoreCall {
     package var worker: Int64
     /// The runs, each job at most once.
     package var runs: [FinishedRun]
-    /// Claims of which nothing is left to settle after this.
+    /// Claims that have nothing left to settle after this.
     package var claims: [Int64]
 
     /// Whether there is nothing to record.
@@ -16,8 +16,7 @@ package struct Settle: StoreCall {
         package var settled: Int
         /// Jobs that this worker no longer held: their results changed nothing.
         package var stale: [Int64]
-        /// Where calls failed: for each kind whose circuit is not closed, the generation since when, and more; see
-        /// ``Beat/Output/stopped``.
+        /// Filled in if calls failed: the kinds that are stopped, each with a generation; see ``Beat/Output/stopped``.
         package var stopped: [String: Int64]
     }
 
@@ -61,9 +60,9 @@ package struct Settle: StoreCall {
     }
 }
 
-/// The successes among some runs, the usual case, of which there may be thousands: gone through once.
+/// The successes among some runs, gathered in one pass: they are the usual case, and there may be thousands.
 private struct Successes {
-    /// What calls have in common that are added up together.
+    /// What calls that are added up together have in common.
     private struct Call: Hashable {
         var kind: String
         var key: String
@@ -80,7 +79,7 @@ private struct Successes {
     private var leases: [Int64] = []
     private var generations: [Int64] = []
     private var tuples: [TupleID] = []
-    // Left empty in the usual case, where they would say nothing.
+    // These stay empty in the usual case, when they would say nothing.
     private var slow: [Bool] = []
     private var keys: [String] = []
     private var results: [String?] = []
@@ -104,7 +103,7 @@ private struct Successes {
                 hasSlow = hasSlow || run.ending.isSlow
                 hasResults = hasResults || run.ending.result != nil
             }
-            // Mostly one like that before it.
+            // Mostly a run is like the one before it.
             if last.map({ !$0.run.sharesTexts(with: run) || $0.run.generation != run.generation }) ?? true {
                 hasKeys = hasKeys || !run.circuitKey.isEmpty
                 let call = Call(kind: run.kind, key: run.circuitKey, generation: run.generation)
@@ -132,7 +131,7 @@ private struct Successes {
         ]
     }
 
-    /// Where they are, and what they add up to.
+    /// The places of the successes in their table, and what the successes add up to.
     var placeParameters: [Parameter] {
         [
             .tupleIDArray(tuples),

@@ -1,6 +1,6 @@
 import Logging
 
-// What a trace of every job's way shows: each is named with its lease, as `id/lease`.
+// Metadata with which the log can trace each job: it is named with its lease, as `id/lease`.
 
 extension Claim {
     func metadata(_ jobs: Output) -> Logger.Metadata {

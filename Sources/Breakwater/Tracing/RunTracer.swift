@@ -1,13 +1,13 @@
 import Tracing
 
-/// Makes a consumer span of each run, which continues the trace of whoever enqueued the job.
+/// Makes a consumer span of each run, which continues the trace in which the job was enqueued.
 ///
 /// The span is a child of the producer's, so that one trace tells the whole story, and is linked to it as well, as
 /// OpenTelemetry's conventions for messaging have it. Each attempt has a span of its own.
 struct RunTracer: Sendable {
     private let tracer: any Tracer
 
-    /// - Returns: Nil where nobody traces, which costs a run nothing.
+    /// - Returns: Nil if tracing is not set up, so that it costs a run nothing.
     init?(_ tracer: any Tracer) {
         guard !(tracer is NoOpTracer) else { return nil }
         self.tracer = tracer

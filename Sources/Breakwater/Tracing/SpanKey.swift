@@ -10,7 +10,7 @@ package enum SpanKey: String, CaseIterable {
     case operationType = "messaging.operation.type"
     /// The job's id.
     case message = "messaging.message.id"
-    /// The payload's size in bytes. The payload itself is never told.
+    /// The payload's size in bytes. The payload itself is never included.
     case bodySize = "messaging.message.body.size"
     /// The kind of job.
     case kind = "breakwater.kind"
@@ -22,6 +22,6 @@ package enum SpanKey: String, CaseIterable {
     case probe = "breakwater.circuit.probe"
     /// How the run ended: `succeeded`, `failed`, ….
     case outcome = "breakwater.outcome"
-    /// The failure's name, such as `http.503`. Its message, which may hold anything, is not told.
+    /// The failure's name, such as `http.503`. Its message, which may hold anything, is not included.
     case error = "error.type"
 }

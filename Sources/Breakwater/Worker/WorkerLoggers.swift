@@ -47,7 +47,7 @@ public struct WorkerLoggers: Sendable {
         guard notice.sqlState == "BW001" || notice.sqlState == "BW002", let detail = notice.detail,
             let keys = try? JSONDecoder().decode(CircuitNotice.self, from: Data(detail.utf8))
         else { return false }
-        // A worker that suspends itself needs somebody to raise a limit, or to install a program.
+        // A worker that suspends itself needs an operator to raise a limit, or to install a program.
         circuits.log(level: keys.circuit == nil ? .warning : .notice, "\(notice.message)", metadata: keys.metadata)
         return true
     }

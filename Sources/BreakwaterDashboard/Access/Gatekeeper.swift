@@ -1,16 +1,16 @@
 import BreakwaterEndpoints
 import Synchronization
 
-/// Decides who asks and what they may do: sessions of those who logged in, and what a trusted proxy says.
+/// Decides which user asks and what they may do: by the sessions of logged-in users, and by what a trusted proxy says.
 final class Gatekeeper: Sendable {
     private struct State: Sendable {
         var sessions: SessionStore
         var throttle = LoginThrottle()
-        /// What each session is told on its next page, the latest last.
+        /// The notices that each session sees on its next page, the latest last.
         var notices: [(session: String, notice: Notice)] = []
     }
 
-    /// What came of an action.
+    /// The result of an action.
     struct Notice: Sendable, Equatable {
         var text: String
         var isFailure = false
@@ -29,7 +29,7 @@ final class Gatekeeper: Sendable {
     private let configuration: DashboardConfiguration
     private let peers: [AddressRange]
     private let proxies: TrustedProxies
-    /// What a password is compared with where there is no such user; nil where nobody has a password.
+    /// The hash to compare a password with if there is no such user; nil if no user has a password.
     private let nobody: PasswordHash?
     private let state: Mutex<State>
     /// Signs the tokens of forms. Made anew with each start.
@@ -61,7 +61,7 @@ final class Gatekeeper: Sendable {
         return "\(name)=\(value)\(age); Path=/; HttpOnly; SameSite=Lax\(configuration.securesCookies ? "; Secure" : "")"
     }
 
-    /// Who asks; nil for a stranger.
+    /// The user who asks; nil if no user is logged in.
     func viewer(of request: WebRequest, now: ContinuousClock.Instant = .now) -> Viewer? {
         if let name = userOfProxy(request) {
             let role: DashboardRole = configuration.proxy?.operators.contains(name) == true ? .operator : .readOnly
@@ -76,8 +76,8 @@ final class Gatekeeper: Sendable {
         return Viewer(name: user.name, role: user.role, session: found.id, canLogOut: true)
     }
 
-    /// Whom the reverse proxy names. It must ask from one of its addresses and know the secret: what else can connect
-    /// from there, such as another program of the same machine, does not.
+    /// The user whom the reverse proxy names. The proxy must ask from one of its addresses and know the secret: another
+    /// program that can connect from there, such as one on the same machine, does not know it.
     private func userOfProxy(_ request: WebRequest) -> String? {
         guard let proxy = configuration.proxy, let peer = ClientAddress(request.peer),
             peers.contains(where: { $0.contains(peer) }),
@@ -87,12 +87,12 @@ final class Gatekeeper: Sendable {
         return name
     }
 
-    /// The address that a request comes from, as trusted proxies tell it.
+    /// The address that a request comes from, according to trusted proxies.
     func client(of request: WebRequest) -> ClientAddress? { proxies.client(of: request) }
 
     /// Checks a name and a password.
     ///
-    /// - Parameter address: Where it comes from; nil when nobody knows.
+    /// - Parameter address: Where it comes from; nil if unknown.
     func logIn(user name: String, password: String, address: ClientAddress?) async -> Login {
         guard let nobody else { return .refused }
         let client = address?.client
@@ -100,7 +100,7 @@ final class Gatekeeper: Sendable {
             return .throttled(for: wait)
         }
         let user = configuration.users.first { $0.name == name }
-        // As much work for a name that nobody has.
+        // An unknown name takes as much work as a known one.
         let verdict = await checker.check(password, user?.password ?? nobody, for: client)
         return state.withLock { state in
             switch (verdict, user) {
@@ -141,7 +141,8 @@ final class Gatekeeper: Sendable {
         return origin == "http://\(host)" || origin == "https://\(host)"
     }
 
-    /// Leaves a word for the session's next page. There is one for each session; of too many, the oldest go.
+    /// Leaves a notice for the session's next page. There is one for each session; if there are too many, the oldest
+    /// go.
     func leave(_ notice: Notice, for viewer: Viewer) {
         state.withLock { state in
             state.notices.removeAll { $0.session == viewer.session }
@@ -150,7 +151,7 @@ final class Gatekeeper: Sendable {
         }
     }
 
-    /// Takes the word that was left, if one was.
+    /// Takes the notice that was left, if one was.
     func takeNotice(for viewer: Viewer) -> Notice? {
         state.withLock { state in
             let place = state.notices.firstIndex { $0.session == viewer.session }

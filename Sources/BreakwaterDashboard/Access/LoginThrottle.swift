@@ -9,8 +9,9 @@ import BreakwaterEndpoints
 /// - of one address, whatever the names: thirty,
 /// - of one name, whatever the addresses: a hundred.
 ///
-/// Beyond that each failure doubles the wait, from a second to five minutes. The second and the third do not hold up somebody
-/// who has logged in from the same address before: one who guesses elsewhere, or other names, does not lock them out.
+/// Beyond that each failure doubles the wait, from a second to five minutes. The second and the third do not hold up a
+/// user who has logged in from the same address before: an attacker who guesses elsewhere, or other names, does not
+/// lock them out.
 struct LoginThrottle: Sendable {
     typealias Instant = ContinuousClock.Instant
 
@@ -121,7 +122,7 @@ struct LoginThrottle: Sendable {
         return max(.zero, record.last + wait - now)
     }
 
-    /// Forgets what is over, and where that is not enough, what is oldest. Those that are being checked stay.
+    /// Forgets records that are over and, if that is not enough, the oldest. Those that are being checked stay.
     private mutating func forgetOldest(now: Instant) {
         records = records.filter { !$0.value.isForgotten(at: now) }
         guard records.count > Self.mostRecords else { return }

@@ -3,8 +3,8 @@ import Foundation
 
 /// A password as it may be written down: `$scrypt$ln=17,r=8,p=1$SALT$HASH`, salt and hash in Base64.
 ///
-/// scrypt with N = 2^17, r = 8, p = 1, the minimum of OWASP's Password Storage Cheat Sheet, takes 128 MiB and some tenths of
-/// a second: much for somebody who tries many, little for somebody who logs in.
+/// scrypt with N = 2^17, r = 8, p = 1, the minimum of OWASP's Password Storage Cheat Sheet, takes 128 MiB and some
+/// tenths of a second: much for an attacker who tries many passwords, little for a user who logs in.
 public struct PasswordHash: Sendable, Hashable {
     /// As it is written down.
     public var text: String
@@ -20,7 +20,7 @@ public struct PasswordHash: Sendable, Hashable {
 
     /// Hashes a password, with a salt of its own.
     ///
-    /// - Parameter password: 1 to 1,024 bytes of UTF-8; what is longer is refused when somebody logs in.
+    /// - Parameter password: 1 to 1,024 bytes of UTF-8; a longer password is refused at login.
     public init(password: String) { self.init(password: password, cost: Self.minimums[0].cost) }
 
     /// The same with another cost, for tests that log in many times.
@@ -33,7 +33,7 @@ public struct PasswordHash: Sendable, Hashable {
         text = "$scrypt$ln=\(cost),r=8,p=1$\(Data(salt).base64EncodedString())$\(Data(hash).base64EncodedString())"
     }
 
-    /// One that no password has, and that takes as much work as another.
+    /// A hash that no password has, and that takes as much work as another.
     init(like other: PasswordHash) {
         self = other
         salt = Self.random(16)
@@ -120,6 +120,6 @@ public struct PasswordHash: Sendable, Hashable {
 extension PasswordHash: CustomStringConvertible, CustomReflectable {
     /// Not the hash: it belongs in no log.
     public var description: String { "PasswordHash" }
-    /// Nothing.
+    /// A mirror without children, since the fields hold the hash.
     public var customMirror: Mirror { Mirror(self, children: []) }
 }

@@ -2,7 +2,7 @@ import CLibcrypto
 
 /// Random bytes, digests and comparisons, by libcrypto and the system.
 enum Secret {
-    /// So many random bytes in hexadecimal digits.
+    /// `count` random bytes in hexadecimal digits.
     static func random(bytes count: Int = 32) -> String {
         var generator = SystemRandomNumberGenerator()
         return hexadecimal((0..<count).map { _ in UInt8.random(in: .min ... .max, using: &generator) })
@@ -17,7 +17,7 @@ enum Secret {
         return hexadecimal(code.prefix(Int(length)))
     }
 
-    /// Whether two texts are the same, in a time that does not tell where they differ.
+    /// Whether two texts are the same, in a time that does not reveal where they differ.
     static func isSame(_ left: String, _ right: String) -> Bool { isSame(Array(left.utf8), Array(right.utf8)) }
 
     /// Whether two byte strings are the same; likewise.

@@ -1,4 +1,4 @@
-/// Who is logged in. In memory: whoever is logged in when the dashboard ends logs in again.
+/// Who is logged in. It is kept in memory: when the dashboard restarts, every user logs in again.
 struct SessionStore: Sendable {
     typealias Instant = ContinuousClock.Instant
 
@@ -12,10 +12,10 @@ struct SessionStore: Sendable {
     var lifetime: Duration
     /// How long it lasts without a request. Pages that refresh themselves count as none.
     var idleTime: Duration
-    /// One user has no more: the oldest of the same user ends. So nobody's logins end anybody else's.
+    /// One user has no more: a further one ends the user's oldest. So one user's logins never end another user's.
     static let mostOfUser = 20
 
-    /// By the token's code, so that looking up tells nothing about tokens.
+    /// By the token's code, so that the time of a look-up reveals nothing about tokens.
     private(set) var sessions: [String: Session] = [:]
     private let key = Secret.random()
 

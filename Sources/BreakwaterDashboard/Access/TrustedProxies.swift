@@ -1,9 +1,9 @@
 import BreakwaterEndpoints
 
-/// The reverse proxies that are believed when they say in `X-Forwarded-For` for whom they ask.
+/// The reverse proxies whose `X-Forwarded-For` header is believed.
 struct TrustedProxies: Sendable {
     private let ranges: [AddressRange]
-    /// Nobody is behind more proxies.
+    /// No client is behind more proxies than this.
     private static let mostProxies = 32
 
     /// - Parameter texts: Addresses and networks; others are left out.
@@ -14,10 +14,10 @@ struct TrustedProxies: Sendable {
 
     /// The address for which a request was made.
     ///
-    /// Each proxy appends the address that asked it. So the list is read from its end, for as long as those who wrote it
-    /// are trusted: what stands before that may be made up.
+    /// Each proxy appends the address that asked it. So the list is read from its end, for as long as its writers are
+    /// trusted: an earlier entry may be made up.
     ///
-    /// - Returns: Nil when nobody knows it.
+    /// - Returns: Nil if it is unknown.
     func client(of request: WebRequest) -> ClientAddress? {
         guard var client = ClientAddress(request.peer) else { return nil }
         let list = (request.headers["x-forwarded-for"] ?? []).flatMap { $0.split(separator: ",") }

@@ -1,4 +1,4 @@
-/// What somebody may do. Whoever may do the second may do the first.
+/// What a user may do. The second role includes the first.
 public enum DashboardRole: String, Sendable, CaseIterable, Comparable {
     /// Looks at everything.
     case readOnly = "read-only"
@@ -11,7 +11,7 @@ public enum DashboardRole: String, Sendable, CaseIterable, Comparable {
     }
 }
 
-/// Who asks.
+/// The user who asks.
 struct Viewer: Sendable, Equatable {
     var name: String
     var role: DashboardRole

@@ -21,10 +21,10 @@ struct BulkRun: Sendable, Equatable, Identifiable {
     var what: String
     var why: String?
     var actor: String
-    /// At most so many a second.
+    /// At most this many a second.
     var perSecond: Int
     var began: Date
-    /// How many were meant when it began, counted up to a cap.
+    /// How many matched when it began, counted up to a cap.
     var expected: Int
     var done = 0
     var phase = Phase.running
@@ -32,8 +32,8 @@ struct BulkRun: Sendable, Equatable, Identifiable {
 
 /// Runs what was asked for in the background, one after the other, so that a page need not wait for it.
 ///
-/// A run goes in portions, each a transaction of its own: when the dashboard ends in the middle, what is done is done, what
-/// is not stays as it was, and the audit log says how many.
+/// A run goes in portions, each a transaction of its own: if the dashboard ends in the middle, the portions done stay
+/// done, the rest stays as it was, and the audit log says how many were done.
 final actor BulkRuns: Service {
     private let database: DatabasePool
     private let logger: Logger
@@ -42,9 +42,9 @@ final actor BulkRuns: Service {
     private let begun: AsyncStream<Int64>
     private let begin: AsyncStream<Int64>.Continuation
 
-    /// More do not wait at once.
+    /// No more than this many wait at once.
     static let mostWaiting = 20
-    /// The newest that are still shown when they are over.
+    /// This many of the newest are still shown when they are over.
     private static let mostShown = 10
     private static let portionsPerSecond = 5
     private static let largestPortion = 1000
@@ -78,7 +78,7 @@ final actor BulkRuns: Service {
         return true
     }
 
-    /// Works until it is told to stop.
+    /// Works until it is stopped.
     func run() async throws {
         for await id in begun.cancelOnGracefulShutdown() { await work(on: id) }
     }
@@ -104,7 +104,7 @@ final actor BulkRuns: Service {
                 }
                 audit = result.audit
                 change(id) { $0.done += result.done }
-                // Those whose unique key a newer job has stay where they are, and would be picked again.
+                // Dead letters whose unique key a newer job has stay where they are, and would be picked again.
                 if result.picked < portion || result.done == 0 {
                     change(id) { if $0.phase == .running { $0.phase = .finished } }
                     return

@@ -1,7 +1,7 @@
 /// A piece of a page that is safe to send: whatever came in as text was escaped on the way in.
 ///
-/// There is no door for markup from outside: elements and attributes are named in the source, texts and values are always
-/// escaped. So a payload can never become a part of the page's structure, whoever writes the page.
+/// There is no way in for markup from outside: elements and attributes are named in the source, texts and values are
+/// always escaped. So a payload can never become a part of the page's structure, no matter which code writes the page.
 struct HTML: Sendable {
     /// The markup.
     fileprivate(set) var markup = ""
@@ -17,9 +17,9 @@ struct HTML: Sendable {
     /// The whole document.
     var document: String { "<!doctype html>\n" + markup }
 
-    /// A text with everything escaped that means something to a browser, inside an element or a quoted attribute.
+    /// A text in which everything with a meaning to a browser is escaped, inside an element or a quoted attribute.
     ///
-    /// Characters that nobody would see, or that change the direction of what follows, are shown as what they are: a text
+    /// Invisible characters, and those that change the direction of what follows, are shown as symbols or codes: a text
     /// must not look like another.
     static func escaped(_ text: String) -> String {
         var escaped = ""

@@ -1,7 +1,7 @@
 import BreakwaterAdmin
 import Foundation
 
-/// One circuit: its window, its rules, its history, and what people may do to it.
+/// One circuit: its window, its rules, its history, and what a user may do to it.
 enum CircuitPage {
     @Sendable static func show(_ exchange: Exchange) async throws -> WebAnswer {
         let id = CircuitID(kind: exchange.request.query["kind"] ?? "", key: exchange.request.query["key"] ?? "")
@@ -168,11 +168,11 @@ enum CircuitPage {
         }
     }
 
-    /// What people do to a circuit.
+    /// What a user can do to a circuit.
     enum Change: String, CaseIterable {
         case probe, close, open, reset, observe, disable
 
-        /// Whether it makes sense for a circuit: only an open one that nobody holds is probed.
+        /// Whether it makes sense for a circuit: a probe needs an open circuit that no user holds.
         func applies(to status: CircuitStatus) -> Bool {
             self != .probe || (status.state == "open" && status.override == nil)
         }
@@ -191,7 +191,7 @@ enum CircuitPage {
             }
         }
 
-        /// What it brings about.
+        /// The effect of the change.
         var effect: String {
             switch self {
             case .probe: "Ends the open time: the next jobs are probes, and decide."

@@ -10,7 +10,7 @@ extension DeadLetterGroup {
 enum DeadLettersPage {
     static let pageSize = 50
     private static let groupLimit = 200
-    /// Counting what would be done stops here: beyond, people read "more than a hundred thousand" the same way.
+    /// Counting the affected dead letters stops here: beyond this, the exact number makes no difference to a user.
     static let dryRunCap = 100_000
     private static let reasons = [
         "exhausted", "discarded", "expired", "poison", "unreadable", "circuit_open", "cancelled",

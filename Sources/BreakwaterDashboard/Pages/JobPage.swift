@@ -1,7 +1,7 @@
 import BreakwaterAdmin
 import Foundation
 
-/// One job: where it stands and why, what it went through, what it carries, and what people may do with it.
+/// One job: its state and the reason, its history, its payload, and what a user may do with it.
 enum JobPage {
     private struct Facts: Sendable {
         var story: JobStory
@@ -209,7 +209,7 @@ enum JobPage {
             )
         }
         if let end {
-            // Its time is that of the transaction, which began a little before the last run was written down.
+            // Its time is that of the transaction, which began shortly before the last run was stored.
             let at = max(end.at, facts.runs.compactMap(\.at).max() ?? end.at)
             let look = end.text == "Succeeded" ? "is-closed" : "is-open"
             events.insert(Event(at: at, look: look, title: end.text), at: 0)

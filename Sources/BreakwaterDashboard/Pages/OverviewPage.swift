@@ -1,7 +1,7 @@
 import BreakwaterAdmin
 import Foundation
 
-/// What whoever is on call sees first: which circuit is open, why, what waits behind it, and what died.
+/// What an operator on call sees first: which circuit is open, why, what waits behind it, and what died.
 enum OverviewPage {
     private struct Facts: Sendable {
         var circuits: [CircuitView]
@@ -18,7 +18,7 @@ enum OverviewPage {
     }
 
     @Sendable static func show(_ exchange: Exchange) async throws -> WebAnswer {
-        // Side by side: together they take longer than any page should.
+        // The queries run side by side: one after another they would take longer than any page should.
         async let circuits = exchange.database { admin in
             let statuses = try await admin.someCircuits(limit: 6).filter { $0.state != "closed" || $0.override != nil }
             return try await CircuitView.read(statuses, admin)
@@ -151,7 +151,7 @@ enum OverviewPage {
         }
     }
 
-    /// What is not as it should be, and not a circuit.
+    /// What is wrong apart from circuits.
     @HTMLBuilder private static func attention(_ facts: Facts) -> HTML {
         let unhandled = facts.backlog.filter { line in
             line.ready > 0

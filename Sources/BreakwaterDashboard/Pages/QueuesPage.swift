@@ -1,6 +1,6 @@
 import BreakwaterAdmin
 
-/// Queues and kinds: how deep, how old, and stopped or not.
+/// Queues and kinds: how many jobs they have, how old these are, and whether they are paused.
 enum QueuesPage {
     @Sendable static func show(_ exchange: Exchange) async throws -> WebAnswer {
         let (backlog, pauses, now) = try await exchange.database { admin in

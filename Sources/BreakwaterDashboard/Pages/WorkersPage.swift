@@ -1,6 +1,6 @@
 import BreakwaterAdmin
 
-/// The workers: how busy, how lively, of which version, suspended from what.
+/// The workers: how busy and how lively they are, their versions, and what they are suspended from.
 enum WorkersPage {
     @Sendable static func show(_ exchange: Exchange) async throws -> WebAnswer {
         let (workers, suspensions, now) = try await exchange.database { admin in

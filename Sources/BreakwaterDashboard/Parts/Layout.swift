@@ -32,12 +32,12 @@ enum Section: CaseIterable {
     }
 }
 
-/// What stands around every page.
+/// The frame around every page.
 struct Layout {
     var title: String
     /// Nil for a page that the navigation does not lead to.
     var section: Section?
-    /// Nil where nobody is logged in.
+    /// Nil if no user is logged in.
     var viewer: Viewer?
     /// The token that the forms of the session carry.
     var token = ""
@@ -146,7 +146,7 @@ struct Layout {
     }
 }
 
-/// A value of a form that nobody sees.
+/// A value of a form that the page does not show.
 func hidden(_ name: String, _ value: String) -> HTML {
     el(.input, .type("hidden"), .name(name), .value(value))
 }

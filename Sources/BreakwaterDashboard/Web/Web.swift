@@ -11,12 +11,12 @@ struct WebRequest: Sendable {
     var query = FormValues()
     /// The body of a POST.
     var form = FormValues()
-    /// By name in lower case; of a name that is given twice all values, in order.
+    /// By name in lower case; if a name is given twice, all its values are there, in order.
     var headers: [String: [String]] = [:]
-    /// The address of whoever is at the other end of the connection; empty when it is not known.
+    /// The address of the other end of the connection; empty when it is not known.
     var peer = ""
 
-    /// The only value of a header. Nil when it is missing, or given more than once: then nobody knows which is meant.
+    /// The only value of a header. Nil if it is missing, or ambiguous because it was given more than once.
     func header(_ name: String) -> String? {
         guard let values = headers[name], values.count == 1 else { return nil }
         return values[0]

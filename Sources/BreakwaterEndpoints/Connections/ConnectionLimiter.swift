@@ -46,7 +46,7 @@ final class ConnectionLimiter: Sendable {
     }
 }
 
-/// What a connection does, as its parts go by.
+/// The phase of a connection, as the parts of requests and answers pass.
 ///
 /// While `waiting` for a head it becomes `receiving` with one. `receiving` becomes `answering` with the end of the request,
 /// or `waiting` when the answer came first and the rest of the request followed. `answering` becomes `waiting` with the end
@@ -158,7 +158,7 @@ final class ConnectionLimitHandler: ChannelDuplexHandler, RemovableChannelHandle
     private func change(_ context: ChannelHandlerContext, _ body: (inout ConnectionPhase) -> Void) {
         let before = phase.kind
         body(&phase)
-        // One that is answered stays within its time although the next request is there already.
+        // A connection that is being answered keeps its deadline although the next request is there already.
         guard let id, phase.kind != before else { return }
         limiter.note(id, isBusy: phase.kind == .answering)
         setDeadline(context)

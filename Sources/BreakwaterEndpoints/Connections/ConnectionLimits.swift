@@ -4,7 +4,7 @@ import NIOCore
 
 /// How many connections a server keeps open, and how long each may take.
 package struct ConnectionLimits: Sendable {
-    /// Connections in all. One more makes another one give way.
+    /// Connections in all. One more makes an open one give way.
     package var most: Int
     /// Connections of one client: an IPv4 address, or an IPv6 network of 64 bits.
     package var mostOfClient: Int

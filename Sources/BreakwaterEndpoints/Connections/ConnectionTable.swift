@@ -1,9 +1,9 @@
 /// Decides which connections of a server stay open. It closes nothing itself.
 ///
-/// A new connection is always taken. When there are then too many, of its client or in all, another one gives way: first
-/// one that the server waits for (a request that is not there yet, or a kept-alive connection), of these one of the client
-/// that has most connections, and of these the one that has been silent longest. So clients that open connections and send
-/// nothing crowd out one another, and a health check always finds a place.
+/// A new connection is always taken. If there are then too many, of its client or in all, another one gives way.
+/// Connections that the server waits for (no whole request yet, or kept alive) go first, among them those of the client
+/// with most connections, and among these the one that has been silent longest. So clients that open connections and
+/// send nothing crowd out one another, and a health check always finds a place.
 struct ConnectionTable: Sendable {
     private struct Entry {
         /// Nil for one that is not counted by its address.

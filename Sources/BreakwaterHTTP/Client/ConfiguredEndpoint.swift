@@ -1,8 +1,8 @@
 import Breakwater
 
-/// A URL that whoever operates the program configured for the program's own use, such as where traces go.
+/// A URL that the operator configured for the program's own use, such as where traces go.
 ///
-/// Unlike a handler's, its host may resolve to anything: nobody else chose it.
+/// Unlike a handler's, its host may resolve to any address, because only the operator chose it.
 package struct ConfiguredEndpoint: Sendable {
     /// The URL for people, without its query.
     package var display: String { endpoint.display }

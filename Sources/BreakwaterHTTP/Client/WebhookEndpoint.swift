@@ -1,7 +1,7 @@
 import Breakwater
 package import Foundation
 
-/// A URL of the operator's that is told things, with messages signed as Standard Webhooks where there is a secret.
+/// A URL of the operator's that receives messages, signed as Standard Webhooks if there is a secret.
 package struct WebhookEndpoint: Sendable, CustomStringConvertible {
     private let endpoint: ConfiguredEndpoint
     private let key: WebhookKey?

@@ -1,8 +1,8 @@
 /// Which addresses a handler may connect to.
 ///
-/// The URL names the host, so it is what that name resolves to that needs judging, each time it is resolved: the owner of a
-/// name can point it at the inside of one's network. A cloud's metadata service gives its credentials to anyone who asks, so
-/// its addresses and names are refused in the URL too.
+/// The URL names the host, so each resolution of that name must be judged: the owner of a name can point it at the
+/// inside of the operator's network. A cloud's metadata service gives its credentials to any client that asks, so its
+/// addresses and names are refused in the URL too.
 struct DestinationPolicy: Sendable {
     private enum Host: Sendable {
         /// An address in the URL is meant as it stands, unless a cloud serves metadata there.

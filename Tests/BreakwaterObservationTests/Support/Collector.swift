@@ -64,7 +64,7 @@ final class Collector: Sendable {
             var doubleValue: Double?
             var boolValue: Bool?
 
-            /// The value with its type in front, but for texts.
+            /// The value with its type in front, except for texts.
             var text: String? {
                 stringValue ?? intValue.map { "int \($0)" } ?? boolValue.map { "\($0)" } ?? doubleValue.map { "\($0)" }
             }
@@ -89,7 +89,7 @@ final class Collector: Sendable {
     init(answers: [Int] = []) { state = Mutex(State(answers: answers)) }
 
     var spans: [Span] { state.withLock(\.spans) }
-    /// What the last sender told of itself.
+    /// How the last sender described itself.
     var resource: [String: String] { state.withLock(\.resources) }
     /// The headers of each request for spans.
     var headers: [[String: String]] { state.withLock(\.headers) }
@@ -119,7 +119,7 @@ final class Collector: Sendable {
 
     /// Runs it while the body runs.
     ///
-    /// - Parameter body: Told the base URL.
+    /// - Parameter body: Receives the base URL.
     func run<Result: Sendable>(_ body: @escaping @Sendable (String) async throws -> Result) async throws -> Result {
         let router = Router()
         @Sendable func headers(_ request: Request_) -> [String: String] {

@@ -9,7 +9,7 @@ import Synchronization
 
 /// Runs a worker with its endpoints and the fleet's metrics, as the command does, while the body runs.
 ///
-/// - Parameter body: Told the endpoints' port.
+/// - Parameter body: Receives the endpoints' port.
 func withEndpoints<Result: Sendable>(
     _ configuration: WorkerConfiguration,
     _ registry: MetricsRegistry,

@@ -36,7 +36,7 @@ func withPrometheus<Result>(scraping port: Int, _ body: (Prometheus) async throw
                 static_configs: [{ targets: ["127.0.0.1:\(port)"] }]
             """
         try configuration.write(to: directory.appending(path: "prometheus.yml"), atomically: false, encoding: .utf8)
-        // Somebody may take the port between its being found free and Prometheus' taking it.
+        // Another process may take the port after it was found free and before Prometheus takes it.
         for _ in 1...5 {
             let prometheus = Prometheus(port: try freePort())
             let process = try Program.Started(

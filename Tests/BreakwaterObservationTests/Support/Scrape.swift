@@ -1,6 +1,6 @@
 import BreakwaterMetrics
 
-/// What a registry tells, read back.
+/// The output of a registry, read back.
 struct Scrape {
     private var samples: [String: Double] = [:]
     let text: String
@@ -16,7 +16,7 @@ struct Scrape {
     /// The value of a series, written as in the text, its labels in the order of their names.
     subscript(series: String) -> Double? { samples[series] }
 
-    /// The names of all metrics that are told.
+    /// The names of all metrics that were scraped.
     var names: Set<String> {
         Set(text.split(separator: "\n").filter { $0.hasPrefix("# TYPE ") }.map { String($0.split(separator: " ")[2]) })
     }

@@ -49,7 +49,7 @@ struct CircuitBench: Sendable {
         }
     }
 
-    /// Runs so many jobs, enqueued for this, with one ending each.
+    /// Enqueues one job for each ending, and runs them.
     func run(_ endings: FinishedRun.Ending...) async throws {
         try await database.insert(endings.count)
         for ending in endings { try await worker.runOne(ending) }
@@ -62,7 +62,7 @@ struct CircuitBench: Sendable {
         try await worker.failFirstChecks()
     }
 
-    /// From closed to half-open, with the clock so many seconds on.
+    /// Takes the circuit from closed to half-open, with the clock at `seconds`.
     func halfOpen(at seconds: Double = 11) async throws {
         try await trip()
         worker.setClock(seconds)

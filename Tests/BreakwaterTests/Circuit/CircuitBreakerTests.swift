@@ -138,7 +138,7 @@ struct CircuitBreakerTests {
                             probes.end()
                         }
                     } catch {
-                        // Everybody else was refused: the probes may end.
+                        // All other calls were refused: the probes may end.
                         if probes.refuse() == 495 { opener.finish() }
                     }
                 }

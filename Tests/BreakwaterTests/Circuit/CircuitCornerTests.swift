@@ -4,7 +4,7 @@ import Testing
 
 @testable import Breakwater
 
-/// What was once wrong, or nearly was.
+/// Cases that once went wrong, or nearly did.
 @Suite("Circuits' corners", .enabled(if: TestDatabase.isAvailable, Comment(rawValue: needsServer)))
 struct CircuitCornerTests {
     private func circuit(_ database: TestDatabase, _ column: String, key: String = "") async throws -> String {
@@ -218,7 +218,7 @@ struct CircuitCornerTests {
             #expect(try await circuit(database, "reason") == "its handler has no circuit any more")
             try await database.query("update breakwater.circuit set ramp_until = null")
             #expect(try await after.claim(100).count == 19)
-            // What people hold open stays so.
+            // A circuit that a user holds open stays open.
             try await database.query("select breakwater.open_circuit('k', 'maintenance')")
             try await database.query("select breakwater.turn_circuits()")
             #expect(try await circuit(database, "state") == "open")

@@ -9,7 +9,7 @@ import Testing
 struct CircuitCostTests {
     private static let jobs = 400
 
-    /// Everything that a worker says to Postgres while it runs so many healthy jobs.
+    /// Everything that a worker says to Postgres while it runs ``jobs`` healthy jobs.
     private func counts(_ configure: @Sendable (inout CircuitPolicy) -> Void) async throws -> CountingProxy.Counts {
         try await withTestDatabase { database in
             guard var url = URLComponents(string: database.url) else { throw CancellationError() }
@@ -56,7 +56,7 @@ struct CircuitCostTests {
             }
         }
         #expect(!without.claims.isEmpty && !with.claims.isEmpty)
-        // No statement that there is not without: not in the claim loop, and not beside it.
+        // Circuits add no statement, neither in the claim loop nor beside it.
         let texts = { (counts: CountingProxy.Counts) in Set(counts.roundTrips.joined()) }
         #expect(texts(with).subtracting(texts(without)).filter { $0.contains("circuit") } == [])
         #expect(Set(with.claims.joined()) == Set(without.claims.joined()))

@@ -81,7 +81,7 @@ struct CircuitDepthTests {
             worker.setClock(10)
             try await worker.settle(try await worker.claim(1))
             #expect(try await state(database) == "closed")
-            // A worker by hand says that its concurrency is 1000, and that what it asks for is its free room.
+            // A worker by hand claims with a concurrency of 1000, and with free room for what it asks.
             #expect(try await worker.claim(1000).count == 100)
             worker.setClock(60)
             #expect(try await worker.claim(1000).count == 500)

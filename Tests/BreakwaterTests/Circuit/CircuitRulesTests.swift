@@ -161,7 +161,7 @@ struct CircuitProbeTests {
 
     @Test("a round is judged by the policy's own rate, and the others' share must reach it as well")
     func verdicts() {
-        // What each circuit's probes come to, call by call, and what follows: + closes it, - opens it, . leaves it.
+        // How each circuit's probes end, call by call, and what follows: + closes it, - opens it, . leaves it.
         let cases: [(rate: Double?, calls: String, verdict: String)] = [
             (0.5, "sss", "..+"), (0.5, "fff", "..-"), (0.5, "fsss", "...+"), (0.5, "ffsss", "....+"),
             (0.5, "sffff", "....-"), (0.5, "ssfffff", "......-"), (0.5, "sfsfs", "....+"), (0.5, "sfffsss", "......+"),

@@ -145,7 +145,7 @@ struct CircuitTests {
                 }
                 return try await group.reduce(into: []) { $0.append($1) }
             }
-            // The open time is over: the first who asks makes it half-open.
+            // The open time is over: the first claim makes it half-open.
             let probes = try await withThrowingTaskGroup(of: [Job].self) { group in
                 for worker in workers {
                     group.addTask {
@@ -282,7 +282,7 @@ struct CircuitTests {
             #expect(try await database.count("probe") == 0)
             #expect(try await bench.worker.claim().count == taken)
             #expect(try await bench.worker.claim().isEmpty)
-            // A minute beyond the handler's timeout, whoever holds it.
+            // A minute beyond the handler's timeout, no matter which worker holds it.
             bench.worker.setClock(11 + 60 + 61)
             #expect(try await bench.worker.claim().count == taken)
         }

@@ -70,8 +70,8 @@ final class CountingProxy: Sendable {
                 close(upstream)
                 continue
             }
-            // Whoever ends last closes both: closed before that, their numbers may be another connection's, which the
-            // other thread would then read from and shut down.
+            // The thread that ends last closes both: closed before that, their numbers may be another connection's,
+            // which the other thread would then read from and shut down.
             let ends = Ends(client, upstream)
             Thread {
                 var reader = Reader()

@@ -8,7 +8,7 @@ import Testing
 /// Which messages about incidents are due, and when, through the SQL by hand.
 @Suite("Notices of incidents", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct IncidentNoticeTests {
-    /// A worker on whose word the circuit opens and closes.
+    /// A worker whose results open and close the circuit.
     private struct Site {
         let worker: HandWorker
         let database: TestDatabase
@@ -157,17 +157,17 @@ struct IncidentNoticeTests {
             #expect(try await site.due(at: 8) == "incident_1_1_began began 2")
             #expect(try await site.ended("began", tries: 2, isDelivered: false) == false)
             #expect(try await site.due(at: 17) == nil)
-            // The one who tries says nothing: its minute ends.
+            // The worker that tries reports nothing: its minute ends.
             #expect(try await site.due(at: 19) == "incident_1_1_began began 3")
             #expect(try await site.due(at: 78) == nil)
             #expect(try await site.due(at: 80) == "incident_1_1_began began 4")
-            // What the earlier one says now of its failure counts for nothing.
+            // The earlier worker's late report of a failure counts for nothing.
             #expect(try await site.ended("began", tries: 3, isDelivered: false) == false)
             #expect(try await site.due(at: 85.5) == nil)
             #expect(try await site.due(at: 3603) == "incident_1_1_began began 5")
             #expect(try await site.ended("began", tries: 5, isDelivered: false) == true)
             #expect(try await site.due(at: 3700) == nil)
-            // Its end is told all the same.
+            // Its end is still reported.
             try await site.succeed(at: 4000)
             #expect(try await site.due(at: 4031) == "incident_1_2_ended ended 1")
         }

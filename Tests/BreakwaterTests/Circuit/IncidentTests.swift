@@ -5,7 +5,7 @@ import Testing
 
 @testable import Breakwater
 
-/// Incidents: what a circuit's openings come to, through the SQL by hand.
+/// Incidents: what a circuit's openings add up to, through the SQL by hand.
 @Suite("Incidents", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct IncidentTests {
     private func worker(
@@ -160,7 +160,7 @@ struct IncidentTests {
             try await probe(worker, database, at: 4.5 * 3600 + 1, .unavailable(delay: .seconds(86_400)))
             try await probe(worker, database, at: 5 * 3600, .succeeded)
             #expect(try await incident(worker, "time_open = '4.5 hours' and duration = '5 hours'") == "true")
-            // Still a relapse by the rules of open times, but nobody would call it the same incident.
+            // Still a relapse by the rules of open times, but no user would call it the same incident.
             try await open(worker, database, at: 6.5 * 3600)
             #expect(try await database.count("incident") == 2)
         }

@@ -12,7 +12,7 @@ struct ProbeNowTests {
         let isBack = Atomic(false)
     }
 
-    /// What the next opening goes by.
+    /// What the next opening depends on.
     private let growth = """
         select concat_ws(' ', reopened, opened_at, was_open_for, is_checked, coalesce(false_alarms, -1))
           from breakwater.circuit where kind = 'k'

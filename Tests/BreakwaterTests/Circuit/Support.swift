@@ -36,7 +36,7 @@ struct DrivenCircuit {
         circuit.turn(at: now, using: &generator)
     }
 
-    /// Asks for so many calls, and returns those that were let through.
+    /// Asks for `wanted` calls, and returns those that were let through.
     mutating func admit(_ wanted: Int = 1, running: Int = 0, concurrency: Int? = nil) -> [Call] {
         let admission = circuit.admit(wanted, running: running, concurrency: concurrency, at: now, using: &generator)
         return (0..<admission.count).map { _ in

@@ -22,7 +22,7 @@ struct SuspensionTests {
             }
             let broken = fleet[2]
             try await database.insert(1000)
-            /// A second in which everybody runs what it is given.
+            /// A second in which every worker runs the jobs that it is given.
             func second(_ time: Double) async throws {
                 for (index, worker) in fleet.enumerated() {
                     worker.setClock(time + Double(index) * 0.1)

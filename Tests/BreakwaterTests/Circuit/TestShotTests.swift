@@ -4,7 +4,7 @@ import Testing
 
 @testable import Breakwater
 
-/// One chosen job that somebody sends through an open circuit or a pause.
+/// One chosen job that a user sends through an open circuit or a pause.
 @Suite("Test shots", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct TestShotTests {
     private func worker(_ database: TestDatabase, _ fallback: CircuitPolicy.Key? = nil) async throws -> HandWorker {

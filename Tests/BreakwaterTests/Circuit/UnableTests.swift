@@ -311,7 +311,7 @@ struct UnableTests {
 }
 
 extension FinishedRun.Ending {
-    /// As a worker without descriptors has it.
+    /// The failure of a worker that has no descriptors left.
     static let unable = FinishedRun.Ending(
         className: "unable",
         failure: JobFailure(limit: EMFILE, while: "running the job")

@@ -18,7 +18,7 @@ struct ConsumerSimulationTests {
     }
 }
 
-/// A consumer, a database of which it sees answers alone, and everything that can happen between the two.
+/// A consumer, a database whose answers are all it sees, and everything that can happen between the two.
 private struct ConsumerWorld {
     private struct Held {
         var lease: Int64
@@ -52,7 +52,7 @@ private struct ConsumerWorld {
     private var hasStopped = false
     private var lastBeat: MonotonicClock.Instant
     private var stopped: Set<String> = []
-    /// Whether every run fails; and by kind, the failures in a row since the last of which the worker knows that it is recorded.
+    /// Whether every run fails; and by kind, the failures in a row that the worker does not yet know to be recorded.
     private var isDown = false
     private var streaks: [String: Int] = [:]
     /// Jobs whose last resort was refused too: the database gives them back when the worker leaves.
@@ -153,7 +153,7 @@ private struct ConsumerWorld {
         handle(.disconnected)
     }
 
-    /// Others take this worker's jobs.
+    /// Other workers take this worker's jobs.
     private mutating func strikeOff() {
         giveBack { _ in true }
         isStruckOff = true

@@ -66,7 +66,7 @@ struct ConsumerTests {
         bench.answer(.claimed([]))
         #expect(bench.answer(.settleRefused(.refusal("22021"))).settledAlone == 2)
         #expect(bench.answer(.settled()).settledAlone == 3)
-        // As a failure that says why, then as a snooze, and then not at all.
+        // It is settled as a failure that says why, then as a snooze, and then not at all.
         #expect(bench.answer(.settleRefused(.refusal("22021"))).settle?.runs[0].ending.failure?.name == "unstorable")
         #expect(bench.answer(.settleRefused(.refusal("22021"))).settle?.runs[0].ending.className == "snoozed")
         bench.answer(.settleRefused(.refusal("22021")))

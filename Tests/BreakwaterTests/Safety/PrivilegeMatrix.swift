@@ -1,5 +1,5 @@
-/// Who may do what with each object of the schema. An object without an entry fails the test of this matrix: whoever adds
-/// one decides here who may touch it.
+/// Which roles may do what with each object of the schema. An object without an entry fails the test of this matrix, so
+/// that a developer who adds one decides here which roles may use it.
 enum PrivilegeMatrix {
     enum Role: String, CaseIterable, Sendable {
         case enqueue = "breakwater_enqueue"
@@ -8,7 +8,7 @@ enum PrivilegeMatrix {
         case monitor = "breakwater_monitor"
     }
 
-    /// Tables that administrators read and nobody but their owner writes, save for `exceptions`.
+    /// Tables that administrators read and only their owner writes, save for `exceptions`.
     static let tables: Set<String> = [
         "audit", "circuit", "circuit_incident", "circuit_transition", "claim", "dead_letter", "failure", "fleet_sample",
         "handler", "horizon",
@@ -24,7 +24,7 @@ enum PrivilegeMatrix {
         "worker_status",
     ]
 
-    /// Sequences that nobody but their owner draws from, save for `exceptions`.
+    /// Sequences that only their owner draws from, save for `exceptions`.
     static let sequences: Set<String> = [
         "anyone_asleep", "audit_id_seq", "circuit_incident_id_seq", "circuit_transition_id_seq", "failure_id_seq",
         "job_id_seq", "job_position",
@@ -34,7 +34,7 @@ enum PrivilegeMatrix {
 
     /// What a role may do beyond the rules above: as the catalogue test writes it.
     static let exceptions: [String: [Role: String]] = [
-        // Every INSERT asks it, whoever makes it.
+        // Every INSERT reads it, in the name of any role.
         "anyone_asleep": Dictionary(uniqueKeysWithValues: Role.allCases.map { ($0, "select") }),
         "job": [
             // Not id, position, lease, attempt or errors: those are the workers' own.
@@ -56,7 +56,7 @@ enum PrivilegeMatrix {
             ([.enqueue, .admin], ["enqueue", "enqueue_many", "enqueue_lines", "import_position"]),
             ([.admin, .monitor], ["workload"]),
             ([.worker, .admin], ["lock_waits"]),
-            // The table's constraints ask it, whoever inserts.
+            // The table's constraints call it for every role that inserts.
             (Set(Role.allCases), ["has_control_characters"]),
             (
                 [.worker],

@@ -53,7 +53,7 @@ struct RowSecurityTests {
                         try await waitUntil("the job has run") { try await database.count("job") == 0 }
                     }
                 }
-                // What a worker asked for last may still be under way in the server.
+                // A worker's last request may still be under way in the server.
                 try await waitUntil("nobody is at work there") {
                     try await database.number(
                         """
@@ -80,7 +80,7 @@ struct RowSecurityTests {
                 #expect(refusal?.message.contains("row-level security is forced") == true)
                 #expect(refusal?.message.contains("sees nothing: job") == true)
                 #expect(refusal?.hint?.contains("NO FORCE ROW LEVEL SECURITY") == true)
-                // With a policy, whoever made it knows what it lets through.
+                // With a policy, its author knows what it lets through.
                 try await database.query("create policy owner_sees_all on breakwater.job to \(owner) using (true)")
                 let worker = try await HandWorker(database)
                 try await database.query("drop policy owner_sees_all on breakwater.job")

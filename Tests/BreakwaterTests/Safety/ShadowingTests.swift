@@ -89,11 +89,11 @@ struct ShadowingTests {
             options = ConnectionOptions(database.url, keywords: ["options": attack])
             let attacker = try await Connection.connect(options, logger: RecordedLog().logger())
 
-            // The attack works on whoever does not defend themselves.
+            // The attack works on a session that does not defend itself.
             let proof = await postgresError { _ = try await attacker.query("select now()") }
             #expect(proof?.message.hasPrefix("evil: ") == true, "\(proof.map { "\($0)" } ?? "nothing was caught")")
 
-            // Inserts find somebody to tell, and somebody who looks for himself.
+            // Inserts find a sleeping worker to notify, and a worker that polls.
             try await database.connection.script(
                 """
                 select breakwater.sleep(-1, '{k,bad,fails}');
@@ -148,7 +148,7 @@ struct ShadowingTests {
             #expect(try await database.count("result") == 5)
             #expect(try await database.count("dead_letter") == 3)
 
-            // What the worker had no reason to call, and what people call.
+            // Functions that the worker had no reason to call, and functions that users call.
             let dead = try await database.numbers("select id from breakwater.dead_letter order by id")
             let later = try await database.number("select id from breakwater.job")
             let worker = try await HandWorker(database)
@@ -194,7 +194,7 @@ struct ShadowingTests {
             for table in ["job", "dead_letter", "circuit", "worker"] {
                 #expect(try await database.number("select count(*) from evil.\(table)") == 0)
             }
-            // A function that comes to run with its owner's rights has to be called above.
+            // Every function that runs with its owner's rights has to be called above.
             try await database.query("select pg_stat_force_next_flush()")
             try await waitUntil("the server has counted the calls") {
                 let missing = try await database.texts(

@@ -30,7 +30,7 @@ struct OrphanTests {
                 found.formUnion(claimed)
                 return found.count == 5
             }
-            // The one that had them comes too late.
+            // The worker that had them settles too late.
             #expect(try await lost.settle(jobs).settled == 0)
             #expect(try await database.number("select max(crashes) from breakwater.job") == 0)
         }

@@ -101,7 +101,7 @@ struct SequenceTests {
     func collidingDeadLetter() async throws {
         try await withTestDatabase { database in
             let worker = try await fill(database)
-            // As a producer did before anybody repaired the sequence.
+            // As a producer did before the sequence was repaired.
             try await database.query(
                 #"insert into breakwater.job (id, kind, payload) overriding system value values (4, 'k', '{"new": true}')"#
             )

@@ -21,7 +21,7 @@ struct HandWorker: Sendable {
         _ database: TestDatabase,
         _ kinds: [String] = ["k"],
         queues: [String] = ["default"],
-        // Longer than a test takes on a loaded machine: whoever is silent is lost only where a test says so.
+        // Longer than a test takes on a loaded machine: a silent worker is lost only where a test says so.
         lease: Duration = .seconds(1800),
         settings: (inout HandlerSettings) -> Void = { _ in }
     ) async throws {
@@ -42,8 +42,8 @@ struct HandWorker: Sendable {
         self.configuration = configuration
     }
 
-    /// Puts the time that circuits go by, in what this worker does from now on, at so many seconds after the server's own
-    /// start of 2030.
+    /// Sets the time that circuits see in what this worker does from now on: `seconds` after the server's own start of
+    /// 2030.
     func setClock(_ seconds: Double) { clock.seconds.withLock { $0 = seconds } }
 
     /// Runs a statement by this worker's clock. The clock is set for the transaction alone, for a pooler may put the next
@@ -73,7 +73,7 @@ struct HandWorker: Sendable {
         return try await connection.pipeline([clock, statement])[1]
     }
 
-    /// Claims at most so many jobs of every lane, late ones too.
+    /// Claims at most `count` jobs of every lane, late ones too.
     func claim(
         _ count: Int = 100,
         room: [String: Int]? = nil,
@@ -96,7 +96,7 @@ struct HandWorker: Sendable {
         try await call(ClaimSuspects(worker: id)).map(\.job)
     }
 
-    /// Says that it lives, and how many runs it has.
+    /// Sends a heartbeat with the number of its runs.
     @discardableResult
     func beat(running: Int = 0) async throws -> Beat.Output {
         try await call(Beat(worker: id, isDraining: false, running: running))
@@ -200,7 +200,7 @@ extension TestDatabase {
     func heldJobs() async throws -> [Int64] { try await numbers("select job from breakwater.held order by job") }
 }
 
-/// The error that a body throws, for what it says to be looked at.
+/// The error that a body throws, so that a test can check its message.
 func postgresError(_ body: () async throws -> Void) async -> PostgresError? {
     do {
         try await body()

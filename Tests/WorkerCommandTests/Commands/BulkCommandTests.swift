@@ -134,7 +134,7 @@ struct BulkCommandTests {
                   from generate_series(1, 500) n
                 """
             )
-            // Newer jobs have taken these keys, and nobody waits behind them.
+            // Newer jobs have taken these keys, and no job waits behind them.
             try await database.query(
                 "insert into breakwater.job (kind, unique_key) select 'k', 'u' || n from generate_series(1, 50) n"
             )
@@ -165,7 +165,7 @@ struct BulkCommandTests {
     func redriveOnce() async throws {
         try await withTestDatabase { database in
             try await database.bury(1...20, kind: "k")
-            // Whatever is put back dies at once.
+            // Every job that is put back dies at once.
             try await database.connection.script(
                 """
                 create function public.die() returns trigger language plpgsql as $$

@@ -48,7 +48,7 @@ struct DatabaseCommandTests {
     @Test("does not wait for long for a lock that somebody else has, changes nothing, and says what to do")
     func lockedMigration() async throws {
         try await withTestDatabase(isMigrated: false) { database in
-            // Whoever makes the same schema has to wait until this is decided.
+            // Another session that makes the same schema has to wait until this transaction ends.
             try await database.query("begin")
             try await database.query("create schema breakwater")
             let refused = try await database.worker("migrate", "--lock-timeout", "200ms")

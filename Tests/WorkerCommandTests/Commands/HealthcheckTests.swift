@@ -9,7 +9,7 @@ struct HealthcheckTests {
     @Test("asks a running worker", .enabled(if: TestDatabase.isAvailable, "\(needsDatabase)"))
     func running() async throws {
         try await withTestDatabase { database in
-            // The system chooses the port, and the log tells it.
+            // The system chooses the port, and the log names it.
             let file = "{ metrics: \"127.0.0.1:0\", handlers: { k: { exec: { command: [cat] } } } }"
             try await database.running(file) { run in
                 var address = ""

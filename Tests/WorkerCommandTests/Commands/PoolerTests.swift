@@ -107,7 +107,7 @@ struct PoolerTests {
     }
 }
 
-/// A pgbouncer of a test's own, in front of the tests' server: all who come through it share one session.
+/// A pgbouncer of a test's own, in front of the tests' server: all its clients share one session.
 struct Pooler: Sendable {
     private let port: Int
 
@@ -151,7 +151,7 @@ struct Pooler: Sendable {
             let pooler = Pooler(port: port)
             let isUp = try await pooler.answers(server) { process.isRunning }
             if isUp { return try await body(pooler) }
-            // The port was somebody else's.
+            // Another process had the port.
             if attempt == 5 { throw CocoaError(.fileReadUnknown) }
         }
     }

@@ -90,7 +90,7 @@ struct RunCommandTests {
 
     /// Whether a process does anything any more.
     private func isAlive(_ process: String) -> Bool {
-        // After the name in brackets comes the state; Z is one whose end nobody has asked for yet.
+        // After the name in brackets comes the state; Z is an ended process that its parent has not reaped yet.
         let status = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8)
         return status.map { !$0.contains(") Z ") } ?? false
     }
@@ -190,7 +190,7 @@ struct RunCommandTests {
             #expect(lines.count == 1, "\(endings.map(\.errors))")
             #expect(lines.first?["level"] as? String == "notice")
             let message = try await database.query("select reason from breakwater.circuit_transition")[0][0].string()
-            // With what failed, by name.
+            // The line names the failures.
             #expect((lines.first?["msg"] as? String)?.contains(message + ": exit.1 (") == true, "\(lines)")
         }
     }

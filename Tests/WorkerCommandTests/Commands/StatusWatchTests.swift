@@ -82,7 +82,7 @@ struct StatusWatchTests {
                 environment: ["DATABASE_URL": database.directURL]
             )
             try await waitUntil("it shows the jobs") { watch.picture.contains { $0.contains("ready 7") } }
-            // Nobody can disallow it for their own database.
+            // A session cannot disallow connections to its own database.
             let server = try #require(ProcessInfo.processInfo.environment["BREAKWATER_TEST_DATABASE"])
             let other = try await Connection.connect(ConnectionOptions(server), logger: Logger(label: "test"))
             let name = database.name

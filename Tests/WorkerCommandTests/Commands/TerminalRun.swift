@@ -5,17 +5,17 @@ import Testing
 
 @testable import WorkerCommand
 
-/// The program on a terminal of its own, as a person would have it: with a size, with keys, and with ctrl-C.
+/// The program on a terminal of its own, as a user would run it: with a size, with keys, and with ctrl-C.
 final class TerminalRun: Sendable {
     private let run: WorkerBinary.Run
-    /// The side of the person.
+    /// The user's side of the terminal.
     private let master: Int32
     private let shown = Mutex<[UInt8]>([])
     private let isRead = Mutex(false)
 
     /// - Parameters:
     ///   - arguments: The program's.
-    ///   - environment: Its whole environment, but for `PATH` and `TERM`.
+    ///   - environment: Its whole environment, except `PATH` and `TERM`.
     ///   - width: Columns of the terminal.
     ///   - height: Its lines.
     init(_ arguments: [String], environment: [String: String], width: Int = 100, height: Int = 40) throws {
@@ -73,7 +73,7 @@ final class TerminalRun: Sendable {
         _ = write(master, bytes, bytes.count)
     }
 
-    /// Makes the terminal another size, which the program hears of by a signal.
+    /// Gives the terminal another size; a signal notifies the program of it.
     func resize(width: Int, height: Int) { Self.setSize(master, width: width, height: height) }
 
     /// Waits for its end, until all that it wrote has been read, and returns its status.

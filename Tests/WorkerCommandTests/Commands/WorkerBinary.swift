@@ -1,9 +1,9 @@
 import Foundation
 import TestPrograms
 
-/// The built `worker`, run as people run it.
+/// The built `worker`, run as users run it.
 struct WorkerBinary {
-    /// What a run came to.
+    /// The result of a run.
     struct Ending {
         var status: Int32
         var output: String
@@ -35,7 +35,7 @@ struct WorkerBinary {
         private let child: Child
         private let directory: String
 
-        /// What every program gets: a path, and what the sanitizer is told that everything here may run under.
+        /// Every program's environment: a path, and the options of the sanitizer that everything here may run under.
         private static let surroundings = ProcessInfo.processInfo.environment
             .filter { ["ASAN_OPTIONS", "TSAN_OPTIONS"].contains($0.key) }
             .merging(["PATH": "/usr/bin:/bin"]) { $1 }

@@ -14,7 +14,7 @@ struct WorkerLimitTests {
     /// Circuits that a few failures open, and jobs with one attempt.
     private static let rules = "retry: { max_attempts: 1 }, circuit: { minimum_calls: 5, consecutive_failures: 5 }"
 
-    /// That nothing was charged and no circuit has learnt anything.
+    /// Checks that no attempt was spent and that no circuit has counted a call.
     private func expectNoHarm(_ database: TestDatabase, sourceLocation: SourceLocation = #_sourceLocation) async throws
     {
         let states = try await database.query("select distinct state from breakwater.circuit")
@@ -117,7 +117,8 @@ struct WorkerLimitTests {
         .enabled(if: geteuid() == 0 && isReachableByOthers(WorkerBinary.path), "it takes root to become another user")
     )
     func processes() async throws {
-        // A user of its own, since the limit counts all processes of a user; and not root, whom it does not bind.
+        // A user of its own, since the limit counts all processes of a user; and not root, which the limit does not
+        // bind.
         let user = 50_000 + getpid() % 10_000
         let become = ["/usr/bin/setpriv", "--reuid=\(user)", "--regid=\(user)", "--clear-groups"]
         let file = """

@@ -12,7 +12,7 @@ import Testing
     .enabled(if: WorkerBinary.isBuilt, "\(needsBinary)")
 )
 struct HostileCommandTests {
-    /// What a terminal might act on, but for line feeds.
+    /// Characters that a terminal might act on, except line feeds.
     private func controls(in text: String) -> [Unicode.Scalar] {
         text.unicodeScalars.filter { $0.isControl && $0 != "\n" }
     }

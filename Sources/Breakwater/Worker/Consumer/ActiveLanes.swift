@@ -1,4 +1,5 @@
-/// Which lanes a worker asks at every claim: those that gave jobs lately, or that somebody said got some.
+/// Which lanes a worker asks at every claim: those that gave jobs lately, and those that a wake-up says may have new
+/// ones.
 struct ActiveLanes {
     /// How long a lane stays among those asked at every claim after it last gave a job.
     static let activeTime = Duration.seconds(5)

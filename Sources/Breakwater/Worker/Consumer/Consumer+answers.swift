@@ -6,7 +6,7 @@ extension Consumer {
         wakeUps = .none
         isExhausted = false
         isWide = true
-        // What a lost connection had asked for may still be under way in the server: again once a lease.
+        // The server may still be working on a lost connection's requests, so this is repeated once per lease.
         nextReconciliation = now
     }
 
@@ -74,7 +74,8 @@ extension Consumer {
         case .exchange(let claim?, _):
             hotKinds.arrived(jobs, at: now)
             lanes.claimed(jobs, at: now)
-            // Struck off meanwhile, this worker has no right to them; the worker that struck it off gives them back.
+            // If the worker was struck off meanwhile, these jobs are not its own: the worker that struck it off gives
+            // them back.
             if claim.worker == worker {
                 held.accept(jobs, of: asked.request.id)
                 unconfirmed.append((asked.request.id, asked.sent))
@@ -122,7 +123,7 @@ extension Consumer {
 
     /// The server refused a claim. One job may be the reason, and must not keep the others from being claimed.
     private mutating func claimRefused(_ work: Request.Work, _ error: PostgresError) {
-        // Out of memory, as with all that is too large.
+        // 53200 is out of memory: the claim may have been too large.
         guard !error.mayPass || error.sqlState == "53200" else { return }
         switch work {
         case .exchange(let claim?, _):
@@ -141,7 +142,7 @@ extension Consumer {
     private mutating func settled(_ asked: InFlight, stopped: [String: Int64], at now: Instant) {
         refusals = 0
         if !stopped.isEmpty { held.stop(kinds: stopped, isComplete: false, at: now) }
-        // The kinds that waited for this were left out of claims.
+        // Claims left out the kinds that waited for this.
         if let settle = asked.request.work.settle, held.recorded(settle.runs) { isExhausted = false }
         if case .settleAlone = asked.request.work {
             isolation?.settled()
@@ -164,7 +165,7 @@ extension Consumer {
             held.putBack(settle.runs, claims: settle.claims)
             refusals += 1
             if error.mayPass, refusals < SettleIsolation.patience {
-                // What may pass by itself is tried again as it is, over a new connection.
+                // A transiently refused settle is retried unchanged, over a new connection.
                 reconnect(error, &actions)
             } else {
                 let (runs, claims) = held.takeFinished()

@@ -13,7 +13,7 @@ extension Consumer {
         }
     }
 
-    /// What goes alone and before everything else.
+    /// The request that must go alone and before all others, if there is one.
     private mutating func exclusiveRequest(at now: Instant) -> Request.Work? {
         if now >= nextReconciliation {
             nextReconciliation = now + settings.lease
@@ -34,8 +34,8 @@ extension Consumer {
         return nil
     }
 
-    /// Whether the server may be given more work while it still has some: the only request under way claimed a large batch,
-    /// and there is more where that came from.
+    /// Whether the server may be given more work while it still has some: the only request under way claimed a large
+    /// batch, and more jobs are waiting.
     private func mayOverlap(at now: Instant) -> Bool {
         guard inFlight.count == 1, let claimed = inFlight[0].claimed, claimed >= Self.manyJobs, !isExhausted,
             case .exchange = inFlight[0].request.work
@@ -55,7 +55,7 @@ extension Consumer {
         }
         if case .polling(_, _, let nextLook) = wakeUps, now >= nextLook { isExhausted = false }
         if owesLateLook, now >= nextLateLook { isExhausted = false }
-        // Inserts notify nobody for its sake, though it is idle.
+        // No insert wakes this worker, although it is idle, so it looks again.
         if settings.listens, wakeUps == .none, now >= nextWideClaim { isExhausted = false }
         if !isOverlapping, now >= nextWideClaim, !isExhausted, wakeUps != .asleep { isWide = true }
 
@@ -94,7 +94,7 @@ extension Consumer {
         )
     }
 
-    /// What is done while there is nothing to claim and to settle.
+    /// The request to send while there is nothing to claim or settle.
     private mutating func idleRequest(at now: Instant) -> Request.Work? {
         guard phase == .working else { return nil }
         let isFree = held.isEmpty && lease.isHeld
@@ -109,7 +109,7 @@ extension Consumer {
         case .polling(let kinds, let renewAt, _) where !polled.isEmpty:
             return kinds != polled || now >= renewAt ? poll(polled) : nil
         case .polling:
-            // What came while nobody was notified of it: one more look is owed.
+            // While it polled, inserts notified no worker. The answer to this request triggers one more look for them.
             return .sleep(Sleep(worker: worker, kinds: isFull ? [] : settings.kinds))
         case .none, .asleep:
             if !polled.isEmpty { return poll(polled) }

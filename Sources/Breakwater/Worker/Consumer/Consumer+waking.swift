@@ -1,5 +1,5 @@
 extension Consumer {
-    /// Jobs may have come: of one kind, whose likely lanes the next claim asks; or of any.
+    /// Jobs may have come: of one kind, whose likely lanes the next claim asks; or of any kind, if it is nil.
     mutating func woken(kind: String?, at now: Instant) {
         isExhausted = false
         if let kind {
@@ -10,7 +10,7 @@ extension Consumer {
         }
     }
 
-    /// The database has noted how this worker hears of inserts. What was inserted before woke nobody, so a look must follow.
+    /// The database has noted how this worker hears of inserts. Earlier inserts woke no worker, so a look must follow.
     mutating func noteWakeUps(_ asked: InFlight, at now: Instant) {
         switch asked.request.work {
         case .sleep(let sleep):

@@ -104,7 +104,7 @@ extension JobFailure {
 extension String {
     fileprivate var withoutNUL: String { utf8.contains(0) ? replacing("\0", with: "\u{FFFD}") : self }
 
-    /// At most so many Unicode scalars, which is what Postgres counts; one `Character` can have any number of them.
+    /// At most `length` Unicode scalars, which is what Postgres counts; one `Character` can have any number of them.
     fileprivate func beginning(ofLength length: Int) -> String {
         utf8.count <= length ? self : String(unicodeScalars.prefix(length))
     }

@@ -25,22 +25,22 @@ struct HeldJobs {
     private var freeSlots: [Int] = []
     private var lastSerial = 0
     private(set) var runningCount = 0
-    /// Runs whose slots were given to others, and which have not ended.
+    /// The serial numbers of runs that have not ended although their slots were given to other jobs.
     private(set) var lostRuns: Set<Int> = []
     private var waitingCount = 0
     /// The places of the kinds that may have waiting jobs, the next to start first: few, where there may be hundreds.
     private var startOrder: [Int] = []
-    /// By request: claimed, but the claim could still be lost in a crash of the server.
+    /// Claimed jobs by request. Their claim could still be lost in a crash of the server.
     private var unconfirmed: [Request.ID: [ClaimedJob]] = [:]
     private var unconfirmedCount = 0
-    /// Of the payloads of the jobs that have not ended.
+    /// The payload bytes of the jobs that have not ended.
     private(set) var payloadBytes = 0
     private var finished: [FinishedRun] = []
     /// For each claim, how many of its jobs are not settled yet.
     private var unsettled: [Int64: Int] = [:]
-    /// Claims of which everything is finished, to be closed by the next settle.
+    /// Claims whose runs have all finished; the next settle closes them.
     private var closedClaims: [Int64] = []
-    /// Claims with runs that could not be settled, not to be closed.
+    /// Claims that must stay open because some of their runs could not be settled.
     private var abandoned: Set<Int64> = []
     /// No deadline of a running job is before this.
     private(set) var nextDeadline: Instant?
@@ -67,12 +67,12 @@ struct HeldJobs {
 
     /// Plans a claim. Each call lets another kind go first among equals.
     ///
-    /// A kind takes free slots, and ahead of them a few times as many jobs as end from one claim to the next: some run while
-    /// the next are claimed, and neither waits for the other. So a burst is taken in large batches, while a slow handler's
-    /// worker hoards nothing. One slot is left to every other kind that runs nothing, so that a slow kind cannot take them
-    /// all.
+    /// A kind takes free slots, and beyond them a few times as many jobs as usually end between two claims, so that
+    /// runs and claims do not wait for each other. So a burst is taken in large batches, while a worker with a slow
+    /// handler hoards no jobs. One slot is left to every other kind that runs nothing, so that a slow kind cannot take
+    /// them all.
     ///
-    /// - Parameter batches: How many times as many to take ahead.
+    /// - Parameter batches: How many times that number of jobs to take beyond the free slots.
     mutating func planClaim(batches: Int) -> ClaimPlan {
         if !rotation.isEmpty { rotation.append(rotation.removeFirst()) }
         if !startOrder.isEmpty { startOrder.append(startOrder.removeFirst()) }
@@ -102,7 +102,7 @@ struct HeldJobs {
             || names.contains { name in places[name].map { kinds[$0].held >= kinds[$0].concurrency } ?? false }
     }
 
-    /// Takes in what a claim gave. Nothing of it starts before ``confirm(_:at:)``.
+    /// Takes in the jobs of a claim. None of them starts before ``confirm(_:askedAt:)``.
     mutating func accept(_ jobs: [ClaimedJob], of request: Request.ID) {
         guard !jobs.isEmpty else { return }
         eachKind(of: jobs) { held, place, run in
@@ -114,7 +114,7 @@ struct HeldJobs {
         payloadBytes += jobs.payloadBytes
     }
 
-    /// The claim of a request, which was sent at a certain time, cannot be lost any more: its jobs wait to be started.
+    /// The claim of a request, sent at `askedAt`, can no longer be lost: its jobs now wait to be started.
     mutating func confirm(_ request: Request.ID, askedAt: Instant) {
         guard let jobs = unconfirmed.removeValue(forKey: request) else { return }
         unconfirmedCount -= jobs.count
@@ -128,8 +128,8 @@ struct HeldJobs {
         releaseStopped()
     }
 
-    /// The answers that would have confirmed these claims will not come: whatever became of them, it is for the database to
-    /// give their jobs back.
+    /// The answers that would have confirmed these claims will not come. If the claims were committed, the database
+    /// gives their jobs back.
     mutating func forgetUnconfirmed() {
         for jobs in unconfirmed.values {
             payloadBytes -= jobs.payloadBytes
@@ -142,7 +142,7 @@ struct HeldJobs {
         unconfirmedCount = 0
     }
 
-    /// Goes through jobs in runs of one claim and kind; mostly that is all of them.
+    /// Goes through jobs in groups of one claim and kind; mostly one group holds them all.
     private mutating func eachKind(
         of jobs: [ClaimedJob],
         _ body: (inout HeldJobs, Int, ArraySlice<ClaimedJob>) -> Void
@@ -184,7 +184,7 @@ struct HeldJobs {
         lastSerial += 1
         let deadline = now + kinds[place].settings.timeout
         nextDeadline = min(nextDeadline ?? deadline, deadline)
-        // Without its payload, which may keep the answer to a claim with all its jobs.
+        // The copy has no payload, because a payload may keep the whole answer to its claim in memory.
         var known = job
         known.payload = ""
         let run = Running(
@@ -251,7 +251,7 @@ struct HeldJobs {
 
     // MARK: Settling
 
-    /// What to settle now. It is gone from here; after a failure it must be put back.
+    /// Takes out the runs to settle now. If the settle fails, they must be put back.
     mutating func takeFinished(atMost limit: Int = 2 * Self.mostAhead) -> (runs: [FinishedRun], claims: [Int64]) {
         // A claim may be closed only together with the last of its runs.
         guard finished.count <= limit else {
@@ -271,7 +271,7 @@ struct HeldJobs {
         return newest
     }
 
-    /// Runs are recorded, or given up: kinds that waited for it may start jobs again.
+    /// Runs are recorded or given up, so kinds that waited for that may start jobs again.
     ///
     /// A failure that could not be stored may be recorded as something else, so any end but a success counts.
     ///
@@ -307,7 +307,7 @@ struct HeldJobs {
 
     // MARK: Stopping
 
-    /// Of these kinds, nothing that was claimed under a generation before the given one starts any more; it is released.
+    /// Releases the waiting jobs of these kinds that were claimed under an earlier generation than the given one.
     ///
     /// - Parameters:
     ///   - stopped: The kinds, with the generations.
@@ -354,8 +354,9 @@ struct HeldJobs {
 
     /// Goes through the deadlines.
     ///
-    /// - Returns: The slots whose runs' time is up, now cancelled; those whose runs were cancelled a while ago and go on, to
-    ///   be reported once; and those of which this has lasted too long.
+    /// - Returns: The slots of three groups of runs. `due`: their time is up, and they are now cancelled.
+    ///   `unresponsive`: they were cancelled a while ago and go on, which is to be reported once. `lost`: they have
+    ///   gone on for too long.
     mutating func checkDeadlines(at now: Instant) -> (due: [Int], unresponsive: [Int], lost: [Int]) {
         let due = cancel(for: .timeout, at: now) { $0.deadline <= now }
         var (unresponsive, lost): ([Int], [Int]) = ([], [])
@@ -384,7 +385,7 @@ struct HeldJobs {
     /// How many runs were cancelled a while ago and go on.
     var unresponsiveCount: Int { lostRuns.count + slots.count { $0?.isReported == true } }
 
-    /// Others have this worker's jobs now: forgets whatever was to be started or settled.
+    /// Other workers have this worker's jobs now: forgets whatever was to be started or settled.
     mutating func forgetClaims() {
         forgetUnconfirmed()
         finished = []

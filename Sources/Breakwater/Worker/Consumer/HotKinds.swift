@@ -1,12 +1,12 @@
 /// The kinds whose jobs come so often that a worker polls for them instead of being woken for each.
 ///
 /// A wake-up takes a lock at the commit of each insert, one after another. So while jobs of a kind come faster than one
-/// each ten milliseconds, its worker looks at its lanes each ``interval``, and nobody is notified. When they come more
-/// slowly, it sleeps again and is woken at once.
+/// each ten milliseconds, its worker polls its lanes each ``interval``, and inserts notify no worker. When jobs come
+/// more slowly, the worker sleeps again, and each insert wakes it at once.
 struct HotKinds {
     typealias Instant = MonotonicClock.Instant
 
-    /// From one look to the next.
+    /// The time from one look to the next.
     static let interval = Duration.milliseconds(5)
     /// Inserts stay unnoticed for at most this long after a polling worker dies.
     static let term = Duration.seconds(1)
@@ -14,7 +14,7 @@ struct HotKinds {
     static let slot = Duration.milliseconds(100)
     /// A kind becomes hot at this many jobs in a slot,
     static let least = 10
-    /// and stays so until there are fewer than this: near enough to it that a burst among jobs that trickle is soon forgotten.
+    /// and stays hot until there are fewer than this: close to ``least``, so that a burst is soon forgotten.
     static let few = 7
 
     private struct Arrivals {

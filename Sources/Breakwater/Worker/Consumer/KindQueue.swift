@@ -5,27 +5,27 @@ struct KindQueue {
     let settings: HandlerSettings
     let concurrency: Int
     var running = 0
-    /// Claimed, but the claim could still be lost.
+    /// How many jobs are claimed by claims that could still be lost.
     var unconfirmed = 0
-    /// Claimed and not started: of those claimed first, the next to start last.
+    /// Jobs claimed and not started, the earliest ones. The last element starts next.
     private var next: [ClaimedJob] = []
-    /// Claimed later than those, the first to start first.
+    /// Jobs claimed later than those in ``next``, in the order in which they start.
     private var later: [ClaimedJob] = []
     /// Runs that ended since the last claim.
     var ended = 0
-    /// How many runs end from one claim to the next: this often lately, and a quarter less with each claim.
+    /// How many runs end between two claims: the recent maximum, which shrinks by a quarter with each claim.
     private(set) var pace = 0
-    /// Its circuit opened with this generation (or it is paused, and this is the highest number): nothing that was claimed
-    /// under an earlier one starts.
+    /// The generation of the kind's circuit, which is not closed, or the highest number if the kind is paused: jobs
+    /// that were claimed under an earlier generation do not start.
     private var stoppedBefore = Int64.min
-    /// When that was heard. Whatever is claimed later was given by a database that knew better.
+    /// When the worker heard of that. For a claim that is sent later, the database has already taken it into account.
     private var heardAt: Instant?
     /// The failures since the last success that the circuit will count and that are not recorded yet.
     private var failuresInARow = 0
     /// The number of such failures that holds up the kind until they are recorded.
     private let longestStreak: Int
 
-    /// For ``longestStreak``, where its circuit does not open after fewer.
+    /// The value of ``longestStreak``, unless the circuit opens after fewer failures.
     private static let defaultStreak = 5
 
     init(_ settings: HandlerSettings, concurrency: Int) {
@@ -36,13 +36,13 @@ struct KindQueue {
     }
 
     var waitingCount: Int { next.count + later.count }
-    /// How many jobs the worker has of it.
+    /// How many jobs of this kind the worker holds.
     var held: Int { running + waitingCount + unconfirmed }
     var isIdle: Bool { held == 0 }
-    /// Whether one of those that wait may start.
+    /// Whether a waiting job may start.
     var mayStart: Bool { running < concurrency && !awaitsVerdict }
 
-    /// Takes in jobs of one claim, which mostly come in the order of their lane, and behind all that wait.
+    /// Takes in jobs of one claim. Mostly they come in the order of their lane and belong behind all waiting jobs.
     mutating func wait(for jobs: some RandomAccessCollection<ClaimedJob>) {
         let isSorted = zip(jobs, jobs.dropFirst()).allSatisfy { $0.startsBefore($1) }
         let isBehind = jobs.first.flatMap { first in (later.last ?? next.first)?.startsBefore(first) } ?? true
@@ -61,7 +61,7 @@ struct KindQueue {
         return next.popLast()?.job
     }
 
-    /// Takes out some that wait.
+    /// Takes out some of the waiting jobs.
     mutating func remove(where isChosen: (Job) -> Bool) -> [ClaimedJob] {
         let removed = next.reversed().filter { isChosen($0.job) } + later.filter { isChosen($0.job) }
         guard !removed.isEmpty else { return [] }
@@ -94,13 +94,13 @@ struct KindQueue {
     /// Some failures are recorded, or given up. By default all of them are.
     mutating func recorded(failures count: Int = .max) { failuresInARow = max(0, failuresInARow - count) }
 
-    /// Nothing that was claimed under a generation before the given one starts any more; nil: everything may.
+    /// Jobs claimed under an earlier generation than the given one no longer start; with nil, all jobs may.
     mutating func stop(before generation: Int64?, at now: Instant) {
         stoppedBefore = generation ?? .min
         heardAt = now
     }
 
-    /// Jobs come whose claim was sent at a certain time: what was heard before it counts no more.
+    /// Jobs come from a claim that was sent at `askedAt`: a stop that was heard before then no longer counts.
     mutating func heard(before askedAt: Instant) {
         if let heardAt, heardAt <= askedAt { stoppedBefore = .min }
     }

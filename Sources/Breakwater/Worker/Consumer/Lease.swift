@@ -5,9 +5,9 @@ struct Lease {
     let length: Duration
     /// False while the lease may have ended: nothing is claimed or started.
     private(set) var isHeld = true
-    /// Three quarters of the lease after the last answered heartbeat: until then nobody else can have this worker's jobs.
-    /// Later nothing starts, whether anybody has noticed or not: a process that was stopped for a while finds out only by
-    /// looking at the clock.
+    /// Three quarters of the lease after the last answered heartbeat: until then no other worker can have this worker's
+    /// jobs. Later nothing starts, whether or not the loss was noticed: a process that was stopped for a while finds
+    /// out only by looking at the clock.
     private(set) var sureUntil: Instant
 
     init(length: Duration, heldSince start: Instant) {
@@ -15,7 +15,7 @@ struct Lease {
         sureUntil = start + length * 3 / 4
     }
 
-    /// Whether it is certain that nobody else has this worker's jobs.
+    /// Whether it is certain that no other worker has this worker's jobs.
     func isSure(at now: Instant) -> Bool { isHeld && now <= sureUntil }
 
     /// It may have ended.

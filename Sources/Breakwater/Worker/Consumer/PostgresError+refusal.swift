@@ -1,7 +1,7 @@
 import Libpq
 
 extension PostgresError {
-    /// Whether the server answered the call, with a refusal, or would have had it been asked.
+    /// Whether the server refused the call, or would have refused it if the client had been able to send it.
     var isAnswer: Bool { code == .server || code == .invalidParameter }
 
     /// Whether the reason for a refusal may pass by itself: a connection or a role of the server (classes 08 and 25), a
@@ -13,7 +13,7 @@ extension PostgresError {
 }
 
 extension FinishedRun.Ending {
-    /// How long a job waits whose outcome could not be recorded.
+    /// How long a job waits if its outcome could not be recorded.
     private static let wait = Duration.seconds(60)
 
     /// Stands for an outcome that the database refuses to store.
@@ -25,6 +25,6 @@ extension FinishedRun.Ending {
         )
     }
 
-    /// Stands for an outcome where not even a failure can be stored, because it would be the job's last: it changes the least.
+    /// Last resort: snooze, because even a failure cannot be stored. A failure that is the job's last may be refused.
     static let putOff = FinishedRun.Ending(className: "snoozed", delay: wait)
 }

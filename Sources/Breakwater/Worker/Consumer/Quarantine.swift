@@ -14,10 +14,10 @@ struct Quarantine {
         case alone(since: Instant)
     }
 
-    /// Once it has nothing else, it goes on with further groups for as long as this.
+    /// Once it holds nothing else, the worker keeps claiming further groups of suspects for this long.
     static let longestRow = Duration.seconds(1)
 
-    /// How long it waits at first for what it holds to end; twice as long each time that this was in vain.
+    /// How long the worker first waits for the jobs that it holds to end. The wait doubles each time it was in vain.
     let firstPatience: Duration
     private var patience: Duration
     private var phase: Phase

@@ -4,23 +4,23 @@ struct Request: Sendable {
     typealias ID = Int
 
     enum Work: Sendable {
-        /// Claims, in a transaction that does not wait for the disk, and behind it settles or flushes, which does. Either
-        /// half may be missing; with a claim and nothing to settle it flushes.
+        /// Claims in a transaction that does not wait for the disk, and then settles or flushes in one that does.
+        /// Either half may be missing; with a claim and nothing to settle it flushes.
         case exchange(Claim?, Settle?)
-        /// Settles one run by itself, of a batch that was refused.
+        /// Settles one run of a refused batch by itself.
         case settleAlone(Settle)
-        /// Gives back claims in this worker's name that it never heard of.
+        /// Gives back claims in this worker's name whose answers it never received.
         case reconcile(Reconcile)
         /// Asks for wake-ups, or for none.
         case sleep(Sleep)
-        /// Tells that this worker polls hot kinds, so that nobody needs to be woken for them.
+        /// Says that this worker polls hot kinds, so that their inserts need not notify a sleeping worker.
         case poll(Attend)
         /// Claims a job that must run alone.
         case claimSuspects(ClaimSuspects)
-        /// Has the jobs looked at one by one that a refused claim asked for.
+        /// Examines the jobs that a refused claim asked for, one by one.
         case examine(DeadLetterUnreadable)
 
-        /// What it settles.
+        /// The settle in this request, if there is one.
         var settle: Settle? {
             switch self {
             case .exchange(_, let settle): settle

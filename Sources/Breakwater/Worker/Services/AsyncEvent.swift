@@ -1,14 +1,14 @@
 import Synchronization
 
-/// Something one task waits for and any number of others raise. A raise with nobody waiting is kept for the next wait;
-/// several count as one.
+/// An event that one task waits for and any number of others raise. If no task waits, a raise is kept for the next
+/// wait; several count as one.
 final class AsyncEvent: Sendable {
     private enum State {
-        /// Nothing raised, nobody waiting. Goes to `raised` or `waiting`.
+        /// The event is not raised, and no task waits. Goes to `raised` or `waiting`.
         case idle
         /// The next wait returns at once. Goes to `idle`.
         case raised
-        /// Somebody waits. Goes to `idle`, when raised or cancelled.
+        /// A task waits. Goes to `idle`, when raised or cancelled.
         case waiting(CheckedContinuation<Void, Never>)
     }
 

@@ -3,7 +3,7 @@ import Libpq
 extension Connection {
     /// Gives this session the settings that a worker needs.
     ///
-    /// A session behind a pooler is shared, so nothing is set there: it is looked at once.
+    /// A session behind a pooler is shared, so its settings are not changed, only checked once.
     ///
     /// - Throws: ``BreakwaterError`` with the code `unsuitableDatabase` where a pooler's sessions have another isolation level
     ///   or are read-only; `PostgresError`.

@@ -1,7 +1,7 @@
 import Libpq
 import Logging
 
-/// Sends the consumer's requests over one connection after another, and tells it the answers.
+/// Sends the consumer's requests over one connection after another, and passes the answers back.
 ///
 /// It runs on its connection's thread, so that the next request is under way while the jobs of the one before run: on the
 /// threads that run handlers, it would wait behind those jobs.
@@ -14,10 +14,10 @@ struct ConsumerService {
     private struct Sent {
         var request: Request
         var time: MonotonicClock.Instant
-        /// The answers to the claim, if there is one, and to what is durable or stands alone.
+        /// The answer to the claim, if there is one, and the answer that ends the request.
         var claim: Answer?
         var end: Answer
-        /// Why there was no need to ask the server to settle this.
+        /// Why the settle could not be sent. It counts as a refusal by the server.
         var refusal: PostgresError?
     }
 
@@ -63,7 +63,7 @@ struct ConsumerService {
             } else {
                 sent.removeFirst()
                 let answer = try await end(of: first)
-                // Only what claims do proves that the next claim need not wait.
+                // Only a durable settle or flush proves that the next claim need not wait.
                 if case .settled = answer { delay.reset() }
                 engine.handle(.answered(first.request.id, answer))
             }
@@ -74,7 +74,7 @@ struct ConsumerService {
         func call(_ statement: Statement) throws(PostgresError) -> Answer {
             try connection.send([statement], timeout: engine.timeout, resultsFirst: false)
         }
-        /// What cannot even be sent, such as a text with NUL, is refused as the server would.
+        /// A settle that cannot even be sent, such as a text with NUL, counts as refused by the server.
         func callOrFlush(_ settle: Settle?) throws(PostgresError) -> (Answer, PostgresError?) {
             var refusal: PostgresError?
             do {
@@ -107,7 +107,7 @@ struct ConsumerService {
         }
     }
 
-    /// Waits for what a claim gave.
+    /// Waits for the jobs of a claim.
     private func answer(to request: Request, _ answer: Answer) async throws(PostgresError) -> Consumer.Answer {
         guard case .exchange(let claim?, _) = request.work else { return .done }
         do {

@@ -2,8 +2,7 @@ import Libpq
 import Logging
 
 extension Engine {
-    /// Does something over one connection after another, for as long as connections fail: until it returns, or the task is
-    /// cancelled.
+    /// Runs `body` over one connection after another, as connections fail, until it returns or the task is cancelled.
     ///
     /// - Parameters:
     ///   - purpose: What cannot go on without a connection, for the log.
@@ -15,7 +14,7 @@ extension Engine {
         _ body: (Connection, inout ReconnectDelay) async throws(PostgresError) -> Void
     ) async {
         var delay = ReconnectDelay()
-        // Several tries must fit between two beats and the end of the lease, and what is settled late is settled in vain.
+        // Several tries must fit between a heartbeat and the end of the lease, and a late settle is in vain.
         let longestPause = min(.seconds(5), configuration.lease / 10)
         while !Task.isCancelled {
             health.turned(purpose)

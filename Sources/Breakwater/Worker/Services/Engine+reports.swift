@@ -1,7 +1,7 @@
 import Logging
 
 extension Engine {
-    /// Tells people what the consumer reports.
+    /// Logs and counts what the consumer reports.
     func report(_ report: Consumer.Report) {
         switch report {
         case .leaseInDoubt(let cancelled):

@@ -1,16 +1,16 @@
 import Logging
 
 extension Engine {
-    /// A task that runs one job after another lets others have its thread after so long, so that thousands of short runs
-    /// delay neither the loops nor each other.
+    /// A task that runs one job after another yields its thread after this long, so that thousands of short runs delay
+    /// neither the loops nor each other.
     private static let turn = Duration.microseconds(200)
 
-    /// Runs one job that the consumer has started, and tells the consumer of its end; then, in the same task, what its slot
-    /// is given next, until there is nothing.
+    /// Runs one job that the consumer has started, and reports its end to the consumer. The same task then runs the
+    /// next job for its slot, until there is none.
     func run(_ first: HeldJobs.Start) async {
         var next: HeldJobs.Start? = first
         var turn = clock.now
-        // Until a task has its thread, and when it gets it back, any time may have passed, the lease's end included.
+        // Before a task gets or regains its thread, any amount of time may pass, and the lease may end.
         var hasWaited = true
         while let start = next {
             // The consumer starts no other kinds than those it has handlers for.
@@ -68,7 +68,7 @@ extension Engine {
         let job = start.job
         let duration = now - start.time
         let times = metrics.isWanted ? FinishedRun.Times(job, startedAt: start.time, duration) : .init()
-        // A success is one whatever else happened: no need to judge it while others wait for the lock.
+        // A success stays a success whatever else happened, so it need not be judged while others wait for the lock.
         let isPlain = outcome.isSuccess && !handler.isNotable(successAfter: duration)
         var ending: FinishedRun.Ending?
         if outcome.isSuccess, !isPlain {
@@ -113,8 +113,8 @@ extension Engine {
 }
 
 extension JobOutcome {
-    /// What an outcome means after its run was cancelled: work that was done counts, whatever came then; anything else is
-    /// the cancellation's doing.
+    /// What an outcome means after its run was cancelled: a success still counts; any other outcome is put down to the
+    /// cancellation.
     func judged(for reason: HeldJobs.CancelReason?, timeout: Duration) -> JobOutcome {
         if isSuccess { return self }
         return switch reason {

@@ -4,7 +4,7 @@ import Synchronization
 
 /// What the services of one worker share: its consumer behind a lock, and what the consumer wants done.
 ///
-/// It decides nothing: it tells the ``Consumer`` what happened and carries out what that says.
+/// It decides nothing: it passes events to the ``Consumer`` and carries out the actions that come back.
 final class Engine: Sendable {
     fileprivate struct State {
         var consumer: Consumer
@@ -24,7 +24,7 @@ final class Engine: Sendable {
         let plugin: any HandlerPlugin
         let settings: HandlerSettings
         let timeout: Duration
-        /// From how long on a run is slow.
+        /// A run that takes at least this long is slow.
         private let slowCall: Duration?
         private let keepsResults: Bool
 
@@ -36,7 +36,7 @@ final class Engine: Sendable {
             keepsResults = settings.keepResults > .zero
         }
 
-        /// Whether anything is to be recorded of a success but that it was one.
+        /// Whether more is to be recorded of a success than that the run succeeded.
         func isNotable(successAfter duration: Duration) -> Bool {
             keepsResults || slowCall.map { duration >= $0 } ?? false
         }
@@ -47,11 +47,11 @@ final class Engine: Sendable {
     let loggers: WorkerLoggers
     let metrics: WorkerMetrics
     let health: WorkerHealth
-    /// Nil where nobody traces.
+    /// Nil if tracing is not set up.
     let tracer: RunTracer?
     /// What runs each kind, and its rules.
     let handlers: [String: Handler]
-    /// Which calls are unanswered, and whom they wait for.
+    /// Which calls are unanswered, and which sessions they wait for.
     let lockWatch = LockWatch()
     /// Raised when the connection that claims has something to do.
     let requests = AsyncEvent()
@@ -96,7 +96,7 @@ final class Engine: Sendable {
         )
     }
 
-    /// How long to wait for an answer about jobs. Later than the lease, it would be of little use.
+    /// How long to wait for an answer about jobs. An answer after the end of the lease would be of little use.
     var timeout: Duration { max(.seconds(5), min(.seconds(30), configuration.lease)) }
 
     /// For what concerns the worker as a whole.
@@ -104,7 +104,7 @@ final class Engine: Sendable {
 
     // MARK: The consumer
 
-    /// Tells the consumer what happened, and does what it says.
+    /// Passes an event to the consumer, and performs the actions that come back.
     func handle(_ event: Consumer.Event) {
         let now = clock.now
         perform(state.withLock { state in noted(state.consumer.handle(event, at: now), in: &state) })
@@ -116,7 +116,7 @@ final class Engine: Sendable {
     var worker: Int64 { read(\.worker) }
     var hasStopped: Bool { read { $0.phase == .stopped } }
 
-    /// Tells the consumer that a run has ended; see ``Consumer/ended(_:_:at:_:)``.
+    /// Reports to the consumer that a run has ended; see ``Consumer/ended(_:_:at:_:)``.
     func ended(
         _ start: HeldJobs.Start,
         _ times: FinishedRun.Times,
@@ -137,7 +137,7 @@ final class Engine: Sendable {
         return (counts, next)
     }
 
-    /// Keeps what others come for; what is left is to be done now.
+    /// Stores what the services come for, and returns the actions that are still to be performed.
     private func noted(_ actions: [Consumer.Action], in state: inout State) -> [Consumer.Action] {
         actions.filter { action in
             switch action {
@@ -148,8 +148,8 @@ final class Engine: Sendable {
                 state.nextTick = tick
                 return isEarlier
             case .start(let start):
-                // Unstructured, so that one run can be cancelled by itself; the consumer does not stop before no run is
-                // left, or the grace is over.
+                // Unstructured, so that one run can be cancelled by itself; the consumer stops only when no run is left
+                // or the grace is over.
                 state.keep(Task { await self.run(start) }, in: start.slot)
                 return false
             case .cancel, .report, .stop: break

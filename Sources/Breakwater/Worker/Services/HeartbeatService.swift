@@ -1,8 +1,8 @@
 import Libpq
 import Logging
 
-/// Keeps the worker alive in the database's eyes. On a connection of its own, so that neither a busy consumer nor long
-/// maintenance delays a heartbeat.
+/// Sends the heartbeats that keep the worker's lease. It has its own connection, so that neither a busy consumer nor
+/// long maintenance delays a heartbeat.
 struct HeartbeatService {
     let engine: Engine
     private var nextBeat: MonotonicClock.Instant
@@ -61,7 +61,7 @@ struct HeartbeatService {
         engine.logger.warning("rows that this worker had registered were missing, and are back: somebody deleted them")
     }
 
-    /// Others have this worker's jobs now: it stops whatever it was doing, and comes back as a new worker.
+    /// Other workers have this worker's jobs now: it stops whatever it was doing, and comes back as a new worker.
     private mutating func registerAnew(on connection: Connection) async throws(PostgresError) {
         let lost = engine.worker
         if engine.read(\.lease.isHeld) { engine.metrics.leaseLost() }
@@ -69,7 +69,7 @@ struct HeartbeatService {
         engine.logger.error("this worker was silent for too long and lost its jobs to others; registering anew")
         let sent = engine.clock.now
         let worker = try await connection.call(Register(configuration: engine.configuration))
-        // What ran then did not kill this process.
+        // The jobs that ran then did not kill this process.
         let cleared = try await connection.call(Survived(worker: lost))
         engine.logger.debug("what ran then is not suspected", metadata: ["jobs": .stringConvertible(cleared)])
         engine.handle(.registered(worker: worker, sent: sent))

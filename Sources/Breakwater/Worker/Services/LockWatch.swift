@@ -2,12 +2,12 @@ import Libpq
 import Logging
 import Synchronization
 
-/// Knows which of a worker's calls are not answered yet, and finds out whom they wait for.
+/// Knows which of a worker's calls are not answered yet, and finds out which sessions they wait for.
 ///
-/// A call that waits for a lock cannot say so itself. So once one has been unanswered for half a second, the server is asked
-/// over a connection of its own, which is closed again afterwards: usually there is none.
+/// A call that waits for a lock cannot report that itself. So once a call has been unanswered for half a second, the
+/// server is asked over a separate connection, which is then closed again: usually there is none.
 final class LockWatch: Sendable {
-    /// From how long on a call may be waiting for a lock.
+    /// A call that has been unanswered for this long may be waiting for a lock.
     static let patience = Duration.milliseconds(500)
     private static let interval = Duration.milliseconds(250)
     /// The same session is logged once in this time.
@@ -15,7 +15,7 @@ final class LockWatch: Sendable {
 
     private struct State {
         var begun: [WorkerMetrics.Loop: MonotonicClock.Instant] = [:]
-        /// Whom the call of each loop was last found to wait for.
+        /// The session that the call of each loop was last found to wait for.
         var blockers: [WorkerMetrics.Loop: String] = [:]
         /// When each session was last logged.
         var logged: [Int: MonotonicClock.Instant] = [:]
@@ -31,22 +31,22 @@ final class LockWatch: Sendable {
         }
     }
 
-    /// It was answered, or will not be.
+    /// The call of a loop was answered, or will not be.
     func ends(_ loop: WorkerMetrics.Loop) { state.withLock { $0.begun[loop] = nil } }
 
-    /// Whom the last call of a loop waited for; nil when it did not wait, or nobody knows.
+    /// The session that the last call of a loop waited for; nil if it did not wait, or if that is unknown.
     func blocker(of loop: WorkerMetrics.Loop) -> String? { state.withLock { $0.blockers[loop] } }
 
-    /// The loops whose calls have been unanswered for so long that it is worth asking why.
+    /// The loops whose calls have been unanswered for at least ``patience``.
     func overdue(at now: MonotonicClock.Instant) -> [WorkerMetrics.Loop] {
         state.withLock { state in
             state.begun.filter { now - $0.value >= Self.patience }.map(\.key).sorted { $0.rawValue < $1.rawValue }
         }
     }
 
-    /// Notes whom the calls of some loops wait for.
+    /// Notes which sessions the calls of some loops wait for.
     ///
-    /// - Returns: Those of the sessions that were not logged lately.
+    /// - Returns: The sessions among them that were not logged lately.
     func found(_ waits: [LockWaits.Blocker], for loops: [WorkerMetrics.Loop], at now: MonotonicClock.Instant)
         -> [LockWaits.Blocker]
     {

@@ -3,13 +3,13 @@ import Logging
 
 /// Does the fleet's chores while this worker leads: promotion, rescue, what time alone does to circuits.
 ///
-/// The others ask now and then whether the leader still leads.
+/// The other workers ask now and then whether the leader still leads.
 struct MaintenanceService {
-    /// A leader renews its term at each round of chores; another takes over after this long without.
+    /// A leader renews its term at each round of chores. If it does not, another worker takes over after this long.
     private static let term = Duration.seconds(5)
     static let leaderInterval = Duration.seconds(1)
     static let followerInterval = Duration.milliseconds(2500)
-    /// How many jobs one round of `breakwater.maintain` promotes, ends or brings back at most, of each.
+    /// The most jobs that one round of `breakwater.maintain` promotes, ends or brings back, each.
     static let portion = 1000
     /// A chore that fails in each round for the same reason is logged once in this time.
     private static let silence = Duration.seconds(60)
@@ -47,17 +47,17 @@ struct MaintenanceService {
         let sent = engine.clock.now
         var done = Maintain.Output(leads: false)
         var nextDue: MonotonicClock.Instant?
-        // All in one transaction, or when one may have to wait, each in its own: what it did is there before the next one.
+        // All chores share one transaction. After a failure each has its own, committed before the next one.
         let portions = sent < cautiousUntil ? chores.map { [$0] } : [chores]
         for portion in portions {
             let one = try await doChores(portion, on: connection)
             if !one.failures.isEmpty { cautiousUntil = engine.clock.now + Self.caution }
-            // It may be due in a thousand years.
+            // The next job may be due in a thousand years.
             if let due = one.nextDue { nextDue = engine.clock.now + min(due, Self.leaderInterval) }
             done.add(one)
             guard done.leads else { break }
         }
-        // The chores behind it took their time.
+        // The chores that came after it took some time.
         done.nextDue = nextDue.map { $0 - engine.clock.now }
         engine.metrics.record(.maintain, since: sent)
         engine.metrics.record(done)
@@ -90,7 +90,7 @@ struct MaintenanceService {
         do {
             done = try await connection.call(Maintain(worker: engine.worker, term: Self.term, chores: chores))
         } catch {
-            // Somebody cancelled the statement: its chore's trouble, and no other's.
+            // The statement was cancelled. Only its own chores have failed.
             guard error.sqlState == "57014" else { throw error }
             done = Maintain.Output(
                 leads: true,
@@ -105,7 +105,7 @@ struct MaintenanceService {
         let now = engine.clock.now
         let blocker = engine.lockWatch.blocker(of: .chores)
         if let last = logged[failure.chore], last.failure == failure, now - last.at < Self.silence,
-            // Once it is known, whom it waits for is news.
+            // The blocking session is news once it is known.
             blocker == nil || last.blocker != nil
         {
             return
@@ -116,8 +116,8 @@ struct MaintenanceService {
         engine.logger.warning("a chore of the fleet failed; the others go on", metadata: metadata)
     }
 
-    /// How long until the next round. The chores are done in bounded portions: at once when one was full, and when the
-    /// next job is due.
+    /// How long until the next round. The chores are done in bounded portions: the next round follows at once after a
+    /// full portion, and otherwise when the next job is due.
     static func pause(after done: Maintain.Output) -> Duration {
         guard done.leads else { return followerInterval }
         let hasMore = max(done.promoted, done.fellBack, done.unparked) >= portion

@@ -1,8 +1,8 @@
 import Libpq
 import Logging
 
-/// Hears the wake-ups of inserts and the news of circuits and pauses, on a connection of its own. Everything works
-/// without it, only later: by the poll and the next beat.
+/// Receives wake-ups from inserts and news of circuits and pauses, on a connection of its own. Everything works without
+/// it, only later: by the poll and the next heartbeat.
 struct WakeUpListener {
     let engine: Engine
 
@@ -13,7 +13,7 @@ struct WakeUpListener {
             delay throws(PostgresError) in
             try await connection.listen("breakwater")
             delay.reset()
-            // Whatever was said while nobody listened.
+            // Catches up on notifications that came while this worker was not listening.
             engine.wantHeartbeat()
             engine.handle(.woken(kind: nil))
             for await notification in connection.notifications { hear(notification.payload) }

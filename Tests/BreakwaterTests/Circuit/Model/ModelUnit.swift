@@ -16,7 +16,7 @@ struct ModelUnit {
         case waiting
         /// Put aside behind its key's circuit.
         case parked
-        /// Twice in a row its worker was lost: out of its lane until some worker runs it apart from others.
+        /// Its worker was lost twice in a row: it is out of its lane until a worker runs it apart from others.
         case suspect
         /// Its worker was lost while it held this one alone. The hearing outlasts the test.
         case accused
@@ -233,7 +233,7 @@ extension ModelUnit {
                 $0.policy.successesToClose = 2
                 $0.policy.probes = 2
                 $0.population = 40
-                // More than there are jobs: which of several keys gets the last slot is nobody's promise.
+                // More than there are jobs: nothing promises which of several keys gets the last slot.
                 $0.concurrency = 1000
             },
             unit(["shared.1", "shared.2"]) {

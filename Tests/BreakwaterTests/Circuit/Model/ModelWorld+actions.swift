@@ -27,7 +27,7 @@ extension ModelWorld {
             let count = Int.random(in: 1...min(6, held.count), using: &generator)
             runs = held.prefix(count).map { ($0, ending(index)) }
         }
-        // Now and then a result that nobody waits for any more.
+        // Now and then a result that comes too late.
         if !units[index].stale.isEmpty, chance(worker == nil ? 1 : 0.05) {
             let old = units[index].stale.remove(at: .random(in: 0..<units[index].stale.count, using: &generator))
             if worker == nil || worker == old.worker, !runs.contains(where: { $0.job.id == old.job.id }) {
@@ -101,7 +101,8 @@ extension ModelWorld {
         for circuit in units[index].circuits.keys { units[index].circuits[circuit]?.free(probe: id) }
     }
 
-    /// Tells the circuits, a generation at a time. What was settled together counts before any circuit is judged.
+    /// Records the calls with the circuits, a generation at a time. What was settled together counts before any circuit
+    /// is judged.
     private func record(
         _ index: Int,
         _ runs: [(job: Job, ending: FinishedRun.Ending)],
@@ -219,7 +220,7 @@ extension ModelWorld {
         return [leave, register(index, slot: slot)]
     }
 
-    /// A worker never heard of some of its claims.
+    /// The answers to some of a worker's claims never reached it.
     private func reconcile(_ index: Int, _ slot: Int) -> Move {
         let worker = units[index].workers[slot]
         let leases = Set(units[index].held(by: worker).map(\.lease)).sorted()
@@ -315,7 +316,7 @@ extension ModelWorld {
         ]
     }
 
-    /// Somebody takes a circuit in hand, or gives it back.
+    /// A user overrides a circuit, or gives it back.
     private func override(_ index: Int) -> [Move] {
         guard let id = units[index].circuits.keys.sorted().randomElement(using: &generator) else { return [] }
         // Mostly back to normal, so that there is something else to see.

@@ -26,7 +26,8 @@ extension ModelWorld {
         }
     }
 
-    /// A worker takes some suspects, if there are any and none runs anywhere: all of the same group size, and as many as that.
+    /// A worker takes some suspects, if there are any and none runs anywhere. All have the same group size, and that
+    /// many are taken.
     func host(_ index: Int, _ slot: Int) -> Move {
         let worker = units[index].workers[slot]
         return Move(ClaimSuspects(worker: worker)) { claimed in

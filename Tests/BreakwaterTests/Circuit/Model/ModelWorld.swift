@@ -27,7 +27,7 @@ final class ModelWorld {
         }
     }
 
-    /// What happened, for whoever wonders whether the test saw enough.
+    /// What happened, to show whether the test saw enough.
     struct Tally {
         var steps = 0
         var claimed = 0
