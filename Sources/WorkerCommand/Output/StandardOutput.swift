@@ -65,10 +65,10 @@ enum StandardOutput {
         }
     }
 
-    /// Whether this is what the process was started with. The runtime, which begins before any of this, may have put something
-    /// of its own in its place, which is of no type that a file has.
+    /// Whether this is what the process was started with. The runtime begins before any of this, and may have put something of
+    /// its own in its place, which is no file.
     private static func isOpen(_ stream: Int32) -> Bool {
-        var information = stat()
-        return fstat(stream, &information) == 0 && information.st_mode & S_IFMT != 0
+        let place = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\(stream)")
+        return fcntl(stream, F_GETFD) >= 0 && place?.hasPrefix("anon_inode:") != true
     }
 }

@@ -26,26 +26,14 @@ struct KeepTimeTests {
         )
     }
 
-    @Test("ends with the consumer, and does not keep a thread busy until the worker's other tasks end", .timeLimit(.minutes(5)))
+    @Test(
+        "ends with the consumer, and does not keep a thread busy until the worker's other tasks end",
+        .timeLimit(.minutes(5))
+    )
     func endsWithConsumer() async {
         let engine = engine(on: MonotonicClock())
         engine.handle(.drain)
         #expect(engine.hasStopped)
         await engine.keepTime()
-    }
-
-    @Test("lets other tasks run on its thread although the consumer wants one tick after the other")
-    func yields() async throws {
-        // Its time does not go on, so every tick is due at once.
-        let engine = engine(on: ManualWorkerClock())
-        engine.handle(.connected)
-        // As many as there are threads, and more.
-        try await withThrowingTaskGroup { group in
-            for _ in 0..<64 { group.addTask { await engine.keepTime() } }
-            try await Task.sleep(for: .milliseconds(10))
-            engine.handle(.disconnected)
-            engine.handle(.drain)
-            group.cancelAll()
-        }
     }
 }

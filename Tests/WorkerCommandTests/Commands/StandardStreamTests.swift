@@ -73,7 +73,9 @@ struct StandardStreamTests {
                     output: .null,
                     errors: .descriptor(ends[1])
                 )
-                try await waitUntil("all jobs end") { try await database.number("select count(*) from breakwater.job") == 0 }
+                try await waitUntil("all jobs end") {
+                    try await database.number("select count(*) from breakwater.job") == 0
+                }
                 let beat = try await database.text("select beat_at::text from breakwater.worker")
                 try await waitUntil("it goes on beating") {
                     try await database.text("select beat_at::text from breakwater.worker") != beat

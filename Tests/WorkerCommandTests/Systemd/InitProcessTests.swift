@@ -43,12 +43,15 @@ struct InitProcessTests {
                 let unshare = try Child(
                     "/usr/bin/unshare",
                     [
-                        "--pid", "--fork", "--mount-proc", "--kill-child=KILL", WorkerBinary.path.path(), "run", "--config",
+                        "--pid", "--fork", "--mount-proc", "--kill-child=KILL", WorkerBinary.path.path(), "run",
+                        "--config",
                         path, "--database", database.url,
                     ],
                     output: .null
                 )
-                try await waitUntil("all jobs end") { try await database.number("select count(*) from breakwater.job") == 0 }
+                try await waitUntil("all jobs end") {
+                    try await database.number("select count(*) from breakwater.job") == 0
+                }
                 let first = try #require(children(of: unshare.processIdentifier).first?.pid)
                 try await waitUntil("nothing but the worker is left, and no zombie") {
                     let left = children(of: first)
