@@ -38,7 +38,8 @@ public enum WorkerCommand {
         }
         ProcessTitle.maskPasswords()
         let status = await $handlers.withValue(handlers) { await run(arguments) }
-        exit(status == 0 ? Self.deliverOutput() : status)
+        let delivery = deliverOutput()
+        exit(status == 0 ? delivery : status)
     }
 
     /// Sends on what was printed.

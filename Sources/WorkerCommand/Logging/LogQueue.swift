@@ -12,7 +12,7 @@ final class LogQueue: LogOutput {
     static let standardError = LogQueue(StandardErrorOutput()) { dropped in
         Logger(label: "breakwater").warning(
             "log lines were dropped, for nobody read them",
-            metadata: ["dropped": .stringConvertible(dropped)]
+            metadata: ["dropped_lines": .stringConvertible(dropped)]
         )
     }
 
