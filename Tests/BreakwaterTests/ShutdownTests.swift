@@ -143,11 +143,7 @@ struct ShutdownTests {
             #expect(try await other.claim().count == 4)
         }
     }
-    @Test(
-        "an idle worker ends soon although the database says nothing",
-        .enabled(if: !TestDatabase.isPooled),
-        .timeLimit(.minutes(10))
-    )
+    @Test("an idle worker ends soon although the database says nothing", .enabled(if: !TestDatabase.isPooled))
     func silentDatabase() async throws {
         try await withTestDatabase { database in
             try await withLoginRole(database, memberOf: "breakwater_worker") { role in

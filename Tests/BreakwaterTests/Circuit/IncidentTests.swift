@@ -34,11 +34,12 @@ struct IncidentTests {
         )[0][0].string()
     }
 
-    /// Settles three failures at this time, which open the circuit.
-    private func open(_ worker: HandWorker, _ database: TestDatabase, at second: Double) async throws {
+    /// Settles failures at this time, which open the circuit: three, and more of them after false alarms.
+    private func open(_ worker: HandWorker, _ database: TestDatabase, at second: Double, failures: Int = 3) async throws
+    {
         worker.setClock(second)
-        try await database.insert(3)
-        try await worker.settle(try await worker.claim(3), .unavailable(delay: .seconds(86_400)))
+        try await database.insert(failures)
+        try await worker.settle(try await worker.claim(failures), .unavailable(delay: .seconds(86_400)))
         #expect(try await database.text("select state from breakwater.circuit where kind = 'k' and key = ''") == "open")
     }
 
@@ -128,12 +129,12 @@ struct IncidentTests {
             try await probe(worker, database, at: 1, .succeeded)
             #expect(try await incident(worker, "is_false_alarm and openings = 1 and duration = '1 s'") == "true")
             // Within the window: the same incident.
-            try await open(worker, database, at: 40)
+            try await open(worker, database, at: 40, failures: 6)
             #expect(try await incident(worker, "not is_false_alarm and openings = 2 and ended_at is null") == "true")
             try await probe(worker, database, at: 41, .succeeded)
             #expect(try await incident(worker, "is_false_alarm and time_open = '2 s' and duration = '41 s'") == "true")
             // The third opening is an outage.
-            try await open(worker, database, at: 80)
+            try await open(worker, database, at: 80, failures: 12)
             try await probe(worker, database, at: 81, .unavailable(delay: .seconds(86_400)))
             try await probe(worker, database, at: 100, .succeeded)
             #expect(

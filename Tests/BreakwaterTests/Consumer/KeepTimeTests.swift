@@ -28,7 +28,7 @@ struct KeepTimeTests {
 
     @Test(
         "ends with the consumer, and does not keep a thread busy until the worker's other tasks end",
-        .timeLimit(.minutes(5))
+        .timeLimit(.minutes(20))
     )
     func endsWithConsumer() async {
         let engine = engine(on: MonotonicClock())

@@ -55,7 +55,7 @@ struct StandardStreamTests {
         #expect(try await shell("status --such > /dev/full").status == 64)
     }
 
-    @Test("a log that nobody reads holds nothing up", .enabled(if: TestDatabase.isAvailable), .timeLimit(.minutes(10)))
+    @Test("a log that nobody reads holds nothing up", .enabled(if: TestDatabase.isAvailable))
     func unreadLog() async throws {
         try await withTestDatabase { database in
             try await database.query("insert into breakwater.job (kind) select 'a' from generate_series(1, 300)")

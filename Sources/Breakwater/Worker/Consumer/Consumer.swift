@@ -270,9 +270,11 @@ struct Consumer {
 
     /// When something is due by itself.
     private func nextTick(after now: Instant) -> Instant {
-        var next = nextPoll
+        // With no request to send, only an event brings more to do.
+        var next = now + settings.pollInterval
         if let end = farewell(at: now) { next = min(next, end) }
         if isConnected, inFlight.isEmpty {
+            next = min(next, nextPoll)
             if owesLateLook || (!isExhausted && phase == .working) { next = min(next, max(nextLateLook, now)) }
             if settings.listens, wakeUps == .none { next = min(next, max(nextWideClaim, now)) }
             next = min(next, nextReconciliation)
