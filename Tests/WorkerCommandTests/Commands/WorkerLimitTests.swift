@@ -133,8 +133,19 @@ struct WorkerLimitTests {
                 try await waitUntil("the worker is there") {
                     try await database.number("select count(*) from breakwater.worker") == 1
                 }
-                let threads = try FileManager.default
-                    .contentsOfDirectory(atPath: "/proc/\(run.processIdentifier)/task").count
+                // It has all its connections, which are a thread each, once it has run a job and its threads stay as many.
+                try await database.query("insert into breakwater.job (kind) values ('program')")
+                try await waitUntil("a job has run") {
+                    try await database.number("select count(*) from breakwater.job") == 0
+                }
+                var threads = 0
+                try await waitUntil("it starts no more threads") {
+                    let before = threads
+                    try await Task.sleep(for: .seconds(1))
+                    threads = try FileManager.default
+                        .contentsOfDirectory(atPath: "/proc/\(run.processIdentifier)/task").count
+                    return threads == before
+                }
                 try await prlimit(["--nproc=\(threads + 2):400"], run, become: become)
                 try await database.query(
                     "insert into breakwater.job (kind) select 'program' from generate_series(1, 24)"
@@ -144,7 +155,7 @@ struct WorkerLimitTests {
                 #expect(reason.contains("\(limit) (ulimit -u)"), "\(reason)")
                 try await expectNoHarm(database)
                 try await prlimit(["--nproc=400:400"], run, become: become)
-                try await waitUntilAllHaveSucceeded(24, database)
+                try await waitUntilAllHaveSucceeded(25, database)
             }
             #expect(ending.status == 0)
             #expect(warnings(ending).contains { $0.contains("suspends itself for program until") }, "\(ending.errors)")
