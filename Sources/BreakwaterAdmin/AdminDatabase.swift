@@ -50,21 +50,17 @@ package struct AdminDatabase: Sendable {
         return row
     }
 
-    /// A session behind a pooler is shared, so there the time for a lock belongs to this transaction alone.
+    /// A pooler shares its sessions, so there the time limit for locks belongs to this transaction alone.
     private func query(_ sql: String, _ parameters: [Parameter], timeout: Duration) async throws -> QueryResult {
         guard connection.isPooled else { return try await connection.query(sql, parameters, timeout: timeout) }
         let setting = Statement(
             "select set_config('lock_timeout', $1, true)",
             [.text("\(Self.lockTimeout.components.seconds)s")]
         )
-        let results = try await connection.pipeline([setting, Statement(sql, parameters)], timeout: timeout)
-        guard let result = results.last else { throw PostgresError(.decoding, "the statement was not answered") }
-        return result
+        return try await answer(to: Statement(sql, parameters), after: setting, timeout: timeout)
     }
 
-    /// In one round trip and one transaction, to which alone the settings belong: so it works through any pooler.
-    ///
-    /// What users look at is bounded, and compiling a statement for it would take longer than running it.
+    /// What people look at is bounded, and compiling a statement for it would take longer than running it.
     private func bounded(
         _ sql: String,
         _ parameters: [Parameter],
@@ -80,10 +76,14 @@ package struct AdminDatabase: Sendable {
             [.text("\(milliseconds)"), .text(isReadOnly ? "on" : "off")]
         )
         // The server's time comes first; ours is for a server that does not answer.
-        let results = try await connection.pipeline(
-            [settings, Statement(sql, parameters)],
-            timeout: limit + .seconds(5)
-        )
+        return try await answer(to: Statement(sql, parameters), after: settings, timeout: limit + .seconds(5))
+    }
+
+    /// In one round trip and one transaction, to which alone the settings belong: so it works through any pooler.
+    private func answer(to statement: Statement, after settings: Statement, timeout: Duration) async throws
+        -> QueryResult
+    {
+        let results = try await connection.pipeline([settings, statement], timeout: timeout)
         guard let result = results.last else { throw PostgresError(.decoding, "the statement was not answered") }
         return result
     }

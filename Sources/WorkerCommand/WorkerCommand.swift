@@ -63,7 +63,7 @@ public enum WorkerCommand {
     /// - Returns: The status that the process ends with.
     static func run(_ arguments: [String]) async -> Int32 {
         do {
-            // What is still on its way comes before what is said at the end.
+            // The log's lines come before the command's last message.
             defer { LogQueue.standardError.flush(upTo: .seconds(1)) }
             var command = try RootCommand.parseAsRoot(arguments)
             if var asynchronous = command as? any AsyncParsableCommand {

@@ -87,7 +87,7 @@ begin
         exit when pg_column_size(v_jobs.payloads) <= p_bytes or v_jobs.ids is null;
         v_limit := breakwater.count_within(v_jobs.payloads, p_bytes);
         exit when v_limit = cardinality(v_taken);
-        -- The other jobs stay in the lane, and none of them may end up below the floor.
+        -- The other jobs stay in the lane, so the floor must stay below them.
         v_taken := v_jobs.ids[1:v_limit];
         v_last := greatest(p_cursor, v_jobs.positions[v_limit]);
         v_floor := p_floor;
@@ -181,8 +181,8 @@ $$;
 -- Of the jobs found in a lane, returns those that may run, at most p_limit, in their order. Jobs of a key whose circuit
 -- is not closed are parked, out of the lane; jobs beyond their handler's max_age are dead-lettered.
 --
--- Locks: the jobs that it parks or ends; and FOR SHARE, the rows of the circuits behind which it parks jobs, so that
--- none of them closes before the jobs can be seen there. Both by SKIP LOCKED. Jobs that another session has locked, and
+-- Locks: the jobs that it parks or ends; and FOR SHARE, the rows of the circuits behind which it parks jobs. Such a
+-- circuit cannot close before other sessions see the parked jobs. Both by SKIP LOCKED. Jobs that another session has locked, and
 -- jobs whose circuit is just changing, are left for a later look.
 create function breakwater.park_or_expire(p_kind text, p_ids bigint[], p_key_path text[], p_limit integer)
 returns bigint[]

@@ -37,10 +37,32 @@ begin
 end
 $$;
 
--- Closes circuits that have been half-open for an hour and for which nothing waits, because no job will decide, and an
--- incident would go on for ever. If calls succeeded just before the circuit opened, open_for is enough: perhaps only
--- some bad jobs failed, and they have ended. This does not apply to a key's circuit, or to a fallback that takes the
--- jobs away: there it says little that nothing waits.
+-- How long a half-open circuit waits for a job to come: an hour. If calls succeeded just before the circuit opened, open_for
+-- is enough: perhaps only some bad jobs failed, and they have ended. This does not apply to a key's circuit, or to a
+-- fallback that takes the jobs away: there it says little that nothing waits.
+create function breakwater.patience_without_jobs(p_circuit breakwater.circuit) returns interval
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_policy breakwater.handler;
+begin
+    if p_circuit.key <> '' and p_circuit.kind <> '*' then
+        return interval '1 hour';
+    end if;
+    v_policy := breakwater.policy_of(p_circuit.kind, p_circuit.key);
+    if v_policy.fallback = 'hold'
+       and exists (select from breakwater.tally t
+                    where t.kind = p_circuit.kind and t.key = p_circuit.key
+                      and t.last_success_at > p_circuit.opened_at - coalesce(v_policy.circuit_window, interval '1 minute'))
+    then
+        return least(v_policy.open_for, interval '1 hour');
+    end if;
+    return interval '1 hour';
+end
+$$;
+
+-- Closes half-open circuits for which nothing waits and that have waited long enough for a job, because no job will
+-- decide, and an incident would go on for ever.
 --
 -- A key gets a circuit with its first failure, and a kind has at most 1,000 of these (see
 -- breakwater.create_key_circuits). If a kind has more than 900, idle ones are closed and deleted sooner, those first
@@ -57,16 +79,10 @@ declare
 begin
     for v_circuit in
         select c.* from breakwater.circuit c
-         cross join lateral breakwater.policy_of(c.kind, c.key) h
          where c.state = 'half_open' and c.override is null
-           and c.since <= breakwater.clock() - case
-                   when (c.key = '' or c.kind = '*') and h.fallback = 'hold'
-                        and exists (select from breakwater.tally t
-                                     where t.kind = c.kind and t.key = c.key
-                                       and t.last_success_at > c.opened_at - coalesce(h.circuit_window, interval '1 minute'))
-                   then least(h.open_for, interval '1 hour') else interval '1 hour' end
-           and breakwater.is_idle(c)
-           for update of c skip locked
+           -- In this order: there may be a thousand keys, and most of them have not waited long enough.
+           and case when c.since <= breakwater.clock() - breakwater.patience_without_jobs(c) then breakwater.is_idle(c) end
+           for update skip locked
     loop
         perform breakwater.transition(
             v_circuit.kind, v_circuit.key, 'closed',

@@ -247,7 +247,7 @@ as $$
 $$;
 
 -- Gives back those of some jobs that a claim holds, and notifies the sleeping workers that could run them. Returns the
--- jobs. If the worker of a group of p_group suspects was lost, none of them is accused: they run again in halves.
+-- jobs. If the worker of a group of p_group suspects was lost, no suspect is accused: each half of the group runs again.
 create function breakwater.release_jobs(
     p_claim breakwater.claim, p_jobs bigint[], p_crash interval, p_group integer
 ) returns bigint[]

@@ -170,12 +170,12 @@ public struct Worker: Service {
 
     /// Hands back whatever is left, unspent, and strikes the worker off. Without the database, its lease will do that.
     private func leave(_ engine: Engine) async {
-        // A server that owes an answer is not waited for once more.
-        let patience = engine.read(\.inFlight.isEmpty) ? Duration.seconds(10) : .seconds(1)
-        var database = configuration.database
-        database.connectTimeout = min(database.connectTimeout, patience)
         // In a task of its own, since this one may be cancelled.
-        await Task { [database] in
+        await Task {
+            // The worker has already waited for a server that left a request unanswered.
+            let patience = engine.read(\.inFlight.isEmpty) ? Duration.seconds(10) : .seconds(1)
+            var database = configuration.database
+            database.connectTimeout = min(database.connectTimeout, patience)
             do {
                 let connection = try await Connection.connect(database, logger: loggers.database)
                 try await connection.useOwnSettings()

@@ -2,16 +2,16 @@ import Dispatch
 import Logging
 import Synchronization
 
-/// Log lines on their way to where they go. Whoever logs never waits: not for a pipe that nobody reads, nor for a terminal
-/// that somebody has stopped.
+/// Writes log lines without ever blocking the code that logs: a pipe may have no reader, and a user may have stopped the
+/// terminal.
 ///
-/// A line is written at once if there is room for it. Otherwise it waits, and so do those behind it; while more than ``most``
-/// bytes wait, further lines are dropped. How many is said as soon as lines can be written again.
+/// A line is written at once if there is room for it. Otherwise it waits, and so do the lines behind it. While more than
+/// ``most`` bytes wait, further lines are dropped. Once half of that is written, a line of the log counts the dropped ones.
 final class LogQueue: LogOutput {
     /// The queue for standard error, for the program's own log.
     static let standardError = LogQueue(StandardErrorOutput()) { dropped in
         Logger(label: "breakwater").warning(
-            "log lines were dropped, for nobody read them",
+            "log lines were dropped because standard error was not read",
             metadata: ["dropped_lines": .stringConvertible(dropped)]
         )
     }
@@ -33,7 +33,7 @@ final class LogQueue: LogOutput {
 
     /// - Parameters:
     ///   - output: Where lines go.
-    ///   - report: Says how many lines were dropped, once lines can be written again.
+    ///   - report: Reports how many lines were dropped.
     init(_ output: any LogOutput, report: @escaping @Sendable (Int) -> Void) {
         self.output = output
         self.report = report
@@ -60,6 +60,7 @@ final class LogQueue: LogOutput {
         output.write(line)
         let dropped = state.withLock { state in
             state.waiting -= size
+            guard state.waiting <= Self.most / 2 else { return 0 }
             defer { state.dropped = 0 }
             return state.dropped
         }

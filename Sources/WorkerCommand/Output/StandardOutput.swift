@@ -2,10 +2,10 @@ import Foundation
 import Glibc
 import Synchronization
 
-/// What this process says on standard output. It is kept for a while and sent on in large pieces.
+/// Writes standard output through a buffer.
 ///
-/// A write that fails, because the disk is full or nobody reads any more, is remembered: ``failure``. C's `stdio` would
-/// forget it when the process ends.
+/// ``failure`` keeps the error of a write that failed because the disk is full or the reader has gone. C's `stdio` would lose
+/// this error at the end of the process.
 enum StandardOutput {
     private struct State {
         var kept: [UInt8] = []
@@ -45,7 +45,7 @@ enum StandardOutput {
             if written > 0 {
                 rest = rest.dropFirst(written)
             } else if errno == EAGAIN {
-                // Whoever shares it made it non-blocking.
+                // Another process that has the same file open made it non-blocking.
                 var waiting = pollfd(fd: STDOUT_FILENO, events: Int16(POLLOUT), revents: 0)
                 poll(&waiting, 1, -1)
             } else if errno != EINTR {

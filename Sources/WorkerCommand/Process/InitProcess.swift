@@ -1,8 +1,8 @@
 import Foundation
 import Synchronization
 
-/// What process 1 of a container has to do: the children of programs that have ended become its own, and stay zombies until it
-/// waits for them.
+/// What process 1 of a container has to do. When a program ends, its children become children of process 1; when they end, they
+/// stay zombies until process 1 waits for them.
 ///
 /// `worker` waits for the children that it has started, and for no others. So as process 1 it starts itself once more, and does
 /// nothing but wait for whatever ends, and pass signals on.
@@ -15,6 +15,9 @@ enum InitProcess {
         var process: pid_t = 0
         guard posix_spawn(&process, "/proc/self/exe", nil, nil, CommandLine.unsafeArgv, environ) == 0 else { return }
         command.store(process, ordering: .sequentiallyConsistent)
+        // This process has the same arguments and the same environment as the command, for as long.
+        ProcessTitle.maskPasswords()
+        ProcessMemory.refuseDumps(environment: ProcessInfo.processInfo.environment)
         let early = earlySignal.load(ordering: .sequentiallyConsistent)
         if early != 0 { kill(process, early) }
         while true {

@@ -160,10 +160,13 @@ struct EvidenceTests {
         }
     }
 
-    @Test("a circuit that opens is probed at once; a false alarm lasts no open time, and admission ramps up briefly")
-    func firstCheck() async throws {
+    @Test(
+        "a circuit that opens is probed at once; a false alarm lasts no open time, and admission ramps up briefly",
+        arguments: [false, true]
+    )
+    func firstCheck(suspendsWorkers: Bool) async throws {
         try await withTestDatabase { database in
-            let worker = try await worker(database)
+            let worker = try await worker(database) { $0.circuit.suspendsWorkers = suspendsWorkers }
             try await database.insert(3)
             try await worker.settle(try await worker.claim(), .failed(delay: .seconds(600)))
             #expect(try await circuit(database) == "open")
@@ -253,88 +256,6 @@ struct EvidenceTests {
             // Once only.
             try await worker.maintain()
             #expect(try await database.number("select coalesce(sum(attempt), 0) from breakwater.job") == charged)
-        }
-    }
-
-    @Test("probes come from the whole lane, and jobs that have failed are taken last")
-    func samples() async throws {
-        try await withTestDatabase { database in
-            let worker = try await worker(database) { $0.circuit.probes = 5 }
-            try await database.query(
-                """
-                insert into breakwater.job (kind, errors, attempt)
-                select 'k', case when n <= 40 then '[{"class": "failed"}]'::jsonb end, (n <= 40)::integer
-                  from generate_series(1, 1000) n
-                """
-            )
-            try await database.query("update breakwater.circuit set state = 'half_open'")
-            let probes = try await worker.claim().map(\.id)
-            #expect(probes.count == 5)
-            // The newest is among them, some from between, and none that had failed.
-            #expect(probes.contains(1000))
-            #expect(probes.allSatisfy { $0 > 40 })
-            #expect(probes.contains { $0 < 900 })
-            // The lane goes on where it was, and past those that run.
-            try await database.query("update breakwater.circuit set state = 'closed'")
-            let rest = try await worker.claim(2000).map(\.id)
-            #expect(rest == (1...1000).filter { !probes.contains($0) })
-            #expect(try await database.count("held") == 1000)
-        }
-    }
-
-    @Test("a half-open claim reads as much of a long lane as of a short one", arguments: [false, true])
-    func sampleCost(haveFailed: Bool) async throws {
-        var pages: [Int] = []
-        for count in [300, 100_000] {
-            try await withTestDatabase { database in
-                let worker = try await worker(database)
-                try await database.query(
-                    """
-                    insert into breakwater.job (kind, errors)
-                    select 'k', case when $2 then '[{"class": "failed"}]'::jsonb end from generate_series(1, $1)
-                    """,
-                    [.int4(Int32(count)), .bool(haveFailed)]
-                )
-                try await database.query("vacuum analyze breakwater.job")
-                try await database.query("update breakwater.circuit set state = 'half_open'")
-                let claim = "breakwater.claim(\(worker.id), '{default}', '{k}', '{5}', '{1}', '{30}', '{30}', 30, true)"
-                // The first one reads the catalogue as well.
-                try await worker.connection.script("begin; select * from \(claim); rollback; begin")
-                let plan = try await worker.connection.query(
-                    "explain (analyze, buffers, format json) select * from \(claim)"
-                )
-                try await worker.connection.script("rollback")
-                let text = try plan[0][0].string()
-                let hits = text.matches(of: /"Shared (?:Hit|Read) Blocks": (\d+)/).prefix(2).compactMap { Int($0.1) }
-                pages.append(hits.reduce(0, +))
-            }
-        }
-        print("half-open claims: \(pages[0]) pages of 300 jobs, \(pages[1]) of 100,000")
-        #expect(pages[1] <= pages[0] * 2)
-    }
-
-    @Test("where all have failed, those with the fewest failures are probes, and none twice in a row")
-    func samplesOfFailed() async throws {
-        try await withTestDatabase { database in
-            let worker = try await worker(database) {
-                $0.circuit.probes = 2
-                $0.circuit.successesToClose = 2
-            }
-            try await database.query(
-                """
-                insert into breakwater.job (kind, errors, attempt)
-                select 'k', (select jsonb_agg('{"class": "failed"}'::jsonb) from generate_series(1, 1 + n % 3)), 1
-                  from generate_series(1, 9) n
-                """
-            )
-            try await database.query("update breakwater.circuit set state = 'half_open', is_checked = true")
-            let first = try await worker.claim()
-            #expect(Set(first.map(\.id)).isSubset(of: [3, 6, 9]) && first.count == 2)
-            try await worker.settle(first, .failed())
-            #expect(try await circuit(database) == "open")
-            worker.setClock(100)
-            let second = try await worker.claim()
-            #expect(second.count == 2 && Set(second.map(\.id)).isDisjoint(with: first.map(\.id)))
         }
     }
 

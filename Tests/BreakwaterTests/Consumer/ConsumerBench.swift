@@ -149,6 +149,10 @@ extension [Consumer.Action] {
     var polls: [String]? { if case .poll(let poll)? = request { poll.attended } else { nil } }
     var cancels: Bool { contains { if case .cancel(let slots) = $0 { !slots.isEmpty } else { false } } }
     var reconnects: Bool { contains { if case .reconnect = $0 { true } else { false } } }
+    var waitsUntil: MonotonicClock.Instant? {
+        for case .wait(let instant) in self { return instant }
+        return nil
+    }
     var stops: Bool { contains { if case .stop = $0 { true } else { false } } }
 }
 

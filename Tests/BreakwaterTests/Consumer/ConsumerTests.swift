@@ -244,6 +244,15 @@ struct ConsumerTests {
         #expect(bench.answer(.settled()).stops)
     }
 
+    @Test("is not asked over and over while it can send nothing", arguments: [false, true])
+    func rests(isConnected: Bool) {
+        // Without a connection, or before the answer to its first claim.
+        var bench = isConnected ? ConsumerBench.connected() : ConsumerBench()
+        // Its next poll is long due.
+        bench.now += .seconds(10)
+        #expect(bench.handle(.tick).waitsUntil == bench.now + .seconds(1))
+    }
+
     @Test("without a connection and with nothing held, a shutdown is over at once")
     func stopsAtOnce() {
         var bench = ConsumerBench()

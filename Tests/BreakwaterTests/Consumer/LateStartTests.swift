@@ -1,7 +1,4 @@
 import BreakwaterTesting
-import Libpq
-import Logging
-import Metrics
 import Testing
 
 @testable import Breakwater
@@ -13,25 +10,10 @@ struct LateStartTests {
 
     private func engine(on clock: ManualWorkerClock) -> Engine {
         let ran = ran
-        let handler = ClosureHandler { job, _ in
+        return Engine.test(on: clock) { job, _ in
             ran.add("\(job.id)")
             return .succeeded()
         }
-        var configuration = WorkerConfiguration(
-            database: ConnectionOptions("postgresql:///nowhere"),
-            handlers: [HandlerRegistration(kind: "k", plugin: handler)]
-        )
-        configuration.lease = .seconds(40)
-        return Engine(
-            configuration: configuration,
-            worker: 1,
-            registeredAt: clock.now,
-            clock: clock,
-            loggers: WorkerLoggers(Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }),
-            metrics: WorkerMetrics(configuration, in: NOOPMetricsHandler.instance),
-            health: WorkerHealth(),
-            tracer: nil
-        )
     }
 
     /// Lets the engine claim three jobs; the claim is not durable yet.

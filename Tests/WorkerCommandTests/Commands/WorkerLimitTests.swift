@@ -138,13 +138,12 @@ struct WorkerLimitTests {
                 try await waitUntil("a job has run") {
                     try await database.number("select count(*) from breakwater.job") == 0
                 }
-                var threads = 0
+                var (threads, since) = (0, ContinuousClock.now)
                 try await waitUntil("it starts no more threads") {
-                    let before = threads
-                    try await Task.sleep(for: .seconds(1))
-                    threads = try FileManager.default
+                    let count = try FileManager.default
                         .contentsOfDirectory(atPath: "/proc/\(run.processIdentifier)/task").count
-                    return threads == before
+                    if count != threads { (threads, since) = (count, .now) }
+                    return .now - since > .seconds(1)
                 }
                 try await prlimit(["--nproc=\(threads + 2):400"], run, become: become)
                 try await database.query(

@@ -45,7 +45,7 @@ struct InitProcessTests {
                     [
                         "--pid", "--fork", "--mount-proc", "--kill-child=KILL", WorkerBinary.path.path(), "run",
                         "--config",
-                        path, "--database", database.url,
+                        path, "--database", database.url.replacing("postgres@", with: "postgres:s3cret@"),
                     ],
                     output: .null
                 )
@@ -56,6 +56,12 @@ struct InitProcessTests {
                 try await waitUntil("nothing but the worker is left, and no zombie") {
                     let left = children(of: first)
                     return left.count == 1 && left[0].state != "Z"
+                }
+                // Both have it among their arguments.
+                for process in [first] + children(of: first).map(\.pid) {
+                    let arguments = try Data(contentsOf: URL(filePath: "/proc/\(process)/cmdline"))
+                    let text = String(decoding: arguments, as: UTF8.self)
+                    #expect(text.contains("****") && !text.contains("s3cret"), "\(text)")
                 }
                 kill(first, SIGTERM)
                 #expect(await unshare.end() == 0)

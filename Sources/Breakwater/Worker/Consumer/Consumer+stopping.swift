@@ -31,17 +31,18 @@ extension Consumer {
     /// Nothing new is claimed or started; what has not started is released.
     mutating func drain(at now: Instant) {
         guard phase == .working else { return }
-        phase = .draining
-        drainsSince = now
+        phase = .draining(since: now)
         held.releaseWaiting()
     }
 
-    /// When it stops: nil while it works or holds something. A server that is silent may have given it jobs that it has not
-    /// heard of; they come back when it is struck off, or when its lease ends.
-    func farewell(at now: Instant) -> Instant? {
-        guard phase == .draining, held.isEmpty, let drainsSince else { return nil }
+    /// When the worker stops; nil while it works or holds something.
+    ///
+    /// A silent server may have given it jobs in a claim that is not answered. Those jobs come back when the worker leaves, or
+    /// when its lease ends.
+    func timeToStop(at now: Instant) -> Instant? {
+        guard case .draining(let since) = phase, held.isEmpty else { return nil }
         if inFlight.isEmpty { return now }
-        return inFlight.contains { $0.request.work.settle != nil } ? nil : drainsSince + Self.farewellPatience
+        return inFlight.contains { $0.request.work.settle != nil } ? nil : since + Self.longestSilence
     }
 
     /// What time alone does: runs whose time is up are cancelled, and all of them before the lease may have ended.

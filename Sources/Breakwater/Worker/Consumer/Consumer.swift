@@ -96,11 +96,11 @@ struct Consumer {
         var kinds: [String] { handlers.map(\.kind) }
     }
 
-    enum Phase {
+    enum Phase: Equatable {
         /// Claims and runs. Goes to `draining`.
         case working
         /// Runs what has started; claims nothing. Goes to `stopped`.
-        case draining
+        case draining(since: Instant)
         /// The end.
         case stopped
     }
@@ -133,15 +133,13 @@ struct Consumer {
     static let leastLateLookPause = Duration.milliseconds(5)
     /// A worker that finds jobs at every claim looks for late ones, and into all lanes, this often nevertheless.
     static let longestBlindness = Duration.seconds(1)
-    /// A worker that is to end and holds nothing waits this long for a server that owes it an answer.
-    static let farewellPatience = Duration.seconds(2)
+    /// A draining worker that holds nothing waits this long for the answers of a silent server.
+    static let longestSilence = Duration.seconds(2)
 
     let settings: Settings
     /// This worker's row in `breakwater.worker`; it changes when the lease was lost and the worker registers anew.
     var worker: Int64
     var phase = Phase.working
-    /// Since when it is draining.
-    var drainsSince: Instant?
     var held: HeldJobs
     var lanes: ActiveLanes
     var lease: Lease
@@ -215,7 +213,7 @@ struct Consumer {
         checkTime(at: now, &actions)
         startJobs(at: now, &actions)
         sendRequests(at: now, &actions)
-        if let end = farewell(at: now), end <= now {
+        if let end = timeToStop(at: now), end <= now {
             phase = .stopped
             actions.append(.stop)
         }
@@ -272,7 +270,7 @@ struct Consumer {
     private func nextTick(after now: Instant) -> Instant {
         // With no request to send, only an event brings more to do.
         var next = now + settings.pollInterval
-        if let end = farewell(at: now) { next = min(next, end) }
+        if let end = timeToStop(at: now) { next = min(next, end) }
         if isConnected, inFlight.isEmpty {
             next = min(next, nextPoll)
             if owesLateLook || (!isExhausted && phase == .working) { next = min(next, max(nextLateLook, now)) }

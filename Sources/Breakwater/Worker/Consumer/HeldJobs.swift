@@ -102,7 +102,7 @@ struct HeldJobs {
             || names.contains { name in places[name].map { kinds[$0].held >= kinds[$0].concurrency } ?? false }
     }
 
-    /// Takes in the jobs of a claim. None of them starts before ``confirm(_:askedAt:)``.
+    /// Takes in the jobs of a claim. They start after ``confirm(_:askedAt:)``.
     mutating func accept(_ jobs: [ClaimedJob], of request: Request.ID) {
         guard !jobs.isEmpty else { return }
         eachKind(of: jobs) { held, place, run in

@@ -201,7 +201,8 @@ final class Engine: Sendable {
         handle(.disconnected)
     }
 
-    /// Gives the consumer its ticks until it stops, or the task is cancelled.
+    /// Gives the consumer its ticks until it stops, or the task is cancelled. A consumer that has stopped names no next tick, so
+    /// going on would keep a thread busy without a pause.
     func keepTime() async {
         var nextRecord = clock.now
         while !Task.isCancelled, !hasStopped {
@@ -212,13 +213,7 @@ final class Engine: Sendable {
                 nextRecord = now + .seconds(1)
             }
             let next = min(state.withLock { $0.nextTick }, nextRecord)
-            if next <= now {
-                handle(.tick)
-                // On a machine with one processor, this may be the thread that everything else runs on.
-                await Task.yield()
-            } else {
-                await earlierTick.wait(until: next, on: clock)
-            }
+            if next <= now { handle(.tick) } else { await earlierTick.wait(until: next, on: clock) }
         }
     }
 
