@@ -50,9 +50,12 @@ struct PipelineState {
 
     /// How long the server has to answer after a cancel before the connection is given up.
     static let cancelGrace = Duration.seconds(3)
-    /// How many units may be in flight; the rest wait their turn here rather than in socket buffers.
+    /// How many units may be in flight on a session of its own; the rest wait here rather than in socket buffers.
     static let maximumInFlight = 256
 
+    /// How many units may be in flight: one behind a pooler. With several, pgbouncer 1.18 gives the session of a client
+    /// that leaves between two answers to the next client, which then gets the second answer.
+    var maximumInFlight = Self.maximumInFlight
     private(set) var waiting: [Unit] = []
     private(set) var inFlight: [Unit] = []
     private(set) var cancel: Cancel?
@@ -71,7 +74,7 @@ struct PipelineState {
     /// Whether a unit that waits may be sent: behind one that is to be cancelled nothing may follow, and a script
     /// goes alone.
     var canSend: Bool {
-        guard let next = waiting.first, cancel == nil, inFlight.count < Self.maximumInFlight else { return false }
+        guard let next = waiting.first, cancel == nil, inFlight.count < maximumInFlight else { return false }
         if next.kind == .script { return inFlight.isEmpty }
         return inFlight.allSatisfy { $0.stopped == nil && $0.kind != .script }
     }

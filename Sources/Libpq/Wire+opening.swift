@@ -139,6 +139,7 @@ extension Wire {
             isPooled: opening.answeringPID != PQbackendPID(connection)
         )
         isPooled = opened.isPooled
+        if isPooled { pipeline.maximumInFlight = 1 }
         phase = .open
         opening.continuation.resume(returning: .success(opened))
     }

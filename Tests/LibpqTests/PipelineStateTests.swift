@@ -32,6 +32,16 @@ struct PipelineStateTests {
         #expect(state.waiting.map(\.id) == Array(257...300))
     }
 
+    @Test func `behind a pooler one is sent when the one before is answered`() {
+        var state = PipelineState()
+        state.maximumInFlight = 1
+        for id in 1...2 { state.submit(unit(UInt64(id))) }
+        check(state.takeNextToSend()?.id, 1)
+        check(state.takeNextToSend(), nil)
+        _ = state.unitEnded(at: start)
+        check(state.takeNextToSend()?.id, 2)
+    }
+
     @Test func `a script goes alone`() {
         var state = state([unit(1), unit(2, .script), unit(3)])
         #expect(state.inFlight.map(\.id) == [1])

@@ -105,6 +105,27 @@ struct PoolerTests {
             }
         }
     }
+
+    /// pgbouncer 1.18 gives a session to the next client between the answers to two calls when the first client closes.
+    @Test("no client gets the answers of another that closed between two of its calls")
+    func ownAnswers() async throws {
+        try await withTestDatabase { database in
+            try await Pooler.with { pooler in
+                let options = ConnectionOptions(try pooler.url(of: database))
+                for number in 1...20 {
+                    let leaves = try await Connection.connect(options, logger: RecordedLog().logger())
+                    let stays = try await Connection.connect(options, logger: RecordedLog().logger())
+                    async let first = leaves.query("select 1 from pg_sleep(0.01)")
+                    async let second = try? leaves.query("select 0 from pg_sleep(0.1)")
+                    _ = try await first
+                    await leaves.close()
+                    #expect(try await stays.query("select $1::int4", [.int4(Int32(number))])[0][0].int() == number)
+                    _ = await second
+                    await stays.close()
+                }
+            }
+        }
+    }
 }
 
 /// A pgbouncer of a test's own, in front of the tests' server: all its clients share one session.
