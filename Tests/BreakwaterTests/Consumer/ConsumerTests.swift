@@ -253,6 +253,23 @@ struct ConsumerTests {
         #expect(bench.handle(.tick).waitsUntil == bench.now + .seconds(1))
     }
 
+    @Test("a claim that was cut off after five silent seconds is followed by an examination, and so is one of those")
+    func examinesAfterSilence() {
+        var bench = ConsumerBench.connected()
+        bench.now += .milliseconds(4999)
+        bench.handle(.disconnected)
+        bench.handle(.connected)
+        #expect(bench.answer(.reconciled(jobs: 0)).claim != nil)
+        bench.now += .seconds(5)
+        bench.handle(.disconnected)
+        bench.handle(.connected)
+        #expect(bench.answer(.reconciled(jobs: 0)).examination != nil)
+        bench.handle(.disconnected)
+        bench.handle(.connected)
+        #expect(bench.answer(.reconciled(jobs: 0)).examination != nil)
+        #expect(bench.answer(.examined(unreadable: [])).claim != nil)
+    }
+
     @Test("without a connection and with nothing held, a shutdown is over at once")
     func stopsAtOnce() {
         var bench = ConsumerBench()

@@ -10,16 +10,19 @@ extension Consumer {
         nextReconciliation = now
     }
 
-    mutating func disconnected() {
+    mutating func disconnected(at now: Instant) {
         isConnected = false
         for lost in inFlight {
             switch lost.request.work {
             // The answer may be all that was lost: settling again is harmless.
             case .exchange(_, let settle?) where settle.worker == worker:
                 held.putBack(settle.runs, claims: settle.claims)
+            case .examine(let lostExamination):
+                examination = lostExamination
             default:
                 break
             }
+            if lost.claimed == nil, now - lost.sent >= Self.suspiciousSilence { examine(after: lost.request.work) }
         }
         inFlight = []
         if let isolation { held.putBack(isolation.unsettled, claims: isolation.claims) }
@@ -125,6 +128,11 @@ extension Consumer {
     private mutating func claimRefused(_ work: Request.Work, _ error: PostgresError) {
         // 53200 is out of memory: the claim may have been too large.
         guard !error.mayPass || error.sqlState == "53200" else { return }
+        examine(after: work)
+    }
+
+    /// Has the jobs examined that a claim could have taken, and makes the next claim smaller.
+    private mutating func examine(after work: Request.Work) {
         switch work {
         case .exchange(let claim?, _):
             claimLimit.refused(claim.total)

@@ -133,6 +133,8 @@ struct Consumer {
     static let leastLateLookPause = Duration.milliseconds(5)
     /// A worker that finds jobs at every claim looks for late ones, and into all lanes, this often nevertheless.
     static let longestBlindness = Duration.seconds(1)
+    /// A claim that got no answer for this long may have met a job that the server cannot read in that time.
+    static let suspiciousSilence = Duration.seconds(5)
     /// A draining worker that holds nothing waits this long for the answers of a silent server.
     static let longestSilence = Duration.seconds(2)
 
@@ -200,7 +202,7 @@ struct Consumer {
         var actions: [Action] = []
         switch event {
         case .connected: connected(at: now)
-        case .disconnected: disconnected()
+        case .disconnected: disconnected(at: now)
         case .answered(let id, let answer): answered(id, answer, at: now, &actions)
         case .woken(let kind): woken(kind: kind, at: now)
         case .heartbeat(let answer, let sent): heartbeat(answer, sent: sent, at: now, &actions)

@@ -103,7 +103,10 @@ struct ConsumerService {
         case .claimSuspects(let claim):
             return Sent(request: request, time: now, end: try call(claim.statement))
         case .examine(let examination):
-            return Sent(request: request, time: now, end: try call(examination.statement))
+            // The server may need seconds for each job that it cannot read.
+            let timeout = max(engine.timeout, .seconds(60))
+            let end = try connection.send([examination.statement], timeout: timeout, resultsFirst: false)
+            return Sent(request: request, time: now, end: end)
         }
     }
 
