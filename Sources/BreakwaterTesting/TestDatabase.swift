@@ -163,7 +163,7 @@ public func withTestDatabase<Result>(
     let server = try await Connection.connect(ConnectionOptions(serverURL), logger: testLogger)
     let name = "test_\(UUID().uuidString.lowercased().replacing("-", with: ""))"
     let template = isMigrated ? try await TemplateDatabase.shared.ready(on: serverURL) : "template1"
-    try await server.script("create database \(name) template \(template)", timeout: .seconds(120))
+    try await server.script("create database \(name) template \(template) strategy file_copy", timeout: .seconds(120))
     let directURL = urlOfDatabase(name, on: serverURL)
     let url = TestDatabase.poolerURL.map { urlOfDatabase(name, on: $0) } ?? directURL
     do {

@@ -5,13 +5,13 @@ import Foundation
 struct ChaosPlugin: HandlerPlugin {
     let notes: Notes
     let worker: String
-    /// While this file is there, what `chaos.call` depends on is down.
+    /// While this file is there, what `chaos.call` depends on is down; with `-dead` or `-brief`, those hosts are.
     let outage: String
 
     struct Payload: Decodable {
         /// The job's number in the history.
         var n: Int
-        /// What to do: work, fail, discard, snooze, hang, deaf, call, abort, overflow or eat.
+        /// What to do: work, fail, discard, snooze, hang, deaf, call, dead, brief, abort, overflow or eat.
         var what: String
         /// How long it takes, in milliseconds.
         var ms: Int
@@ -58,6 +58,8 @@ struct ChaosPlugin: HandlerPlugin {
             return ("snoozed", .snoozed(.milliseconds(300)))
         case "call" where access(outage, F_OK) == 0:
             return ("unavailable", .unavailable(JobFailure("chaos.down", "the dependency is down")))
+        case "dead" where access("\(outage)-dead", F_OK) == 0, "brief" where access("\(outage)-brief", F_OK) == 0:
+            return ("unavailable", .unavailable(JobFailure("chaos.down", "the host is down")))
         default:
             return ("succeeded", .succeeded(result: "\(payload.n)"))
         }

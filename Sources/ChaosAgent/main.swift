@@ -28,5 +28,7 @@ let plugin = ChaosPlugin(
     outage: environment["CHAOS_OUTAGE"] ?? "/nonexistent"
 )
 await WorkerCommand.main(
-    handlers: ["chaos.work", "chaos.call", "chaos.killer"].map { HandlerRegistration(kind: $0, plugin: plugin) }
+    handlers: ["chaos.work", "chaos.call", "chaos.host", "chaos.killer"].map {
+        HandlerRegistration(kind: $0, plugin: plugin)
+    }
 )

@@ -64,7 +64,8 @@ def main():
     proxied_url = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres"
     journal = history.Journal(os.path.join(options.directory, "journal"))
     fleet = Fleet(
-        options.agent, options.directory, server.url, proxied_url, os.path.join(HERE, "exec-job"), options.skew, journal
+        options.agent, options.directory, server.url, proxied_url, os.path.join(HERE, "exec-job"), options.skew, journal,
+        pipes_logs=any(fault.kind == "log" for fault in plan),
     )
     load = Load(
         options.agent, proxied_url, os.path.join(options.directory, "client"), options.seed, options.rate

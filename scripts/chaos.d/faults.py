@@ -2,12 +2,17 @@
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import threading
 import time
 
 from schedule import KINDS
+
+LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC)
+# A host that is up again has its jobs done so soon, whatever else is down.
+HEALTHY_SECONDS = 30
 
 
 class Faults:
@@ -51,6 +56,27 @@ class Faults:
         self.fleet.signal(fault.target, signal.SIGCONT)
 
     blink = pause
+
+    def limits(self, fault):
+        dice = random.Random(fault.seed)
+        before = {}
+        for pid in self.fleet.pids():
+            before[pid] = [resource.prlimit(pid, limit) for limit in LIMITS]
+            used = len(os.listdir(f"/proc/{pid}/fd"))
+            for limit, (_, hard), least in zip(LIMITS, before[pid], (used + dice.randint(0, 4), 1)):
+                resource.prlimit(pid, limit, (least, hard))
+        time.sleep(fault.duration)
+        for pid in before.keys() & set(self.fleet.pids()):
+            for limit, old in zip(LIMITS, before[pid]):
+                resource.prlimit(pid, limit, old)
+
+    def log(self, fault):
+        workers = list(self.fleet.workers.values())
+        for worker in workers:
+            worker.is_read.clear()
+        time.sleep(fault.duration)
+        for worker in workers:
+            worker.is_read.set()
 
     # Server
 
@@ -156,6 +182,26 @@ class Faults:
         with open(self.fleet.outage, "w"):
             time.sleep(fault.duration)
         os.unlink(self.fleet.outage)
+
+    def keys(self, fault):
+        dead, brief = f"{self.fleet.outage}-dead", f"{self.fleet.outage}-brief"
+        with open(dead, "w"), open(brief, "w"):
+            pass
+        for number in range(1000):
+            self.load.send_special("chaos.host", {"what": "dead", "host": f"dead{number}", "ms": 5})
+        healthy = [
+            self.load.send_special("chaos.host", {"what": "brief", "host": f"brief{number}", "ms": 5}) for number in range(5)
+        ]
+        time.sleep(fault.duration)
+        os.unlink(brief)
+        numbers = ", ".join(f"'{number}'" for number in healthy)
+        left = f"select 5 - count(*) from breakwater.result where kind = 'chaos.host' and result #>> '{{}}' in ({numbers})"
+        end = time.monotonic() + HEALTHY_SECONDS
+        while (waiting := int(self.server.sql(left))) and time.monotonic() < end:
+            time.sleep(0.2)
+        os.unlink(dead)
+        if waiting:
+            self.errors.append(f"{waiting} of 5 healthy hosts were kept waiting for {HEALTHY_SECONDS} s by 1,000 dead ones")
 
     def bombs(self, fault):
         # 2 kB each in the table, and more than a gigabyte as text.

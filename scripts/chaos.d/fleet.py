@@ -1,5 +1,6 @@
 """The workers: started, watched, and started again when they die, as a supervisor would."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -34,6 +35,13 @@ handlers:
     keep_results: 1h
     retry: {{ max_attempts: 20, base: 500ms, cap: 2s }}
     circuit: {{ consecutive_failures: 5, open_for: 1s, open_cap: 2s, probes: 2, successes_to_close: 2, ramp: 1s }}
+  chaos.host:
+    swift: {{}}
+    timeout: 5s
+    keep_results: 1h
+    retry: {{ max_attempts: 20, base: 500ms, cap: 2s }}
+    circuit:
+      {{ key: $.host, consecutive_failures: 1, open_for: 1s, open_cap: 2s, probes: 1, successes_to_close: 1, ramp: 1s }}
   chaos.exec:
     exec:
       command: [{job}]
@@ -60,6 +68,10 @@ class Worker:
         self.skew = SKEW.get(name, 0)
         self.process = None
         self.start_at = 0.0
+        # Clear while nobody reads the log. Only looked at where the log is a pipe.
+        self.is_read = threading.Event()
+        self.is_read.set()
+        self.reader = None
         # The signal that the present process was sent to end it, if it was.
         self.told_to_end = None
         with open(self.configuration, "w") as file:
@@ -84,12 +96,27 @@ class Worker:
         )
         if self.skew:
             environment["LD_PRELOAD"] = self.fleet.skew
-        with open(self.log, "a") as log:
+        with self.open_log() as log:
             self.process = subprocess.Popen(
                 [self.fleet.agent, "run", "--config", self.configuration, "--name", self.name],
                 env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )
         self.fleet.history.write("started", worker=self.name, pid=self.process.pid)
+
+    def open_log(self):
+        """What the process writes its log to: the file, or a pipe whose other end goes there."""
+        if not self.fleet.pipes_logs:
+            return open(self.log, "a")
+        read, write = os.pipe()
+        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
+        self.reader = threading.Thread(target=self.read_log, args=(read,), daemon=True)
+        self.reader.start()
+        return open(write, "w")
+
+    def read_log(self, pipe):
+        with open(pipe, "rb", buffering=0) as source, open(self.log, "ab") as log:
+            while self.is_read.wait() and (piece := source.read(1 << 16)):
+                log.write(piece)
 
     def signal(self, number):
         if self.process is not None and self.process.poll() is None:
@@ -119,10 +146,11 @@ class Worker:
 class Fleet:
     """All workers, under one supervisor."""
 
-    def __init__(self, agent, directory, url, proxied_url, exec_job, skew, history):
+    def __init__(self, agent, directory, url, proxied_url, exec_job, skew, history, pipes_logs):
         self.agent, self.directory, self.url, self.proxied_url = agent, directory, url, proxied_url
         self.exec_job, self.skew, self.history = exec_job, skew, history
-        # While this file is there, what chaos.call depends on is down.
+        self.pipes_logs = pipes_logs
+        # While this file is there, what chaos.call depends on is down. With `-` and the name of a group of hosts, these are.
         self.outage = os.path.join(directory, "outage")
         self.workers = {name: Worker(name, self) for name in WORKERS}
         self.stopping = threading.Event()
@@ -144,6 +172,11 @@ class Fleet:
         with self.lock:
             self.workers[name].signal(number)
 
+    def pids(self):
+        """Of the processes that run now."""
+        with self.lock:
+            return [worker.process.pid for worker in self.workers.values() if worker.process is not None]
+
     def stop(self):
         """Drains all workers. Returns what went wrong with any of them, ever."""
         self.stopping.set()
@@ -162,6 +195,8 @@ class Fleet:
                 worker.process.kill()
                 worker.process.wait()
             self.history.write("died", worker=worker.name, pid=worker.process.pid, status=worker.process.returncode)
+            if worker.reader is not None:
+                worker.reader.join()
         return self.wrong
 
     def kill(self):

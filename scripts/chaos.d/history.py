@@ -69,6 +69,8 @@ class History:
     # Jobs whose runs failed in rounds of probes that closed their circuit.
     charged_probes: set = field(default_factory=set)
     heard: list = field(default_factory=list)
+    # Kinds for which workers have suspended themselves.
+    suspended: set = field(default_factory=set)
     # From the journal: faults (kind, start, end), and (worker, pid, time) of processes that ended.
     faults: list = field(default_factory=list)
     deaths: list = field(default_factory=list)
@@ -148,6 +150,8 @@ def read_notes(history, path):
 
 def read_log(history, path, skew):
     for event in lines(path):
+        if event.get("label") == "breakwater.circuits" and " suspends itself for " in event.get("msg", ""):
+            history.suspended.add(event["kind"])
         if event.get("msg") not in ("claimed", "settled"):
             continue
         at = datetime.fromisoformat(event["ts"]).timestamp() - skew
@@ -190,7 +194,7 @@ def read_database(history, sql, dump):
         for row in rows("select name, extract(epoch from lost_at) as at, survived, jobs from breakwater.lost_worker")
     ]
     history.transitions = rows(
-        "select kind, key, generation, from_state, to_state from breakwater.circuit_transition order by generation, id"
+        "select kind, key, generation, from_state, to_state from breakwater.circuit_transition order by id"
     )
     history.charged_probes = {
         row["job"]

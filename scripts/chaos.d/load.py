@@ -73,10 +73,15 @@ class Load:
                 self.stopping.set()
 
     def send_killer(self):
+        self.send_special("chaos.killer", {"what": "abort", "ms": 50})
+
+    def send_special(self, kind, payload):
+        """Sends a job that a fault asks for. Returns its number."""
         with self.lock:
             self.next_special += 1
             number = self.next_special
-        self.send(number, "chaos.killer", {"n": number, "what": "abort", "ms": 50})
+        self.send(number, kind, {"n": number, **payload})
+        return number
 
     def stop(self):
         """Returns once everything that was asked for is answered."""

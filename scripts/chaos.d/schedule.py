@@ -36,6 +36,9 @@ KINDS = {
         Kind("rows", "rows", 3, 6, "rows of handlers, circuits and lanes deleted, jobs made ready and moved by UPDATE"),
         Kind("bombs", "rows", 0, 0, "jobs whose payloads are too long for any worker, among the others"),
         Kind("policies", "rows", 2, 4, "circuits' policies changed in the table, back and forth"),
+        Kind("limits", "worker", 3, 6, "no descriptors left for the workers, nor (unless root) processes"),
+        Kind("log", "worker", 4, 8, "logs of workers that nobody reads, over pipes of a page"),
+        Kind("keys", "dependency", 4, 6, "a thousand hosts of one kind that are dead, and five that are so only briefly"),
         Kind("slow", "network", 2, 4, "a network that delays each packet by up to 200 ms"),
         Kind("resets", "network", 2, 4, "connections reset after some random bytes"),
         Kind("blackhole", "network", 2, 4, "connections silent for ever after some random bytes, new ones too for now"),
@@ -52,7 +55,7 @@ SCENARIOS = {
     "server": (["terminate", "crash", "restart", "connections", "timeouts"], "what befalls Postgres"),
     "network": (["slow", "resets", "blackhole", "unanswered"], "what befalls the network between them"),
     "mixed": (
-        [name for name in KINDS if name not in ("disk", "bombs", "policies")],
+        [name for name in KINDS if name not in ("disk", "bombs", "policies", "limits", "log", "keys")],
         "most of these, several at once",
     ),
 }
