@@ -95,32 +95,69 @@ struct RunCommandTests {
         return status.map { !$0.contains(") Z ") } ?? false
     }
 
+    /// Runs a job whose program has a child of its own, and hands both processes' ids to the body once they run.
+    private func withPrograms(
+        _ database: TestDatabase,
+        grace: String,
+        _ body: (WorkerBinary.Run, _ programs: [String]) async throws -> Void
+    ) async throws {
+        let pids = FileManager.default.temporaryDirectory.appending(path: "pids-\(UUID().uuidString)")
+        defer { try? FileManager.default.removeItem(at: pids) }
+        // The program has its input only after the worker knows of it.
+        let script = "cat; sleep 600 & echo $$ $! > \(pids.path()).new; mv \(pids.path()).new \(pids.path()); wait"
+        let file = """
+            poll_interval: 50ms
+            shutdown_grace: \(grace)
+            handlers: { stuck: { exec: { command: [sh, -c, "\(script)"] }, timeout: 10m } }
+            """
+        try await withFile(file) { path in
+            let run = try WorkerBinary.Run(["run", "--config", path, "--database", database.url])
+            try await database.query("insert into breakwater.job (kind) values ('stuck')")
+            try await waitUntil("the program runs") { FileManager.default.fileExists(atPath: pids.path()) }
+            let programs = try String(contentsOf: pids, encoding: .utf8).split(whereSeparator: \.isWhitespace)
+            #expect(programs.count == 2)
+            #expect(programs.allSatisfy { isAlive(String($0)) })
+            try await body(run, programs.map(String.init))
+        }
+    }
+
     @Test("leaves none of its programs behind, however it ends", arguments: [[SIGKILL], [SIGTERM, SIGTERM]])
     func orphans(signals: [Int32]) async throws {
         try await withTestDatabase { database in
-            let pids = FileManager.default.temporaryDirectory.appending(path: "pids-\(UUID().uuidString)")
-            defer { try? FileManager.default.removeItem(at: pids) }
-            // The program has its input only after the worker knows of it; it has a child of its own.
-            let script = "cat; sleep 600 & echo $$ $! > \(pids.path()).new; mv \(pids.path()).new \(pids.path()); wait"
-            let file = """
-                poll_interval: 50ms
-                shutdown_grace: 10m
-                handlers: { stuck: { exec: { command: [sh, -c, "\(script)"] }, timeout: 10m } }
-                """
-            try await withFile(file) { path in
-                let run = try WorkerBinary.Run(["run", "--config", path, "--database", database.url])
-                try await database.query("insert into breakwater.job (kind) values ('stuck')")
-                try await waitUntil("the program runs") { FileManager.default.fileExists(atPath: pids.path()) }
-                let programs = try String(contentsOf: pids, encoding: .utf8).split(whereSeparator: \.isWhitespace)
-                #expect(programs.count == 2)
-                #expect(programs.allSatisfy { isAlive(String($0)) })
+            try await withPrograms(database, grace: "10m") { run, programs in
                 run.signal(signals[0])
                 if signals.count > 1 {
                     try await waitUntil("the worker drains") { run.errors.contains("draining") }
                     run.signal(signals[1])
                 }
                 _ = try await run.end()
-                try await waitUntil("the programs have ended") { !programs.contains { isAlive(String($0)) } }
+                try await waitUntil("the programs have ended") { !programs.contains(where: isAlive) }
+            }
+        }
+    }
+
+    @Test(
+        "leaves none of its programs behind when the database ends in the moment of SIGTERM",
+        .disabled(if: TestDatabase.isPooled, "what the server sees are the pooler's own sessions"),
+        arguments: [true, false]
+    )
+    func databaseEnds(isSignalledFirst: Bool) async throws {
+        try await withTestDatabase { database in
+            try await withPrograms(database, grace: "1s") { run, programs in
+                if isSignalledFirst { run.signal(SIGTERM) }
+                // Refused in the database itself.
+                var other = ConnectionOptions(database.directURL)
+                other.keywords["dbname"] = "postgres"
+                let server = try await Connection.connect(other, logger: RecordedLog().logger())
+                try await server.script("alter database \(database.name) allow_connections false")
+                _ = try await server.query(
+                    "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1 and pid <> $2",
+                    [.text(database.name), .int4(database.connection.backendPID)]
+                )
+                await server.close()
+                if !isSignalledFirst { run.signal(SIGTERM) }
+                #expect(try await run.end().status == 0)
+                try await waitUntil("the programs have ended") { !programs.contains(where: isAlive) }
             }
         }
     }
