@@ -46,6 +46,9 @@ public struct PostgresError: Error, Sendable, Hashable {
     public var position: Int?
     /// Which statement of a pipeline failed, from 0.
     public var statement: Int?
+    /// Whether no connection could be made because every server that was tried refused it, is starting up or shutting
+    /// down, or is a standby. Then nobody else could be served either, unless only this client was refused.
+    public var isServerAbsent = false
 
     /// Makes an error; what is not given is unknown.
     public init(

@@ -79,6 +79,8 @@ extension Wire {
         phase = .opening(opening)
         guard let connection else { return close(PostgresError(.connectionFailed, "libpq is out of memory")) }
         notices.attach(to: connection)
+        // Only then does the text of a refusal contain its SQLSTATE.
+        PQsetErrorVerbosity(connection, PQERRORS_VERBOSE)
         if PQstatus(connection) == CONNECTION_BAD { return failOpening() }
         noteServer()
     }
@@ -140,6 +142,7 @@ extension Wire {
         )
         isPooled = opened.isPooled
         if isPooled { pipeline.maximumInFlight = 1 }
+        PQsetErrorVerbosity(connection, PQERRORS_DEFAULT)
         phase = .open
         opening.continuation.resume(returning: .success(opened))
     }
@@ -175,11 +178,11 @@ extension Wire {
 
     private func failOpening(because: String? = nil) {
         guard case .opening(let opening) = phase, let connection else { return }
-        // In the midst of an attempt, libpq has begun a line that does not say anything yet.
-        let said = PostgresError.lastMessage(of: connection).split(separator: "; ")
-            .filter { !$0.hasSuffix("failed: ") && !$0.hasSuffix("failed:") }.joined(separator: "; ")
-        let message = ([because] + opening.findings + [said]).compactMap(\.self).filter { !$0.isEmpty }
-        close(PostgresError(.connectionFailed, message.joined(separator: "; ")))
+        let refusals = ConnectionRefusals(String(cString: PQerrorMessage(connection)))
+        let message = ([because] + opening.findings + [refusals.message]).compactMap(\.self).filter { !$0.isEmpty }
+        var error = PostgresError(.connectionFailed, message.joined(separator: "; "))
+        error.isServerAbsent = because == nil && opening.findings.isEmpty && refusals.areAbsences
+        close(error)
     }
 
     private static func text(_ text: UnsafePointer<CChar>?) -> String {

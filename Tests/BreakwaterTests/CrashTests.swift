@@ -1,10 +1,8 @@
-import Foundation
+import BreakwaterTesting
 import Libpq
-import TestPrograms
 import Testing
 
 @testable import Breakwater
-@testable import BreakwaterTesting
 
 @Suite("A server that crashes", .enabled(if: !CrashServer.programs.isEmpty, "BREAKWATER_PG_BIN is not set"))
 struct CrashTests {
@@ -86,75 +84,6 @@ struct CrashTests {
                 try await waitUntil("they run") { try await restarted.count("job") == 0 }
             }
             #expect(ran.counts == Dictionary(uniqueKeysWithValues: (1...20).map { ("\($0)", 1) }))
-        }
-    }
-}
-
-/// A Postgres of one test's own that the test may crash.
-private final class CrashServer: Sendable {
-    static let programs = ProcessInfo.processInfo.environment["BREAKWATER_PG_BIN"] ?? ""
-
-    private let directory = FileManager.default.temporaryDirectory.appending(path: "breakwater-crash-\(UUID())").path
-
-    /// Runs the body with a server that has the schema.
-    static func with(_ body: (CrashServer) async throws -> Void) async throws {
-        let server = CrashServer()
-        defer { try? FileManager.default.removeItem(atPath: server.directory) }
-        try await server.create()
-        try await server.start()
-        do {
-            _ = try await Schema.migrate(on: server.database().connection)
-            try await body(server)
-        } catch {
-            try? await server.crash()
-            throw error
-        }
-        try await server.crash()
-    }
-
-    private func create() async throws {
-        try FileManager.default.createDirectory(atPath: directory, withIntermediateDirectories: true)
-        try await shell(
-            """
-            mkdir data && chmod 755 . && { [ "$(id -u)" != 0 ] || chown postgres data . ; } && \
-            \(account) '\(Self.programs)/initdb' --no-sync --auth=trust --username=postgres --pgdata=data
-            """
-        )
-    }
-
-    func start() async throws {
-        // Nothing but commits that wait for the disk writes the log.
-        let settings =
-            "-c listen_addresses= -c unix_socket_directories=\(directory) -c wal_writer_delay=10s -c autovacuum=off"
-        try await shell("\(account) '\(Self.programs)/pg_ctl' -D data -o '\(settings)' -l data/log -w -t 120 start")
-    }
-
-    func crash() async throws {
-        try await shell("\(account) '\(Self.programs)/pg_ctl' -D data -m immediate -w -t 120 stop")
-    }
-
-    func database() async throws -> TestDatabase {
-        let url = "postgresql:///postgres?host=\(directory)&user=postgres"
-        let connection = try await Connection.connect(ConnectionOptions(url), logger: testLogger)
-        return TestDatabase(name: "postgres", url: url, directURL: url, connection: connection)
-    }
-
-    /// A server refuses to run as root, which runs it as the account that the distribution has for it.
-    private var account: String { getuid() == 0 ? "setpriv --reuid=postgres --regid=postgres --init-groups" : "" }
-
-    private func shell(_ script: String) async throws {
-        let child = try Child(
-            "/bin/sh",
-            ["-c", script],
-            directory: directory,
-            output: .file("\(directory)/said"),
-            errors: .file("\(directory)/failed")
-        )
-        guard await child.end() == 0 else {
-            throw BreakwaterTestingError(
-                ["said", "failed"].map { (try? String(contentsOfFile: "\(directory)/\($0)", encoding: .utf8)) ?? "" }
-                    .joined()
-            )
         }
     }
 }

@@ -27,6 +27,7 @@ def check(history):
         "attempts wrongly charged": attempts(history),
         "dead for a wrong reason": wrong_reasons(history),
         "circuit's history broken": circuits(history),
+        "taken for lost in an outage": outages(history),
         "carried on too late": pauses(history),
         "starved": starved(history),
     }
@@ -198,6 +199,14 @@ def circuits(history):
     known = {kind for kind, _ in chains} | history.suspended
     wrong += [f"a transition of {kind} was announced and is not written down" for kind in {*history.heard} - known]
     return wrong
+
+
+def outages(history):
+    """A worker was taken for lost, though nothing had befallen any worker: only the server was away."""
+    kinds = {kind for kind, _, _ in history.faults}
+    if not kinds or kinds - {"away", "crash", "restart"}:
+        return []
+    return [f"{name} at {at:.3f}" for name, at in history.losses]
 
 
 def pauses(history):

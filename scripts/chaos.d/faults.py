@@ -95,6 +95,8 @@ class Faults:
         time.sleep(fault.duration)
         self.server.start()
 
+    away = crash
+
     def restart(self, fault):
         self.crash(fault, "fast")
 

@@ -30,6 +30,7 @@ KINDS = {
         Kind("terminate", "server", 2, 4, "pg_terminate_backend of a session, ten times a second"),
         Kind("crash", "server", 0.5, 3, "Postgres stopped immediately, and started again"),
         Kind("restart", "server", 0.5, 3, "Postgres stopped fast, and started again"),
+        Kind("away", "server", LEASE, LEASE * 3, "Postgres stopped for longer than a lease, and started again"),
         Kind("connections", "server", 2, 4, "every connection of the server taken, the workers' cut"),
         Kind("timeouts", "server", 2, 4, "statement and lock timeouts of a few milliseconds, tables locked on and off"),
         Kind("disk", "server", 2, 4, "the disk under the data directory full"),
@@ -55,7 +56,7 @@ SCENARIOS = {
     "server": (["terminate", "crash", "restart", "connections", "timeouts"], "what befalls Postgres"),
     "network": (["slow", "resets", "blackhole", "unanswered"], "what befalls the network between them"),
     "mixed": (
-        [name for name in KINDS if name not in ("disk", "bombs", "policies", "limits", "log", "keys")],
+        [name for name in KINDS if name not in ("disk", "bombs", "policies", "limits", "log", "keys", "away")],
         "most of these, several at once",
     ),
 }

@@ -34,6 +34,14 @@ def run(history, n, lease, start, end, how, attempt=1, worker="w1", answered=Tru
 
 
 class CheckerTests(unittest.TestCase):
+    def test_worker_taken_for_lost_in_an_outage(self):
+        history = sound()
+        history.losses = [("w1", 10.0)]
+        history.faults = [["away", 4.0, 9.0]]
+        self.assertBreaks(history, "taken for lost in an outage")
+        history.faults.append(["pause", 4.0, 9.0])
+        self.assertBreaks(history)
+
     def assertBreaks(self, history, *rules):
         broken = {rule for rule, wrong in check(history).items() if wrong}
         self.assertEqual(broken, set(rules))

@@ -1,7 +1,7 @@
 -- The tables. Everything of Breakwater's lives in the schema `breakwater`.
 --
 -- SQLSTATEs of our own: BW001 is the notice of a circuit's transition, BW002 that of a worker's suspension. BW003 and BW004 are
--- caught by the functions that raise them.
+-- caught by the functions that raise them. BW005 is the notice that a lost worker's jobs were given back.
 
 create schema breakwater;
 
@@ -188,6 +188,12 @@ create table breakwater.lost_worker (
 );
 create index lost_worker_by_time on breakwater.lost_worker (lost_at);
 
+-- Times in which the database heard of no worker: it was away, or all of them were. They do not count as a worker's silence.
+create table breakwater.absence (
+    began_at timestamptz primary key,
+    ended_at timestamptz not null
+);
+
 -- The lanes that some worker can claim from. A claim locks its lane's row until it commits, so the claims of a lane run
 -- one after the other. Only these functions can lock the row, and locking writes no new version of it.
 create table breakwater.lane (
@@ -245,7 +251,8 @@ create table breakwater.leader (
     only_one   boolean primary key default true check (only_one),
     worker     bigint not null,
     term       bigint not null,
-    expires_at timestamptz not null
+    expires_at timestamptz not null,
+    renewed_at timestamptz not null default now()
 ) with (fillfactor = 50);
 
 -- The workers that sleep, and the kinds whose inserts should notify them. The rows are lost in a crash, and written

@@ -15,6 +15,7 @@ declare
 begin
     perform breakwater.refuse_row_security();
     perform breakwater.check_sequences();
+    perform breakwater.record_absence();
     -- The kinds are in order, so that workers that start together wait for each other in one order.
     insert into breakwater.handler
     select h.* from jsonb_populate_recordset(null::breakwater.handler, v_handlers) h order by h.kind
@@ -125,6 +126,7 @@ create function breakwater.beat(
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
+    perform breakwater.record_absence();
     update breakwater.worker w
        set beat_at = now(), running = p_running, unresponsive = p_unresponsive,
            state = case when w.drain_reason is null then p_state else 'draining' end
@@ -145,6 +147,32 @@ begin
 end
 $$;
 
+-- Records an absence if the database has heard of no worker for more than two seconds. A leader is heard of each second.
+--
+-- Whatever is to be heard of calls this first. The first second counts as silence in any case: a worker that goes on
+-- without the database leaves two seconds out of its own account (see Lease.swift).
+create function breakwater.record_absence() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_heard timestamptz := greatest((select max(w.beat_at) from breakwater.worker w),
+                                    (select l.renewed_at from breakwater.leader l));
+begin
+    if v_heard < now() - interval '2 seconds' then
+        insert into breakwater.absence (began_at, ended_at) values (v_heard + interval '1 second', now())
+        on conflict do nothing;
+    end if;
+end
+$$;
+
+-- For how long a worker has been silent while the database could have heard it.
+create function breakwater.silence(p_beat_at timestamptz) returns interval
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select now() - p_beat_at - coalesce(sum(a.ended_at - greatest(a.began_at, p_beat_at)), interval '0')
+      from breakwater.absence a where a.ended_at > p_beat_at
+$$;
+
 -- Gives back the jobs of workers that have been silent for longer than their lease. Returns how many.
 -- Locks: the dead worker's row, which its own late heartbeat would need, so a worker is either rescued or alive.
 create function breakwater.rescue() returns integer
@@ -156,7 +184,9 @@ declare
     v_count integer := 0;
 begin
     for v_lost in
-        select * from breakwater.worker w where w.beat_at < now() - w.lease for update skip locked
+        select * from breakwater.worker w
+         where w.beat_at < now() - w.lease and breakwater.silence(w.beat_at) > w.lease
+           for update skip locked
     loop
         -- If one worker cannot be struck off now, the others still are.
         begin
@@ -169,6 +199,10 @@ begin
                set name = excluded.name, beat_at = excluded.beat_at, lost_at = now(), jobs = excluded.jobs,
                    survived = false;
             perform breakwater.strike_off(v_lost.id);
+            raise notice 'the worker % (%) was silent for % s, longer than its lease; its % jobs were given back', v_lost.name,
+                v_lost.id, round(extract(epoch from breakwater.silence(v_lost.beat_at)), 1), cardinality(v_jobs)
+                using errcode = 'BW005', detail = jsonb_build_object(
+                    'worker', v_lost.id, 'name', v_lost.name, 'jobs', cardinality(v_jobs), 'beat_at', v_lost.beat_at);
         exception when others then
             raise warning 'the jobs of the lost worker % (%) cannot be given back now: %', v_lost.id, v_lost.name, sqlerrm;
         end;

@@ -30,8 +30,10 @@ begin
     elsif v_leader.worker <> p_worker then
         v_leader.term := v_leader.term + 1;
     end if;
+    perform breakwater.record_absence();
     update breakwater.leader l
-       set worker = p_worker, term = v_leader.term, expires_at = now() + make_interval(secs => p_seconds);
+       set worker = p_worker, term = v_leader.term, expires_at = now() + make_interval(secs => p_seconds),
+           renewed_at = now();
     return v_leader.term;
 end
 $$;

@@ -98,12 +98,14 @@ as $$
        and not exists (select from breakwater.job j where j.kind = c.kind and j.parked = c.key);
 $$;
 
--- Deletes the suspensions and sleepers of workers that are gone, and claims that have ended.
+-- Deletes the suspensions and sleepers of workers that are gone, claims that have ended, and absences that count no more.
 create function breakwater.prune_workers() returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
     delete from breakwater.suspension s where not exists (select from breakwater.worker w where w.id = s.worker);
     delete from breakwater.sleeper s where not exists (select from breakwater.worker w where w.id = s.worker);
+    delete from breakwater.absence a
+     where a.ended_at < (select min(w.beat_at) from breakwater.worker w) and a.ended_at < now() - interval '1 day';
     select breakwater.prune_claims(random() < 0.001);
 $$;
 

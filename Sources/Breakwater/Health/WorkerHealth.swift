@@ -136,6 +136,8 @@ public final class WorkerHealth: Sendable {
 
     func failed(_ loop: WorkerMetrics.Loop, _ fault: String) { state.withLock { $0.faults[loop] = fault } }
 
+    func isConnected(_ loop: WorkerMetrics.Loop) -> Bool { state.withLock { $0.connected.contains(loop) } }
+
     func note(_ loop: WorkerMetrics.Loop, isConnected: Bool) {
         state.withLock { state in
             if isConnected { state.connected.insert(loop) } else { state.connected.remove(loop) }

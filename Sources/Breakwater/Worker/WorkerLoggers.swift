@@ -39,17 +39,36 @@ public struct WorkerLoggers: Sendable {
         handlers = Logger(label: "\(prefix).handlers")
     }
 
-    /// Logs a notice of the circuits' own with its keys; see `breakwater.write_history`, `breakwater.suspend` and
-    /// `breakwater.suspend_self`.
+    /// Logs a notice of Breakwater's own functions with its keys; see `breakwater.write_history`, `breakwater.suspend`,
+    /// `breakwater.suspend_self` and `breakwater.rescue`.
     ///
     /// - Returns: Whether it was one.
-    func logCircuit(_ notice: PostgresError) -> Bool {
+    func logNotice(_ notice: PostgresError) -> Bool {
+        if notice.sqlState == "BW005", let detail = notice.detail,
+            let keys = try? JSONDecoder().decode(RescueNotice.self, from: Data(detail.utf8))
+        {
+            worker.warning("\(notice.message)", metadata: keys.metadata)
+            return true
+        }
         guard notice.sqlState == "BW001" || notice.sqlState == "BW002", let detail = notice.detail,
             let keys = try? JSONDecoder().decode(CircuitNotice.self, from: Data(detail.utf8))
         else { return false }
         // A worker that suspends itself needs an operator to raise a limit, or to install a program.
         circuits.log(level: keys.circuit == nil ? .warning : .notice, "\(notice.message)", metadata: keys.metadata)
         return true
+    }
+
+    private struct RescueNotice: Decodable {
+        var worker: Int64
+        var name: String
+        var jobs: Int
+
+        var metadata: Logger.Metadata {
+            [
+                "lost_worker": .stringConvertible(worker), "lost_worker_name": "\(name)",
+                "jobs": .stringConvertible(jobs),
+            ]
+        }
     }
 
     private struct CircuitNotice: Decodable {

@@ -19,6 +19,8 @@ struct Consumer {
         case woken(kind: String?)
         /// A heartbeat that was sent at a certain time was answered.
         case heartbeat(Beat.Output, sent: Instant)
+        /// The connection for heartbeats was refused because the database is away: it serves nobody now.
+        case databaseAbsent
         /// Others have this worker's jobs now.
         case struckOff
         /// It has registered under a new number; asked at a certain time.
@@ -205,6 +207,7 @@ struct Consumer {
         case .disconnected: disconnected(at: now)
         case .answered(let id, let answer): answered(id, answer, at: now, &actions)
         case .woken(let kind): woken(kind: kind, at: now)
+        case .databaseAbsent: lease.databaseIsAbsent(at: now)
         case .heartbeat(let answer, let sent): heartbeat(answer, sent: sent, at: now, &actions)
         case .struckOff: struckOff(at: now, &actions)
         case .registered(let worker, let sent): registered(worker, sent: sent)

@@ -16,16 +16,19 @@ extension Engine {
         var delay = ReconnectDelay()
         // Several tries must fit between a heartbeat and the end of the lease, and a late settle is in vain.
         let longestPause = min(.seconds(5), configuration.lease / 10)
+        let isMain = database == nil
         while !Task.isCancelled {
             health.turned(purpose)
-            do {
+            if isMain, purpose != .beats { await waitForOutage(purpose) }
+            do throws(PostgresError) {
                 let connection = try await Connection.connect(
                     database ?? configuration.database,
                     logger: loggers.database,
-                    onNotice: loggers.logCircuit
+                    onNotice: loggers.logNotice
                 )
+                if isMain { outage.end() }
                 note(purpose, isConnected: true)
-                do {
+                do throws(PostgresError) {
                     try await connection.useOwnSettings()
                     try await body(connection, &delay)
                     note(purpose, isConnected: false)
@@ -40,13 +43,29 @@ extension Engine {
                 guard !Task.isCancelled else { return }
                 metrics.reconnects(purpose)
                 health.failed(purpose, "\(error)")
-                let pause = min(delay.next(), longestPause)
-                loggers.database.warning(
-                    "connecting again for \(purpose.rawValue)",
-                    metadata: ["error": "\(error)", "pause_seconds": .stringConvertible(pause.inSeconds)]
-                )
+                var pause = min(delay.next(), longestPause)
+                if isMain, error.isServerAbsent, !health.isConnected(.beats) {
+                    outage.record(error)
+                    if purpose == .beats { handle(.databaseAbsent) }
+                    pause = min(.milliseconds(.random(in: 100...900)), longestPause)
+                } else {
+                    if purpose == .beats { outage.isInDoubt() }
+                    loggers.database.warning(
+                        "connecting again for \(purpose.rawValue)",
+                        metadata: ["error": "\(error)", "pause_seconds": .seconds(pause)]
+                    )
+                }
                 try? await Task.sleep(for: pause)
             }
+        }
+    }
+
+    /// Waits while the database is away: only the connection for heartbeats is tried then, so that a fleet does not come back
+    /// with all its connections at once.
+    private func waitForOutage(_ purpose: WorkerMetrics.Loop) async {
+        while outage.isProven, !Task.isCancelled {
+            try? await Task.sleep(for: .milliseconds(.random(in: 50...300)))
+            health.turned(purpose)
         }
     }
 

@@ -96,7 +96,7 @@ extension Engine {
             loggers.jobs.debug(
                 "job ended",
                 metadata: job.metadata(with: [
-                    "outcome": "\(ending.className)", "run_seconds": .stringConvertible(duration.inSeconds),
+                    "outcome": "\(ending.className)", "run_seconds": .seconds(duration),
                 ])
             )
             return
@@ -104,7 +104,7 @@ extension Engine {
         loggers.jobs.info(
             "job failed",
             metadata: job.metadata(with: [
-                "outcome": "\(ending.className)", "run_seconds": .stringConvertible(duration.inSeconds),
+                "outcome": "\(ending.className)", "run_seconds": .seconds(duration),
                 "error": "\(failure.name)",
                 "message": "\(PayloadRedaction(payload: job.payload).applied(to: failure.message))",
             ])

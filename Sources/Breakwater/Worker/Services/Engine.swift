@@ -53,6 +53,7 @@ final class Engine: Sendable {
     let handlers: [String: Handler]
     /// Which calls are unanswered, and which sessions they wait for.
     let lockWatch = LockWatch()
+    let outage: DatabaseOutage
     /// Raised when the connection that claims has something to do.
     let requests = AsyncEvent()
     /// Raised when the consumer wants a tick earlier than it said before.
@@ -79,6 +80,7 @@ final class Engine: Sendable {
         self.metrics = metrics
         self.health = health
         self.tracer = tracer
+        outage = DatabaseOutage(clock: clock, logger: loggers.database)
         handlers = Dictionary(configuration.handlers.map { ($0.kind, Handler($0)) }) { first, _ in first }
         let settings = Consumer.Settings(
             queues: configuration.queues,

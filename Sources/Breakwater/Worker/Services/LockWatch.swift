@@ -72,7 +72,7 @@ final class LockWatch: Sendable {
                     metadata: [
                         "for": "\(loops.map(\.rawValue).joined(separator: ", "))", "blocked_by": "\(wait.words)",
                         "waiting_sessions": .stringConvertible(wait.waiting),
-                        "longest_wait_seconds": .stringConvertible(wait.longest.inSeconds),
+                        "longest_wait_seconds": .seconds(wait.longest),
                     ]
                 )
             }

@@ -65,12 +65,6 @@ struct MaintenanceService {
             leads = done.leads
             engine.logger.debug(leads ? "leads the fleet" : "follows")
         }
-        if done.rescued > 0 {
-            engine.logger.warning(
-                "gave back the jobs of a lost worker",
-                metadata: ["jobs": .stringConvertible(done.rescued)]
-            )
-        }
         if done.fellBack > 0 {
             engine.logger.info(
                 "ended jobs behind open circuits by their fallback",
