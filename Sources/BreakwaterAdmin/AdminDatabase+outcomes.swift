@@ -34,16 +34,16 @@ package struct OutcomePortion: Sendable {
 }
 
 extension AdminDatabase {
-    /// `breakwater.watch`: begins to watch, or goes on for another quarter of a minute.
+    /// `breakwater.subscribe`: begins to watch, or goes on for another quarter of a minute.
     ///
     /// - Parameter id: What the last call returned; nil for the first one.
-    package func watch(_ id: Int64?) async throws -> Int64 {
-        try await one("select breakwater.watch($1)", [.int8(id)])[0].int64()
+    package func subscribe(_ id: Int64?) async throws -> Int64 {
+        try await one("select breakwater.subscribe($1)", [.int8(id)])[0].int64()
     }
 
-    /// `breakwater.unwatch`.
-    package func unwatch(_ id: Int64) async throws {
-        _ = try await one("select breakwater.unwatch($1)", [.int8(id)])
+    /// `breakwater.unsubscribe`.
+    package func unsubscribe(_ id: Int64) async throws {
+        _ = try await one("select breakwater.unsubscribe($1)", [.int8(id)])
     }
 
     /// What the database sees now, as the beginning of following outcomes.

@@ -63,7 +63,7 @@ public struct EndpointServer: Service {
                 purpose: "200 while it is connected, its schema is right and it does not drain, else 503"
             ) {
                 let answer = health.readiness()
-                log.note(answer)
+                log.record(answer)
                 return Endpoint.Answer(answer)
             },
         ]
@@ -116,7 +116,7 @@ private final class ReadinessLog: Sendable {
 
     init(logger: Logger) { self.logger = logger }
 
-    func note(_ answer: WorkerHealth.Answer) {
+    func record(_ answer: WorkerHealth.Answer) {
         let isNews = last.withLock { last in
             defer { last = answer.reasons }
             return last != answer.reasons

@@ -80,7 +80,7 @@ struct ChildProcess: Sendable {
                 error: .sequence
             ) { execution in
                 turn.end(isRunning: true)
-                return await attend(execution, startedAfter: start, stops: stops)
+                return await supervise(execution, startedAfter: start, stops: stops)
             }
         } catch let error as SubprocessError {
             return outcome(of: error)
@@ -109,13 +109,13 @@ struct ChildProcess: Sendable {
     /// Feeds and reads the program until it has exited, then kills what it left behind.
     ///
     /// - Parameter start: A time before it was started.
-    private func attend(
+    private func supervise(
         _ child: Child,
         startedAfter start: ContinuousClock.Instant,
         stops: AsyncStream<Void>
     ) async -> Said {
         // It leads a session, and so a group, of its own.
-        OrphanGuard.shared.watch(child.processIdentifier.value)
+        ProcessGroupWatchdog.shared.watch(child.processIdentifier.value)
         return await withTaskGroup(of: Finished.self) { group in
             group.addTask {
                 // A program need not read its input: a broken pipe says nothing about the job.
@@ -158,9 +158,9 @@ struct ChildProcess: Sendable {
                     await child.waitForExit()
                     // The exited program is not yet reaped, so the number of its group cannot be another's.
                     try? child.send(signal: .kill, toProcessGroup: true)
-                    OrphanGuard.shared.forget(child.processIdentifier.value)
-                    await LeftBehind.shared.killProcesses(
-                        of: LeftBehind.Run(mark: mark, program: child.processIdentifier.value, start: start)
+                    ProcessGroupWatchdog.shared.forget(child.processIdentifier.value)
+                    await StrayProcessReaper.shared.killProcesses(
+                        of: StrayProcessReaper.Run(mark: mark, program: child.processIdentifier.value, start: start)
                     )
                     group.cancelAll()
                 }

@@ -42,16 +42,16 @@ public final class Answer: Sendable {
     }
 
     /// Takes in the results of all statements.
-    func came(_ results: [QueryResult]) {
-        note { $0.results = results }
+    func resultsArrived(_ results: [QueryResult]) {
+        update { $0.results = results }
     }
 
     /// Takes in how the call ended. Called once.
     func ended(_ result: Result<[QueryResult], PostgresError>) {
-        note { $0.end = result }
+        update { $0.end = result }
     }
 
-    private func note(_ change: (inout State) -> Void) {
+    private func update(_ change: (inout State) -> Void) {
         let waiter = state.withLock { state in
             change(&state)
             defer { state.waiter = nil }

@@ -25,7 +25,7 @@ extension Wire {
             let owned = QueryResult(owning: result)
             calls[head.id]?.results.append(owned)
             if let call = calls[head.id], call.resultsFirst, head.kind == .pipeline(statements: call.results.count) {
-                call.answer.came(call.results)
+                call.answer.resultsArrived(call.results)
             }
             return true
         case PGRES_PIPELINE_SYNC:

@@ -16,12 +16,12 @@ struct ConnectionLimitTests {
     func oldest() {
         var table = ConnectionTable(most: 3, mostOfClient: 3)
         for id in 1...3 { #expect(table.open(id, client: here) == nil) }
-        table.note(1, isBusy: true)
+        table.mark(1, isBusy: true)
         #expect(table.open(4, client: there) == 2, "a request that is answered stays")
-        table.note(1, isBusy: false)
+        table.mark(1, isBusy: false)
         #expect(table.open(5, client: there) == 3)
         #expect(table.open(6, client: there) == 4, "it was silent for longer than the first, which just had an answer")
-        for id in [1, 5, 6] { table.note(id, isBusy: true) }
+        for id in [1, 5, 6] { table.mark(id, isBusy: true) }
         #expect(table.open(7, client: there) == 1, "where all are busy, the oldest of these")
         #expect(table.count == 3)
     }
@@ -55,7 +55,7 @@ struct ConnectionLimitTests {
             }
             open[id] = client
             if let id = open.keys.sorted().randomElement(using: &source), Bool.random(using: &source) {
-                table.note(id, isBusy: Bool.random(using: &source))
+                table.mark(id, isBusy: Bool.random(using: &source))
             }
             if let id = open.keys.sorted().randomElement(using: &source), Int.random(in: 0..<4, using: &source) == 0 {
                 table.close(id)

@@ -18,12 +18,12 @@ struct HealthTests {
         health.failed(.claims, "connection to server at \"10.0.0.7\", port 5432 failed: no role \"worker\"")
         #expect(health.readiness().reasons[0].contains("10.0.0.7"), "for the log")
         #expect(health.readiness().publicReasons == ["no database connection"], "for anybody")
-        health.note(.claims, isConnected: true)
-        health.note(.beats, isConnected: true)
+        health.record(.claims, isConnected: true)
+        health.record(.beats, isConnected: true)
         #expect(health.readiness().isGood)
-        health.note(holdsLease: false)
+        health.record(holdsLease: false)
         #expect(!health.readiness().isGood)
-        health.note(holdsLease: true)
+        health.record(holdsLease: true)
         health.drains()
         #expect(health.isDraining)
         #expect(health.readiness().reasons == ["draining: the worker claims no more jobs"])
@@ -34,11 +34,11 @@ struct HealthTests {
     func stuck() {
         let health = WorkerHealth()
         health.started(lease: .seconds(30))
-        for loop in [WorkerMetrics.Loop.claims, .beats, .chores, .wakeUps] { health.turned(loop) }
+        for loop in [WorkerMetrics.Loop.claims, .beats, .chores, .wakeUps] { health.recordIteration(of: loop) }
         #expect(health.liveness(at: .now + .seconds(60)).isGood)
         let late = health.liveness(at: .now + .seconds(100)).reasons
         #expect(late.count == 4)
-        #expect(late.contains { $0.hasPrefix("the loop for claims has not turned for 1") })
+        #expect(late.contains { $0.hasPrefix("the loop for claims has been stuck for 1") })
         #expect(!late.contains { $0.contains("wake-ups") })
         // A beat may take half a lease.
         health.started(lease: .seconds(3600))
@@ -50,8 +50,8 @@ struct HealthTests {
         try await withTestDatabase { database in
             let health = WorkerHealth()
             health.started(lease: .seconds(30))
-            health.note(.claims, isConnected: true)
-            health.note(.beats, isConnected: true)
+            health.record(.claims, isConnected: true)
+            health.record(.beats, isConnected: true)
             await health.checkSchema(on: database.connection)
             #expect(health.readiness().isGood)
             try await database.query("alter table breakwater.schema_version rename to away")

@@ -20,7 +20,7 @@ struct BacklogTests {
             self.database = database
             worker = try await HandWorker(database)
             // As the leader does each second.
-            try await database.query("select breakwater.note_horizon()")
+            try await database.query("select breakwater.record_horizon()")
         }
 
         /// Claims `count` jobs and settles them.
@@ -93,7 +93,7 @@ struct BacklogTests {
             try await database.query("alter table breakwater.job set (autovacuum_enabled = off)")
             try await database.insert(10_000)
             // As the leader does each second, so that the lane's floor goes along.
-            try await database.query("select breakwater.note_horizon()")
+            try await database.query("select breakwater.record_horizon()")
             let reader = try await Reader(database)
             let holder = try await database.connect()
             _ = try await holder.query("begin isolation level repeatable read")

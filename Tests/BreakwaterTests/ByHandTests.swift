@@ -124,7 +124,7 @@ struct ByHandTests {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database)
             try await database.insert(10)
-            try await database.query("select breakwater.note_horizon()")
+            try await database.query("select breakwater.record_horizon()")
             let person = try await transaction(database, "update breakwater.job set payload = '[2]' where id = 3")
             #expect(try await worker.claim(5, isLate: false).map(\.id) == [1, 2, 4, 5, 6])
             #expect(try await worker.claim(isLate: false).map(\.id) == [7, 8, 9, 10])

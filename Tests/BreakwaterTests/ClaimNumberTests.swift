@@ -85,7 +85,7 @@ struct ClaimNumberTests {
             try await database.insert(2000)
             try await database.insert(2000, kind: "other")
             #expect(try await worker.claim(2000, room: ["k": 0, "other": 2000]).count == 2000)
-            try await database.query("select breakwater.note_horizon()")
+            try await database.query("select breakwater.record_horizon()")
             try await database.query("update breakwater.claim set floor = 0")
             // A late look that takes nothing adds a row of its own behind the other lane's.
             _ = try await worker.claim(10, room: ["k": 5, "other": 5])

@@ -283,7 +283,7 @@ struct ClaimTests {
             try await database.insert(3000)
             #expect(try await worker.claim(2000).count == 2000)
             #expect(try await floor() < 0)
-            try await database.query("select breakwater.note_horizon()")
+            try await database.query("select breakwater.record_horizon()")
             #expect(try await worker.claim(10).count == 10)
             #expect(try await floor() == 2010)
             // Held jobs cause no further look there, and later jobs are found as before.

@@ -57,7 +57,7 @@ struct LateCommitTests {
 
     /// What the leader knows now: below which position nothing can appear any more.
     private func proven(_ database: TestDatabase) async throws -> Int {
-        try await database.query("select breakwater.note_horizon()")
+        try await database.query("select breakwater.record_horizon()")
         return try await database.number("select proven from breakwater.horizon")
     }
 

@@ -63,7 +63,7 @@ struct WakeUpTests {
             }
             #expect(try await !looks())
             try await database.query("select breakwater.sleep(1, '{k}')")
-            try await database.query("select breakwater.attend(2, '{default}', '{}', '{k}', 60)")
+            try await database.query("select breakwater.poll_hot_kinds(2, '{default}', '{}', '{k}', 60)")
             #expect(try await looks())
             try await database.query("select breakwater.forget_sleepers()")
             #expect(try await looks())
@@ -134,7 +134,7 @@ struct WakeUpTests {
             try await database.query("select breakwater.enqueue('k', run_at => now() + interval '1 hour')")
             try await database.insert(100)
             try await database.insert(kind: "other")
-            try await database.query("select breakwater.awake(1)")
+            try await database.query("select breakwater.stop_sleeping(1)")
             try await database.insert()
             try await database.query("select pg_notify('breakwater', 'end')")
             var heard: [String] = []
@@ -148,24 +148,24 @@ struct WakeUpTests {
     }
 
     @Test("is not told of what another attends, in the queues where it does, until that ends")
-    func attended() async throws {
+    func polled() async throws {
         try await withTestDatabase { database in
             let listener = try await database.connectDirectly()
             try await listener.listen("breakwater")
             try await database.query("select breakwater.sleep(1, '{k,other}')")
-            try await database.query("select breakwater.attend(2, '{default}', '{other}', '{k}', 3600)")
+            try await database.query("select breakwater.poll_hot_kinds(2, '{default}', '{other}', '{k}', 3600)")
             try await database.insert()
             try await database.insert(kind: "other")
             try await database.query("select breakwater.enqueue('k', queue => 'elsewhere')")
             // The polling worker has too much to do, and lets sleeping workers be notified again.
-            try await database.query("select breakwater.awake(2)")
+            try await database.query("select breakwater.stop_sleeping(2)")
             try await database.query("select pg_notify('breakwater', 'alone')")
             try await database.insert()
             // A polling worker whose promised term is over.
-            try await database.query("select breakwater.attend(3, '{default}', '{}', '{k}', -1)")
+            try await database.query("select breakwater.poll_hot_kinds(3, '{default}', '{}', '{k}', -1)")
             try await database.insert()
             // A polling worker that goes to sleep.
-            try await database.query("select breakwater.attend(3, '{default}', '{}', '{k}', 3600)")
+            try await database.query("select breakwater.poll_hot_kinds(3, '{default}', '{}', '{k}', 3600)")
             try await database.insert()
             try await database.query("select breakwater.sleep(3, '{k}')")
             try await database.insert()
@@ -188,10 +188,10 @@ struct WakeUpTests {
                 try await waitUntil("it sleeps") { try await database.count("sleeper") == 1 }
                 try await waitUntil("it attends the kind") {
                     for _ in 0..<20 { try await database.insert() }
-                    return try await observer.query("select from breakwater.sleeper where attended = '{k}'").count == 1
+                    return try await observer.query("select from breakwater.sleeper where polled = '{k}'").count == 1
                 }
                 try await waitUntil("it sleeps again") {
-                    try await database.number("select count(*) from breakwater.sleeper where attended = '{}'") == 1
+                    try await database.number("select count(*) from breakwater.sleeper where polled = '{}'") == 1
                 }
                 try await waitUntil("all of them end") { try await database.count("job") == 0 }
                 try await database.insert()

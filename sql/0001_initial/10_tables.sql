@@ -258,13 +258,13 @@ create table breakwater.leader (
 -- The workers that sleep, and the kinds whose inserts should notify them. The rows are lost in a crash, and written
 -- again by the next sleep.
 --
--- A worker that gets many jobs of a kind polls this hot kind, which is then `attended`: it looks for jobs many times a
+-- A worker that gets many jobs of a kind polls this hot kind (`polled`): it looks for jobs many times a
 -- second. So until `until`, an insert of that kind into its queues notifies no sleeping worker.
 create unlogged table breakwater.sleeper (
     worker   bigint primary key,
     kinds    text[] collate "C" not null,
     queues   text[] collate "C" not null default '{}',
-    attended text[] collate "C" not null default '{}',
+    polled text[] collate "C" not null default '{}',
     until    timestamptz
 ) with (fillfactor = 50, autovacuum_vacuum_threshold = 500, autovacuum_vacuum_scale_factor = 0,
         autovacuum_vacuum_cost_delay = 0);

@@ -130,7 +130,7 @@ begin
                   where exists (select from breakwater.sleeper s
                                  where n.kind operator(pg_catalog.=) any (s.kinds))
                     and not exists (select from breakwater.sleeper s
-                                     where n.kind operator(pg_catalog.=) any (s.attended)
+                                     where n.kind operator(pg_catalog.=) any (s.polled)
                                        and n.queue operator(pg_catalog.=) any (s.queues)
                                        and s.until operator(pg_catalog.>) pg_catalog.clock_timestamp())) w;
     end if;

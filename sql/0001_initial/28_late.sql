@@ -57,7 +57,7 @@ $$;
 -- A transaction draws positions only while it holds a row-exclusive lock on `job`. So this notes the highest position
 -- drawn and then the transactions that hold such a lock, in this order. Once all of those have ended, no job can appear
 -- at or below that position.
-create function breakwater.note_horizon() returns void
+create function breakwater.record_horizon() returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -130,7 +130,7 @@ $$;
 --
 -- Locks: if the job is moved again before a claim took it, the lane that it left first, until the claims under way
 -- there have ended.
-create function breakwater.note_move() returns trigger
+create function breakwater.record_move() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -156,7 +156,7 @@ $$;
 
 -- Breakwater's own functions draw a new position, write `lease` to end a hold, or park a job, so they do not fire this
 -- trigger.
-create trigger note_move before update of queue, kind, priority, position, run_at, parked on breakwater.job
+create trigger record_move before update of queue, kind, priority, position, run_at, parked on breakwater.job
     for each row when (new.lease = old.lease and not (old.parked is null and new.parked is not null)
                        and (new.position < old.position
                             or (new.position = old.position
@@ -164,7 +164,7 @@ create trigger note_move before update of queue, kind, priority, position, run_a
                                     is distinct from (old.queue, old.kind, old.priority, old.run_at, old.parked))
                             or (new.position > old.position
                                 and new.position > pg_sequence_last_value('breakwater.job_position'::regclass))))
-    execute function breakwater.note_move();
+    execute function breakwater.record_move();
 
 -- Waits until the claims of a lane that are under way have ended. Locks: the lane's row, but only until this returns,
 -- because rolling back the block frees what it locked.

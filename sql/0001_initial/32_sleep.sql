@@ -4,7 +4,7 @@
 --
 -- Locks: breakwater.sleeper_lock, shared, until the transaction ends, so that forget_sleepers() sees the row or has run
 -- before.
-create function breakwater.note_sleeper() returns void
+create function breakwater.record_sleeper() returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -21,36 +21,36 @@ create function breakwater.sleep(p_worker bigint, p_kinds text[]) returns void
 language sql security definer set search_path = pg_catalog, pg_temp
 as $$
     insert into breakwater.sleeper as s (worker, kinds) values (p_worker, p_kinds)
-    on conflict (worker) do update set kinds = excluded.kinds, attended = '{}', until = null
-     where s.kinds <> excluded.kinds or s.attended <> '{}';
-    select breakwater.note_sleeper() where p_kinds <> '{}'
+    on conflict (worker) do update set kinds = excluded.kinds, polled = '{}', until = null
+     where s.kinds <> excluded.kinds or s.polled <> '{}';
+    select breakwater.record_sleeper() where p_kinds <> '{}'
 $$;
 
 -- Notes that a worker polls some hot kinds in its queues for p_seconds seconds, and that inserts of the other kinds
 -- notify it.
-create function breakwater.attend(
-    p_worker bigint, p_queues text[], p_kinds text[], p_attended text[], p_seconds double precision
+create function breakwater.poll_hot_kinds(
+    p_worker bigint, p_queues text[], p_kinds text[], p_polled text[], p_seconds double precision
 ) returns void
 language sql security definer set search_path = pg_catalog, pg_temp
 as $$
-    insert into breakwater.sleeper (worker, queues, kinds, attended, until)
-    values (p_worker, p_queues, p_kinds, p_attended, clock_timestamp() + make_interval(secs => p_seconds))
+    insert into breakwater.sleeper (worker, queues, kinds, polled, until)
+    values (p_worker, p_queues, p_kinds, p_polled, clock_timestamp() + make_interval(secs => p_seconds))
     on conflict (worker) do update
-       set queues = excluded.queues, kinds = excluded.kinds, attended = excluded.attended, until = excluded.until;
-    select breakwater.note_sleeper() where p_kinds <> '{}'
+       set queues = excluded.queues, kinds = excluded.kinds, polled = excluded.polled, until = excluded.until;
+    select breakwater.record_sleeper() where p_kinds <> '{}'
 $$;
 
 -- Notes that a worker is too busy to be notified, or gone. Sleeping workers are notified of the hot kinds that it
 -- polled.
-create function breakwater.awake(p_worker bigint) returns void
+create function breakwater.stop_sleeping(p_worker bigint) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_attended text[];
+    v_polled text[];
 begin
-    delete from breakwater.sleeper s where s.worker = p_worker returning s.attended into v_attended;
-    if v_attended <> '{}' then
-        perform breakwater.wake(v_attended);
+    delete from breakwater.sleeper s where s.worker = p_worker returning s.polled into v_polled;
+    if v_polled <> '{}' then
+        perform breakwater.wake(v_polled);
     end if;
 end
 $$;

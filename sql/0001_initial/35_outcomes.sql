@@ -1,17 +1,17 @@
--- Outcomes: how runs end, reported as it happens, and only while a user watches.
+-- Outcomes: how runs end, reported as it happens, and only while somebody subscribes (`worker tail`).
 --
--- A finished job is deleted, so nothing would show later how it ended. While there is a watcher, the transaction that
+-- A finished job is deleted, so nothing would show later how it ended. While there is a subscriber, the transaction that
 -- ends a run also writes a line here. Otherwise it costs almost nothing: each settle looks once into an empty table. It
 -- is a table and not a NOTIFY because a NOTIFY takes a database-wide lock at commit, holds 8000 bytes, and does not
 -- reach a client that connects through a pooler.
 
--- The watchers, and until when each one watches. The rows are lost in a crash, and written again by the next renewal.
+-- The subscribers, and when each subscription expires. The rows are lost in a crash, and written again by the next renewal.
 --
 -- The ids come from logged sequences. The sequence of an unlogged table's identity would be unlogged too, and might not
 -- exist on a standby that is promoted.
-create sequence breakwater.watcher_id;
-create unlogged table breakwater.watcher (
-    id         bigint primary key default nextval('breakwater.watcher_id'),
+create sequence breakwater.tail_subscriber_id;
+create unlogged table breakwater.tail_subscriber (
+    id         bigint primary key default nextval('breakwater.tail_subscriber_id'),
     expires_at timestamptz not null
 );
 
@@ -43,19 +43,19 @@ create unlogged table breakwater.outcome (
 );
 create index outcome_by_xid on breakwater.outcome (xid);
 
--- Whether there is a watcher now.
-create function breakwater.is_watched() returns boolean
+-- Whether there is a subscriber now.
+create function breakwater.has_subscribers() returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
-as $$ select exists (select from breakwater.watcher w where w.expires_at > now()) $$;
+as $$ select exists (select from breakwater.tail_subscriber w where w.expires_at > now()) $$;
 
 -- Reports runs that are about to be settled as successes. Of each queue and kind, 100 are reported one by one and the
--- others only as a number, so that a fast queue costs its watchers, and itself, no more than they can read.
+-- others only as a number, so that a fast queue costs its subscribers, and itself, no more than they can read.
 -- Locks: the jobs, so that it reports exactly those that settling then deletes.
-create function breakwater.tell_successes(p_worker bigint, p_ids bigint[], p_leases bigint[]) returns void
+create function breakwater.record_successes(p_worker bigint, p_ids bigint[], p_leases bigint[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off
 as $$
 begin
-    if not breakwater.is_watched() then
+    if not breakwater.has_subscribers() then
         return;
     end if;
     with ending as (
@@ -81,13 +81,13 @@ $$;
 
 -- Reports one run that ended otherwise. Its job has been updated already, so the job's `lease` is that of the run.
 -- p_attempt says which counted run it was.
-create function breakwater.tell_run(
+create function breakwater.record_run(
     p_id bigint, p_outcome text, p_worker bigint, p_attempt integer, p_name text, p_message text
 ) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if not breakwater.is_watched() then
+    if not breakwater.has_subscribers() then
         return;
     end if;
     insert into breakwater.outcome (
@@ -101,37 +101,37 @@ begin
 end
 $$;
 
--- Begins or continues to watch, for 15 seconds from now. Returns the watcher's number, which is a new one if a crash of
+-- Begins or renews a subscription, for 15 seconds from now. Returns the subscriber's number, which is a new one if a crash of
 -- the server took the old one. Readers select from `breakwater.outcome` by transaction: they take the lines that were
 -- not visible to the snapshot of their last look.
-create function breakwater.watch(id bigint default null) returns bigint
+create function breakwater.subscribe(id bigint default null) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
     v_id bigint;
 begin
-    update breakwater.watcher w set expires_at = now() + interval '15 seconds' where w.id = watch.id
+    update breakwater.tail_subscriber w set expires_at = now() + interval '15 seconds' where w.id = subscribe.id
     returning w.id into v_id;
     if v_id is null then
-        insert into breakwater.watcher (expires_at) values (now() + interval '15 seconds') returning id into v_id;
+        insert into breakwater.tail_subscriber (expires_at) values (now() + interval '15 seconds') returning id into v_id;
     end if;
     perform breakwater.forget_outcomes(10000);
     return v_id;
 end
 $$;
 
--- Ends watching.
-create function breakwater.unwatch(id bigint) returns void
+-- Ends a subscription.
+create function breakwater.unsubscribe(id bigint) returns void
 language sql security definer set search_path = pg_catalog, pg_temp
-as $$ delete from breakwater.watcher w where w.id = unwatch.id $$;
+as $$ delete from breakwater.tail_subscriber w where w.id = unsubscribe.id $$;
 
--- Deletes up to p_limit lines older than a minute, and watchers that expired more than a minute ago.
+-- Deletes up to p_limit lines older than a minute, and subscribers that expired more than a minute ago.
 create function breakwater.forget_outcomes(p_limit integer) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
-    delete from breakwater.watcher w where w.id = any (array(
-        select o.id from breakwater.watcher o where o.expires_at < now() - interval '1 minute'
+    delete from breakwater.tail_subscriber w where w.id = any (array(
+        select o.id from breakwater.tail_subscriber o where o.expires_at < now() - interval '1 minute'
            for update skip locked));
     delete from breakwater.outcome o where o.id = any (array(
         select d.id from breakwater.outcome d where d.at < now() - interval '1 minute'

@@ -108,8 +108,8 @@ begin
     generations := '{}';
     perform breakwater.commit_durably();
 
-    if cardinality(p_done) > 0 and exists (select from breakwater.watcher) then
-        perform breakwater.tell_successes(p_worker, p_done, p_done_leases);
+    if cardinality(p_done) > 0 and exists (select from breakwater.tail_subscriber) then
+        perform breakwater.record_successes(p_worker, p_done, p_done_leases);
     end if;
     if cardinality(p_done) > 0 and cardinality(p_done_tuples) = cardinality(p_done) and cardinality(p_results) = 0
        and breakwater.delete_done(p_worker, p_done, p_done_leases, p_done_tuples)
@@ -349,8 +349,8 @@ begin
                ready_at = case when p_class = 'released' then j.ready_at else now() end,
                position = nextval('breakwater.job_position')
          where j.id = p_id;
-        if exists (select from breakwater.watcher) then
-            perform breakwater.tell_run(p_id, p_class, p_worker, attempt, p_name, p_message);
+        if exists (select from breakwater.tail_subscriber) then
+            perform breakwater.record_run(p_id, p_class, p_worker, attempt, p_name, p_message);
         end if;
         -- A sleeping worker may be waiting for a job that is ready at once.
         if p_delay is null or p_delay <= 0 then

@@ -61,7 +61,7 @@ begin
          cross join lateral (select coalesce(p_errors, g.errors) -> -1 as last) e
           left join breakwater.handler h on h.kind = g.kind
           left join breakwater.claim c on c.lease = p_lease
-         where breakwater.is_watched()
+         where breakwater.has_subscribers()
     )
     insert into breakwater.dead_letter (
         id, queue, kind, priority, payload, reason, attempt, max_attempts, unique_key, traceparent, tracestate, errors,

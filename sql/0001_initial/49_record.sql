@@ -88,7 +88,7 @@ begin
         if v_calls.failures <> '{}' then
             v_calls.failures := breakwater.mark_repeats(v_calls, breakwater.last_success(v_calls, v_groups));
             v_groups[i] := v_calls;
-            perform breakwater.note_who_fails_alone(v_calls);
+            perform breakwater.record_who_fails_alone(v_calls);
         end if;
         perform breakwater.tally_calls(p_worker, v_calls);
         continue when not v_calls.is_counted or v_calls.generation <> v_calls.present;
@@ -172,7 +172,7 @@ end
 $$;
 
 -- Notes which jobs fail alone, where that has changed. The jobs were settled in this transaction.
-create function breakwater.note_who_fails_alone(p_calls breakwater.circuit_calls) returns void
+create function breakwater.record_who_fails_alone(p_calls breakwater.circuit_calls) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare

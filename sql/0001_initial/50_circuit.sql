@@ -186,7 +186,7 @@ begin
                     -- It is too early to tell whether the dependency or this worker is at fault, so the worker waits
                     -- until that is known.
                     when 'unknown' then
-                        perform breakwater.hold(p_circuit, p_worker, v_alone);
+                        perform breakwater.suspend_briefly(p_circuit, p_worker, v_alone);
                         return;
                     else v_reason := coalesce(v_reason, v_alone);
                 end case;

@@ -123,7 +123,7 @@ begin
     perform breakwater.write_history(p_kind, p_key, v_old.generation + 1, v_old.state, p_to, p_reason, p_actor,
                                      p_worker, v_evidence);
     if v_old.state <> 'closed' or p_to = 'open' then
-        perform breakwater.note_incident(v_old, v_new, p_to, p_reason, p_actor, v_evidence, v_is_relapse,
+        perform breakwater.record_incident(v_old, v_new, p_to, p_reason, p_actor, v_evidence, v_is_relapse,
                                          coalesce(v_policy.circuit_window, interval '1 minute'));
     end if;
     perform pg_notify('breakwater', 'circuit:' || p_kind);
@@ -174,7 +174,7 @@ select c.kind, c.key, w.why
 -- circuits that a change of policy made obsolete, because no more calls are counted that could close them; the jobs
 -- behind them come back. A circuit for which no job waits stays half-open: it has nothing to decide with (see
 -- 56_idle.sql). Returns how many it moved.
-create function breakwater.turn_circuits() returns integer
+create function breakwater.advance_circuits() returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare

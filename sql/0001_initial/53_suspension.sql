@@ -81,7 +81,7 @@ $$;
 
 -- Keeps a failing worker from claiming more for a second, until the other workers have shown how they fare. This does
 -- not count as a suspension (times is 0).
-create function breakwater.hold(p_circuit breakwater.circuit, p_worker bigint, p_reason text) returns void
+create function breakwater.suspend_briefly(p_circuit breakwater.circuit, p_worker bigint, p_reason text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin

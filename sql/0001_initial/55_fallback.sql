@@ -58,7 +58,7 @@ begin
                 ), told as (
                     insert into breakwater.outcome (outcome, queue, kind, job, attempt, name)
                     select 'succeeded', g.queue, g.kind, g.id, g.attempt, 'fallback' from gone g
-                     where breakwater.is_watched()
+                     where breakwater.has_subscribers()
                 )
                 insert into breakwater.result (id, kind, result, by_fallback, expires_at)
                 select g.id, g.kind, v_policy.fallback_result::jsonb, true,

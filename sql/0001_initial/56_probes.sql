@@ -390,7 +390,7 @@ begin
             end if;
             v_count := v_count + 1;
         elsif v_next <> 'closed' then
-            perform breakwater.note_handed_back(v_result);
+            perform breakwater.record_handed_back(v_result);
         end if;
         update breakwater.probe_result r set is_pending = false where r.id = v_result.id;
     end loop;

@@ -9,7 +9,7 @@
 --
 -- The last incident goes on if the circuit was closed for less than its window, or if this is a relapse: it was closed
 -- for less time than it had been open. After an hour, an opening is a new incident in any case.
-create function breakwater.note_incident(
+create function breakwater.record_incident(
     p_old breakwater.circuit, p_new breakwater.circuit, p_to text, p_reason text, p_actor text, p_evidence jsonb,
     p_is_relapse boolean, p_window interval
 ) returns void
@@ -64,7 +64,7 @@ as $$
 $$;
 
 -- Counts a failed probe whose attempt was handed back for good, because its round did not close the circuit.
-create function breakwater.note_handed_back(p_result breakwater.probe_result) returns void
+create function breakwater.record_handed_back(p_result breakwater.probe_result) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare

@@ -306,7 +306,7 @@ begin
                run_at = breakwater.run_at_after(v_crashes, p_crash),
                position = nextval('breakwater.job_position')
          where j.id = v_job.id;
-        perform breakwater.tell_run(v_job.id, case when p_crash is null then 'released' else 'rescued' end, p_claim.worker,
+        perform breakwater.record_run(v_job.id, case when p_crash is null then 'released' else 'rescued' end, p_claim.worker,
                                     v_job.attempt + 1, case when p_crash is not null then 'worker.lost' end, null);
         v_jobs := v_jobs || v_job.id;
         if v_job.kind <> all (v_kinds) then
@@ -326,7 +326,7 @@ language sql set search_path = pg_catalog, pg_temp
 as $$
     update breakwater.claim c set worker = 0 where c.worker = p_worker and c.jobs = '{}';
     delete from breakwater.worker w where w.id = p_worker;
-    select breakwater.awake(p_worker)
+    select breakwater.stop_sleeping(p_worker)
 $$;
 
 -- Gives back the jobs that were claimed but never reached their worker, after it lost a connection before a claim was

@@ -42,7 +42,7 @@ $$;
 create function breakwater.chores() returns text[]
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
-    select array['check_sequences', 'note_horizon', 'promote', 'rescue', 'dead_letter_poison', 'turn_circuits', 'charge_probes',
+    select array['check_sequences', 'record_horizon', 'promote', 'rescue', 'dead_letter_poison', 'advance_circuits', 'charge_probes',
                  'return_test_shots', 'apply_fallbacks', 'unpark', 'return_stranded', 'measure_incidents', 'sum_up_rates', 'prune_calls',
                  'prune_results', 'prune_circuits', 'prune_workers', 'prune_history', 'forget_sleepers']
 $$;
@@ -55,11 +55,11 @@ as $$
 begin
     case p_chore
         when 'check_sequences' then perform breakwater.check_sequences();
-        when 'note_horizon' then perform breakwater.note_horizon();
+        when 'record_horizon' then perform breakwater.record_horizon();
         when 'promote' then return breakwater.promote(1000);
         when 'rescue' then return breakwater.rescue();
         when 'dead_letter_poison' then perform breakwater.dead_letter_poison(1000);
-        when 'turn_circuits' then return breakwater.turn_circuits() + breakwater.close_idle_circuits();
+        when 'advance_circuits' then return breakwater.advance_circuits() + breakwater.close_idle_circuits();
         when 'charge_probes' then perform breakwater.charge_probes(1000);
         when 'return_test_shots' then perform breakwater.return_test_shots();
         when 'apply_fallbacks' then return breakwater.apply_fallbacks(1000);
@@ -88,7 +88,7 @@ $$;
 -- `next_due` is the number of seconds until the next scheduled job is due, if there is one.
 create function breakwater.maintain(
     p_worker bigint, p_seconds double precision, p_chores text[] default breakwater.chores(),
-    out leads boolean, out promoted integer, out rescued integer, out turned integer, out fell_back integer,
+    out leads boolean, out promoted integer, out rescued integer, out advanced integer, out fell_back integer,
     out unparked integer, out next_due double precision, out failed text[], out reasons text[]
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
@@ -113,7 +113,7 @@ begin
                     promoted := v_count;
                     next_due := breakwater.seconds_to_next_due();
                 when 'rescue' then rescued := v_count;
-                when 'turn_circuits' then turned := v_count;
+                when 'advance_circuits' then advanced := v_count;
                 when 'apply_fallbacks' then fell_back := v_count;
                 when 'unpark', 'return_stranded' then unparked := coalesce(unparked, 0) + v_count;
                 else null;

@@ -26,7 +26,7 @@ declare
     v_result     bigint := breakwater.last_number('probe_result_id_seq');
     v_failure    bigint := breakwater.last_number('failure_id_seq');
     v_audit      bigint := breakwater.last_number('audit_id_seq');
-    v_watcher    bigint := breakwater.last_number('watcher_id');
+    v_subscriber    bigint := breakwater.last_number('tail_subscriber_id');
     v_outcome    bigint := breakwater.last_number('outcome_id');
     v_jobs       record;
 begin
@@ -70,8 +70,8 @@ begin
         ('breakwater.failure_id_seq'::regclass, v_failure,
          (select max(r.id) from breakwater.failure r where r.id > v_failure)),
         ('breakwater.audit_id_seq'::regclass, v_audit, (select max(r.id) from breakwater.audit r where r.id > v_audit)),
-        ('breakwater.watcher_id'::regclass, v_watcher,
-         (select max(r.id) from breakwater.watcher r where r.id > v_watcher)),
+        ('breakwater.tail_subscriber_id'::regclass, v_subscriber,
+         (select max(r.id) from breakwater.tail_subscriber r where r.id > v_subscriber)),
         ('breakwater.outcome_id'::regclass, v_outcome,
          (select max(r.id) from breakwater.outcome r where r.id > v_outcome));
 end

@@ -72,7 +72,7 @@ as $$
     select breakwater.prune_recent_calls(p_limit) where random() < 0.02;
 $$;
 
--- Deletes expired results, and outcomes that are too old for any watcher.
+-- Deletes expired results, and outcomes that are too old for any subscriber.
 create function breakwater.prune_results(p_limit integer) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$

@@ -51,8 +51,8 @@ begin
         grant execute on function
             breakwater.register, breakwater.renew_registration, breakwater.beat, breakwater.maintain, breakwater.chores,
             breakwater.reconcile, breakwater.leave, breakwater.claim, breakwater.dead_letter_unreadable, breakwater.flush, breakwater.sleep,
-            breakwater.attend,
-            breakwater.awake, breakwater.settle, breakwater.claim_suspects, breakwater.survived,
+            breakwater.poll_hot_kinds,
+            breakwater.stop_sleeping, breakwater.settle, breakwater.claim_suspects, breakwater.survived,
             breakwater.sample_fleet, breakwater.transitions_after, breakwater.lock_waits,
             breakwater.next_notice, breakwater.notice_ended
             to breakwater_worker;
@@ -73,7 +73,7 @@ begin
             breakwater.purge(bigint, text, text), breakwater.purge(text, text, interval, integer, text, text),
             breakwater.redrive_some, breakwater.purge_some,
             breakwater.rename_kind, breakwater.rename_kind_some, breakwater.repair_sequences,
-            breakwater.cancel, breakwater.run_now, breakwater.run_through, breakwater.set_priority, breakwater.watch, breakwater.unwatch,
+            breakwater.cancel, breakwater.run_now, breakwater.run_through, breakwater.set_priority, breakwater.subscribe, breakwater.unsubscribe,
             breakwater.enqueue_lines, breakwater.import_position, breakwater.workload,
             breakwater.drain_worker, breakwater.undrain_worker,
             breakwater.pause_queue, breakwater.pause_kind, breakwater.resume_queue, breakwater.resume_kind,

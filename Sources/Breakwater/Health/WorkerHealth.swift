@@ -43,7 +43,7 @@ public final class WorkerHealth: Sendable {
         var phase = Phase.starting
         var patience = WorkerHealth.patience
         /// When each loop last came round.
-        var turns: [WorkerMetrics.Loop: ContinuousClock.Instant] = [:]
+        var iterations: [WorkerMetrics.Loop: ContinuousClock.Instant] = [:]
         var lastTick = ContinuousClock.now
         var connected: Set<WorkerMetrics.Loop> = []
         /// Why each loop is without a connection.
@@ -67,13 +67,13 @@ public final class WorkerHealth: Sendable {
             guard state.phase == .working || state.phase == .draining else { return Answer(reasons: []) }
             var reasons: [String] = []
             if now - state.lastTick > state.patience {
-                reasons.append("the clock's loop has not turned for \((now - state.lastTick).wholeSeconds) s")
+                reasons.append("the clock's loop has been stuck for \((now - state.lastTick).wholeSeconds) s")
             }
-            for (loop, turn) in state.turns.sorted(by: { $0.key.rawValue < $1.key.rawValue })
+            for (loop, turn) in state.iterations.sorted(by: { $0.key.rawValue < $1.key.rawValue })
             where now - turn > state.patience {
                 // The loop that listens waits until a notification comes; the loop that claims ends before the others.
                 if loop == .wakeUps || (loop == .claims && state.phase == .draining) { continue }
-                reasons.append("the loop for \(loop.rawValue) has not turned for \((now - turn).wholeSeconds) s")
+                reasons.append("the loop for \(loop.rawValue) has been stuck for \((now - turn).wholeSeconds) s")
             }
             return Answer(reasons: reasons)
         }
@@ -132,19 +132,19 @@ public final class WorkerHealth: Sendable {
 
     func ticked() { state.withLock { $0.lastTick = .now } }
 
-    func turned(_ loop: WorkerMetrics.Loop) { state.withLock { $0.turns[loop] = .now } }
+    func recordIteration(of loop: WorkerMetrics.Loop) { state.withLock { $0.iterations[loop] = .now } }
 
     func failed(_ loop: WorkerMetrics.Loop, _ fault: String) { state.withLock { $0.faults[loop] = fault } }
 
     func isConnected(_ loop: WorkerMetrics.Loop) -> Bool { state.withLock { $0.connected.contains(loop) } }
 
-    func note(_ loop: WorkerMetrics.Loop, isConnected: Bool) {
+    func record(_ loop: WorkerMetrics.Loop, isConnected: Bool) {
         state.withLock { state in
             if isConnected { state.connected.insert(loop) } else { state.connected.remove(loop) }
         }
     }
 
-    func note(holdsLease: Bool) { state.withLock { $0.holdsLease = holdsLease } }
+    func record(holdsLease: Bool) { state.withLock { $0.holdsLease = holdsLease } }
 
     /// Checks whether the database still has the schema that this worker needs. A fault stops nothing that works.
     func checkSchema(on connection: Connection) async {

@@ -47,7 +47,7 @@ public struct FleetMetrics: Service {
             let failures = Metric.sampleFailures.counter(in: factory)
             while !Task.isCancelled {
                 do {
-                    try await look(&report)
+                    try await sample(&report)
                 } catch {
                     guard !Task.isCancelled else { return }
                     failures.increment()
@@ -59,14 +59,14 @@ public struct FleetMetrics: Service {
         }
     }
 
-    private func look(_ report: inout Report) async throws(PostgresError) {
+    private func sample(_ report: inout Report) async throws(PostgresError) {
         let connection = try await Connection.connect(database, logger: logger)
         do throws(PostgresError) {
             try await connection.useOwnSettings()
             let sample = try await connection.call(SampleFleet(maxAge: maxAge), timeout: Self.timeout)
-            if let sample { report.tell(sample) }
+            if let sample { report.set(sample) }
             let after = report.newestTransition.map { $0 - Self.lateness }
-            report.tell(try await connection.call(TransitionsAfter(id: after), timeout: Self.timeout))
+            report.count(try await connection.call(TransitionsAfter(id: after), timeout: Self.timeout))
             await connection.close()
         } catch {
             await connection.close()
@@ -95,7 +95,7 @@ extension FleetMetrics {
         init(factory: any MetricsFactory) { self.factory = factory }
 
         /// Sets every gauge; what a sample no longer mentions is 0.
-        mutating func tell(_ sample: FleetSample) {
+        mutating func set(_ sample: FleetSample) {
             var values: [Series: Double] = [:]
             func set(_ metric: Metric, _ labels: String..., to value: Double?) {
                 values[Series(metric: metric, values: labels)] = value ?? 0
@@ -145,7 +145,7 @@ extension FleetMetrics {
         }
 
         /// Counts the transitions that it has not counted yet. Those before the first call are not counted.
-        mutating func tell(_ news: TransitionsAfter.Output) {
+        mutating func count(_ news: TransitionsAfter.Output) {
             for transition in news.transitions
             where transition.id > beginning && counted.insert(transition.id).inserted {
                 counter(transition.circuit, transition.from, transition.to).increment()

@@ -25,7 +25,7 @@ package struct Maintain: StoreCall {
         package var leads: Bool
         package var promoted = 0
         package var rescued = 0
-        package var turned = 0
+        package var advanced = 0
         package var fellBack = 0
         package var unparked = 0
         /// Until the next scheduled job is due; nil if there is none.
@@ -37,7 +37,7 @@ package struct Maintain: StoreCall {
             leads = other.leads
             promoted += other.promoted
             rescued += other.rescued
-            turned += other.turned
+            advanced += other.advanced
             fellBack += other.fellBack
             unparked += other.unparked
             nextDue = other.nextDue ?? nextDue
@@ -46,7 +46,7 @@ package struct Maintain: StoreCall {
     }
 
     package var statement: Statement {
-        let columns = "leads, promoted, rescued, turned, fell_back, unparked, next_due, failed, reasons"
+        let columns = "leads, promoted, rescued, advanced, fell_back, unparked, next_due, failed, reasons"
         guard let chores else {
             return Statement(
                 "select \(columns) from breakwater.maintain($1, $2)",
@@ -66,7 +66,7 @@ package struct Maintain: StoreCall {
             leads: true,
             promoted: try row[1].intOrNil() ?? 0,
             rescued: try row[2].intOrNil() ?? 0,
-            turned: try row[3].intOrNil() ?? 0,
+            advanced: try row[3].intOrNil() ?? 0,
             fellBack: try row[4].intOrNil() ?? 0,
             unparked: try row[5].intOrNil() ?? 0,
             nextDue: try row[6].secondsOrNil(),

@@ -62,7 +62,7 @@ package struct Beat: StoreCall {
         /// Whether this worker should make itself free for a suspect.
         package var hostsSuspect: Bool
         /// Whether no other worker takes this one's jobs.
-        package var isAlone: Bool
+        package var isSoleConsumer: Bool
         /// False when rows of its registration are missing, which it must renew.
         package var isRegistered = true
     }
@@ -83,7 +83,7 @@ package struct Beat: StoreCall {
             isAlive: try row[0].bool(),
             stopped: try row.stoppedKinds(from: 1),
             hostsSuspect: try row[3].bool(),
-            isAlone: try row[4].bool(),
+            isSoleConsumer: try row[4].bool(),
             isRegistered: try row[5].bool()
         )
     }
@@ -127,13 +127,13 @@ package struct Leave: StoreCall {
     package func decode(_ result: QueryResult) throws(PostgresError) -> Int { try result.row(0)[0].int() }
 }
 
-/// `breakwater.attend`: which kinds a worker polls, so that their inserts need not notify a sleeping worker.
+/// `breakwater.poll_hot_kinds`: which kinds a worker polls, so that their inserts need not notify a sleeping worker.
 package struct Attend: StoreCall {
     package var worker: Int64
     /// The queues it polls.
     package var queues: [String]
     /// The kinds it polls for.
-    package var attended: [String]
+    package var polled: [String]
     /// The other kinds, whose inserts wake it.
     package var kinds: [String]
     /// How long other workers may rely on its polling.
@@ -141,9 +141,9 @@ package struct Attend: StoreCall {
 
     package var statement: Statement {
         Statement(
-            "select breakwater.attend($1, $2, $3, $4, $5)",
+            "select breakwater.poll_hot_kinds($1, $2, $3, $4, $5)",
             [
-                .int8(worker), .textArray(queues), .textArray(kinds), .textArray(attended),
+                .int8(worker), .textArray(queues), .textArray(kinds), .textArray(polled),
                 .float8(term.inSeconds),
             ]
         )
@@ -152,7 +152,7 @@ package struct Attend: StoreCall {
     package func decode(_ result: QueryResult) throws(PostgresError) {}
 }
 
-/// `breakwater.sleep` and `breakwater.awake`: whether inserts should wake this worker.
+/// `breakwater.sleep` and `breakwater.stop_sleeping`: whether inserts should wake this worker.
 package struct Sleep: StoreCall {
     package var worker: Int64
     /// The kinds whose inserts wake it; empty if inserts are not to wake it.
@@ -160,7 +160,7 @@ package struct Sleep: StoreCall {
 
     package var statement: Statement {
         kinds.isEmpty
-            ? Statement("select breakwater.awake($1)", [.int8(worker)])
+            ? Statement("select breakwater.stop_sleeping($1)", [.int8(worker)])
             : Statement("select breakwater.sleep($1, $2)", [.int8(worker), .textArray(kinds)])
     }
 

@@ -35,7 +35,7 @@ final class ConnectionLimiter: Sendable {
     }
 
     /// Notes that a request is complete, or that its answer is.
-    func note(_ id: Int, isBusy: Bool) { state.withLock { $0.table.note(id, isBusy: isBusy) } }
+    func mark(_ id: Int, isBusy: Bool) { state.withLock { $0.table.mark(id, isBusy: isBusy) } }
 
     /// Notes that a connection is closed.
     func close(_ id: Int) {
@@ -160,7 +160,7 @@ final class ConnectionLimitHandler: ChannelDuplexHandler, RemovableChannelHandle
         body(&phase)
         // A connection that is being answered keeps its deadline although the next request is there already.
         guard let id, phase.kind != before else { return }
-        limiter.note(id, isBusy: phase.kind == .answering)
+        limiter.mark(id, isBusy: phase.kind == .answering)
         setDeadline(context)
     }
 

@@ -53,7 +53,7 @@ struct ConnectionTable: Sendable {
     }
 
     /// Notes that a request is complete, or that its answer is.
-    mutating func note(_ id: Int, isBusy: Bool) {
+    mutating func mark(_ id: Int, isBusy: Bool) {
         turns += 1
         let turn = turns
         entries[id]?.isBusy = isBusy

@@ -131,7 +131,7 @@ struct DrainBenchmark {
         let settled = Tally()
         guard feed > 0 else {
             added.set(jobs)
-            return try await look(at: database, from: already, settled: settled)
+            return try await sample(at: database, from: already, settled: settled)
         }
         return try await withThrowingTaskGroup(of: [Sample]?.self) { tasks in
             tasks.addTask {
@@ -140,7 +140,7 @@ struct DrainBenchmark {
                 }
                 return nil
             }
-            tasks.addTask { try await look(at: database, from: already, settled: settled) }
+            tasks.addTask { try await sample(at: database, from: already, settled: settled) }
             var samples: [Sample] = []
             while let ended = try await tasks.next() {
                 guard let ended else { continue }
@@ -169,7 +169,7 @@ struct DrainBenchmark {
         }
     }
 
-    private func look(at database: BenchDatabase, from already: Int, settled: Tally) async throws -> [Sample] {
+    private func sample(at database: BenchDatabase, from already: Int, settled: Tally) async throws -> [Sample] {
         var samples: [Sample] = []
         var count = SettledCount(load)
         let start = ContinuousClock.now

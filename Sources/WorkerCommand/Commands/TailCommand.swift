@@ -110,7 +110,7 @@ struct OutcomeFollower {
     private let kinds: [String]
     private let queues: [String]
     private let names: [String]
-    private var watcher: Int64
+    private var subscriber: Int64
     private var renewedAt = ContinuousClock.now
     private var snapshot: String
     private var newestTransition: Int64
@@ -133,7 +133,7 @@ struct OutcomeFollower {
         self.kinds = kinds
         self.queues = queues
         self.names = names
-        watcher = try await admin.watch(nil)
+        subscriber = try await admin.subscribe(nil)
         snapshot = try await admin.snapshot()
         newestTransition = try await admin.newestTransition()
         seenTransitions = Set(try await admin.transitions(after: newestTransition - Self.overlap).map(\.id))
@@ -142,7 +142,7 @@ struct OutcomeFollower {
     /// What has come since the last call, as lines.
     mutating func next(asJSON isJSON: Bool) async throws -> [String] {
         if renewedAt.duration(to: .now) > .seconds(5) {
-            watcher = try await admin.watch(watcher)
+            subscriber = try await admin.subscribe(subscriber)
             renewedAt = .now
         }
         var lines: [(at: Date, line: String)] = []
@@ -177,6 +177,6 @@ struct OutcomeFollower {
 
     /// Ends following, so that workers write nothing down any more.
     func end() async throws {
-        try await admin.unwatch(watcher)
+        try await admin.unsubscribe(subscriber)
     }
 }

@@ -33,7 +33,7 @@ final class ConfigurationContext {
     }
 
     /// Remembers a key that was asked for, and where it stands.
-    func note(_ path: String, at origin: SettingOrigin?) {
+    func record(_ path: String, at origin: SettingOrigin?) {
         knownKeys.insert(path)
         if let origin { origins[path] = origin }
     }
@@ -147,7 +147,7 @@ final class ConfigurationSection {
     /// Makes keys known that another part of the program reads.
     func know(_ keys: [String]) {
         known += keys
-        for key in keys { context.note(path(of: key), at: place(of: key)) }
+        for key in keys { context.record(path(of: key), at: place(of: key)) }
     }
 
     /// Reports what is wrong with a key: where it stands in the file, or with the section when it does not.

@@ -213,14 +213,14 @@ struct CircuitCornerTests {
             try await before.settle(try await before.claim(1), .failed(delay: .seconds(60)))
             #expect(try await circuit(database, "state") == "open")
             let after = try await HandWorker(database) { $0.circuit.isEnabled = false }
-            try await database.query("select breakwater.turn_circuits()")
+            try await database.query("select breakwater.advance_circuits()")
             #expect(try await circuit(database, "state") == "closed")
             #expect(try await circuit(database, "reason") == "its handler has no circuit any more")
             try await database.query("update breakwater.circuit set ramp_until = null")
             #expect(try await after.claim(100).count == 19)
             // A circuit that a user holds open stays open.
             try await database.query("select breakwater.open_circuit('k', 'maintenance')")
-            try await database.query("select breakwater.turn_circuits()")
+            try await database.query("select breakwater.advance_circuits()")
             #expect(try await circuit(database, "state") == "open")
         }
     }

@@ -107,7 +107,7 @@ struct CircuitDepthTests {
             worker.setClock(10)
             #expect(try await worker.claim(1).count == 1)
             worker.setClock(41)
-            _ = try await worker.query("select breakwater.turn_circuits()")
+            _ = try await worker.query("select breakwater.advance_circuits()")
             #expect(try await state(database) == "open")
         }
     }

@@ -122,9 +122,9 @@ struct CircuitTests {
             try await database.query("delete from breakwater.job")
             let open = try await bench.openTime
             bench.worker.setClock(open - 0.01)
-            #expect(try await bench.worker.maintain().turned == 0)
+            #expect(try await bench.worker.maintain().advanced == 0)
             bench.worker.setClock(open + 0.01)
-            #expect(try await bench.worker.maintain().turned == 1)
+            #expect(try await bench.worker.maintain().advanced == 1)
             #expect(try await bench.state == "half_open")
         }
     }

@@ -56,9 +56,9 @@ struct OverrideTests {
                 "select breakwater.\(call)_circuit('k', 'for a minute', until => breakwater.clock() + interval '60 s')"
             )
             bench.worker.setClock(59)
-            #expect(try await bench.worker.maintain().turned == 0)
+            #expect(try await bench.worker.maintain().advanced == 0)
             bench.worker.setClock(61)
-            #expect(try await bench.worker.maintain().turned == 1)
+            #expect(try await bench.worker.maintain().advanced == 1)
             let row = try await database.query(
                 "select state, override is null and override_until is null and override_actor is null from breakwater.circuit"
             )[0]
@@ -75,7 +75,7 @@ struct OverrideTests {
             try await bench.trip()
             try await database.query("select breakwater.open_circuit('k', 'not yet')")
             bench.worker.setClock(100)
-            #expect(try await bench.worker.maintain().turned == 0)
+            #expect(try await bench.worker.maintain().advanced == 0)
             #expect(try await bench.worker.claim().isEmpty)
             #expect(try await bench.state == "open")
         }

@@ -100,7 +100,7 @@ struct ConsumerBench {
     }
 
     func answerToHeartbeat(stopped: [String: Int64] = [:]) -> Beat.Output {
-        Beat.Output(isAlive: true, stopped: stopped, hostsSuspect: false, isAlone: false)
+        Beat.Output(isAlive: true, stopped: stopped, hostsSuspect: false, isSoleConsumer: false)
     }
 
     private mutating func note(_ actions: [Consumer.Action]) -> [Consumer.Action] {
@@ -146,7 +146,7 @@ extension [Consumer.Action] {
     var known: [Int64]? { if case .reconcile(let reconcile)? = request { reconcile.known } else { nil } }
     var isReconciling: Bool { known != nil }
     var sleepsFor: [String]? { if case .sleep(let sleep)? = request { sleep.kinds } else { nil } }
-    var polls: [String]? { if case .poll(let poll)? = request { poll.attended } else { nil } }
+    var polls: [String]? { if case .poll(let poll)? = request { poll.polled } else { nil } }
     var cancels: Bool { contains { if case .cancel(let slots) = $0 { !slots.isEmpty } else { false } } }
     var reconnects: Bool { contains { if case .reconnect = $0 { true } else { false } } }
     var waitsUntil: MonotonicClock.Instant? {

@@ -15,7 +15,7 @@ enum PrivilegeMatrix {
         "import", "incident_measure", "incident_notice",
         "job", "lane", "leader",
         "lost_worker", "outcome", "pause", "probe", "probe_result", "rate", "rate_horizon", "recent_call", "result",
-        "schema_version", "sleeper", "sleeper_lock", "suspension", "tally", "test_shot", "watcher", "worker",
+        "schema_version", "sleeper", "sleeper_lock", "suspension", "tally", "test_shot", "tail_subscriber", "worker",
     ]
 
     /// Views that administrators read.
@@ -29,7 +29,7 @@ enum PrivilegeMatrix {
         "anyone_asleep", "audit_id_seq", "circuit_incident_id_seq", "circuit_transition_id_seq", "failure_id_seq",
         "job_id_seq", "job_position",
         "lease", "probe_result_id_seq",
-        "horizon_id_seq", "lane_id_seq", "outcome_id", "recent_call_id_seq", "watcher_id", "worker_id_seq",
+        "horizon_id_seq", "lane_id_seq", "outcome_id", "recent_call_id_seq", "tail_subscriber_id", "worker_id_seq",
     ]
 
     /// What a role may do beyond the rules above: as the catalogue test writes it.
@@ -63,7 +63,7 @@ enum PrivilegeMatrix {
                 [
                     "register", "renew_registration", "beat", "maintain", "chores", "reconcile", "leave", "claim",
                     "claim_suspects", "flush", "survived", "dead_letter_unreadable",
-                    "sleep", "attend", "awake", "settle", "sample_fleet",
+                    "sleep", "poll_hot_kinds", "stop_sleeping", "settle", "sample_fleet",
                     "transitions_after", "next_notice", "notice_ended",
                 ]
             ),
@@ -78,7 +78,7 @@ enum PrivilegeMatrix {
                     "open_circuit", "close_circuit", "disable_circuit", "observe_circuit", "reset_circuit", "rates",
                     "backlog", "ready_lanes", "waiting_for_time", "kinds_with_retries", "waiting_behind",
                     "window_parts", "find_jobs", "matches_path", "dead_letter_groups",
-                    "latest_failures", "calls_lately", "count_dead_letters", "watch", "unwatch", "circuit_name",
+                    "latest_failures", "calls_lately", "count_dead_letters", "subscribe", "unsubscribe", "circuit_name",
                     "policy_of", "window_of", "clock", "self_suspensions", "retries_left", "dead_letters_of_incident",
                     "failures_in_words", "probes_in_words", "evidence_of_round",
                 ]
@@ -95,11 +95,11 @@ enum PrivilegeMatrix {
                     "reroute_at_once", "record_action",
                     "record_calls", "record_portion", "refuse_reroute_cycles", "refuse_row_security", "rescue",
                     "resume_scope", "settle_one", "sum_up_rates", "suspend", "tally",
-                    "transition", "trip_if_due", "turn_circuits", "unpark", "verdict", "wake", "wake_for_inserted",
+                    "transition", "trip_if_due", "advance_circuits", "unpark", "verdict", "wake", "wake_for_inserted",
                     "write_history", "delete_done", "evidence", "forget_outcomes", "forget_sleepers",
-                    "note_sleeper",
-                    "is_watched",
-                    "next_suspects", "run_at_after", "should_host", "tell_run", "tell_successes", "sample_circuits",
+                    "record_sleeper",
+                    "has_subscribers",
+                    "next_suspects", "run_at_after", "should_host", "record_run", "record_successes", "sample_circuits",
                     "sample_jobs", "sample_workers",
                     "are_claims_of", "await_claims", "prune_claims", "claim_parked_probes", "claim_with_care",
                     "close_claims", "commit_durably",
@@ -108,16 +108,16 @@ enum PrivilegeMatrix {
                     "suspects_left", "stopped_kinds",
                     "why_unreadable",
                     "may_take",
-                    "note_horizon", "note_move", "park_or_expire", "release_claims",
+                    "record_horizon", "record_move", "park_or_expire", "release_claims",
                     "throttle_delay", "unable_delay", "repeat_delay", "suspend_self", "admit_self", "resume_self",
                     "holds_jobs", "begin_round", "by_circuit", "charge_probes", "circuit_of_shot", "claim_sample",
                     "claim_test_shots", "create_key_circuits", "evidence_of_opening", "failures_in", "fields_of",
                     "find_any_probes", "find_parked_probes", "find_probe", "is_in_streak", "is_let_through",
                     "is_too_many", "last_failure_in", "last_success", "latest_probes", "mark_repeats", "newest_claim",
-                    "pending_probes", "probes_of_round", "ramp_time", "note_who_fails_alone", "streak_limit",
+                    "pending_probes", "probes_of_round", "ramp_time", "record_who_fails_alone", "streak_limit",
                     "suspect_among", "tally_calls", "require_read_committed", "return_test_shots", "strike_off",
                     "without_held", "workers_with_claims", "begin_measure", "is_behind", "kinds_of",
-                    "longest_wait_behind", "measure_incident", "measure_incidents", "note_handed_back", "note_incident",
+                    "longest_wait_behind", "measure_incident", "measure_incidents", "record_handed_back", "record_incident",
                     "notice_message", "prune_incidents", "lock_circuit",
                     "is_idle", "patience_without_jobs", "close_idle_circuits", "return_stranded", "floor_of",
                     "release_orphans",

@@ -97,7 +97,7 @@ struct ShadowingTests {
             try await database.connection.script(
                 """
                 select breakwater.sleep(-1, '{k,bad,fails}');
-                insert into breakwater.sleeper (worker, queues, kinds, attended, until)
+                insert into breakwater.sleeper (worker, queues, kinds, polled, until)
                 values (-2, '{default}', '{k}', '{bad}', now() + interval '1 hour')
                 """
             )
@@ -165,17 +165,17 @@ struct ShadowingTests {
                 "select breakwater.undrain_worker(\(worker.id))", "select breakwater.open_circuit('k', 'r')",
                 "select breakwater.close_circuit('k', 'r')", "select breakwater.disable_circuit('k', 'r')",
                 "select breakwater.observe_circuit('k', 'r')", "select breakwater.reset_circuit('k', 'r')",
-                "select breakwater.awake(1)", "select breakwater.sleep(1, '{k}')",
+                "select breakwater.stop_sleeping(1)", "select breakwater.sleep(1, '{k}')",
                 "select breakwater.reconcile(1, '{}')",
                 "select * from breakwater.redrive_some('{1}', 'k', null, null, null, 10, 'r', 'a', null)",
                 "select * from breakwater.purge_some('{1}', 'k', null, null, null, 10, 'r', 'a', null)",
                 "select * from breakwater.find_jobs(null, 'k', null, null, null, 10, '1 s')",
                 "select breakwater.flush(1)",
                 "update breakwater.job set priority = 2 where id operator(pg_catalog.=) \(later)",
-                "select * from breakwater.attend(1, '{q}', '{k}', '{k}', 1)",
+                "select * from breakwater.poll_hot_kinds(1, '{q}', '{k}', '{k}', 1)",
                 "select breakwater.dead_letter_unreadable(1, '{q}', '{k}', '{5}', 10)",
                 "select * from breakwater.claim_suspects(1)", "select breakwater.survived(1)",
-                "select breakwater.unwatch(breakwater.watch())", "select * from breakwater.workload()",
+                "select breakwater.unsubscribe(breakwater.subscribe())", "select * from breakwater.workload()",
                 "select * from breakwater.import_position('i')",
                 "select * from breakwater.sample_fleet(0)", "select * from breakwater.transitions_after(0)",
                 "select * from breakwater.enqueue_lines(array['{\"kind\": \"k\"}']::pg_catalog.jsonb[])",

@@ -68,7 +68,7 @@ struct RegistrationTests {
             try await database.query("update breakwater.job set run_at = now() + interval '1 hour' where id = 1")
             let jobs = try await worker.claim(5)
             #expect(jobs.map(\.id) == [2, 3, 4, 5, 6])
-            try await database.query("alter table breakwater.job disable trigger note_move")
+            try await database.query("alter table breakwater.job disable trigger record_move")
             try await database.query("update breakwater.job set run_at = null, position = 1 where id = 1")
             try await database.query("truncate breakwater.lane")
             #expect(try await worker.claim().isEmpty)

@@ -27,7 +27,7 @@ struct TailTests {
     ) async throws -> WorkerBinary.Ending {
         let run = try WorkerBinary.Run(["tail"] + arguments, environment: ["DATABASE_URL": database.url])
         try await waitUntil("it follows") {
-            try await database.number("select count(*) from breakwater.watcher") == 1
+            try await database.number("select count(*) from breakwater.tail_subscriber") == 1
         }
         // It subscribes first and takes its place then; a look of its own says that it has.
         try await waitUntil("it looks") {
@@ -91,7 +91,7 @@ struct TailTests {
                 #expect(reasons == ["a test", "cancelled", "exhausted"])
                 #expect(!ending.output.contains("secret"))
             }
-            #expect(try await database.number("select count(*) from breakwater.watcher") == 0)
+            #expect(try await database.number("select count(*) from breakwater.tail_subscriber") == 0)
         }
     }
 

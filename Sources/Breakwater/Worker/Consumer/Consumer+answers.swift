@@ -83,7 +83,7 @@ extension Consumer {
                 held.accept(jobs, of: asked.request.id)
                 unconfirmed.append((asked.request.id, asked.sent))
             }
-            note(jobs.count, bytes: jobs.payloadBytes, of: claim, sent: asked.sent, at: now)
+            record(jobs.count, bytes: jobs.payloadBytes, of: claim, sent: asked.sent, at: now)
         case .claimSuspects(let claim):
             quarantine.claimed(!jobs.isEmpty, at: now)
             isExhausted = false
@@ -97,8 +97,8 @@ extension Consumer {
         }
     }
 
-    /// Takes note of how many jobs a claim gave.
-    private mutating func note(_ count: Int, bytes: Int, of claim: Claim, sent: Instant, at now: Instant) {
+    /// Records how many jobs a claim gave.
+    private mutating func record(_ count: Int, bytes: Int, of claim: Claim, sent: Instant, at now: Instant) {
         claimsWithJobs = count == 0 ? 0 : claimsWithJobs + 1
         claimLimit.answered(count, bytes: bytes, of: claim)
         isExhausted = count < claim.total && !claim.isFull(with: bytes)

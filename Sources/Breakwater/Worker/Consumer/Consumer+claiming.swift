@@ -123,7 +123,7 @@ extension Consumer {
             Attend(
                 worker: worker,
                 queues: settings.queues,
-                attended: kinds.sorted(),
+                polled: kinds.sorted(),
                 kinds: settings.kinds.filter { !kinds.contains($0) },
                 term: HotKinds.term
             )

@@ -6,7 +6,7 @@ extension Consumer {
             woken(kind: nil, at: now)
         }
         lease.regain(asOf: sent)
-        isSoleConsumer = answer.isAlone
+        isSoleConsumer = answer.isSoleConsumer
         held.stop(kinds: answer.stopped, isComplete: true, at: now)
         if answer.hostsSuspect { quarantine.suspectWaits(at: now) }
     }

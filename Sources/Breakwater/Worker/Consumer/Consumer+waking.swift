@@ -19,7 +19,7 @@ extension Consumer {
             isWide = true
         case .poll(let poll):
             wakeUps = .polling(
-                Set(poll.attended),
+                Set(poll.polled),
                 renewAt: asked.sent + HotKinds.term / 2,
                 nextLook: now + HotKinds.interval
             )

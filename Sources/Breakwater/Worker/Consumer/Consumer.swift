@@ -242,7 +242,7 @@ struct Consumer {
     ) -> (counts: Bool, next: HeldJobs.Start?, actions: [Action]) {
         guard let run = held.ended(slot: start.slot, serial: start.serial) else { return (false, nil, []) }
         let ending = judge(run.cancelReason)
-        held.note(ending, ofKindAt: run.kind)
+        held.record(ending, ofKindAt: run.kind)
         held.finish(start.job, ending, times)
         // A task that was cancelled, or is about to be, would carry that over.
         let next = run.cancelReason == nil && mayStart(at: now) ? held.nextStart(at: now) : nil

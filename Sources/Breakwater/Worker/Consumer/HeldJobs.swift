@@ -122,7 +122,7 @@ struct HeldJobs {
             held.kinds[place].unconfirmed -= run.count
             held.waitingCount += run.count
             if !held.startOrder.contains(place) { held.startOrder.append(place) }
-            held.kinds[place].heard(before: askedAt)
+            held.kinds[place].forgetStop(heardBefore: askedAt)
             held.kinds[place].wait(for: run)
         }
         releaseStopped()
@@ -228,7 +228,7 @@ struct HeldJobs {
     }
 
     /// Takes note of how a run of a kind ended.
-    mutating func note(_ ending: FinishedRun.Ending?, ofKindAt place: Int) { kinds[place].note(ending) }
+    mutating func record(_ ending: FinishedRun.Ending?, ofKindAt place: Int) { kinds[place].record(ending) }
 
     /// Puts a run's end among those to be settled, unless its claim was forgotten with the lease.
     ///

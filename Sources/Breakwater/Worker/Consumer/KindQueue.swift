@@ -85,8 +85,8 @@ struct KindQueue {
     /// Whether some of its failures are not recorded yet.
     var hasFailures: Bool { failuresInARow > 0 }
 
-    /// Takes note of how a run ended; nil is a success.
-    mutating func note(_ ending: FinishedRun.Ending?) {
+    /// Records how a run ended; nil is a success.
+    mutating func record(_ ending: FinishedRun.Ending?) {
         guard let ending, !ending.isSuccess else { return failuresInARow = 0 }
         if ending.isFailedCall { failuresInARow += 1 }
     }
@@ -101,7 +101,7 @@ struct KindQueue {
     }
 
     /// Jobs come from a claim that was sent at `askedAt`: a stop that was heard before then no longer counts.
-    mutating func heard(before askedAt: Instant) {
+    mutating func forgetStop(heardBefore askedAt: Instant) {
         if let heardAt, heardAt <= askedAt { stoppedBefore = .min }
     }
 

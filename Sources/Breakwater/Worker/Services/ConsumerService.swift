@@ -30,7 +30,7 @@ struct ConsumerService {
     mutating func run() async {
         await engine.keepConnected(for: .claims) { connection, delay throws(PostgresError) in
             sent = []
-            defer { engine.lockWatch.ends(.claims) }
+            defer { engine.lockWatch.callEnded(.claims) }
             engine.handle(.connected)
             do throws(PostgresError) {
                 try await serve(connection, &delay)
@@ -45,16 +45,16 @@ struct ConsumerService {
         async throws(PostgresError)
     {
         while !Task.isCancelled {
-            engine.health.turned(.claims)
+            engine.health.recordIteration(of: .claims)
             if let fault = engine.takeFault() { throw fault }
             while let request = engine.takeRequest() { sent.append(try send(request, on: connection)) }
             if engine.hasStopped { return }
             guard let first = sent.first else {
-                engine.lockWatch.ends(.claims)
+                engine.lockWatch.callEnded(.claims)
                 await engine.requests.wait()
                 continue
             }
-            engine.lockWatch.begins(.claims, at: first.time)
+            engine.lockWatch.callBegan(.claims, at: first.time)
             if let claim = first.claim {
                 sent[0].claim = nil
                 let answer = try await answer(to: first.request, claim)
@@ -138,9 +138,9 @@ struct ConsumerService {
         case .exchange(let claim, let settle):
             engine.metrics.record(claim == nil ? .settle : settle == nil ? .claim : .settleAndClaim, since: sent.time)
             guard let settle else { return .settled() }
-            return .settled(stopped: note(try settle.decode(result), of: settle))
+            return .settled(stopped: record(try settle.decode(result), of: settle))
         case .settleAlone(let settle):
-            return .settled(stopped: note(try settle.decode(result), of: settle))
+            return .settled(stopped: record(try settle.decode(result), of: settle))
         case .reconcile(let reconcile):
             return .reconciled(jobs: try reconcile.decode(result))
         case .sleep, .poll:
@@ -156,7 +156,7 @@ struct ConsumerService {
     }
 
     /// Returns the kinds that are stopped, as far as the answer says.
-    private mutating func note(_ answer: Settle.Output, of settle: Settle) -> [String: Int64] {
+    private mutating func record(_ answer: Settle.Output, of settle: Settle) -> [String: Int64] {
         engine.metrics.settled(settle.runs, stale: answer.stale, in: &runMetrics)
         engine.logger.trace("settled", metadata: settle.metadata(answer))
         if !answer.stale.isEmpty {

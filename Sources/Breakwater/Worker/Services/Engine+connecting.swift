@@ -18,7 +18,7 @@ extension Engine {
         let longestPause = min(.seconds(5), configuration.lease / 10)
         let isMain = database == nil
         while !Task.isCancelled {
-            health.turned(purpose)
+            health.recordIteration(of: purpose)
             if isMain, purpose != .beats { await waitForOutage(purpose) }
             do throws(PostgresError) {
                 let connection = try await Connection.connect(
@@ -27,15 +27,15 @@ extension Engine {
                     onNotice: loggers.logNotice
                 )
                 if isMain { outage.end() }
-                note(purpose, isConnected: true)
+                record(purpose, isConnected: true)
                 do throws(PostgresError) {
                     try await connection.useOwnSettings()
                     try await body(connection, &delay)
-                    note(purpose, isConnected: false)
+                    record(purpose, isConnected: false)
                     await connection.close()
                     return
                 } catch {
-                    note(purpose, isConnected: false)
+                    record(purpose, isConnected: false)
                     await connection.close()
                     throw error
                 }
@@ -65,12 +65,12 @@ extension Engine {
     private func waitForOutage(_ purpose: WorkerMetrics.Loop) async {
         while outage.isProven, !Task.isCancelled {
             try? await Task.sleep(for: .milliseconds(.random(in: 50...300)))
-            health.turned(purpose)
+            health.recordIteration(of: purpose)
         }
     }
 
-    private func note(_ purpose: WorkerMetrics.Loop, isConnected: Bool) {
+    private func record(_ purpose: WorkerMetrics.Loop, isConnected: Bool) {
         metrics.record(purpose, isConnected: isConnected)
-        health.note(purpose, isConnected: isConnected)
+        health.record(purpose, isConnected: isConnected)
     }
 }

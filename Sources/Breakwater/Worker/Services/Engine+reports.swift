@@ -6,7 +6,7 @@ extension Engine {
         switch report {
         case .leaseInDoubt(let cancelled):
             metrics.leaseLost()
-            health.note(holdsLease: false)
+            health.record(holdsLease: false)
             logger.error(
                 "no heartbeat was answered for three quarters of the lease; cancelling what runs",
                 metadata: ["cancelled": .stringConvertible(cancelled)]

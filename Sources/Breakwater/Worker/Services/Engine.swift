@@ -109,7 +109,7 @@ final class Engine: Sendable {
     /// Passes an event to the consumer, and performs the actions that come back.
     func handle(_ event: Consumer.Event) {
         let now = clock.now
-        perform(state.withLock { state in noted(state.consumer.handle(event, at: now), in: &state) })
+        perform(state.withLock { state in stored(state.consumer.handle(event, at: now), in: &state) })
     }
 
     /// Asks the consumer something.
@@ -133,14 +133,14 @@ final class Engine: Sendable {
                 if next.slot != start.slot { state.tasks[start.slot] = nil }
                 state.keep(task, in: next.slot)
             }
-            return (counts, next, actions.isEmpty ? [] : noted(actions, in: &state))
+            return (counts, next, actions.isEmpty ? [] : stored(actions, in: &state))
         }
         if !actions.isEmpty { perform(actions) }
         return (counts, next)
     }
 
     /// Stores what the services come for, and returns the actions that are still to be performed.
-    private func noted(_ actions: [Consumer.Action], in state: inout State) -> [Consumer.Action] {
+    private func stored(_ actions: [Consumer.Action], in state: inout State) -> [Consumer.Action] {
         actions.filter { action in
             switch action {
             case .send(let request): state.requests.append(request)

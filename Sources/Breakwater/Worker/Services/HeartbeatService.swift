@@ -18,7 +18,7 @@ struct HeartbeatService {
             nextBeat = engine.clock.now
             await engine.health.checkSchema(on: connection)
             while !Task.isCancelled {
-                engine.health.turned(.beats)
+                engine.health.recordIteration(of: .beats)
                 if engine.clock.now >= nextBeat {
                     try await beat(on: connection)
                     delay.reset()
@@ -40,15 +40,15 @@ struct HeartbeatService {
                 unresponsive: consumer.held.unresponsiveCount
             )
         }
-        engine.lockWatch.begins(.beats, at: sent)
-        defer { engine.lockWatch.ends(.beats) }
+        engine.lockWatch.callBegan(.beats, at: sent)
+        defer { engine.lockWatch.callEnded(.beats) }
         // An answer later than this could not be trusted any more.
         let answer = try await connection.call(beat, timeout: engine.configuration.lease / 2)
         engine.metrics.record(.beat, since: sent)
         nextBeat = sent + min(.seconds(5), engine.configuration.lease / 5)
         if answer.isAlive {
             engine.handle(.heartbeat(answer, sent: sent))
-            engine.health.note(holdsLease: true)
+            engine.health.record(holdsLease: true)
             if !answer.isRegistered { try await renewRegistration(on: connection) }
         } else {
             try await registerAnew(on: connection)

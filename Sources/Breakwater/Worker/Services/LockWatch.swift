@@ -24,7 +24,7 @@ final class LockWatch: Sendable {
     private let state = Mutex(State())
 
     /// A call of a loop was sent.
-    func begins(_ loop: WorkerMetrics.Loop, at now: MonotonicClock.Instant) {
+    func callBegan(_ loop: WorkerMetrics.Loop, at now: MonotonicClock.Instant) {
         state.withLock { state in
             state.begun[loop] = now
             state.blockers[loop] = nil
@@ -32,7 +32,7 @@ final class LockWatch: Sendable {
     }
 
     /// The call of a loop was answered, or will not be.
-    func ends(_ loop: WorkerMetrics.Loop) { state.withLock { $0.begun[loop] = nil } }
+    func callEnded(_ loop: WorkerMetrics.Loop) { state.withLock { $0.begun[loop] = nil } }
 
     /// The session that the last call of a loop waited for; nil if it did not wait, or if that is unknown.
     func blocker(of loop: WorkerMetrics.Loop) -> String? { state.withLock { $0.blockers[loop] } }

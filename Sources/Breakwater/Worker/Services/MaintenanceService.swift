@@ -32,7 +32,7 @@ struct MaintenanceService {
         await engine.keepConnected(for: .chores) { connection, delay throws(PostgresError) in
             let chores = try await connection.call(Chores())
             while !Task.isCancelled {
-                engine.health.turned(.chores)
+                engine.health.recordIteration(of: .chores)
                 let pause = try await doRound(chores, on: connection)
                 delay.reset()
                 try? await Task.sleep(for: pause)
@@ -71,15 +71,15 @@ struct MaintenanceService {
                 metadata: ["jobs": .stringConvertible(done.fellBack)]
             )
         }
-        if done.promoted > 0 || done.turned > 0 || done.unparked > 0 { engine.handle(.woken(kind: nil)) }
+        if done.promoted > 0 || done.advanced > 0 || done.unparked > 0 { engine.handle(.woken(kind: nil)) }
         return Self.pause(after: done)
     }
 
     private mutating func doChores(_ chores: [String], on connection: Connection) async throws(PostgresError)
         -> Maintain.Output
     {
-        engine.lockWatch.begins(.chores, at: engine.clock.now)
-        defer { engine.lockWatch.ends(.chores) }
+        engine.lockWatch.callBegan(.chores, at: engine.clock.now)
+        defer { engine.lockWatch.callEnded(.chores) }
         var done: Maintain.Output
         do {
             done = try await connection.call(Maintain(worker: engine.worker, term: Self.term, chores: chores))

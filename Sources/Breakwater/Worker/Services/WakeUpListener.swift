@@ -16,13 +16,13 @@ struct WakeUpListener {
             // Catches up on notifications that came while this worker was not listening.
             engine.wantHeartbeat()
             engine.handle(.woken(kind: nil))
-            for await notification in connection.notifications { hear(notification.payload) }
+            for await notification in connection.notifications { handle(notification.payload) }
             // The notifications end with the connection.
             throw await connection.waitUntilClosed()
         }
     }
 
-    private func hear(_ payload: String) {
+    private func handle(_ payload: String) {
         let words = payload.split(separator: ":", maxSplits: 1)
         switch words.first {
         case "job":

@@ -253,18 +253,18 @@ extension ModelWorld {
 
     /// Lets time make its transitions, in all circuits.
     func turn() -> Move {
-        Move(Statement("select breakwater.turn_circuits()")) { result in
+        Move(Statement("select breakwater.advance_circuits()")) { result in
             self.note("turn")
-            var turned = 0
+            var advanced = 0
             for index in self.units.indices {
                 for (id, circuit) in self.units[index].circuits {
                     var circuit = circuit
                     circuit.turn(at: self.now, using: &self.generator)
-                    if circuit.generation != self.units[index].circuits[id]?.generation { turned += 1 }
+                    if circuit.generation != self.units[index].circuits[id]?.generation { advanced += 1 }
                     self.units[index].circuits[id] = circuit
                 }
             }
-            try self.require(try result[0][0].int() == turned, "turned \(try result[0][0].int()), not \(turned)")
+            try self.require(try result[0][0].int() == advanced, "advanced \(try result[0][0].int()), not \(advanced)")
         }
     }
 

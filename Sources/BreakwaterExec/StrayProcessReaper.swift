@@ -8,8 +8,8 @@ import Glibc
 /// short runs a search looks only at the process numbers that were given out since.
 ///
 /// A process that cleared its environment as well, or that runs as another user, is not found.
-actor LeftBehind {
-    static let shared = LeftBehind()
+actor StrayProcessReaper {
+    static let shared = StrayProcessReaper()
 
     /// After a search, none is made for at least this many times the processor time that it took, up to a limit.
     private static let pauseFactor = 9

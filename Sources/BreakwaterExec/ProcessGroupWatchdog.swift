@@ -12,9 +12,9 @@ import Synchronization
 /// here.)
 ///
 /// Without a `/bin/sh` there is no guard, and such programs run to their end.
-final class OrphanGuard: Sendable {
+final class ProcessGroupWatchdog: Sendable {
     /// This process's guard, started with its first program.
-    static let shared = OrphanGuard()
+    static let shared = ProcessGroupWatchdog()
 
     /// The pipe's writing end; negative when there is no guard. Also orders the messages.
     private let pipeEnd: Mutex<CInt>

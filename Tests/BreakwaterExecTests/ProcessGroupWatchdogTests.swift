@@ -6,7 +6,7 @@ import Testing
 @testable import BreakwaterExec
 
 @Suite("Of the programs of a worker that died")
-struct OrphanGuardTests {
+struct ProcessGroupWatchdogTests {
     /// A program with a child of its own.
     private func startGroup() throws -> Child {
         try Child("/bin/sh", ["-c", "sleep 600 & wait"], output: .null, errors: .null)
@@ -19,7 +19,7 @@ struct OrphanGuardTests {
         try await waitUntil("all lead their groups") { groups.allSatisfy { kill(-$0.processIdentifier, 0) == 0 } }
         do {
             // With a mark that nothing carries: this process's own is on the programs of all other tests.
-            let watch = OrphanGuard(worker: "test\(UInt64.random(in: .min ... .max))")
+            let watch = ProcessGroupWatchdog(worker: "test\(UInt64.random(in: .min ... .max))")
             for group in groups { watch.watch(group.processIdentifier) }
             watch.forget(groups[forgotten].processIdentifier)
         }
@@ -47,11 +47,11 @@ struct OrphanGuardTests {
         // A program of another worker, whose mark begins with this one's.
         let other = try start("\(worker)0.1")
         defer { for process in mine + [other] { process.signal(SIGKILL) } }
-        do { _ = OrphanGuard(worker: worker) }
+        do { _ = ProcessGroupWatchdog(worker: worker) }
         try await waitUntil("its own have been killed") { mine.allSatisfy { !$0.isRunning } }
         #expect(other.isRunning)
         // Killing what waits for it would leave the other's program.
-        do { _ = OrphanGuard(worker: "\(worker)0") }
+        do { _ = ProcessGroupWatchdog(worker: "\(worker)0") }
         try await waitUntil("the other has been killed by its own") { !other.isRunning }
     }
 }
