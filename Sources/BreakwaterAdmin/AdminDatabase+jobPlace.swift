@@ -5,12 +5,13 @@ import Libpq
 package struct JobPlace: Equatable, Sendable {
     /// When it was last made ready.
     package var readyAt: Date
-    /// Ready jobs of its queue and kind that come before it, counted up to ``mostAhead``; nil where it is not ready itself.
+    /// Ready jobs of its queue and kind that come before it, counted up to ``mostAhead``; nil where it is not ready
+    /// itself.
     package var ahead: Int?
     /// How many workers that are alive take it.
     package var workers: Int
-    /// How many of them get no jobs of its circuit now, because their calls failed while those of others succeeded, or none of
-    /// its kind, because they cannot run them.
+    /// How many of them get no jobs of its circuit now, because their calls failed while those of others succeeded, or
+    /// none of its kind, because they cannot run them.
     package var suspended: Int
     /// How many of them drain.
     package var draining: Int

@@ -139,7 +139,8 @@ extension AdminDatabase {
         )[0].bool()
     }
 
-    /// `breakwater.run_through`: sends a job through an open circuit or a pause. False when there is no such job that waits.
+    /// `breakwater.run_through`: sends a job through an open circuit or a pause. False when there is no such job that
+    /// waits.
     package func runThrough(id: Int64, why: String? = nil, actor: String? = nil) async throws -> Bool {
         try await one(
             "select breakwater.run_through($1, $2, coalesce($3, session_user))",

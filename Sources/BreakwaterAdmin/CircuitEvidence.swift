@@ -1,9 +1,10 @@
 package import Foundation
 
-/// Why a circuit opened the last time, and how the latest round of probes ended: what `breakwater.circuit_transition` keeps as
-/// evidence.
+/// Why a circuit opened the last time, and how the latest round of probes ended: what `breakwater.circuit_transition`
+/// keeps as evidence.
 package struct CircuitEvidence: Equatable, Sendable {
-    /// The latest opening; where the circuit only counts, the latest time that it would have opened. Nil: there was none.
+    /// The latest opening; where the circuit only counts, the latest time that it would have opened. Nil: there was
+    /// none.
     package var opening: Opening?
     /// The latest round of probes since that opening. Nil: none has ended.
     package var round: Round?

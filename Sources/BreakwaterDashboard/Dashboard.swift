@@ -81,7 +81,8 @@ public struct Dashboard: Service {
         }
     }
 
-    /// One in eight of the process's descriptors, 256 at most, and a quarter of that for one address that is no proxy's.
+    /// One in eight of the process's descriptors, 256 at most, and a quarter of that for one address that is no
+    /// proxy's.
     private var limits: ConnectionLimits {
         let most = ConnectionLimits.share(oneOf: 8, atMost: 256)
         var limits = ConnectionLimits(most: most, mostOfClient: max(8, most / 4), answerTime: .seconds(120))

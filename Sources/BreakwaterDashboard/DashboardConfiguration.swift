@@ -25,16 +25,16 @@ public struct DashboardConfiguration: Sendable {
 
     /// A reverse proxy in front, which knows who a user is and says so in a header.
     public struct Proxy: Sendable, Equatable {
-        /// The header that names the user, in any case, such as `X-Forwarded-User`. The proxy must overwrite what others
-        /// send in it.
+        /// The header that names the user, in any case, such as `X-Forwarded-User`. The proxy must overwrite what
+        /// others send in it.
         public var header: String
         /// The addresses and networks from which the header is believed. From all others it counts for nothing.
         public var peers: [String]
         /// What the proxy sends with each request, and only it knows: 16 to 1024 bytes. Without it the header counts
         /// for nothing, because other programs can connect from the proxy's address too.
         public var secret: String
-        /// The header that the secret is sent in, in any case. The proxy must overwrite what others send in it. Defaults
-        /// to `X-Breakwater-Secret`.
+        /// The header that the secret is sent in, in any case. The proxy must overwrite what others send in it.
+        /// Defaults to `X-Breakwater-Secret`.
         public var secretHeader: String
         /// The users who may act; all others that the proxy lets through may look.
         public var operators: [String]
@@ -67,9 +67,9 @@ public struct DashboardConfiguration: Sendable {
     public var host = "127.0.0.1"
     /// The port; 0 for any that is free. Defaults to 8090.
     public var port = 8090
-    /// Names and addresses under which browsers may ask for the dashboard, without ports, beside `localhost`, the loopback
-    /// addresses and `host`: that of a reverse proxy, above all. Requests under other names are refused, because a page
-    /// elsewhere could otherwise have its own name point here. Defaults to none.
+    /// Names and addresses under which browsers may ask for the dashboard, without ports, beside `localhost`, the
+    /// loopback addresses and `host`: that of a reverse proxy, above all. Requests under other names are refused,
+    /// because a page elsewhere could otherwise have its own name point here. Defaults to none.
     public var hosts: [String] = []
     /// The addresses and networks of reverse proxies whose `X-Forwarded-For` is believed. Wrong passwords are counted
     /// by the address that it names. Defaults to none.

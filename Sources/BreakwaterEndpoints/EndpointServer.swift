@@ -14,8 +14,8 @@ import Synchronization
 /// nothing. `/livez` and `/readyz` give generic reasons, and the log has the details; `/metrics` names kinds and
 /// queues, so let the server listen only where its clients may know them.
 ///
-/// Its connections are limited in number and in time, and a new one is always taken: clients that send nothing, or not all
-/// of a request, give way to a health check.
+/// Its connections are limited in number and in time, and a new one is always taken: clients that send nothing, or not
+/// all of a request, give way to a health check.
 ///
 /// As a `Service` it should shut down after the worker, so that a draining worker can still be asked: put it before the
 /// worker in the list of a `ServiceGroup`.

@@ -42,14 +42,16 @@ extension ExecPlugin {
         }
     }
 
-    /// A job that snoozes without a time would run again at once, and for ever, as a snooze spends no attempt. It fails.
+    /// A job that snoozes without a time would run again at once, and for ever, as a snooze spends no attempt. It
+    /// fails.
     private static func snoozed(for delay: Duration?, otherwise failure: JobFailure) -> JobOutcome {
         if let delay { return .snoozed(delay) }
         let advice = "it must write {\"retry_after\": seconds} to standard output, with more than 0 seconds"
         return .failed(JobFailure(failure.name, "\(failure.message)\n(to snooze the job, \(advice))"))
     }
 
-    /// What a program writes to standard output to say when its job runs again. Other members of the object are ignored.
+    /// What a program writes to standard output to say when its job runs again. Other members of the object are
+    /// ignored.
     private struct Answer: Decodable {
         /// Fractions are allowed.
         var seconds: Double

@@ -15,8 +15,8 @@ import Glibc
 /// | 75 (`EX_TEMPFAIL`) and any other, or a signal | failed |
 /// | none: there is no such program or working directory, or no descriptor, process or memory for it | unable |
 ///
-/// With 69, 79 and 80 the program may say when the job runs again: `{"retry_after": 30}` on standard output, in seconds,
-/// up to a day. Other members of the JSON object are ignored.
+/// With 69, 79 and 80 the program may say when the job runs again: `{"retry_after": 30}` on standard output, in
+/// seconds, up to a day. Other members of the JSON object are ignored.
 ///
 /// A result that is a JSON value is kept as it is, other text becomes a JSON string, and no output is no result.
 /// Each line of standard error is logged, and the last of them are the message of a failure.

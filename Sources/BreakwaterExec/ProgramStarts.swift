@@ -4,9 +4,9 @@ import Synchronization
 
 /// Lets programs start a few at a time, each only while this process has what a start needs.
 ///
-/// A start that runs out of descriptors half-way does harm: if swift-subprocess cannot open all of a program's pipes, it ends
-/// the whole worker; if it cannot open the descriptor of the process, it misses the process's end; and what it sets up with
-/// the first program it never sets up again if that failed. So this sets descriptors aside first.
+/// A start that runs out of descriptors half-way does harm: if swift-subprocess cannot open all of a program's pipes,
+/// it ends the whole worker; if it cannot open the descriptor of the process, it misses the process's end; and what it
+/// sets up with the first program it never sets up again if that failed. So this sets descriptors aside first.
 final class ProgramStarts: Sendable {
     static let shared = ProgramStarts()
 

@@ -1,7 +1,7 @@
 import Synchronization
 
-/// What the processes of one run of a program carry in their environment, wherever they go: the program itself, and what
-/// it starts, sessions of their own and daemons included.
+/// What the processes of one run of a program carry in their environment, wherever they go: the program itself, and
+/// what it starts, sessions of their own and daemons included.
 struct RunMark: Sendable, Hashable {
     static let variable = "BREAKWATER_RUN_ID"
 

@@ -1,11 +1,11 @@
 import Glibc
 
-/// Kills what the programs of ended jobs left behind outside their process groups: children that made a session of their
-/// own, daemons.
+/// Kills what the programs of ended jobs left behind outside their process groups: children that made a session of
+/// their own, daemons.
 ///
-/// They are found by the mark in their environment (`/proc/*/environ`), which costs some microseconds for each process of
-/// the machine. So one search serves all jobs that ended meanwhile, and searches take a tenth of one core at most. After
-/// short runs a search looks only at the process numbers that were given out since.
+/// They are found by the mark in their environment (`/proc/*/environ`), which costs some microseconds for each process
+/// of the machine. So one search serves all jobs that ended meanwhile, and searches take a tenth of one core at most.
+/// After short runs a search looks only at the process numbers that were given out since.
 ///
 /// A process that cleared its environment as well, or that runs as another user, is not found.
 actor StrayProcessReaper {

@@ -77,7 +77,8 @@ extension HTTPPlugin {
         secrets.reduce(text) { $0.replacing($1, with: "[redacted]") }
     }
 
-    /// The values of headers, what follows a scheme such as `Bearer` in them, the secret, and the query with its values.
+    /// The values of headers, what follows a scheme such as `Bearer` in them, the secret, and the query with its
+    /// values.
     static func secrets(in headers: [String: String], secret: String?, query: String?) -> [String] {
         let harmless: Set = ["accept", "accept-language", "content-type", "user-agent"]
         let values = headers.filter { !harmless.contains($0.key.lowercased()) }.values

@@ -15,22 +15,24 @@ import Foundation
 /// | any other 4xx | discarded |
 /// | none, for this worker has no descriptor, process, memory or port for a request, or no such `caFile` | unable |
 ///
-/// An answer counts once its headers are complete. If its body breaks off, a 2xx is unavailable, and any other status keeps
-/// its class.
+/// An answer counts once its headers are complete. If its body breaks off, a 2xx is unavailable, and any other status
+/// keeps its class.
 ///
-/// One run sends one request. If the server closes a kept connection without an answer, the job's own backoff decides when
-/// the next run sends the request again.
+/// One run sends one request. If the server closes a kept connection without an answer, the job's own backoff decides
+/// when the next run sends the request again.
 ///
-/// A 429, 503 or 529 that says `Retry-After` is obeyed, up to a day. It never shortens the job's own backoff. A 429 without
-/// a time to come waits a second, and twice as long with each further 429 in a row, up to an hour. A result that is a JSON value is kept as it is, other
-/// text becomes a JSON string, and an empty body is no result.
+/// A 429, 503 or 529 that says `Retry-After` is obeyed, up to a day. It never shortens the job's own backoff. A 429
+/// without a time to come waits a second, and twice as long with each further 429 in a row, up to an hour. A result
+/// that is a JSON value is kept as it is, other text becomes a JSON string, and an empty body is no result.
 ///
 /// Requests carry the job in `Breakwater-Job-Id`, `-Kind`, `-Queue`, `-Attempt`, `-Max-Attempts` and `-Deadline`
-/// (control characters, `%` and what is not ASCII written as `%XX`), `Idempotency-Key`, and `traceparent` and `tracestate`
-/// where the job has them. With a secret they are signed as [Standard Webhooks](https://www.standardwebhooks.com).
+/// (control characters, `%` and what is not ASCII written as `%XX`), `Idempotency-Key`, and `traceparent` and
+/// `tracestate` where the job has them. With a secret they are signed as [Standard
+/// Webhooks](https://www.standardwebhooks.com).
 ///
 /// A host name may resolve to public addresses only, unless `allow` says more; an address or `localhost` in the URL is
-/// meant as it stands. The metadata services of clouds are refused in either case, unless `allow` lists them. No proxy is used. Neither logs nor failures show the URL's query, a header or the secret.
+/// meant as it stands. The metadata services of clouds are refused in either case, unless `allow` lists them. No proxy
+/// is used. Neither logs nor failures show the URL's query, a header or the secret.
 ///
 /// ```swift
 /// let deliver = try HTTPPlugin(url: "https://hooks.example/orders", secret: key)

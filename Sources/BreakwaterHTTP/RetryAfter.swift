@@ -13,7 +13,8 @@ enum RetryAfter {
     ///   - value: Seconds, or a date in any of the three formats of HTTP.
     ///   - date: The answer's own `Date` header: with it, a worker whose clock is wrong waits no longer or shorter.
     ///   - now: The time by the worker's clock, for an answer without a date.
-    /// - Returns: Whole seconds: zero for a date in the past, at most ``longest``; nil for what is neither seconds nor a date.
+    /// - Returns: Whole seconds: zero for a date in the past, at most ``longest``; nil for what is neither seconds nor
+    ///   a date.
     static func duration(_ value: String?, date: String?, now: Date = Date()) -> Duration? {
         guard let value = value?.trimmingCharacters(in: .whitespaces), let first = value.utf8.first else { return nil }
         if value.utf8.allSatisfy((UInt8(ascii: "0")...UInt8(ascii: "9")).contains) {

@@ -30,7 +30,8 @@ package struct IncidentNotifier: Service {
         self.logger = logger
     }
 
-    /// Looks for messages until shutdown. A delivery that is under way then is broken off, and another worker tries it again.
+    /// Looks for messages until shutdown. A delivery that is under way then is broken off, and another worker tries it
+    /// again.
     package func run() async throws {
         await cancelWhenGracefulShutdown {
             while !Task.isCancelled {

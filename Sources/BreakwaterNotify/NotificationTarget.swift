@@ -11,7 +11,8 @@ package enum NotificationTarget: Sendable, CustomStringConvertible {
     /// A program, which gets the message on its standard input.
     case command(ExecPlugin, name: String)
 
-    /// How long a delivery may take. It must be shorter than the minute for which `breakwater.next_notice` gives a message out.
+    /// How long a delivery may take. It must be shorter than the minute for which `breakwater.next_notice` gives a
+    /// message out.
     static let timeout = Duration.seconds(30)
 
     /// Delivers one message.

@@ -1,8 +1,8 @@
 import Breakwater
 import Tracing
 
-/// An `ExportTraceServiceRequest` of OTLP in its JSON form: names in lower camel case, ids in hexadecimal, whole numbers
-/// of 64 bits as texts.
+/// An `ExportTraceServiceRequest` of OTLP in its JSON form: names in lower camel case, ids in hexadecimal, whole
+/// numbers of 64 bits as texts.
 struct OTLPRequest: Encodable {
     struct ResourceSpans: Encodable {
         var resource: Resource

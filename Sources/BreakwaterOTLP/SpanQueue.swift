@@ -2,7 +2,8 @@ import Breakwater
 import Metrics
 import Synchronization
 
-/// Spans that have ended and wait to be sent. It is bounded: what does not fit is dropped and counted, never waited for.
+/// Spans that have ended and wait to be sent. It is bounded: what does not fit is dropped and counted, never waited
+/// for.
 final class SpanQueue: Sendable {
     fileprivate struct State {
         var spans: [OTLPSpan] = []

@@ -5,9 +5,9 @@ import Logging
 
 /// A database of its own for one test, migrated, and dropped afterwards.
 ///
-/// The server is the one that the environment variable `BREAKWATER_TEST_DATABASE` names: a connection URL whose user may
-/// create databases. `scripts/test` starts a private server and sets it. Where `BREAKWATER_TEST_POOLER` names a pooler in
-/// front of that server, everything that is not said to be direct goes through it.
+/// The server is the one that the environment variable `BREAKWATER_TEST_DATABASE` names: a connection URL whose user
+/// may create databases. `scripts/test` starts a private server and sets it. Where `BREAKWATER_TEST_POOLER` names a
+/// pooler in front of that server, everything that is not said to be direct goes through it.
 public struct TestDatabase: Sendable {
     /// Whether there is a server to test against.
     public static var isAvailable: Bool { serverURL != nil }
@@ -25,7 +25,8 @@ public struct TestDatabase: Sendable {
         ProcessInfo.processInfo.environment[name].flatMap { $0.isEmpty ? nil : $0 }
     }
 
-    /// Whether the tests reach their databases through a pooler, which puts each transaction on a session of its choice.
+    /// Whether the tests reach their databases through a pooler, which puts each transaction on a session of its
+    /// choice.
     public static var isPooled: Bool { poolerURL != nil }
 
     /// The database's name.
@@ -182,8 +183,8 @@ public func withTestDatabase<Result>(
 
 private func drop(_ name: String, on server: Connection) async throws {
     if TestDatabase.isPooled {
-        // A pooler lets go of its idle sessions soon. Until it has, they are left alone: pgbouncer 1.18 ends itself when
-        // one is terminated just as it was sent a cancel.
+        // A pooler lets go of its idle sessions soon. Until it has, they are left alone: pgbouncer 1.18 ends itself
+        // when one is terminated just as it was sent a cancel.
         let sessions = "select exists (select from pg_stat_activity where datname = $1 and application_name <> $2)"
         try? await waitUntil("the pooler lets go") {
             try await !server.query(sessions, [.text(name), .text(directSession)])[0][0].bool()

@@ -16,8 +16,8 @@ public final class Answer: Sendable {
     /// - Parameter cancel: Asks for the call to be cancelled; the call still ends.
     init(cancel: @escaping @Sendable () -> Void) { self.cancel = cancel }
 
-    /// Waits for the results, one a statement, in order. They may come before the transaction has been committed: nothing in
-    /// them is certain before ``end()``.
+    /// Waits for the results, one a statement, in order. They may come before the transaction has been committed:
+    /// nothing in them is certain before ``end()``.
     ///
     /// - Throws: the error of the first statement that failed, with its index in ``PostgresError/statement``.
     public nonisolated(nonsending) func results() async throws(PostgresError) -> [QueryResult] {

@@ -1,6 +1,6 @@
 extension Connection {
-    /// What a session needs, whatever defaults its role or its database has. Every call has a deadline of its own, so none of
-    /// the server's time limits is wanted.
+    /// What a session needs, whatever defaults its role or its database has. Every call has a deadline of its own, so
+    /// none of the server's time limits is wanted.
     private static let settings: [(name: String, value: String, since: Int)] = [
         // Claims read what others have just committed.
         ("default_transaction_isolation", "read committed", 0),

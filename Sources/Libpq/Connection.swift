@@ -5,8 +5,8 @@ public import Logging
 /// Calls may be made from any task, many at a time: they are sent at once and answered in order, and each is a
 /// transaction of its own unless `BEGIN` was sent. Every call has a deadline. A call that is cancelled, or whose
 /// deadline passes, is cancelled on the server in a way that can never hit a later call; where that is not possible, as
-/// behind a pooler, the connection is closed. A call past its deadline ends a few seconds after it at the latest, when the server does
-/// not even answer the cancel.
+/// behind a pooler, the connection is closed. A call past its deadline ends a few seconds after it at the latest, when
+/// the server does not even answer the cancel.
 ///
 /// A connection owns one thread, which polls its socket. It ends with ``close()``, with the session, or when the last
 /// reference to it is dropped.
@@ -104,8 +104,8 @@ public actor Connection {
         return try await wire.run(.pipeline(statements), timeout: timeout)
     }
 
-    /// Sends statements as ``pipeline(_:timeout:)`` does, and returns without waiting for their answer: other calls can be
-    /// made meanwhile, which the server goes on with at once.
+    /// Sends statements as ``pipeline(_:timeout:)`` does, and returns without waiting for their answer: other calls can
+    /// be made meanwhile, which the server goes on with at once.
     ///
     /// - Parameters:
     ///   - statements: What to run in one transaction.

@@ -8,8 +8,8 @@ public struct ConnectionOptions: Sendable {
     public var conninfo: String
     /// What `pg_stat_activity` shows, unless the conninfo or `PGAPPNAME` says otherwise. Defaults to `breakwater`.
     public var applicationName: String
-    /// How long the whole attempt may take, over all hosts and their addresses: each has its share of what is left. It counts instead of
-    /// libpq's `connect_timeout`. Defaults to 10 seconds.
+    /// How long the whole attempt may take, over all hosts and their addresses: each has its share of what is left. It
+    /// counts instead of libpq's `connect_timeout`. Defaults to 10 seconds.
     public var connectTimeout: Duration
     /// libpq keywords that override the conninfo's. Defaults to none.
     public var keywords: [String: String]

@@ -28,8 +28,8 @@ struct ConnectionRefusals {
         return !servers.isEmpty && servers.allSatisfy { line in Self.absences.contains { line.contains($0) } }
     }
 
-    /// `cannot_connect_now`; what libpq says of standbys where `target_session_attrs` excludes them; and the system's own
-    /// words, as libpq has them.
+    /// `cannot_connect_now`; what libpq says of standbys where `target_session_attrs` excludes them; and the system's
+    /// own words, as libpq has them.
     private static let absences =
         [" 57P03: ", "session is read-only", "server is in hot standby mode"]
         + [ECONNREFUSED, ENOENT].map { String(cString: strerror($0)) }

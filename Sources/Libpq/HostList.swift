@@ -86,8 +86,8 @@ struct HostList: Equatable {
         return keywords
     }
 
-    /// The addresses of a name, in the order in which they are to be tried; empty when it has none. Blocks, as libpq does
-    /// for a name.
+    /// The addresses of a name, in the order in which they are to be tried; empty when it has none. Blocks, as libpq
+    /// does for a name.
     static func addresses(of name: String) -> [String] {
         var hints = addrinfo()
         hints.ai_socktype = CInt(SOCK_STREAM.rawValue)

@@ -101,7 +101,8 @@ struct PipelineState {
         return inFlight[0].answeredStatements
     }
 
-    /// The head's current statement, or its commit that failed, has been answered whole; false when there is no such thing.
+    /// The head's current statement, or its commit that failed, has been answered whole; false when there is no such
+    /// thing.
     mutating func statementEnded() -> Bool {
         guard case .pipeline(let statements)? = head?.kind else { return false }
         guard inFlight[0].answeredStatements < statements else { return inFlight[0].hasFailedAtCommit }

@@ -19,7 +19,8 @@ struct AccessTests {
         #expect(PasswordHash(password: "a").text != PasswordHash(password: "a").text, "each has a salt of its own")
         #expect(!"\(hash)".contains("scrypt"), "it is not shown")
         #expect(!PasswordHash(like: hash).matches("Tr0ub4dor ünd Söhne"), "what nobody's password is compared with")
-        // Computed elsewhere: Python's hashlib.scrypt(b"password", salt=b"0123456789abcdef", n=2**14, r=8, p=1, dklen=32).
+        // Computed elsewhere: Python's hashlib.scrypt(b"password", salt=b"0123456789abcdef", n=2**14, r=8, p=1,
+        // dklen=32).
         let foreign = "$scrypt$ln=14,r=8,p=1$MDEyMzQ1Njc4OWFiY2RlZg==$ApdFWK8NumyY29Er9pEt++7OZiECvcqPQXeIayRc7Ck="
         #expect(try #require(PasswordHash(foreign)).matches("password"))
     }

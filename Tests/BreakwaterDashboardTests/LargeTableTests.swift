@@ -92,7 +92,8 @@ struct LargeTableTests {
         try await withTestDatabase { database in
             try await handle("(select 'k' || i as k from generate_series(1, 30) i) i", database)
             try await database.query("insert into breakwater.circuit (kind) select kind from breakwater.handler")
-            // By the second, as workers write them. The clock stands still: writing them takes a while on a slow machine.
+            // By the second, as workers write them. The clock stands still: writing them takes a while on a slow
+            // machine.
             try await database.query("select set_config('breakwater.clock', now()::text, false)")
             try await database.query(
                 """

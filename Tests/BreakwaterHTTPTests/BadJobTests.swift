@@ -341,7 +341,8 @@ struct BadJobTests {
                 print(
                     "flapping: \(first) attempts at the first fall, \(spent - first) at \(falls - 1) others of twenty"
                 )
-                // A breaker whose open time starts over with each close fell for nine of them, at thirteen attempts each.
+                // A breaker whose open time starts over with each close fell for nine of them, at thirteen attempts
+                // each.
                 #expect(falls <= 6)
                 dependency.comeUp()
             }

@@ -30,7 +30,8 @@ struct LockWaitTests {
                             && $0.contains("idle in transaction")
                     }
                 }
-                // Longer than the lease of 10 s would be needed to lose it: what matters is that beats are answered now.
+                // Longer than the lease of 10 s would be needed to lose it: what matters is that beats are answered
+                // now.
                 let beat = try await database.text("select beat_at::text from breakwater.worker")
                 try await waitUntil("it beats") {
                     try await database.text("select beat_at::text from breakwater.worker") != beat

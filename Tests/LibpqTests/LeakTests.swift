@@ -24,8 +24,8 @@ private struct Holdings: CustomStringConvertible {
     var description: String { "\(descriptors) descriptors, \(threads) threads, \(residentKilobytes) kB" }
 }
 
-/// Other suites run at the same time, so that the bounds leave room for what they hold; a leak of one descriptor or thread
-/// a cycle is above them. An alone run with many cycles has the memory to itself, too.
+/// Other suites run at the same time, so that the bounds leave room for what they hold; a leak of one descriptor or
+/// thread a cycle is above them. An alone run with many cycles has the memory to itself, too.
 @Suite("Leaks", .enabled(if: TestServer.isThere, TestServer.reason))
 struct LeakTests {
     private static let cycles = Int(ProcessInfo.processInfo.environment["BREAKWATER_LEAK_CYCLES"] ?? "") ?? 2_000

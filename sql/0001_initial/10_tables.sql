@@ -1,7 +1,7 @@
 -- The tables. Everything of Breakwater's lives in the schema `breakwater`.
 --
--- SQLSTATEs of our own: BW001 is the notice of a circuit's transition, BW002 that of a worker's suspension. BW003 and BW004 are
--- caught by the functions that raise them. BW005 is the notice that a lost worker's jobs were given back.
+-- SQLSTATEs of our own: BW001 is the notice of a circuit's transition, BW002 that of a worker's suspension. BW003 and
+-- BW004 are caught by the functions that raise them. BW005 is the notice that a lost worker's jobs were given back.
 
 create schema breakwater;
 
@@ -76,7 +76,8 @@ create table breakwater.job (
     tracestate   text constraint tracestate_is_at_most_2000_bytes check (octet_length(tracestate) <= 2000),
     -- The key of the open circuit behind which the job was parked (its run_at is infinity then).
     parked       text collate "C",
-    -- The lane from which an UPDATE by hand took the job; a claim there may still hold it. null: none; 0: one whose row is gone.
+    -- The lane from which an UPDATE by hand took the job; a claim there may still hold it. null: none; 0: one whose row
+    -- is gone.
     moved_from   bigint,
     -- One object for each failed run: attempt, class, name, message, at, worker. null: none.
     errors       jsonb,
@@ -188,7 +189,8 @@ create table breakwater.lost_worker (
 );
 create index lost_worker_by_time on breakwater.lost_worker (lost_at);
 
--- Times in which the database heard of no worker: it was away, or all of them were. They do not count as a worker's silence.
+-- Times in which the database heard of no worker: it was away, or all of them were. They do not count as a worker's
+-- silence.
 create table breakwater.absence (
     began_at timestamptz primary key,
     ended_at timestamptz not null

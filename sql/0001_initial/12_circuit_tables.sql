@@ -68,7 +68,8 @@ create table breakwater.circuit (
     opened_at       timestamptz,
     -- How long it was open before it last closed. If an outage comes back soon, the times are added up.
     was_open_for    interval not null default '0',
-    -- Whether the first round of probes since it opened is over. If that round closes it, the opening was a false alarm.
+    -- Whether the first round of probes since it opened is over. If that round closes it, the opening was a false
+    -- alarm.
     is_checked      boolean not null default false,
     -- When a round of probes last failed: until then the dependency was certainly down.
     was_down_at     timestamptz,
@@ -112,8 +113,8 @@ create table breakwater.circuit_transition (
 );
 create index circuit_transition_by_kind on breakwater.circuit_transition (kind, key, generation);
 
--- Incidents: each is the time from a circuit's first opening to its close (see 58_incidents.sql). A row is written only under
--- the lock of its circuit's row.
+-- Incidents: each is the time from a circuit's first opening to its close (see 58_incidents.sql). A row is written only
+-- under the lock of its circuit's row.
 create table breakwater.circuit_incident (
     id           bigint generated always as identity primary key,
     kind         text collate "C" not null,

@@ -187,7 +187,8 @@ begin
             v_late := breakwater.find_late(v_lane.id, v_queue, v_kind, v_priority, v_lane.floor, v_lane.last, v_permits);
         end if;
 
-        -- A claim of another worker takes about a millisecond. This one waits for it only while it holds no lane itself.
+        -- A claim of another worker takes about a millisecond. This one waits for it only while it holds no lane
+        -- itself.
         for attempt in 1..5 loop
             select a.floor into v_floor from breakwater.lane a where a.id = v_lane.id for update skip locked;
             exit when v_floor is not null or v_has_lane;

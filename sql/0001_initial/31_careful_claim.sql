@@ -182,8 +182,8 @@ $$;
 -- is not closed are parked, out of the lane; jobs beyond their handler's max_age are dead-lettered.
 --
 -- Locks: the jobs that it parks or ends; and FOR SHARE, the rows of the circuits behind which it parks jobs. Such a
--- circuit cannot close before other sessions see the parked jobs. Both by SKIP LOCKED. Jobs that another session has locked, and
--- jobs whose circuit is just changing, are left for a later look.
+-- circuit cannot close before other sessions see the parked jobs. Both by SKIP LOCKED. Jobs that another session has
+-- locked, and jobs whose circuit is just changing, are left for a later look.
 create function breakwater.park_or_expire(p_kind text, p_ids bigint[], p_key_path text[], p_limit integer)
 returns bigint[]
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off

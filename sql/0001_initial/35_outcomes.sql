@@ -1,11 +1,12 @@
 -- Outcomes: how runs end, reported as it happens, and only while somebody subscribes (`worker tail`).
 --
--- A finished job is deleted, so nothing would show later how it ended. While there is a subscriber, the transaction that
--- ends a run also writes a line here. Otherwise it costs almost nothing: each settle looks once into an empty table. It
--- is a table and not a NOTIFY because a NOTIFY takes a database-wide lock at commit, holds 8000 bytes, and does not
--- reach a client that connects through a pooler.
+-- A finished job is deleted, so nothing would show later how it ended. While there is a subscriber, the transaction
+-- that ends a run also writes a line here. Otherwise it costs almost nothing: each settle looks once into an empty
+-- table. It is a table and not a NOTIFY because a NOTIFY takes a database-wide lock at commit, holds 8000 bytes, and
+-- does not reach a client that connects through a pooler.
 
--- The subscribers, and when each subscription expires. The rows are lost in a crash, and written again by the next renewal.
+-- The subscribers, and when each subscription expires. The rows are lost in a crash, and written again by the next
+-- renewal.
 --
 -- The ids come from logged sequences. The sequence of an unlogged table's identity would be unlogged too, and might not
 -- exist on a standby that is promoted.
@@ -101,9 +102,9 @@ begin
 end
 $$;
 
--- Begins or renews a subscription, for 15 seconds from now. Returns the subscriber's number, which is a new one if a crash of
--- the server took the old one. Readers select from `breakwater.outcome` by transaction: they take the lines that were
--- not visible to the snapshot of their last look.
+-- Begins or renews a subscription, for 15 seconds from now. Returns the subscriber's number, which is a new one if a
+-- crash of the server took the old one. Readers select from `breakwater.outcome` by transaction: they take the lines
+-- that were not visible to the snapshot of their last look.
 create function breakwater.subscribe(id bigint default null) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

@@ -1,5 +1,5 @@
--- Settling: recording how runs ended. A run under claim L changes its job only `where id = … and lease < L`, and only while
--- the claim is its worker's, so a stale result changes nothing.
+-- Settling: recording how runs ended. A run under claim L changes its job only `where id = … and lease < L`, and only
+-- while the claim is its worker's, so a stale result changes nothing.
 
 -- How many calls succeeded that belong to one circuit and were claimed under one generation of it.
 create type breakwater.counts as (
@@ -282,8 +282,8 @@ begin
 end
 $$;
 
--- Settles one run that did not succeed. Returns the job's kind, which counted run it was, when the job had failed before,
--- and whether it fails alone; or nulls if this worker no longer holds it.
+-- Settles one run that did not succeed. Returns the job's kind, which counted run it was, when the job had failed
+-- before, and whether it fails alone; or nulls if this worker no longer holds it.
 --
 -- If a pending probe fails as unavailable, the failure is not charged yet: its round decides whether it is the job's
 -- fault. Each job is spared in this way at most a hundred times, so that a hopeless job ends even if it is always

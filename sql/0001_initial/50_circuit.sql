@@ -7,8 +7,8 @@
 --        │  enough probes of a round succeed               ▼                  │ (longer each time)
 --        └─────────────────────────────────────────── half_open ─────────────┘
 --
--- A circuit that opened by these rules is probed at once: retry_at is the moment at which it opened. Later rounds come when
--- the open time is over.
+-- A circuit that opened by these rules is probed at once: retry_at is the moment at which it opened. Later rounds come
+-- when the open time is over.
 --
 -- A bad job is not a bad dependency. A failure is a *repeat* if its job had failed before and some call of the circuit
 -- has succeeded since: it says nothing new, and does not count for a rate, a streak or a round of probes. From then on

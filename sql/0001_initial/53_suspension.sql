@@ -136,8 +136,8 @@ as $$
            and case when p_kind = '*' then h.shared_key = p_key collate "C" else j.kind = p_kind collate "C" end)
 $$;
 
--- How many jobs of a kind a worker that suspended itself may take: none until its suspension is over, then one at a time.
--- null if it did not suspend itself.
+-- How many jobs of a kind a worker that suspended itself may take: none until its suspension is over, then one at a
+-- time. null if it did not suspend itself.
 create function breakwater.admit_self(p_kind text, p_worker bigint) returns integer
 language sql stable set search_path = pg_catalog, pg_temp
 as $$

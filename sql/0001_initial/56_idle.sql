@@ -37,9 +37,9 @@ begin
 end
 $$;
 
--- How long a half-open circuit waits for a job to come: an hour. If calls succeeded just before the circuit opened, open_for
--- is enough: perhaps only some bad jobs failed, and they have ended. This does not apply to a key's circuit, or to a
--- fallback that takes the jobs away: there it says little that nothing waits.
+-- How long a half-open circuit waits for a job to come: an hour. If calls succeeded just before the circuit opened,
+-- open_for is enough: perhaps only some bad jobs failed, and they have ended. This does not apply to a key's circuit,
+-- or to a fallback that takes the jobs away: there it says little that nothing waits.
 create function breakwater.patience_without_jobs(p_circuit breakwater.circuit) returns interval
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$

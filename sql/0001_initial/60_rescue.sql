@@ -2,8 +2,8 @@
 
 -- Registers a worker and the rules of its handlers, and returns the worker's id.
 --
--- `p_handlers` is an array of objects with the columns of `breakwater.handler`. Each kind gets its circuit, closed, if it
--- had none.
+-- `p_handlers` is an array of objects with the columns of `breakwater.handler`. Each kind gets its circuit, closed, if
+-- it had none.
 create function breakwater.register(
     p_name text, p_version text, p_queues text[], p_concurrency integer, p_lease double precision, p_handlers jsonb
 ) returns bigint
@@ -98,8 +98,8 @@ as $$
                    < 10 * (select count(distinct q) from unnest(w.queues) q)))
 $$;
 
--- Puts back the rows of a worker's registration that are missing. Policies that are there stay as they are: another worker
--- may have registered newer ones.
+-- Puts back the rows of a worker's registration that are missing. Policies that are there stay as they are: another
+-- worker may have registered newer ones.
 create function breakwater.renew_registration(p_worker bigint, p_handlers jsonb) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -147,7 +147,8 @@ begin
 end
 $$;
 
--- Records an absence if the database has heard of no worker for more than two seconds. A leader is heard of each second.
+-- Records an absence if the database has heard of no worker for more than two seconds. A leader is heard of each
+-- second.
 --
 -- Whatever is to be heard of calls this first. The first second counts as silence in any case: a worker that goes on
 -- without the database leaves two seconds out of its own account (see Lease.swift).
@@ -281,7 +282,8 @@ as $$
 $$;
 
 -- Gives back those of some jobs that a claim holds, and notifies the sleeping workers that could run them. Returns the
--- jobs. If the worker of a group of p_group suspects was lost, no suspect is accused: each half of the group runs again.
+-- jobs. If the worker of a group of p_group suspects was lost, no suspect is accused: each half of the group runs
+-- again.
 create function breakwater.release_jobs(
     p_claim breakwater.claim, p_jobs bigint[], p_crash interval, p_group integer
 ) returns bigint[]

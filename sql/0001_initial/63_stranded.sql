@@ -4,8 +4,8 @@
 -- Gives a new position to ready jobs that wait at or below the floors of their lanes, where no claim looks any more: at
 -- most p_limit jobs, in a random share of the lanes. Returns how many. The leader runs this as maintenance.
 --
--- A trigger gives a job a new position when an UPDATE moves it (see breakwater.record_move). A job that is found here was
--- written without that trigger, or the row of breakwater.claim that held it is gone.
+-- A trigger gives a job a new position when an UPDATE moves it (see breakwater.record_move). A job that is found here
+-- was written without that trigger, or the row of breakwater.claim that held it is gone.
 --
 -- It does nothing while the table has a great many dead rows, because it would have to pass each of them.
 -- Locks: those jobs, by SKIP LOCKED.

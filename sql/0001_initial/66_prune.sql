@@ -98,7 +98,8 @@ as $$
        and not exists (select from breakwater.job j where j.kind = c.kind and j.parked = c.key);
 $$;
 
--- Deletes the suspensions and sleepers of workers that are gone, claims that have ended, and absences that count no more.
+-- Deletes the suspensions and sleepers of workers that are gone, claims that have ended, and absences that count no
+-- more.
 create function breakwater.prune_workers() returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$

@@ -69,8 +69,8 @@ begin
 end
 $$;
 
--- Renames a kind's jobs and dead letters, all of them in one transaction. Returns how many jobs and dead letters it renamed,
--- and how many jobs it left (see rename_kind_some). `worker rename-kind` does the same in portions.
+-- Renames a kind's jobs and dead letters, all of them in one transaction. Returns how many jobs and dead letters it
+-- renamed, and how many jobs it left (see rename_kind_some). `worker rename-kind` does the same in portions.
 create function breakwater.rename_kind(
     old_kind text, new_kind text, why text default null, actor text default session_user,
     out jobs bigint, out dead_letters bigint, out left_alone bigint

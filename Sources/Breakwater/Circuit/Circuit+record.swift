@@ -69,10 +69,10 @@ extension Circuit {
         return nil
     }
 
-    /// How many failures in a row open the circuit: as the policy says. But soon after an outage, until it has been closed for
-    /// as long as it had been open, half as many are enough: a dependency that goes up and down must not cost a whole streak
-    /// each time. Soon after a false alarm, for as long as the window is, it takes twice as many, and twice as many again for
-    /// each further one, up to eight times: there are bad jobs about.
+    /// How many failures in a row open the circuit: as the policy says. But soon after an outage, until it has been
+    /// closed for as long as it had been open, half as many are enough: a dependency that goes up and down must not
+    /// cost a whole streak each time. Soon after a false alarm, for as long as the window is, it takes twice as many,
+    /// and twice as many again for each further one, up to eight times: there are bad jobs about.
     private func streakLimit(at now: Duration) -> Int? {
         guard let limit = policy.consecutiveFailures else { return nil }
         let time = now - since
@@ -82,11 +82,11 @@ extension Circuit {
         return time < wasOpenFor ? (limit + 1) / 2 : limit
     }
 
-    /// A round closes the circuit, or opens it again, when enough probes have ended to tell; at the latest after ten times as
-    /// many as are let through at once.
+    /// A round closes the circuit, or opens it again, when enough probes have ended to tell; at the latest after ten
+    /// times as many as are let through at once.
     ///
-    /// It goes by the policy's own standard, or by a half where the policy has no rate: what would not open a closed circuit
-    /// does not keep it open.
+    /// It goes by the policy's own standard, or by a half where the policy has no rate: what would not open a closed
+    /// circuit does not keep it open.
     private mutating func countProbes(
         _ calls: CircuitCalls,
         after round: Round,
@@ -132,8 +132,8 @@ extension Circuit {
 }
 
 extension Circuit.Round {
-    /// Whether bad calls decide a round. `successesToClose` of them are left aside; the share of bad calls among all others
-    /// must still reach the rate.
+    /// Whether bad calls decide a round. `successesToClose` of them are left aside; the share of bad calls among all
+    /// others must still reach the rate.
     fileprivate func hasTooMany(_ bad: Int, rate: Double, _ policy: CircuitPolicy) -> Bool {
         let enough = policy.successesToClose
         return bad >= enough && Double(bad - enough) >= rate * Double(calls - enough)

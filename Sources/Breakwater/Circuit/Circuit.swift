@@ -1,7 +1,7 @@
 /// The rules of one circuit as a value: time, chance and the ends of calls come in, transitions come out.
 ///
-/// They are the same as those of `sql/0001_initial/50_circuit.sql` and the files after it, which rule the fleet's circuits;
-/// a test runs both side by side. Times are counted from any fixed moment and never go back.
+/// They are the same as those of `sql/0001_initial/50_circuit.sql` and the files after it, which rule the fleet's
+/// circuits; a test runs both side by side. Times are counted from any fixed moment and never go back.
 ///
 /// ```
 ///               failure rate, slow rate, a streak, or one call that trips
@@ -21,8 +21,8 @@ struct Circuit: Sendable {
         case closed(Ramp?)
         /// Nothing runs. Goes to `halfOpen` once `retryAt` has come; nil while a user holds it open.
         case open(retryAt: Duration?)
-        /// At most `policy.probes` calls run at once. Goes to `closed` or to `open` when enough of them have ended to tell,
-        /// and to `open` when there is no decision for `policy.halfOpenFor`.
+        /// At most `policy.probes` calls run at once. Goes to `closed` or to `open` when enough of them have ended to
+        /// tell, and to `open` when there is no decision for `policy.halfOpenFor`.
         case halfOpen(Round)
 
         var phase: CircuitPhase {
@@ -82,7 +82,8 @@ struct Circuit: Sendable {
     private(set) var openedAt: Duration?
     /// How long it was open before it last closed. If an outage came back soon, its open times are added up.
     private(set) var wasOpenFor = Duration.zero
-    /// Whether the first round of probes since it opened is over. If that round closes it, the opening was a false alarm.
+    /// Whether the first round of probes since it opened is over. If that round closes it, the opening was a false
+    /// alarm.
     private(set) var isChecked = true
     /// When a round of probes last failed. Until then the dependency was down for certain.
     private(set) var wasDownAt: Duration?

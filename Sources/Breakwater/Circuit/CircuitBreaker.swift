@@ -19,9 +19,10 @@ import Synchronization
 /// While the circuit is open, `call` throws ``CircuitOpenError`` at once. A handler that lets that through spends no
 /// attempt of its job.
 ///
-/// The rules are those of the fleet's circuits, which open and close by the same ``CircuitPolicy``. This one is known to
-/// this process alone; of the policy, `key`, `fallback`, `suspendsWorkers`, `isEnabled` and `countOn` have no meaning here.
-/// No timer runs: an open circuit becomes half-open at the first call or look at ``state`` after its open time.
+/// The rules are those of the fleet's circuits, which open and close by the same ``CircuitPolicy``. This one is known
+/// to this process alone; of the policy, `key`, `fallback`, `suspendsWorkers`, `isEnabled` and `countOn` have no
+/// meaning here. No timer runs: an open circuit becomes half-open at the first call or look at ``state`` after its open
+/// time.
 public final class CircuitBreaker: Sendable {
     struct Guarded {
         var circuit: Circuit
@@ -48,12 +49,12 @@ public final class CircuitBreaker: Sendable {
     ///   - name: What the circuit is called in errors and logs.
     ///   - policy: When it opens, for how long, and how it closes again. Defaults to the defaults.
     ///   - clock: What it takes the time from. Defaults to the continuous clock.
-    ///   - concurrency: How many calls run at once in good times. With it, a circuit that has just closed admits a share
-    ///     of them that grows for the policy's `ramp`; without, it admits everything at once. Defaults to nil.
+    ///   - concurrency: How many calls run at once in good times. With it, a circuit that has just closed admits a
+    ///     share of them that grows for the policy's `ramp`; without, it admits everything at once. Defaults to nil.
     ///   - probeLease: How long a probe may take before another may take its place. Defaults to 2 minutes.
     ///   - generator: The source of the jitter. Defaults to the system's.
-    ///   - judge: What an error means to the circuit; where it throws itself, the call counts as failed. It is not asked
-    ///     about cancellations, which are ignored. Defaults to ``CircuitPolicy/judge(_:)``.
+    ///   - judge: What an error means to the circuit; where it throws itself, the call counts as failed. It is not
+    ///     asked about cancellations, which are ignored. Defaults to ``CircuitPolicy/judge(_:)``.
     /// - Throws: ``BreakwaterError`` with the code `invalidConfiguration` when the policy cannot work.
     public init<C: Clock>(
         name: String,

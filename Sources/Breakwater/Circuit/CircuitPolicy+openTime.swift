@@ -3,15 +3,16 @@ import Foundation
 extension CircuitPolicy {
     /// The open time before jitter: `min(openCap, openFor · openFactor^reopened)`.
     ///
-    /// - Parameter reopened: How often the circuit re-opened since it was last closed. However large, nothing overflows.
+    /// - Parameter reopened: How often the circuit re-opened since it was last closed. However large, nothing
+    ///   overflows.
     func longestOpenTime(reopened: Int) -> Duration {
         let grown = openFor.inSeconds * pow(openFactor, Double(max(0, reopened)))
         // A time too large for a Double is infinite, which is beyond every cap.
         return grown < openCap.inSeconds ? .seconds(grown) : openCap
     }
 
-    /// How long the circuit stays open, with equal jitter: half of ``longestOpenTime(reopened:)`` for certain, the other
-    /// half by chance, so that circuits that opened together are not probed together. The formula is Finagle's.
+    /// How long the circuit stays open, with equal jitter: half of ``longestOpenTime(reopened:)`` for certain, the
+    /// other half by chance, so that circuits that opened together are not probed together. The formula is Finagle's.
     ///
     /// - Parameters:
     ///   - reopened: How often the circuit re-opened since it was last closed.

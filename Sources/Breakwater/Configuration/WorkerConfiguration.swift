@@ -14,8 +14,8 @@ public struct WorkerConfiguration: Sendable {
     public var shutdownGrace = Duration.seconds(30)
     /// How often an idle worker looks for jobs when no wake-up reaches it. Defaults to 1 second.
     public var pollInterval = Duration.seconds(1)
-    /// Whether an idle worker listens for wake-ups on a connection of its own. Defaults to true. Behind a pooler it takes
-    /// ``listenDatabase``, too: a worker that finds itself on a session that others share polls only.
+    /// Whether an idle worker listens for wake-ups on a connection of its own. Defaults to true. Behind a pooler it
+    /// takes ``listenDatabase``, too: a worker that finds itself on a session that others share polls only.
     public var listens = true
     /// The same database without the pooler that is in front of it, for the connection that listens: LISTEN needs a
     /// session that stays. Nil for ``database``, the default.

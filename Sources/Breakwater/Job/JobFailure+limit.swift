@@ -12,8 +12,8 @@ extension JobFailure {
     /// | `ENOBUFS` | the buffers of sockets |
     /// | `EADDRNOTAVAIL` | local ports (`net.ipv4.ip_local_port_range`): only if `connect` or `bind` set it |
     ///
-    /// The name is the symbol of the number behind `worker.`, such as `worker.EMFILE`. The message names the limit with its
-    /// present value.
+    /// The name is the symbol of the number behind `worker.`, such as `worker.EMFILE`. The message names the limit with
+    /// its present value.
     ///
     /// ```swift
     /// let socket = socket(AF_INET, SOCK_STREAM, 0)
@@ -28,8 +28,8 @@ extension JobFailure {
         self.init("worker.\(symbol)", "\(action) failed: \(limit)")
     }
 
-    /// What this process lacks, if an error that was thrown says so beyond doubt: Foundation's errors of POSIX, also below
-    /// others.
+    /// What this process lacks, if an error that was thrown says so beyond doubt: Foundation's errors of POSIX, also
+    /// below others.
     ///
     /// `EAGAIN` is in doubt, because it also means that a socket has nothing to read.
     init?(limitIn error: any Error) {

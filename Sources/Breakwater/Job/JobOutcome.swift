@@ -6,8 +6,8 @@ public enum JobOutcome: Sendable, Equatable {
     case succeeded(result: String? = nil)
     /// It went wrong this time: the job is retried with backoff. Counts as a failure for the circuit.
     case failed(JobFailure)
-    /// What the job depends on is down (refused, timed out, 503): retried with backoff, or after `retryAfter` if that is
-    /// longer.
+    /// What the job depends on is down (refused, timed out, 503): retried with backoff, or after `retryAfter` if that
+    /// is longer.
     ///
     /// Counts as a failure for the circuit. The attempt is handed back if the run was a probe.
     case unavailable(JobFailure, retryAfter: Duration? = nil)
@@ -16,17 +16,17 @@ public enum JobOutcome: Sendable, Equatable {
     /// Zero means that it did not say when. The job then waits a second to a second and a half, and twice as long each
     /// further time in a row, up to an hour or an hour and a half. Defaults to zero.
     case throttled(JobFailure, retryAfter: Duration = .zero)
-    /// This worker could not run the job, for reasons of its own: it has no descriptor, process or memory left, or there is
-    /// no such program. Another worker may run it.
+    /// This worker could not run the job, for reasons of its own: it has no descriptor, process or memory left, or
+    /// there is no such program. Another worker may run it.
     ///
-    /// Spends no attempt; the circuit ignores it, and so do the retry rules and the circuit's rules for names. The job waits
-    /// a second to a second and a half, and twice as long each further time in a row, up to a minute and its half. The worker
-    /// suspends itself for the kind, and its log, `breakwater.suspension_status` and `worker status` show the failure's
-    /// message: for 5 seconds, twice as long each time that this goes on, up to a minute. Then it runs one job at a time
-    /// until one ends in another way.
+    /// Spends no attempt; the circuit ignores it, and so do the retry rules and the circuit's rules for names. The job
+    /// waits a second to a second and a half, and twice as long each further time in a row, up to a minute and its
+    /// half. The worker suspends itself for the kind, and its log, `breakwater.suspension_status` and `worker status`
+    /// show the failure's message: for 5 seconds, twice as long each time that this goes on, up to a minute. Then it
+    /// runs one job at a time until one ends in another way.
     ///
-    /// ``JobFailure/init(limit:while:)`` makes the failure from an error number. Say it only where the job cannot be the
-    /// cause: nothing else bounds how often such a job is run.
+    /// ``JobFailure/init(limit:while:)`` makes the failure from an error number. Say it only where the job cannot be
+    /// the cause: nothing else bounds how often such a job is run.
     case unable(JobFailure)
     /// This job can never work: it goes to the dead letters at once. The circuit ignores it.
     case discarded(JobFailure)

@@ -4,7 +4,8 @@ import Glibc
 package enum ProcessLimits {
     /// Which limit an error number means.
     ///
-    /// - Returns: The number's symbol, and a sentence that names the limit with its present value; nil for any other number.
+    /// - Returns: The number's symbol, and a sentence that names the limit with its present value; nil for any other
+    ///   number.
     static func exhausted(_ number: Int32) -> (symbol: String, sentence: String)? {
         switch number {
         case EMFILE:
@@ -30,8 +31,8 @@ package enum ProcessLimits {
 
     /// The error number that opening this number of descriptors would end with now; nil if they can be opened.
     ///
-    /// It counts numbers that are free instead of opening them: other threads would be short of those for that moment. The
-    /// highest numbers are mostly free, so this looks at few.
+    /// It counts numbers that are free instead of opening them: other threads would be short of those for that moment.
+    /// The highest numbers are mostly free, so this looks at few.
     package static func errorOpening(descriptors count: Int) -> Int32? {
         var free = 0
         var number = Int32(clamping: openFiles) - 1
@@ -69,7 +70,8 @@ package enum ProcessLimits {
         return getrlimit(.init(resource.rawValue), &limit) == 0 ? limit.rlim_cur : nil
     }
 
-    /// The smallest `pids.max` of this process's control group and those above it; nil if none is set, or none can be read.
+    /// The smallest `pids.max` of this process's control group and those above it; nil if none is set, or none can be
+    /// read.
     private static var controlGroupProcesses: Int? {
         guard let text = read("/proc/self/cgroup") else { return nil }
         var limits: [Int] = []

@@ -1,7 +1,7 @@
 import Metrics
 
-/// Counts the failures of each circuit by their names. Handlers choose the names freely, so only the first fifty names of a
-/// circuit are counted by themselves.
+/// Counts the failures of each circuit by their names. Handlers choose the names freely, so only the first fifty names
+/// of a circuit are counted by themselves.
 struct FailureNames {
     /// How many names of a circuit have a series of their own.
     static let most = 50

@@ -2,8 +2,8 @@ import Metrics
 
 /// What one worker counts of itself: every handle, made once, and the few places that record.
 ///
-/// Nothing here talks to the database. What a job costs is recorded a batch at a time, when the batch is settled, by the
-/// claim loop alone.
+/// Nothing here talks to the database. What a job costs is recorded a batch at a time, when the batch is settled, by
+/// the claim loop alone.
 final class WorkerMetrics: Sendable {
     /// A round trip to the database whose time is recorded.
     enum Call: String, CaseIterable {

@@ -52,8 +52,8 @@ public struct RetryPolicy: Sendable, Equatable {
     /// A job older than this is not run again; it becomes a dead letter for the reason `expired`. nil for no limit.
     /// Defaults to nil.
     public var maxAge: Duration?
-    /// The retries of a kind in the whole fleet, as a share of its first attempts over the last minute; nil for no limit.
-    /// Ten retries a second are always allowed. Defaults to 0.2, as Finagle has it.
+    /// The retries of a kind in the whole fleet, as a share of its first attempts over the last minute; nil for no
+    /// limit. Ten retries a second are always allowed. Defaults to 0.2, as Finagle has it.
     public var budget: Double? = 0.2
 
     /// The defaults.

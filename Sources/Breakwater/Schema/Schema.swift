@@ -44,8 +44,8 @@ public enum Schema {
     ///   - connection: A connection whose user may create a schema in the database.
     ///   - lockTimeout: How long a migration may wait for a lock on a table in use. Defaults to 10 seconds.
     /// - Returns: The names of the migrations that this call applied, oldest first.
-    /// - Throws: ``BreakwaterError`` when the schema is newer than this program knows, or the database's encoding is not
-    ///   UTF8; `PostgresError`.
+    /// - Throws: ``BreakwaterError`` when the schema is newer than this program knows, or the database's encoding is
+    ///   not UTF8; `PostgresError`.
     public static func migrate(
         on connection: Connection,
         lockTimeout: Duration = .seconds(10)

@@ -13,7 +13,8 @@ package struct Claim: StoreCall {
     package var total: Int
     /// Whether to look for jobs that appeared behind the lanes' cursors too.
     package var isLate = false
-    /// Whether the last claim gave all that it asked for: then late jobs are looked for only where some may have appeared.
+    /// Whether the last claim gave all that it asked for: then late jobs are looked for only where some may have
+    /// appeared.
     package var isBacklog = false
     /// Whether these are all the lanes there are.
     package var isWide = false
@@ -51,8 +52,8 @@ package struct Claim: StoreCall {
     }
 }
 
-/// `breakwater.dead_letter_unreadable`: ends jobs that no claim can hand out, after a claim was refused. Answers with their
-/// ids.
+/// `breakwater.dead_letter_unreadable`: ends jobs that no claim can hand out, after a claim was refused. Answers with
+/// their ids.
 package struct DeadLetterUnreadable: StoreCall {
     package var worker: Int64
     /// Where to look.

@@ -99,8 +99,8 @@ package struct FinishedRun: Sendable {
 }
 
 extension [FinishedRun] {
-    /// A job that was lost and claimed again may be here twice: only its newest lease can still matter, and a settle names
-    /// each job once.
+    /// A job that was lost and claimed again may be here twice: only its newest lease can still matter, and a settle
+    /// names each job once.
     var newestOfEachJob: [FinishedRun] {
         var names = Set<Int64>(minimumCapacity: count)
         for run in self { names.insert(run.id) }

@@ -6,8 +6,8 @@ public import Tracing
 
 /// Claims jobs, runs their handlers, and settles them, until it is shut down.
 ///
-/// A worker is a `Service`: on graceful shutdown it claims nothing more, lets running handlers finish for the grace time,
-/// then cancels them, hands back what is left without spending its attempts, and returns. It survives the loss of
+/// A worker is a `Service`: on graceful shutdown it claims nothing more, lets running handlers finish for the grace
+/// time, then cancels them, hands back what is left without spending its attempts, and returns. It survives the loss of
 /// its database connections, for however long.
 public struct Worker: Service {
     /// How long cancelled handlers may take to end before their jobs are handed back regardless.
@@ -56,8 +56,8 @@ public struct Worker: Service {
 
     /// Works until shutdown.
     ///
-    /// - Throws: ``BreakwaterError`` when the configuration cannot work or the schema does not fit, `PostgresError` when
-    ///   the database cannot be reached at the start. Later losses of the database are survived.
+    /// - Throws: ``BreakwaterError`` when the configuration cannot work or the schema does not fit, `PostgresError`
+    ///   when the database cannot be reached at the start. Later losses of the database are survived.
     public func run() async throws {
         try configuration.validate()
         let engine = try await register()

@@ -8,8 +8,8 @@ public struct WorkerLoggers: Sendable {
     public var worker: Logger
     /// How each job ended: failures at info, everything else at debug.
     public var jobs: Logger
-    /// Transitions of circuits and suspensions, at notice, by the worker whose call made them; at warning, where a worker
-    /// suspends itself.
+    /// Transitions of circuits and suspensions, at notice, by the worker whose call made them; at warning, where a
+    /// worker suspends itself.
     public var circuits: Logger
     /// Connections, and what the server says.
     public var database: Logger
@@ -29,8 +29,8 @@ public struct WorkerLoggers: Sendable {
 
     /// A logger for each topic, made by the `LoggingSystem`.
     ///
-    /// - Parameter prefix: What the labels begin with: `breakwater` gives `breakwater.jobs`, and `breakwater` itself for
-    ///   the worker. Defaults to `breakwater`.
+    /// - Parameter prefix: What the labels begin with: `breakwater` gives `breakwater.jobs`, and `breakwater` itself
+    ///   for the worker. Defaults to `breakwater`.
     public init(prefix: String = "breakwater") {
         worker = Logger(label: prefix)
         jobs = Logger(label: "\(prefix).jobs")

@@ -2,8 +2,8 @@ import BreakwaterEndpoints
 
 /// The names under which the dashboard may be asked for.
 ///
-/// A page elsewhere can have its own name point here (DNS rebinding), and a browser then takes the dashboard for a part of
-/// that page. It asks under that name, and is refused.
+/// A page elsewhere can have its own name point here (DNS rebinding), and a browser then takes the dashboard for a part
+/// of that page. It asks under that name, and is refused.
 struct AllowedHosts: Sendable {
     private let names: Set<String>
     private let addresses: [AddressRange]
@@ -32,7 +32,8 @@ struct AllowedHosts: Sendable {
         ClientAddress(text) != nil || text.wholeMatch(of: /[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*/) != nil
     }
 
-    /// `dashboard.example.com:8090` without the port, `[::1]:8090` without that and the brackets; nil for what is neither.
+    /// `dashboard.example.com:8090` without the port, `[::1]:8090` without that and the brackets; nil for what is
+    /// neither.
     private static func nameOfHost(_ header: String) -> String? {
         if header.hasPrefix("[") {
             guard let match = header.wholeMatch(of: /\[([0-9A-Fa-f:.]+)\](:\d{1,5})?/) else { return nil }

@@ -133,7 +133,8 @@ final class Gatekeeper: Sendable {
         isFromHere(request) && Secret.isSame(request.form["token"] ?? "", formToken(of: viewer))
     }
 
-    /// Whether a browser says that the request comes from a page of this site; one that says nothing is believed so far.
+    /// Whether a browser says that the request comes from a page of this site; one that says nothing is believed so
+    /// far.
     func isFromHere(_ request: WebRequest) -> Bool {
         if let site = request.header("sec-fetch-site"), !["same-origin", "none"].contains(site) { return false }
         guard let origin = request.header("origin") else { return true }

@@ -2,8 +2,8 @@ import BreakwaterEndpoints
 
 /// Slows down clients that guess passwords.
 ///
-/// An attempt is counted before the password is looked at, so that many at once are no way around it. Three counts are kept
-/// apart, each over ten minutes without a failure:
+/// An attempt is counted before the password is looked at, so that many at once are no way around it. Three counts are
+/// kept apart, each over ten minutes without a failure:
 ///
 /// - of one name from one address: five failures are free,
 /// - of one address, whatever the names: thirty,

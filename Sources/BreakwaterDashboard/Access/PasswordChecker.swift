@@ -4,8 +4,8 @@ import Synchronization
 
 /// Compares passwords with their hashes, one after the other, on a thread that runs nothing else.
 ///
-/// A check takes 128 MiB and a good part of a second. So there is one at a time, and only a few wait: the others are turned
-/// away at once.
+/// A check takes 128 MiB and a good part of a second. So there is one at a time, and only a few wait: the others are
+/// turned away at once.
 final class PasswordChecker: Sendable {
     enum Verdict: Sendable, Equatable {
         case right

@@ -41,8 +41,8 @@ public struct PasswordHash: Sendable, Hashable {
         text = ""
     }
 
-    /// Whether it takes enough work to guess the password from it: scrypt with N = 2^17, r = 8, p = 1, or what OWASP names
-    /// as equally good. The dashboard refuses others.
+    /// Whether it takes enough work to guess the password from it: scrypt with N = 2^17, r = 8, p = 1, or what OWASP
+    /// names as equally good. The dashboard refuses others.
     public var isStrong: Bool {
         blockSize >= 8 && Self.minimums.contains { cost >= 1 << $0.cost && parallelism >= $0.parallelism }
     }

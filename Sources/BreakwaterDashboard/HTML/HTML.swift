@@ -45,7 +45,8 @@ struct HTML: Sendable {
 }
 
 extension Unicode.Scalar {
-    /// Whether it is a control character beyond ASCII's, changes the direction of text, has no width, or is no character.
+    /// Whether it is a control character beyond ASCII's, changes the direction of text, has no width, or is no
+    /// character.
     fileprivate var isInvisible: Bool {
         switch value {
         case 0x7F...0x9F, 0xAD, 0x61C, 0x180E, 0x200B...0x200F, 0x2028...0x202E, 0x2060...0x206F, 0xFEFF,
@@ -75,7 +76,8 @@ enum Tag: String {
     }
 }
 
-/// An attribute of an element. Its name stands in the source; its value is escaped. There are none for scripts and styles.
+/// An attribute of an element. Its name stands in the source; its value is escaped. There are none for scripts and
+/// styles.
 struct Attribute: Sendable {
     fileprivate var name: String
     /// Nil: the attribute is left out.

@@ -81,8 +81,8 @@ enum OverviewPage {
     }
 
     private static func tiles(_ facts: Facts) -> HTML {
-        // The present minute is not over: as the end of a curve it would always look like a fall. The last sixty seconds
-        // stand in for it.
+        // The present minute is not over: as the end of a curve it would always look like a fall. The last sixty
+        // seconds stand in for it.
         let minutes = facts.rates.dropLast()
         let succeeded = minutes.map { Double($0.succeeded) } + [Double(facts.calls.succeeded)]
         let failed = minutes.map { Double($0.failed) } + [Double(facts.calls.failed)]

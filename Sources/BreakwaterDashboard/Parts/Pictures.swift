@@ -63,8 +63,8 @@ enum Pictures {
 
     /// What a window holds: a column for each part, failures hatched, with successes on top of them.
     ///
-    /// - Parameter threshold: The share of failures at which the circuit opens: a line in each column says how high they
-    ///   would have to be there. Nil for none.
+    /// - Parameter threshold: The share of failures at which the circuit opens: a line in each column says how high
+    ///   they would have to be there. Nil for none.
     static func window(_ parts: [CallCounts], threshold: Double?, label: String) -> HTML {
         let highest = Double(max(1, parts.map { $0.succeeded + $0.failed }.max() ?? 1))
         let (width, height, gap) = (6.0, 48.0, 1.0)
@@ -173,8 +173,8 @@ enum Pictures {
         }
     }
 
-    /// In which state a circuit was over a time: closed low, half-open half-way, open full. However short a stretch was, it
-    /// can be seen.
+    /// In which state a circuit was over a time: closed low, half-open half-way, open full. However short a stretch
+    /// was, it can be seen.
     static func history(_ stretches: [Stretch], label: String) -> HTML {
         el(
             .svg,

@@ -1,6 +1,7 @@
 import Foundation
 
-/// The files that pages need, from inside the binary. Their addresses change with what is in them, so browsers keep them.
+/// The files that pages need, from inside the binary. Their addresses change with what is in them, so browsers keep
+/// them.
 enum Assets {
     struct Asset: Sendable {
         var bytes: [UInt8]

@@ -1,7 +1,7 @@
 /// The address of a page of the dashboard, with its parameters.
 ///
-/// The path stands in the source and begins with one slash; values are encoded. So no link leads out of the dashboard, or
-/// runs a script, whatever the values are.
+/// The path stands in the source and begins with one slash; values are encoded. So no link leads out of the dashboard,
+/// or runs a script, whatever the values are.
 struct Link: Sendable, Equatable {
     private var path: String
     private var parameters: [(name: String, value: String)] = []

@@ -48,9 +48,9 @@ final class ConnectionLimiter: Sendable {
 
 /// The phase of a connection, as the parts of requests and answers pass.
 ///
-/// While `waiting` for a head it becomes `receiving` with one. `receiving` becomes `answering` with the end of the request,
-/// or `waiting` when the answer came first and the rest of the request followed. `answering` becomes `waiting` with the end
-/// of the last answer.
+/// While `waiting` for a head it becomes `receiving` with one. `receiving` becomes `answering` with the end of the
+/// request, or `waiting` when the answer came first and the rest of the request followed. `answering` becomes `waiting`
+/// with the end of the last answer.
 struct ConnectionPhase: Sendable, Equatable {
     enum Kind: Sendable, Equatable {
         case waiting
@@ -89,7 +89,8 @@ struct ConnectionPhase: Sendable, Equatable {
     }
 }
 
-/// Reports one connection's requests and answers to the limiter, and closes the connection when something takes too long.
+/// Reports one connection's requests and answers to the limiter, and closes the connection when something takes too
+/// long.
 ///
 /// A deadline begins when the connection's phase changes, so that sending a byte now and then does not extend it.
 final class ConnectionLimitHandler: ChannelDuplexHandler, RemovableChannelHandler {

@@ -65,8 +65,8 @@ extension HTTPServerBuilder {
 }
 
 extension ConnectionLimits {
-    /// How many connections wait in the kernel until the server accepts them. When a flood fills that queue, the kernel drops
-    /// new ones, and a client tries again after a second and more.
+    /// How many connections wait in the kernel until the server accepts them. When a flood fills that queue, the kernel
+    /// drops new ones, and a client tries again after a second and more.
     package static let backlog = 1024
 
     /// Stops accepting while far more connections are open than there may be, which is until those that gave way are

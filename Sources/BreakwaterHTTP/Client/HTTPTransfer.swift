@@ -251,7 +251,8 @@ final class HTTPTransfer {
         }
     }
 
-    /// Whether descriptors are short, seen from what can be opened now: a few are free again once the request has failed.
+    /// Whether descriptors are short, seen from what can be opened now: a few are free again once the request has
+    /// failed.
     private static func missingDescriptors(while action: String) -> JobFailure? {
         ProcessLimits.errorOpening(descriptors: 8).flatMap { JobFailure(limit: $0, while: action) }
     }

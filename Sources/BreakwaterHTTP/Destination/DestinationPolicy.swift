@@ -21,8 +21,8 @@ struct DestinationPolicy: Sendable {
     /// - Parameters:
     ///   - host: The URL's host.
     ///   - allow: Host names, addresses and networks that are allowed beside.
-    /// - Throws: ``HTTPPluginError`` for an entry that is none of these, or when the host is a cloud's metadata service and is
-    ///   not among them.
+    /// - Throws: ``HTTPPluginError`` for an entry that is none of these, or when the host is a cloud's metadata service
+    ///   and is not among them.
     init(host: String, allow: [String]) throws {
         var names: Set<String> = []
         var networks: [IPNetwork] = []

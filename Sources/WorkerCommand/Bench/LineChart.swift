@@ -2,8 +2,8 @@ import Foundation
 
 /// Lines over a common x axis, one panel below the other, as an SVG document that needs nothing else.
 ///
-/// It has no background; its colours are readable on white and on black, and follow the reader's scheme where the viewer
-/// knows it.
+/// It has no background; its colours are readable on white and on black, and follow the reader's scheme where the
+/// viewer knows it.
 struct LineChart {
     struct Line {
         var name: String

@@ -2,7 +2,8 @@ import BreakwaterAdmin
 import ArgumentParser
 import Libpq
 
-/// The dead letters that a change is for: by id, or by kind, reason and incident, or all of them; never all by leaving it out.
+/// The dead letters that a change is for: by id, or by kind, reason and incident, or all of them; never all by leaving
+/// it out.
 struct DeadLetterSelection: ParsableArguments {
     @Argument(help: "Their ids. Else --kind, --reason, --incident or --all.")
     var ids: [Int64] = []
@@ -63,7 +64,8 @@ struct DeadLetterSelection: ParsableArguments {
     ///   - age: Only those that died at least so long before it began.
     ///   - each: Changes one; false if it is not there.
     ///   - portion: Changes some of those that died by a time, the oldest first; returns how many, 0 when none is left.
-    /// - Throws: ``CommandFailure`` when an id is not there, after all others were changed; and when it was interrupted.
+    /// - Throws: ``CommandFailure`` when an id is not there, after all others were changed; and when it was
+    ///   interrupted.
     func apply(
         done: String,
         key: String,

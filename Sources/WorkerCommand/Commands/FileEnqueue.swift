@@ -181,7 +181,8 @@ struct FileEnqueue {
         return !isAtEnd
     }
 
-    /// Fills a portion: until it is full, nothing comes for a moment, or there is no more. Returns whether there is no more.
+    /// Fills a portion: until it is full, nothing comes for a moment, or there is no more. Returns whether there is no
+    /// more.
     private func fill(_ portion: inout JobLines, from reader: inout LineReader, most: Int) async throws -> Bool {
         while portion.lines.count < most, portion.bytes < Self.mostBytes, Foreground.stopSignal == nil {
             switch try await reader.next(within: Self.patience) {

@@ -20,8 +20,8 @@ struct StatusWatch {
         await draw(first, on: screen)
     }
 
-    /// One look at the fleet, over a connection of its own: a restart or a fail-over between two looks then needs no care.
-    /// Nil when it is told to stop meanwhile.
+    /// One look at the fleet, over a connection of its own: a restart or a fail-over between two looks then needs no
+    /// care. Nil when it is told to stop meanwhile.
     private func look() async throws -> Look? {
         let clock = ContinuousClock()
         return try await Foreground.unlessStopped { [database] in

@@ -17,7 +17,8 @@ extension Duration {
 
     /// Reads `500ms`, `30s`, `5m`, `1h`, `1d`, or several of them, longest first: `1h30m`.
     ///
-    /// - Parameter text: Whole numbers, each with its unit; a bare number is refused, for nobody can know what it means.
+    /// - Parameter text: Whole numbers, each with its unit; a bare number is refused, for nobody can know what it
+    ///   means.
     /// - Throws: ``ValueRefusal`` with what is wrong and how to write it.
     init(text: String) throws {
         guard !text.isEmpty, text.utf8.allSatisfy({ $0 != UInt8(ascii: " ") }) else {

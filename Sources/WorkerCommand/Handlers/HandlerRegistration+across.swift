@@ -78,8 +78,8 @@ extension [HandlerRegistration] {
 }
 
 extension CircuitPolicy {
-    /// The rules that SQL applies to the circuit as a whole, each as its key and a text that is equal where the rule is.
-    /// The others, such as `slow_call` and the lists of names, are each handler's own.
+    /// The rules that SQL applies to the circuit as a whole, each as its key and a text that is equal where the rule
+    /// is. The others, such as `slow_call` and the lists of names, are each handler's own.
     fileprivate static var fleetRules: [(key: String, text: (CircuitPolicy) -> String)] {
         [
             ("failure_rate", { "\($0.failureRate as Any)" }),

@@ -50,7 +50,8 @@ extension HTTPPluginError.Code {
 }
 
 extension ValueRule where Value == String {
-    /// A URL that a request can be sent to, by its beginning. ``HTTPPlugin`` judges the rest, and says what is wrong with it.
+    /// A URL that a request can be sent to, by its beginning. ``HTTPPlugin`` judges the rest, and says what is wrong
+    /// with it.
     static var url: Self {
         Self(
             allowed: "an http or https URL with a host, such as https://example.com/hook",

@@ -2,11 +2,12 @@ import Dispatch
 import Logging
 import Synchronization
 
-/// Writes log lines without ever blocking the code that logs: a pipe may have no reader, and a user may have stopped the
-/// terminal.
+/// Writes log lines without ever blocking the code that logs: a pipe may have no reader, and a user may have stopped
+/// the terminal.
 ///
-/// A line is written at once if there is room for it. Otherwise it waits, and so do the lines behind it. While more than
-/// ``most`` bytes wait, further lines are dropped. Once half of that is written, a line of the log counts the dropped ones.
+/// A line is written at once if there is room for it. Otherwise it waits, and so do the lines behind it. While more
+/// than ``most`` bytes wait, further lines are dropped. Once half of that is written, a line of the log counts the
+/// dropped ones.
 final class LogQueue: LogOutput {
     /// The queue for standard error, for the program's own log.
     static let standardError = LogQueue(StandardErrorOutput()) { dropped in

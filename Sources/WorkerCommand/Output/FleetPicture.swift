@@ -36,8 +36,8 @@ struct FleetPicture {
         return (top + blocks.joined()).prefix(size.height).map { $0.truncated(toColumns: size.width) }
     }
 
-    /// The parts with as many rows as fit. Each gets one before any gets a second; where not even that fits, the last parts
-    /// go.
+    /// The parts with as many rows as fit. Each gets one before any gets a second; where not even that fits, the last
+    /// parts go.
     private func fitting(_ parts: [Part], in room: Int, isStyled: Bool) -> [[String]] {
         var blocks = parts.map { block($0, rows: 1, isStyled: isStyled) }
         while !blocks.isEmpty, blocks.reduce(0, { $0 + $1.count }) > room { blocks.removeLast() }

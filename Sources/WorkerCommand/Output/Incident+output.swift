@@ -4,8 +4,8 @@ import Foundation
 extension Incident {
     /// The incident for programs.
     ///
-    /// - Parameter isWhole: Whether what takes longer to find out is part of it: the evidence, and how many dead letters are
-    ///   left.
+    /// - Parameter isWhole: Whether what takes longer to find out is part of it: the evidence, and how many dead
+    ///   letters are left.
     func json(isWhole: Bool) -> JSONValue {
         .object(
             JSONValue.object([

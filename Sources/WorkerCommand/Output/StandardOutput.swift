@@ -4,8 +4,8 @@ import Synchronization
 
 /// Writes standard output through a buffer.
 ///
-/// ``failure`` keeps the error of a write that failed because the disk is full or the reader has gone. C's `stdio` would lose
-/// this error at the end of the process.
+/// ``failure`` keeps the error of a write that failed because the disk is full or the reader has gone. C's `stdio`
+/// would lose this error at the end of the process.
 enum StandardOutput {
     private struct State {
         var kept: [UInt8] = []
@@ -55,8 +55,8 @@ enum StandardOutput {
         state.kept.removeAll(keepingCapacity: true)
     }
 
-    /// Lets nothing else get the numbers of standard streams that the process was started without, such as a connection that
-    /// messages would then be written to. Writing to an output that was closed fails, as it should.
+    /// Lets nothing else get the numbers of standard streams that the process was started without, such as a connection
+    /// that messages would then be written to. Writing to an output that was closed fails, as it should.
     static func reserveClosedStreams() {
         for stream in [STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO] where !isOpen(stream) {
             if stream == STDOUT_FILENO { state.withLock { $0.failure = EBADF } }
@@ -65,8 +65,8 @@ enum StandardOutput {
         }
     }
 
-    /// Whether this is what the process was started with. The runtime begins before any of this, and may have put something of
-    /// its own in its place, which is no file.
+    /// Whether this is what the process was started with. The runtime begins before any of this, and may have put
+    /// something of its own in its place, which is no file.
     private static func isOpen(_ stream: Int32) -> Bool {
         let place = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\(stream)")
         return fcntl(stream, F_GETFD) >= 0 && place?.hasPrefix("anon_inode:") != true

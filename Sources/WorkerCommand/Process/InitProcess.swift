@@ -1,14 +1,14 @@
 import Foundation
 import Synchronization
 
-/// What process 1 of a container has to do. When a program ends, its children become children of process 1; when they end, they
-/// stay zombies until process 1 waits for them.
+/// What process 1 of a container has to do. When a program ends, its children become children of process 1; when they
+/// end, they stay zombies until process 1 waits for them.
 ///
-/// `worker` waits for the children that it has started, and for no others. So as process 1 it starts itself once more, and does
-/// nothing but wait for whatever ends, and pass signals on.
+/// `worker` waits for the children that it has started, and for no others. So as process 1 it starts itself once more,
+/// and does nothing but wait for whatever ends, and pass signals on.
 enum InitProcess {
-    /// Ends the process with the status of the command that it has started; returns at once if this is not process 1, or if the
-    /// command cannot be started from here.
+    /// Ends the process with the status of the command that it has started; returns at once if this is not process 1,
+    /// or if the command cannot be started from here.
     static func serveIfFirst() {
         guard getpid() == 1 else { return }
         passSignalsOn()

@@ -2,8 +2,8 @@ import Breakwater
 import Foundation
 import ServiceLifecycle
 
-/// Tells systemd how the worker is: that it is ready, what it does, that it stops, and, for the watchdog, that its loops
-/// still turn. For units with `Type=notify` and, if wanted, `WatchdogSec=`.
+/// Tells systemd how the worker is: that it is ready, what it does, that it stops, and, for the watchdog, that its
+/// loops still turn. For units with `Type=notify` and, if wanted, `WatchdogSec=`.
 struct SystemdReporter: Service {
     /// How often the status is looked at, and the watchdog's shortest pause.
     private static let interval = Duration.milliseconds(500)

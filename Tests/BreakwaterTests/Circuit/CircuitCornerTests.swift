@@ -274,8 +274,8 @@ struct CircuitCornerTests {
                 settings.circuit.consecutiveFailures = 1
                 settings.circuit.suspendsWorkers = false
             }
-            // a and c share a circuit, b has its own: in the order of kinds, a batch of a and b would lock the shared one
-            // first, and a batch of b and c last.
+            // a and c share a circuit, b has its own: in the order of kinds, a batch of a and b would lock the shared
+            // one first, and a batch of b and c last.
             try await database.query("update breakwater.handler set shared_key = 'z' where kind in ('a', 'c')")
             try await database.query("insert into breakwater.circuit (kind, key) values ('*', 'z')")
             for kind in ["b", "c"] { try await database.insert(1, kind: kind) }

@@ -171,8 +171,8 @@ struct CircuitDepthTests {
             #expect(try await database.number("select count(*) from breakwater.suspension") == 1)
             #expect(try await broken.claim(5).isEmpty)
             #expect(try await well.claim(5).count == 5)
-            // Afterwards one at a time, also where it keeps room for other kinds; a failure suspends it for longer, a success
-            // ends it.
+            // Afterwards one at a time, also where it keeps room for other kinds; a failure suspends it for longer, a
+            // success ends it.
             broken.setClock(100)
             let trial = try await broken.claim(500)
             #expect(trial.count == 1)

@@ -28,7 +28,8 @@ struct IdleCircuitTests {
         return worker
     }
 
-    /// Three jobs fail for good, perhaps after others have succeeded, and the circuit is half-open from the 20th second on.
+    /// Three jobs fail for good, perhaps after others have succeeded, and the circuit is half-open from the 20th second
+    /// on.
     private func halfOpen(_ worker: HandWorker, _ database: TestDatabase, afterSuccess: Bool) async throws {
         try await database.insert(4)
         if afterSuccess {

@@ -5,12 +5,13 @@ import Testing
 
 @testable import Breakwater
 
-/// Random populations of jobs before a dependency, run through the real SQL functions in simulated time, and judged by an
-/// oracle that knows which jobs are bad, when the dependency is down, and which worker is broken.
+/// Random populations of jobs before a dependency, run through the real SQL functions in simulated time, and judged by
+/// an oracle that knows which jobs are bad, when the dependency is down, and which worker is broken.
 ///
-/// It prints a table: how long a healthy dependency was stopped, and how an outage was met. `BREAKWATER_SEED` sets which
-/// populations there are, `BREAKWATER_POPULATION_SECONDS` how long each is watched. Without them it is always the same, so
-/// that a change is judged by what it does: by chance, a sample of good and bad jobs may be as bad as in an outage.
+/// It prints a table: how long a healthy dependency was stopped, and how an outage was met. `BREAKWATER_SEED` sets
+/// which populations there are, `BREAKWATER_POPULATION_SECONDS` how long each is watched. Without them it is always the
+/// same, so that a change is judged by what it does: by chance, a sample of good and bad jobs may be as bad as in an
+/// outage.
 @Suite("Populations of good and bad jobs", .enabled(if: TestDatabase.isAvailable, Comment(rawValue: needsServer)))
 struct PopulationTests {
     static let seed =
@@ -52,7 +53,8 @@ struct PopulationTests {
         print("population: outage of \(length) s, \(Int(badShare * 100)) % bad: \(report)")
         #expect(try #require(report.noticedAfter) <= 5, "\(report)")
         #expect(report.chargedInOutage <= 45, "\(report)")
-        // At the end of an open time: of 15 to 30 s, of 30 to 60 s, or where that begins shortly before the end, of 60 to 120 s.
+        // At the end of an open time: of 15 to 30 s, of 30 to 60 s, or where that begins shortly before the end, of 60
+        // to 120 s.
         if badShare <= 0.1 { #expect(try #require(report.closedAfter) <= 121, "\(report)") }
     }
 

@@ -76,7 +76,8 @@ struct ConsumerBench {
         return answer(.settled()).starts
     }
 
-    /// Of twenty jobs, lets the first nine fail: of five that run at once, four make room for others before the fifth fails.
+    /// Of twenty jobs, lets the first nine fail: of five that run at once, four make room for others before the fifth
+    /// fails.
     mutating func failNine() {
         let first = start(1...20)
         let next = end(first, .failedCall).starts

@@ -80,8 +80,8 @@ struct PrivilegeTests {
         }
     }
 
-    /// Beyond the catalogue: a function that may be called must not fail for want of a privilege within, and one that may
-    /// not must say so.
+    /// Beyond the catalogue: a function that may be called must not fail for want of a privilege within, and one that
+    /// may not must say so.
     @Test("when every function is called", arguments: PrivilegeMatrix.Role.allCases)
     func calls(role: PrivilegeMatrix.Role) async throws {
         try await withTestDatabase { database in

@@ -46,8 +46,8 @@ struct HandWorker: Sendable {
     /// 2030.
     func setClock(_ seconds: Double) { clock.seconds.withLock { $0 = seconds } }
 
-    /// Runs a statement by this worker's clock. The clock is set for the transaction alone, for a pooler may put the next
-    /// one on another session.
+    /// Runs a statement by this worker's clock. The clock is set for the transaction alone, for a pooler may put the
+    /// next one on another session.
     @discardableResult
     func query(
         _ sql: String,

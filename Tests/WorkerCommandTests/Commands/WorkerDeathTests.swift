@@ -3,8 +3,8 @@ import Foundation
 import Libpq
 import Testing
 
-/// Worker processes that die or stop in the midst of their work. The program is that of `scripts/chaos`, whose handlers do
-/// what their payloads say.
+/// Worker processes that die or stop in the midst of their work. The program is that of `scripts/chaos`, whose handlers
+/// do what their payloads say.
 @Suite(
     "Worker processes that die or stop",
     .enabled(if: TestDatabase.isAvailable && WorkerBinary.isBuilt, "BREAKWATER_TEST_DATABASE or the program is missing")

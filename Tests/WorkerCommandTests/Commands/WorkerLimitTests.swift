@@ -133,7 +133,8 @@ struct WorkerLimitTests {
                 try await waitUntil("the worker is there") {
                     try await database.number("select count(*) from breakwater.worker") == 1
                 }
-                // It has all its connections, which are a thread each, once it has run a job and its threads stay as many.
+                // It has all its connections, which are a thread each, once it has run a job and its threads stay as
+                // many.
                 try await database.query("insert into breakwater.job (kind) values ('program')")
                 try await waitUntil("a job has run") {
                     try await database.number("select count(*) from breakwater.job") == 0
@@ -257,7 +258,8 @@ private func isReachableByOthers(_ file: URL) -> Bool {
     return true
 }
 
-/// A server on a loopback port that takes a third of a second for each answer, so that many connections are open at once.
+/// A server on a loopback port that takes a third of a second for each answer, so that many connections are open at
+/// once.
 private final class PatientServer: Sendable {
     let port: UInt16
     private let listener: Int32

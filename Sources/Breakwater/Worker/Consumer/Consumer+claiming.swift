@@ -45,8 +45,8 @@ extension Consumer {
 
     /// Claims what there is room for, and settles what has ended.
     ///
-    /// While one request is under way, ended runs gather for the next: batches grow with the load by themselves, and a lone
-    /// job is settled at once.
+    /// While one request is under way, ended runs gather for the next: batches grow with the load by themselves, and a
+    /// lone job is settled at once.
     private mutating func exchange(at now: Instant, isOverlapping: Bool = false) -> Request.Work? {
         if now >= nextPoll {
             nextPoll = now + settings.pollInterval

@@ -37,8 +37,8 @@ extension Consumer {
 
     /// When the worker stops; nil while it works or holds something.
     ///
-    /// A silent server may have given it jobs in a claim that is not answered. Those jobs come back when the worker leaves, or
-    /// when its lease ends.
+    /// A silent server may have given it jobs in a claim that is not answered. Those jobs come back when the worker
+    /// leaves, or when its lease ends.
     func timeToStop(at now: Instant) -> Instant? {
         guard case .draining(let since) = phase, held.isEmpty else { return nil }
         if inFlight.isEmpty { return now }

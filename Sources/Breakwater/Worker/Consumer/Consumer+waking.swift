@@ -28,8 +28,8 @@ extension Consumer {
         }
     }
 
-    /// A worker that finds jobs again and again is too busy to need waking. If a polling worker cannot keep up, it stops
-    /// polling so that other workers are notified.
+    /// A worker that finds jobs again and again is too busy to need waking. If a polling worker cannot keep up, it
+    /// stops polling so that other workers are notified.
     mutating func leaveWakeUpsIfBusy(_ count: Int, of claim: Claim) {
         switch wakeUps {
         case .asleep where claimsWithJobs >= Self.busyClaims: isTooBusyToBeWoken = true

@@ -37,8 +37,8 @@ struct Consumer {
     enum Answer {
         /// The claim of a request gave these jobs. They may not start yet.
         case claimed([ClaimedJob])
-        /// What was to be settled or flushed is durable, and so is every claim before it. Where calls failed it also says
-        /// which kinds are stopped (see ``Beat/Output/stopped``); kinds it does not name may be stopped too.
+        /// What was to be settled or flushed is durable, and so is every claim before it. Where calls failed it also
+        /// says which kinds are stopped (see ``Beat/Output/stopped``); kinds it does not name may be stopped too.
         case settled(stopped: [String: Int64] = [:])
         /// The server refused the claim of a request, or the whole request.
         case claimRefused(PostgresError)
@@ -233,7 +233,8 @@ struct Consumer {
     ///   - times: How long it took.
     ///   - now: The time.
     ///   - judge: What is recorded of it, given why it was cancelled, if it was; nil for a plain success.
-    /// - Returns: Whether its end counts (its slot may have been given up), what the same task runs next, and what to do.
+    /// - Returns: Whether its end counts (its slot may have been given up), what the same task runs next, and what to
+    ///   do.
     mutating func ended(
         _ start: HeldJobs.Start,
         _ times: FinishedRun.Times,

@@ -1,6 +1,6 @@
 extension FinishedRun.Ending {
-    /// What is recorded of an outcome: its class after the retry rules, how long until the next run, and what the circuit
-    /// learns.
+    /// What is recorded of an outcome: its class after the retry rules, how long until the next run, and what the
+    /// circuit learns.
     ///
     /// - Parameters:
     ///   - outcome: What the handler said.

@@ -294,8 +294,8 @@ struct HeldJobs {
         closedClaims = claims.filter { abandoned.remove($0) == nil } + closedClaims
     }
 
-    /// Leaves a run that cannot be settled to the database: its claim is not closed, so that the job is given back when this
-    /// worker no longer knows of the claim.
+    /// Leaves a run that cannot be settled to the database: its claim is not closed, so that the job is given back when
+    /// this worker no longer knows of the claim.
     mutating func abandon(_ run: FinishedRun) {
         recorded([run])
         if let place = closedClaims.firstIndex(of: run.lease) {

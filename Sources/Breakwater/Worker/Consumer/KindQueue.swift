@@ -78,8 +78,8 @@ struct KindQueue {
 
     // MARK: Stopping
 
-    /// Whether the kind waits for the database to say whether its circuit opened. It does after several failures in a row.
-    /// Otherwise a worker would run all the jobs that it has claimed ahead against a dependency that is down.
+    /// Whether the kind waits for the database to say whether its circuit opened. It does after several failures in a
+    /// row. Otherwise a worker would run all the jobs that it has claimed ahead against a dependency that is down.
     var awaitsVerdict: Bool { failuresInARow >= longestStreak }
 
     /// Whether some of its failures are not recorded yet.

@@ -5,16 +5,16 @@ struct Lease {
     let length: Duration
     /// False while the lease may have ended: nothing is claimed or started.
     private(set) var isHeld = true
-    /// Three quarters of the lease after the last answered heartbeat, not counting proven absences of the database: until then no other worker can have this worker's
-    /// jobs. Later nothing starts, whether or not the loss was noticed: a process that was stopped for a while finds
-    /// out only by looking at the clock.
+    /// Three quarters of the lease after the last answered heartbeat, not counting proven absences of the database:
+    /// until then no other worker can have this worker's jobs. Later nothing starts, whether or not the loss was
+    /// noticed: a process that was stopped for a while finds out only by looking at the clock.
     private(set) var sureUntil: Instant
 
     /// A time in which the database served nobody, as far as this worker has proof of it.
     private var absence: (began: Instant, proven: Instant)?
 
-    /// The database counts at most this much of an absence as silence (see breakwater.record_absence). An absence that is
-    /// not proven again for longer may have ended.
+    /// The database counts at most this much of an absence as silence (see breakwater.record_absence). An absence that
+    /// is not proven again for longer may have ended.
     private static let countedAbsence = Duration.seconds(2)
 
     init(length: Duration, heldSince start: Instant) {
@@ -28,8 +28,8 @@ struct Lease {
     /// It may have ended.
     mutating func lose() { isHeld = false }
 
-    /// The database serves nobody now. While this is proven again and again, the lease goes on: the database does not count
-    /// that time as silence.
+    /// The database serves nobody now. While this is proven again and again, the lease goes on: the database does not
+    /// count that time as silence.
     mutating func databaseIsAbsent(at now: Instant) {
         guard isSure(at: now) else { return }
         guard let last = absence, now - last.proven <= Self.countedAbsence else {

@@ -1,7 +1,8 @@
-/// When a worker makes itself free for suspects: jobs that may have killed their workers, and must run apart from others.
+/// When a worker makes itself free for suspects: jobs that may have killed their workers, and must run apart from
+/// others.
 ///
-/// A pure value: it decides, and the claim loop acts. It is fair to the other jobs: the worker works as usual for at least
-/// as long as it was withdrawn, before it withdraws again.
+/// A pure value: it decides, and the claim loop acts. It is fair to the other jobs: the worker works as usual for at
+/// least as long as it was withdrawn, before it withdraws again.
 struct Quarantine {
     typealias Instant = MonotonicClock.Instant
 

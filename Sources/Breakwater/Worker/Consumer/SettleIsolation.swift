@@ -5,8 +5,8 @@ import Libpq
 /// A run at fault is settled as a failure that says why; if not even that can be stored, it is snoozed; and if that is
 /// refused too, it is left to the database, which gives the job back after a while.
 struct SettleIsolation {
-    /// Retries of a transiently refused settle before the bad run is isolated, and of a run by itself before it counts as
-    /// the one at fault.
+    /// Retries of a transiently refused settle before the bad run is isolated, and of a run by itself before it counts
+    /// as the one at fault.
     static let patience = 4
 
     private enum Stage {

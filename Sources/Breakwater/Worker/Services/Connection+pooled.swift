@@ -5,8 +5,8 @@ extension Connection {
     ///
     /// A session behind a pooler is shared, so its settings are not changed, only checked once.
     ///
-    /// - Throws: ``BreakwaterError`` with the code `unsuitableDatabase` where a pooler's sessions have another isolation level
-    ///   or are read-only; `PostgresError`.
+    /// - Throws: ``BreakwaterError`` with the code `unsuitableDatabase` where a pooler's sessions have another
+    ///   isolation level or are read-only; `PostgresError`.
     func useWorkerSettings() async throws {
         guard isPooled else { return try await useOwnSettings() }
         let row = try await query(

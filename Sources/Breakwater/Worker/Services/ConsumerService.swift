@@ -3,8 +3,8 @@ import Logging
 
 /// Sends the consumer's requests over one connection after another, and passes the answers back.
 ///
-/// It runs on its connection's thread, so that the next request is under way while the jobs of the one before run: on the
-/// threads that run handlers, it would wait behind those jobs.
+/// It runs on its connection's thread, so that the next request is under way while the jobs of the one before run: on
+/// the threads that run handlers, it would wait behind those jobs.
 struct ConsumerService {
     let engine: Engine
     private var runMetrics: RunMetrics

@@ -60,8 +60,8 @@ extension Engine {
         }
     }
 
-    /// Waits while the database is away: only the connection for heartbeats is tried then, so that a fleet does not come back
-    /// with all its connections at once.
+    /// Waits while the database is away: only the connection for heartbeats is tried then, so that a fleet does not
+    /// come back with all its connections at once.
     private func waitForOutage(_ purpose: WorkerMetrics.Loop) async {
         while outage.isProven, !Task.isCancelled {
             try? await Task.sleep(for: .milliseconds(.random(in: 50...300)))

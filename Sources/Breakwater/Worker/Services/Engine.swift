@@ -203,8 +203,8 @@ final class Engine: Sendable {
         handle(.disconnected)
     }
 
-    /// Gives the consumer its ticks until it stops, or the task is cancelled. A consumer that has stopped names no next tick, so
-    /// going on would keep a thread busy without a pause.
+    /// Gives the consumer its ticks until it stops, or the task is cancelled. A consumer that has stopped names no next
+    /// tick, so going on would keep a thread busy without a pause.
     func keepTime() async {
         var nextRecord = clock.now
         while !Task.isCancelled, !hasStopped {

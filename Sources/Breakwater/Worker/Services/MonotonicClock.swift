@@ -5,8 +5,8 @@ package protocol WorkerClock: Clock, Sendable where Duration == Swift.Duration, 
 
 /// The clock that `ContinuousClock` reads, in whole nanoseconds.
 ///
-/// Its instants have a fixed size. The compiler does not know the size of a `ContinuousClock.Instant`, and copies whatever
-/// holds one step by step, by way of the runtime; that costs too much for what is copied once for each job.
+/// Its instants have a fixed size. The compiler does not know the size of a `ContinuousClock.Instant`, and copies
+/// whatever holds one step by step, by way of the runtime; that costs too much for what is copied once for each job.
 package struct MonotonicClock: WorkerClock {
     /// A point in time.
     package struct Instant: InstantProtocol {

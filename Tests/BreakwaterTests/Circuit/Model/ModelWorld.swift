@@ -133,8 +133,8 @@ final class ModelWorld {
         }
     }
 
-    /// Sets the database's clock for the transaction, and its chance, so that its jitter comes from the seed, too. In each
-    /// transaction, for a pooler may put it on another session than the last.
+    /// Sets the database's clock for the transaction, and its chance, so that its jitter comes from the seed, too. In
+    /// each transaction, for a pooler may put it on another session than the last.
     private func stage() -> [Move] {
         let clock = Statement(
             """
