@@ -35,7 +35,7 @@ struct FleetMetricsTests {
     private func told(_ database: TestDatabase) async throws -> Scrape {
         let registry = MetricsRegistry()
         var report = FleetMetrics.Report(factory: registry)
-        report.tell(try await sample(database))
+        report.set(try await sample(database))
         return Scrape(registry)
     }
 
@@ -140,7 +140,7 @@ struct FleetMetricsTests {
             try await database.query("insert into breakwater.job (kind, run_at) values ('zz', now() + interval '2 h')")
             let registry = MetricsRegistry()
             var report = FleetMetrics.Report(factory: registry)
-            report.tell(try await sample(database))
+            report.set(try await sample(database))
             let scrape = Scrape(registry)
             func jobs(_ kind: String, _ state: String) -> Double? {
                 scrape["breakwater_fleet_jobs{kind=\"\(kind)\",queue=\"default\",state=\"\(state)\"}"]
@@ -167,7 +167,7 @@ struct FleetMetricsTests {
             var report = FleetMetrics.Report(factory: registry)
             try await database.query("select breakwater.open_circuit('calm', 'before')")
             try await database.query("select breakwater.reset_circuit('calm', 'before')")
-            report.tell(try await database.connection.call(TransitionsAfter(id: nil)))
+            report.count(try await database.connection.call(TransitionsAfter(id: nil)))
 
             try await database.query("insert into breakwater.job (kind) select 'plain' from generate_series(1, 3)")
             try await database.query("insert into breakwater.job (kind) values ('a'), ('b'), ('calm')")
@@ -178,9 +178,9 @@ struct FleetMetricsTests {
             try await database.query("select breakwater.open_circuit('plain', 'by hand')")
             try await database.query("select breakwater.open_circuit('*', 'by hand', key => 'gateway')")
             for _ in 1...2 {
-                report.tell(try await sample(database))
+                report.set(try await sample(database))
                 // The same news twice, as when it is asked for from further back.
-                report.tell(try await database.connection.call(TransitionsAfter(id: 0)))
+                report.count(try await database.connection.call(TransitionsAfter(id: 0)))
             }
             let scrape = Scrape(registry)
             func state(_ circuit: String, _ state: String) -> Double? {
@@ -210,11 +210,11 @@ struct FleetMetricsTests {
             let registry = MetricsRegistry()
             var report = FleetMetrics.Report(factory: registry)
             try await database.query("insert into breakwater.job (kind) values ('k')")
-            report.tell(try await sample(database))
+            report.set(try await sample(database))
             let series = "breakwater_fleet_jobs{kind=\"k\",queue=\"default\",state=\"ready\"}"
             #expect(Scrape(registry)[series] == 1)
             try await database.query("delete from breakwater.job")
-            report.tell(try await sample(database))
+            report.set(try await sample(database))
             #expect(Scrape(registry)[series] == 0)
         }
     }

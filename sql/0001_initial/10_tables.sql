@@ -176,6 +176,10 @@ create table breakwater.worker (
     beat_at     timestamptz not null default now()
 ) with (fillfactor = 50);
 
+-- The workers that can take jobs: those that are not draining, and whose last heartbeat is within their lease.
+create view breakwater.active_worker as
+select * from breakwater.worker w where w.state = 'running' and w.beat_at > now() - w.lease;
+
 -- Workers that were considered lost, and the jobs that they held then.
 create table breakwater.lost_worker (
     worker   bigint primary key,

@@ -26,9 +26,8 @@ begin
     if v_job.crashes >= 2 then
         raise exception 'job % was there when its workers were lost, and runs alone', id
             using errcode = '22023', hint = 'worker job says what is known about it.';
-    elsif not exists (select from breakwater.worker w
-                       where w.state = 'running' and v_job.kind = any (w.kinds) and v_job.queue = any (w.queues)
-                         and w.beat_at > now() - w.lease) then
+    elsif not exists (select from breakwater.active_worker w
+                       where v_job.kind = any (w.kinds) and v_job.queue = any (w.queues)) then
         raise exception 'no worker that runs handles the kind % in the queue %', quote_literal(v_job.kind),
             quote_literal(v_job.queue)
             using errcode = '22023', hint = 'worker status lists the workers.';

@@ -142,8 +142,8 @@ begin
     end;
     alone := alive and not exists (
         select from breakwater.worker w
-          join breakwater.worker o on o.id <> w.id and o.queues && w.queues and o.kinds && w.kinds
-         where w.id = p_worker and o.state = 'running' and o.beat_at > now() - o.lease);
+          join breakwater.active_worker o on o.id <> w.id and o.queues && w.queues and o.kinds && w.kinds
+         where w.id = p_worker);
 end
 $$;
 

@@ -75,9 +75,8 @@ as $$
     select exists (
         select from breakwater.job j
          where j.id = (breakwater.next_suspects(p_worker))[1]
-           and not exists (select from breakwater.worker o
-                            where o.id <> p_worker and o.state = 'running' and o.beat_at > now() - o.lease
-                              and j.kind = any (o.kinds) and j.queue = any (o.queues)
+           and not exists (select from breakwater.active_worker o
+                            where o.id <> p_worker and j.kind = any (o.kinds) and j.queue = any (o.queues)
                               and (o.running, o.id) < (p_running, p_worker)))
 $$;
 

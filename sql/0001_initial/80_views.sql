@@ -19,9 +19,8 @@ select j.queue, j.kind,
                    left join breakwater.handler h on h.kind = j.kind
                   where c.kind = case when h.shared_key is null then j.kind else '*' end
                     and c.key = coalesce(h.shared_key, '')), 'none') as circuit,
-       (select count(*) from breakwater.worker w
-         where j.kind = any (w.kinds) and j.queue = any (w.queues)
-           and w.beat_at > now() - w.lease and w.state = 'running') as workers
+       (select count(*) from breakwater.active_worker w
+         where j.kind = any (w.kinds) and j.queue = any (w.queues)) as workers
   from breakwater.job j
   left join breakwater.held r on r.job = j.id
  group by j.queue, j.kind;
@@ -33,11 +32,10 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
     select format('every worker that handles ''%s'' has suspended itself, %s until %s: %s', p_kind,
                   (array_agg(w.name order by s.until))[1], min(s.until), (array_agg(s.reason order by s.until))[1])
-      from breakwater.worker w
+      from breakwater.active_worker w
       left join breakwater.suspension s on s.kind = p_kind collate "C" and s.key = '' and s.worker = w.id
                                        and s.is_local and s.until > breakwater.clock()
      where p_kind = any (w.kinds) and p_queue = any (w.queues)
-       and w.beat_at > now() - w.lease and w.state = 'running'
        -- Nearly always there is no such suspension, and nothing more has to be checked.
        and exists (select from breakwater.suspension l where l.is_local)
     having bool_and(s.worker is not null)
@@ -84,9 +82,8 @@ select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integ
                       where (p.scope = 'queue' and p.name = j.queue) or (p.scope = 'kind' and p.name = j.kind)
                       limit 1) p on true
  cross join lateral (
-       select exists (select from breakwater.worker a
-                       where j.kind = any (a.kinds) and j.queue = any (a.queues)
-                         and a.beat_at > now() - a.lease and a.state = 'running') as is_taken) a
+       select exists (select from breakwater.active_worker a
+                       where j.kind = any (a.kinds) and j.queue = any (a.queues)) as is_taken) a
  cross join lateral (
        select case when k.job is not null then 'running'
                    when j.crashes >= 2 and j.run_at is not null then 'suspect'

@@ -198,7 +198,7 @@ as $$
         'pauses', jsonb_build_object(
             'queue', (select count(*) from breakwater.pause p where p.scope = 'queue'),
             'kind', (select count(*) from breakwater.pause p where p.scope = 'kind')))
-      from (select v.*, v.beat_at > now() - v.lease as alive from breakwater.worker v) w
+      from breakwater.worker_status w
 $$;
 
 -- The transitions after a number in the history, oldest first, at most 5,000. Circuits of keys appear under their kind.

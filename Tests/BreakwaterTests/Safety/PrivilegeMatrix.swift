@@ -10,7 +10,8 @@ enum PrivilegeMatrix {
 
     /// Tables that administrators read and only their owner writes, save for `exceptions`.
     static let tables: Set<String> = [
-        "audit", "circuit", "circuit_incident", "circuit_transition", "claim", "dead_letter", "failure", "fleet_sample",
+        "absence", "audit", "circuit", "circuit_incident", "circuit_transition", "claim", "dead_letter", "failure",
+        "fleet_sample",
         "handler", "horizon",
         "import", "incident_measure", "incident_notice",
         "job", "lane", "leader",
@@ -20,7 +21,8 @@ enum PrivilegeMatrix {
 
     /// Views that administrators read.
     static let views: Set<String> = [
-        "circuit_status", "depth", "held", "incident", "job_status", "obsolete_circuit", "scaling", "suspension_status",
+        "active_worker", "circuit_status", "depth", "held", "incident", "job_status", "obsolete_circuit", "scaling",
+        "suspension_status",
         "worker_status",
     ]
 
@@ -87,12 +89,13 @@ enum PrivilegeMatrix {
                 [],
                 [
                     "add_error", "admit", "apply_fallbacks", "check_enqueue", "count_probes", "failure_of",
-                    "generation_of", "hold", "key_of", "lead", "lease_probes", "open_time", "others_fare",
+                    "generation_of", "suspend_briefly", "key_of", "lead", "lease_probes", "open_time", "others_fare",
                     "override_circuit", "pause_scope", "pick_dead_letters", "promote", "prune_calls",
                     "prune_recent_calls", "prune_results", "prune_circuits", "prune_workers", "prune_history",
                     "do_chore",
                     "seconds_to_next_due", "reroute",
                     "reroute_at_once", "record_action",
+                    "record_absence", "silence",
                     "record_calls", "record_portion", "refuse_reroute_cycles", "refuse_row_security", "rescue",
                     "resume_scope", "settle_one", "sum_up_rates", "suspend", "tally",
                     "transition", "trip_if_due", "advance_circuits", "unpark", "verdict", "wake", "wake_for_inserted",
