@@ -203,7 +203,12 @@ let package = Package(
             ]
         ),
         .executableTarget(name: "worker", dependencies: ["WorkerCommand"]),
-        .executableTarget(name: "ExampleWorker", dependencies: ["Breakwater", "WorkerCommand"]),
+        .executableTarget(
+            name: "ExampleWorker",
+            dependencies: [
+                "Breakwater", "WorkerCommand", .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ]
+        ),
         // The worker and the client of scripts/chaos.
         .executableTarget(
             name: "ChaosAgent",

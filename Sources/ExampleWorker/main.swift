@@ -18,11 +18,14 @@ settings.retry.maxAttempts = 8
 settings.circuit.openFor = .seconds(5)
 settings.keepResults = .seconds(3600)
 
-await WorkerCommand.main(handlers: [
-    // A configuration file may say otherwise, under  email.send: { swift: {}, concurrency: 5 }.
-    HandlerRegistration(
-        kind: "email.send",
-        handler: SendEmail(outbox: URL(filePath: outbox, directoryHint: .isDirectory)),
-        settings: settings
-    )
-])
+await WorkerCommand.main(
+    handlers: [
+        // A configuration file may say otherwise, under  email.send: { swift: {}, concurrency: 5 }.
+        HandlerRegistration(
+            kind: "email.send",
+            handler: SendEmail(outbox: URL(filePath: outbox, directoryHint: .isDirectory)),
+            settings: settings
+        )
+    ],
+    services: [OutboxReport(outbox: outbox)]
+)

@@ -1,6 +1,7 @@
 import ArgumentParser
 public import Breakwater
 import Foundation
+public import ServiceLifecycle
 
 /// The command line `worker`, for executables that link handlers written in Swift.
 ///
@@ -21,11 +22,18 @@ public enum WorkerCommand {
 
     /// The handlers that the executable registered.
     @TaskLocal static var handlers: [HandlerRegistration] = []
+    /// What the executable runs beside the worker.
+    @TaskLocal static var services: [any Service] = []
 
     /// Runs the command that the process's arguments name, and ends the process with its exit status.
     ///
-    /// - Parameter handlers: The handlers written in Swift, each kind once. Defaults to none.
-    public static func main(handlers: [HandlerRegistration] = []) async -> Never {
+    /// - Parameters:
+    ///   - handlers: The handlers written in Swift, each kind once. Defaults to none.
+    ///   - services: What `run` runs beside the worker, such as an HTTP server that enqueues, or a client that handlers
+    ///     use. They start before the worker, and are told to shut down once it has ended. One that returns earlier is
+    ///     done; one that throws ends the worker in good order, and then the process with status 70. The other
+    ///     commands do not run them. Defaults to none.
+    public static func main(handlers: [HandlerRegistration] = [], services: [any Service] = []) async -> Never {
         // Nobody reading the output any more is an error of that write, not the end of the process.
         signal(SIGPIPE, SIG_IGN)
         StandardOutput.reserveClosedStreams()
@@ -37,7 +45,9 @@ public enum WorkerCommand {
             exit(CommandFailure.Status.usage.rawValue)
         }
         ProcessTitle.maskPasswords()
-        let status = await $handlers.withValue(handlers) { await run(arguments) }
+        let status = await $handlers.withValue(handlers) {
+            await $services.withValue(services) { await run(arguments) }
+        }
         let delivery = deliverOutput()
         exit(status == 0 ? delivery : status)
     }

@@ -37,10 +37,10 @@ struct FencingTests {
             }
             let stale = try await HandWorker(database, settings: settings)
             let old = try await stale.claim()
+            let owner = try await HandWorker(database, settings: settings)
             try await database.query(
                 "update breakwater.worker set beat_at = now() - interval '1 hour' where id = \(stale.id)"
             )
-            let owner = try await HandWorker(database, settings: settings)
             #expect(try await owner.maintain().rescued == 1)
             #expect(try await owner.claim().count == 1)
             let before = try await database.text(Self.everything)

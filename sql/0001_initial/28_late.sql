@@ -67,7 +67,7 @@ declare
     v_proven  bigint;
 begin
     select * into v_old from breakwater.horizon h order by h.id desc limit 1;
-    select p.last_value into v_highest from breakwater.job_position p;
+    v_highest := breakwater.last_number('job_position');
     select coalesce(array_agg(distinct k.virtualtransaction), '{}') into v_holders
       from pg_locks k
      where k.locktype = 'relation' and k.relation = 'breakwater.job'::regclass

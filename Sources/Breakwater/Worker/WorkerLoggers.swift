@@ -64,10 +64,11 @@ public struct WorkerLoggers: Sendable {
         var jobs: Int
 
         var metadata: Logger.Metadata {
-            [
+            let metadata: Logger.Metadata = [
                 "lost_worker": .stringConvertible(worker), "lost_worker_name": "\(name)",
                 "jobs": .stringConvertible(jobs),
             ]
+            return metadata
         }
     }
 

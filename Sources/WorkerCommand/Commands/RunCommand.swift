@@ -147,6 +147,7 @@ struct RunCommand: AsyncParsableCommand {
         let logger = Logger(label: "breakwater")
         for warning in loaded.warnings { logger.warning("\(warning)") }
         var process = WorkerProcess(configuration: loaded.worker, logger: logger)
+        process.services = WorkerCommand.services
         if let address = loaded.metrics {
             let registry = MetricsRegistry()
             MetricsSystem.bootstrap(registry)

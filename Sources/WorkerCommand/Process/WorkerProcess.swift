@@ -21,6 +21,8 @@ struct WorkerProcess {
     var spans: OTLPExporter?
     /// Who is told of incidents; nil for nobody.
     var notify: NotificationTarget?
+    /// What the executable runs beside the worker.
+    var services: [any Service] = []
     /// What SIGHUP does.
     var onHangup: (@Sendable () -> Void)?
 
@@ -32,7 +34,7 @@ struct WorkerProcess {
         // Shut down from the last to the first: whoever watches the worker sees it drain.
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
-                services: watchers(of: worker.health) + [
+                services: ownServices + watchers(of: worker.health) + [
                     .init(
                         service: worker,
                         successTerminationBehavior: .gracefullyShutdownGroup,
@@ -64,6 +66,17 @@ struct WorkerProcess {
             throw CommandFailure(error, at: place)
         } catch let error as EndpointError {
             throw CommandFailure(.configuration, "\(error); give another address with --metrics")
+        }
+    }
+
+    private var ownServices: [ServiceGroupConfiguration.ServiceConfiguration] {
+        services.map { service in
+            .init(
+                service: service,
+                successTerminationBehavior: .ignore,
+                failureTerminationBehavior: .gracefullyShutdownGroup,
+                serviceName: "\(type(of: service))"
+            )
         }
     }
 

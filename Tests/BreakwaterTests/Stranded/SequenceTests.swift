@@ -56,6 +56,16 @@ struct SequenceTests {
         }
     }
 
+    @Test("are none where no job has ever been")
+    func fresh() async throws {
+        try await withTestDatabase { database in
+            let worker = try await HandWorker(database)
+            for _ in 1...2 { try await worker.maintain() }
+            #expect(try await database.count("horizon") == 1)
+            #expect(try await Schema.repairSequences(on: database.connection).isEmpty)
+        }
+    }
+
     @Test("are named with where they stood and go on")
     func named() async throws {
         try await withTestDatabase { database in

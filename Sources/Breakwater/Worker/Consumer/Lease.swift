@@ -13,9 +13,12 @@ struct Lease {
     /// A time in which the database served nobody, as far as this worker has proof of it.
     private var absence: (began: Instant, proven: Instant)?
 
-    /// The database counts at most this much of an absence as silence (see breakwater.record_absence). An absence that
-    /// is not proven again for longer may have ended.
+    /// The database counts at most half as much of an absence as silence (see breakwater.record_absence).
     private static let countedAbsence = Duration.seconds(2)
+
+    /// An absence that is not proven again for longer may have ended. If it did end and begin again within that time,
+    /// the database counts no more than the last quarter of the lease, which this worker leaves out.
+    private var longestGap: Duration { max(.seconds(2), length / 5) }
 
     init(length: Duration, heldSince start: Instant) {
         self.length = length
@@ -32,7 +35,7 @@ struct Lease {
     /// count that time as silence.
     mutating func databaseIsAbsent(at now: Instant) {
         guard isSure(at: now) else { return }
-        guard let last = absence, now - last.proven <= Self.countedAbsence else {
+        guard let last = absence, now - last.proven <= longestGap else {
             absence = (now, now)
             return
         }
