@@ -37,9 +37,19 @@ extension TestDatabase {
             do {
                 try await body(run)
             } catch {
+                // While the worker still runs, or nobody could tell any more.
+                let left = try await texts(
+                    """
+                    (select format('job %s, %s, attempt %s, %s: %s', s.id, s.kind, s.attempt, s.state, s.why)
+                       from breakwater.job_status s order by s.id limit 20)
+                    union all
+                    (select format('circuit %s %s is %s: %s', c.kind, c.key, c.state, c.reason)
+                       from breakwater.circuit c limit 20)
+                    """
+                )
                 run.signal(SIGKILL)
                 let log = try await run.end().errors
-                Issue.record("the worker's log:\n\(log)")
+                Issue.record("what was there:\n\(left.joined(separator: "\n"))\nthe worker's log:\n\(log)")
                 throw error
             }
             run.signal(SIGTERM)
