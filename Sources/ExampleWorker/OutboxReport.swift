@@ -2,7 +2,8 @@ import Foundation
 import Logging
 import ServiceLifecycle
 
-/// Says how many e-mails are in the outbox when the worker has ended. It stands for any service that runs beside a worker.
+/// Says how many e-mails are in the outbox when the worker has ended. It stands for any service that runs beside a
+/// worker.
 struct OutboxReport: Service {
     struct NoDirectory: Error, CustomStringConvertible {
         var description: String

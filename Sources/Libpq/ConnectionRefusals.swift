@@ -3,16 +3,14 @@ import Glibc
 /// What libpq says when no server took the connection: some lines for each server that it tried, with the SQLSTATEs of
 /// refusals (`PQERRORS_VERBOSE`).
 struct ConnectionRefusals {
-    private let lines: [Substring]
+    private let lines: [String]
 
     init(_ text: String) {
-        lines = text.split(whereSeparator: \.isNewline).map { $0.drop(while: \.isWhitespace) }
-            .filter { line in
-                // In the midst of an attempt, libpq has begun a line that does not say anything yet. And where in
-                // Postgres' source a refusal comes from helps nobody.
-                !line.isEmpty && !line.hasSuffix("failed: ") && !line.hasSuffix("failed:")
-                    && !line.hasPrefix("LOCATION:")
-            }
+        // In the midst of an attempt, libpq has begun a line that does not say anything yet. And where in Postgres'
+        // source a refusal comes from helps nobody.
+        lines = PostgresError.lines(of: text).filter { line in
+            !line.hasSuffix("failed: ") && !line.hasSuffix("failed:") && !line.hasPrefix("LOCATION:")
+        }
     }
 
     /// One line for people.

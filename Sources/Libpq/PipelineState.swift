@@ -50,12 +50,10 @@ struct PipelineState {
 
     /// How long the server has to answer after a cancel before the connection is given up.
     static let cancelGrace = Duration.seconds(3)
-    /// How many units may be in flight on a session of its own; the rest wait here rather than in socket buffers.
-    static let maximumInFlight = 256
-
-    /// How many units may be in flight: one behind a pooler. With several, pgbouncer 1.18 gives the session of a client
-    /// that leaves between two answers to the next client, which then gets the second answer.
-    var maximumInFlight = Self.maximumInFlight
+    /// How many units may be in flight; the rest wait here rather than in socket buffers. One behind a pooler. With
+    /// several, pgbouncer 1.18 gives the session of a client that leaves between two answers to the next client, which
+    /// then gets the second answer.
+    var maximumInFlight = 256
     private(set) var waiting: [Unit] = []
     private(set) var inFlight: [Unit] = []
     private(set) var cancel: Cancel?

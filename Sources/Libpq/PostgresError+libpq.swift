@@ -45,11 +45,13 @@ extension PostgresError {
     }
 
     /// libpq's text without its line breaks, indents and trailing space: one line for logs.
-    static func tidy(_ text: String) -> String {
+    static func tidy(_ text: String) -> String { lines(of: text).joined(separator: "; ") }
+
+    /// The lines of libpq's text that say something, without their indents.
+    static func lines(of text: String) -> [String] {
         text.split(whereSeparator: \.isNewline)
             .map { line in String(line.drop(while: \.isWhitespace)) }
             .filter { !$0.isEmpty }
-            .joined(separator: "; ")
     }
 
     /// What libpq says is wrong with `connection`.

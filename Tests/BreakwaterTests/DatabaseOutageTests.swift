@@ -53,7 +53,8 @@ struct DatabaseOutageTests {
             try await database.insert(workers, kind: "long")
             try await waitUntil("each worker holds a job") { seen.started.all.count == workers }
             try await server.crash()
-            try await Task.sleep(for: Self.lease * leases)
+            let end = ContinuousClock.now + Self.lease * leases
+            try await waitUntil("the outage has lasted so long", deadline: .seconds(600)) { .now >= end }
             try await server.start()
             try await body(try await server.database(), seen)
             await group.triggerGracefulShutdown()

@@ -116,12 +116,12 @@ $$;
 
 -- A worker's heartbeat. `alive` is false if its jobs have been given to others: then the worker must drop them and
 -- register again. `stopped` and `generations` are its stopped kinds (see stopped_kinds).
--- `hosts` is true if the worker should make itself free for suspects, which run apart from others. `alone` is true if
+-- `hosts` is true if the worker should make itself free for suspects, which run apart from others. `is_sole` is true if
 -- no other worker takes any of its jobs.
 -- `registered` is false if rows of its registration are missing: then the worker must renew it.
 create function breakwater.beat(
     p_worker bigint, p_state text, p_running integer, p_unresponsive integer, out alive boolean, out stopped text[], out generations bigint[],
-    out hosts boolean, out alone boolean, out registered boolean
+    out hosts boolean, out is_sole boolean, out registered boolean
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -140,7 +140,7 @@ begin
     exception when lock_not_available then
         hosts := false;
     end;
-    alone := alive and not exists (
+    is_sole := alive and not exists (
         select from breakwater.worker w
           join breakwater.active_worker o on o.id <> w.id and o.queues && w.queues and o.kinds && w.kinds
          where w.id = p_worker);
@@ -180,12 +180,14 @@ create function breakwater.rescue() returns integer
 language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 as $$
 declare
-    v_lost  breakwater.worker;
-    v_jobs  bigint[];
-    v_count integer := 0;
+    v_lost    breakwater.worker;
+    v_jobs    bigint[];
+    v_count   integer := 0;
+    v_orphans integer;
 begin
     for v_lost in
         select * from breakwater.worker w
+         -- The first condition follows from the second, and costs nothing for the many that are alive.
          where w.beat_at < now() - w.lease and breakwater.silence(w.beat_at) > w.lease
            for update skip locked
     loop
@@ -209,8 +211,12 @@ begin
         end;
     end loop;
     -- A claim that was under way, and not visible yet, may commit after its worker was struck off.
-    v_count := v_count + breakwater.release_orphans();
-    return v_count;
+    v_orphans := breakwater.release_orphans();
+    if v_orphans > 0 then
+        raise notice '% jobs of claims without a worker were given back', v_orphans
+            using errcode = 'BW005', detail = jsonb_build_object('jobs', v_orphans);
+    end if;
+    return v_count + v_orphans;
 end
 $$;
 

@@ -26,7 +26,7 @@ declare
     v_result     bigint := breakwater.last_number('probe_result_id_seq');
     v_failure    bigint := breakwater.last_number('failure_id_seq');
     v_audit      bigint := breakwater.last_number('audit_id_seq');
-    v_subscriber    bigint := breakwater.last_number('tail_subscriber_id');
+    v_subscriber bigint := breakwater.last_number('tail_subscriber_id');
     v_outcome    bigint := breakwater.last_number('outcome_id');
     v_jobs       record;
 begin

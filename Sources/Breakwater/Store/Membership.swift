@@ -69,7 +69,7 @@ package struct Beat: StoreCall {
 
     package var statement: Statement {
         Statement(
-            "select alive, stopped, generations, hosts, alone, registered from breakwater.beat($1, $2, $3, $4)",
+            "select alive, stopped, generations, hosts, is_sole, registered from breakwater.beat($1, $2, $3, $4)",
             [
                 .int8(worker), .text(isDraining ? "draining" : "running"), .int4(Int32(clamping: running)),
                 .int4(Int32(clamping: unresponsive)),
@@ -128,7 +128,7 @@ package struct Leave: StoreCall {
 }
 
 /// `breakwater.poll_hot_kinds`: which kinds a worker polls, so that their inserts need not notify a sleeping worker.
-package struct Attend: StoreCall {
+package struct PollHotKinds: StoreCall {
     package var worker: Int64
     /// The queues it polls.
     package var queues: [String]

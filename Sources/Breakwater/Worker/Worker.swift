@@ -170,7 +170,8 @@ public struct Worker: Service {
 
     /// Hands back whatever is left, unspent, and strikes the worker off. Without the database, its lease will do that.
     private func leave(_ engine: Engine) async {
-        // In a task of its own, since this one may be cancelled.
+        // Unstructured, because this task may be cancelled, and leaving must not be. It is awaited right here, so it
+        // does not outlive this call, and each of its calls has a deadline.
         await Task {
             // The worker has already waited for a server that left a request unanswered.
             let patience = engine.read(\.inFlight.isEmpty) ? Duration.seconds(10) : .seconds(1)

@@ -59,15 +59,15 @@ public struct WorkerLoggers: Sendable {
     }
 
     private struct RescueNotice: Decodable {
-        var worker: Int64
-        var name: String
+        /// Nil for claims without a worker, as after a partial restore.
+        var worker: Int64?
+        var name: String?
         var jobs: Int
 
         var metadata: Logger.Metadata {
-            let metadata: Logger.Metadata = [
-                "lost_worker": .stringConvertible(worker), "lost_worker_name": "\(name)",
-                "jobs": .stringConvertible(jobs),
-            ]
+            var metadata: Logger.Metadata = ["jobs": .stringConvertible(jobs)]
+            metadata["lost_worker"] = worker.map { .stringConvertible($0) }
+            metadata["lost_worker_name"] = name.map { "\($0)" }
             return metadata
         }
     }

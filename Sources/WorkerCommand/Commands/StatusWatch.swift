@@ -21,7 +21,7 @@ struct StatusWatch {
     }
 
     /// One look at the fleet, over a connection of its own: a restart or a fail-over between two looks then needs no
-    /// care. Nil when it is told to stop meanwhile.
+    /// care. Returns nil if the command is told to stop first.
     private func look() async throws -> Look? {
         let clock = ContinuousClock()
         return try await Foreground.unlessStopped { [database] in

@@ -16,9 +16,8 @@ struct NotifySocket: Sendable {
     /// What fits beside the closing NUL of `sockaddr_un`.
     private static let longestName = MemoryLayout.size(ofValue: sockaddr_un().sun_path) - 1
 
-    /// Sends assignments such as `READY=1`, each on a line of its own. Nobody hearing it is no failure of the worker's,
-    /// and it waits for nobody: a queue that is full, because whoever should listen does not, would keep it from
-    /// ending.
+    /// Sends assignments such as `READY=1`, each on a line of its own. It is no failure of the worker's if nobody
+    /// listens. The call does not wait: if the socket's queue is full, waiting would keep the worker from ending.
     ///
     /// - Returns: Whether it was sent.
     @discardableResult

@@ -115,13 +115,20 @@ struct PoolerTests {
                 for number in 1...20 {
                     let leaves = try await Connection.connect(options, logger: RecordedLog().logger())
                     let stays = try await Connection.connect(options, logger: RecordedLog().logger())
-                    async let first = leaves.query("select 1 from pg_sleep(0.01)")
-                    async let second = try? leaves.query("select 0 from pg_sleep(0.1)")
+                    // What the second call waits for.
+                    let holder = try await database.connectDirectly()
+                    _ = try await holder.query("begin")
+                    _ = try await holder.query("lock table breakwater.pause")
+                    async let first = leaves.query("select 1")
+                    async let second = try? leaves.query("select count(*) from breakwater.pause")
                     _ = try await first
                     await leaves.close()
-                    #expect(try await stays.query("select $1::int4", [.int4(Int32(number))])[0][0].int() == number)
+                    async let answer = stays.query("select $1::int4", [.int4(Int32(number))])
+                    _ = try await holder.query("commit")
+                    #expect(try await answer[0][0].int() == number)
                     _ = await second
                     await stays.close()
+                    await holder.close()
                 }
             }
         }

@@ -65,7 +65,7 @@ extension Consumer {
             if !unreadable.isEmpty { actions.append(.report(.unreadable(unreadable))) }
         case .done:
             inFlight.remove(at: place)
-            noteWakeUps(asked, at: now)
+            recordWakeUps(asked, at: now)
         }
     }
 

@@ -120,7 +120,7 @@ extension Consumer {
 
     private func poll(_ kinds: Set<String>) -> Request.Work {
         .poll(
-            Attend(
+            PollHotKinds(
                 worker: worker,
                 queues: settings.queues,
                 polled: kinds.sorted(),

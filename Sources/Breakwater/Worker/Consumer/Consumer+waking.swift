@@ -11,7 +11,7 @@ extension Consumer {
     }
 
     /// The database has noted how this worker hears of inserts. Earlier inserts woke no worker, so a look must follow.
-    mutating func noteWakeUps(_ asked: InFlight, at now: Instant) {
+    mutating func recordWakeUps(_ asked: InFlight, at now: Instant) {
         switch asked.request.work {
         case .sleep(let sleep):
             wakeUps = sleep.kinds.isEmpty ? .none : .asleep

@@ -18,7 +18,7 @@ struct Lease {
 
     /// An absence that is not proven again for longer may have ended. If it did end and begin again within that time,
     /// the database counts no more than the last quarter of the lease, which this worker leaves out.
-    private var longestGap: Duration { max(.seconds(2), length / 5) }
+    private var longestGap: Duration { length / 5 }
 
     init(length: Duration, heldSince start: Instant) {
         self.length = length

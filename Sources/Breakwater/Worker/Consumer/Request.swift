@@ -14,7 +14,7 @@ struct Request: Sendable {
         /// Asks for wake-ups, or for none.
         case sleep(Sleep)
         /// Says that this worker polls hot kinds, so that their inserts need not notify a sleeping worker.
-        case poll(Attend)
+        case poll(PollHotKinds)
         /// Claims a job that must run alone.
         case claimSuspects(ClaimSuspects)
         /// Examines the jobs that a refused claim asked for, one by one.
