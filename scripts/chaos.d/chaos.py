@@ -16,7 +16,8 @@ from schedule import SCENARIOS, schedule
 from server import Server
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-# What cannot have ended by then is stuck. Poison takes longest: three workers lost, each after a lease, and a hearing.
+# If for so long no job ends, what is left is stuck. Poison takes longest: three workers lost, each after a lease, and a
+# hearing.
 DRAIN_SECONDS = 120
 LEFT = """
     (select format('job %s, %s, attempt %s: %s', s.id, s.kind, s.attempt, s.why) from breakwater.job_status s limit 20)
@@ -86,10 +87,12 @@ def work(options, plan, server, fleet, load, faults):
     faults.run(plan, start)
     time.sleep(max(0, start + options.seconds - time.monotonic()))
     load.stop()
-    drained = time.monotonic()
-    while True:
-        left = int(server.sql("select count(*) from breakwater.job"))
-        if left == 0 or time.monotonic() > drained + DRAIN_SECONDS:
+    drained = moved = time.monotonic()
+    least = float("inf")
+    while left := int(server.sql("select count(*) from breakwater.job")):
+        if left < least:
+            least, moved = left, time.monotonic()
+        elif time.monotonic() > moved + DRAIN_SECONDS:
             break
         time.sleep(0.2)
     seconds = time.monotonic() - drained

@@ -11,6 +11,8 @@ from schedule import LEASE, WORKERS
 
 # How far each worker's clock is off, in seconds.
 SKEW = {"w3": 3600, "w4": -3600}
+# A process that is no older may not handle signals yet, on a machine with much else to do.
+YOUNG_SECONDS = 3
 # These reach the server through the proxy; the others directly.
 PROXIED = {"w2", "w4"}
 
@@ -74,6 +76,9 @@ class Worker:
         self.reader = None
         # The signal that the present process was sent to end it, if it was.
         self.told_to_end = None
+        # Whether it had only just started then.
+        self.is_young = False
+        self.started = 0.0
         with open(self.configuration, "w") as file:
             file.write(
                 CONFIGURATION.format(lease=int(LEASE), job=fleet.exec_job, notes=self.notes, name=name)
@@ -101,6 +106,7 @@ class Worker:
                 [self.fleet.agent, "run", "--config", self.configuration, "--name", self.name],
                 env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )
+        self.started = time.monotonic()
         self.fleet.history.write("started", worker=self.name, pid=self.process.pid)
 
     def open_log(self):
@@ -124,6 +130,7 @@ class Worker:
             self.process.send_signal(number)
             if number in (signal.SIGTERM, signal.SIGKILL):
                 self.told_to_end = number
+                self.is_young = time.monotonic() - self.started < YOUNG_SECONDS
 
     def watch(self):
         """Notes a death, and starts the next process when it is time."""
@@ -139,8 +146,12 @@ class Worker:
 
     def allowed_endings(self):
         """How its process may end: as it was told; aborted by a job; or, just started, for want of a database."""
-        told = {signal.SIGTERM: {0}, signal.SIGKILL: {-signal.SIGKILL}, None: set()}[self.told_to_end]
-        return told | {-signal.SIGABRT, -signal.SIGTRAP, -signal.SIGILL, 69}
+        return self.endings_as_told() | {-signal.SIGABRT, -signal.SIGTRAP, -signal.SIGILL, 69}
+
+    def endings_as_told(self):
+        # A process that has not got as far as handling signals is ended by them.
+        term = {0, -signal.SIGTERM} if self.is_young else {0}
+        return {signal.SIGTERM: term, signal.SIGKILL: {-signal.SIGKILL}, None: set()}[self.told_to_end]
 
 
 class Fleet:
@@ -188,7 +199,7 @@ class Fleet:
             if worker.process is None:
                 continue
             try:
-                if (status := worker.process.wait(30)) != 0:
+                if (status := worker.process.wait(30)) not in worker.endings_as_told():
                     self.wrong.append(f"{worker.name} ended with status {status} after SIGTERM, instead of 0")
             except subprocess.TimeoutExpired:
                 self.wrong.append(f"{worker.name} had not ended 30 s after SIGTERM")

@@ -21,6 +21,9 @@ MIX = {
     ("chaos.exec", "eat"): 1,
 }
 
+# A slow machine has hundreds of jobs left to enqueue when the load ends.
+ANSWER_SECONDS = 300
+
 
 def jobs(seed):
     """Kind and payload of one job after another, for ever."""
@@ -89,7 +92,7 @@ class Load:
         self.thread.join()
         self.client.stdin.close()
         try:
-            self.client.wait(60)
+            self.client.wait(ANSWER_SECONDS)
         except subprocess.TimeoutExpired:
             self.client.kill()
             self.client.wait()
