@@ -65,12 +65,16 @@ def main():
     proxied_url = f"postgresql://postgres@127.0.0.1:{proxy.port}/postgres"
     journal = history.Journal(os.path.join(options.directory, "journal"))
     fleet = Fleet(
-        options.agent, options.directory, server.url, proxied_url, os.path.join(HERE, "exec-job"), options.skew, journal,
+        options.agent,
+        options.directory,
+        server.url,
+        proxied_url,
+        os.path.join(HERE, "exec-job"),
+        options.skew,
+        journal,
         pipes_logs=any(fault.kind == "log" for fault in plan),
     )
-    load = Load(
-        options.agent, proxied_url, os.path.join(options.directory, "client"), options.seed, options.rate
-    )
+    load = Load(options.agent, proxied_url, os.path.join(options.directory, "client"), options.seed, options.rate)
     try:
         errors, seconds = work(options, plan, server, fleet, load, Faults(fleet, server, proxy, load, journal))
         skew = {worker.name: worker.skew for worker in fleet.workers.values()}
@@ -111,7 +115,9 @@ def verdict(seen, errors, seconds):
         dead[letter["reason"]] = dead.get(letter["reason"], 0) + 1
     say(f"enqueued     {len(seen.enqueued)} acknowledged, {len(seen.unanswered)} never answered")
     say(f"ran          {len(seen.runs)} times, {sum(run.how is None for run in seen.runs)} of them without an end")
-    say(f"ended        {len(seen.results)} succeeded; dead letters: {dead or 'none'}; {seconds:.0f} s after the last came")
+    say(
+        f"ended        {len(seen.results)} succeeded; dead letters: {dead or 'none'}; {seconds:.0f} s after the last came"
+    )
     say(f"refused      {sum(s.stale for s in seen.settled)} stale results changed nothing")
     say(f"workers      {len(seen.losses)} times taken for lost; {len(seen.transitions)} transitions of circuits")
     say()

@@ -156,7 +156,11 @@ def may_be_charged(run):
 def wrong_reasons(history):
     """What each kind of job may die of."""
     allowed = {
-        "fail": {"exhausted"}, "discard": {"discarded"}, "hang": {"exhausted"}, "deaf": {"exhausted"}, "abort": {"poison"},
+        "fail": {"exhausted"},
+        "discard": {"discarded"},
+        "hang": {"exhausted"},
+        "deaf": {"exhausted"},
+        "abort": {"poison"},
     }
     wrong = []
     for job, letter in history.dead_letters.items():

@@ -4,7 +4,6 @@ import os
 import random
 import resource
 import signal
-import subprocess
 import threading
 import time
 
@@ -121,7 +120,8 @@ class Faults:
     def timeouts(self, fault):
         dice = random.Random(fault.seed)
         self.server.insist(
-            "alter system set statement_timeout = '15ms'", "alter system set lock_timeout = '10ms'",
+            "alter system set statement_timeout = '15ms'",
+            "alter system set lock_timeout = '10ms'",
             "select pg_reload_conf()",
         )
         end = time.monotonic() + fault.duration
@@ -192,18 +192,23 @@ class Faults:
         for number in range(1000):
             self.load.send_special("chaos.host", {"what": "dead", "host": f"dead{number}", "ms": 5})
         healthy = [
-            self.load.send_special("chaos.host", {"what": "brief", "host": f"brief{number}", "ms": 5}) for number in range(5)
+            self.load.send_special("chaos.host", {"what": "brief", "host": f"brief{number}", "ms": 5})
+            for number in range(5)
         ]
         time.sleep(fault.duration)
         os.unlink(brief)
         numbers = ", ".join(f"'{number}'" for number in healthy)
-        left = f"select 5 - count(*) from breakwater.result where kind = 'chaos.host' and result #>> '{{}}' in ({numbers})"
+        left = (
+            f"select 5 - count(*) from breakwater.result where kind = 'chaos.host' and result #>> '{{}}' in ({numbers})"
+        )
         end = time.monotonic() + HEALTHY_SECONDS
         while (waiting := int(self.server.sql(left))) and time.monotonic() < end:
             time.sleep(0.2)
         os.unlink(dead)
         if waiting:
-            self.errors.append(f"{waiting} of 5 healthy hosts were kept waiting for {HEALTHY_SECONDS} s by 1,000 dead ones")
+            self.errors.append(
+                f"{waiting} of 5 healthy hosts were kept waiting for {HEALTHY_SECONDS} s by 1,000 dead ones"
+            )
 
     def bombs(self, fault):
         # 2 kB each in the table, and more than a gigabyte as text.
@@ -218,10 +223,17 @@ class Faults:
         end = time.monotonic() + fault.duration
         try:
             while time.monotonic() < end:
-                change = dice.choice([
-                    "key_path = '{what}'", "key_path = '{n}'", "key_path = null", "shared_key = 'chaos'", "shared_key = null",
-                    "circuit_enabled = not circuit_enabled", "consecutive_failures = 1 + random() * 20",
-                ])
+                change = dice.choice(
+                    [
+                        "key_path = '{what}'",
+                        "key_path = '{n}'",
+                        "key_path = null",
+                        "shared_key = 'chaos'",
+                        "shared_key = null",
+                        "circuit_enabled = not circuit_enabled",
+                        "consecutive_failures = 1 + random() * 20",
+                    ]
+                )
                 self.server.insist(f"update breakwater.handler set {change} where kind = 'chaos.call'")
                 time.sleep(dice.uniform(0, 0.5))
         finally:

@@ -80,9 +80,7 @@ class Worker:
         self.is_young = False
         self.started = 0.0
         with open(self.configuration, "w") as file:
-            file.write(
-                CONFIGURATION.format(lease=int(LEASE), job=fleet.exec_job, notes=self.notes, name=name)
-            )
+            file.write(CONFIGURATION.format(lease=int(LEASE), job=fleet.exec_job, notes=self.notes, name=name))
 
     @property
     def configuration(self):
@@ -104,7 +102,10 @@ class Worker:
         with self.open_log() as log:
             self.process = subprocess.Popen(
                 [self.fleet.agent, "run", "--config", self.configuration, "--name", self.name],
-                env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
         self.started = time.monotonic()
         self.fleet.history.write("started", worker=self.name, pid=self.process.pid)
@@ -161,7 +162,8 @@ class Fleet:
         self.agent, self.directory, self.url, self.proxied_url = agent, directory, url, proxied_url
         self.exec_job, self.skew, self.history = exec_job, skew, history
         self.pipes_logs = pipes_logs
-        # While this file is there, what chaos.call depends on is down. With `-` and the name of a group of hosts, these are.
+        # While this file is there, what chaos.call depends on is down. With `-` and the name of a group of hosts, that
+        # group is.
         self.outage = os.path.join(directory, "outage")
         self.workers = {name: Worker(name, self) for name in WORKERS}
         self.stopping = threading.Event()

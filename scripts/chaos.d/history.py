@@ -4,7 +4,6 @@ import glob
 import json
 import os
 import time
-from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime
 

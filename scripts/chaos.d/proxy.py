@@ -1,6 +1,7 @@
 """A TCP proxy in front of Postgres that is as bad as it is told to be."""
 
 import asyncio
+import contextlib
 import random
 import socket
 import struct
@@ -103,10 +104,8 @@ class Link:
         """Ends both at once, without the courtesies."""
         for writer in (self.client, self.server):
             if writer is not None and (sock := writer.get_extra_info("socket")) is not None:
-                try:
+                with contextlib.suppress(OSError):
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                except OSError:
-                    pass
                 writer.transport.abort()
 
     def close(self):

@@ -15,7 +15,7 @@ def recoveries(history):
         if history.sent.get(n) == "work" and job in history.results
     ]
     found = defaultdict(list)
-    for kind, start, end in history.faults:
+    for kind, _start, end in history.faults:
         if end is None:
             continue
         first = next((at - end for at in ends if at >= end), None)

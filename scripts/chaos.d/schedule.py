@@ -39,7 +39,9 @@ KINDS = {
         Kind("policies", "rows", 2, 4, "circuits' policies changed in the table, back and forth"),
         Kind("limits", "workers", 3, 6, "no descriptors left for the workers, nor (unless root) processes"),
         Kind("log", "workers", 4, 8, "logs of workers that nobody reads, over pipes of a page"),
-        Kind("keys", "dependency", 4, 6, "a thousand hosts of one kind that are dead, and five that are so only briefly"),
+        Kind(
+            "keys", "dependency", 4, 6, "a thousand hosts of one kind that are dead, and five that are so only briefly"
+        ),
         Kind("slow", "network", 2, 4, "a network that delays each packet by up to 200 ms"),
         Kind("resets", "network", 2, 4, "connections reset after some random bytes"),
         Kind("blackhole", "network", 2, 4, "connections silent for ever after some random bytes, new ones too for now"),

@@ -31,7 +31,7 @@ class Server:
 
     def start(self):
         """Starts it, again and again if need be: after a crash on a full disk it may take two."""
-        for attempt in range(30):
+        for _attempt in range(30):
             log = os.path.join(self.directory, "log")
             if self.control("start", "--timeout=60", f"--log={log}", f"--options=-p {self.port}", check=False) == 0:
                 return
@@ -46,12 +46,12 @@ class Server:
             command += ["--command", statement]
         # An administrator's session is neither timed out nor turned away.
         environment = dict(
-            os.environ, PGOPTIONS="-c statement_timeout=0 -c lock_timeout=0", PGCONNECT_TIMEOUT="10",
+            os.environ,
+            PGOPTIONS="-c statement_timeout=0 -c lock_timeout=0",
+            PGCONNECT_TIMEOUT="10",
             PGAPPNAME="chaos faults",
         )
-        result = subprocess.run(
-            [*command, self.url], env=environment, capture_output=True, text=True, timeout=timeout
-        )
+        result = subprocess.run([*command, self.url], env=environment, capture_output=True, text=True, timeout=timeout)
         if check and result.returncode != 0:
             raise RuntimeError(f"psql: {result.stderr.strip()}")
         return result.stdout

@@ -185,7 +185,10 @@ class CheckerTests(unittest.TestCase):
     def test_gap_in_a_circuit(self):
         history = sound()
         row = {"kind": "k", "key": "", "from_state": "closed", "to_state": "open"}
-        history.transitions = [row | {"generation": 2}, row | {"generation": 3, "from_state": "open", "to_state": "half_open"}]
+        history.transitions = [
+            row | {"generation": 2},
+            row | {"generation": 3, "from_state": "open", "to_state": "half_open"},
+        ]
         self.assertBreaks(history)
         history.transitions[1]["generation"] = 4
         self.assertBreaks(history, "circuit's history broken")
@@ -202,7 +205,6 @@ class CheckerTests(unittest.TestCase):
         for result in history.results.values():
             result["at"] = 33.0
         self.assertBreaks(history, "carried on too late")
-
 
     def test_job_that_waits_too_long(self):
         history = sound()

@@ -27,12 +27,34 @@ class Browser:
         shell = f'exec 3<&{high[0]} 4>&{high[1]} {high[0]}<&- {high[1]}>&-; exec "$@"'
         # Through bash, since ends of two digits are no redirections for a plain sh.
         self.process = subprocess.Popen(
-            ["bash", "-c", shell, "browser", binary, "--headless=new", "--remote-debugging-pipe", "--no-sandbox",
-             "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--no-default-browser-check",
-             "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions",
-             "--hide-scrollbars", "--force-color-profile=srgb", "--lang=en-GB",
-             f"--user-data-dir={self.profile}", "about:blank"],
-            pass_fds=high, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            [
+                "bash",
+                "-c",
+                shell,
+                "browser",
+                binary,
+                "--headless=new",
+                "--remote-debugging-pipe",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--disable-dev-shm-usage",
+                "--no-first-run",
+                "--no-default-browser-check",
+                "--disable-background-networking",
+                "--disable-component-update",
+                "--disable-sync",
+                "--disable-extensions",
+                "--hide-scrollbars",
+                "--force-color-profile=srgb",
+                "--lang=en-GB",
+                f"--user-data-dir={self.profile}",
+                "about:blank",
+            ],
+            pass_fds=high,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         for end in (to_browser, from_browser, *high):
             os.close(end)
         self._buffer = b""
@@ -71,7 +93,7 @@ class Browser:
             message["sessionId"] = self._session
         data = json.dumps(message).encode() + b"\0"
         while data:
-            data = data[os.write(self._out, data):]
+            data = data[os.write(self._out, data) :]
         deadline = time.monotonic() + timeout
         while True:
             answer = self._read(deadline)
@@ -143,7 +165,8 @@ class Browser:
         """Writes into a field."""
         found = self.run(
             f"(() => {{ const field = document.querySelector({json.dumps(selector)}); if (!field) return false;"
-            f" field.value = {json.dumps(value)}; return true }})()")
+            f" field.value = {json.dumps(value)}; return true }})()"
+        )
         if not found:
             raise BrowserError(f"there is no {selector}")
 
@@ -152,7 +175,8 @@ class Browser:
         self._is_loaded = False
         found = self.run(
             f"(() => {{ const it = document.querySelector({json.dumps(selector)}); if (!it) return false;"
-            " it.click(); return true })()")
+            " it.click(); return true })()"
+        )
         if not found:
             raise BrowserError(f"there is no {selector} on {self.path()}:\n{self.text()}")
         if loads:
@@ -182,18 +206,27 @@ class Browser:
 
     def size(self, width, height, scale=1, dark=False):
         """How large the window is, and which colours are wanted."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale,
-                  mobile=width < 600)
-        self.call("Emulation.setEmulatedMedia", features=[
-            {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=scale,
+            mobile=width < 600,
+        )
+        self.call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
+        )
 
     def picture(self, file, whole=True):
         """Writes what is to be seen into a PNG."""
         clip = {}
         if whole:
             box = self.call("Page.getLayoutMetrics")["cssContentSize"]
-            clip = {"clip": {"x": 0, "y": 0, "width": box["width"], "height": min(box["height"], 4000), "scale": 1},
-                    "captureBeyondViewport": True}
+            clip = {
+                "clip": {"x": 0, "y": 0, "width": box["width"], "height": min(box["height"], 4000), "scale": 1},
+                "captureBeyondViewport": True,
+            }
         data = self.call("Page.captureScreenshot", format="png", **clip)["data"]
         with open(file, "wb") as out:
             out.write(base64.b64decode(data))

@@ -54,10 +54,13 @@ def expect(is_so, what, browser):
 
 def enqueue(first, last, account="open"):
     """Webhooks for the worker to deliver."""
-    sql = (f"select breakwater.enqueue_many('webhook.deliver', array(select jsonb_build_object('order', i, 'account',"
-           f" '{account}') from generate_series({first}, {last}) i))")
-    subprocess.run([os.environ["PSQL"], "-X", "-q", "-c", sql, os.environ["DATABASE_URL"]], check=True,
-                   stdout=subprocess.DEVNULL)
+    sql = (
+        f"select breakwater.enqueue_many('webhook.deliver', array(select jsonb_build_object('order', i, 'account',"
+        f" '{account}') from generate_series({first}, {last}) i))"
+    )
+    subprocess.run(
+        [os.environ["PSQL"], "-X", "-q", "-c", sql, os.environ["DATABASE_URL"]], check=True, stdout=subprocess.DEVNULL
+    )
 
 
 def log_in(browser, url, user):
@@ -71,8 +74,11 @@ def bulk(browser, url, pictures):
     """Everything that matches a filter is purged at a rate, after a dry run; one looks on."""
     browser.open(f"{url}/dead-letters?kind=image.resize")
     browser.click("[name=do][value='purge matching']", loads=True)
-    expect("Purge 5 jobs?" in browser.text() and "those of the kind image.resize" in browser.text(),
-           "purging what matches says first how many that would be", browser)
+    expect(
+        "Purge 5 jobs?" in browser.text() and "those of the kind image.resize" in browser.text(),
+        "purging what matches says first how many that would be",
+        browser,
+    )
     browser.fill("[name=rate]", "1")
     browser.fill("[name=reason]", "nobody wants these pictures")
     browser.click("main form button.primary", loads=True)
@@ -80,7 +86,9 @@ def bulk(browser, url, pictures):
     if pictures:
         browser.picture(os.path.join(pictures, "bulk-1280-light.png"))
     browser.wait("it is done", has("done: 5"))
-    expect("image.resize" not in browser.run("document.querySelector('.causes').innerText"), "its cause is gone", browser)
+    expect(
+        "image.resize" not in browser.run("document.querySelector('.causes').innerText"), "its cause is gone", browser
+    )
 
 
 def has(text):
@@ -88,22 +96,33 @@ def has(text):
 
 
 PAGES = {
-    "overview": "/", "circuits": "/circuits", "circuit": "/circuits/one?kind=webhook.deliver", "queues": "/queues",
-    "incidents": "/incidents", "incident": "/incidents/1",
-    "jobs": "/jobs", "dead-letters": "/dead-letters", "workers": "/workers", "audit": "/audit",
+    "overview": "/",
+    "circuits": "/circuits",
+    "circuit": "/circuits/one?kind=webhook.deliver",
+    "queues": "/queues",
+    "incidents": "/incidents",
+    "incident": "/incidents/1",
+    "jobs": "/jobs",
+    "dead-letters": "/dead-letters",
+    "workers": "/workers",
+    "audit": "/audit",
 }
 
 
 def keyboard(browser, url):
     """By keyboard alone: every stop is seen to have the focus, a refresh leaves it where it is, and a form can be sent."""
+
     def tab_to(selector):
         for _ in range(80):
             browser.press("Tab")
             seen = browser.run(
                 "(() => { const e = document.activeElement, s = getComputedStyle(e);"
-                " return e === document.body || (s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2) })()")
+                " return e === document.body || (s.outlineStyle !== 'none' && parseFloat(s.outlineWidth) >= 2) })()"
+            )
             if not seen:
-                raise BrowserError(f"one cannot see that this has the focus: {browser.run('document.activeElement.outerHTML')}")
+                raise BrowserError(
+                    f"one cannot see that this has the focus: {browser.run('document.activeElement.outerHTML')}"
+                )
             if browser.run(f"document.activeElement.matches({selector!r})"):
                 return
         raise BrowserError(f"{selector} is not to be reached by keyboard")
@@ -114,8 +133,11 @@ def keyboard(browser, url):
     tab_to("#act-close summary")
     stamp = browser.run("document.querySelector('#foot').innerText")
     browser.wait("the page refreshes itself", f"document.querySelector('#foot').innerText !== {stamp!r}")
-    expect(browser.run("document.activeElement.matches('#act-close summary')"),
-           "the focus stays where it is when the page refreshes itself", browser)
+    expect(
+        browser.run("document.activeElement.matches('#act-close summary')"),
+        "the focus stays where it is when the page refreshes itself",
+        browser,
+    )
     browser.press("Enter")
     tab_to("#act-close [name=reason]")
     browser.type("the receiver is back")
@@ -135,14 +157,17 @@ def look_around(browser, url, pictures, pages):
                     raise BrowserError(f"{path} is {over} pixels too wide for {width}")
                 unnamed = browser.run(
                     "[...document.querySelectorAll('button, a, summary, svg[role=img], input:not([type=hidden]), select')]"
-                    ".filter(e => !(e.textContent || '').trim() && !e.getAttribute('aria-label') && !e.closest('label')).length")
+                    ".filter(e => !(e.textContent || '').trim() && !e.getAttribute('aria-label') && !e.closest('label')).length"
+                )
                 if unnamed:
                     raise BrowserError(f"{path}: {unnamed} things to use have no name")
                 if pictures:
                     shade = "dark" if dark else "light"
                     browser.picture(os.path.join(pictures, f"{name}-{width}-{shade}.png"))
     browser.size(1280, 800)
-    print(f"    ok: {', '.join(pages)}: 1280 and 390 pixels, light and dark; all fits, and everything to use has a name")
+    print(
+        f"    ok: {', '.join(pages)}: 1280 and 390 pixels, light and dark; all fits, and everything to use has a name"
+    )
 
 
 def contrast(browser, url):
@@ -195,23 +220,29 @@ def main(chromium, url, port, pictures):
 
         receiver.start()
         browser.open(f"{url}/circuits")
-        # Some are refused for good, which is no fault of the receiver's. For a while all is well: so that the window has
-        # something to show.
+        # Some are refused for good, which is no fault of the receiver's. All is well for a while, so that the window
+        # has something to show.
         enqueue(2001, 2012, "closed")
         for order in range(1, 301, 10):
             enqueue(order, order + 9)
             time.sleep(0.4)
-        browser.wait("its calls are in the window",
-                     "[...document.querySelectorAll('.row')].some(r => r.innerText.includes('webhook.deliver')"
-                     " && r.querySelector('svg.window .good'))")
+        browser.wait(
+            "its calls are in the window",
+            "[...document.querySelectorAll('.row')].some(r => r.innerText.includes('webhook.deliver')"
+            " && r.querySelector('svg.window .good'))",
+        )
         print("    ok: webhooks are delivered, and the closed circuit's window shows it")
         receiver.stop()
         enqueue(1001, 1001, "closed")
         enqueue(1002, 1300)
-        browser.wait("the circuit of webhook.deliver opens, while one looks on",
-                     "document.querySelector('.circuit.is-open, .circuit.is-half-open')?.innerText.includes('webhook.deliver')")
-        browser.wait("its next probe is counted down",
-                     "[...document.querySelectorAll('.countdown')].some(e => e.innerText.startsWith('in '))")
+        browser.wait(
+            "the circuit of webhook.deliver opens, while one looks on",
+            "document.querySelector('.circuit.is-open, .circuit.is-half-open')?.innerText.includes('webhook.deliver')",
+        )
+        browser.wait(
+            "its next probe is counted down",
+            "[...document.querySelectorAll('.countdown')].some(e => e.innerText.startsWith('in '))",
+        )
         expect("in a row" in browser.text() or "failed" in browser.text(), "the page says why", browser)
         expect(browser.run("document.querySelector('#open-circuits').innerText") == "1", "the bar counts it", browser)
         print("    ok: a circuit was seen to open while its service was down")
@@ -224,18 +255,27 @@ def main(chromium, url, port, pictures):
 
         receiver.start()
         keyboard(browser, url)
-        expect("is held closed" in browser.text() and "Held closed" in browser.text(),
-               "ann forces it closed, by keyboard alone", browser)
+        expect(
+            "is held closed" in browser.text() and "Held closed" in browser.text(),
+            "ann forces it closed, by keyboard alone",
+            browser,
+        )
         expect("the receiver is back" in browser.text(), "her reason is in the history", browser)
         browser.open(f"{url}/queues")
-        browser.wait("the webhooks that waited are delivered",
-                     "![...document.querySelectorAll('tbody tr')].some(r => r.innerText.includes('webhook.deliver')"
-                     " && r.querySelector('td a'))")
+        browser.wait(
+            "the webhooks that waited are delivered",
+            "![...document.querySelectorAll('tbody tr')].some(r => r.innerText.includes('webhook.deliver')"
+            " && r.querySelector('td a'))",
+        )
         print("    ok: the jobs that waited are run")
 
         browser.open(f"{url}/dead-letters")
-        expect(browser.run("document.querySelectorAll('.cause').length") == 2 and "no such picture: #.png" in browser.text(),
-               "dead letters are grouped by kind and cause, whatever the numbers in their errors", browser)
+        expect(
+            browser.run("document.querySelectorAll('.cause').length") == 2
+            and "no such picture: #.png" in browser.text(),
+            "dead letters are grouped by kind and cause, whatever the numbers in their errors",
+            browser,
+        )
         browser.open(f"{url}/dead-letters?kind=webhook.deliver")
         expect("http.422" in browser.text(), "the refused delivery is among the dead letters, under its cause", browser)
         job = browser.run("document.querySelector('tbody th a').innerText")
@@ -251,17 +291,38 @@ def main(chromium, url, port, pictures):
             browser.picture(os.path.join(pictures, "redrive-1280-light.png"))
         browser.fill("[name=reason]", "the account is open again")
         browser.click("main form button.primary", loads=True)
-        browser.wait("the redriven job runs, and its page, which refreshes itself, has its result",
-                     has("Succeeded") + " && " + has("accepted"))
+        browser.wait(
+            "the redriven job runs, and its page, which refreshes itself, has its result",
+            has("Succeeded") + " && " + has("accepted"),
+        )
         print("    ok: a dead letter is redriven, and seen to run")
         bulk(browser, url, pictures)
         browser.open(f"{url}/audit")
         text = browser.text()
-        expect(all(each in text for each in ("circuit.close", "the receiver is back", "dead_letter.redrive", "ann",
-                                             "the account is open again", "dead_letter.purge", "nobody wants these pictures")),
-               "the audit log has all three, with the reasons", browser)
-        expect(all(each in text for each in ("bea", "the encoder is being replaced", "carl", "the encoders are not here yet")),
-               "and what was done by the command line and in SQL", browser)
+        expect(
+            all(
+                each in text
+                for each in (
+                    "circuit.close",
+                    "the receiver is back",
+                    "dead_letter.redrive",
+                    "ann",
+                    "the account is open again",
+                    "dead_letter.purge",
+                    "nobody wants these pictures",
+                )
+            ),
+            "the audit log has all three, with the reasons",
+            browser,
+        )
+        expect(
+            all(
+                each in text
+                for each in ("bea", "the encoder is being replaced", "carl", "the encoders are not here yet")
+            ),
+            "and what was done by the command line and in SQL",
+            browser,
+        )
 
         browser.open(f"{url}/queues")
         stale = browser.run("document.querySelector('[name=token]').value")
@@ -269,13 +330,17 @@ def main(chromium, url, port, pictures):
         expect(browser.path() == "/login", "ann logs out", browser)
         log_in(browser, url, "bob")
         browser.open(f"{url}/circuits/one?kind=webhook.deliver")
-        expect("read-only" in browser.text() and not browser.run("!!document.querySelector('main form')"),
-               "bob, who is read-only, finds no button", browser)
+        expect(
+            "read-only" in browser.text() and not browser.run("!!document.querySelector('main form')"),
+            "bob, who is read-only, finds no button",
+            browser,
+        )
         quiet = list(browser.complaints)
         for token in (stale, browser.run("document.querySelector('[name=token]').value")):
             answer = browser.run(
                 "fetch('/circuits/change', {method: 'POST', headers: {'Content-Type': 'application/x-www-form-urlencoded'},"
-                f" body: 'change=open&kind=webhook.deliver&key=&reason=mischief&token={token}'}}).then(a => a.status)")
+                f" body: 'change=open&kind=webhook.deliver&key=&reason=mischief&token={token}'}}).then(a => a.status)"
+            )
             expect(answer == 403, "and is refused without one", browser)
         # The refusals are on the console, as they should be.
         browser.complaints = quiet
