@@ -138,12 +138,9 @@ begin
                 order by j.position
                 limit 1) f on true
           left join breakwater.handler h on h.kind = l.kind collate "C"
-          left join breakwater.circuit c on c.kind = case when h.shared_key is null then l.kind else '*' end collate "C"
-                                        and c.key = coalesce(h.shared_key, '')
+          left join breakwater.circuit c on breakwater.is_circuit_of(c.kind, c.key, l.kind, h.shared_key, '')
          where (f.position is not null or (p_late and n.floor < n.last))
-           and not exists (select from breakwater.pause p
-                            where (p.scope = 'kind' and p.name = l.kind collate "C")
-                               or (p.scope = 'queue' and p.name = l.queue collate "C"))
+           and not exists (select from breakwater.pause p where breakwater.is_pause_of(p.scope, p.name, l.queue, l.kind))
            and (c.state is distinct from 'open' or c.retry_at <= breakwater.clock())
          order by l.place
     loop

@@ -41,12 +41,10 @@ as $$
           from call c
           join breakwater.handler h on h.kind = c.kind collate "C"
           left join breakwater.circuit o on o.kind = c.kind collate "C" and o.key = ''
-          left join breakwater.circuit x on h.key_path is not null and h.shared_key is null and c.key <> ''
-                                        and x.kind = c.kind collate "C" and x.key = c.key collate "C"
-          left join breakwater.circuit s on s.kind = '*' and s.key = h.shared_key
+          left join breakwater.circuit b on breakwater.is_circuit_of(
+                    b.kind, b.key, c.kind, h.shared_key, case when h.key_path is null then '' else c.key end)
          cross join lateral (
-               select (t).* from (values (case when h.shared_key is not null then s when x.kind is not null then x else o end))
-                                 v(t)) k
+               select (t).* from (values (case when b.kind is null and h.shared_key is null then o else b end)) v(t)) k
     )
     select k.kind, k.circuit_kind, k.circuit_key,
            -- A call that was claimed before its key had a circuit counts for that circuit's first generation. If the

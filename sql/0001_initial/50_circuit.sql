@@ -42,7 +42,7 @@ create function breakwater.policy_of(p_kind text, p_key text) returns breakwater
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
     select h from breakwater.handler h
-     where case when p_kind = '*' then h.shared_key = p_key collate "C" else h.kind = p_kind collate "C" end
+     where breakwater.is_handler_of(h.kind, h.shared_key, p_kind, p_key)
      order by not h.circuit_enabled,
               p_kind = '*' and not exists (select from breakwater.worker w where h.kind = any (w.kinds)),
               h.kind

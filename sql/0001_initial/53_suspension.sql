@@ -133,7 +133,7 @@ as $$
           join breakwater.job j on j.id = d.job
           left join breakwater.handler h on h.kind = j.kind
          where d.worker = p_worker
-           and case when p_kind = '*' then h.shared_key = p_key collate "C" else j.kind = p_kind collate "C" end)
+           and breakwater.is_handler_of(j.kind, h.shared_key, p_kind, p_key))
 $$;
 
 -- How many jobs of a kind a worker that suspended itself may take: none until its suspension is over, then one at a
@@ -163,8 +163,7 @@ as $$
     select coalesce(array_agg(s.kind), '{}'), coalesce(array_agg(s.generation), '{}')
       from (select h.kind, c.generation
               from breakwater.circuit c
-              join breakwater.handler h on (c.kind = h.kind and c.key = '' and h.shared_key is null)
-                                        or (c.kind = '*' and c.key = h.shared_key)
+              join breakwater.handler h on breakwater.is_circuit_of(c.kind, c.key, h.kind, h.shared_key, '')
              where c.state <> 'closed'
             union all
             select s.kind, 9223372036854775807 from breakwater.suspension s

@@ -22,8 +22,7 @@ begin
         select h.kind, h.fallback, h.fallback_result, h.fallback_kind, h.keep_results, c.kind as circuit_kind, c.key,
                c.kind <> '*' and c.key <> '' as is_keyed
           from breakwater.circuit c
-          join breakwater.handler h on (c.kind = h.kind and h.shared_key is null)
-                                    or (c.kind = '*' and c.key = h.shared_key)
+          join breakwater.handler h on breakwater.is_circuit_of(c.kind, c.key, h.kind, h.shared_key, c.key)
          -- Only after the first round of probes has shown that it is no false alarm.
          where c.state = 'open' and c.is_checked and h.fallback <> 'hold'
            and not exists (select from breakwater.obsolete_circuit o where o.kind = c.kind and o.key = c.key)

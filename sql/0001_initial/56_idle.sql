@@ -17,9 +17,7 @@ begin
     if p_circuit.key <> '' and p_circuit.kind <> '*' then
         return not exists (select from breakwater.job j where j.kind = p_circuit.kind and j.parked = p_circuit.key);
     end if;
-    v_kinds := case when p_circuit.kind = '*'
-                    then array(select h.kind from breakwater.handler h where h.shared_key = p_circuit.key)
-                    else array[p_circuit.kind] end;
+    v_kinds := breakwater.kinds_of(p_circuit.kind, p_circuit.key);
     -- Jobs that are ready or held, parked jobs, jobs that wait to run again, and probes whose attempts were handed
     -- back.
     return not exists (select from breakwater.lane a

@@ -34,7 +34,7 @@ begin
           join breakwater.lane a on a.queue = l.queue collate "C" and a.kind = v_kind and a.priority = l.priority
          where exists (select from breakwater.job j
                         where j.queue = a.queue and j.kind = a.kind and j.priority = a.priority and j.run_at is null)
-           and not exists (select from breakwater.pause p where p.scope = 'queue' and p.name = a.queue)
+           and not exists (select from breakwater.pause p where breakwater.is_pause_of(p.scope, p.name, a.queue, a.kind))
          order by l.place
            for update of a skip locked);
     if v_lanes = '{}' then
@@ -247,14 +247,14 @@ begin
     end if;
     v_queues := array(
         select distinct q.name from unnest(p_queues) q(name)
-         where not exists (select from breakwater.pause p where p.scope = 'queue' and p.name = q.name collate "C"));
+         where not exists (select from breakwater.pause p where breakwater.is_pause_of(p.scope, p.name, q.name, null)));
     for v_circuit in
         select c.kind, c.key, k.slot
           from (select distinct l.kind collate "C" as kind, l.slot from unnest(p_kinds, p_slots) l(kind, slot)
                  where p_room[l.slot] > 0) k
           join breakwater.circuit c on c.kind = k.kind and c.key <> ''
          where (c.state = 'half_open' or (c.state = 'open' and c.retry_at <= breakwater.clock()))
-           and not exists (select from breakwater.pause p where p.scope = 'kind' and p.name = k.kind)
+           and not exists (select from breakwater.pause p where breakwater.is_pause_of(p.scope, p.name, null, k.kind))
            and not exists (select from breakwater.suspension s
                             where s.kind = c.kind and s.worker = p_worker and s.until > breakwater.clock()
                               and s.key = case when s.is_local then '' else c.key end)

@@ -85,7 +85,8 @@ create function breakwater.kinds_of(p_kind text, p_key text) returns text[]
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
     select case when p_kind <> '*' then array[p_kind]
-                else array(select h.kind from breakwater.handler h where h.shared_key = p_key collate "C") end
+                else array(select h.kind from breakwater.handler h
+                            where breakwater.is_handler_of(h.kind, h.shared_key, p_kind, p_key)) end
 $$;
 
 -- Whether a dead letter's job belonged to a circuit, as far as its payload shows. The caller has checked its kind.

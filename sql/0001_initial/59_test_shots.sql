@@ -95,8 +95,8 @@ create function breakwater.circuit_of_shot(p_kind text, p_shared_key text, p_key
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
     select c from breakwater.circuit c
-     where (p_shared_key is not null and c.kind = '*' and c.key = p_shared_key collate "C")
-        or (p_shared_key is null and c.kind = p_kind collate "C" and c.key in (p_key collate "C", ''))
+     where breakwater.is_circuit_of(c.kind, c.key, p_kind, p_shared_key, p_key)
+        or breakwater.is_circuit_of(c.kind, c.key, p_kind, p_shared_key, '')
      order by c.key = '' , c.key
      limit 1
 $$;

@@ -34,8 +34,10 @@ as $$
     with eligible as (
         select j.id, j.position, w.concurrency,
                case when exists (select from breakwater.circuit c
-                                  where c.state = 'half_open' and (c.kind, c.key) in (
-                                        (j.kind, ''), ('*', h.shared_key), (j.kind, breakwater.key_of(j.payload, h.key_path))))
+                                  where c.state = 'half_open'
+                                    and (breakwater.is_circuit_of(c.kind, c.key, j.kind, h.shared_key, '')
+                                         or breakwater.is_circuit_of(c.kind, c.key, j.kind, h.shared_key,
+                                                                     breakwater.key_of(j.payload, h.key_path))))
                     then 1 else coalesce(j.suspect_group, 100) end as group_size
           from breakwater.job j
           join breakwater.worker w on w.id = p_worker and w.state = 'running' and j.kind = any (w.kinds)
@@ -43,16 +45,16 @@ as $$
           left join breakwater.handler h on h.kind = j.kind
          where j.crashes >= 2 and j.run_at = 'infinity'
            and not exists (select from breakwater.held_suspects())
-           and not exists (select from breakwater.pause p
-                            where (p.scope = 'kind' and p.name = j.kind) or (p.scope = 'queue' and p.name = j.queue))
+           and not exists (select from breakwater.pause p where breakwater.is_pause_of(p.scope, p.name, j.queue, j.kind))
            and not exists (select from breakwater.circuit c
                             where (c.state = 'open'
                                    or (c.state = 'half_open'
                                        and exists (select from breakwater.probe p
                                                     where p.kind = c.kind and p.key = c.key
                                                       and p.expires_at > breakwater.clock())))
-                              and (c.kind, c.key) in ((j.kind, ''), (j.kind, breakwater.key_of(j.payload, h.key_path)),
-                                                      ('*', h.shared_key)))
+                              and (breakwater.is_circuit_of(c.kind, c.key, j.kind, h.shared_key, '')
+                                   or breakwater.is_circuit_of(c.kind, c.key, j.kind, h.shared_key,
+                                                               breakwater.key_of(j.payload, h.key_path))))
            and not exists (select from breakwater.suspension s
                             where s.worker = p_worker and s.kind = j.kind and s.until > breakwater.clock())
          order by j.position
@@ -107,8 +109,7 @@ begin
             select t
               from (select j.kind, array_agg(j.id) as ids from breakwater.job j where j.id = any (v_ids) group by j.kind) k
               left join breakwater.handler h on h.kind = k.kind
-              left join breakwater.circuit c on c.kind = case when h.shared_key is null then k.kind else '*' end
-                                            and c.key = coalesce(h.shared_key, '')
+              left join breakwater.circuit c on breakwater.is_circuit_of(c.kind, c.key, k.kind, h.shared_key, '')
              cross join lateral breakwater.jobs_of_claim(
                    k.ids, v_lease, h.key_path, coalesce(h.shared_key, '')::text, coalesce(c.generation, 0), false) t);
         exit when cardinality(v_ids) = 1

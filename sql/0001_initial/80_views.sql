@@ -6,19 +6,18 @@ select j.queue, j.kind,
        count(*) filter (where j.run_at is null and r.job is null) as ready,
        count(*) filter (where r.job is not null) as running,
        count(*) filter (where j.run_at is not null and j.parked is null and r.job is null
-                              and j.attempt = 0 and j.errors is null) as scheduled,
+                              and not breakwater.has_run(j.attempt, j.errors)) as scheduled,
        count(*) filter (where j.run_at is not null and j.parked is null and r.job is null
-                              and (j.attempt > 0 or j.errors is not null)) as retrying,
+                              and breakwater.has_run(j.attempt, j.errors)) as retrying,
        count(*) filter (where j.parked is not null and r.job is null) as parked,
        now() - min(j.ready_at) filter (where j.run_at is null and r.job is null) as oldest_ready,
        min(j.run_at) filter (where j.run_at < 'infinity') as next_due,
        exists (select from breakwater.pause p
-                where (p.scope = 'queue' and p.name = j.queue) or (p.scope = 'kind' and p.name = j.kind)) as paused,
+                where breakwater.is_pause_of(p.scope, p.name, j.queue, j.kind)) as paused,
        coalesce((select c.state
                    from breakwater.circuit c
                    left join breakwater.handler h on h.kind = j.kind
-                  where c.kind = case when h.shared_key is null then j.kind else '*' end
-                    and c.key = coalesce(h.shared_key, '')), 'none') as circuit,
+                  where breakwater.is_circuit_of(c.kind, c.key, j.kind, h.shared_key, '')), 'none') as circuit,
        (select count(*) from breakwater.active_worker w
          where j.kind = any (w.kinds) and j.queue = any (w.queues)) as workers
   from breakwater.job j
@@ -73,13 +72,13 @@ select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integ
        j.enqueued_at, case when k.job is null then j.run_at end as run_at, j.ready_at, k.worker, j.unique_key, j.errors, j.payload
   from breakwater.job j
   left join breakwater.handler h on h.kind = j.kind
-  left join breakwater.circuit c on c.kind = case when h.shared_key is null or j.parked is not null then j.kind else '*' end
-                                and c.key = coalesce(j.parked, h.shared_key, '')
+  left join breakwater.circuit c on breakwater.is_circuit_of(
+            c.kind, c.key, j.kind, case when j.parked is null then h.shared_key end, coalesce(j.parked, ''))
  cross join lateral (select breakwater.circuit_name(c.kind, c.key) as name) n
   left join breakwater.held k on k.job = j.id
   left join breakwater.worker w on w.id = k.worker
   left join lateral (select * from breakwater.pause p
-                      where (p.scope = 'queue' and p.name = j.queue) or (p.scope = 'kind' and p.name = j.kind)
+                      where breakwater.is_pause_of(p.scope, p.name, j.queue, j.kind)
                       limit 1) p on true
  cross join lateral (
        select exists (select from breakwater.active_worker a
@@ -89,8 +88,8 @@ select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integ
                    when j.crashes >= 2 and j.run_at is not null then 'suspect'
                    when j.parked is not null and c.state = 'open' then 'circuit_open'
                    when j.parked is not null and c.state = 'half_open' and a.is_taken then 'circuit_half_open'
-                   when j.parked is null and j.run_at is not null and j.attempt = 0 and j.errors is null then 'scheduled'
-                   when j.parked is null and j.run_at is not null then 'retrying'
+                   when j.parked is null and j.run_at is not null
+                       then case when breakwater.has_run(j.attempt, j.errors) then 'retrying' else 'scheduled' end
                    when p.name is not null then 'paused'
                    when not a.is_taken then 'no_handler'
                    when c.state = 'open' then 'circuit_open'
@@ -139,7 +138,7 @@ returns table (queue text, kind text, run_at timestamptz, has_run boolean)
 language sql stable set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off set enable_bitmapscan = off
 as $$
-    (select j.queue, j.kind, j.run_at, j.errors is not null from breakwater.job j
+    (select j.queue, j.kind, j.run_at, breakwater.has_run(j.attempt, j.errors) from breakwater.job j
       where j.run_at < 'infinity' and j.attempt = 0 and j.parked is null
       order by j.run_at limit p_limit)
     union all
@@ -181,7 +180,7 @@ as $$
                (select least(coalesce(sum(greatest(l.jobs - l.running, 0)), 0), p_cap)::bigint
                   from (select h.kind, coalesce((select r.jobs from running r where r.kind = h.kind), 0) as running
                           from breakwater.handler h
-                         where case when c.kind = '*' then h.shared_key = c.key else h.kind = c.kind end) k
+                         where breakwater.is_handler_of(h.kind, h.shared_key, c.kind, c.key)) k
                  cross join lateral (
                        select k.running, count(*) as jobs
                          from (select from queue q

@@ -151,8 +151,7 @@ as $$
                   from (select o.circuit, t.jobs
                           from own o
                           join breakwater.handler h
-                            on case when h.shared_key is null then o.kind = h.kind and o.key = ''
-                                    else o.kind = '*' and o.key = h.shared_key end
+                            on breakwater.is_circuit_of(o.kind, o.key, h.kind, h.shared_key, '')
                          cross join lateral (
                                select count(*) as jobs
                                  from (select from breakwater.job j

@@ -286,9 +286,9 @@ begin
              where (p_kind is null or m.kind = p_kind collate "C") and (p_queue is null or m.queue = p_queue collate "C")
                and case p_state when 'ready' then m.run_at is null and not m.is_held
                                 when 'scheduled' then m.run_at is not null and m.parked is null and not m.is_held
-                                                      and m.attempt = 0 and m.errors is null
+                                                      and not breakwater.has_run(m.attempt, m.errors)
                                 when 'retrying' then m.run_at is not null and m.parked is null and not m.is_held
-                                                     and (m.attempt > 0 or m.errors is not null)
+                                                     and breakwater.has_run(m.attempt, m.errors)
                                 when 'parked' then m.parked is not null and not m.is_held
                                 else true end
                and (p_path is null or breakwater.matches_path(m.payload, p_path))

@@ -48,11 +48,11 @@ as $$
                coalesce(r.probes, 1) as probes
           from waiting w
           left join breakwater.handler h on h.kind = w.kind
-          left join breakwater.circuit c on c.kind = case when h.shared_key is null then w.kind else '*' end
-                                        and c.key = coalesce(nullif(w.key, ''), h.shared_key, '')
+          left join breakwater.circuit c on breakwater.is_circuit_of(
+                    c.kind, c.key, w.kind, case when w.key = '' then h.shared_key end, w.key)
           left join lateral breakwater.policy_of(c.kind, c.key) r on true
           left join lateral (select p.name from breakwater.pause p
-                              where (p.scope = 'queue' and p.name = w.queue) or (p.scope = 'kind' and p.name = w.kind)
+                              where breakwater.is_pause_of(p.scope, p.name, w.queue, w.kind)
                               limit 1) p on true
     ), shared as (
         select j.*,

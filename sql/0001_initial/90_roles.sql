@@ -86,6 +86,7 @@ begin
             breakwater.latest_failures, breakwater.calls_lately, breakwater.failures_in_words, breakwater.probes_in_words,
             breakwater.evidence_of_round, breakwater.dead_letters_of_incident,
             -- The views call these, with the rights of the user who reads the view.
+            breakwater.is_circuit_of, breakwater.is_handler_of, breakwater.is_pause_of, breakwater.has_run,
             breakwater.circuit_name, breakwater.policy_of, breakwater.window_of, breakwater.clock,
             breakwater.self_suspensions, breakwater.why_unseen, breakwater.retries_left, breakwater.lock_waits
             to breakwater_admin;

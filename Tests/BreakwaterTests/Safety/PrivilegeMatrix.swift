@@ -81,6 +81,7 @@ enum PrivilegeMatrix {
                     "backlog", "ready_lanes", "waiting_for_time", "kinds_with_retries", "waiting_behind",
                     "window_parts", "find_jobs", "matches_path", "dead_letter_groups",
                     "latest_failures", "calls_lately", "count_dead_letters", "subscribe", "unsubscribe", "circuit_name",
+                    "is_circuit_of", "is_handler_of", "is_pause_of", "has_run",
                     "policy_of", "window_of", "clock", "self_suspensions", "retries_left", "dead_letters_of_incident",
                     "failures_in_words", "probes_in_words", "evidence_of_round",
                 ]
