@@ -1,6 +1,6 @@
-/// One step of the schema's history: a folder of `sql/`, applied whole in one transaction.
+/// One migration of the schema: a folder of `sql/`, which is applied in one transaction.
 struct Migration: Sendable {
-    /// One topic of a migration.
+    /// One file of a migration, which has one topic.
     struct File: Sendable {
         var name: String
         var sql: String

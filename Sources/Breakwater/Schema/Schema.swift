@@ -1,6 +1,6 @@
 public import Libpq
 
-/// The schema `breakwater` in a database: which version it has, and bringing it up to date.
+/// The schema `breakwater` in a database: its version, and its migration.
 public enum Schema {
     /// The version that this program works with.
     public static var wanted: Int { Migration.all.last?.version ?? 0 }
@@ -10,7 +10,7 @@ public enum Schema {
     /// - Parameter connection: A connection to the database.
     /// - Throws: `PostgresError`.
     public static func version(on connection: Connection) async throws -> Int? {
-        // to_regclass, so that a database without the schema is no error.
+        // With to_regclass, a database without the schema causes no error.
         let exists = try await connection.query("select to_regclass('breakwater.schema_version') is not null")
         guard try exists[0][0].bool() else { return nil }
         let newest = try await connection.query("select max(version) from breakwater.schema_version")
@@ -37,8 +37,8 @@ public enum Schema {
         try refuseNewer(found)
     }
 
-    /// Brings a database up to date: each missing migration in a transaction of its own, under a lock, so that any
-    /// number of these at once are safe.
+    /// Brings a database up to date. Each missing migration has its own transaction and takes a lock, so concurrent
+    /// calls are safe.
     ///
     /// - Parameters:
     ///   - connection: A connection whose user may create a schema in the database.
@@ -53,7 +53,7 @@ public enum Schema {
         try await refuseEncoding(on: connection)
         var applied: [String] = []
         for migration in Migration.all {
-            // A transaction-level lock, which a pooler cannot leak.
+            // This is a transaction-level lock, which cannot leak through a pooler.
             try await connection.script("begin; select pg_advisory_xact_lock(\(Self.lock));", timeout: .seconds(300))
             do {
                 let found = try await version(on: connection) ?? 0
@@ -72,23 +72,23 @@ public enum Schema {
         return applied
     }
 
-    /// A sequence that was behind its rows.
+    /// A sequence whose value was below the highest number of its rows.
     public struct SequenceRepair: Equatable, Sendable {
-        /// Its name, with the schema.
+        /// The sequence's name with its schema.
         public var sequence: String
-        /// The last number that it had given.
+        /// The last number that the sequence had returned.
         public var stoodAt: Int64
-        /// The highest number among the rows, after which it goes on.
+        /// The highest number of the rows, after which the sequence now continues.
         public var goesOnAfter: Int64
     }
 
-    /// Lets each sequence that is behind its rows go on after them.
+    /// Advances each sequence that is behind its rows.
     ///
-    /// Sequences fall behind when data is restored or replicated without them. Then new jobs would get the numbers of
-    /// those that are there already. Workers look for it too, less thoroughly, when they start and while they lead.
+    /// Sequences fall behind when data is restored or replicated without them. New jobs would then get the numbers of
+    /// existing ones. Workers also check for this, less thoroughly, when they start and while they lead.
     ///
-    /// - Parameter connection: A connection whose user owns the schema, or has the role `breakwater_admin`. Nothing is
-    ///   looked at for others.
+    /// - Parameter connection: A connection whose user owns the schema, or has the role `breakwater_admin`. For other
+    ///   users this does nothing.
     /// - Returns: The sequences that were behind.
     /// - Throws: `PostgresError`.
     public static func repairSequences(on connection: Connection) async throws -> [SequenceRepair] {
@@ -111,7 +111,8 @@ public enum Schema {
     /// The key of the advisory lock: "breakwtr" in ASCII.
     private static let lock: Int64 = 0x6272_6561_6b77_7472
 
-    /// Names and payloads hold any character, and the client speaks UTF-8 alone.
+    /// Refuses a database in another encoding, because names and payloads may contain any character and the client uses
+    /// only UTF-8.
     private static func refuseEncoding(on connection: Connection) async throws {
         let answer = try await connection.query("select pg_catalog.current_setting('server_encoding')")
         let encoding = try answer[0][0].string()
