@@ -20,7 +20,6 @@ let package = Package(
     dependencies: [
         .package(url: "https://github.com/HdrHistogram/hdrhistogram-swift", from: "0.2.0"),
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
-        .package(url: "https://github.com/apple/swift-configuration", from: "1.4.0", traits: []),
         .package(url: "https://github.com/apple/swift-distributed-tracing", from: "1.7.3"),
         .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.16.0"),
@@ -193,7 +192,6 @@ let package = Package(
                 "Breakwater", "BreakwaterAdmin", "BreakwaterDashboard", "BreakwaterEndpoints", "BreakwaterExec",
                 "BreakwaterHTTP", "BreakwaterMetrics", "BreakwaterNotify", "BreakwaterOTLP", "CProcess", "Libpq",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
-                .product(name: "Configuration", package: "swift-configuration"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "Metrics", package: "swift-metrics"),
@@ -269,4 +267,18 @@ for target in package.targets where ![.system, .plugin].contains(target.type) {
     if warningsAreErrors {
         target.swiftSettings?.append(.treatAllWarnings(as: .error))
     }
+}
+
+// For `scripts/test --only`: one test target, and what it needs.
+if let only = Context.environment["BREAKWATER_ONLY"], !only.isEmpty {
+    let targets = Dictionary(uniqueKeysWithValues: package.targets.map { ($0.name, $0) })
+    var needed: Set<String> = ["EmbedSchema", "embed-schema"]
+    // Some tests of the command line start these.
+    var open = [only] + (only == "WorkerCommandTests" ? ["worker", "ExampleWorker"] : [])
+    while let name = open.popLast() {
+        guard let target = targets[name], needed.insert(name).inserted else { continue }
+        for case .byNameItem(let dependency, _) in target.dependencies { open.append(dependency) }
+    }
+    package.targets.removeAll { !needed.contains($0.name) }
+    package.products = []
 }

@@ -1,21 +1,22 @@
-/// What an error that a call threw means to its ``CircuitBreaker``.
+/// How a ``CircuitBreaker`` counts an error that a call threw.
 public enum CallJudgement: Sendable, Equatable {
-    /// The dependency failed. `retryAfter` is how long it asked to be left alone; it counts only where the policy's
-    /// ``CircuitPolicy/honoursRetryAfter`` says so.
+    /// The dependency failed. `retryAfter` is how long the dependency asked to wait. It is used only if the policy's
+    /// ``CircuitPolicy/honoursRetryAfter`` is set.
     case failed(retryAfter: Duration? = nil)
     /// The dependency failed in a way that opens the circuit at once.
     case trips(retryAfter: Duration? = nil)
-    /// The error says nothing about the dependency: a bad request, for example.
+    /// The error says nothing about the dependency, for example because the request was invalid.
     case ignored
 }
 
 extension CircuitPolicy {
-    /// The default judgement of an error: by ``ignoreOn`` and ``tripOn``, and as failed if neither matches.
+    /// The default judgement of an error. ``ignoreOn`` and ``tripOn`` decide; an error that matches neither is a
+    /// failure.
     ///
-    /// The name that the rules see is a ``JobFailure``'s own, and for any other error that of its type.
+    /// The rules match the name of a ``JobFailure``, and the name of the type of any other error.
     ///
-    /// - Parameter error: What a call threw.
-    /// - Returns: What it means to the circuit.
+    /// - Parameter error: The error that a call threw.
+    /// - Returns: How the circuit counts the error.
     public func judge(_ error: any Error) -> CallJudgement {
         let failure = error as? JobFailure ?? JobFailure("\(type(of: error))", "")
         if failure.matches(any: ignoreOn) { return .ignored }

@@ -1,9 +1,10 @@
 extension Circuit {
-    /// Takes note of how calls ended, and makes the transition that follows, if one does.
+    /// Records how calls ended, and makes the resulting transition, if any.
     ///
     /// - Parameters:
-    ///   - calls: What they came to, without the ignored ones, whose ends mean nothing to a circuit.
-    ///   - generation: What they were admitted under. Calls of an earlier generation change nothing.
+    ///   - calls: The counts of the calls, without ignored ones.
+    ///   - generation: The generation under which the calls were admitted. Calls of an earlier generation change
+    ///     nothing.
     ///   - now: The time.
     ///   - generator: The source of the jitter.
     mutating func record(
@@ -45,7 +46,7 @@ extension Circuit {
         }
     }
 
-    /// Why the window is reason to open, in words; nil if it is not.
+    /// The reason to open because of the window, in words; nil if there is none.
     private mutating func verdict(at now: Duration) -> String? {
         let counts = window.counts(at: now)
         let span =
@@ -53,7 +54,7 @@ extension Circuit {
             case .time(let length): "\(length.inSeconds.withoutNeedlessZero) s"
             case .calls(let size): "the last \(size)"
             }
-        // Divided, not multiplied: 7 of 100 calls are exactly 0.07, but 0.07 · 100 is more than 7.
+        // Division avoids a rounding error: 7 of 100 calls are exactly 0.07, but 0.07 · 100 is more than 7.
         func isReached(_ rate: Double, by count: Int) -> Bool {
             counts.calls >= policy.minimumCalls && Double(count) / Double(counts.calls) >= rate
         }
@@ -69,10 +70,11 @@ extension Circuit {
         return nil
     }
 
-    /// How many failures in a row open the circuit: as the policy says. But soon after an outage, until it has been
-    /// closed for as long as it had been open, half as many are enough: a dependency that goes up and down must not
-    /// cost a whole streak each time. Soon after a false alarm, for as long as the window is, it takes twice as many,
-    /// and twice as many again for each further one, up to eight times: there are bad jobs about.
+    /// How many failures in a row open the circuit. Usually this is the policy's number. Soon after an outage, until
+    /// the circuit has been closed for as long as it was open, half as many are enough, because a flapping dependency
+    /// must not cost a whole streak each time. For the length of the window after a false alarm, twice as many are
+    /// needed, and twice as many again for each further false alarm, up to eight times, because some jobs are probably
+    /// bad.
     private func streakLimit(at now: Duration) -> Int? {
         guard let limit = policy.consecutiveFailures else { return nil }
         let time = now - since
@@ -82,11 +84,11 @@ extension Circuit {
         return time < wasOpenFor ? (limit + 1) / 2 : limit
     }
 
-    /// A round closes the circuit, or opens it again, when enough probes have ended to tell; at the latest after ten
-    /// times as many as are let through at once.
+    /// Adds probes to a round. The round closes the circuit or opens it again when enough probes have ended to decide,
+    /// at the latest after ten times as many as run at once.
     ///
-    /// It goes by the policy's own standard, or by a half where the policy has no rate: what would not open a closed
-    /// circuit does not keep it open.
+    /// The policy's rates decide, or one half if the policy has no failure rate. Failures that would not open a closed
+    /// circuit do not keep it open.
     private mutating func countProbes(
         _ calls: CircuitCalls,
         after round: Round,
@@ -99,7 +101,7 @@ extension Circuit {
         round.slow += calls.votes.slow
         if let wait = calls.retryAfter { round.askedFor = max(round.askedFor ?? .zero, wait) }
 
-        // Repeats have to show nothing: the round waits for others.
+        // Repeats do not count, so the round waits for other probes.
         guard round.calls > 0 || calls.trip != nil else {
             state = .halfOpen(round)
             return
@@ -132,8 +134,8 @@ extension Circuit {
 }
 
 extension Circuit.Round {
-    /// Whether bad calls decide a round. `successesToClose` of them are left aside; the share of bad calls among all
-    /// others must still reach the rate.
+    /// Whether bad calls decide a round. `successesToClose` of them are not counted. The share of bad calls among the
+    /// remaining calls must still reach the rate.
     fileprivate func hasTooMany(_ bad: Int, rate: Double, _ policy: CircuitPolicy) -> Bool {
         let enough = policy.successesToClose
         return bad >= enough && Double(bad - enough) >= rate * Double(calls - enough)

@@ -1,7 +1,8 @@
-/// The rules of one circuit as a value: time, chance and the ends of calls come in, transitions come out.
+/// The rules of one circuit as a pure value, which takes times, random numbers and the results of calls, and produces
+/// transitions.
 ///
-/// They are the same as those of `sql/0001_initial/50_circuit.sql` and the files after it, which rule the fleet's
-/// circuits; a test runs both side by side. Times are counted from any fixed moment and never go back.
+/// The rules are the same as those of `sql/0001_initial/50_circuit.sql` and the files after it, which govern the
+/// fleet's circuits. A test compares both. Times are relative to any fixed moment and never decrease.
 ///
 /// ```
 ///               failure rate, slow rate, a streak, or one call that trips
@@ -11,18 +12,18 @@
 ///       └──────────────────────────────────────────────────────────────── halfOpen ──────┘
 /// ```
 ///
-/// If `checksFirst` is set, a circuit that opened by its own rules is probed at once, because what looks like an outage
-/// may be some bad jobs. The fleet's circuits do so: jobs wait there, and probes can sample them.
+/// If `checksFirst` is set, a circuit that opened by its own rules is probed at once, because some bad jobs may have
+/// looked like an outage. The fleet's circuits do this, because their waiting jobs can be sampled as probes.
 ///
 /// A user can also move it to open or closed from any state (see ``override(_:reason:actor:until:at:using:)``).
 struct Circuit: Sendable {
     enum State: Sendable, Equatable {
-        /// Calls run, and are counted; while it ramps up, only a share of the usual ones. Goes to `open`.
+        /// Calls run and are counted. While the circuit ramps up, only a share of the usual calls runs. Goes to `open`.
         case closed(Ramp?)
-        /// Nothing runs. Goes to `halfOpen` once `retryAt` has come; nil while a user holds it open.
+        /// No calls run. Goes to `halfOpen` at `retryAt`, which is nil while a user holds the circuit open.
         case open(retryAt: Duration?)
-        /// At most `policy.probes` calls run at once. Goes to `closed` or to `open` when enough of them have ended to
-        /// tell, and to `open` when there is no decision for `policy.halfOpenFor`.
+        /// At most `policy.probes` calls run at once. Goes to `closed` or `open` when enough of them have ended to
+        /// decide, and to `open` when there is no decision for `policy.halfOpenFor`.
         case halfOpen(Round)
 
         var phase: CircuitPhase {
@@ -37,16 +38,16 @@ struct Circuit: Sendable {
     /// How admission grows after the circuit has closed.
     struct Ramp: Sendable, Equatable {
         var until: Duration
-        /// How long it takes in all.
+        /// The length of the whole ramp.
         var length: Duration
     }
 
-    /// How the probes of one half-open state have ended so far.
+    /// The results so far of the probes of one half-open state.
     struct Round: Sendable, Equatable {
         var successes = 0
         var failures = 0
         var slow = 0
-        /// The longest time for which one of them asked to be left alone.
+        /// The longest `retryAfter` of the probes.
         var askedFor: Duration?
 
         var calls: Int { successes + failures }
@@ -59,45 +60,45 @@ struct Circuit: Sendable {
         var actor: String
     }
 
-    /// What a circuit lets through.
+    /// The calls that a circuit admits.
     struct Admission: Sendable, Equatable {
         var count: Int
-        /// The generation of the calls: under another one their results change nothing.
+        /// The generation of the calls. If it has changed when they end, their results change nothing.
         var generation: Int64
-        /// Whether a lease must be written down for each, with ``Circuit/lease(probe:until:)``.
+        /// Whether a lease must be recorded for each call with ``Circuit/lease(probe:until:)``.
         var isProbe: Bool
     }
 
     let policy: CircuitPolicy
-    /// The tests that compare this value with the database's circuits write the database's jitter into it.
+    /// The state. Tests that compare this value with the database's circuits write the database's jitter into it.
     var state = State.closed(nil)
-    /// Raised by every transition.
+    /// The number of the state, which every transition increases.
     private(set) var generation: Int64 = 1
     private(set) var since: Duration
-    /// Why it is in this state, in words.
+    /// The reason for the state, in words.
     private(set) var reason = "new"
-    /// How often it opened again, since it was last closed for as long as it had been open.
+    /// How often the circuit opened again since it was last closed for as long as it had been open.
     var reopened = 0
-    /// While it is not closed: when it opened.
+    /// When the circuit opened; nil while it is closed.
     private(set) var openedAt: Duration?
-    /// How long it was open before it last closed. If an outage came back soon, its open times are added up.
+    /// How long the circuit was open before it last closed. If an outage came back soon, its open times are added up.
     private(set) var wasOpenFor = Duration.zero
-    /// Whether the first round of probes since it opened is over. If that round closes it, the opening was a false
-    /// alarm.
+    /// Whether the first round of probes since the opening has ended. If that round closes the circuit, the opening was
+    /// a false alarm.
     private(set) var isChecked = true
-    /// When a round of probes last failed. Until then the dependency was down for certain.
+    /// When a round of probes last failed, which proves that the dependency was down until then.
     private(set) var wasDownAt: Duration?
-    /// How many more false alarms came soon after the first one; nil if the last opening was not a false alarm.
+    /// How many further false alarms followed the first one soon; nil if the last opening was not a false alarm.
     private(set) var falseAlarms: Int?
-    /// Whether it is probed at once when it opens by its own rules.
+    /// Whether the circuit is probed at once when it opens by its own rules.
     let checksFirst: Bool
     private(set) var hold: Hold?
-    /// What was counted in this generation.
+    /// The calls counted in this generation.
     var window: CircuitWindow
     /// Whether it was announced in this generation that the circuit would have opened.
     var isAnnounced = false
-    /// Probe leases by the number of the call, with the time when they end by themselves. They outlive the state: over
-    /// all generations, never more than `policy.probes` of them are alive.
+    /// Probe leases by the number of the call, with the time when they expire. They outlive the state: over all
+    /// generations, at most `policy.probes` of them are alive.
     private(set) var probes: [Int64: Duration] = [:]
     private var transitions: [CircuitTransition] = []
 
@@ -108,7 +109,7 @@ struct Circuit: Sendable {
         window = CircuitWindow(policy.window)
     }
 
-    /// The transitions since this was last called, in order.
+    /// The transitions since the last call of this method, in order.
     mutating func takeTransitions() -> [CircuitTransition] {
         defer { transitions = [] }
         return transitions
@@ -116,7 +117,7 @@ struct Circuit: Sendable {
 
     // MARK: Time
 
-    /// Makes the transition that only the passing of time brings, if one is due.
+    /// Makes the transition that is due because of the time, if there is one.
     mutating func turn(at now: Duration, using generator: inout some RandomNumberGenerator) {
         if let hold {
             if let until = hold.until, until <= now {
@@ -138,13 +139,13 @@ struct Circuit: Sendable {
 
     // MARK: Admission
 
-    /// How many calls it lets through. An open circuit whose time has come becomes half-open.
+    /// Decides how many calls to admit. An open circuit whose open time has elapsed becomes half-open.
     ///
     /// - Parameters:
-    ///   - wanted: How many are asked for.
-    ///   - running: How many calls the caller runs already.
+    ///   - wanted: How many calls are requested.
+    ///   - running: How many calls the caller is running already.
     ///   - concurrency: How many calls the caller may run at once. While the circuit ramps up, it admits a share of
-    ///     them; nil disregards the ramp.
+    ///     them; nil ignores the ramp.
     ///   - now: The time.
     ///   - generator: The source of the jitter.
     mutating func admit(
@@ -173,24 +174,24 @@ struct Circuit: Sendable {
         return admission
     }
 
-    /// How many probe leases there are that have not ended.
+    /// The number of probe leases that have not ended.
     func liveProbes(at now: Duration) -> Int { probes.values.count { $0 > now } }
 
-    /// Writes down the lease of a probe that was admitted. It ends with ``free(probe:)``, or by itself.
+    /// Records the lease of an admitted probe. It ends with ``free(probe:)``, or when it expires.
     mutating func lease(probe call: Int64, until end: Duration) { probes[call] = end }
 
-    /// The probe has ended, whether it succeeded or not: another may take its place.
+    /// Ends the lease of a probe, whether it succeeded or not, so that another may take its place.
     mutating func free(probe call: Int64) { probes[call] = nil }
 
     // MARK: Transitions
 
-    /// The only way from one state to another. It starts a new generation with an empty window.
+    /// Changes the state. Every transition uses this method, which starts a new generation with an empty window.
     ///
     /// - Parameters:
-    ///   - phase: Where to.
-    ///   - reason: Why, in words.
-    ///   - actor: The person or program that asked for it; nil if the rules decided.
-    ///   - retryAfter: How long the dependency asked to be left alone.
+    ///   - phase: The new state.
+    ///   - reason: The reason, in words.
+    ///   - actor: The person or program that requested the transition; nil if the rules decided.
+    ///   - retryAfter: How long the dependency asked to wait.
     ///   - isCheckedFirst: Whether probes may begin at once, without any open time.
     ///   - now: The time.
     ///   - generator: The source of the jitter.
@@ -226,7 +227,8 @@ struct Circuit: Sendable {
         )
     }
 
-    /// Remembers what later openings depend on: whether this is an outage that came back, or one more false alarm.
+    /// Updates the state that later openings depend on: whether this is an outage that came back, or a further false
+    /// alarm.
     private mutating func remember(
         _ old: CircuitPhase,
         _ phase: CircuitPhase,
@@ -235,7 +237,7 @@ struct Circuit: Sendable {
         at now: Duration
     ) {
         if actor != nil {
-            // After a user's decision all of this starts over.
+            // A user's decision resets all of this.
             (reopened, wasOpenFor, falseAlarms, isChecked) = (0, .zero, nil, true)
             openedAt = nil
             return
@@ -264,7 +266,7 @@ struct Circuit: Sendable {
         }
     }
 
-    /// Announces, once in this generation, that the circuit would have opened.
+    /// Announces once in this generation that the circuit would have opened.
     mutating func announce(_ reason: String) {
         guard !isAnnounced else { return }
         isAnnounced = true
@@ -278,7 +280,7 @@ struct Circuit: Sendable {
         )
     }
 
-    /// Overrides the circuit; nil ends the override, and the circuit starts over, closed and with nothing counted. A
+    /// Overrides the circuit. Nil ends the override, and the circuit starts again as closed with empty counts. A
     /// pending automatic transition is cancelled.
     mutating func override(
         _ override: CircuitOverride?,

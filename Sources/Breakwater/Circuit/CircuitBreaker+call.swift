@@ -5,14 +5,14 @@ extension CircuitBreaker {
     /// let rate = try await rates.call { try await fetchRate("EUR") }
     /// ```
     ///
-    /// A call counts as slow when it takes as long as the policy's `slowCall`. One that throws `CancellationError`, or
-    /// throws anything in a cancelled task, is ignored: it says nothing about the dependency.
+    /// A call counts as slow when it takes as long as the policy's `slowCall`. A call that throws `CancellationError`,
+    /// or throws any error in a cancelled task, is ignored, because it says nothing about the dependency.
     ///
     /// - Parameters:
-    ///   - isolation: Where the call is made: as if there were no breaker around it.
+    ///   - isolation: The actor on which the call runs. Defaults to the caller's, as without a breaker.
     ///   - body: The call.
-    /// - Returns: What the call returns.
-    /// - Throws: ``CircuitOpenError`` when the call did not take place; what the call throws.
+    /// - Returns: The call's result.
+    /// - Throws: ``CircuitOpenError`` when the call was not made; otherwise the error of the call.
     public func call<Value>(
         isolation: isolated (any Actor)? = #isolation,
         _ body: () async throws -> Value
@@ -20,18 +20,18 @@ extension CircuitBreaker {
         try await run(enter().get(), body)
     }
 
-    /// Makes a call if the circuit lets it through, and something else if it does not.
+    /// Makes a call if the circuit lets it through, and otherwise calls a fallback.
     ///
     /// ```swift
     /// let rate = try await rates.call { try await fetchRate("EUR") } fallback: { _ in lastKnownRate }
     /// ```
     ///
     /// - Parameters:
-    ///   - isolation: Where the call is made: as if there were no breaker around it.
+    ///   - isolation: The actor on which the call runs. Defaults to the caller's, as without a breaker.
     ///   - body: The call.
-    ///   - fallback: What takes place instead, and is not counted. It is given why.
-    /// - Returns: What the call or the fallback returns.
-    /// - Throws: What the call or the fallback throws. An error of the call itself is not replaced by the fallback.
+    ///   - fallback: The code that runs instead of the call. It is not counted. It receives the reason.
+    /// - Returns: The result of the call or of the fallback.
+    /// - Throws: The error of the call or of the fallback. An error of the call itself does not run the fallback.
     public func call<Value>(
         isolation: isolated (any Actor)? = #isolation,
         _ body: () async throws -> Value,
@@ -91,13 +91,13 @@ extension CircuitBreaker {
     }
 
     private func judgement(of error: any Error) -> CallJudgement {
-        // What a call under another breaker did not even try says nothing about this one's dependency either.
+        // If another breaker refused an inner call, this says nothing about this breaker's dependency.
         if error is CancellationError || Task.isCancelled || error is CircuitOpenError { return .ignored }
-        // A judge that throws leaves the caller with the call's own error, which did happen.
+        // If the judge itself throws, the caller still receives the call's own error.
         return (try? judge(error)) ?? .failed()
     }
 
-    /// - Parameter judgement: nil for a call that succeeded.
+    /// - Parameter judgement: How to count the call; nil for a success.
     private func leave(_ pass: Pass, _ judgement: CallJudgement?) {
         withCircuit { guarded, now in
             guarded.running -= 1

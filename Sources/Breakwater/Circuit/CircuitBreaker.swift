@@ -1,6 +1,6 @@
 import Synchronization
 
-/// A circuit breaker around calls of your own: what a handler depends on besides its job, such as a cache or another
+/// A circuit breaker around an application's own calls to the dependencies of a handler, such as a cache or another
 /// service.
 ///
 /// ```swift
@@ -16,12 +16,12 @@ import Synchronization
 /// }
 /// ```
 ///
-/// While the circuit is open, `call` throws ``CircuitOpenError`` at once. A handler that lets that through spends no
+/// While the circuit is open, `call` throws ``CircuitOpenError`` at once. A handler that does not catch it spends no
 /// attempt of its job.
 ///
-/// The rules are those of the fleet's circuits, which open and close by the same ``CircuitPolicy``. This one is known
-/// to this process alone; of the policy, `key`, `fallback`, `suspendsWorkers`, `isEnabled` and `countOn` have no
-/// meaning here. No timer runs: an open circuit becomes half-open at the first call or look at ``state`` after its open
+/// The rules are those of the fleet's circuits, which open and close by the same ``CircuitPolicy``. This circuit exists
+/// only in this process, so `key`, `fallback`, `suspendsWorkers`, `isEnabled` and `countOn` of the policy have no
+/// effect. There is no timer: an open circuit becomes half-open at the first call or access to ``state`` after its open
 /// time.
 public final class CircuitBreaker: Sendable {
     struct Guarded {
@@ -32,9 +32,9 @@ public final class CircuitBreaker: Sendable {
         var listeners: [Int64: AsyncStream<CircuitTransition>.Continuation] = [:]
     }
 
-    /// What the circuit is called in errors and logs.
+    /// The circuit's name in errors and logs.
     public let name: String
-    /// When it opens, for how long, and how it closes again.
+    /// The rules by which the circuit opens and closes.
     public let policy: CircuitPolicy
     let concurrency: Int?
     let probeLease: Duration
@@ -43,19 +43,20 @@ public final class CircuitBreaker: Sendable {
     private let now: @Sendable () -> Duration
     private let guarded: Mutex<Guarded>
 
-    /// Makes a circuit, closed.
+    /// Makes a circuit breaker, which is closed at first.
     ///
     /// - Parameters:
-    ///   - name: What the circuit is called in errors and logs.
-    ///   - policy: When it opens, for how long, and how it closes again. Defaults to the defaults.
-    ///   - clock: What it takes the time from. Defaults to the continuous clock.
-    ///   - concurrency: How many calls run at once in good times. With it, a circuit that has just closed admits a
-    ///     share of them that grows for the policy's `ramp`; without, it admits everything at once. Defaults to nil.
+    ///   - name: The circuit's name in errors and logs.
+    ///   - policy: The rules by which the circuit opens and closes. Defaults to the default policy.
+    ///   - clock: The clock. Defaults to the continuous clock.
+    ///   - concurrency: How many calls usually run at once. If it is set, a circuit that has just closed admits a share
+    ///     of them that grows during the policy's `ramp`. Without it, the circuit admits all calls at once. Defaults to
+    ///     nil.
     ///   - probeLease: How long a probe may take before another may take its place. Defaults to 2 minutes.
     ///   - generator: The source of the jitter. Defaults to the system's.
-    ///   - judge: What an error means to the circuit; where it throws itself, the call counts as failed. It is not
-    ///     asked about cancellations, which are ignored. Defaults to ``CircuitPolicy/judge(_:)``.
-    /// - Throws: ``BreakwaterError`` with the code `invalidConfiguration` when the policy cannot work.
+    ///   - judge: Decides how the circuit counts an error. If it throws itself, the call counts as failed. It is not
+    ///     called for cancellations, which are ignored. Defaults to ``CircuitPolicy/judge(_:)``.
+    /// - Throws: ``BreakwaterError`` with the code `invalidConfiguration` when the policy is invalid.
     public init<C: Clock>(
         name: String,
         policy: CircuitPolicy = CircuitPolicy(),
@@ -85,13 +86,13 @@ public final class CircuitBreaker: Sendable {
         }
     }
 
-    /// Works on the circuit as it is now, and then tells the listeners what changed.
+    /// Calls `body` with the circuit in its current state, and then sends the transitions to the listeners.
     func withCircuit<Value>(_ body: (inout sending Guarded, Duration) -> sending Value) -> sending Value {
         guarded.withLock { guarded in
             let now = now()
             guarded.circuit.turn(at: now, using: &guarded.generator)
             let value = body(&guarded, now)
-            // Sent under the lock, so that every listener receives the transitions in their order.
+            // The transitions are sent under the lock, so that every listener receives them in order.
             for transition in guarded.circuit.takeTransitions() {
                 for listener in guarded.listeners.values { listener.yield(transition) }
             }
@@ -99,12 +100,12 @@ public final class CircuitBreaker: Sendable {
         }
     }
 
-    // MARK: Seeing
+    // MARK: Observing
 
-    /// What the circuit is like now.
+    /// The state of the circuit now.
     public var state: CircuitSnapshot { withCircuit { CircuitSnapshot(of: $0.circuit, at: $1) } }
 
-    /// The transitions from now on, for logs and metrics; each use is a stream of its own.
+    /// The transitions from now on, for logs and metrics. Each access makes a new stream.
     ///
     /// The stream ends with the breaker. A reader that falls more than 100 transitions behind loses the oldest.
     public var transitions: AsyncStream<CircuitTransition> {
@@ -128,10 +129,11 @@ public final class CircuitBreaker: Sendable {
     /// Overrides the circuit, until a time or until ``reset(reason:actor:)``.
     ///
     /// - Parameters:
-    ///   - override: How.
-    ///   - reason: Why, for readers of the transitions.
-    ///   - duration: For how long, after which it starts over as closed; nil without an end. Defaults to nil.
-    ///   - actor: The person or program that asks for it. Defaults to `code`.
+    ///   - override: The override.
+    ///   - reason: The reason, for readers of the transitions.
+    ///   - duration: How long the override lasts. The circuit then starts again as closed. Nil for no end. Defaults to
+    ///     nil.
+    ///   - actor: The person or program that requests the change. Defaults to `code`.
     public func force(
         _ override: CircuitOverride,
         reason: String,
@@ -150,11 +152,11 @@ public final class CircuitBreaker: Sendable {
         }
     }
 
-    /// Ends any override, forgets all counts, and starts over as closed.
+    /// Ends any override, resets all counts, and starts again as closed.
     ///
     /// - Parameters:
-    ///   - reason: Why, for readers of the transitions.
-    ///   - actor: The person or program that asks for it. Defaults to `code`.
+    ///   - reason: The reason, for readers of the transitions.
+    ///   - actor: The person or program that requests the change. Defaults to `code`.
     public func reset(reason: String, actor: String = "code") {
         withCircuit { guarded, now in
             guarded.circuit.override(nil, reason: reason, actor: actor, at: now, using: &guarded.generator)

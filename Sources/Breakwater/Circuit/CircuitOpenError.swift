@@ -1,18 +1,19 @@
-/// A call did not take place, because its circuit does not let it through now.
+/// The error that a call was not made because its circuit does not let it through now.
 ///
-/// A handler that lets this error through spends no attempt: its job is snoozed until the circuit may let calls through
-/// again.
+/// A handler that does not catch this error spends no attempt. Its job is snoozed until the circuit may let calls
+/// through again.
 public struct CircuitOpenError: Error, Sendable, Equatable, CustomStringConvertible {
     /// The name of the circuit.
     public var circuit: String
-    /// Whether it is open, half-open with all its probes under way, or closed and still ramping up.
+    /// The state of the circuit: open, half-open with all its probes running, or closed and still ramping up.
     public var phase: CircuitPhase
-    /// How long until the next probe; nil if unknown: a user holds the circuit open, or it waits for the end of probes.
+    /// How long until the next probe; nil if unknown because a user holds the circuit open, or because it waits for
+    /// running probes.
     public var retryAfter: Duration?
 
     /// - Parameters:
     ///   - circuit: The name of the circuit.
-    ///   - phase: The state it is in.
+    ///   - phase: The state of the circuit.
     ///   - retryAfter: How long until the next probe, if that is known.
     public init(circuit: String, phase: CircuitPhase, retryAfter: Duration?) {
         self.circuit = circuit
@@ -20,7 +21,7 @@ public struct CircuitOpenError: Error, Sendable, Equatable, CustomStringConverti
         self.retryAfter = retryAfter
     }
 
-    /// What happened, for people.
+    /// A description for people.
     public var description: String {
         let state =
             switch phase {
@@ -32,6 +33,6 @@ public struct CircuitOpenError: Error, Sendable, Equatable, CustomStringConverti
         return "the circuit of \(circuit) \(state)\(next)"
     }
 
-    /// The outcome of a job whose handler lets this error through.
+    /// The outcome of a job whose handler throws this error.
     var outcome: JobOutcome { .snoozed(max(retryAfter ?? .zero, .seconds(1))) }
 }

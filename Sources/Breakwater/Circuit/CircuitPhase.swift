@@ -1,8 +1,8 @@
 /// The three states of a circuit.
 public enum CircuitPhase: String, Sendable, Equatable {
-    /// Calls run, and are counted. Goes to `open` when too many of them fail or are slow.
+    /// Calls run and are counted. Goes to `open` when too many of them fail or are slow.
     case closed
-    /// Nothing runs. Goes to `halfOpen` when its open time is over.
+    /// No calls run. Goes to `halfOpen` when the open time has elapsed.
     case open
     /// A few probes run. Goes to `closed` when enough of them succeed, to `open` when too many fail.
     case halfOpen = "half_open"
@@ -10,38 +10,38 @@ public enum CircuitPhase: String, Sendable, Equatable {
 
 /// How a user can override a circuit.
 public enum CircuitOverride: String, Sendable, Equatable, CaseIterable {
-    /// Held open: nothing runs.
+    /// The circuit is held open: no calls run.
     case open
-    /// Held closed: everything runs, however many calls fail.
+    /// The circuit is held closed: all calls run, however many fail.
     case closed
-    /// Switched off: everything runs, and nothing is counted.
+    /// The circuit is switched off: all calls run, and none are counted.
     case disabled
-    /// Everything runs and is counted, and one transition announces that the circuit would have opened.
+    /// All calls run and are counted, and one transition announces that the circuit would have opened.
     case metricsOnly = "metrics_only"
 }
 
-/// A circuit's step from one state to another.
+/// A circuit's change from one state to another.
 public struct CircuitTransition: Sendable, Equatable {
-    /// The state it left.
+    /// The state that the circuit left.
     public var from: CircuitPhase
-    /// The state it entered.
+    /// The state that the circuit entered.
     public var to: CircuitPhase
-    /// The number of the new state, one higher than the one before.
+    /// The number of the new state, which is one higher than the previous one.
     ///
-    /// A circuit that is only watched (``CircuitOverride/metricsOnly``) announces that it would have opened with a
-    /// transition from closed to closed, under the generation that it has.
+    /// A circuit that only counts (``CircuitOverride/metricsOnly``) announces that it would have opened by a transition
+    /// from closed to closed with its current generation.
     public var generation: Int64
-    /// Why, in words: the counts that opened it, for example.
+    /// The reason in words, such as the counts that opened the circuit.
     public var reason: String
-    /// The person or program that asked for it; nil when the breaker decided.
+    /// The person or program that requested the transition; nil when the breaker decided.
     public var actor: String?
 
     /// - Parameters:
-    ///   - from: The state it left.
-    ///   - to: The state it entered.
+    ///   - from: The state that the circuit left.
+    ///   - to: The state that the circuit entered.
     ///   - generation: The number of the new state.
-    ///   - reason: Why, in words.
-    ///   - actor: The person or program that asked for it; nil when the breaker decided. Defaults to nil.
+    ///   - reason: The reason, in words.
+    ///   - actor: The person or program that requested the transition; nil when the breaker decided. Defaults to nil.
     public init(from: CircuitPhase, to: CircuitPhase, generation: Int64, reason: String, actor: String? = nil) {
         self.from = from
         self.to = to

@@ -1,30 +1,30 @@
-/// What a ``CircuitBreaker`` was like at a moment.
+/// The state of a ``CircuitBreaker`` at a moment.
 public struct CircuitSnapshot: Sendable, Equatable {
     /// The state.
     public var phase: CircuitPhase
-    /// The number of the state, raised by every transition; 1 for a new circuit.
+    /// The number of the state, which every transition increases; 1 for a new circuit.
     public var generation: Int64
-    /// How long it has been in this state.
+    /// How long the circuit has been in this state.
     public var age: Duration
-    /// Why it is in this state, in words.
+    /// The reason for the state, in words.
     public var reason: String
-    /// While open, how long until probing may begin; nil while a user holds it open without an end.
+    /// How long an open circuit waits until probing may begin; nil while a user holds it open without an end.
     public var retryAfter: Duration?
-    /// How often it re-opened since it was last closed.
+    /// How often the circuit opened again since it was last closed.
     public var reopened: Int
-    /// While half-open, how many probes succeeded.
+    /// How many probes of a half-open circuit have succeeded.
     public var successes: Int
-    /// How many probes run.
+    /// How many probes are running.
     public var probes: Int
     /// How many calls the window holds.
     public var calls: Int
-    /// Of the calls in the window, how many failed.
+    /// How many of the calls in the window failed.
     public var failed: Int
-    /// Of the calls in the window, how many were slow.
+    /// How many of the calls in the window were slow.
     public var slow: Int
-    /// Failures since the last success.
+    /// The number of failures since the last success.
     public var failuresInARow: Int
-    /// How a user has overridden the circuit; nil if no user has.
+    /// The override by a user; nil if there is none.
     public var override: CircuitOverride?
 }
 
@@ -47,7 +47,7 @@ extension CircuitSnapshot {
 }
 
 extension Circuit {
-    /// While open, how long until it may change by itself; nil when it is not open, or held open without an end.
+    /// How long until an open circuit may change by itself; nil when it is not open, or is held open without an end.
     func retryAfter(at now: Duration) -> Duration? {
         guard case .open(let retryAt) = state, let end = hold == nil ? retryAt : hold?.until else { return nil }
         return max(.zero, end - now)

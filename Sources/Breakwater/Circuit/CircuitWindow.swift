@@ -1,24 +1,24 @@
-/// Some calls of one circuit that were settled together, as counts.
+/// Counts of some calls of one circuit that were settled together.
 struct CircuitCalls: Sendable, Equatable {
     var succeeded = 0
     var failed = 0
-    /// Of the successes, those that were slow.
+    /// How many of the successes were slow.
     var slowSucceeded = 0
-    /// Of the failures, those that were slow.
+    /// How many of the failures were slow.
     var slowFailed = 0
-    /// The name of a failure that opens the circuit at once, if one of these does.
+    /// The name of a failure among them that opens the circuit at once, if there is one.
     var trip: String?
-    /// How long the dependency asked to be left alone.
+    /// How long the dependency asked to wait.
     var retryAfter: Duration?
 
-    /// Of the failures, those that say nothing new: their jobs had failed before, and others have succeeded since.
+    /// How many of the failures are repeats: their jobs had failed before, and others have succeeded since.
     var repeats = 0
-    /// Of the repeats, those that were slow.
+    /// How many of the repeats were slow.
     var slowRepeats = 0
 
     var slow: Int { slowSucceeded + slowFailed }
 
-    /// These without the repeats, which count for no rate and no streak.
+    /// The counts without the repeats, which count for no rate and no streak.
     var votes: CircuitCalls {
         var votes = self
         votes.failed -= repeats
@@ -31,10 +31,10 @@ struct CircuitCalls: Sendable, Equatable {
 /// The calls by which a closed circuit is judged: those of the last seconds or a number of the latest ones, and the
 /// failures in a row.
 ///
-/// Calls that were settled together have no order among them; their failures count as the earlier ones, so that a
+/// Calls that were settled together have no order. Their failures count as earlier than their successes, so that a
 /// success among them ends a streak.
 struct CircuitWindow: Sendable {
-    /// What the window holds at a moment.
+    /// The counts of the window at a moment.
     struct Counts: Sendable, Equatable {
         var calls = 0
         var failed = 0
@@ -53,7 +53,7 @@ struct CircuitWindow: Sendable {
         }
     }
 
-    /// One second's calls.
+    /// The calls of one second.
     private struct Slot {
         var second: Duration
         var counts: Counts
@@ -61,12 +61,12 @@ struct CircuitWindow: Sendable {
 
     private let extent: CircuitPolicy.Window
     private var total = Counts()
-    /// For a window by time, the oldest first. There is at most one more slot than the window has seconds.
+    /// The slots of a window by time, the oldest first. There is at most one more slot than the window has seconds.
     private var slots: [Slot] = []
-    /// For a window by count: a ring of single calls.
+    /// The ring of single calls of a window by count.
     private var ring: [Counts] = []
     private var oldest = 0
-    /// Failures since the last success, whether they are still in the window or not.
+    /// The number of failures since the last success, whether they are still in the window or not.
     private(set) var streak = 0
 
     init(_ extent: CircuitPolicy.Window) { self.extent = extent }
@@ -98,7 +98,7 @@ struct CircuitWindow: Sendable {
         }
     }
 
-    /// What the window holds now.
+    /// The counts of the window now.
     mutating func counts(at now: Duration) -> Counts {
         forget(at: now)
         return total

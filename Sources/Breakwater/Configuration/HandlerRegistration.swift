@@ -1,15 +1,15 @@
-/// A kind of job, what runs it, and the rules around it.
+/// A kind of job, the plugin that runs it, and its settings.
 public struct HandlerRegistration: Sendable {
-    /// The kind of job it runs, such as `email.send`: 1 to 200 bytes.
+    /// The kind of job that the plugin runs, such as `email.send`: 1 to 200 bytes.
     public var kind: String
-    /// What runs the jobs.
+    /// The plugin that runs the jobs.
     public var plugin: any HandlerPlugin
-    /// The rules around it.
+    /// The settings for this kind, such as concurrency, timeout, retry and circuit.
     public var settings: HandlerSettings
 
     /// - Parameters:
     ///   - kind: The kind of job it runs.
-    ///   - plugin: What runs the jobs.
+    ///   - plugin: The plugin that runs the jobs.
     ///   - settings: Concurrency, timeout, retry, circuit. Defaults to the defaults of each.
     public init(kind: String, plugin: any HandlerPlugin, settings: HandlerSettings = HandlerSettings()) {
         self.kind = kind
@@ -28,9 +28,9 @@ public struct HandlerRegistration: Sendable {
     }
 }
 
-/// The rules around one kind's handler.
+/// The settings for one kind's handler.
 public struct HandlerSettings: Sendable, Equatable {
-    /// How many of this kind's jobs run at once in one worker; nil for the worker's own limit. Defaults to nil.
+    /// The most jobs of this kind that run at once in one worker; nil for the worker's own limit. Defaults to nil.
     public var concurrency: Int?
     /// How long one run may take before it is cancelled and counts as failed. Defaults to 60 seconds.
     public var timeout = Duration.seconds(60)

@@ -1,72 +1,54 @@
 extension WorkerConfiguration {
-    /// Refuses settings that cannot work, wherever they come from.
+    /// Refuses invalid settings, wherever they come from.
     ///
-    /// - Throws: ``BreakwaterError`` with the code `invalidConfiguration`, naming every setting at fault.
+    /// - Throws: ``BreakwaterError`` with the code `invalidConfiguration`, which names every setting at fault.
     public func validate() throws(BreakwaterError) {
-        var faults: [String] = []
-        func require(_ isMet: Bool, _ fault: String) {
-            if !isMet { faults.append(fault) }
-        }
-        require(concurrency >= 1, "concurrency is \(concurrency); it must be at least 1")
-        require(lease >= .seconds(1), "lease is \(lease); it must be at least 1 second")
-        for (key, duration) in [("lease", lease), ("shutdown_grace", shutdownGrace), ("poll_interval", pollInterval)] {
-            require(duration <= HandlerSettings.longestDuration, "\(key) is \(duration); it must be at most 100 years")
-        }
-        require(shutdownGrace >= .zero, "shutdown_grace is \(shutdownGrace); it must not be negative")
-        require(pollInterval >= .milliseconds(10), "poll_interval is \(pollInterval); it must be at least 10 ms")
-        require(!queues.isEmpty, "queues is empty; leave it out for 'default'")
-        require(!handlers.isEmpty, "there are no handlers: nothing to run")
-        require(Set(queues).count == queues.count, "queues names a queue twice")
-        require(Set(handlers.map(\.kind)).count == handlers.count, "a kind has two handlers")
+        var faults = SettingFaults()
+        faults.check("concurrency", concurrency, SettingLimits.concurrency)
+        faults.check("lease", lease, SettingLimits.lease)
+        faults.check("shutdown_grace", shutdownGrace, SettingLimits.shutdownGrace)
+        faults.check("poll_interval", pollInterval, SettingLimits.pollInterval)
+        faults.require(!queues.isEmpty, "queues is empty; leave it out for 'default'")
+        faults.require(!handlers.isEmpty, "there are no handlers: nothing to run")
+        faults.require(Set(queues).count == queues.count, "queues names a queue twice")
+        faults.require(Set(handlers.map(\.kind)).count == handlers.count, "a kind has two handlers")
         for queue in queues {
-            require(queue.isName, "the queue '\(queue)' must have 1 to 200 bytes, without control characters")
+            faults.require(queue.isName, "the queue '\(queue)' must have 1 to 200 bytes, without control characters")
         }
         for handler in handlers {
-            for fault in handler.settings.faults { faults.append("handlers.\(handler.kind).\(fault)") }
-            require(
+            faults.add(handler.settings.faults, in: "handlers.\(handler.kind)")
+            faults.require(
                 handler.kind.isName,
                 "the kind '\(handler.kind)' must have 1 to 200 bytes, without control characters"
             )
         }
-        if !faults.isEmpty { throw BreakwaterError(.invalidConfiguration, faults.joined(separator: "\n")) }
+        guard faults.faults.isEmpty else {
+            throw BreakwaterError(.invalidConfiguration, faults.faults.joined(separator: "\n"))
+        }
     }
 }
 
 extension HandlerSettings {
-    /// No duration is longer than this, so that adding it to a time stays within what clocks and the database can hold.
+    /// The longest delay of a job. Added to a time, it stays within the range of the database.
     static let longestDuration = Duration.seconds(100 * 365 * 86_400)
 
-    /// What cannot work in these settings, each with its key, its value and what is allowed.
+    /// The invalid settings, each with its key, its value and what is allowed.
     var faults: [String] {
-        var faults: [String] = []
-        func require(_ isMet: Bool, _ fault: String) {
-            if !isMet { faults.append(fault) }
-        }
-        if let concurrency { require(concurrency >= 1, "concurrency is \(concurrency); it must be at least 1") }
-        require(timeout > .zero, "timeout is \(timeout); it must be more than nothing")
-        require(keepResults >= .zero, "keep_results is \(keepResults); it must not be negative")
-
-        require(retry.maxAttempts >= 1, "retry.max_attempts is \(retry.maxAttempts); it must be at least 1")
-        require(retry.base >= .zero, "retry.base is \(retry.base); it must not be negative")
-        require(retry.cap >= retry.base, "retry.cap is \(retry.cap); it must not be below retry.base")
-        require(retry.factor >= 1 && retry.factor.isFinite, "retry.factor is \(retry.factor); it must be at least 1")
-
-        if let budget = retry.budget {
-            require(budget >= 0 && budget.isFinite, "retry.budget is \(budget); it must not be negative")
-        }
-        if let age = retry.maxAge { require(age > .zero, "retry.max_age is \(age); it must be more than nothing") }
+        var faults = SettingFaults()
+        faults.check("concurrency", concurrency, SettingLimits.concurrency)
+        faults.check("timeout", timeout, SettingLimits.timeout)
+        faults.check("keep_results", keepResults, SettingLimits.keepResults)
+        faults.check("retry.max_attempts", retry.maxAttempts, SettingLimits.maxAttempts)
+        faults.check("retry.base", retry.base, SettingLimits.retryDelay)
+        faults.check("retry.cap", retry.cap, SettingLimits.retryDelay)
+        faults.require(retry.cap >= retry.base, "retry.cap is \(retry.cap); it must not be below retry.base")
+        faults.check("retry.factor", retry.factor, SettingLimits.retryFactor)
+        faults.check("retry.budget", retry.budget, SettingLimits.retryBudget)
+        faults.check("retry.max_age", retry.maxAge, SettingLimits.maxAge)
         if let slow = circuit.slowCall {
-            require(slow < timeout, "circuit.slow_call is \(slow); it must be below the timeout")
+            faults.require(slow < timeout, "circuit.slow_call is \(slow); it must be below the timeout")
         }
-        let durations = [
-            ("timeout", timeout), ("keep_results", keepResults), ("retry.base", retry.base), ("retry.cap", retry.cap),
-            ("retry.max_age", retry.maxAge), ("circuit.half_open_for", circuit.halfOpenFor),
-            ("circuit.ramp", circuit.ramp),
-        ]
-        for case (let key, let duration?) in durations {
-            require(duration <= Self.longestDuration, "\(key) is \(duration); it must be at most 100 years")
-        }
-        faults += circuit.faults.map { "circuit.\($0)" }
-        return faults
+        faults.add(circuit.faults, in: "circuit")
+        return faults.faults
     }
 }

@@ -1,13 +1,13 @@
 import CYaml
 
 extension ConfigurationFile {
-    /// How many values a file may have once every alias stands for what it names.
+    /// How many values a file may have after alias expansion.
     static let maxValues = 100_000
 
-    /// How many values a text has once every alias stands for what it names, as far as it is YAML; saturating.
+    /// How many values a text has after alias expansion, counted up to the first syntax error. The count saturates.
     ///
-    /// A few lines of aliases to aliases come to billions of values. They must be counted before anything compares or
-    /// copies them, which is why this reads the parser's events: it costs as much as the text is long.
+    /// A few lines of aliases to aliases can expand to billions of values, so they must be counted before anything
+    /// compares or copies them. Reading the parser's events takes time proportional to the length of the text.
     static func values(in text: String) -> Int {
         let parser = UnsafeMutablePointer<yaml_parser_t>.allocate(capacity: 1)
         defer { parser.deallocate() }

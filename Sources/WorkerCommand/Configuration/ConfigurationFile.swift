@@ -1,14 +1,14 @@
 import Foundation
 import Yams
 
-/// The configuration file, parsed but not yet understood.
+/// The configuration file, parsed as YAML but not yet interpreted.
 struct ConfigurationFile {
-    /// The file's name as people gave it.
+    /// The file's name as it was given.
     var name: String
-    /// What it holds; nil for an empty file.
+    /// The root node; nil for an empty file.
     var root: Node?
 
-    /// The largest file that is read; a configuration is far smaller, a mistaken path may be far larger.
+    /// The largest file that is read. A configuration is far smaller, but a mistaken path may name a far larger file.
     private static let maxBytes = 4 << 20
 
     /// Reads a file.

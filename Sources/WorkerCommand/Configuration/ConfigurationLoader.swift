@@ -6,29 +6,30 @@ import Libpq
 import Logging
 import Yams
 
-/// A configuration that was read whole and found to be fine.
+/// A complete and valid configuration.
 struct LoadedConfiguration: Sendable {
-    /// What the worker runs with.
+    /// The worker's configuration.
     var worker: WorkerConfiguration
-    /// The dashboard, where the file has one.
+    /// The dashboard's configuration, if the file has one.
     var dashboard: DashboardConfiguration?
-    /// Who is told of incidents, where the file says so.
+    /// Where incidents are reported, if the file says so.
     var notify: NotificationTarget?
     /// The least important messages that are written.
     var logLevel: Logger.Level
     /// Other levels for some loggers, by label.
     var logLevels: [String: Logger.Level] = [:]
-    /// How log lines look.
+    /// The format of log lines.
     var logFormat: LogFormat
     /// Where metrics and health are served; nil for nowhere.
     var metrics: ListenAddress?
     /// The base URL of the collector that spans are sent to.
     var traces: String?
-    /// What is odd but not wrong.
+    /// Warnings about values that are unusual but valid.
     var warnings: [String]
-    /// Everything as YAML: defaults filled in, secrets masked, beside each top-level value where it came from.
+    /// The whole configuration as YAML, with defaults filled in and secrets masked. A comment beside each top-level
+    /// value says where it came from.
     var effectiveText: String
-    /// The path of every key that could have been given, for the kinds and plugins that were.
+    /// The path of every key that is valid for the given kinds and plugins, whether it was given or not.
     var knownKeys: Set<String>
 }
 
@@ -40,12 +41,12 @@ struct ConfigurationLoader {
     var environment: [String: String] = [:]
     /// The handlers that the executable registers.
     var registered: [HandlerRegistration] = []
-    /// Whether a worker is to run. Else nobody looks at `handlers`.
+    /// Whether a worker is to run. Otherwise `handlers` is not read.
     var needsHandlers = true
 
-    /// Reads everything, and goes on after a problem so that all of them are known at once.
+    /// Reads the whole configuration. It continues after a problem, so that all problems are reported at once.
     ///
-    /// - Parameter file: The parsed file; nil for none, which is enough when the executable has handlers of its own.
+    /// - Parameter file: The parsed file; nil for none, which suffices when the executable registers handlers.
     /// - Throws: ``ConfigurationError`` with every problem.
     func load(_ file: ConfigurationFile?) throws -> LoadedConfiguration {
         let name = file?.name ?? "(no file)"
@@ -81,7 +82,7 @@ struct ConfigurationLoader {
         worker.listens = settings.listens
         if !settings.listenDatabase.isEmpty { worker.listenDatabase = ConnectionOptions(settings.listenDatabase) }
         do {
-            // What the file says was judged above; what is left is in settings that Swift code made.
+            // The file's values were checked above. This finds problems in the settings that Swift code gave.
             if needsHandlers { try worker.validate() }
         } catch {
             throw ConfigurationError(
@@ -150,7 +151,8 @@ struct ConfigurationLoader {
         return TopLevelSettings(layers, substituted: substituted, report: context.report)
     }
 
-    /// Variables that look like a setting of ours with a slip in the name: a warning, for other programs may use them.
+    /// Warnings about variables whose names resemble a misspelt setting. They are not errors, because other programs
+    /// may use such variables.
     private func unknownVariables() -> [String] {
         let known = TopLevelSettings.keys.map(LayeredSettings.variable(for:))
         return environment.keys.sorted().compactMap { name in

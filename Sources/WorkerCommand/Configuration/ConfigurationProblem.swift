@@ -15,7 +15,8 @@ struct ConfigurationProblem: Sendable, Equatable, CustomStringConvertible {
 }
 
 extension String {
-    /// The text itself, or its beginning and its end: a message names the value at fault, which may be of any length.
+    /// The text itself, or its beginning and its end if it is long. A message names the value at fault, which may be of
+    /// any length.
     var abbreviated: String {
         guard utf8.count > 1000 else { return self }
         let scalars = unicodeScalars
@@ -33,10 +34,10 @@ enum SettingOrigin: Sendable, Equatable {
     case flag(name: String)
     /// The Swift code that registered the handler.
     case code
-    /// Nobody gave one.
+    /// The default, because no value was given.
     case fallback
 
-    /// How a message begins; nil where there is no place to look at.
+    /// The beginning of a message, which says where the value was given; nil where there is no such place.
     var place: String? {
         switch self {
         case .file(let name, let line): "\(name):\(line)"
@@ -47,7 +48,7 @@ enum SettingOrigin: Sendable, Equatable {
         }
     }
 
-    /// What stands beside the value in the effective configuration.
+    /// The comment beside the value in the effective configuration.
     var label: String {
         switch self {
         case .file(let name, let line): "file, \(name):\(line)"
@@ -59,9 +60,9 @@ enum SettingOrigin: Sendable, Equatable {
     }
 }
 
-/// Everything that is wrong with the configuration, found before anything was claimed.
+/// All problems with the configuration. They are found before any job is claimed.
 struct ConfigurationError: Error, Equatable, CustomStringConvertible {
-    /// What is wrong, in the order of the file; never empty.
+    /// The problems, in the order of the file; never empty.
     var problems: [ConfigurationProblem]
 
     /// One line for each problem, below a line that says how many there are.

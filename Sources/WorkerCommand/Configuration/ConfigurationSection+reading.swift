@@ -3,11 +3,11 @@ import Yams
 extension ConfigurationSection {
     /// A scalar of the file after substitution.
     struct Text {
-        /// What to use.
+        /// The value to use.
         var value: String
-        /// What to show: the text as it stands in the file when a variable took part in it.
+        /// The value to show: the text as it stands in the file if a variable was substituted in it.
         var shown: String
-        /// Whether a variable took part in it.
+        /// Whether a variable was substituted in it.
         var isSubstituted: Bool
     }
 
@@ -16,8 +16,8 @@ extension ConfigurationSection {
     /// - Parameters:
     ///   - key: The key in this section.
     ///   - rule: What is allowed.
-    ///   - fallback: The value when the key is left out, or wrong.
-    ///   - mask: How the value is shown, for secrets. Defaults to as it is.
+    ///   - fallback: The value when the key is left out or invalid.
+    ///   - mask: Masks a secret value for display. Defaults to no masking.
     func read<Value>(
         _ key: String,
         _ rule: ValueRule<Value>,
@@ -33,7 +33,7 @@ extension ConfigurationSection {
 
     /// Reads one value that has no default.
     ///
-    /// - Returns: The value; nil when the key is left out, or wrong.
+    /// - Returns: The value; nil when the key is left out or invalid.
     func readIfPresent<Value>(
         _ key: String,
         _ rule: ValueRule<Value>,
@@ -102,21 +102,23 @@ extension ConfigurationSection {
         return texts
     }
 
-    /// A section inside this one; without any keys when it is left out.
+    /// Reads a section inside this one. A section that is left out reads as one without keys.
     ///
-    /// Read it, then ``record(_:as:)`` it.
+    /// When its keys have been read, pass it to ``record(_:as:)``.
     func readSection(_ key: String) -> ConfigurationSection {
         guard let entry = entry(key) else { return absent(key) }
         return ConfigurationSection(entry.node, context: context, path: path(of: key), line: entry.line)
     }
 
-    /// Ends the reading of a section inside this one: its unknown keys are reported, its values take their place.
+    /// Ends the reading of a section inside this one: reports its unknown keys, and adds its values to the effective
+    /// configuration.
     func record(_ section: ConfigurationSection, as key: String) {
         section.finish()
         effective.append(EffectiveEntry(key: key, value: .map(section.effective)))
     }
 
-    /// The text of a node that must be a scalar; reports, and nil, when it is not or when a variable is missing.
+    /// The text of a node that must be a scalar. Returns nil, after reporting a problem, when the node is no scalar or
+    /// a variable is missing.
     func text(of node: Node, key: String, line: Int? = nil, allowed: String) -> Text? {
         func refuse(_ message: String) -> Text? {
             guard let line else {

@@ -1,22 +1,24 @@
 import Yams
 
-/// What all sections of one file share: its name, the environment, and the problems found so far.
+/// The state that all sections of one file share: the file's name, the environment, and the problems found so far.
 ///
-/// A class, used by one loader on one task: reading goes on after a problem, so that all are found at once.
+/// This is a class that one loader uses on one task. Reading continues after a problem, so that all problems are found
+/// at once.
 final class ConfigurationContext {
-    /// The file's name as people gave it.
+    /// The file's name as it was given.
     let file: String
-    /// What `${NAME}` stands for.
+    /// The variables for `${NAME}`.
     let environment: [String: String]
-    /// Nobody mends more problems at once, and a file that is none of ours may have a hundred thousand.
+    /// The most problems that are reported. A file that is not a Breakwater configuration could have a hundred
+    /// thousand.
     static let mostProblems = 100
-    /// Everything found wrong, up to so many.
+    /// The problems found, at most ``mostProblems``.
     private(set) var problems: [ConfigurationProblem] = []
-    /// Everything found odd but not wrong.
+    /// Warnings about values that are unusual but valid.
     private(set) var warnings: [ConfigurationProblem] = []
-    /// The path of every key that was asked for, given or not.
+    /// The path of every key that was read, whether the file gives it or not.
     private(set) var knownKeys: Set<String> = []
-    /// Where each key stands that was asked for and given, by its path.
+    /// Where the file gives each key that was read, by the key's path.
     private var origins: [String: SettingOrigin] = [:]
 
     init(file: String, environment: [String: String]) {
@@ -32,39 +34,40 @@ final class ConfigurationContext {
         if warnings.count < Self.mostProblems { warnings.append(warning) }
     }
 
-    /// Remembers a key that was asked for, and where it stands.
+    /// Records a key that was read, and where the file gives it.
     func record(_ path: String, at origin: SettingOrigin?) {
         knownKeys.insert(path)
         if let origin { origins[path] = origin }
     }
 
-    /// A problem with a key that was read before: where it stands in the file, or in Swift when it does not.
+    /// A problem with a key that was read before. Its origin is the key's place in the file, or the Swift code if the
+    /// file does not give the key.
     func problem(with path: String, _ message: String) -> ConfigurationProblem {
         ConfigurationProblem(origin: origins[path] ?? .code, key: path, message: message)
     }
 
-    /// Everything found wrong: what flags and variables say first, then the file from top to bottom.
+    /// The problems in order: those of flags and variables first, then those of the file from top to bottom.
     var sortedProblems: [ConfigurationProblem] { Self.sorted(problems) }
 
-    /// Everything found odd, in the same order.
+    /// The warnings, in the same order.
     var sortedWarnings: [ConfigurationProblem] { Self.sorted(warnings) }
 
     private static func sorted(_ problems: [ConfigurationProblem]) -> [ConfigurationProblem] {
         func line(_ problem: ConfigurationProblem) -> Int {
             if case .file(_, let line) = problem.origin { line } else { 0 }
         }
-        // The standard library's sort is stable: what stands in one line keeps its order.
+        // The standard library's sort is stable, so problems of the same line keep their order.
         return problems.sorted { line($0) < line($1) }
     }
 }
 
-/// One mapping of the file, read strictly.
+/// One mapping of the file. Unknown keys are problems.
 ///
-/// Each `read…` method states a key, what is allowed and the default; it reports what is wrong and goes on with the
-/// default. What was asked for is what is known: ``finish()`` reports the other keys. Along the way the section
-/// records the effective value of each key, in the order of asking.
+/// Each `read…` method names a key, the allowed values and the default. It reports an invalid value and continues with
+/// the default. The keys that were read are the known ones: ``finish()`` reports all others. The section also records
+/// the effective value of each key, in the order of reading.
 final class ConfigurationSection {
-    /// One key as it stands in the file.
+    /// One key as the file gives it.
     struct Entry {
         var name: String
         var line: Int
@@ -72,7 +75,7 @@ final class ConfigurationSection {
     }
 
     let context: ConfigurationContext
-    /// The section by its path; empty for the whole file.
+    /// The section's path; empty for the whole file.
     let path: String
     /// Where the section begins.
     let origin: SettingOrigin
@@ -80,7 +83,7 @@ final class ConfigurationSection {
     let entries: [Entry]
     /// The first entry of each name.
     private let places: [String: Int]
-    /// Whether something else than a mapping stands in its place, which was reported.
+    /// Whether the file has something other than a mapping here, which has been reported.
     private(set) var isMalformed = false
     private let problemsBefore: Int
     private var known: [String] = []
@@ -96,10 +99,10 @@ final class ConfigurationSection {
         problemsBefore = context.problems.count
     }
 
-    /// Whether nothing was reported since the reading of this section began.
+    /// Whether no problem was reported since the reading of this section began.
     var isFine: Bool { context.problems.count == problemsBefore && !isMalformed }
 
-    /// A section for a node that must be a mapping; reports and reads as empty when it is something else.
+    /// A section for a node that must be a mapping. Anything else is reported and read as empty.
     convenience init(_ node: Node, context: ConfigurationContext, path: String, line: Int) {
         let origin = SettingOrigin.file(name: context.file, line: line)
         var entries: [Entry] = []
@@ -113,7 +116,8 @@ final class ConfigurationSection {
                     context.report(.init(origin: .file(name: context.file, line: keyLine), key: path, message: message))
                     continue
                 }
-                // An alias's mark is that of its anchor, elsewhere in the file; the key is where people look.
+                // The mark of an alias is that of its anchor, which is elsewhere in the file, so the line of the key is
+                // used.
                 entries.append(Entry(name: name, line: keyLine, node: value))
             }
         case .scalar where node.isEmptyScalar:
@@ -138,39 +142,40 @@ final class ConfigurationSection {
         places[key] != nil
     }
 
-    /// Looks a key up, which makes it known.
+    /// Finds a key and adds it to the known keys.
     func entry(_ key: String) -> Entry? {
         know([key])
         return places[key].map { entries[$0] }
     }
 
-    /// Makes keys known that another part of the program reads.
+    /// Adds keys that another part of the program reads to the known keys.
     func know(_ keys: [String]) {
         known += keys
         for key in keys { context.record(path(of: key), at: place(of: key)) }
     }
 
-    /// Reports what is wrong with a key: where it stands in the file, or with the section when it does not.
+    /// Reports a problem with a key. Its origin is the key's line, or that of the section if the file does not give the
+    /// key.
     func report(_ key: String, _ message: String) {
         context.report(.init(origin: place(of: key) ?? origin, key: path(of: key), message: message))
     }
 
-    /// Tells what is odd but not wrong about a key.
+    /// Adds a warning about a key.
     func warn(_ key: String, _ message: String) {
         context.warn(.init(origin: place(of: key) ?? origin, key: path(of: key), message: message))
     }
 
-    /// Where a key stands in the file.
+    /// Where the file gives a key.
     private func place(of key: String) -> SettingOrigin? {
         places[key].map { .file(name: context.file, line: entries[$0].line) }
     }
 
-    /// Reports what is wrong with the section as a whole.
+    /// Reports a problem with the section as a whole.
     func report(_ message: String) {
         context.report(.init(origin: origin, key: path, message: message))
     }
 
-    /// Reports every key that nobody asked for, with the one that was most likely meant.
+    /// Reports every key that was not read, and suggests the key that was most likely meant.
     func finish() {
         let known = Set(known)
         for entry in entries where !known.contains(entry.name) {
@@ -193,13 +198,13 @@ final class ConfigurationSection {
 }
 
 extension Node {
-    /// Whether it is a key without a value, or `null`.
+    /// Whether the node is `null` or empty, as after a key without a value.
     var isEmptyScalar: Bool {
         guard let scalar, scalar.style == .plain || scalar.style == .any else { return false }
         return ["", "~", "null", "Null", "NULL"].contains(scalar.string)
     }
 
-    /// The node in a few words, for a message about it.
+    /// A short description of the node for a message.
     func description(limit: Int) -> String {
         switch self {
         case .scalar(let scalar):

@@ -2,7 +2,7 @@ import BreakwaterDashboard
 import BreakwaterEndpoints
 import Libpq
 
-/// Where the dashboard listens.
+/// The address that the dashboard listens on.
 struct DashboardAddress: Equatable, CustomStringConvertible {
     var host: String
     var port: Int
@@ -25,7 +25,7 @@ struct DashboardAddress: Equatable, CustomStringConvertible {
 }
 
 extension ValueRule where Value == DashboardAddress {
-    /// Where to listen.
+    /// The address to listen on.
     static var dashboardAddress: Self {
         Self(
             allowed: "an address with a port, such as 127.0.0.1:8090 or [::1]:8090",
@@ -55,7 +55,7 @@ extension ValueRule where Value == PasswordHash {
 }
 
 extension ValueRule where Value == String {
-    /// A host's name or address, as a `Host` header has it, without a port.
+    /// A host name or address as in a `Host` header, without a port.
     static var hostName: Self {
         Self(
             allowed: "a host's name or address without a port, such as dashboard.example.com",
@@ -77,7 +77,7 @@ extension ValueRule where Value == String {
 extension DashboardConfiguration {
     /// Reads `dashboard`, and reports what is wrong.
     ///
-    /// - Returns: Nil where the file has no such section.
+    /// - Returns: The configuration; nil if the file has no such section.
     static func read(_ root: ConfigurationSection, database: ConnectionOptions) -> DashboardConfiguration? {
         let section = root.readSection("dashboard")
         var configuration = DashboardConfiguration(database: database)
@@ -92,18 +92,18 @@ extension DashboardConfiguration {
         configuration.proxy = readProxy(section)
         configuration.sessionLifetime = section.read(
             "session",
-            .duration(atLeast: .seconds(60), atMost: .days(30)),
+            .duration(.seconds(60) ... .days(30)),
             default: configuration.sessionLifetime
         )
         configuration.sessionIdleTime = section.read(
             "idle",
-            .duration(atLeast: .seconds(60), atMost: .days(30)),
+            .duration(.seconds(60) ... .days(30)),
             default: configuration.sessionIdleTime
         )
         configuration.securesCookies = section.read("secure_cookies", .flag, default: false)
         configuration.queryTimeout = section.read(
             "query_timeout",
-            .duration(atLeast: .milliseconds(100), atMost: .seconds(60)),
+            .duration(.milliseconds(100) ... .seconds(60)),
             default: configuration.queryTimeout
         )
         guard root.has("dashboard") else { return nil }

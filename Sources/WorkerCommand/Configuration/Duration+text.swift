@@ -1,6 +1,6 @@
 import Breakwater
 
-/// Why a text is not a value: a message for people, which goes after the key.
+/// The reason why a text is not a valid value. The message follows the key.
 struct ValueRefusal: Error, Equatable {
     var message: String
 
@@ -10,16 +10,10 @@ struct ValueRefusal: Error, Equatable {
 }
 
 extension Duration {
-    /// The units of a duration's text, longest first, with their lengths.
-    private static let units: [(name: String, milliseconds: Int64)] = [
-        ("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1),
-    ]
-
-    /// Reads `500ms`, `30s`, `5m`, `1h`, `1d`, or several of them, longest first: `1h30m`.
+    /// Reads `500ms`, `30s`, `5m`, `1h`, `1d`, or several of them with the longest unit first: `1h30m`.
     ///
-    /// - Parameter text: Whole numbers, each with its unit; a bare number is refused, for nobody can know what it
-    ///   means.
-    /// - Throws: ``ValueRefusal`` with what is wrong and how to write it.
+    /// - Parameter text: Whole numbers, each with its unit. A bare number is refused because it is ambiguous.
+    /// - Throws: ``ValueRefusal`` with the problem and the correct format.
     init(text: String) throws {
         guard !text.isEmpty, text.utf8.allSatisfy({ $0 != UInt8(ascii: " ") }) else {
             throw ValueRefusal("'\(text)' is not a duration; write one like 500ms, 30s, 5m, 1h, 1d or 1h30m")
@@ -50,17 +44,5 @@ extension Duration {
             rest = rest.dropFirst(digits.count + name.count)
         }
         self = .milliseconds(total)
-    }
-
-    /// The text that reads back as this duration, to the millisecond: `1h30m`.
-    var text: String {
-        let (seconds, attoseconds) = components
-        var rest = seconds.multipliedReportingOverflow(by: 1000).partialValue + attoseconds / 1_000_000_000_000_000
-        var text = ""
-        for unit in Self.units where rest >= unit.milliseconds {
-            text += "\(rest / unit.milliseconds)\(unit.name)"
-            rest %= unit.milliseconds
-        }
-        return text.isEmpty ? "0s" : text
     }
 }

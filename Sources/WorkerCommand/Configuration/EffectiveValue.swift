@@ -1,14 +1,14 @@
 import Breakwater
 
-/// A value of the effective configuration, as it is shown: defaults filled in, secrets masked.
+/// A value of the effective configuration as it is shown, with defaults filled in and secrets masked.
 indirect enum EffectiveValue: Equatable {
     case text(String)
     case list([EffectiveValue])
     case map([EffectiveEntry])
-    /// JSON, which is YAML as it is.
+    /// JSON text, which is also valid YAML.
     case json(String)
 
-    /// Whether it is written behind its key, on the same line.
+    /// Whether the value is written after its key, on the same line.
     private var isInline: Bool {
         switch self {
         case .text, .list, .json: true
@@ -31,7 +31,7 @@ indirect enum EffectiveValue: Equatable {
 
     /// The value as lines of YAML.
     ///
-    /// - Parameter depth: How many levels in; each is two blanks.
+    /// - Parameter depth: The level of indentation; each is two blanks.
     func lines(depth: Int = 0) -> [String] {
         let indentation = String(repeating: "  ", count: depth)
         guard case .map(let entries) = self else { return [indentation + inlineText] }
@@ -44,7 +44,7 @@ indirect enum EffectiveValue: Equatable {
         }
     }
 
-    /// A scalar as YAML: plain where that is surely read back as the same text, else in JSON's quotes.
+    /// A scalar as YAML. It is plain if that is certain to be read as the same text, and otherwise quoted as in JSON.
     private static func quoted(_ text: String) -> String {
         let isPlain = text.wholeMatch(of: /[A-Za-z0-9_\/.][A-Za-z0-9_\/.%+@-]*/) != nil
         if isPlain, text.lowercased() != "null" { return text }
@@ -67,6 +67,6 @@ indirect enum EffectiveValue: Equatable {
 struct EffectiveEntry: Equatable {
     var key: String
     var value: EffectiveValue
-    /// Where the value came from, where that is shown.
+    /// Where the value came from, if that is shown.
     var comment: String?
 }

@@ -1,20 +1,14 @@
-import Configuration
-import Synchronization
+import Foundation
 
-/// The top-level settings from flags, the environment and the file; the first that gives one decides.
-///
-/// A thin layer over swift-configuration, which keeps the precedence, that adds where each value came from.
+/// The top-level settings from flags, the environment and the file. The first layer that gives a setting decides.
 struct LayeredSettings {
-    /// The names of the layers, which swift-configuration reports with each value.
-    private enum Layer {
-        static let flags = "flags"
-        static let file = "file"
-        static let lowest = "lowest"
+    /// One source of settings: what it gives, and the origin of each.
+    private struct Layer {
+        var texts: [String: SettingText]
+        var origin: (_ key: String) -> SettingOrigin
     }
 
-    private let reader: ConfigReader
-    private let provenance = Provenance()
-    private let origins: (_ key: String, _ provider: String) -> SettingOrigin
+    private let layers: [Layer]
 
     /// - Parameters:
     ///   - flags: Values of the command line by key.
@@ -27,32 +21,22 @@ struct LayeredSettings {
         file: [String: SettingText],
         fileOrigins: [String: SettingOrigin]
     ) {
-        // What belongs to the whole machine rather than to this worker comes last: the file says more about it.
-        let lowest = environment["DATABASE_URL"].map { ["database": SettingText.one($0)] } ?? [:]
-        // An empty variable is an unset one, as in shells' ${NAME:-…}.
-        let own = environment.filter { $0.key.hasPrefix("BREAKWATER_") && !$0.value.isEmpty }
-        let providers: [any ConfigProvider] = [
-            InMemoryProvider(name: Layer.flags, values: Self.values(flags)),
-            EnvironmentVariablesProvider(
-                environmentVariables: own,
-                secretsSpecifier: .specific(["BREAKWATER_DATABASE"])
-            ),
-            InMemoryProvider(name: Layer.file, values: Self.values(file)),
-            InMemoryProvider(name: Layer.lowest, values: Self.values(lowest)),
-        ]
-        reader = ConfigReader(providers: providers, accessReporter: provenance).scoped(to: "breakwater")
-        origins = { key, provider in
-            switch provider {
-            case _ where provider.contains("[\(Layer.flags)]"):
-                .flag(name: "--" + key.replacing("_", with: "-"))
-            case _ where provider.contains("[\(Layer.file)]"):
-                fileOrigins[key] ?? .fallback
-            case _ where provider.contains("[\(Layer.lowest)]"):
-                .environment(variable: "DATABASE_URL")
-            default:
-                .environment(variable: Self.variable(for: key))
-            }
+        let variables = TopLevelSettings.keys.compactMap { key -> (String, SettingText)? in
+            // An empty variable counts as unset, as in a shell's ${NAME:-…}.
+            guard let text = environment[Self.variable(for: key)], !text.isEmpty else { return nil }
+            return (key, .one(text))
         }
+        layers = [
+            Layer(texts: flags) { .flag(name: "--" + $0.replacing("_", with: "-")) },
+            Layer(texts: Dictionary(uniqueKeysWithValues: variables)) {
+                .environment(variable: Self.variable(for: $0))
+            },
+            Layer(texts: file) { fileOrigins[$0] ?? .fallback },
+            // This variable belongs to the whole machine rather than to this worker, so the file precedes it.
+            Layer(texts: environment["DATABASE_URL"].map { ["database": .one($0)] } ?? [:]) { _ in
+                .environment(variable: "DATABASE_URL")
+            },
+        ]
     }
 
     /// The variable that gives a top-level key.
@@ -60,31 +44,28 @@ struct LayeredSettings {
         "BREAKWATER_" + key.uppercased()
     }
 
-    /// The text of a setting and where it came from; nil when nobody gave one.
+    /// The text of a setting and where it came from; nil if no layer gives one.
     func text(_ key: String) -> (text: String, origin: SettingOrigin)? {
-        reader.string(forKey: ConfigKey([key])).map { ($0, origin(of: key)) }
+        guard case (.one(let text), let origin)? = value(of: key) else { return nil }
+        return (text, origin)
     }
 
-    /// The texts of a setting that is a list; the environment separates them by commas.
+    /// The texts of a setting that is a list; a variable separates them by commas.
     func texts(_ key: String) -> (texts: [String], origin: SettingOrigin)? {
-        reader.stringArray(forKey: ConfigKey([key])).map { ($0, origin(of: key)) }
-    }
-
-    private func origin(of key: String) -> SettingOrigin {
-        origins(key, provenance.provider)
-    }
-
-    private static func values(_ texts: [String: SettingText]) -> [AbsoluteConfigKey: ConfigValue] {
-        Dictionary(
-            uniqueKeysWithValues: texts.map { key, text in
-                let content: ConfigContent =
-                    switch text {
-                    case .one(let text): .string(text)
-                    case .list(let texts): .stringArray(texts)
-                    }
-                return (AbsoluteConfigKey(["breakwater", key]), ConfigValue(content, isSecret: key == "database"))
+        value(of: key).map { value, origin in
+            switch value {
+            case .list(let texts): (texts, origin)
+            case .one(let text):
+                (text.components(separatedBy: ",").map { $0.trimmingCharacters(in: .whitespaces) }, origin)
             }
-        )
+        }
+    }
+
+    private func value(of key: String) -> (SettingText, SettingOrigin)? {
+        for layer in layers {
+            if let text = layer.texts[key] { return (text, layer.origin(key)) }
+        }
+        return nil
     }
 }
 
@@ -92,18 +73,4 @@ struct LayeredSettings {
 enum SettingText: Sendable, Equatable {
     case one(String)
     case list([String])
-}
-
-/// Remembers which provider gave the value that was read last.
-private final class Provenance: AccessReporter {
-    private let last = Mutex("")
-
-    var provider: String { last.withLock(\.self) }
-
-    func report(_ event: AccessEvent) {
-        let provider = event.providerResults.first { result in
-            if case .success(let lookup) = result.result { lookup.value != nil } else { false }
-        }
-        last.withLock { $0 = provider?.providerName ?? "" }
-    }
 }

@@ -3,10 +3,11 @@ import Foundation
 import Yams
 
 extension Node {
-    /// The node as JSON text: what YAML reads as a number, true, false or null is one; everything else is a text.
+    /// The node as JSON text. A scalar that YAML reads as a number, true, false or null stays one. Any other scalar
+    /// becomes a string.
     ///
-    /// - Parameter substitute: What becomes of each text, for `${NAME}`.
-    /// - Throws: ``ValueRefusal`` for what JSON does not have, and what `substitute` throws.
+    /// - Parameter substitute: Replaces `${NAME}` in each string.
+    /// - Throws: ``ValueRefusal`` for a value that JSON cannot represent, and whatever `substitute` throws.
     func json(substituting substitute: (String) throws(ValueRefusal) -> String) throws(ValueRefusal) -> String {
         switch self {
         case .mapping(let mapping):
@@ -26,7 +27,7 @@ extension Node {
             guard scalar.style == .plain else { return try substitute(scalar.string).jsonText }
             if isEmptyScalar { return "null" }
             if scalar.string == "true" || scalar.string == "false" { return scalar.string }
-            // JSON's own grammar for numbers, so that the digits stay as they are written.
+            // This is JSON's grammar for numbers. A match keeps its digits as they are written.
             if scalar.string.wholeMatch(of: /-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?/) != nil {
                 return scalar.string
             }

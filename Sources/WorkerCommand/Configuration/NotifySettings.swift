@@ -6,7 +6,7 @@ import BreakwaterNotify
 extension NotificationTarget {
     /// Reads `notify`, and reports what is wrong.
     ///
-    /// - Returns: Nil where the file has no such section.
+    /// - Returns: The target; nil if the file has no such section.
     static func read(_ root: ConfigurationSection) -> NotificationTarget? {
         let section = root.readSection("notify")
         let url = section.readIfPresent("url", .url, mask: Secrets.maskingPasswords(inURL:))

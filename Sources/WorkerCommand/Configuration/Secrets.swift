@@ -1,8 +1,8 @@
 import Foundation
 
-/// Takes secrets out of what is shown.
+/// Masks secrets in text that is shown.
 enum Secrets {
-    /// What stands in a secret's place.
+    /// The text that replaces a secret.
     static let mask = "***"
 
     /// Words in the names of headers and variables whose values are secrets.
@@ -25,13 +25,14 @@ enum Secrets {
 
     /// A URL with the password before the host, and the query's secrets, masked.
     ///
-    /// Texts, not `URLComponents`: what is not quite a URL must not be shown with its password either.
+    /// This works on the text rather than on `URLComponents`, so that the password of a malformed URL is masked too.
     static func maskingPasswords(inURL url: String) -> String {
         var url = url
         if let start = url.firstRange(of: "://")?.upperBound {
             let rest = url[start...]
             let authority = rest.prefix { !"/?#".contains($0) }
-            // A password may hold an unescaped @, / or ?; the last @ of the whole text is the safer end then.
+            // A password may contain an unescaped @, / or ?. In that case the last @ of the whole text is the safer
+            // end.
             let end = authority.lastIndex(of: "@") ?? rest.lastIndex(of: "@")
             if let end, let colon = rest[..<end].firstIndex(of: ":") {
                 url.replaceSubrange(url.index(after: colon)..<end, with: mask)

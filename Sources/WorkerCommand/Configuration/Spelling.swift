@@ -1,10 +1,10 @@
-/// Finds what somebody most likely meant to write.
+/// Suggests corrections for misspelt words.
 enum Spelling {
-    /// The known word nearest to a mistyped one, if any is near enough to suggest.
+    /// The known word nearest to a misspelt one, if any is near enough to suggest.
     ///
-    /// Near enough is at most a third of its letters changed, added, left out or swapped with a neighbour.
+    /// A word is near enough if at most a third of its letters are changed, added, omitted or swapped with a neighbour.
     static func suggestion(for word: String, among known: [String]) -> String? {
-        // Nobody mistypes a name that long; and comparing takes as much time as the two lengths multiplied.
+        // A longer text is no misspelt key, and the time to compare grows with the product of the two lengths.
         guard word.utf8.count <= 200 else { return nil }
         return
             known

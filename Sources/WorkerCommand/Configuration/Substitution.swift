@@ -1,14 +1,14 @@
-/// Puts the environment's values into the texts of the file, so that secrets stay out of it.
+/// Substitutes environment variables in the texts of the file, so that secrets need not be in the file.
 ///
-/// `${NAME}` stands for a variable, which must be set; `${NAME:-text}` for a variable or, when it is unset or empty,
-/// a text; `$${` for a `${` that means itself.
+/// `${NAME}` stands for a variable that must be set. `${NAME:-text}` stands for a variable, or for `text` if the
+/// variable is unset or empty. `$${` stands for a literal `${`.
 enum Substitution {
     /// Replaces every variable in a text.
     ///
     /// - Parameters:
     ///   - text: A value of the file.
     ///   - environment: The variables.
-    /// - Returns: The text to use, and whether a variable took part in it.
+    /// - Returns: The text to use, and whether a variable was substituted in it.
     /// - Throws: ``ValueRefusal`` for a variable that is not set, or a `${` without an end.
     static func apply(
         to text: String,

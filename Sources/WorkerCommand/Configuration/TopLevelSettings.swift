@@ -1,3 +1,4 @@
+import Breakwater
 import BreakwaterEndpoints
 import Libpq
 import Logging
@@ -12,9 +13,9 @@ struct TopLevelSettings {
     var shutdownGrace = Duration.seconds(30)
     var pollInterval = Duration.seconds(1)
     var listens = true
-    /// Where it listens, as `database`; empty for there.
+    /// The database on which the worker listens, in the format of `database`; empty for the same one.
     var listenDatabase = ""
-    /// Nil for the host's name and the process number.
+    /// The worker's name; nil for one made of the host's name and the process number.
     var name: String?
     var logLevel = Logger.Level.info
     /// Other levels for some loggers, by label.
@@ -31,15 +32,15 @@ struct TopLevelSettings {
         "name", "log_level", "log_levels", "log_format", "metrics", "traces",
     ]
 
-    /// The values as they are shown, in the order of the keys.
+    /// The effective values as they are shown, in the order of the keys.
     private(set) var effective: [EffectiveEntry] = []
 
-    /// Reads every setting; reports what is wrong and goes on with the default.
+    /// Reads every setting. An invalid one is reported, and its default is used.
     ///
     /// - Parameters:
-    ///   - layers: Flags, environment and file.
-    ///   - substituted: The values of the file that a variable took part in, as they stand there, by key.
-    ///   - report: Takes each problem.
+    ///   - layers: The values of flags, environment and file.
+    ///   - substituted: The values of the file in which a variable was substituted, as they stand in the file, by key.
+    ///   - report: Receives each problem.
     init(
         _ layers: LayeredSettings,
         substituted: [String: String],
@@ -57,18 +58,20 @@ struct TopLevelSettings {
                     try ConnectionOptions(text).check()
                     return text
                 } catch {
-                    // Without the value: whatever is wrong with it, it may hold a password anywhere.
+                    // The value is left out, because any part of a malformed connection string may be a password.
                     throw ValueRefusal("\(error.message); give \(Self.aDatabase)")
                 }
             },
             text: { $0 }
         )
         shown.append(source.take("database", conninfo, into: &database, mask: Secrets.maskingPasswords(inConninfo:)))
-        shown.append(source.takeList("queues", ValueRule.text("a queue's name", bytes: 1...200), into: &queues))
-        take("concurrency", .whole(1...10_000), &concurrency)
-        take("lease", .duration(atLeast: .seconds(1), atMost: .days(1)), &lease)
-        take("shutdown_grace", .duration(atLeast: .zero, atMost: .days(1)), &shutdownGrace)
-        take("poll_interval", .duration(atLeast: .milliseconds(10), atMost: .days(1)), &pollInterval)
+        shown.append(
+            source.takeList("queues", ValueRule.text("a queue's name", bytes: SettingLimits.nameBytes), into: &queues)
+        )
+        take("concurrency", .whole(SettingLimits.concurrency), &concurrency)
+        take("lease", .duration(SettingLimits.lease), &lease)
+        take("shutdown_grace", .duration(SettingLimits.shutdownGrace), &shutdownGrace)
+        take("poll_interval", .duration(SettingLimits.pollInterval), &pollInterval)
         take("listen", .flag, &listens)
         let listenEntry = source.take(
             "listen_database",
@@ -78,7 +81,7 @@ struct TopLevelSettings {
         )
         if !listenDatabase.isEmpty { shown.append(listenEntry) }
         var givenName = ""
-        let nameEntry = source.take("name", ValueRule.text("a name", bytes: 1...200), into: &givenName)
+        let nameEntry = source.take("name", ValueRule.text("a name", bytes: SettingLimits.nameBytes), into: &givenName)
         if !givenName.isEmpty {
             name = givenName
             shown.append(nameEntry)

@@ -2,7 +2,7 @@ import BreakwaterEndpoints
 import BreakwaterHTTP
 
 extension ValueRule where Value == ListenAddress {
-    /// Where a server listens.
+    /// The address that a server listens on.
     static var address: Self {
         Self(
             allowed: "an address with a port, such as 127.0.0.1:9464, [::1]:9464 or :9464 for every address",

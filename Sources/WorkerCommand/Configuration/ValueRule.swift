@@ -1,20 +1,21 @@
 import Breakwater
 import Foundation
 
-/// How the text of one setting is read, what is allowed, and how its value is written back.
+/// Describes how the text of one setting is read, which values are allowed, and how a value is written as text.
 ///
-/// The file, the environment and the flags all give texts, so one rule serves the three.
+/// The file, the environment and the flags all give texts, so one rule serves all three.
 struct ValueRule<Value> {
-    /// What is allowed, in words that follow "give": `a whole number from 1 to 9`.
+    /// The allowed values, in words that follow "give": `a whole number from 1 to 9`.
     var allowed: String
-    /// The value of a text; nil, or a ``ValueRefusal`` with a message of its own, when it is not allowed.
+    /// Returns the value of a text. For a text that is not allowed it returns nil, or throws a ``ValueRefusal`` with a
+    /// more specific message.
     var parse: (String) throws -> Value?
-    /// The text that reads back as the value.
+    /// Returns the text that is read as the value.
     var text: (Value) -> String
 
     /// Reads a text.
     ///
-    /// - Throws: ``ValueRefusal`` with the value and what is allowed.
+    /// - Throws: ``ValueRefusal`` with the value and the allowed ones.
     func read(_ text: String) throws(ValueRefusal) -> Value {
         do {
             if let value = try parse(text) { return value }
@@ -60,16 +61,13 @@ extension ValueRule where Value == Int {
 }
 
 extension ValueRule where Value == Duration {
-    /// No setting is longer than this: ten years.
-    static var longest: Duration { .seconds(3650 * 86400) }
-
     /// A duration in a range.
-    static func duration(atLeast shortest: Duration, atMost longest: Duration = Self.longest) -> Self {
+    static func duration(_ range: ClosedRange<Duration>) -> Self {
         Self(
-            allowed: "a duration from \(shortest.text) to \(longest.text), such as 30s",
+            allowed: "a duration from \(range.lowerBound.text) to \(range.upperBound.text), such as 30s",
             parse: { text in
                 let duration = try Duration(text: text)
-                return (shortest...longest).contains(duration) ? duration : nil
+                return range.contains(duration) ? duration : nil
             },
             text: \.text
         )
@@ -86,7 +84,7 @@ extension ValueRule where Value == Double {
         )
     }
 
-    /// A share of a whole: `50%` or `0.5`, above nothing.
+    /// A share of a whole, above 0 and up to 1: `50%` or `0.5`.
     static var share: Self {
         Self(
             allowed: "a share above 0% and up to 100%, such as 50% or 0.5",
@@ -100,7 +98,7 @@ extension ValueRule where Value == Double {
 }
 
 extension ValueRule where Value == Bool {
-    /// `true` or `false`, with the other words that YAML has for them.
+    /// `true` or `false`, or the other words that YAML has for them.
     static var flag: Self {
         Self(
             allowed: "true or false",
@@ -117,7 +115,7 @@ extension ValueRule where Value == Bool {
 }
 
 extension ValueRule where Value == String {
-    /// A text of a length that a column or a header takes, without control characters.
+    /// A text of limited length without control characters, which fits a column or a header.
     static func text(_ what: String, bytes: ClosedRange<Int>) -> Self {
         Self(
             allowed: "\(what) of \(bytes.lowerBound) to \(bytes.upperBound) bytes, without control characters",
@@ -142,11 +140,11 @@ extension ValueRule where Value: RawRepresentable, Value.RawValue == String, Val
 }
 
 extension ValueRule {
-    /// The same, or `off` for nil.
+    /// The same rule with `off` as another allowed value, which stands for nil.
     func orOff() -> ValueRule<Value?> {
         ValueRule<Value?>(
             allowed: "\(allowed), or off",
-            // Two layers of optional: nil inside is the value "off", nil outside is a refusal.
+            // This is a doubly optional value: the inner nil is the value "off", the outer nil is a refusal.
             parse: { text in text == "off" ? .some(nil) : try parse(text).map(Optional.some) },
             text: { $0.map(text) ?? "off" }
         )
@@ -154,7 +152,7 @@ extension ValueRule {
 }
 
 extension Double {
-    /// Without the `.0` of a whole number.
+    /// The number's text, without `.0` for a whole number.
     var shortText: String {
         self == rounded() && abs(self) < 1e15 ? "\(Int(self))" : "\(self)"
     }

@@ -4,11 +4,11 @@ import Yams
 extension CircuitPolicy.Fallback {
     private static let allowed = "hold, dead_letter, { succeed: a JSON value } or { reroute: a kind }"
 
-    /// Reads `fallback`: a word, or a mapping with one key that says what is done.
+    /// Reads `fallback`, which is a word or a mapping with one key.
     ///
     /// - Parameters:
     ///   - section: The circuit's section, in which the effective value is recorded.
-    ///   - fallback: What holds when the key is left out.
+    ///   - fallback: The fallback when the key is left out.
     init(in section: ConfigurationSection, default fallback: Self) {
         self = fallback
         defer { section.effective.append(EffectiveEntry(key: "fallback", value: shown)) }

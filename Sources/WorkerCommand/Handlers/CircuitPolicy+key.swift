@@ -26,11 +26,11 @@ extension ValueRule where Value == CircuitPolicy.Key {
     }
 }
 
-/// The way to one value in a JSON document: `$.customer["home page"].hosts[0]`.
+/// A path to one value in a JSON document: `$.customer["home page"].hosts[0]`.
 ///
-/// Only what names exactly one value is read; wildcards, slices and filters are refused.
+/// A path names exactly one value. Wildcards, slices and filters are refused.
 struct JSONPath: Equatable {
-    /// Names of members and numbers of elements, from the outside in.
+    /// The names of members and the indexes of elements, the outermost first.
     var segments: [String]
 
     init(segments: [String]) {
@@ -39,7 +39,7 @@ struct JSONPath: Equatable {
 
     /// Reads `$`, followed by at least one of `.name`, `[0]` and `["any name"]`.
     ///
-    /// - Throws: ``ValueRefusal`` with the place that is not understood.
+    /// - Throws: ``ValueRefusal`` with the part that is invalid.
     init(text: String) throws {
         segments = []
         var rest = text.dropFirst()
@@ -63,7 +63,7 @@ struct JSONPath: Equatable {
         }
     }
 
-    /// The text that reads back as this path.
+    /// The text that is read as this path.
     var text: String {
         "$"
             + segments.map { segment in

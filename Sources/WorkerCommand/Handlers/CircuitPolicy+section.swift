@@ -6,8 +6,8 @@ extension CircuitPolicy {
     ///
     /// - Parameters:
     ///   - handler: The handler's section; the circuit's effective values are recorded in it.
-    ///   - defaults: What holds for the keys that are left out.
-    ///   - timeout: The handler's, which no slow call can exceed.
+    ///   - defaults: The values for keys that are left out.
+    ///   - timeout: The handler's timeout, which `slow_call` must not exceed.
     init(in handler: ConfigurationSection, defaults: CircuitPolicy, timeout: Duration) {
         self = defaults
         if let entry = handler.entries.first(where: { $0.name == "circuit" }), entry.node.scalar?.string == "off" {
@@ -26,24 +26,24 @@ extension CircuitPolicy {
         handler.record(section, as: "circuit")
     }
 
-    /// What opens the circuit.
+    /// Reads the keys that say what opens the circuit.
     private mutating func readThresholds(
         _ section: ConfigurationSection,
         defaults: CircuitPolicy,
         timeout: Duration
     ) {
         failureRate = section.read("failure_rate", ValueRule.share.orOff(), default: defaults.failureRate)
-        let calls = ValueRule.duration(atLeast: .milliseconds(1)).orOff()
+        let calls = ValueRule.duration(SettingLimits.slowCall).orOff()
         slowCall = section.read("slow_call", calls, default: defaults.slowCall)
         slowRate = section.read("slow_rate", .share, default: defaults.slowRate)
         window = section.read("window", .window, default: defaults.window)
         var fewest = defaults.minimumCalls
-        // A small window is not refused for the sake of a minimum that nobody asked for.
+        // A window smaller than the default minimum lowers that minimum, instead of being refused because of it.
         if case .calls(let size) = window { fewest = min(fewest, size) }
-        minimumCalls = section.read("minimum_calls", .whole(1...1_000_000), default: fewest)
+        minimumCalls = section.read("minimum_calls", .whole(SettingLimits.calls), default: fewest)
         consecutiveFailures = section.read(
             "consecutive_failures",
-            ValueRule.whole(1...1_000_000).orOff(),
+            ValueRule.whole(SettingLimits.calls).orOff(),
             default: defaults.consecutiveFailures
         )
 
@@ -66,7 +66,7 @@ extension CircuitPolicy {
         }
     }
 
-    /// Which failures count.
+    /// Reads the keys that say which failures count.
     private mutating func readNames(_ section: ConfigurationSection, defaults: CircuitPolicy) {
         countOn = section.readList("count_on", of: .failureName, default: defaults.countOn)
         ignoreOn = section.readList("ignore_on", of: .failureName, default: defaults.ignoreOn)
@@ -77,16 +77,20 @@ extension CircuitPolicy {
         section.refuseNames(in: "count_on", countOn, alsoIn: "trip_on", tripOn)
     }
 
-    /// How long it stays open, and how it closes again.
+    /// Reads the keys that say how long the circuit stays open and how it closes.
     private mutating func readStates(_ section: ConfigurationSection, defaults: CircuitPolicy) {
-        openFor = section.read("open_for", .duration(atLeast: .milliseconds(1)), default: defaults.openFor)
-        openFactor = section.read("open_factor", .number(1...1000), default: defaults.openFactor)
-        openCap = section.read("open_cap", .duration(atLeast: .milliseconds(1)), default: defaults.openCap)
-        probes = section.read("probes", .whole(1...10_000), default: defaults.probes)
-        successesToClose = section.read("successes_to_close", .whole(1...10_000), default: defaults.successesToClose)
-        let halfOpen = ValueRule.duration(atLeast: .seconds(1)).orOff()
+        openFor = section.read("open_for", .duration(SettingLimits.openTime), default: defaults.openFor)
+        openFactor = section.read("open_factor", .number(SettingLimits.openFactor), default: defaults.openFactor)
+        openCap = section.read("open_cap", .duration(SettingLimits.openTime), default: defaults.openCap)
+        probes = section.read("probes", .whole(SettingLimits.probes), default: defaults.probes)
+        successesToClose = section.read(
+            "successes_to_close",
+            .whole(SettingLimits.probes),
+            default: defaults.successesToClose
+        )
+        let halfOpen = ValueRule.duration(SettingLimits.halfOpenFor).orOff()
         halfOpenFor = section.read("half_open_for", halfOpen, default: defaults.halfOpenFor)
-        ramp = section.read("ramp", .duration(atLeast: .zero), default: defaults.ramp)
+        ramp = section.read("ramp", .duration(SettingLimits.ramp), default: defaults.ramp)
         suspendsWorkers = section.read("suspend_workers", .flag, default: defaults.suspendsWorkers)
         if openFor > openCap {
             section.report(

@@ -1,10 +1,10 @@
 import Breakwater
 
 extension [HandlerRegistration] {
-    /// Looks at what no handler shows alone: fallbacks that lead in a circle or nowhere, and rules of a shared circuit
-    /// that differ.
+    /// Checks the handlers together: for reroutes that form a cycle or name a kind without a handler, and for rules of
+    /// a shared circuit that differ.
     ///
-    /// - Parameter context: Takes the problems and warnings; it knows where each handler's keys stand.
+    /// - Parameter context: Receives the problems and warnings. It knows where the file gives each handler's keys.
     func checkTogether(_ context: ConfigurationContext) {
         checkReroutes(context)
         checkSharedCircuits(context)
@@ -40,13 +40,13 @@ extension [HandlerRegistration] {
         }
     }
 
-    /// The kinds on the way from a kind back to itself, beginning with it; nil if the way ends elsewhere.
+    /// The cycle of reroutes from a kind back to itself, beginning with that kind; nil if the kind is in no cycle.
     private func cycle(from start: String, _ targets: [String: String]) -> [String]? {
         var way = [start]
         var visited: Set = [start]
         while let last = way.last, let next = targets[last] {
             if next == start { return way }
-            // A circle further on, which is reported from a kind that is in it.
+            // The reroutes lead into a cycle without the first kind. It is reported for a kind that is in it.
             guard visited.insert(next).inserted else { return nil }
             way.append(next)
         }
@@ -58,7 +58,7 @@ extension [HandlerRegistration] {
             if case .shared(let name) = handler.settings.circuit.key { name } else { nil as String? }
         }
         for case let (name?, handlers) in shared where handlers.count > 1 {
-            // As SQL sorts text COLLATE "C", for it is SQL that decides which policy rules.
+            // This is the order of SQL's COLLATE "C", because SQL decides which handler's policy applies.
             let handlers = handlers.sorted { $0.kind.utf8.lexicographicallyPrecedes($1.kind.utf8) }
             let first = handlers[0]
             let differing = CircuitPolicy.fleetRules.filter { rule in
@@ -78,8 +78,8 @@ extension [HandlerRegistration] {
 }
 
 extension CircuitPolicy {
-    /// The rules that SQL applies to the circuit as a whole, each as its key and a text that is equal where the rule
-    /// is. The others, such as `slow_call` and the lists of names, are each handler's own.
+    /// The rules that SQL applies to the circuit as a whole. Each has its key, and a text that is equal for equal
+    /// rules. Other rules, such as `slow_call` and the lists of names, apply to each handler separately.
     fileprivate static var fleetRules: [(key: String, text: (CircuitPolicy) -> String)] {
         [
             ("failure_rate", { "\($0.failureRate as Any)" }),
@@ -100,7 +100,7 @@ extension CircuitPolicy {
 }
 
 extension ConfigurationSection {
-    /// Where a key of a kind's circuit stands.
+    /// The path of a key in a kind's circuit.
     fileprivate static func circuitPath(of kind: String, key: String) -> String {
         "handlers.\(kind.escapingControlCharacters).circuit.\(key)"
     }

@@ -2,7 +2,7 @@ import Breakwater
 import Yams
 
 extension [HandlerRegistration] {
-    /// Reads `handlers` and adds what the executable registers itself.
+    /// Reads `handlers` and adds the handlers that the executable registers itself.
     ///
     /// - Parameters:
     ///   - section: The file's section, perhaps without keys.
@@ -59,7 +59,7 @@ extension HandlerRegistration {
         self.init(kind: kind, plugin: plugin, settings: settings)
     }
 
-    /// Reads the one key that says what runs the jobs.
+    /// Reads the one key that names the plugin.
     private static func plugin(
         _ section: ConfigurationSection,
         kind: String,
@@ -108,11 +108,11 @@ extension HandlerSettings {
         self = defaults
         concurrency = section.read(
             "concurrency",
-            ValueRule.whole(1...10_000).orOff(),
+            ValueRule.whole(SettingLimits.concurrency).orOff(),
             default: defaults.concurrency
         )
-        timeout = section.read("timeout", .duration(atLeast: .milliseconds(1)), default: defaults.timeout)
-        keepResults = section.read("keep_results", .duration(atLeast: .zero), default: defaults.keepResults)
+        timeout = section.read("timeout", .duration(SettingLimits.timeout), default: defaults.timeout)
+        keepResults = section.read("keep_results", .duration(SettingLimits.keepResults), default: defaults.keepResults)
         let retrySection = section.readSection("retry")
         retry = RetryPolicy(retrySection, defaults: defaults.retry)
         section.record(retrySection, as: "retry")

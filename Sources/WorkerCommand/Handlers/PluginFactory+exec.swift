@@ -2,7 +2,7 @@ import Breakwater
 import BreakwaterExec
 
 extension PluginFactory {
-    /// `exec`: one process a job.
+    /// `exec` runs one process for each job.
     static let exec = PluginFactory(name: "exec") { section, kind in
         let argument = ValueRule<String>(
             allowed: "a text without NUL",
@@ -24,7 +24,7 @@ extension PluginFactory {
         let maxOutput = section.read("max_output", .bytes(1...(1 << 30)), default: 1 << 20)
         let killAfter = section.read(
             "kill_after",
-            .duration(atLeast: .zero, atMost: .seconds(3600)),
+            .duration(.zero ... .seconds(3600)),
             default: .seconds(5)
         )
         guard section.isFine else { return nil }

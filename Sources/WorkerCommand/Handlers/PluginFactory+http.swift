@@ -2,7 +2,7 @@ import Breakwater
 import BreakwaterHTTP
 
 extension PluginFactory {
-    /// `http`: one POST a job.
+    /// `http` sends one POST for each job.
     static let http = PluginFactory(name: "http") { section, kind in
         let headerName = ValueRule<String>(
             allowed: "the name of a header: letters, digits and any of !#$%&'*+-.^_`|~",
@@ -50,8 +50,7 @@ extension HTTPPluginError.Code {
 }
 
 extension ValueRule where Value == String {
-    /// A URL that a request can be sent to, by its beginning. ``HTTPPlugin`` judges the rest, and says what is wrong
-    /// with it.
+    /// A URL whose beginning is that of an HTTP URL with a host. ``HTTPPlugin`` validates the rest.
     static var url: Self {
         Self(
             allowed: "an http or https URL with a host, such as https://example.com/hook",

@@ -1,14 +1,14 @@
 import Breakwater
 
-/// How the file's section of one plugin becomes the plugin: the key it stands under, and what reads it.
+/// Makes a plugin from its section of the file: the section's key, and the function that reads it.
 ///
-/// Another plugin joins by one more element of ``all``.
+/// To add a plugin, add an element to ``all``.
 struct PluginFactory: Sendable {
     /// The key in a handler's section, such as `exec`.
     var name: String
-    /// Reads the section and makes the plugin; nil when a problem was reported.
+    /// Reads the section and makes the plugin. Returns nil when a problem was reported.
     var make: @Sendable (_ section: ConfigurationSection, _ kind: String) throws -> (any HandlerPlugin)?
 
-    /// The plugins that a file can name, beside `swift`, which is what the executable itself registers.
+    /// The plugins that a file can name. It can also name `swift`, for a handler that the executable registers.
     static let all: [PluginFactory] = [.http, .exec]
 }

@@ -5,16 +5,16 @@ extension RetryPolicy {
     ///
     /// - Parameters:
     ///   - section: The file's section, perhaps without keys.
-    ///   - defaults: What holds for the keys that are left out.
+    ///   - defaults: The values for keys that are left out.
     init(_ section: ConfigurationSection, defaults: RetryPolicy) {
         self = defaults
-        maxAttempts = section.read("max_attempts", .whole(1...1_000_000), default: defaults.maxAttempts)
-        let ages = ValueRule.duration(atLeast: .seconds(1)).orOff()
+        maxAttempts = section.read("max_attempts", .whole(SettingLimits.maxAttempts), default: defaults.maxAttempts)
+        let ages = ValueRule.duration(SettingLimits.maxAge).orOff()
         maxAge = section.read("max_age", ages, default: defaults.maxAge)
         backoff = section.read("backoff", .choice, default: defaults.backoff)
-        base = section.read("base", .duration(atLeast: .zero), default: defaults.base)
-        factor = section.read("factor", .number(1...1000), default: defaults.factor)
-        cap = section.read("cap", .duration(atLeast: .zero), default: defaults.cap)
+        base = section.read("base", .duration(SettingLimits.retryDelay), default: defaults.base)
+        factor = section.read("factor", .number(SettingLimits.retryFactor), default: defaults.factor)
+        cap = section.read("cap", .duration(SettingLimits.retryDelay), default: defaults.cap)
         jitter = section.read("jitter", .choice, default: defaults.jitter)
         budget = section.read("budget", ValueRule.ratio.orOff(), default: defaults.budget)
         retryOn = section.readList("retry_on", of: .failureName, default: defaults.retryOn)

@@ -54,7 +54,7 @@ struct ConfigurationLoaderTests {
         #expect(loaded.warnings.isEmpty)
     }
 
-    @Test("needs nothing but a handler")
+    @Test("needs only a handler")
     func defaults() throws {
         let loaded = try load("handlers: { a: { exec: { command: [cat] } } }")
         #expect(loaded.worker.database.conninfo == "")
@@ -180,7 +180,7 @@ struct ConfigurationLoaderTests {
         #expect(circuit.minimumCalls == min(20, calls))
     }
 
-    @Test("shows what it came to as a file that says the same")
+    @Test("shows its effective settings as a file that means the same")
     func effective() throws {
         let text = """
             handlers:
@@ -195,7 +195,7 @@ struct ConfigurationLoaderTests {
         let first = try load(text)
         let second = try load(first.effectiveText)
         #expect(second.worker.handlers.map(\.settings) == first.worker.handlers.map(\.settings))
-        // The top-level values come from elsewhere the second time.
+        // The comments differ, because the top-level values have another source the second time.
         let comments = #/ {2}# .*/#
         #expect(second.effectiveText.replacing(comments, with: "") == first.effectiveText.replacing(comments, with: ""))
     }
@@ -243,7 +243,7 @@ struct ConfigurationLoaderTests {
         #expect(loaded.worker.handlers.first?.settings.circuit.fallback == .succeed(result: json))
     }
 
-    @Test("may use YAML's anchors for what handlers have in common")
+    @Test("may use YAML's anchors for settings that handlers share")
     func anchors() throws {
         let loaded = try load(
             """

@@ -7,7 +7,7 @@ import Yams
 
 @Suite("The page about configuration")
 struct ConfigurationPageTests {
-    /// One line of its tables.
+    /// One line of the page's tables.
     private struct Row {
         /// The key's path, with `*` for a kind.
         var key: String
@@ -34,7 +34,7 @@ struct ConfigurationPageTests {
         return rows
     }
 
-    /// A configuration with a handler of each plugin and nothing that has a default.
+    /// Loads a configuration with a handler of each plugin and no optional key.
     private func loaded() throws -> LoadedConfiguration {
         try load(
             """
@@ -48,7 +48,7 @@ struct ConfigurationPageTests {
         )
     }
 
-    @Test("knows every key that the loader knows, and no other")
+    @Test("lists every key that the loader knows, and no other")
     func keys() throws {
         let kinds = /^handlers\.(exec|http|swift)-kind/
         let known = try loaded().knownKeys
@@ -60,7 +60,7 @@ struct ConfigurationPageTests {
         #expect(Set(described).count == described.count, "a key is described twice")
     }
 
-    @Test("tells the defaults that the loader has")
+    @Test("gives the loader's defaults")
     func defaults() throws {
         let effective = try #require(try Yams.compose(yaml: try loaded().effectiveText))
         for row in try rows() where row.fallback.hasPrefix("`") {

@@ -3,7 +3,7 @@ import Testing
 
 @testable import WorkerCommand
 
-/// The messages about a text; empty when it is fine.
+/// Returns the messages about a text, or none if it is valid.
 private func problems(
     _ text: String,
     environment: [String: String] = [:],
@@ -20,12 +20,12 @@ private func problems(
     }
 }
 
-/// A file whose only handler has these keys beside its program; its problems are in line 1.
+/// Checks a file whose only handler has these keys beside its program. Its problems are in line 1.
 private func problems(handler keys: String) -> [String] {
     problems("handlers: { a: { exec: { command: [cat] }, \(keys) } }")
 }
 
-/// What several keys allow.
+/// The allowed values that several keys share.
 private let aCount = "give a whole number from 1 to 1000000"
 private let aDuration = "write one like 500ms, 30s, 5m, 1h, 1d or 1h30m"
 private let aFallback = "give hold, dead_letter, { succeed: a JSON value } or { reroute: a kind }"
@@ -70,7 +70,7 @@ struct ConfigurationRefusalTests {
     }
 
     @Test(
-        "for a wrong notify",
+        "for an invalid notify",
         arguments: [
             ("5", "notify: '5' is not a mapping of keys"),
             (
@@ -99,7 +99,7 @@ struct ConfigurationRefusalTests {
         #expect(problems("notify: " + value + fine) == ["worker.yaml:1: " + message])
     }
 
-    @Test("for a notify whose program is not there")
+    @Test("for a notify whose program does not exist")
     func missingNotifyProgram() {
         let found = problems("notify: { command: [no-such-program-here] }" + fine)
         #expect(found.count == 1 && found[0].hasPrefix("worker.yaml:1: notify.command: "), "\(found)")
@@ -310,7 +310,7 @@ struct ConfigurationRefusalTests {
         #expect(found.first?.hasPrefix("worker.yaml:1: handlers.a.http.url: " + message) == true)
     }
 
-    @Test("for a program that is not there")
+    @Test("for a program that does not exist")
     func missingProgram() {
         let found = problems("handlers: { a: { exec: { command: [no-such-program-anywhere] } } }")
         #expect(found.count == 1)
@@ -387,7 +387,7 @@ struct ConfigurationRefusalTests {
         var settings = HandlerSettings()
         settings.retry.maxAttempts = 0
         let found = problems(fine, registered: [HandlerRegistration(kind: "b", handler: Idle(), settings: settings)])
-        #expect(found == ["registered in Swift: handlers.b.retry.max_attempts is 0; it must be at least 1"])
+        #expect(found == ["registered in Swift: handlers.b.retry.max_attempts is 0; it must be 1 to 1000000"])
     }
 
     @Test(
@@ -403,7 +403,7 @@ struct ConfigurationRefusalTests {
         #expect(problems(text).first?.hasPrefix(beginning) == true, "\(problems(text))")
     }
 
-    @Test("for everything that is wrong at once, in the order of the file")
+    @Test("for everything that is wrong, at once and in the order of the file")
     func many() {
         let found = problems(
             """
@@ -432,7 +432,7 @@ struct ConfigurationRefusalTests {
         )
     }
 
-    @Test("without telling its secrets")
+    @Test("without revealing its secrets")
     func secrets() {
         let found = problems(
             "handlers: { a: { http: { url: \"ftp://u:${PW}@h/?token=${PW}\", secret: \"${PW}\" } } }",

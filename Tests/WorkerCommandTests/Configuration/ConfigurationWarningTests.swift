@@ -3,9 +3,9 @@ import Testing
 
 @testable import WorkerCommand
 
-@Suite("A configuration is odd but fine")
+@Suite("A configuration is valid but has a warning")
 struct ConfigurationWarningTests {
-    /// What is said about a text.
+    /// Returns the warnings about a text.
     private func warnings(_ text: String, registered: [HandlerRegistration] = []) throws -> [String] {
         try load(text, registered: registered).warnings
     }
@@ -64,7 +64,7 @@ struct ConfigurationWarningTests {
 @Suite("A circuit's key")
 struct CircuitKeyTests {
     @Test(
-        "is a path where it begins with $",
+        "is a path if it begins with $",
         arguments: [
             ("$.host", ["host"]), ("$.a.b-c_d.9", ["a", "b-c_d", "9"]), ("$.hosts[0].name", ["hosts", "0", "name"]),
             ("$[\"home page\"]['x.y']", ["home page", "x.y"]), (#"$["a\"b"]"#, ["a\"b"]), ("$.größe", ["größe"]),
@@ -77,7 +77,7 @@ struct CircuitKeyTests {
     }
 
     @Test(
-        "is a name that handlers share where it does not",
+        "is a name that handlers share if it does not",
         arguments: ["payments", "api.example.com", "a b", "host$"]
     )
     func names(text: String) throws {

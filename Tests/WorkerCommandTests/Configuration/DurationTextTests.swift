@@ -1,3 +1,4 @@
+import Breakwater
 import Testing
 
 @testable import WorkerCommand

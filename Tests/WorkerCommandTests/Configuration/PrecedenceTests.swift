@@ -4,7 +4,7 @@ import Testing
 
 @testable import WorkerCommand
 
-@Suite("Of several sources")
+@Suite("Several sources of settings")
 struct PrecedenceTests {
     private let file = """
         database: postgresql:///file
@@ -13,7 +13,7 @@ struct PrecedenceTests {
         handlers: { a: { exec: { command: [cat] } } }
         """
 
-    @Test("flags go before the environment, and the environment before the file")
+    @Test("flags take precedence over the environment, and the environment over the file")
     func order() throws {
         let environment = ["BREAKWATER_CONCURRENCY": "20", "BREAKWATER_QUEUES": "one,two", "BREAKWATER_LISTEN": "no"]
         let flags: [String: SettingText] = ["concurrency": .one("30")]
@@ -30,7 +30,7 @@ struct PrecedenceTests {
         #expect(try load(file, environment: ["BREAKWATER_CONCURRENCY": ""]).worker.concurrency == 10)
     }
 
-    @Test("the database of the file goes before DATABASE_URL, which is not about this worker alone")
+    @Test("the file's database takes precedence over DATABASE_URL, which other programs use too")
     func database() throws {
         let environment = ["DATABASE_URL": "postgresql:///url"]
         let own = environment.merging(["BREAKWATER_DATABASE": "postgresql:///own"]) { $1 }
@@ -44,7 +44,7 @@ struct PrecedenceTests {
         )
     }
 
-    @Test("a mistyped variable is pointed out, and one that belongs to somebody else is not")
+    @Test("a mistyped variable is reported, and a variable of another program is not")
     func warnings() throws {
         let environment = ["BREAKWATER_CONCURENCY": "5", "BREAKWATER_TEST_DATABASE": "x"]
         #expect(
@@ -84,7 +84,7 @@ struct EffectiveConfigurationTests {
         #expect(lines.contains("shutdown_grace: 30s  # default"))
     }
 
-    @Test("masks passwords, secrets, and what variables gave")
+    @Test("masks passwords, secrets, and values that come from variables")
     func masks() throws {
         let shown = try load(text, environment: environment).effectiveText
         for secret in ["hunter2", "abc", "whsec", "north", "password=x"] {

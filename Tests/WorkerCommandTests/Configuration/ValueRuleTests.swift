@@ -3,7 +3,7 @@ import Testing
 
 @testable import WorkerCommand
 
-@Suite("What a value may be")
+@Suite("The rules for a value")
 struct ValueRuleTests {
     @Test(
         "a share is a percentage or a fraction",
