@@ -1,7 +1,7 @@
--- The tables. Everything of Breakwater's lives in the schema `breakwater`.
+-- The tables. All objects of Breakwater are in the schema `breakwater`.
 --
--- SQLSTATEs of our own: BW001 is the notice of a circuit's transition, BW002 that of a worker's suspension. BW003 and
--- BW004 are caught by the functions that raise them. BW005 is the notice that a lost worker's jobs were given back.
+-- Breakwater's own SQLSTATEs: BW001 is the notice of a circuit's transition, BW002 that of a worker's suspension. BW003
+-- and BW004 are caught by the functions that raise them. BW005 is the notice that a lost worker's jobs were released.
 
 create schema breakwater;
 
@@ -13,7 +13,7 @@ as $$ select coalesce(nullif(current_setting('breakwater.clock', true), '')::tim
 -- Whether a name contains a character that a terminal might act on, or that makes the name look different from what it
 -- is: C0, DEL, C1, line separators, and invisible characters that change the direction of text or join it. No
 -- configuration can name such a kind or queue. The function runs with the rights and the search path of the session
--- that inserts, so every name in it states its schema.
+-- that inserts, so every name in it is qualified with its schema.
 create function breakwater.has_control_characters(p_name text) returns boolean
 language sql immutable parallel safe
 as $$
@@ -47,7 +47,7 @@ create table breakwater.job (
     position     bigint not null default nextval('breakwater.job_position'),
     -- null: the job is ready now. Otherwise it waits outside the lanes until this time.
     run_at       timestamptz,
-    -- When it was last made ready; waiting times are counted from here.
+    -- When the job last became ready. Waiting times are measured from here.
     ready_at     timestamptz not null default now(),
     enqueued_at  timestamptz not null default now(),
     -- The last claim whose hold of this job ended without ending the job; 0: none.
@@ -57,12 +57,12 @@ create table breakwater.job (
     -- null: its handler's limit applies.
     max_attempts integer constraint max_attempts_is_positive check (max_attempts > 0),
     -- How many times in a row its worker was lost while it held the job. From 2 on, the job is a suspect and runs apart
-    -- from others (see 61_poison.sql).
+    -- from others (see 62_poison.sql).
     crashes      smallint not null default 0,
     -- The largest group of suspects that it may run in: half of those that were held when their worker was lost. null:
     -- a hundred.
     suspect_group smallint,
-    -- Failed runs as a probe whose attempts were handed back. The backoff grows with them, too.
+    -- The number of failed runs as a probe whose attempts were handed back. The backoff grows with them, too.
     handed_back  smallint not null default 0,
     -- The job has failed again while its dependency was healthy, so its failures say nothing about it (see
     -- 50_circuit.sql).
@@ -71,10 +71,10 @@ create table breakwater.job (
                  constraint payload_is_at_most_64_megabytes check (pg_column_size(payload) <= 67108864),
     unique_key   text collate "C"
                  constraint unique_key_is_1_to_500_bytes check (octet_length(unique_key) between 1 and 500),
-    -- The W3C trace context of the program that enqueued it.
+    -- The W3C trace context of the program that enqueued the job.
     traceparent  text constraint traceparent_is_at_most_200_bytes check (octet_length(traceparent) <= 200),
     tracestate   text constraint tracestate_is_at_most_2000_bytes check (octet_length(tracestate) <= 2000),
-    -- The key of the open circuit behind which the job was parked (its run_at is infinity then).
+    -- The key of the open circuit for which the job is parked (its run_at is infinity then).
     parked       text collate "C",
     -- The lane from which an UPDATE by hand took the job; a claim there may still hold it. null: none; 0: one whose row
     -- is gone.
@@ -106,17 +106,17 @@ create index job_lane on breakwater.job (queue, kind, priority, position) where 
 -- Future jobs that wait for their time.
 create index job_due on breakwater.job (run_at) where run_at is not null and attempt = 0;
 
--- Retries that wait for their time. The index is by kind, because each kind has a budget of its own, and retries beyond
--- one kind's budget must not delay the other kinds.
+-- Retries that wait for their time. The index is by kind, because each kind has its own budget, and retries beyond one
+-- kind's budget must not delay other kinds.
 create index job_retry on breakwater.job (kind, run_at) where run_at is not null and attempt > 0;
 
--- Parked jobs, in the order in which they come back when the circuit of their key lets them through.
+-- Parked jobs, in the order in which they become ready again when the circuit of their key lets them through.
 create index job_parked on breakwater.job (kind, parked, queue, priority, position) where parked is not null;
 
 -- Suspects and accused jobs, which are few even among millions of jobs.
 create index job_suspect on breakwater.job (position) where crashes >= 2;
 
--- At most one live job a kind for each unique key; free for jobs without one.
+-- At most one live job of a kind for each unique key. Jobs without one are not indexed.
 create unique index job_unique_key on breakwater.job (kind, unique_key) where unique_key is not null;
 
 -- Jobs that ended without success, with everything that was known about them.
@@ -184,17 +184,18 @@ select * from breakwater.worker w where w.state = 'running' and w.beat_at > now(
 create table breakwater.lost_worker (
     worker   bigint primary key,
     name     text not null,
-    -- Its last sign of life, and when its jobs were given back.
+    -- Its last heartbeat, and when its jobs were released.
     beat_at  timestamptz not null,
     lost_at  timestamptz not null default now(),
     jobs     bigint[] not null,
-    -- Whether it came back. Then its process had not died, and the loss does not count against its jobs.
+    -- Whether the worker registered again. In that case its process had not died, and the loss does not count against
+    -- its jobs.
     survived boolean not null default false
 );
 create index lost_worker_by_time on breakwater.lost_worker (lost_at);
 
--- Times in which the database heard of no worker: it was away, or all of them were. They do not count as a worker's
--- silence.
+-- Times in which the database received nothing from any worker, because it was down or all workers were. They do not
+-- count as a worker's silence.
 create table breakwater.absence (
     began_at timestamptz primary key,
     ended_at timestamptz not null
@@ -221,9 +222,9 @@ create sequence breakwater.lease;
 create table breakwater.claim (
     lease      bigint primary key,
     worker     bigint not null,
-    -- null: it took its jobs from outside the lanes (suspects, and probes of a key's circuit).
+    -- null: the claim took its jobs from outside the lanes (suspects, and probes of a key's circuit).
     lane       bigint,
-    -- The lane's cursor: the next claim looks above it.
+    -- The lane's cursor, above which the next claim searches.
     last       bigint not null,
     -- The lane's floor: no job waits at or below it, and none can appear there.
     floor      bigint not null,
@@ -246,13 +247,14 @@ create table breakwater.horizon (
     id      bigint generated always as identity primary key,
     -- No job can appear at or below this position any more.
     proven  bigint not null,
-    -- The highest position drawn when the row was written, and the transactions that could still add jobs below it.
+    -- The highest position that was drawn when the row was written, and the transactions that could still add jobs
+    -- below it.
     highest bigint not null,
     holders text[] collate "C" not null
 );
 
--- Which worker does the fleet's maintenance (rescue, promotion), and until when. The term fences off a leader that
--- overslept.
+-- The worker that does the fleet's maintenance (rescue, promotion), and until when. The term fences off a leader that
+-- was suspended for too long.
 create table breakwater.leader (
     only_one   boolean primary key default true check (only_one),
     worker     bigint not null,
@@ -264,8 +266,8 @@ create table breakwater.leader (
 -- The workers that sleep, and the kinds whose inserts should notify them. The rows are lost in a crash, and written
 -- again by the next sleep.
 --
--- A worker that gets many jobs of a kind polls this hot kind (`polled`): it looks for jobs many times a
--- second. So until `until`, an insert of that kind into its queues notifies no sleeping worker.
+-- A worker that gets many jobs of a kind polls this hot kind (`polled`) many times a second. So until `until`, an
+-- insert of that kind into its queues notifies no sleeping worker.
 create unlogged table breakwater.sleeper (
     worker   bigint primary key,
     kinds    text[] collate "C" not null,
@@ -281,7 +283,7 @@ create unlogged table breakwater.sleeper (
 -- fail.
 create sequence breakwater.anyone_asleep;
 
--- This table has no rows. It is locked while a worker goes to sleep, and while a session notes that no worker sleeps
+-- This table has no rows. It is locked while a worker goes to sleep, and while a session records that no worker sleeps
 -- any more.
 create table breakwater.sleeper_lock ();
 
@@ -295,23 +297,23 @@ create table breakwater.pause (
     primary key (scope, name)
 );
 
--- Who did what by hand, when and why. The functions that do it write this, for every caller.
+-- Manual actions: who did what, when and why. The functions that perform the actions write this, for every caller.
 create table breakwater.audit (
     id      bigint generated always as identity primary key,
     at      timestamptz not null default now(),
     -- The name that the caller gives, or else the session's user.
     actor   text not null,
     action  text not null,
-    -- What it was done to: a circuit's name, a queue, a kind, a job, a worker.
+    -- The object of the action: a circuit's name, a queue, a kind, a job, a worker.
     target  text not null,
     reason  text,
-    -- How many jobs were moved, until when it holds, or what the state was before.
+    -- How many jobs were moved, until when the action applies, or the previous state.
     details jsonb not null default '{}',
     -- The session's user, who may differ from the actor.
     role    text not null default session_user
 );
 create index audit_by_time on breakwater.audit (at);
--- Rows are written by hand and kept for a year, so each column that is searched is worth an index.
+-- Manual actions are few and kept for a year, so each column that is searched has an index.
 create index audit_by_target on breakwater.audit (target, id);
 create index audit_by_actor on breakwater.audit (actor, id);
 create index audit_by_action on breakwater.audit (action, id);

@@ -1,7 +1,7 @@
 -- The tables of handlers and their circuits.
 
--- The rules of each kind's handler, as registered by the worker that started last. One policy applies to the whole
--- fleet. A threshold that is null never trips.
+-- The settings of each kind's handler, as registered by the worker that started last. One policy applies to the whole
+-- fleet. A threshold that is null is off.
 create table breakwater.handler (
     kind                 text collate "C" primary key,
     timeout              interval not null,
@@ -27,8 +27,8 @@ create table breakwater.handler (
     successes_to_close   integer not null,
     ramp                 interval not null,
     suspends_workers     boolean not null,
-    -- Which circuit its calls belong to: one shared by several kinds, or one for each value at a path of the payload.
-    -- If both are null, it is the kind's own.
+    -- The circuit that its calls belong to: one shared by several kinds, or one for each value at a path of the
+    -- payload. If both are null, it is the kind's own circuit.
     shared_key           text collate "C",
     key_path             text[],
     fallback             text not null check (fallback in ('hold', 'dead_letter', 'succeed', 'reroute')),
@@ -54,29 +54,29 @@ create table breakwater.circuit (
     -- obsolete.
     key_path        text[],
     state           text not null default 'closed' check (state in ('closed', 'open', 'half_open')),
-    -- Raised by every transition. Results of an earlier generation change no state.
+    -- Every transition increases the generation. Results of an earlier generation change no state.
     generation      bigint not null default 1,
     since           timestamptz not null default now(),
-    -- Why it is in this state.
+    -- The reason for the state.
     reason          text not null default 'new',
-    -- While open: when probing may begin. null while an operator holds it open.
+    -- When an open circuit may be probed; null while an operator holds it open.
     retry_at        timestamptz,
-    -- How often it has opened again since it last stayed closed for as long as it had been open. The open time grows
-    -- with it.
+    -- How often the circuit has opened again since it last stayed closed for as long as it had been open. The open time
+    -- grows with this number.
     reopened        integer not null default 0,
-    -- When it opened, if it is not closed and opened by its own rules.
+    -- When the circuit opened, if it is not closed and opened by its own rules.
     opened_at       timestamptz,
-    -- How long it was open before it last closed. If an outage comes back soon, the times are added up.
+    -- How long the circuit was open before it last closed. If an outage comes back soon, the times are added up.
     was_open_for    interval not null default '0',
-    -- Whether the first round of probes since it opened is over. If that round closes it, the opening was a false
-    -- alarm.
+    -- Whether the first round of probes since the opening has ended. If that round closes the circuit, the opening was
+    -- a false alarm.
     is_checked      boolean not null default false,
-    -- When a round of probes last failed: until then the dependency was certainly down.
+    -- When a round of probes last failed, which proves that the dependency was down until then.
     was_down_at     timestamptz,
-    -- How many false alarms came soon after each other. null: the last opening was no false alarm. The ramp grows with
-    -- them.
+    -- How many false alarms followed each other soon; null: the last opening was no false alarm. The ramp grows with
+    -- this number.
     false_alarms    integer,
-    -- While half-open: how this round's probes ended, and for how long the dependency asked to be left alone.
+    -- While half-open: the results of this round's probes, and how long the dependency asked to wait.
     successes       integer not null default 0,
     failures        integer not null default 0,
     slow            integer not null default 0,
@@ -85,7 +85,8 @@ create table breakwater.circuit (
     ramp_until      timestamptz,
     ramp            interval,
     -- An operator's override of the breaker, who set it, and until when (null: until an operator resets it). open and
-    -- closed hold that state; disabled counts nothing; metrics_only counts, and says what it would have done.
+    -- closed hold that state; disabled counts nothing; metrics_only counts, and records what the circuit would have
+    -- done.
     override        text check (override in ('open', 'closed', 'disabled', 'metrics_only')),
     override_actor  text,
     override_until  timestamptz,
@@ -103,11 +104,11 @@ create table breakwater.circuit_transition (
     from_state text not null,
     to_state   text not null,
     reason     text not null,
-    -- The person or program that asked for it, or null when the breaker decided.
+    -- The person or program that requested the transition; null when the breaker decided.
     actor      text,
-    -- The worker whose result or claim decided it, if one did.
+    -- The worker whose result or claim caused it, if one did.
     worker     bigint,
-    -- What led to it (see 57_evidence.sql). null: an operator or the passing of time did.
+    -- The evidence for it (see 57_evidence.sql); null if an operator or a timeout caused it.
     evidence   jsonb,
     at         timestamptz not null
 );
@@ -122,15 +123,15 @@ create table breakwater.circuit_incident (
     began_at     timestamptz not null,
     -- infinity: it has not ended.
     ended_at     timestamptz not null default 'infinity',
-    -- How often the circuit opened, when it last did, and how often its first probes showed that nothing was wrong.
+    -- How often the circuit opened, when it last opened, and how often its first probes showed a false alarm.
     openings     integer not null default 1,
     opened_at    timestamptz not null,
     false_alarms integer not null default 0,
     -- When it became certain that an opening is no false alarm; null: not yet.
     confirmed_at timestamptz,
-    -- How long the circuit was not closed, summed over all openings that are over.
+    -- How long the circuit was not closed, summed over all openings that have ended.
     time_open    interval not null default '0',
-    -- Why it first opened, who opened it (null: the breaker did), what failed then, and why it last closed.
+    -- Why the circuit first opened, who opened it (null: the breaker did), what failed then, and why it last closed.
     cause        text not null,
     actor        text,
     evidence     jsonb,
@@ -143,9 +144,9 @@ create index circuit_incident_by_end on breakwater.circuit_incident (ended_at);
 create table breakwater.incident_measure (
     incident         bigint primary key,
     measured_at      timestamptz not null,
-    -- Everything that was settled by then is counted.
+    -- The counts include everything that was settled by this time.
     counted_to       timestamptz not null,
-    -- How many openings the incident had when it was counted to its end. 0: it is not yet counted to its end.
+    -- How many openings the incident had when it was counted to its end; 0: it has not been counted to its end.
     complete_opening integer not null default 0,
     -- Calls a minute in the ten minutes before it began, and calls since.
     calls_before     double precision not null,
@@ -153,25 +154,25 @@ create table breakwater.incident_measure (
     failed           bigint not null default 0,
     handed_back      bigint not null default 0,
     dead_letters     bigint not null default 0,
-    -- Jobs behind the circuit at the first count, at most, and at the last count; and the longest wait of the oldest of
-    -- them.
+    -- Jobs that waited for the circuit: at the first count, the maximum, and at the last count; and the longest wait of
+    -- the oldest of them.
     first_waiting    bigint,
     most_waiting     bigint,
     last_waiting     bigint,
     longest_wait     interval
 );
 
--- Which messages about an incident went to the configured `notify:`. No row: none did.
+-- The messages about an incident that were sent to the configured `notify:`. No row: none was sent.
 create table breakwater.incident_notice (
     incident    bigint primary key,
     -- began or ended: the last message that was delivered or given up; null: none. `told_of` is the number of openings
     -- that the last message that was tried knew about.
     told        text check (told in ('began', 'ended')),
     told_of     integer not null default 0,
-    -- How many messages that is. The number is part of a message's id, so that a receiver recognises one that comes
-    -- twice.
+    -- The number of these messages. It is part of a message's id, so that a receiver recognises a repeated message.
     messages    integer not null default 0,
-    -- For the message that is under way: when it was first tried, how many tries it had, and when the next may begin.
+    -- For the message that is being delivered: when it was first attempted, how many attempts it had, and when the next
+    -- may begin.
     first_tried timestamptz,
     tries       integer not null default 0,
     next_try    timestamptz not null
@@ -187,7 +188,7 @@ create table breakwater.tally (
     worker            bigint not null,
     succeeded         integer not null,
     failed            integer not null,
-    -- Failures that say nothing new (repeats): their jobs had failed before, and others have succeeded since.
+    -- Repeats: failures of jobs that had failed before while others have succeeded since.
     repeats           integer not null default 0,
     -- Slow calls, without the repeats.
     slow              integer not null,
@@ -200,10 +201,10 @@ create table breakwater.tally (
     primary key (kind, key, slot, generation, worker)
 ) with (fillfactor = 50, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0,
         autovacuum_vacuum_cost_delay = 0);
--- For the newest and the oldest slots of all kinds.
+-- This index finds the newest and the oldest slots of all kinds.
 create index tally_by_slot on breakwater.tally (slot);
 
--- The tallies of each minute added up, for charts. A minute in which nothing happened has no row.
+-- The sums of the tallies of each minute, for charts. A minute without calls has no row.
 create table breakwater.rate (
     minute    timestamptz not null,
     kind      text collate "C" not null,
@@ -214,7 +215,7 @@ create table breakwater.rate (
     died      bigint not null,
     primary key (minute, kind)
 );
--- Up to which minute the tallies have been added up.
+-- The minute up to which the tallies have been summed.
 create table breakwater.rate_horizon (
     only_one boolean primary key default true check (only_one),
     minute   timestamptz not null
@@ -257,14 +258,14 @@ create table breakwater.probe_result (
     outcome    text not null,
     name       text,
     message    text,
-    -- Its attempt was not charged, because the round had not decided yet whether its failure is the job's fault.
+    -- The attempt was not charged, because the round had not yet decided whether the failure is the job's fault.
     is_pending boolean not null default false,
     at         timestamptz not null
 );
 create index probe_result_by_circuit on breakwater.probe_result (kind, key, generation);
 create index probe_result_pending on breakwater.probe_result (id) where is_pending;
 
--- Failed calls of the last hours, by circuit and name: each batch that was settled together has a row for each name.
+-- Failed calls of the last hours, by circuit and name. Each batch that was settled together has one row for each name.
 create table breakwater.failure (
     id         bigint generated always as identity primary key,
     kind       text collate "C" not null,
@@ -273,7 +274,7 @@ create table breakwater.failure (
     worker     bigint not null,
     name       text not null,
     message    text,
-    -- How many calls failed so, and how many of those were repeats (see breakwater.tally).
+    -- How many calls failed with this name, and how many of those were repeats (see breakwater.tally).
     failed     integer not null,
     repeats    integer not null,
     -- Some of the jobs, at most ten.
@@ -292,7 +293,8 @@ create table breakwater.suspension (
     worker bigint not null,
     since  timestamptz not null,
     until  timestamptz not null,
-    -- How often it was suspended without a success in between; 0 while it only waits to see how other workers fare.
+    -- How often the worker was suspended without a success in between; 0 while it only waits for the results of other
+    -- workers.
     times  integer not null default 1,
     reason text not null,
     -- Whether the worker suspended itself, for all jobs of the kind, with the key ''. No circuit counts or ends it.

@@ -1,10 +1,10 @@
--- Enqueueing: plain INSERTs work too; these functions add a return value, clear refusals, and unique keys that
--- answer with the job that is already there.
+-- Enqueueing. Plain INSERTs work too. These functions add a return value and clear error messages, and for a unique key
+-- that is taken they return the existing job.
 
 -- Enqueues one job and returns its id.
 --
--- If a live job has that kind and unique_key already, it returns that job's id and adds nothing. A run_at in the past
--- means now. Locks: the new row only.
+-- If a live job already has that kind and unique_key, the function returns that job's id and adds nothing. A run_at in
+-- the past means now. Locks: the new row only.
 create function breakwater.enqueue(
     kind         text,
     payload      jsonb default '{}',
@@ -38,7 +38,7 @@ begin
         select j.id into v_id from breakwater.job j
          where j.kind = enqueue.kind and j.unique_key = enqueue.unique_key;
         exit when found;
-        -- That job ended between the two statements, so it tries again.
+        -- That job ended between the two statements, so the loop tries again.
     end loop;
     return v_id;
 end
@@ -75,7 +75,7 @@ begin
 end
 $$;
 
--- Refuses what the table's constraints would refuse, in words that say what to do.
+-- Refuses values that the table's constraints would refuse, with messages that say what to do.
 create function breakwater.check_enqueue(p_kind text, p_queue text, p_priority integer, p_max_attempts integer)
 returns void
 language plpgsql immutable set search_path = pg_catalog, pg_temp
@@ -117,8 +117,8 @@ $$;
 --
 -- It runs once for each INSERT while any worker may be asleep, so it is kept cheap: it is one statement whose plan is
 -- kept; it is stable, so that it uses the INSERT's snapshot; and it sets no search path, which would cost as much as
--- the rest. So every name in it states its schema, operators included, or else the caller's search path would decide
--- what it means.
+-- the rest. So every name in it, including operators, is qualified with its schema. Otherwise the caller's search path
+-- would decide what it means.
 create function breakwater.wake_for_inserted() returns trigger
 language plpgsql stable security definer
 as $$

@@ -1,23 +1,23 @@
--- Enqueueing in bulk: a long input is added in portions that are each committed, so that it can be interrupted and
+-- Enqueueing in bulk. A long input is added in portions that are each committed, so that it can be interrupted and
 -- resumed.
 
--- How far each named input has got. This is written in the transaction that adds the jobs, so that no line is added
--- twice and none is left out, however the last attempt ended.
+-- The position of each named input. It is written in the transaction that adds the jobs, so that no line is added twice
+-- or left out, however the last attempt ended.
 create table breakwater.import (
-    -- The login that imports. Each login has its own names, so no enqueuer can move another's import forward.
+    -- The login that imports. Each login has its own names, so no client can change another's import.
     owner      text collate "C" not null default session_user,
     name       text collate "C" not null
                constraint import_name_is_1_to_200_bytes check (octet_length(name) between 1 and 200),
-    -- How many lines of the input are done.
+    -- How many lines of the input have been added.
     lines      bigint not null,
-    -- The hash of the last of those lines. It shows when another input is given under the same name.
+    -- The hash of the last of those lines, by which another input under the same name is detected.
     last_line  text not null,
     updated_at timestamptz not null default now(),
     primary key (owner, name)
 );
 
--- How far an input of this login has got: 0 lines if it is not known. `is_same` says whether the given line is the last
--- one that was added (true where there is none).
+-- The position of an input of this login: 0 lines if it is unknown. `is_same` says whether the given line is the last
+-- one that was added (true if no line was added).
 create function breakwater.import_position(name text, line text default null, out lines bigint, out is_same boolean)
 language sql stable security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -31,8 +31,8 @@ $$;
 -- has its unique key. Returns how many jobs were added.
 --
 -- If `import` names an import of this login, `first_line` and `last_line` are the numbers of the first and the last
--- line, and `last_text` is the last line's text. The lines must go on where the import stands. Locks: the import's row;
--- the new jobs.
+-- line, and `last_text` is the last line's text. The lines must continue at the import's position. Locks: the import's
+-- row; the new jobs.
 create function breakwater.enqueue_lines(
     lines jsonb[], defaults jsonb default '{}', import text default null,
     first_line bigint default null, last_line bigint default null, last_text text default null

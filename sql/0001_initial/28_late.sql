@@ -1,8 +1,8 @@
 -- Late jobs: a transaction draws the positions of its jobs when it adds them, and may commit after a claim has passed
--- those positions. Then its jobs are below the lane's cursor. Claims look for them between the lane's *floor* and its
+-- those positions. Its jobs are then below the lane's cursor. Claims search for them between the lane's *floor* and its
 -- cursor. The floor is the highest position at or below which no job waits and none can appear any more.
 
--- What a look between a lane's floor and its cursor found.
+-- The result of a search between a lane's floor and its cursor.
 create type breakwater.late_jobs as (
     -- Jobs that no claim holds, in their order.
     ids         bigint[],
@@ -10,13 +10,13 @@ create type breakwater.late_jobs as (
     is_complete boolean,
     -- Whether the lane has no ready jobs above its cursor either.
     is_last     boolean,
-    -- No job can appear at or below this position any more, as was known before the look.
+    -- No job can appear at or below this position any more, as was known before the search.
     proven      bigint,
-    -- The cursor up to which it looked.
+    -- The cursor up to which the search went.
     cursor      bigint
 );
 
--- Looks for late jobs of a lane. It locks nothing, because it may take long where many index entries are dead and
+-- Searches for late jobs of a lane. It locks nothing, because it may take long if many index entries are dead and
 -- cannot be cleaned up. So once the caller has locked the lane, it must check again which of the jobs are still waiting
 -- there.
 create function breakwater.find_late(
@@ -52,9 +52,9 @@ begin
 end
 $$;
 
--- Notes the position at or below which no job can appear any more. The leader runs this as maintenance.
+-- Records the position at or below which no job can appear any more. The leader runs this as maintenance.
 --
--- A transaction draws positions only while it holds a row-exclusive lock on `job`. So this notes the highest position
+-- A transaction draws positions only while it holds a row-exclusive lock on `job`. So this records the highest position
 -- drawn and then the transactions that hold such a lock, in this order. Once all of those have ended, no job can appear
 -- at or below that position.
 create function breakwater.record_horizon() returns void
@@ -80,8 +80,8 @@ begin
                      when exists (select from unnest(v_holders) h where h like '-1/%') or v_holders && v_old.holders
                      then v_old.proven
                      else v_old.highest end;
-    -- While a noted transaction goes on, the note is kept: a new note would have to wait for newer transactions as
-    -- well.
+    -- While a recorded transaction is still running, the row is kept, because a new row would have to wait for newer
+    -- transactions as well.
     if v_proven > coalesce(v_old.proven, -1) or v_old.id is null or not v_holders && v_old.holders then
         if v_old.id is null or (v_highest, v_proven) is distinct from (v_old.highest, v_old.proven) then
             insert into breakwater.horizon (proven, highest, holders)
@@ -97,8 +97,8 @@ $$;
 -- back after the claim drew its number. If it may not, the setting breakwater.skipped records this, so that the lane's
 -- floor stays below the job.
 --
--- Locks: the job, if it still is where the claim saw it; the other lane's row, so that no claim of that lane is under
--- way. Both by SKIP LOCKED.
+-- Locks: the job, if it is still where the claim found it; the other lane's row, so that no claim of that lane is in
+-- progress. Both by SKIP LOCKED.
 create function breakwater.may_take(
     p_id bigint, p_position bigint, p_lease bigint, p_moved_from bigint, p_new bigint
 ) returns boolean
@@ -124,11 +124,11 @@ end
 $$;
 
 -- Users may change rows by hand. A job gets a new position if an UPDATE puts it into another lane, makes it ready or
--- not ready, or gives it a position that no claim might ever pass. The lane that it leaves is noted, because a claim
--- there may hold it. A parked job that gets another kind or is made ready is not parked any more: the circuits of its
--- new kind decide.
+-- not ready, or gives it a position that no claim might ever pass. The lane that it leaves is recorded, because a claim
+-- there may hold it. A parked job that gets another kind or is made ready is not parked any more, because the circuits
+-- of its new kind decide.
 --
--- Locks: if the job is moved again before a claim took it, the lane that it left first, until the claims under way
+-- Locks: if the job is moved again before a claim took it, the lane that it left first, until the claims in progress
 -- there have ended.
 create function breakwater.record_move() returns trigger
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -166,7 +166,7 @@ create trigger record_move before update of queue, kind, priority, position, run
                                 and new.position > pg_sequence_last_value('breakwater.job_position'::regclass))))
     execute function breakwater.record_move();
 
--- Waits until the claims of a lane that are under way have ended. Locks: the lane's row, but only until this returns,
+-- Waits until the claims of a lane that are in progress have ended. Locks: the lane's row, but only until this returns,
 -- because rolling back the block frees what it locked.
 create function breakwater.await_claims(p_lane bigint) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -183,7 +183,7 @@ $$;
 -- wait: no claim holds them, and none will before this transaction ends.
 --
 -- A claim locks no job. Every claim that begins after the jobs are locked sees their locks. So this function then waits
--- for the claims that are under way in the jobs' lanes, which takes a moment each. It does not keep the lanes' locks.
+-- for the claims that are in progress in the jobs' lanes, which takes a moment each. It does not keep the lanes' locks.
 create function breakwater.lock_waiting(p_ids bigint[], p_patiently boolean default false) returns bigint[]
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$

@@ -1,7 +1,7 @@
 -- Claiming: the only way from waiting to running. A claim adds rows to breakwater.claim and writes no job.
 
--- The jobs of one claim in the form that their worker gets: each array has an element for each job, in the order of the
--- lane. One such row costs the server and the worker half of what a row for each job would cost.
+-- The jobs of one claim in the form in which they are sent to the worker: each array has an element for each job, in
+-- the order of the lane. One such row costs the server and the worker half as much as a row for each job.
 create type breakwater.claimed_jobs as (
     queue         text,
     kind          text,
@@ -11,14 +11,14 @@ create type breakwater.claimed_jobs as (
     ids           bigint[],
     positions     bigint[],
     payloads      text[],
-    -- Which counted run is about to start, from 1.
+    -- The number of the counted run that is about to start, from 1.
     attempts      integer[],
     -- How many earlier runs were handed back.
     handed_back   smallint[],
-    -- null: the handler's.
+    -- null: the handler's limit applies.
     max_attempts  integer[],
     enqueued_at   timestamptz[],
-    -- For how many seconds each was ready.
+    -- How many seconds each job was ready.
     waited        double precision[],
     -- Where the table stores each job.
     tuples        tid[],
@@ -29,7 +29,7 @@ create type breakwater.claimed_jobs as (
     generations   bigint[]
 );
 
--- Which jobs are held, by which claim.
+-- The jobs that are held, and the claims that hold them.
 --
 -- With offset 0, each listed job is looked up once. Otherwise the planner would search the claims for each job.
 create view breakwater.held as
@@ -37,27 +37,90 @@ select c.id as job, c.lease, c.worker, c.lane, c.claimed_at
   from (select k.lease, k.worker, k.lane, k.claimed_at, unnest(k.jobs) as id from breakwater.claim k offset 0) c
   join breakwater.job j on j.id = c.id and j.lease < c.lease;
 
--- Takes ready jobs for a worker.
+-- A worker's lanes that may have jobs for it, in its order of preference: those with jobs above their cursor or, if
+-- `p_late`, with a gap between floor and cursor where late jobs may be. Paused lanes and open circuits are left out.
+--
+-- PostgreSQL inlines this into breakwater.claim's query, so it has no settings of its own.
+create function breakwater.claimable_lanes(
+    p_worker bigint, p_queues text[], p_kinds text[], p_priorities smallint[], p_slots integer[], p_late boolean
+) returns table (
+    id           bigint,
+    queue        text,
+    kind         text,
+    priority     smallint,
+    slot         integer,
+    cursor       bigint,
+    floor        bigint,
+    has_gap      boolean,
+    key_path     text[],
+    -- The position up to which it is proven that no transaction can still add jobs.
+    proven       bigint,
+    circuit_kind text,
+    circuit_key  text,
+    generation   bigint,
+    -- Whether breakwater.admit must say how many jobs may be taken.
+    is_limited   boolean,
+    -- Whether jobs of the lane may have to be parked or dead-lettered instead of taken.
+    is_filtered  boolean
+)
+language sql stable
+as $$
+    select a.id, l.queue, l.kind, l.priority, l.slot, n.last, n.floor, n.floor < n.last, h.key_path,
+           (select z.proven from breakwater.horizon z order by z.id desc limit 1),
+           coalesce(c.kind, l.kind), coalesce(c.key, ''),
+           coalesce(c.generation, 0),
+           -- Nearly always this is false, and nothing more has to be checked.
+           coalesce(c.state <> 'closed' or c.ramp_until > breakwater.clock(), false) or exists (
+               select from breakwater.suspension s
+                where s.worker = p_worker
+                  and (s.is_local and s.kind = a.kind or s.kind = c.kind and s.key = c.key)),
+           h.max_age is not null or (h.key_path is not null and exists (
+               select from breakwater.circuit k
+                where k.kind = l.kind collate "C" and k.key <> '' and k.state <> 'closed'))
+      from unnest(p_queues, p_kinds, p_priorities, p_slots) with ordinality
+           as l(queue, kind, priority, slot, place)
+      join breakwater.lane a on a.queue = l.queue collate "C" and a.kind = l.kind collate "C"
+                            and a.priority = l.priority
+      left join lateral (
+           select c.last, c.floor from breakwater.claim c where c.lane = a.id
+            order by c.last desc, c.lease desc limit 1) m on true
+     cross join lateral (select coalesce(m.last, a.floor) as last, coalesce(m.floor, a.floor) as floor) n
+     -- This is not EXISTS, because the planner may turn that into a join with all ready jobs.
+      left join lateral (
+           select j.position from breakwater.job j
+            where j.queue = a.queue and j.kind = a.kind and j.priority = a.priority and j.position > n.last
+              and j.run_at is null
+            order by j.position
+            limit 1) f on true
+      left join breakwater.handler h on h.kind = l.kind collate "C"
+      left join breakwater.circuit c on breakwater.is_circuit_of(c.kind, c.key, l.kind, h.shared_key, '')
+     where (f.position is not null or (p_late and n.floor < n.last))
+       and not exists (select from breakwater.pause p where breakwater.is_pause_of(p.scope, p.name, l.queue, l.kind))
+       and (c.state is distinct from 'open' or c.retry_at <= breakwater.clock())
+     order by l.place
+$$;
+
+-- Claims ready jobs for a worker.
 --
 -- The lanes are parallel arrays in the order of preference. For each lane, `p_slots` is an index into `p_room`, which
--- says how many jobs the kind may take, and into `p_concurrency`, which says how many it may have at once; `p_total`
--- bounds them all. With `p_late` it also takes late jobs, which appeared below the lanes' cursors (see 28_late.sql).
--- With `p_is_backlog` it looks for them only where more has been proven since the last look, because a look is
--- expensive where many jobs have just ended. Paused lanes and open circuits give nothing; a half-open circuit gives at
--- most as many jobs as it has free probe leases; a circuit that has just closed gives fewer, and a suspended worker
--- gets fewer (see breakwater.admit). On the way, jobs of an open key are parked, and jobs beyond their handler's
--- max_age are dead-lettered. Once the payloads come to `p_bytes`, no more jobs are taken.
+-- has the most jobs to take of the kind, and into `p_concurrency`, which has the kind's concurrency. `p_total` limits
+-- all of them together. With `p_late`, it also takes late jobs, which appeared below the lanes' cursors (see
+-- 28_late.sql). With `p_is_backlog`, it searches for them only where more has been proven since the last search,
+-- because a search is expensive where many jobs have just ended. Paused lanes and open circuits give nothing; a
+-- half-open circuit gives at most as many jobs as it has free probe leases; a circuit that has just closed gives fewer,
+-- and a suspended worker gets fewer (see breakwater.admit). Meanwhile, jobs of a key whose circuit is open are parked,
+-- and jobs beyond their handler's max_age are dead-lettered. Once the payloads reach `p_bytes`, no more jobs are taken.
 --
 -- It commits without waiting for the disk. So none of its jobs may start before a later commit on the same connection
 -- has waited for the disk and has been answered: that of breakwater.settle, or of breakwater.flush.
 --
 -- Locks: the lane's row and the row of a circuit that is not closed, by SKIP LOCKED; it never waits.
 --
--- The settings keep the plan on the lane index whatever the statistics say, even when none exist, and whatever the
--- tables held when the plan was made: a session keeps its plans, and its first claims may see a table with one row. The
--- planner puts such a high cost on a disabled way of scanning that a statement that cannot do without it, even in a
--- function called from here, would first be compiled by JIT for half a second. So jit is off here, and wherever else a
--- way of scanning is off.
+-- The settings make the plan use the lane index for any statistics, even when none exist, and whatever the tables
+-- contained when the plan was made: a session keeps its plans, and its first claims may see a table with one row. The
+-- planner adds such a high cost to a disabled type of scan that a statement that needs it, even in a function called
+-- from here, would first be compiled by JIT for half a second. So jit is off here, and wherever else a type of scan is
+-- off.
 create function breakwater.claim(
     p_worker      bigint,
     p_queues      text[],
@@ -94,55 +157,20 @@ declare
     v_late  breakwater.late_jobs;
     v_cursor bigint;
     v_floor bigint;
-    v_last  bigint;
-    v_old_cursor bigint;
-    v_old_floor bigint;
     v_lease bigint;
     v_taken integer;
     v_slot integer;
 begin
     perform breakwater.require_read_committed();
-    -- A worker whose jobs were given to others claims nothing until it has registered again. A worker that an operator
-    -- drained claims nothing at all.
+    -- A worker whose jobs were released to others claims nothing until it has registered again. A worker that an
+    -- operator drained claims nothing at all.
     if not exists (select from breakwater.worker w where w.id = p_worker and w.drain_reason is null) then
         return;
     end if;
     perform set_config('synchronous_commit', 'off', true);
 
     for v_lane in
-        select a.id, l.queue, l.kind, l.priority, l.slot, n.last, n.floor, n.floor < n.last as has_gap, h.key_path,
-               (select z.proven from breakwater.horizon z order by z.id desc limit 1) as proven,
-               coalesce(c.kind, l.kind) as circuit_kind, coalesce(c.key, '') as circuit_key,
-               coalesce(c.generation, 0) as generation,
-               -- Nearly always this is false, and nothing more has to be checked.
-               coalesce(c.state <> 'closed' or c.ramp_until > breakwater.clock(), false) or exists (
-                   select from breakwater.suspension s
-                    where s.worker = p_worker
-                      and (s.is_local and s.kind = a.kind or s.kind = c.kind and s.key = c.key)) as is_limited,
-               h.max_age is not null or (h.key_path is not null and exists (
-                   select from breakwater.circuit k
-                    where k.kind = l.kind collate "C" and k.key <> '' and k.state <> 'closed')) as is_filtered
-          from unnest(p_queues, p_kinds, p_priorities, p_slots) with ordinality
-               as l(queue, kind, priority, slot, place)
-          join breakwater.lane a on a.queue = l.queue collate "C" and a.kind = l.kind collate "C"
-                                and a.priority = l.priority
-          left join lateral (
-               select c.last, c.floor from breakwater.claim c where c.lane = a.id
-                order by c.last desc, c.lease desc limit 1) m on true
-         cross join lateral (select coalesce(m.last, a.floor) as last, coalesce(m.floor, a.floor) as floor) n
-         -- This is not EXISTS, because the planner may turn that into a join with all ready jobs.
-          left join lateral (
-               select j.position from breakwater.job j
-                where j.queue = a.queue and j.kind = a.kind and j.priority = a.priority and j.position > n.last
-                  and j.run_at is null
-                order by j.position
-                limit 1) f on true
-          left join breakwater.handler h on h.kind = l.kind collate "C"
-          left join breakwater.circuit c on breakwater.is_circuit_of(c.kind, c.key, l.kind, h.shared_key, '')
-         where (f.position is not null or (p_late and n.floor < n.last))
-           and not exists (select from breakwater.pause p where breakwater.is_pause_of(p.scope, p.name, l.queue, l.kind))
-           and (c.state is distinct from 'open' or c.retry_at <= breakwater.clock())
-         order by l.place
+        select l.* from breakwater.claimable_lanes(p_worker, p_queues, p_kinds, p_priorities, p_slots, p_late) l
     loop
         exit when v_left <= 0 or v_bytes <= 0;
         v_permits := least(v_left, v_room[v_lane.slot]);
@@ -181,7 +209,7 @@ begin
         v_priority := v_lane.priority;
         v_late := null;
         if v_lane.has_gap and p_late and (not p_is_backlog or v_lane.floor < v_lane.proven) then
-            v_late := breakwater.find_late(v_lane.id, v_queue, v_kind, v_priority, v_lane.floor, v_lane.last, v_permits);
+            v_late := breakwater.find_late(v_lane.id, v_queue, v_kind, v_priority, v_lane.floor, v_lane.cursor, v_permits);
         end if;
 
         -- A claim of another worker takes about a millisecond. This one waits for it only while it holds no lane
@@ -202,54 +230,9 @@ begin
 
         v_lease := nextval('breakwater.lease');
         if coalesce(v_late.ids, '{}') = '{}' and not v_lane.is_filtered and not v_is_probe and v_lane.key_path is null then
-            v_old_cursor := v_cursor;
-            v_old_floor := v_floor;
-            v_last := v_cursor;
-            if v_late.is_complete then
-                -- The floor does not rise to v_cursor, which another claim may have moved since the look.
-                v_floor := greatest(v_floor, least(v_late.proven, v_late.cursor));
-                if v_late.is_last then
-                    v_last := greatest(v_last, v_late.proven);
-                    v_floor := greatest(v_floor, v_late.proven);
-                end if;
-            end if;
-            v_cursor := v_last;
-            perform set_config('breakwater.skipped', '', true);
-            loop
-                select v_queue, v_kind, v_priority, v_lease, false, array_agg(j.id), array_agg(j.position),
-                       array_agg(j.payload::text), array_agg(j.attempt + 1), array_agg(j.handed_back),
-                       array_agg(j.max_attempts), array_agg(j.enqueued_at),
-                       array_agg(date_part('epoch', now() - j.ready_at)), array_agg(j.ctid),
-                       array_agg(j.traceparent), array_agg(j.tracestate), array[v_lane.circuit_key], array[v_generation]
-                  into v_jobs
-                  from (select j.*, j.ctid
-                          from breakwater.job j
-                         where j.queue = v_queue and j.kind = v_kind and j.priority = v_priority
-                           and j.position > v_cursor and j.run_at is null
-                           and ((j.xmax = '0' and j.moved_from is null and j.lease < v_lease)
-                                or breakwater.may_take(j.id, j.position, j.lease, j.moved_from, v_lease))
-                         order by j.position
-                         limit v_permits) j;
-                exit when pg_column_size(v_jobs.payloads) <= v_bytes or v_jobs.ids is null;
-                -- Usually the loop has ended here.
-                v_taken := breakwater.count_within(v_jobs.payloads, v_bytes);
-                exit when v_taken = cardinality(v_jobs.ids);
-                v_permits := v_taken;
-            end loop;
-            if v_jobs.ids is not null then
-                v_last := v_jobs.positions[cardinality(v_jobs.positions)];
-                -- If no job below the cursor will ever have to be looked for, the floor rises with the cursor.
-                if v_floor = v_cursor and current_setting('breakwater.skipped') = '' then
-                    v_floor := greatest(v_floor, least(v_last, coalesce(v_lane.proven, v_floor)));
-                end if;
-            end if;
-            -- A claim without jobs notes how far the lane has been searched.
-            if v_jobs.ids is not null or v_last > v_old_cursor
-               or (v_floor > v_old_floor and v_floor >= least(v_last, v_old_floor + 1000))
-            then
-                insert into breakwater.claim (lease, worker, lane, last, floor, jobs)
-                values (v_lease, p_worker, v_lane.id, v_last, v_floor, coalesce(v_jobs.ids, '{}'));
-            end if;
+            v_jobs := breakwater.claim_in_order(
+                p_worker, v_lane.id, v_queue, v_kind, v_priority, v_lease, v_cursor, v_floor, v_lane.proven, v_late,
+                v_permits, v_bytes, v_lane.circuit_key, v_generation);
         else
             v_jobs := breakwater.claim_with_care(
                 p_worker, v_lane.id, v_queue, v_kind, v_priority, v_lease, v_cursor, v_floor, v_late, v_permits, v_bytes,
@@ -286,6 +269,78 @@ begin
         return query select k.* from breakwater.claim_parked_probes(
             p_worker, p_queues, p_kinds, p_slots, v_room, p_concurrency, v_left) k;
     end if;
+end
+$$;
+
+-- Takes the next jobs of one lane, above its cursor, and writes the claim. Its caller holds the lane, and has checked
+-- that no job of the lane must be parked, dead-lettered or chosen as a probe, and that none is late.
+--
+-- It runs with the settings of breakwater.claim.
+create function breakwater.claim_in_order(
+    p_worker bigint, p_lane bigint, p_queue text, p_kind text, p_priority smallint, p_lease bigint, p_cursor bigint,
+    p_floor bigint, p_proven bigint, p_late breakwater.late_jobs, p_permits integer, p_bytes integer, p_circuit_key text,
+    p_generation bigint
+) returns breakwater.claimed_jobs
+language plpgsql
+as $$
+declare
+    v_jobs    breakwater.claimed_jobs;
+    -- Plain copies, with the collation of the index.
+    v_queue   text collate "C" := p_queue;
+    v_kind    text collate "C" := p_kind;
+    v_cursor  bigint := p_cursor;
+    v_floor   bigint := p_floor;
+    v_last    bigint;
+    v_permits integer := p_permits;
+    v_taken   integer;
+begin
+    if p_late.is_complete then
+        -- The floor does not rise to the lane's present cursor, which another claim may have moved since the search for
+        -- late jobs.
+        v_floor := greatest(v_floor, least(p_late.proven, p_late.cursor));
+        if p_late.is_last then
+            v_cursor := greatest(v_cursor, p_late.proven);
+            v_floor := greatest(v_floor, p_late.proven);
+        end if;
+    end if;
+    v_last := v_cursor;
+    perform set_config('breakwater.skipped', '', true);
+    loop
+        select v_queue, v_kind, p_priority, p_lease, false, array_agg(j.id), array_agg(j.position),
+               array_agg(j.payload::text), array_agg(j.attempt + 1), array_agg(j.handed_back),
+               array_agg(j.max_attempts), array_agg(j.enqueued_at),
+               array_agg(date_part('epoch', now() - j.ready_at)), array_agg(j.ctid),
+               array_agg(j.traceparent), array_agg(j.tracestate), array[p_circuit_key], array[p_generation]
+          into v_jobs
+          from (select j.*, j.ctid
+                  from breakwater.job j
+                 where j.queue = v_queue and j.kind = v_kind and j.priority = p_priority
+                   and j.position > v_cursor and j.run_at is null
+                   and ((j.xmax = '0' and j.moved_from is null and j.lease < p_lease)
+                        or breakwater.may_take(j.id, j.position, j.lease, j.moved_from, p_lease))
+                 order by j.position
+                 limit v_permits) j;
+        exit when pg_column_size(v_jobs.payloads) <= p_bytes or v_jobs.ids is null;
+        -- Usually the loop has ended here.
+        v_taken := breakwater.count_within(v_jobs.payloads, p_bytes);
+        exit when v_taken = cardinality(v_jobs.ids);
+        v_permits := v_taken;
+    end loop;
+    if v_jobs.ids is not null then
+        v_last := v_jobs.positions[cardinality(v_jobs.positions)];
+        -- If no job below the cursor can ever have to be searched for, the floor rises with the cursor.
+        if v_floor = v_cursor and current_setting('breakwater.skipped') = '' then
+            v_floor := greatest(v_floor, least(v_last, coalesce(p_proven, v_floor)));
+        end if;
+    end if;
+    -- A claim without jobs records how far the lane has been searched.
+    if v_jobs.ids is not null or v_last > p_cursor
+       or (v_floor > p_floor and v_floor >= least(v_last, p_floor + 1000))
+    then
+        insert into breakwater.claim (lease, worker, lane, last, floor, jobs)
+        values (p_lease, p_worker, p_lane, v_last, v_floor, coalesce(v_jobs.ids, '{}'));
+    end if;
+    return v_jobs;
 end
 $$;
 

@@ -1,6 +1,6 @@
--- Claims that need a closer look than the usual ones, and the jobs as their worker gets them.
+-- Claims with more checks than usual, and the form in which jobs are sent to their worker.
 
--- A claim of one lane, whose row the caller has locked, where some jobs need a closer look: late ones, those of a kind
+-- Claims from one lane, whose row the caller has locked, where some jobs need more checks: late ones, those of a kind
 -- with keys or a max_age, and probes.
 create function breakwater.claim_with_care(
     p_worker bigint, p_lane bigint, p_queue text, p_kind text, p_priority smallint, p_lease bigint, p_cursor bigint,
@@ -45,7 +45,7 @@ begin
              where i.id <> all (v_taken));
     end if;
     if v_is_complete then
-        -- The floor does not rise to p_cursor, which another claim may have moved since the look.
+        -- The floor does not rise to p_cursor, which another claim may have moved since the search.
         v_floor := greatest(v_floor, least(p_late.proven, p_late.cursor));
         if p_late.is_last then
             v_last := greatest(v_last, p_late.proven);
@@ -96,7 +96,7 @@ begin
     if p_is_probe and v_taken <> '{}' then
         perform breakwater.lease_probes(p_circuit_kind, p_circuit_key, p_generation, v_kind, v_taken, p_lease);
     end if;
-    -- A claim without jobs notes how far the lane has been searched.
+    -- A claim without jobs records how far the lane has been searched.
     if v_taken <> '{}' or v_last > p_cursor or (v_floor > p_floor and v_floor >= least(v_last, p_floor + 1000)) then
         insert into breakwater.claim (lease, worker, lane, last, floor, jobs)
         values (p_lease, p_worker, p_lane, v_last, v_floor, v_taken);
@@ -105,7 +105,7 @@ begin
 end
 $$;
 
--- How many of these payloads a claim takes that may have p_bytes bytes: it ends with the payload that reaches the
+-- How many of these payloads a claim with a limit of p_bytes bytes takes. It ends with the payload that reaches the
 -- limit.
 create function breakwater.count_within(p_payloads text[], p_bytes integer) returns integer
 language plpgsql immutable set search_path = pg_catalog, pg_temp
@@ -124,7 +124,7 @@ begin
 end
 $$;
 
--- Refuses payloads that are too long for a worker. It looks at each one only if all of them together are too long.
+-- Refuses payloads that are too long for a worker. Each one is checked only if all of them together are too long.
 create function breakwater.check_payloads(p_payloads text[]) returns void
 language plpgsql immutable set search_path = pg_catalog, pg_temp
 as $$
@@ -142,13 +142,13 @@ begin
 end
 $$;
 
--- How many bytes of text a payload may come to: 64 MB.
+-- The most bytes of a payload's text: 64 MB.
 create function breakwater.longest_payload() returns integer
 language sql immutable set search_path = pg_catalog, pg_temp
 return 67108864;
 
--- Jobs in the form that their worker gets. Each job's circuit is that of its key, or the given one. The given one is
--- for probes: they count for the circuit that let them through, which would not learn of them otherwise.
+-- Jobs in the form in which they are sent to their worker. Each job's circuit is that of its key, or the given one. The
+-- given one is for probes, which count for the circuit that let them through.
 create function breakwater.jobs_of_claim(
     p_ids bigint[], p_lease bigint, p_key_path text[], p_circuit_key text, p_generation bigint, p_is_probe boolean
 ) returns setof breakwater.claimed_jobs
@@ -181,9 +181,9 @@ $$;
 -- Of the jobs found in a lane, returns those that may run, at most p_limit, in their order. Jobs of a key whose circuit
 -- is not closed are parked, out of the lane; jobs beyond their handler's max_age are dead-lettered.
 --
--- Locks: the jobs that it parks or ends; and FOR SHARE, the rows of the circuits behind which it parks jobs. Such a
+-- Locks: the jobs that it parks or ends; and FOR SHARE, the rows of the circuits for which it parks jobs. So such a
 -- circuit cannot close before other sessions see the parked jobs. Both by SKIP LOCKED. Jobs that another session has
--- locked, and jobs whose circuit is just changing, are left for a later look.
+-- locked, and jobs whose circuit is just changing, are left for a later claim.
 create function breakwater.park_or_expire(p_kind text, p_ids bigint[], p_key_path text[], p_limit integer)
 returns bigint[]
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off

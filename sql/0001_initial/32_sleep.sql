@@ -1,6 +1,6 @@
--- Sleeping: which workers an insert must notify.
+-- Sleeping workers, which inserts must notify.
 
--- Notes that a worker sleeps whose row has been written: from now on, inserts look for sleeping workers.
+-- Records that a worker sleeps whose row has been written. From now on, inserts search for sleeping workers.
 --
 -- Locks: breakwater.sleeper_lock, shared, until the transaction ends, so that forget_sleepers() sees the row or has run
 -- before.
@@ -15,7 +15,7 @@ begin
 end
 $$;
 
--- Notes that a worker sleeps, so that inserts of these kinds notify it. The worker must claim once more before it
+-- Records that a worker sleeps, so that inserts of these kinds notify it. The worker must claim once more before it
 -- sleeps.
 create function breakwater.sleep(p_worker bigint, p_kinds text[]) returns void
 language sql security definer set search_path = pg_catalog, pg_temp
@@ -26,7 +26,7 @@ as $$
     select breakwater.record_sleeper() where p_kinds <> '{}'
 $$;
 
--- Notes that a worker polls some hot kinds in its queues for p_seconds seconds, and that inserts of the other kinds
+-- Records that a worker polls some hot kinds in its queues for p_seconds seconds, and that inserts of the other kinds
 -- notify it.
 create function breakwater.poll_hot_kinds(
     p_worker bigint, p_queues text[], p_kinds text[], p_polled text[], p_seconds double precision
@@ -40,7 +40,7 @@ as $$
     select breakwater.record_sleeper() where p_kinds <> '{}'
 $$;
 
--- Notes that a worker is too busy to be notified, or gone. Sleeping workers are notified of the hot kinds that it
+-- Records that a worker is too busy to be notified, or has left. Sleeping workers are notified of the hot kinds that it
 -- polled.
 create function breakwater.stop_sleeping(p_worker bigint) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -55,9 +55,9 @@ begin
 end
 $$;
 
--- Notes that no worker is asleep, if that is so; then inserts need not look. If several workers leave at the same time,
--- the last one sees that the others are gone. While a worker takes more than a second to go to sleep, this does
--- nothing.
+-- Records that no worker is asleep, if that is true, so that inserts need not search. If several workers leave at the
+-- same time, the last one sees that the others have left. While a worker takes more than a second to go to sleep, this
+-- does nothing.
 --
 -- Locks: breakwater.sleeper_lock, exclusively, until the transaction ends. This is the last lock that it waits for.
 create function breakwater.forget_sleepers() returns void

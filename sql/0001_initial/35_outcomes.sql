@@ -1,9 +1,9 @@
--- Outcomes: how runs end, reported as it happens, and only while somebody subscribes (`worker tail`).
+-- Outcomes: the ends of runs, which are reported as they happen, and only while a client subscribes (`worker tail`).
 --
--- A finished job is deleted, so nothing would show later how it ended. While there is a subscriber, the transaction
--- that ends a run also writes a line here. Otherwise it costs almost nothing: each settle looks once into an empty
--- table. It is a table and not a NOTIFY because a NOTIFY takes a database-wide lock at commit, holds 8000 bytes, and
--- does not reach a client that connects through a pooler.
+-- A finished job is deleted, so its outcome could not be read later. While there is a subscriber, the transaction that
+-- ends a run also writes a line here. Without one this costs almost nothing, because each settle only reads an empty
+-- table. This is a table and not a NOTIFY, because a NOTIFY takes a database-wide lock at commit, is limited to 8000
+-- bytes, and does not reach a client behind a pooler.
 
 -- The subscribers, and when each subscription expires. The rows are lost in a crash, and written again by the next
 -- renewal.
@@ -20,7 +20,7 @@ create unlogged table breakwater.tail_subscriber (
 create sequence breakwater.outcome_id;
 create unlogged table breakwater.outcome (
     id           bigint primary key default nextval('breakwater.outcome_id'),
-    -- The transaction that wrote the line. Readers take the lines that have become visible since they last looked.
+    -- The transaction that wrote the line. Readers select the lines that have become visible since their last query.
     xid          xid8 not null default pg_current_xact_id(),
     at           timestamptz not null default clock_timestamp(),
     -- succeeded, failed, unavailable, throttled, unable, snoozed, released, rescued or dead_letter.
@@ -33,13 +33,13 @@ create unlogged table breakwater.outcome (
     attempt      integer,
     max_attempts integer,
     worker       bigint,
-    -- From claim to settling, where the claim is known.
+    -- The time from the claim to settling, if the claim is known.
     took         interval,
-    -- Why it is a dead letter.
+    -- The reason of the dead letter.
     reason       text,
     name         text,
     message      text,
-    -- When it runs again; null: as soon as a worker is free.
+    -- When the job runs again; null: as soon as a worker is free.
     run_at       timestamptz
 );
 create index outcome_by_xid on breakwater.outcome (xid);
@@ -50,7 +50,7 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$ select exists (select from breakwater.tail_subscriber w where w.expires_at > now()) $$;
 
 -- Reports runs that are about to be settled as successes. Of each queue and kind, 100 are reported one by one and the
--- others only as a number, so that a fast queue costs its subscribers, and itself, no more than they can read.
+-- others only as a number, so that a fast queue does not produce more lines than subscribers can read.
 -- Locks: the jobs, so that it reports exactly those that settling then deletes.
 create function breakwater.record_successes(p_worker bigint, p_ids bigint[], p_leases bigint[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off
@@ -80,8 +80,8 @@ begin
 end
 $$;
 
--- Reports one run that ended otherwise. Its job has been updated already, so the job's `lease` is that of the run.
--- p_attempt says which counted run it was.
+-- Reports one run that did not succeed. Its job has already been updated, so the job's `lease` is that of the run.
+-- p_attempt is the number of the counted run.
 create function breakwater.record_run(
     p_id bigint, p_outcome text, p_worker bigint, p_attempt integer, p_name text, p_message text
 ) returns void
@@ -103,8 +103,8 @@ end
 $$;
 
 -- Begins or renews a subscription, for 15 seconds from now. Returns the subscriber's number, which is a new one if a
--- crash of the server took the old one. Readers select from `breakwater.outcome` by transaction: they take the lines
--- that were not visible to the snapshot of their last look.
+-- crash of the server took the old one. Readers select from `breakwater.outcome` by transaction: those lines that were
+-- not visible to the snapshot of their last query.
 create function breakwater.subscribe(id bigint default null) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

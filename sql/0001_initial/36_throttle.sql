@@ -1,9 +1,9 @@
--- Delays that grow while a job ends in the same way again and again, in runs that spend no attempt. Attempts cannot
--- bound these.
+-- Delays that grow while a job repeatedly ends with the same class in runs that spend no attempt. The limit of attempts
+-- does not apply to these runs.
 
--- How many seconds a job waits after it has ended in a class: a second after the first time, and twice as long after
--- each further time in a row, up to a limit. A random part of up to a half is added, so that jobs that ended together
--- do not come back together. `p_errors` is the job's history, which ends with the error of this run.
+-- How many seconds a job waits after a run ended with a class: a second after the first time, and twice as long after
+-- each further time in a row, up to a limit. Up to a half of the delay is added at random, so that jobs that ended
+-- together do not run again together. `p_errors` is the job's history, which ends with the error of this run.
 create function breakwater.repeat_delay(p_errors jsonb, p_class text, p_longest double precision)
 returns double precision
 language sql volatile set search_path = pg_catalog, pg_temp
@@ -20,14 +20,14 @@ as $$
     select least(p_longest, 2.0 ^ (greatest(r.count, 1) - 1)) * (1 + random() / 2) from repeats r
 $$;
 
--- In how many seconds a throttled job runs again (after an HTTP server's 429, for example), if the dependency did not
--- say when, or named a time in the past.
+-- The delay in seconds of a throttled job (for example, after an HTTP server's 429), if the dependency gave no time or
+-- a time in the past.
 create function breakwater.throttle_delay(p_errors jsonb) returns double precision
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$ select breakwater.repeat_delay(p_errors, 'throttled', 3600) $$;
 
--- In how many seconds a job runs again that its worker was unable to run. Another worker may be able to, so the job
--- waits a minute and a half at most.
+-- The delay in seconds of a job that its worker was unable to run. Another worker may be able to run it, so the job
+-- waits at most a minute and a half.
 create function breakwater.unable_delay(p_errors jsonb) returns double precision
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$ select breakwater.repeat_delay(p_errors, 'unable', 60) $$;

@@ -1,4 +1,4 @@
--- Settling: recording how runs ended. A run under claim L changes its job only `where id = … and lease < L`, and only
+-- Settling records how runs ended. A run under claim L changes its job only `where id = … and lease < L`, and only
 -- while the claim is its worker's, so a stale result changes nothing.
 
 -- How many calls succeeded that belong to one circuit and were claimed under one generation of it.
@@ -28,31 +28,31 @@ create type breakwater.failed_call as (
     message       text,
     -- Whether it opens its circuit at once.
     trips         boolean,
-    -- For how many seconds the dependency asked to be left alone.
+    -- How many seconds the dependency asked to wait.
     retry_after   double precision,
-    -- Whether it says nothing new (see 50_circuit.sql).
+    -- Whether it is a repeat (see 50_circuit.sql).
     is_repeat     boolean
 );
 
 -- Settles a worker's finished runs, and waits for the disk when it commits.
 --
 -- `p_done…` are the successes, which are the usual case. They are settled in bulk: the rows are deleted. `p_done_slow`,
--- `p_done_keys` and `p_results` are empty where nothing is slow, no circuit has a key, or no result is kept. Each of
--- the other runs has a class (failed, unavailable, throttled, unable, discarded, snoozed or released), the seconds
--- until the next run, and an effect on its circuit: failed, tripped (it opens at once) or ignored; `p_retry_after` are
+-- `p_done_keys` and `p_results` are empty if no run is slow, no circuit has a key, or no result is kept. Each of the
+-- other runs has a class (failed, unavailable, throttled, unable, discarded, snoozed or released), the seconds until
+-- the next run, and an effect on its circuit: failed, tripped (it opens at once) or ignored; `p_retry_after` are
 -- seconds, -1 for none.
 -- `p_claims` are claims that have nothing left to settle. `p_probes` are the jobs that were probes. No job may be named
 -- twice.
 --
--- Settling is faster if `p_done_tuples` says at which place in the table each claim found its job, and `p_tally…` count
--- the jobs by kind, key and generation. Then the jobs are deleted without being looked up or counted. If one of them
--- has moved, or is not held any more, all of them are looked up after all.
+-- Settling is faster if `p_done_tuples` has the location in the table where each claim found its job, and `p_tally…`
+-- have the counts by kind, key and generation. The jobs are then deleted without being looked up or counted. If one of
+-- them has moved, or is not held any more, all of them are looked up.
 --
 -- Returns how many runs were settled, the ids that this worker no longer held, and, if calls failed, the kinds that are
 -- stopped (see stopped_kinds), so that the worker does not start jobs that it claimed ahead while their dependency is
 -- down.
 --
--- Locks: the jobs, and the row of each circuit that these results may move; it may wait for that one.
+-- Locks: the jobs, and the row of each circuit whose state these results may change. It may wait for the latter.
 create function breakwater.settle(
     p_worker           bigint,
     p_done             bigint[],
@@ -95,11 +95,11 @@ declare
     v_given   record;
     v_one     record;
     v_gone    bigint[] := '{}';
-    -- The kinds that this worker was able to run: a run of each has ended, well or badly.
+    -- The kinds that this worker was able to run, because a run of each has ended with another class than `unable`.
     v_ran     text[] := '{}';
     v_counts  breakwater.counts[] := '{}';
     v_failures breakwater.failed_call[] := '{}';
-    -- The probes whose failures are not charged before their round is over.
+    -- The probes whose failures are not charged before their round has ended.
     v_pending bigint[] := '{}';
 begin
     settled := 0;
@@ -128,7 +128,7 @@ begin
             returning j.id, j.kind, j.attempt
         ), kept as (
             insert into breakwater.result (id, kind, result, expires_at)
-            -- If a user deleted the handler's row, its time is not known, so the result is kept for a day.
+            -- If a user deleted the handler's row, its keep_results is unknown, so the result is kept for a day.
             select g.id, g.kind, d.result, now() + coalesce(h.keep_results, interval '1 day')
               from gone g
               join unnest(p_done, p_results) d(id, result) on d.id = g.id
@@ -216,10 +216,10 @@ begin
 end
 $$;
 
--- Deletes succeeded jobs at the places in the table where their claims found them. Returns false and deletes nothing if
--- a place does not hold its job any more, or if a claim may not hold its job any more.
+-- Deletes succeeded jobs at the locations in the table where their claims found them. Returns false and deletes nothing
+-- if a location does not have its job any more, or if a claim may not hold its job any more.
 --
--- The settings leave the places as the only way to find rows, however small the table was when the plan was made.
+-- The settings allow only plans that find rows by location, however small the table was when the plan was made.
 create function breakwater.delete_done(p_worker bigint, p_ids bigint[], p_leases bigint[], p_tuples tid[])
 returns boolean
 language plpgsql
@@ -238,7 +238,7 @@ begin
     end if;
     delete from breakwater.job j
      where j.ctid = any (p_tuples) and j.lease < v_lease
-       -- A place may have been given to another job since. The CASE keeps the planner from joining.
+       -- A location may have been reused for another job. The CASE keeps the planner from joining.
        and case when j.id in (select g.id from unnest(p_ids) g(id)) then true end;
     get diagnostics v_deleted = row_count;
     if v_deleted < cardinality(p_ids) then
@@ -282,12 +282,12 @@ begin
 end
 $$;
 
--- Settles one run that did not succeed. Returns the job's kind, which counted run it was, when the job had failed
+-- Settles one run that did not succeed. Returns the job's kind, the number of the counted run, when the job had failed
 -- before, and whether it fails alone; or nulls if this worker no longer holds it.
 --
 -- If a pending probe fails as unavailable, the failure is not charged yet: its round decides whether it is the job's
--- fault. Each job is spared in this way at most a hundred times, so that a hopeless job ends even if it is always
--- alone.
+-- fault. This happens at most a hundred times for each job, so that a job that always fails ends even if it is always
+-- the only one.
 create function breakwater.settle_one(
     p_worker bigint, p_id bigint, p_lease bigint, p_class text, p_delay double precision, p_name text,
     p_message text, p_is_pending boolean, out kind text, out attempt integer, out failed_before timestamptz,
@@ -340,7 +340,7 @@ begin
                parked = null,
                attempt = v_job.attempt + v_spent::integer,
                handed_back = v_job.handed_back + p_is_pending::integer,
-               -- A run that ended clears it. A run that was given up says nothing, so the count stays.
+               -- A run that ended resets the count. A run that was released proves nothing, so the count stays.
                crashes = case when p_class in ('released', 'unable') then v_job.crashes else 0 end,
                suspect_group = case when p_class in ('released', 'unable') then j.suspect_group end,
                errors = v_errors,

@@ -1,6 +1,7 @@
 -- A job's history of failures, and the dead letter that it becomes part of.
 
--- When a job last failed or found its dependency unavailable as a job of its present kind, by its history; null: never.
+-- When a job last failed or found its dependency unavailable as a job of its current kind, according to its history;
+-- null: never.
 create function breakwater.last_failure_in(p_errors jsonb) returns timestamptz
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -13,7 +14,7 @@ begin
              where e.value ->> 'class' in ('failed', 'unavailable')
                and e.place > coalesce((select max(o.place) from error o where o.value ->> 'class' = 'rerouted'), 0));
 exception when data_exception then
-    -- A user wrote the history by hand.
+    -- The history is invalid, because a user wrote it by hand.
     return null;
 end
 $$;
@@ -33,7 +34,7 @@ as $$
 $$;
 
 -- Moves a job to the dead letters, in one statement. With a worker and a lease, the run under that claim was its last
--- one, and is counted. If another dead letter has its number already, the job gets a new one, so that both are kept.
+-- one, and is counted. If another dead letter already has its id, the job gets a new one, so that both are kept.
 create function breakwater.dead_letter_job(
     p_id bigint, p_reason text, p_errors jsonb, p_worker bigint default null, p_lease bigint default null
 ) returns void

@@ -1,5 +1,5 @@
--- Recording how calls ended: the transaction that settles them also tallies them by circuit, and judges the circuits
--- that they may move (see 50_circuit.sql).
+-- Records how calls ended. The transaction that settles them also tallies them by circuit, and evaluates the circuits
+-- whose state they may change (see 50_circuit.sql).
 
 -- How some calls ended that belong to one circuit and were claimed under one generation of it.
 create type breakwater.circuit_calls as (
@@ -8,7 +8,7 @@ create type breakwater.circuit_calls as (
     circuit_kind text,
     circuit_key  text,
     generation   bigint,
-    -- Whether the circuit counts the calls, its present generation, and its state.
+    -- Whether the circuit counts the calls, its current generation, and its state.
     is_counted   boolean,
     present      bigint,
     state        text,
@@ -23,8 +23,8 @@ create type breakwater.circuit_calls as (
     failures     breakwater.failed_call[]
 );
 
--- Which circuit each call belongs to: the one that several kinds share, that of its key, or its kind's own. The groups
--- come in the order in which the circuits' rows are locked.
+-- Groups calls by their circuits: a shared circuit, that of a key, or the kind's own. The groups are in the order in
+-- which the circuits' rows are locked.
 create function breakwater.by_circuit(p_counts breakwater.counts[], p_failures breakwater.failed_call[])
 returns setof breakwater.circuit_calls
 language sql stable set search_path = pg_catalog, pg_temp
@@ -56,14 +56,15 @@ as $$
            coalesce(array_agg(k.failure) filter (where (k.failure).kind is not null), '{}')
       from known k
      group by k.kind, k.circuit_kind, k.circuit_key, 4, 5, k.present, k.state, 8, k.was_down_at, k.window_calls
-     -- Of one circuit, groups without a success come first: a success that was settled with failures ends a streak.
+     -- For one circuit, groups without a success come first, because a success that was settled together with failures
+     -- ends a streak.
      order by k.circuit_kind collate "C", k.circuit_key collate "C", sum(k.succeeded) > 0, k.kind, 4
 $$;
 
--- Tallies calls, and judges the circuits that they may move. Closed circuits without failed or slow calls are only
--- tallied.
+-- Tallies calls, and evaluates the circuits whose state they may change. Closed circuits without failed or slow calls
+-- are only tallied.
 --
--- Locks: this worker's tally row of the present second, then the row of each circuit that has reason to move.
+-- Locks: this worker's tally row of the current second, then the row of each circuit whose state may change.
 create function breakwater.record_calls(
     p_worker bigint, p_counts breakwater.counts[], p_failures breakwater.failed_call[]
 ) returns void
@@ -80,7 +81,7 @@ begin
     end if;
     v_groups := array(select g from breakwater.by_circuit(p_counts, p_failures) g);
 
-    -- All are tallied before any circuit is judged.
+    -- All calls are tallied before any circuit is evaluated.
     for i in 1 .. cardinality(v_groups) loop
         v_calls := v_groups[i];
         if v_calls.failures <> '{}' then
@@ -169,7 +170,7 @@ begin
 end
 $$;
 
--- Notes which jobs fail alone, where that has changed. The jobs were settled in this transaction.
+-- Records which jobs fail alone, if that has changed. The jobs were settled in this transaction.
 create function breakwater.record_who_fails_alone(p_calls breakwater.circuit_calls) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -185,7 +186,7 @@ end
 $$;
 
 -- When a call of a circuit last succeeded, in any generation. Calls that are being settled count as now. null: no call
--- has succeeded in the time that matters for these failures.
+-- has succeeded in the time that is relevant for these failures.
 create function breakwater.last_success(p_calls breakwater.circuit_calls, p_groups breakwater.circuit_calls[])
 returns timestamptz
 language plpgsql stable set search_path = pg_catalog, pg_temp set seq_page_cost = 0 set random_page_cost = 0
@@ -212,8 +213,8 @@ end
 $$;
 
 -- Tallies calls for their circuit, and always for their kind as well, where users and the retry budget read them. The
--- successes of a key's circuit also count for its kind's own circuit, so that failures without a key, or of keys that
--- have no circuit, are compared with them.
+-- successes of a key's circuit also count for its kind's own circuit, so that failures without a key, or of keys
+-- without a circuit, are compared with them.
 create function breakwater.tally_calls(p_worker bigint, p_calls breakwater.circuit_calls) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -268,7 +269,7 @@ begin
 end
 $$;
 
--- Adds to a worker's tally row of the present second. Its streak of failures starts again if another worker's success
+-- Adds to a worker's tally row of the current second. Its streak of failures starts again if another worker's success
 -- in the same second interrupted it.
 create function breakwater.tally(
     p_worker bigint, p_kind text, p_key text, p_generation bigint, p_succeeded integer, p_failed integer,

@@ -1,4 +1,4 @@
--- Circuits: when the dependency of a kind is down, the whole fleet stops calling it, and waiting jobs spend no
+-- Circuits. When the dependency of a kind is down, the whole fleet stops calling it, and waiting jobs spend no
 -- attempts.
 --
 --                failure rate or a streak of failures
@@ -7,14 +7,14 @@
 --        │  enough probes of a round succeed               ▼                  │ (longer each time)
 --        └─────────────────────────────────────────── half_open ─────────────┘
 --
--- A circuit that opened by these rules is probed at once: retry_at is the moment at which it opened. Later rounds come
--- when the open time is over.
+-- A circuit that opened by these rules is probed at once: retry_at is the time at which it opened. Later rounds begin
+-- when the open time has elapsed.
 --
--- A bad job is not a bad dependency. A failure is a *repeat* if its job had failed before and some call of the circuit
--- has succeeded since: it says nothing new, and does not count for a rate, a streak or a round of probes. From then on
--- the job *fails alone*: all of its failures are repeats, even when no other job is left that could succeed. Failures
--- of an outage (until a round of probes fails for the last time) are no job's fault: after it, each job's failures
--- count again.
+-- A failure that is caused by a bad job does not mean that the dependency is down. A failure is a *repeat* if its job
+-- had failed before and some call of the circuit has succeeded since. It does not count for a rate, a streak or a round
+-- of probes. From then on the job *fails alone*: all of its failures are repeats, even when no other job is left that
+-- could succeed. Failures during an outage (until a round of probes fails for the last time) are not caused by the
+-- jobs. After the outage, each job's failures count again.
 
 -- The circuit key that a job's payload names at a path: '' if there is none, a digest if it is too long.
 create function breakwater.key_of(p_payload jsonb, p_path text[]) returns text
@@ -63,7 +63,7 @@ language plpgsql stable set search_path = pg_catalog, pg_temp set seq_page_cost 
 as $$
 declare
     v_recent    text;
-    -- Workers whose calls do not count for the fleet. They are looked up once, and not for each of thousands of
+    -- Workers whose calls do not count for the fleet. They are looked up once, rather than for each of thousands of
     -- tallies.
     v_suspended bigint[];
 begin
@@ -108,9 +108,9 @@ begin
 end
 $$;
 
--- Why a window is reason to open, in words; null if it is not.
+-- The reason to open because of a window, in words; null if there is none.
 --
--- The rates are compared by division: 7 / 100 gives exactly the number that is written 0.07, but 0.07 · 100 is above 7.
+-- The rates are compared by division, because 7 / 100 is exactly the number 0.07, but 0.07 · 100 is above 7.
 create function breakwater.verdict(
     p_policy breakwater.handler, p_streak_limit integer, p_calls bigint, p_failed bigint, p_slow bigint, p_streak bigint
 ) returns text
@@ -128,11 +128,11 @@ as $$
                             'the last ' || p_policy.window_calls) as described) w
 $$;
 
--- How many failures in a row open a circuit. Usually the policy says how many. But soon after an outage, until the
--- circuit has been closed for as long as it had been open, half as many are enough: a dependency that goes up and down
--- must not cost the attempts of a whole streak each time, and the first probes tell whether it was a false alarm. Soon
--- after a false alarm, for the length of the window, it takes twice as many, and twice as many again for each further
--- false alarm, up to eight times: there are bad jobs about, and the rest of them may come one after the other.
+-- How many failures in a row open a circuit. Usually this is the policy's number. Soon after an outage, until the
+-- circuit has been closed for as long as it had been open, half as many are enough: a flapping dependency must not cost
+-- the attempts of a whole streak each time, and the first probes show whether it was a false alarm. For the length of
+-- the window after a false alarm, twice as many are needed, and twice as many again for each further false alarm, up to
+-- eight times, because some jobs are probably bad, and the rest of them may run in a row.
 create function breakwater.streak_limit(p_circuit breakwater.circuit, p_policy breakwater.handler) returns integer
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -145,8 +145,8 @@ as $$
                 else p_policy.consecutive_failures end
 $$;
 
--- Opens a closed circuit if its window is a reason to, or if one of these failures opens it at once. If one worker
--- alone fails while others succeed, that worker is suspended instead.
+-- Opens a closed circuit if its window gives a reason, or if one of these failures opens it at once. If only one worker
+-- fails while others succeed, that worker is suspended instead.
 create function breakwater.trip_if_due(
     p_circuit breakwater.circuit, p_calls breakwater.circuit_calls, p_worker bigint
 ) returns void
@@ -183,8 +183,8 @@ begin
                     when 'well' then
                         perform breakwater.suspend(p_circuit, v_policy, p_worker, v_alone);
                         return;
-                    -- It is too early to tell whether the dependency or this worker is at fault, so the worker waits
-                    -- until that is known.
+                    -- It is too early to decide whether the dependency or this worker is at fault, so the worker waits
+                    -- until this is known.
                     when 'unknown' then
                         perform breakwater.suspend_briefly(p_circuit, p_worker, v_alone);
                         return;
@@ -222,12 +222,12 @@ end
 $$;
 
 -- Counts how probes ended. A round closes the circuit, or opens it again, when enough probes have ended to decide. It
--- decides at the latest after ten times as many as are let through at once.
+-- decides at the latest after ten times as many as run at once.
 --
--- A round applies the policy's own failure rate, or a half if the policy has none: what would not open a closed circuit
--- does not keep one open. A round closes the circuit when successes_to_close probes have succeeded and the share of
--- failures is below the rate. It opens the circuit when that many have failed, and the share of failures among the
--- other probes has reached the rate as well: with a rate of a half, failures then lead by successes_to_close. Slow
+-- A round applies the policy's own failure rate, or one half if the policy has none. Failures that would not open a
+-- closed circuit do not keep one open. A round closes the circuit when successes_to_close probes have succeeded and the
+-- share of failures is below the rate. It opens the circuit when that many have failed, and the share of failures among
+-- the other probes has reached the rate as well: with a rate of a half, failures then lead by successes_to_close. Slow
 -- calls count in the same way against slow_rate.
 create function breakwater.count_probes(
     p_circuit breakwater.circuit, p_calls breakwater.circuit_calls, p_worker bigint

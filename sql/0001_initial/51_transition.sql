@@ -1,11 +1,11 @@
--- Transitions: the only way from one state to another, and the transitions that time alone causes.
+-- Transitions: the function by which every change of state is made, and the transitions that time alone causes.
 
 -- How long a circuit stays open: open_for · open_factor^reopened, at most open_cap, with equal jitter (half of it is
 -- fixed, the other half is random), so that circuits that opened together are not probed together.
 create function breakwater.open_time(p_policy breakwater.handler, p_reopened integer) returns interval
 language sql volatile set search_path = pg_catalog, pg_temp
 as $$
-    -- The power comes from its logarithm, which is bounded, so that it does not overflow long after the cap is reached.
+    -- The power is computed from its logarithm, which is bounded, so that it cannot overflow.
     select make_interval(secs => t.seconds / 2 + random() * t.seconds / 2)
       from (select least(extract(epoch from p_policy.open_cap)::double precision,
                          extract(epoch from p_policy.open_for)::double precision
@@ -18,8 +18,8 @@ language sql immutable
 as $$ select case when p_key = '' then p_kind when p_kind = '*' then p_key else p_kind || ' [' || p_key || ']' end $$;
 
 -- How long admission ramps up after a circuit has closed. After an outage, it is the policy's time. After a false
--- alarm, it is an eighth of that, so that good jobs hardly wait, and twice as long for each further false alarm soon
--- after, up to ten times the policy's time: a dependency that answers a few probes and fails under load gets a slower
+-- alarm, it is an eighth of that, so that good jobs hardly wait. It doubles for each further false alarm soon after, up
+-- to ten times the policy's time, so that a dependency that answers a few probes but fails under load gets a slower
 -- start each time.
 create function breakwater.ramp_time(p_policy breakwater.handler, p_false_alarms integer) returns interval
 language sql immutable set search_path = pg_catalog, pg_temp
@@ -31,10 +31,9 @@ $$;
 -- Moves a circuit, whose row the caller has locked, to another state. The circuit gets a new generation, one line of
 -- history, and one notification without payload data.
 --
--- With `p_is_checked_first`, a closed circuit that opens is probed at once, because what looks like an outage may be
--- some bad jobs. If that round fails as well, the open time begins. It grows each time the circuit opens again before
--- it has been closed for as long as it had been open. If the dependency asked for more time, it gets that, up to the
--- cap.
+-- With `p_is_checked_first`, a closed circuit that opens is probed at once, because some bad jobs may have looked like
+-- an outage. If that round fails as well, the open time begins. It grows each time the circuit opens again before it
+-- has been closed for as long as it had been open. If the dependency asked for more time, it gets that, up to the cap.
 create function breakwater.transition(
     p_kind text, p_key text, p_to text, p_reason text, p_actor text, p_worker bigint, p_retry_after double precision,
     p_is_checked_first boolean default false
@@ -54,7 +53,8 @@ begin
     v_policy := breakwater.policy_of(p_kind, p_key);
     v_new := v_old;
     if p_actor is not null and p_to <> 'half_open' then
-        -- A state that an operator sets starts over. An operator who has a circuit probed sets none: its probes decide.
+        -- A state that an operator sets resets the counts. An operator who starts a probe sets no state, because the
+        -- probes decide.
         v_new.reopened := 0;
         v_new.was_open_for := '0';
         v_new.false_alarms := null;
@@ -130,8 +130,8 @@ begin
 end
 $$;
 
--- Writes one line of a circuit's history. It also raises a NOTICE, which the worker whose call this is puts into its
--- log, with the detail's keys.
+-- Writes one line of a circuit's history. It also raises a NOTICE, which the calling worker logs with the keys of the
+-- detail.
 create function breakwater.write_history(
     p_kind text, p_key text, p_generation bigint, p_from text, p_to text, p_reason text, p_actor text, p_worker bigint,
     p_evidence jsonb
@@ -169,11 +169,11 @@ select c.kind, c.key, w.why
            end as why) w
  where c.state <> 'closed' and w.why is not null;
 
--- Makes the transitions that time alone causes, even if no claim asks for the circuit: open circuits whose time is over
--- become half-open, half-open ones that do not come to a decision open again, and overrides run out. It also closes the
--- circuits that a change of policy made obsolete, because no more calls are counted that could close them; the jobs
--- behind them come back. A circuit for which no job waits stays half-open: it has nothing to decide with (see
--- 56_idle.sql). Returns how many it moved.
+-- Makes the transitions that time alone causes, even if no claim uses the circuit: open circuits whose open time has
+-- elapsed become half-open, half-open ones without a decision open again, and overrides expire. It also closes the
+-- circuits that a change of policy made obsolete, because no more calls are counted that could close them; their
+-- waiting jobs are unparked. A circuit for which no job waits stays half-open, because there is no call to decide (see
+-- 56_idle.sql). Returns how many it changed.
 create function breakwater.advance_circuits() returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -210,7 +210,7 @@ begin
         end if;
         v_count := v_count + 1;
     end loop;
-    -- A closed circuit goes on to serve the key of the same name under the new path.
+    -- A closed circuit is kept for the key of the same name under the new path.
     update breakwater.circuit c set key_path = h.key_path
       from breakwater.handler h
      where h.kind = c.kind and c.key <> '' and c.state = 'closed' and c.key_path <> h.key_path;

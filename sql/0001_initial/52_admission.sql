@@ -1,7 +1,8 @@
--- Admission: how many jobs a circuit that is not simply closed lets through.
+-- Admission: how many jobs a circuit lets through that is not closed or still ramping up, or from which a worker is
+-- suspended.
 
--- How many jobs a worker may claim through a circuit that is not simply closed to it, under which generation, and
--- whether as probes. Makes an open circuit half-open when its time has come.
+-- How many jobs a worker may claim through such a circuit, under which generation, and whether as probes. Makes an open
+-- circuit half-open when its open time has elapsed.
 --
 -- Half-open: as many as there are free probe leases in the fleet. Just closed: a share of the worker's concurrency that
 -- grows from a tenth to all of it over the ramp, less the jobs that the worker runs already. Suspended: none, and then

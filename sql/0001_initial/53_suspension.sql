@@ -1,14 +1,14 @@
--- Suspension: one broken worker does not open the fleet's circuit.
+-- Suspension, so that one broken worker does not open the fleet's circuit.
 --
 -- The breaker suspends a worker whose calls fail while those of other workers succeed. A worker suspends itself when it
--- lacks something that it needs to run jobs of a kind: descriptors, processes, memory, the program. No circuit learns
--- of that.
+-- lacks something that it needs to run jobs of a kind: descriptors, processes, memory, the program. Circuits are not
+-- affected by this.
 
 -- How the other workers' calls of a circuit have ended since this worker's calls began to fail: 'well' if some
 -- succeeded, 'ill' if none did or there are no others, 'unknown' while it is too early to tell.
 --
 -- Calls are settled some time after they end, so only a success at least a quarter of a second later counts. Other
--- workers that succeeded a moment ago get a second to show how they fare.
+-- workers that succeeded a moment ago get a second to have a result.
 create function breakwater.others_fare(p_circuit breakwater.circuit, p_worker bigint) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -79,8 +79,8 @@ begin
 end
 $$;
 
--- Keeps a failing worker from claiming more for a second, until the other workers have shown how they fare. This does
--- not count as a suspension (times is 0).
+-- Keeps a failing worker from claiming more for a second, until the results of other workers are known. This does not
+-- count as a suspension (times is 0).
 create function breakwater.suspend_briefly(p_circuit breakwater.circuit, p_worker bigint, p_reason text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -98,7 +98,7 @@ $$;
 
 -- Suspends a worker for a kind because it could not run a job of it: for 5 seconds, and twice as long each time that
 -- this happens again afterwards, up to a minute. Then it gets one job at a time (see breakwater.admit_self). Runs that
--- fail while it is suspended already say nothing new.
+-- fail while it is already suspended do not count.
 create function breakwater.suspend_self(p_worker bigint, p_kind text, p_reason text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -136,7 +136,7 @@ as $$
            and breakwater.is_handler_of(j.kind, h.shared_key, p_kind, p_key))
 $$;
 
--- How many jobs of a kind a worker that suspended itself may take: none until its suspension is over, then one at a
+-- How many jobs of a kind a worker that suspended itself may take: none until its suspension has ended, then one at a
 -- time. null if it did not suspend itself.
 create function breakwater.admit_self(p_kind text, p_worker bigint) returns integer
 language sql stable set search_path = pg_catalog, pg_temp
@@ -146,7 +146,7 @@ as $$
      where s.kind = p_kind collate "C" and s.key = '' and s.worker = p_worker and s.is_local
 $$;
 
--- Ends a worker's suspensions of itself whose time is over, for the kinds that it has just run a job of.
+-- Ends a worker's expired suspensions of itself, for the kinds of which it has just run a job.
 create function breakwater.resume_self(p_worker bigint, p_kinds text[]) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$

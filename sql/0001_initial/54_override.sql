@@ -1,6 +1,6 @@
--- Overrides: circuits that an operator controls instead of the breaker.
+-- Overrides, by which an operator controls a circuit instead of the breaker.
 
--- Returns the circuit that an operator is about to act on, with its row locked. Refused without a reason, or if the
+-- Returns the circuit that an operator is about to change, with its row locked. Refused without a reason, or if the
 -- circuit does not exist.
 create function breakwater.lock_circuit(p_kind text, p_key text, p_reason text) returns breakwater.circuit
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -76,14 +76,14 @@ create function breakwater.disable_circuit(
 language sql security definer set search_path = pg_catalog, pg_temp
 as $$ select breakwater.override_circuit(kind, key, 'disabled', reason, until, actor) $$;
 
--- Lets a circuit only count: its jobs run, and its history says once that it would have opened.
+-- Lets a circuit only count: its jobs run, and its history records once that it would have opened.
 create function breakwater.observe_circuit(
     kind text, reason text, until timestamptz default null, actor text default session_user, key text default ''
 ) returns void
 language sql security definer set search_path = pg_catalog, pg_temp
 as $$ select breakwater.override_circuit(kind, key, 'metrics_only', reason, until, actor) $$;
 
--- Ends any override, forgets all counts, and starts over as closed.
+-- Ends any override, resets all counts, and starts again as closed.
 create function breakwater.reset_circuit(
     kind text, reason text, actor text default session_user, key text default ''
 ) returns void

@@ -1,11 +1,11 @@
--- What happens to jobs behind circuits: fallbacks while the circuits are open, and the way back for parked jobs.
+-- Fallbacks for jobs that wait for open circuits, and the unparking of jobs.
 
--- Applies the handler's fallback to the jobs that wait behind an open circuit, if the fallback is not to hold them: to
--- at most p_limit jobs of each kind. Returns how many jobs it ended or moved.
+-- Applies the handler's fallback, unless it is `hold`, to the jobs that wait for an open circuit: to at most p_limit
+-- jobs of each kind. Returns how many jobs it ended or moved.
 --
--- It acts only on circuits that belong to the handler's present policy (see breakwater.obsolete_circuit): the circuit
--- of a key that opened under another policy says nothing about the kind's other jobs. It acts only where a worker
--- handles the kind, because a fallback is part of a handler, and ends with it.
+-- It applies only to circuits that belong to the handler's current policy (see breakwater.obsolete_circuit), because
+-- the circuit of a key that opened under another policy says nothing about the kind's other jobs. It applies only if a
+-- worker handles the kind, because a fallback is part of a handler.
 --
 -- Locks: each such circuit's row, so that it does not close before its jobs have ended; and the jobs, by SKIP LOCKED.
 create function breakwater.apply_fallbacks(p_limit integer) returns integer
@@ -23,7 +23,7 @@ begin
                c.kind <> '*' and c.key <> '' as is_keyed
           from breakwater.circuit c
           join breakwater.handler h on breakwater.is_circuit_of(c.kind, c.key, h.kind, h.shared_key, c.key)
-         -- Only after the first round of probes has shown that it is no false alarm.
+         -- The fallback applies only after the first round of probes has shown that this is no false alarm.
          where c.state = 'open' and c.is_checked and h.fallback <> 'hold'
            and not exists (select from breakwater.obsolete_circuit o where o.kind = c.kind and o.key = c.key)
     loop
@@ -41,7 +41,7 @@ begin
             v_ids := array(
                 select j.id from breakwater.job j
                  where j.queue = any (v_queues) and j.kind = v_policy.kind and j.run_at is null
-                 -- Held jobs are among them.
+                 -- The selection may include held jobs.
                  limit p_limit + (select coalesce(sum(cardinality(c.jobs)), 0) from breakwater.claim c));
             v_ids := (breakwater.without_held(v_ids))[1:p_limit];
         end if;
@@ -126,8 +126,8 @@ begin
 end
 $$;
 
--- Refuses reroutes that lead back to where they began, among the given kinds and those that some worker handles. A kind
--- that no worker handles any more leads nowhere.
+-- Refuses reroutes that form a cycle among the given kinds and those that some worker handles. A kind that no worker
+-- handles any more is not part of a cycle.
 create function breakwater.refuse_reroute_cycles(p_kinds text[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -154,8 +154,8 @@ begin
 end
 $$;
 
--- Brings back jobs that were parked behind circuits that are now closed or gone, in their order, at most p_limit.
--- Returns how many. Jobs that still run as probes are left until their runs end.
+-- Unparks jobs whose circuits are now closed or deleted, in their order, at most p_limit. Returns how many. Jobs that
+-- still run as probes are left until their runs end.
 create function breakwater.unpark(p_limit integer) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off set enable_bitmapscan = off
 as $$
@@ -184,7 +184,7 @@ begin
          -- The order is random, so that a key with a million jobs does not come before the others each time.
          order by random()
     loop
-        -- The jobs are updated one after the other, so that they come back in their order.
+        -- The jobs are updated one after the other, so that their new positions are in order.
         foreach v_id in array breakwater.lock_waiting(array(
             select j.id from breakwater.job j
              where j.kind = v_key.kind and j.parked = v_key.name

@@ -1,8 +1,8 @@
--- Half-open circuits that have no jobs to probe with. Only a call can decide, and none will come for a while, because
--- the kind or the key has no jobs.
+-- Half-open circuits that have no jobs to probe with. Only a call can decide, and there will be none for a while,
+-- because the kind or the key has no jobs.
 
--- Whether nothing waits for a circuit: no probe is under way, and no job of its kinds waits (for a key's circuit: no
--- job of the key is parked). Jobs whose time has not come do not count, unless they have run before.
+-- Whether no job waits for a circuit: no probe is running, and no job of its kinds waits (for a key's circuit: no job
+-- of the key is parked). Scheduled jobs that are not due do not count, unless they have run before.
 create function breakwater.is_idle(p_circuit breakwater.circuit) returns boolean
 language plpgsql stable set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off set enable_bitmapscan = off
@@ -35,9 +35,9 @@ begin
 end
 $$;
 
--- How long a half-open circuit waits for a job to come: an hour. If calls succeeded just before the circuit opened,
--- open_for is enough: perhaps only some bad jobs failed, and they have ended. This does not apply to a key's circuit,
--- or to a fallback that takes the jobs away: there it says little that nothing waits.
+-- How long a half-open circuit waits for a job: an hour. If calls succeeded just before the circuit opened, open_for is
+-- enough, because perhaps only some bad jobs failed, and they have ended. This does not apply to a key's circuit, or if
+-- a fallback removes the jobs, because there the lack of waiting jobs means little.
 create function breakwater.patience_without_jobs(p_circuit breakwater.circuit) returns interval
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -59,12 +59,12 @@ begin
 end
 $$;
 
--- Closes half-open circuits for which nothing waits and that have waited long enough for a job, because no job will
--- decide, and an incident would go on for ever.
+-- Closes half-open circuits for which no job waits and that have waited long enough for one, because otherwise their
+-- incidents would never end.
 --
 -- A key gets a circuit with its first failure, and a kind has at most 1,000 of these (see
--- breakwater.create_key_circuits). If a kind has more than 900, idle ones are closed and deleted sooner, those first
--- that have been in their state the longest, until 800 are left. The leader runs this as maintenance. Returns how many
+-- breakwater.create_key_circuits). If a kind has more than 900, idle ones are closed and deleted sooner, until 800 are
+-- left. Those that have been in their state the longest go first. The leader runs this as maintenance. Returns how many
 -- it closed.
 --
 -- Locks: the circuits' rows, by SKIP LOCKED.
@@ -78,7 +78,8 @@ begin
     for v_circuit in
         select c.* from breakwater.circuit c
          where c.state = 'half_open' and c.override is null
-           -- In this order: there may be a thousand keys, and most of them have not waited long enough.
+           -- The cheaper condition comes first, because there may be a thousand keys, and most of them have not waited
+           -- long enough.
            and case when c.since <= breakwater.clock() - breakwater.patience_without_jobs(c) then breakwater.is_idle(c) end
            for update skip locked
     loop

@@ -1,13 +1,13 @@
--- Probes: which jobs a half-open circuit lets through, and what their failures cost them.
+-- Probes: the jobs that a half-open circuit lets through, and how their failures are charged.
 --
--- The head of a lane is not a fair sample, because all jobs there may be bad. So probes come from different places of
--- all lanes of the kind, and jobs that have failed before are taken only if no others are found.
+-- The head of a lane is not a representative sample, because all jobs there may be bad. So probes are chosen from
+-- different places of all lanes of the kind, and jobs that have failed before are chosen only if no others are found.
 
--- Takes probes for a circuit that lets p_permits jobs of a kind through, from the lanes that a worker asks for. Returns
--- nothing if no job is above the lanes' cursors.
+-- Claims probes for a circuit that lets p_permits jobs of a kind through, from the lanes that a worker claims from.
+-- Returns nothing if no job is above the lanes' cursors.
 --
--- Each job stays where it is in its lane. A note in `moved_from` says that a claim may hold it, so that later claims
--- that reach the job check this. Only a few jobs of each place are looked at, so it costs the same however many wait.
+-- Each job stays where it is in its lane. `moved_from` records that a claim may hold it, so that later claims that
+-- reach the job check this. Only a few jobs of each place are examined, so the cost does not depend on how many wait.
 --
 -- Locks: the lanes' rows and the jobs, by SKIP LOCKED.
 create function breakwater.claim_sample(
@@ -41,8 +41,8 @@ begin
         return;
     end if;
 
-    -- The oldest is taken once a round, then the newest and a random one by turns: all jobs at the head may be of one
-    -- sort.
+    -- The oldest job is taken once a round, and then the newest and a random one in turn, because all jobs at the head
+    -- may be similar.
     v_number := breakwater.probes_of_round(p_circuit_kind, p_circuit_key, p_generation);
     for number in v_number .. v_number + p_permits + 8 loop
         exit when cardinality(v_ids) >= p_permits;
@@ -79,7 +79,7 @@ begin
 end
 $$;
 
--- How far a lane's claims have come: its newest claim, or one without a number if there is none.
+-- A lane's newest claim, which has its cursor; or a row without a lease if there is no claim.
 create function breakwater.newest_claim(p_lane breakwater.lane) returns breakwater.claim
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -97,8 +97,8 @@ $$;
 
 -- Finds a job of a lane that has not failed before: among the oldest, among the newest, or (any) among those that
 -- follow a random position. null if the twenty jobs at that place have failed, or cannot be taken. A job that was
--- claimed and given back is at the end of its lane, but it is not taken as one of the newest: it dates from when the
--- circuit opened.
+-- claimed and released is at the end of its lane, but it is not taken as one of the newest, because it dates from when
+-- the circuit opened.
 create function breakwater.find_probe(
     p_lane breakwater.lane, p_place text, p_but bigint[], p_is_filtered boolean
 ) returns bigint
@@ -151,8 +151,8 @@ begin
 end
 $$;
 
--- Of the first jobs of some lanes, finds those that have failed the fewest times. Jobs of the latest rounds come last
--- of all.
+-- Among the first jobs of some lanes, finds those that have failed the fewest times. Jobs of the latest rounds come
+-- last.
 create function breakwater.find_any_probes(
     p_lanes breakwater.lane[], p_but bigint[], p_avoid bigint[], p_limit integer, p_is_filtered boolean
 ) returns bigint[]
@@ -218,11 +218,11 @@ as $$
                   where r.kind = p_kind collate "C" and r.key = p_key collate "C" and r.generation >= p_generation - 2)
 $$;
 
--- Takes probes for half-open circuits of keys, from among the jobs that are parked behind them.
+-- Claims probes for half-open circuits of keys, from the jobs that are parked for them.
 --
 -- It tries at most twenty circuits. It leaves out those that this worker cannot probe: circuits without a parked job in
 -- its queues, circuits that have all their probes, and circuits for which the worker is suspended. It picks from the
--- rest at random, so that no key waits for others that come to no decision.
+-- rest at random, so that no key waits for others without a decision.
 -- Locks: the circuits' rows and those jobs, by SKIP LOCKED.
 create function breakwater.claim_parked_probes(
     p_worker bigint, p_queues text[], p_kinds text[], p_slots integer[], p_room integer[], p_concurrency integer[],
@@ -329,7 +329,7 @@ begin
 end
 $$;
 
--- Writes down the probe leases of jobs that a half-open circuit lets through. A lease ends when its job is settled, or
+-- Records the probe leases of jobs that a half-open circuit lets through. A lease ends when its job is settled, or
 -- expires when its worker must be dead.
 create function breakwater.lease_probes(
     p_kind text, p_key text, p_generation bigint, p_job_kind text, p_jobs bigint[], p_lease bigint
@@ -358,8 +358,8 @@ as $$
 $$;
 
 -- Charges the probes that failed in rounds that closed their circuits: the dependency was healthy, so the failures were
--- the jobs' own. A job that has no attempt left is dead-lettered. Jobs that run again are left for later. Returns how
--- many it charged.
+-- the jobs' own. A job that has no attempt left is dead-lettered. Jobs that are running again are left for later.
+-- Returns how many it charged.
 create function breakwater.charge_probes(p_limit integer) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$

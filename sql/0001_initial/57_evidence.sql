@@ -1,7 +1,7 @@
--- Evidence: what led to a circuit's transition, kept with it, so that "why?" has an answer.
+-- Evidence: the data that led to a circuit's transition, which is stored with it.
 
--- What failed when a circuit opened, as JSON: the failures by name, three example jobs, the workers that saw the
--- failures, and the suspect, if there is one. p_circuit is the circuit as it was before it opened.
+-- The evidence of an opening, as JSON: the failures by name, three example jobs, the workers that had the failures, and
+-- the suspected payload value, if there is one. p_circuit is the circuit as it was before it opened.
 create function breakwater.evidence_of_opening(p_circuit breakwater.circuit, p_policy breakwater.handler) returns jsonb
 language plpgsql stable set search_path = pg_catalog, pg_temp set enable_sort = on
 as $$
@@ -40,7 +40,7 @@ begin
 end
 $$;
 
--- How the probes of a round ended, as JSON. p_circuit is the circuit as it was while half-open.
+-- The results of a round's probes, as JSON. p_circuit is the circuit as it was while half-open.
 create function breakwater.evidence_of_round(p_circuit breakwater.circuit) returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -52,8 +52,8 @@ as $$
              order by o.id desc limit 100) r
 $$;
 
--- The texts, numbers and booleans in an object's fields, and in the fields of its objects, each with its path in the
--- form that a circuit's `key:` uses.
+-- The strings, numbers and booleans in an object's fields, and in the fields of its objects, each with its path in the
+-- form of a circuit's `key:`.
 create function breakwater.fields_of(p_payload jsonb) returns table (path text, value text)
 language sql immutable
 as $$
@@ -73,10 +73,10 @@ as $$
 $$;
 
 -- The value of a payload field in which failures concentrate: at least four in five failed jobs have it, and at most
--- one in five jobs that wait and have not failed. null if there is none, or if fewer than five jobs of either sort are
+-- one in five jobs that wait and have not failed. null if there is none, or if fewer than five jobs of either group are
 -- known. If p_kind is null, jobs of all kinds of the failed jobs are compared.
 --
--- It reads at most a hundred payloads of each sort, none of more than 64 kB, and in each of them the fields of two
+-- It reads at most a hundred payloads of each group, none of more than 64 kB, and in each of them the fields of two
 -- levels.
 create function breakwater.suspect_among(p_kind text, p_failed bigint[]) returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp set enable_sort = on

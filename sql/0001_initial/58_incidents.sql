@@ -1,14 +1,14 @@
--- Incidents: each one goes from a circuit's first opening to its close. An opening soon after that belongs to it as
--- well.
+-- Incidents. An incident lasts from a circuit's first opening to its close. If the circuit opens again soon, this
+-- belongs to the same incident.
 --
 -- A transition writes the incident itself. The leader counts what the incident cost, in bounded steps and some seconds
 -- later, so that no settle waits for that. The leader writes only to breakwater.incident_measure, which no transition
 -- touches.
 
--- Begins, continues or ends the incident of a circuit that moves. The caller has locked the circuit's row.
+-- Begins, continues or ends the incident of a circuit whose state changes. The caller has locked the circuit's row.
 --
--- The last incident goes on if the circuit was closed for less than its window, or if this is a relapse: it was closed
--- for less time than it had been open. After an hour, an opening is a new incident in any case.
+-- The last incident continues if the circuit was closed for less than its window, or for less time than it had been
+-- open (a relapse). After an hour, an opening always begins a new incident.
 create function breakwater.record_incident(
     p_old breakwater.circuit, p_new breakwater.circuit, p_to text, p_reason text, p_actor text, p_evidence jsonb,
     p_is_relapse boolean, p_window interval
@@ -50,7 +50,7 @@ begin
 end
 $$;
 
--- Begins to count what an incident costs, if that has not begun.
+-- Begins to count the cost of an incident, if that has not begun.
 create function breakwater.begin_measure(p_incident breakwater.circuit_incident) returns void
 language sql set search_path = pg_catalog, pg_temp set seq_page_cost = 0 set random_page_cost = 0 set jit = off
 as $$
@@ -98,8 +98,8 @@ as $$
                     where h.kind = p_dead.kind and breakwater.key_of(p_dead.payload, h.key_path) = p_key collate "C")
 $$;
 
--- The dead letters of an incident: those of its circuit that died from its first opening to its close and are still
--- there; at most p_limit, null for all. breakwater.pick_dead_letters uses the same rule.
+-- The dead letters of an incident: those of its circuit that died from its first opening to its close and still exist;
+-- at most p_limit, null for all. breakwater.pick_dead_letters uses the same rule.
 create function breakwater.dead_letters_of_incident(p_incident bigint, p_limit bigint default null)
 returns setof breakwater.dead_letter
 language plpgsql stable security definer
@@ -119,7 +119,7 @@ begin
 end
 $$;
 
--- Counts the cost of at most p_limit incidents that go on or ended within the last hour, each at most every five
+-- Counts the cost of at most p_limit incidents that continue or ended within the last hour, each at most every five
 -- seconds.
 create function breakwater.measure_incidents(p_limit integer) returns void
 language plpgsql set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off
@@ -142,11 +142,10 @@ begin
 end
 $$;
 
--- Counts what one incident cost since it was last counted, for at most ten minutes of it; and how many jobs wait now.
+-- Counts the cost of one incident since it was last counted, for at most ten minutes of it; and how many jobs wait now.
 --
--- A settle becomes visible some moments later, so everything that is younger than five seconds is left for the next
--- time. Failed calls come from breakwater.failure, by the time when they were settled; calls come from the tallies, by
--- the second.
+-- A settle becomes visible with some delay, so everything of the last five seconds is left for the next time. Failed
+-- calls come from breakwater.failure, by the time when they were settled; calls come from the tallies, by the second.
 create function breakwater.measure_incident(p_incident breakwater.circuit_incident) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 set seq_page_cost = 0 set random_page_cost = 0 set plan_cache_mode = force_custom_plan set jit = off
@@ -191,8 +190,8 @@ begin
 end
 $$;
 
--- The longest time that the first job of a lane behind a circuit has been ready. For a key's circuit, it is the longest
--- time that one of the first thousand jobs parked behind it has. null: no job waits.
+-- The longest time that the first job of a lane of a circuit's kinds has been ready. For a key's circuit, it is the
+-- longest time among the first thousand jobs that are parked for it. null: no job waits.
 create function breakwater.longest_wait_behind(p_kind text, p_key text, p_kinds text[]) returns interval
 language sql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off set jit = off
 as $$
@@ -226,12 +225,12 @@ as $$
     delete from breakwater.incident_notice n using old o where n.incident = o.id
 $$;
 
--- Each incident with what it cost. While it goes on, the counts are some seconds behind. They are null if it was over
--- before the first count.
+-- Each incident with its cost. While it continues, the counts are some seconds behind. They are null if it ended before
+-- the first count.
 --
 -- attempts_spent are the failed calls from its first opening to its close, less the probes whose attempts were handed
--- back. calls_spared is an estimate: the calls that there would have been at the rate of the ten minutes before, less
--- those that there were.
+-- back. calls_spared is an estimate: the calls that would have been made at the rate of the ten minutes before, minus
+-- those that were made.
 create view breakwater.incident as
 select i.id, i.kind, i.key, breakwater.circuit_name(i.kind, i.key) as circuit,
        i.began_at, nullif(i.ended_at, 'infinity') as ended_at, e.at - i.began_at as duration,

@@ -3,8 +3,8 @@
 -- Each incident has two messages: that it began, and that it ended. The first waits until it is certain that the
 -- incident is no false alarm: until a round of probes has failed, or a minute has passed. The second waits until the
 -- circuit has been closed for as long as its window, twice as long after two openings, and so on up to ten minutes. So
--- a circuit that flaps is announced once. If it opens again after its end was announced, it is announced once more, as
--- the same incident.
+-- a flapping circuit is announced once. If it opens again after its end was announced, it is announced once more as the
+-- same incident.
 
 -- A message that an incident began or ended, as JSON.
 create function breakwater.notice_message(p_incident bigint, p_type text) returns jsonb
@@ -29,11 +29,11 @@ as $$
      where i.id = p_incident
 $$;
 
--- Takes the next message that is due, for one minute: no other worker gets it in that time. All results are null if
--- none is.
+-- Reserves the next message that is due for one minute, during which no other worker gets it. All results are null if
+-- none is due.
 --
--- `id` is the same at each try of one message. A message that was due an hour ago and never tried is out of date and
--- left.
+-- `id` is the same for each attempt to deliver a message. A message that was due an hour ago and was never attempted is
+-- outdated and skipped.
 --
 -- Locks: the row of the notice, by SKIP LOCKED.
 create function breakwater.next_notice(
@@ -86,9 +86,9 @@ begin
 end
 $$;
 
--- Records how a try to deliver a message ended. A message that was not delivered is tried again after 5 seconds, and
--- then after twice as long each time, up to 5 minutes. When an hour has passed since the first try, it is given up. If
--- another worker has dealt with the message since, it is left alone. Returns whether the message is given up.
+-- Records how an attempt to deliver a message ended. A message that was not delivered is attempted again after 5
+-- seconds, and then after twice as long each time, up to 5 minutes. It is given up an hour after the first attempt. If
+-- another worker has handled the message since, nothing is changed. Returns whether the message is given up.
 create function breakwater.notice_ended(p_incident bigint, p_type text, p_tries integer, p_is_delivered boolean)
 returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp

@@ -1,18 +1,19 @@
--- Test shots: each is a chosen job that an operator sends through an open circuit or a pause, to see how it ends.
+-- Test shots. A test shot is a job that an operator runs in spite of an open circuit or a pause, to see how it ends.
 
--- The jobs to send through. A job stays here until a worker claims it, or for a minute.
+-- The jobs to run. A job stays here until a worker claims it, or for a minute.
 create table breakwater.test_shot (
     job   bigint primary key,
     actor text not null,
     at    timestamptz not null default clock_timestamp()
 );
 
--- Sets a job aside as a test shot: the next worker that handles its kind and has room runs it, even if its circuit, a
--- pause or its time would hold it back. Its end counts as that of a probe. Returns false if no such job waits.
+-- Makes a job a test shot: the next worker that handles its kind and has a free slot runs it, even if its circuit, a
+-- pause or its scheduled time would prevent this. Its outcome counts as that of a probe. Returns false if no such job
+-- waits.
 --
 -- Refused for a suspect, which runs apart from others, and for a job that no running worker handles.
 -- Locks: the job.
-create function breakwater.run_through(id bigint, why text default null, actor text default session_user) returns boolean
+create function breakwater.run_through(id bigint, reason text default null, actor text default session_user) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -38,13 +39,13 @@ begin
     insert into breakwater.test_shot (job, actor) values (v_job.id, actor)
     on conflict (job) do update set actor = excluded.actor, at = excluded.at;
     perform breakwater.wake(array[v_job.kind]);
-    perform breakwater.record_action(actor, 'job.run_through', 'job ' || id, why,
+    perform breakwater.record_action(actor, 'job.run_through', 'job ' || id, run_through.reason,
                                      jsonb_build_object('id', id, 'kind', v_job.kind));
     return true;
 end
 $$;
 
--- Gives a worker the test shots of its kinds and queues for which it has room.
+-- Claims the test shots of a worker's kinds and queues for which it has free slots.
 -- Locks: the shots and their jobs, by SKIP LOCKED.
 create function breakwater.claim_test_shots(
     p_worker bigint, p_queues text[], p_kinds text[], p_slots integer[], p_room integer[], p_total integer
@@ -121,7 +122,7 @@ begin
 end
 $$;
 
--- Puts test shots back that no worker has taken for a minute. Returns how many.
+-- Puts test shots back that no worker has claimed for a minute. Returns how many.
 create function breakwater.return_test_shots() returns integer
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$

@@ -1,14 +1,14 @@
 -- Jobs that would never run: ready ones that no claim can see, and jobs that are held by a worker that does not exist.
--- Restored tables and changes by hand leave such jobs behind, so the leader looks for them.
+-- Restored tables and manual changes leave such jobs behind, so the leader searches for them.
 
--- Gives a new position to ready jobs that wait at or below the floors of their lanes, where no claim looks any more: at
--- most p_limit jobs, in a random share of the lanes. Returns how many. The leader runs this as maintenance.
+-- Gives a new position to ready jobs that wait at or below the floors of their lanes, where no claim searches any more:
+-- at most p_limit jobs, in a random share of the lanes. Returns how many. The leader runs this as maintenance.
 --
 -- A trigger gives a job a new position when an UPDATE moves it (see breakwater.record_move). A job that is found here
--- was written without that trigger, or the row of breakwater.claim that held it is gone.
+-- was written without that trigger, or the row of breakwater.claim that held it was deleted.
 --
--- It does nothing while the table has a great many dead rows, because it would have to pass each of them.
--- Locks: those jobs, by SKIP LOCKED.
+-- It does nothing while the table has very many dead rows, because it would have to read each of them. Locks: those
+-- jobs, by SKIP LOCKED.
 create function breakwater.return_stranded(p_limit integer, p_share double precision default 1) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off set enable_bitmapscan = off
@@ -44,7 +44,7 @@ begin
 end
 $$;
 
--- The position at or below which no claim of a lane looks.
+-- The position at or below which no claim of a lane searches.
 create function breakwater.floor_of(p_lane breakwater.lane) returns bigint
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -71,8 +71,8 @@ as $$
                                  and a.priority = p_priority
 $$;
 
--- Gives back the jobs of claims whose worker does not exist: the worker was struck off while one of its claims was
--- under way, or a user deleted its row. This does not count against the jobs. Returns how many.
+-- Releases the jobs of claims whose worker does not exist: the worker was deregistered while one of its claims was in
+-- progress, or a user deleted its row. This does not count against the jobs. Returns how many.
 create function breakwater.release_orphans() returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -94,7 +94,7 @@ end
 $$;
 
 -- Locks a job that a user wants to change by hand. Returns false if no such job waits. A job that is held by a worker
--- that does not exist is given back first.
+-- that does not exist is released first.
 create function breakwater.lock_to_change(p_id bigint) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$

@@ -1,4 +1,4 @@
--- Promotion: jobs whose time has come become ready.
+-- Promotion: jobs that are due become ready.
 
 -- Makes due jobs ready, at most p_limit, each at a new position, and notifies the sleeping workers that could run them.
 -- Skips rows that other sessions have locked. Retries beyond their kind's budget are left as they are: nothing is
@@ -14,8 +14,8 @@ declare
     v_ids     bigint[];
     v_kinds   text[];
 begin
-    -- The kind whose first retry has been due the longest comes first, so that no kind waits for another one's
-    -- thousands for ever.
+    -- The kind whose first retry has been due the longest comes first, so that no kind waits forever for thousands of
+    -- retries of another one.
     for v_kind in
         select k.kind, breakwater.retries_left(k.kind) as retries_left
           from breakwater.kinds_with_retries() k(kind)
@@ -59,7 +59,7 @@ begin
 end
 $$;
 
--- The kinds that have retries waiting, found in leaps along their index. It is in PL/pgSQL, which keeps its plan.
+-- The kinds that have waiting retries, found by skipping along their index. It is in PL/pgSQL, which keeps its plan.
 create function breakwater.kinds_with_retries() returns setof text
 language plpgsql stable set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off set enable_bitmapscan = off
@@ -80,8 +80,8 @@ begin
 end
 $$;
 
--- In how many seconds the next job that waits for its time is due; null: no job waits. A job that is due already but
--- was not made ready, because it is beyond its budget or locked by another session, is left for the next round.
+-- The number of seconds until the next job that waits for its time is due; null: no job waits. A job that is already
+-- due but was not made ready, because it is beyond its budget or locked by another session, is left for the next round.
 create function breakwater.seconds_to_next_due() returns double precision
 language plpgsql stable set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off set enable_bitmapscan = off
@@ -101,8 +101,8 @@ begin
 end
 $$;
 
--- How many retries of a kind may become ready now: the kind's share of its first attempts of the last minute, and ten a
--- second in any case, less those that became ready in the last minute.
+-- How many retries of a kind may become ready now: the kind's share of its first attempts of the last minute, plus ten
+-- a second, minus those that became ready in the last minute.
 create function breakwater.retries_left(p_kind text) returns bigint
 language sql stable set search_path = pg_catalog, pg_temp
 as $$

@@ -1,9 +1,8 @@
 -- Pruning: rows that are not needed any more are deleted, in bounded portions.
 
 -- Deletes claims whose jobs have all ended and that are not their lane's newest any more. Claims and settles delete
--- these, except for claims that were overtaken at the very moment when they ended. Nearly all of those are among the
--- latest. All claims are looked at only once in a while, because that takes long while another session holds a
--- snapshot.
+-- these, except for claims that were superseded at the very moment when they ended. Nearly all of those are among the
+-- latest. All claims are examined only occasionally, because that takes long while another session holds a snapshot.
 create function breakwater.prune_claims(p_all boolean) returns void
 language sql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
@@ -28,11 +27,11 @@ as $$
                           and s.generation = p_tally.generation and s.last_success_at is not null)
 $$;
 
--- Deletes single calls beyond the newest 10,000 of a circuit: no window is longer.
+-- Deletes single calls beyond the newest 10,000 of a circuit, because no window is longer.
 create function breakwater.prune_recent_calls(p_limit integer) returns void
 language sql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off set enable_bitmapscan = off
 as $$
-    -- It goes from circuit to circuit along the primary key, whatever lies between.
+    -- It skips from circuit to circuit along the primary key, without reading the rows between.
     with recursive one as (
         (select r.kind, r.key from breakwater.recent_call r order by r.kind, r.key limit 1)
         union all
@@ -54,7 +53,7 @@ as $$
             limit p_limit))
 $$;
 
--- Deletes old tallies, failures, and single calls that no window looks at any more.
+-- Deletes old tallies, failures, and single calls that are in no window any more.
 create function breakwater.prune_calls(p_limit integer) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
@@ -86,7 +85,7 @@ create function breakwater.prune_circuits(p_limit integer) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
     delete from breakwater.probe p where p.expires_at < breakwater.clock() - interval '1 hour';
-    -- Only the oldest are looked at, without reading all those of the last day.
+    -- Only the oldest rows are read, and not all those of the last day.
     delete from breakwater.probe_result r where r.id = any (array(
         select o.id from (select p.id, p.at from breakwater.probe_result p order by p.id limit p_limit) o
          where o.at < breakwater.clock() - interval '1 day'));
@@ -98,8 +97,8 @@ as $$
        and not exists (select from breakwater.job j where j.kind = c.kind and j.parked = c.key);
 $$;
 
--- Deletes the suspensions and sleepers of workers that are gone, claims that have ended, and absences that count no
--- more.
+-- Deletes the suspensions and sleepers of workers that do not exist any more, claims that have ended, and absences that
+-- no longer count.
 create function breakwater.prune_workers() returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$

@@ -1,4 +1,4 @@
--- What users read: how many jobs there are, how old they are, and why a job is not running.
+-- Views for users: how many jobs there are, how old they are, and why a job is not running.
 
 -- Depth and age of every queue and kind that has jobs.
 create view breakwater.depth as
@@ -40,7 +40,7 @@ as $$
     having bool_and(s.worker is not null)
 $$;
 
--- Each job, where it stands, and why it is not running.
+-- Each job with its state, and why it is not running.
 create view breakwater.job_status as
 select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integer as attempt, coalesce(j.max_attempts, h.max_attempts) as max_attempts,
        s.state,
@@ -98,8 +98,8 @@ select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integ
               end as state) s;
 
 -- The lanes that have ready jobs: all of those that have a row in breakwater.lane, and the first of the others along
--- the index. Any user who can enqueue may make up the kinds and queues of the others, so it looks at p_others lanes for
--- them.
+-- the index. Any client that can enqueue may create any number of the others, so at most p_others of their lanes are
+-- examined.
 create function breakwater.ready_lanes(p_others integer)
 returns table (queue text, kind text, priority smallint)
 language sql stable set search_path = pg_catalog, pg_temp
@@ -132,7 +132,7 @@ as $$
 $$;
 
 -- The first jobs that wait for their time: p_limit of those that never ran, in the order in which they are due, and
--- p_limit retries of each kind. Jobs that are set aside until infinity are left out.
+-- p_limit retries of each kind. Jobs whose run_at is infinity are left out.
 create function breakwater.waiting_for_time(p_limit integer)
 returns table (queue text, kind text, run_at timestamptz, has_run boolean)
 language sql stable set search_path = pg_catalog, pg_temp
@@ -150,8 +150,8 @@ as $$
             order by j.run_at limit p_limit) r
 $$;
 
--- How many jobs wait behind each of some circuits, counted up to a cap. They are counted in the lanes' index alone;
--- running jobs are looked up once for all circuits, and subtracted.
+-- How many jobs wait for each of some circuits, counted up to a cap. They are counted in the lanes' index only. Running
+-- jobs are looked up once for all circuits, and subtracted.
 create function breakwater.waiting_behind(p_kinds text[], p_keys text[], p_cap integer default 10000)
 returns table (kind text, key text, waiting bigint)
 language sql stable
@@ -159,7 +159,7 @@ set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off set enable_bitmapscan = off
 as $$
     with recursive queue as (
-        -- It goes from queue to queue along the index.
+        -- It skips from queue to queue along the index.
         (select j.queue from breakwater.job j where j.run_at is null order by j.queue limit 1)
         union all
         select n.queue
@@ -194,8 +194,8 @@ as $$
      cross join lateral (select u.kind collate "C" as kind, u.key collate "C" as key) c
 $$;
 
--- Each circuit with what users ask about it: why it is in its state, when it is probed, what its window holds, what
--- waits.
+-- Each circuit with the facts that users need: why it is in its state, when it is probed, the calls in its window, and
+-- how many jobs wait.
 create view breakwater.circuit_status as
 select c.kind, c.key, breakwater.circuit_name(c.kind, c.key) as name, c.state, c.generation, c.since, c.reason,
        c.retry_at, c.reopened, c.ramp_until, c.override, c.override_actor, c.override_until,
@@ -216,8 +216,8 @@ select c.kind, c.key, breakwater.circuit_name(c.kind, c.key) as name, c.state, c
  cross join lateral breakwater.policy_of(c.kind, c.key) h
  cross join lateral breakwater.window_of(c, h, null) w;
 
--- Workers that get no jobs of a circuit, because their calls failed while those of other workers succeeded; and, where
--- is_local, workers that suspended themselves for a kind, because they lack what they need to run its jobs.
+-- Workers that get no jobs of a circuit, because their calls failed while those of other workers succeeded; and, if
+-- is_local, workers that suspended themselves for a kind because they lack something that they need to run its jobs.
 create view breakwater.suspension_status as
 select s.kind, s.key, breakwater.circuit_name(s.kind, s.key) as circuit, s.worker, w.name as worker_name, s.since,
        s.until, s.times, s.reason, s.is_local

@@ -1,18 +1,18 @@
 -- Metrics of the fleet as a whole. Every worker that serves metrics reports the same numbers, from one sample that all
 -- workers share, so that a large fleet costs the database no more than a small one.
 
--- The last sample. It is lost in a crash, and then taken again.
+-- The last sample. If a crash loses it, it is taken again.
 create unlogged table breakwater.fleet_sample (
     only_one boolean primary key default true check (only_one),
     taken_at timestamptz not null,
     sample   jsonb not null
 );
 
--- The fleet in numbers, no older than p_max_age seconds unless another session is just taking a new sample.
+-- The numbers of the fleet, no older than p_max_age seconds unless another session is just taking a new sample.
 --
--- However many jobs wait, it looks at no more than 10,000 of a lane, 50,000 in all, and then at 100 of each further
--- lane: a count that reaches this means "at least". Kinds that no handler was ever registered for, and queues that no
--- worker takes jobs from, are called `other`, so that the number of names depends on configurations alone.
+-- However many jobs wait, it reads at most 10,000 of a lane, 50,000 in total, and then 100 of each further lane. A
+-- count that reaches such a limit means "at least". Kinds for which no handler was ever registered, and queues from
+-- which no worker claims, are called `other`, so that the number of names depends only on configurations.
 --
 -- Locks: the row of the last sample, by SKIP LOCKED.
 create function breakwater.sample_fleet(p_max_age double precision) returns jsonb
@@ -28,7 +28,7 @@ begin
     if found then
         return v_sample;
     end if;
-    -- If the row exists already, it inserts nothing: that would wait for a session that changes the row.
+    -- If the row already exists, nothing is inserted, because that would wait for a session that changes the row.
     if not exists (select from breakwater.fleet_sample) then
         insert into breakwater.fleet_sample (taken_at, sample) values ('-infinity', '{}') on conflict do nothing;
     end if;
@@ -55,7 +55,7 @@ declare
     v_kinds   text[] := array(select h.kind from breakwater.handler h);
     v_queues  text[] := array(select distinct unnest(w.queues) from breakwater.worker w);
 begin
-    -- Configured lanes come first, so that a user who makes up kinds cannot push them out of sight.
+    -- Configured lanes come first, so that a client that creates many kinds cannot displace them.
     for v_lane in
         select l.queue, l.kind, l.priority from breakwater.ready_lanes(100) l
          order by (l.queue = any (v_queues) and l.kind = any (v_kinds)) desc, l.queue, l.kind, l.priority
@@ -128,7 +128,7 @@ begin
 end
 $$;
 
--- Circuits. Circuits of keys are many, so they are counted by kind.
+-- The circuits. There may be many circuits of keys, so they are counted by kind.
 create function breakwater.sample_circuits() returns jsonb
 language sql set search_path = pg_catalog, pg_temp
 as $$
@@ -200,8 +200,8 @@ as $$
       from breakwater.worker_status w
 $$;
 
--- The transitions after a number in the history, oldest first, at most 5,000. Circuits of keys appear under their kind.
--- With null, it returns no transition, but a row with the highest number, to go on from.
+-- The transitions after an id in the history, the oldest first, at most 5,000. Circuits of keys appear under their
+-- kind. With null, it returns no transition, but a row with the highest id, from which to continue.
 create function breakwater.transitions_after(p_id bigint)
 returns table (id bigint, circuit text, from_state text, to_state text)
 language sql stable security definer set search_path = pg_catalog, pg_temp

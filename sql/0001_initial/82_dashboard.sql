@@ -1,5 +1,5 @@
--- What the dashboard reads: everything is bounded, so that it answers at once however many jobs there are. Counts stop
--- at a cap that the caller chooses; the views have the exact numbers.
+-- Functions for the dashboard. All of them are bounded, so that they answer at once for any number of jobs. Counts stop
+-- at a cap that the caller chooses. The views have the exact numbers.
 
 -- The cause of a dead letter, in a form that is the same for letters with the same cause: the name and the beginning of
 -- the message of its last error, with `#` for numbers and identifiers.
@@ -20,7 +20,7 @@ alter table breakwater.dead_letter
     add column failure text collate "C" not null generated always as (breakwater.failure_of(errors)) stored;
 create index dead_letter_by_failure on breakwater.dead_letter (kind, failure, died_at);
 
--- Adds up the tallies of each minute that is over, once. The newest ten seconds may still be written to.
+-- Sums the tallies of each minute that has ended, once. The newest ten seconds may still change.
 create function breakwater.sum_up_rates() returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -57,8 +57,8 @@ begin
 end
 $$;
 
--- What happened in each of the last p_minutes minutes, to one kind or to all: the oldest minute first, the present one
--- (which is not over) last.
+-- The counts of each of the last p_minutes minutes, for one kind or for all: the oldest minute first, the current one
+-- (which has not ended) last.
 create function breakwater.rates(p_minutes integer, p_kind text default null)
 returns table (minute timestamptz, succeeded bigint, failed bigint, slow bigint, died bigint)
 language sql stable set search_path = pg_catalog, pg_temp
@@ -72,8 +72,8 @@ as $$
           from span, breakwater.rate r
          where r.minute >= span.first and (p_kind is null or r.kind = p_kind collate "C")
         union all
-        -- What is not added up yet is read minute by minute: to compute each row's minute would take longer than to
-        -- read the row. While no worker leads, only the last few minutes are read.
+        -- Tallies that are not summed yet are read minute by minute, because computing each row's minute would take
+        -- longer than reading the row. While no worker leads, only the last few minutes are read.
         select u.minute, t.succeeded, t.failed, t.slow, d.died
           from span
          cross join lateral generate_series(greatest(span.horizon, span.first, span.last - interval '3 minutes'),
@@ -98,7 +98,7 @@ as $$
      order by m.minute
 $$;
 
--- How the calls of the last p_seconds seconds ended, the present second included.
+-- How the calls of the last p_seconds seconds ended, including the current second.
 create function breakwater.calls_lately(p_seconds integer, out succeeded bigint, out failed bigint)
 language sql stable set search_path = pg_catalog, pg_temp set jit = off
 as $$
@@ -108,11 +108,11 @@ as $$
 $$;
 
 -- Every queue and kind that has jobs or a worker, at most p_names, with counts that stop at p_cap. Kinds that some
--- worker has handled come first, because a user who can enqueue can make up others without end. `oldest` is how long
--- the first ready job of a lane has waited. `is_capped` is true if some count reached p_cap.
+-- worker has handled come first, because any client that can enqueue can create any number of others. `oldest` is how
+-- long the first ready job of a lane has waited. `is_capped` is true if some count reached p_cap.
 --
--- The jobs of a lane are counted in its index alone, and the running ones are subtracted: to check whether each job
--- runs would read all of them from the table.
+-- The jobs of a lane are counted only in its index, and the running ones are subtracted, because checking whether each
+-- job runs would read all of them from the table.
 create function breakwater.backlog(p_cap integer default 10000, p_names integer default 500)
 returns table (
     queue text, kind text, ready bigint, running bigint, scheduled bigint, retrying bigint, parked bigint,
@@ -246,7 +246,8 @@ $$;
 -- Finds jobs below the id p_before, the newest first, that meet all conditions that are not null. p_state is as in
 -- job_status; p_path is a JSON path that the payload must match (`$.customer.id ? (@ == 17)`).
 --
--- It stops when p_limit jobs are found or p_patience is over. `looked_down_to` says how far it came, null for the end.
+-- It stops when p_limit jobs are found or p_patience has elapsed. `looked_down_to` is the lowest id that it examined,
+-- null for the end.
 create function breakwater.find_jobs(
     p_before bigint, p_kind text, p_queue text, p_state text, p_path jsonpath, p_limit integer, p_patience interval,
     out ids bigint[], out looked_down_to bigint
@@ -264,7 +265,7 @@ begin
     ids := '{}';
     looked_down_to := coalesce(p_before, 9223372036854775807);
     if p_state = 'running' then
-        -- There are few of these, and the claims know them.
+        -- There are few of these, and they are found through the claims.
         ids := array(
             select j.id
               from breakwater.held h
@@ -330,7 +331,7 @@ declare
     v_cap     integer;
 begin
     for place in 1 .. p_limit loop
-        -- It goes from group to group along the index, whatever lies between.
+        -- It skips from group to group along the index, without reading the rows between.
         select d.kind, d.failure into kind, failure from breakwater.dead_letter d
          where (d.kind, d.failure) >= (v_kind collate "C", v_failure collate "C")
          order by d.kind, d.failure limit 1;
@@ -349,7 +350,7 @@ begin
          order by d.died_at desc limit 1;
         return next;
         v_kind := kind;
-        -- No text lies between a text and the same text with the lowest character behind it.
+        -- No text sorts between a text and the same text followed by the lowest character.
         v_failure := failure || E'\x01';
     end loop;
 end

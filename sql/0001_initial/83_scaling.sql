@@ -1,14 +1,14 @@
--- How many workers are needed, for an autoscaler to read.
+-- The need for workers, for an autoscaler.
 
--- The work that each queue and kind has for workers, and the work that is held back. `ready` is work that another
--- worker could start now. Work that is due but waits to be promoted is ready too, because no worker may be left to
--- promote it. `running` is being done. `held` waits for something that more workers would not change: an open circuit,
--- a pause, a kind that no worker ever handled. If a circuit may be probed, as many of its jobs are ready as it may have
--- probes, so that a fleet scaled to nothing during an outage comes back to probe it. Jobs whose time has not come are
--- not counted.
+-- The jobs of each queue and kind for workers, and the jobs that are held back. `ready` counts jobs that another worker
+-- could start now. Jobs that are due but not yet promoted count as ready too, because there may be no worker left to
+-- promote them. `running` counts running jobs. `held` counts jobs that wait for something that more workers would not
+-- change: an open circuit, a pause, or a kind that no worker ever handled. If a circuit may be probed, as many of its
+-- jobs count as ready as it may have probes, so that a fleet that was scaled to zero during an outage is scaled up to
+-- probe it. Jobs that are not due are not counted.
 --
 -- No number counts more than `p_cap` jobs of a queue and a kind, which bounds the cost while millions wait. Of the
--- lanes that no worker ever claimed from, it looks at the first thousand. Locks nothing.
+-- lanes from which no worker ever claimed, it reads the first thousand. Locks nothing.
 create function breakwater.workload(p_cap integer default 10000)
 returns table (queue text, kind text, ready bigint, running bigint, held bigint, held_by text)
 language sql stable security definer
@@ -32,7 +32,7 @@ as $$
          where d.run_at <= now()
          group by d.queue, d.kind
         union all
-        -- Jobs that are parked behind the circuits of keys.
+        -- Jobs that are parked for the circuits of keys.
         select p.queue, p.kind, p.key, count(*), 0
           from breakwater.circuit c
          cross join lateral (select j.queue, j.kind, j.parked as key from breakwater.job j
@@ -66,7 +66,7 @@ as $$
      group by s.queue, s.kind
 $$;
 
--- The same with numbers up to 10,000, for clients that can only read tables:
+-- The same with numbers up to 10,000, for clients that can only read tables and views:
 -- SELECT coalesce(sum(ready + running), 0) FROM breakwater.scaling WHERE queue = 'default'
 create view breakwater.scaling as
 select b.queue, b.kind, b.ready, b.running, b.held, b.held_by from breakwater.workload() b;

@@ -1,18 +1,17 @@
--- Four roles with the least they need. Grant them to your own: GRANT breakwater_enqueue TO web_app;
+-- Four roles with minimal privileges. Grant them to your own roles: GRANT breakwater_enqueue TO web_app;
 --
 --   breakwater_enqueue  adds jobs, and sees nothing but their numbers
 --   breakwater_worker   what `worker run` needs
 --   breakwater_admin    reads everything; redrives, cancels, pauses, and overrides circuits
 --   breakwater_monitor  reads how much work there is, for an autoscaler; no job, no payload
 --
--- Roles belong to the whole server. If the user of this migration may not create roles, everything stays with its
--- owner.
+-- Roles belong to the whole server. If the user of this migration may not create roles, only the owner has privileges.
 
 revoke all on all functions in schema breakwater from public;
 
--- A user who may insert reads the first sequence, and a user who may change a job's position reads the second.
+-- Every user who may insert reads the first sequence, and every user who may change a job's position reads the second.
 grant select on sequence breakwater.anyone_asleep, breakwater.job_position to public;
--- The tables' constraints call it.
+-- The tables' constraints call this function.
 grant execute on function breakwater.has_control_characters to public;
 
 do $$
@@ -26,7 +25,7 @@ begin
             begin
                 execute format('create role %I nologin', v_role);
             exception
-                -- The migration of another database created it first.
+                -- The migration of another database has created the role at the same time.
                 when duplicate_object or unique_violation then null;
                 when insufficient_privilege then
                     raise notice 'the role % is not created: this needs CREATEROLE', v_role;
@@ -38,7 +37,7 @@ begin
         grant usage on schema breakwater to breakwater_enqueue;
         grant insert (queue, kind, priority, run_at, max_attempts, payload, unique_key, traceparent, tracestate)
             on breakwater.job to breakwater_enqueue;
-        -- For INSERT … RETURNING id.
+        -- This is for INSERT … RETURNING id.
         grant select (id) on breakwater.job to breakwater_enqueue;
         grant usage on sequence breakwater.job_position to breakwater_enqueue;
         grant execute on function breakwater.enqueue, breakwater.enqueue_many, breakwater.enqueue_lines,
@@ -56,6 +55,10 @@ begin
             breakwater.sample_fleet, breakwater.transitions_after, breakwater.lock_waits,
             breakwater.next_notice, breakwater.notice_ended
             to breakwater_worker;
+        -- The leader vacuums the table of jobs. Before PostgreSQL 17, only the table's owner may.
+        if current_setting('server_version_num')::integer >= 170000 then
+            execute 'grant maintain on breakwater.job to breakwater_worker';
+        end if;
     end if;
 
     if exists (select from pg_roles where rolname = 'breakwater_monitor') then
@@ -79,7 +82,7 @@ begin
             breakwater.pause_queue, breakwater.pause_kind, breakwater.resume_queue, breakwater.resume_kind,
             breakwater.open_circuit, breakwater.close_circuit, breakwater.disable_circuit,
             breakwater.observe_circuit, breakwater.reset_circuit, breakwater.probe_circuit,
-            -- What the dashboard reads.
+            -- These are for the dashboard.
             breakwater.rates, breakwater.backlog, breakwater.ready_lanes, breakwater.waiting_for_time,
             breakwater.kinds_with_retries, breakwater.waiting_behind, breakwater.window_parts,
             breakwater.find_jobs, breakwater.matches_path, breakwater.dead_letter_groups, breakwater.count_dead_letters,

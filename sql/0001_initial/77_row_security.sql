@@ -1,8 +1,8 @@
--- Some providers switch on row-level security for every table of a database. Then a table without a policy shows no
+-- Some providers switch on row-level security for every table of a database. A table without a policy then shows no
 -- rows. The owner of the tables is exempt, and so are the functions here, which run with the owner's rights, unless
 -- row-level security is forced.
 
--- Refuses to go on where row-level security is forced, because every claim would find nothing and give no reason.
+-- Refuses to continue if row-level security is forced, because every claim would find nothing without an error.
 create function breakwater.refuse_row_security() returns void
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$

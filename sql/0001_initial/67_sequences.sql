@@ -1,11 +1,11 @@
--- Sequences that are behind their rows: after a restore of the data alone, or an upgrade by logical replication, which
--- does not carry sequences. New numbers would repeat those of existing rows.
+-- Sequences that are behind their rows, for example after a restore of only the data, or an upgrade by logical
+-- replication, which does not include sequences. New numbers would repeat those of existing rows.
 
--- The highest numbers of rows that are beyond their sequences; null where none is. Without `p_thorough` it reads only
+-- The highest numbers of rows that are above their sequences; null if none is. Without `p_thorough` it reads only
 -- indexes and small tables; with it, it reads all jobs as well. Numbers so high that a user must have written them by
--- hand are left out, because a sequence that went on after those would soon reach its end.
+-- hand are left out, because a sequence that continued after those would soon reach its end.
 --
--- It looks only above the last number of each sequence, and not for the greatest number, because there may be any
+-- It searches only above the last number of each sequence, and not for the greatest number, because there may be any
 -- number of dead rows at the end of an index.
 create function breakwater.numbers_beyond(p_thorough boolean)
 returns table (sequence regclass, stood_at bigint, highest bigint)
@@ -53,7 +53,7 @@ begin
         ('breakwater.job_position'::regclass, v_position, greatest(
             (select max(r.last) from breakwater.claim r where r.last > v_position and r.last < c_most),
             (select max(r.floor) from breakwater.lane r where r.floor > v_position and r.floor < c_most),
-            -- The leader notes each second what has been drawn.
+            -- Each second, the leader records the highest position drawn.
             (select max(r.highest) from breakwater.horizon r where r.highest > v_position and r.highest < c_most),
             v_jobs.highest_position)),
         ('breakwater.horizon_id_seq'::regclass, v_horizon,
@@ -94,11 +94,11 @@ as $$
       from breakwater.job j
 $$;
 
--- Moves each sequence that is behind its rows past them. It looks thoroughly only if `p_thorough`, or if a quick look
--- finds such a sequence, because sequences fall behind together. Returns those that it moved.
+-- Advances each sequence that is behind its rows. It searches thoroughly only if `p_thorough`, or if a quick search
+-- finds such a sequence, because sequences fall behind together. Returns those that it advanced.
 --
 -- Locks: if there is something to do, the row of the schema's version, so that only one session does this at a time.
--- Otherwise a sequence that another session has just moved and drawn from would be set back.
+-- Otherwise a sequence that another session has just advanced and drawn from would be set back.
 create function breakwater.repair_sequences(p_thorough boolean default false)
 returns table (sequence text, stood_at bigint, goes_on_after bigint)
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -127,8 +127,8 @@ begin
 end
 $$;
 
--- Repairs sequences, and reports it in the log of the worker whose call this is. While another session has one of the
--- tables locked, the repair is left for another time, so that no worker's start waits for it.
+-- Repairs sequences, and reports this in the log of the calling worker. While another session has one of the tables
+-- locked, the repair is postponed, so that no worker's start waits for it.
 create function breakwater.check_sequences() returns void
 language plpgsql set search_path = pg_catalog, pg_temp set lock_timeout = '500ms'
 as $$
@@ -145,7 +145,7 @@ exception when lock_not_available then
 end
 $$;
 
--- A new number for a job whose own number another row has. No job, dead letter or result has the new number.
+-- A new id for a job whose own id another row has. No job, dead letter or result has the new id.
 create function breakwater.new_job_number() returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$

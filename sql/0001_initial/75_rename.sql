@@ -1,17 +1,17 @@
--- Renaming a kind: jobs that wait under the old name go to the handler of the new one.
+-- Renaming a kind: waiting jobs of the old kind get the new one, and so another handler.
 
 -- Renames a portion of a kind's jobs and dead letters. Waiting, scheduled and retrying jobs keep their times and their
 -- attempts; parked ones are ready again, because the circuits of the new kind decide about them. Running jobs are left:
--- their run belongs to the handler that has it, and if they come back, they come back under the old name. Jobs whose
--- unique key a job of the new kind has already are left as well.
+-- their run belongs to its handler, and if they become ready again, they keep the old kind. Jobs whose unique key a job
+-- of the new kind already has are left as well.
 --
 -- `p_after` is the `last` of the previous portion, null for the first. When `is_last` is true, nothing is left to do.
--- Pass `audit` on to the next portion, which adds to the same line of the audit log. `busy` counts jobs that ran, or
+-- Pass `audit` on to the next portion, which adds to the same row of the audit log. `busy` counts jobs that ran, or
 -- that another session had locked; `taken` counts those whose unique key was taken.
 --
 -- Locks: the jobs and dead letters that it renames, by SKIP LOCKED.
 create function breakwater.rename_kind_some(
-    old_kind text, new_kind text, p_after bigint, p_limit integer, why text, actor text, p_audit bigint default null,
+    old_kind text, new_kind text, p_after bigint, p_limit integer, reason text, actor text, p_audit bigint default null,
     out jobs integer, out dead_letters integer, out busy integer, out taken integer, out last bigint, out is_last boolean,
     out audit bigint
 )
@@ -19,7 +19,7 @@ language plpgsql security definer set search_path = pg_catalog, pg_temp set jit 
 as $$
 #variable_conflict use_column
 declare
-    -- All jobs are looked through in the order of ids, because no index has all jobs of one kind.
+    -- All jobs are read in the order of ids, because no index has all jobs of one kind.
     v_seen   bigint[] := array(select j.id from breakwater.job j where j.id > coalesce(p_after, -9223372036854775808)
                                 order by j.id limit 10 * p_limit);
     v_ids    bigint[];
@@ -63,7 +63,7 @@ begin
     returning a.id into audit;
     if audit is null then
         audit := breakwater.record_action(
-            rename_kind_some.actor, 'kind.rename', rename_kind_some.old_kind, rename_kind_some.why,
+            rename_kind_some.actor, 'kind.rename', rename_kind_some.old_kind, rename_kind_some.reason,
             jsonb_build_object('to', rename_kind_some.new_kind, 'jobs', jobs, 'dead_letters', dead_letters));
     end if;
 end
@@ -72,7 +72,7 @@ $$;
 -- Renames a kind's jobs and dead letters, all of them in one transaction. Returns how many jobs and dead letters it
 -- renamed, and how many jobs it left (see rename_kind_some). `worker rename-kind` does the same in portions.
 create function breakwater.rename_kind(
-    old_kind text, new_kind text, why text default null, actor text default session_user,
+    old_kind text, new_kind text, reason text default null, actor text default session_user,
     out jobs bigint, out dead_letters bigint, out left_alone bigint
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -87,7 +87,7 @@ begin
     left_alone := 0;
     loop
         select * into v_portion
-          from breakwater.rename_kind_some(old_kind, new_kind, v_last, 1000, why, actor, v_audit);
+          from breakwater.rename_kind_some(old_kind, new_kind, v_last, 1000, rename_kind.reason, actor, v_audit);
         v_last := v_portion.last;
         v_audit := v_portion.audit;
         jobs := jobs + v_portion.jobs;

@@ -1,11 +1,11 @@
--- Jobs that no claim can hand out, because their payload cannot be read: numbers that come to gigabytes as text, more
--- control characters than fit into a value, a broken page. A claim that meets such a job fails as a whole. Its worker
--- then asks for fewer jobs, and has the jobs that the claim could have taken checked one by one.
+-- Jobs that no claim can return, because their payload cannot be read: numbers that take gigabytes as text, more
+-- control characters than fit into a value, or a broken page. A claim that includes such a job fails as a whole. Its
+-- worker then asks for fewer jobs, and requests that the jobs which the claim could have taken are checked one by one.
 
 -- Checks the first p_limit jobs of each lane, and the first p_limit parked jobs and suspects of the lanes' kinds.
 -- Dead-letters those that cannot be read, as `unreadable`, and returns them. Their payloads are lost.
 --
--- Locks the jobs that it ends, by SKIP LOCKED.
+-- Locks: the jobs that it ends, by SKIP LOCKED.
 create function breakwater.dead_letter_unreadable(
     p_worker bigint, p_queues text[], p_kinds text[], p_priorities smallint[], p_limit integer
 ) returns bigint[]
@@ -56,7 +56,7 @@ begin
 end
 $$;
 
--- What keeps a job from being read; null: nothing does.
+-- The reason why a job cannot be read; null if it can.
 create function breakwater.why_unreadable(p_job bigint) returns text
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -66,7 +66,7 @@ begin
        from breakwater.job j where j.id = p_job;
     return null;
 exception
-    -- Any error is caught, because it concerns this row alone.
+    -- Any error is caught, because it concerns only this row.
     when others then
         return sqlerrm;
 end

@@ -1,13 +1,13 @@
--- Waits for locks: which sessions hold up others.
+-- Waits for locks: the sessions that block others.
 
--- The sessions that hold up others that work with Breakwater's tables, and the sessions that have locked a whole table:
--- one row for each session at the head of a queue, the one with the longest queue first. `words` says which session it
--- is and what it does; `waiting` counts the sessions behind it, and `longest` is how long the first of them has waited.
+-- The sessions that block others that use Breakwater's tables, and the sessions that have locked a whole table: one row
+-- for each session at the head of a queue, the one with the longest queue first. `words` describes the session and what
+-- it does, `waiting` counts the sessions behind it, and `longest` is how long the first of them has waited.
 --
--- A statement such as ALTER TABLE that itself waits for an open transaction stops all statements that come after it.
--- Then the open transaction is named. Facts that the server shows only to its administrators are left out.
+-- A statement such as ALTER TABLE that itself waits for an open transaction blocks all later statements. In that case
+-- the open transaction is named. Facts that the server shows only to its administrators are left out.
 --
--- It reads the server's table of locks, not Breakwater's tables, so it answers while they are locked.
+-- It reads the server's table of locks, not Breakwater's tables, so it works while they are locked.
 create function breakwater.lock_waits()
 returns table (pid integer, waiting bigint, longest interval, words text)
 language sql stable security definer set search_path = pg_catalog, pg_temp

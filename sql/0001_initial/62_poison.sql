@@ -1,19 +1,20 @@
--- Jobs that kill their workers. It is not known which of a lost worker's jobs brought it down, so none is charged; each
--- is only marked as having been there. After two such losses in a row a job is a *suspect*: it leaves its lane and
+-- Jobs that kill their workers. It is unknown which of a lost worker's jobs killed it, so none is charged an attempt.
+-- Each is only marked as having been held. After two such losses in a row a job is a *suspect*: it leaves its lane and
 -- waits to run in a worker that holds nothing but suspects, up to a hundred of them. Suspects whose runs end are
 -- cleared. If a group's worker is lost, the group runs again in halves, until it is one job. That job is *accused*, and
--- dead-lettered as poison unless its worker comes back in time to say that it was only out of touch. So a killer among
--- n jobs is found in log2(n) losses.
+-- dead-lettered as poison unless its worker registers again in time, which shows that it was only disconnected. So a
+-- killer among n jobs is found in log2(n) losses.
 
--- When a job runs again that was given back, by the losses counted against it: now, in its lane (null); apart from
--- others, as a suspect (infinity); or, if it is accused, not before its worker has had p_hearing to come back.
+-- The run_at of a job that was released, by the number of losses counted against it: null for now in its lane; infinity
+-- for a suspect, which runs apart from others; or, for an accused job, the time p_hearing from now, by which its worker
+-- may register again.
 create function breakwater.run_at_after(p_crashes integer, p_hearing interval) returns timestamptz
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
     select case when p_crashes >= 3 then now() + p_hearing when p_crashes = 2 then 'infinity'::timestamptz end
 $$;
 
--- The suspects that run now.
+-- The suspects that are running now.
 create function breakwater.held_suspects() returns setof bigint
 language sql stable set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
@@ -24,10 +25,10 @@ as $$
      where c.lane is null and j.crashes >= 2
 $$;
 
--- The suspects that a worker should run next, together and with nothing else. There are none while suspects run in any
--- worker, so that a killer takes one worker of the fleet at a time. Suspects of stopped kinds and queues wait like
--- every other job. Suspects may be the only jobs left to try a half-open circuit with: then one of them runs, if no
--- probe is under way.
+-- The suspects that a worker should run next, together and with no other jobs. There are none while suspects run in any
+-- worker, so that a killer kills only one worker of the fleet at a time. Suspects of stopped kinds and queues wait like
+-- every other job. If suspects are the only jobs left to probe a half-open circuit with, one of them runs, unless a
+-- probe is running.
 create function breakwater.next_suspects(p_worker bigint) returns bigint[]
 language sql stable set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
@@ -69,8 +70,8 @@ as $$
      where g.number <= (select f.most from first f)
 $$;
 
--- Whether a worker should make itself free for suspects: some wait, and no other worker that could take them runs fewer
--- jobs.
+-- Whether a worker should stop claiming other jobs in order to run suspects: some wait, and no other worker that could
+-- run them runs fewer jobs.
 create function breakwater.should_host(p_worker bigint, p_running integer) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp set jit = off set lock_timeout = '1s'
 as $$
@@ -82,8 +83,8 @@ as $$
                               and (o.running, o.id) < (p_running, p_worker)))
 $$;
 
--- Gives suspects to a worker that holds no other job, in the same form as `breakwater.claim`; it waits for the disk
--- when it commits. Locks those jobs, by SKIP LOCKED.
+-- Claims suspects for a worker that holds no other job, with the same result as `breakwater.claim`. It waits for the
+-- disk when it commits. Locks: those jobs, by SKIP LOCKED.
 create function breakwater.claim_suspects(p_worker bigint) returns setof breakwater.claimed_jobs
 language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
@@ -122,8 +123,8 @@ begin
 end
 $$;
 
--- A worker that was considered lost says that its process is alive. Then its silence does not count against the jobs it
--- held.
+-- Records that the process of a worker that was considered lost is alive. Its silence then does not count against the
+-- jobs that it held.
 create function breakwater.survived(p_worker bigint) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
@@ -140,7 +141,7 @@ begin
         return 0;
     end if;
     v_waiting := breakwater.lock_waiting(v_jobs, true);
-    -- Jobs that run again are dealt with when they end.
+    -- Jobs that are running again are handled when they end.
     with cleared as (
         update breakwater.job j
            -- A job that was lost in a group is still a suspect, because that loss was not counted.
@@ -160,7 +161,7 @@ begin
 end
 $$;
 
--- Dead-letters accused jobs whose workers have not come back in time.
+-- Dead-letters accused jobs whose workers have not registered again in time.
 create function breakwater.dead_letter_poison(p_limit integer) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
@@ -181,7 +182,8 @@ begin
 end
 $$;
 
--- A job's history with the losses that count against it: which worker, when, and what else it held (the first hundred).
+-- A job's history with the losses that count against it: the worker, the time, and the other jobs that it held (the
+-- first hundred).
 create function breakwater.evidence(p_job breakwater.job) returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp
 as $$

@@ -1,43 +1,5 @@
 -- The fleet's maintenance: chores that one worker, the leader, does for all workers.
 
--- Takes or keeps the leadership for p_seconds, if no other worker holds it. Returns the term, or null for a follower.
--- The leadership is only a row, and no session lock, so it works through any pooler. It never waits.
-create function breakwater.lead(p_worker bigint, p_seconds double precision) returns bigint
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_leader breakwater.leader;
-begin
-    -- Followers only read the row: if they locked it, the leader could find it locked and miss its turn.
-    select * into v_leader from breakwater.leader l;
-    if not found then
-        insert into breakwater.leader (worker, term, expires_at)
-        values (p_worker, 1, now() + make_interval(secs => p_seconds))
-        on conflict do nothing;
-        return case when found then 1 end;
-    elsif v_leader.worker <> p_worker and v_leader.expires_at >= now() then
-        return null;
-    end if;
-    select * into v_leader from breakwater.leader l
-     where l.worker = p_worker or l.expires_at < now()
-       for update skip locked;
-    if not found then
-        return null;
-    end if;
-    -- Each chore calls this, so the row is not written again within half a second.
-    if v_leader.worker = p_worker and v_leader.expires_at > now() + make_interval(secs => p_seconds - 0.5) then
-        return v_leader.term;
-    elsif v_leader.worker <> p_worker then
-        v_leader.term := v_leader.term + 1;
-    end if;
-    perform breakwater.record_absence();
-    update breakwater.leader l
-       set worker = p_worker, term = v_leader.term, expires_at = now() + make_interval(secs => p_seconds),
-           renewed_at = now();
-    return v_leader.term;
-end
-$$;
-
 -- The chores, in the order in which they are done.
 create function breakwater.chores() returns text[]
 language sql immutable set search_path = pg_catalog, pg_temp
@@ -78,18 +40,32 @@ begin
 end
 $$;
 
+-- Whether the session's role may vacuum the table of jobs: as its owner or, from PostgreSQL 17 on, by a privilege.
+create function breakwater.may_vacuum() returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select case when pg_has_role(r.name, c.relowner, 'usage') then true
+                when current_setting('server_version_num')::integer < 170000 then false
+                else has_table_privilege(r.name, c.oid, 'maintain') end
+      from pg_class c
+     cross join (select coalesce(nullif(current_setting('role'), 'none'), session_user)::name as name) r
+     where c.oid = 'breakwater.job'::regclass
+$$;
+
 -- Does chores, if this worker leads. A follower gets `leads` false, and takes over once the leader has been silent for
--- p_seconds. A leader that overslept does nothing. Every chore is safe to run twice at once.
+-- p_seconds. A leader whose term has expired does nothing. Every chore may safely run twice at the same time.
 --
--- Each chore stands alone. If one fails, or waits for a lock for longer than two seconds, it is undone and named in
--- `failed`, with the reason in `reasons`; the others go on. A worker gives one chore to each call, so that the work of
--- a chore is committed before the next one may have to wait.
+-- The chores are independent. If one fails, or waits for a lock for longer than two seconds, it is rolled back and
+-- named in `failed`, with the reason in `reasons`, and the others continue. A worker may pass one chore to each call,
+-- so that the work of a chore is committed before the next one may have to wait.
 --
--- `next_due` is the number of seconds until the next scheduled job is due, if there is one.
+-- `next_due` is the number of seconds until the next scheduled job is due, if there is one. `dead_rows` and `live_rows`
+-- are those of the table of jobs, by the server's statistics; they are null if the session's role may not vacuum it.
 create function breakwater.maintain(
     p_worker bigint, p_seconds double precision, p_chores text[] default breakwater.chores(),
     out leads boolean, out promoted integer, out rescued integer, out advanced integer, out fell_back integer,
-    out unparked integer, out next_due double precision, out failed text[], out reasons text[]
+    out unparked integer, out next_due double precision, out dead_rows bigint, out live_rows bigint, out failed text[],
+    out reasons text[]
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
 as $$
@@ -124,5 +100,9 @@ begin
             reasons := reasons || format('%s (SQLSTATE %s)', v_reason, v_state);
         end;
     end loop;
+    if breakwater.may_vacuum() then
+        dead_rows := pg_stat_get_dead_tuples('breakwater.job'::regclass);
+        live_rows := pg_stat_get_live_tuples('breakwater.job'::regclass);
+    end if;
 end
 $$;

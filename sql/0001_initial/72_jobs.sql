@@ -1,0 +1,86 @@
+-- Manual actions on jobs: cancel, run now, and change the priority.
+
+-- Moves a waiting job to the dead letters. Returns false if it does not exist or is running.
+create function breakwater.cancel(id bigint, reason text default null, actor text default session_user) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_kind text;
+begin
+    if not breakwater.lock_to_change(cancel.id) then
+        return false;
+    end if;
+    select j.kind into v_kind from breakwater.job j where j.id = cancel.id;
+    perform breakwater.dead_letter_job(cancel.id, 'cancelled', null);
+    perform breakwater.record_action(actor, 'job.cancel', 'job ' || id, cancel.reason,
+                                     jsonb_build_object('id', id, 'kind', v_kind));
+    return true;
+end
+$$;
+
+-- Makes a scheduled or retrying job ready now. Returns false if no such job waits for its time. A suspect is refused,
+-- because together with other jobs it might kill the next worker as well.
+create function breakwater.run_now(id bigint, reason text default null, actor text default session_user) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_kind    text;
+    v_crashes integer;
+begin
+    if not breakwater.lock_to_change(run_now.id) then
+        return false;
+    end if;
+    select j.crashes into v_crashes from breakwater.job j where j.id = run_now.id and j.run_at is not null;
+    if v_crashes >= 2 then
+        raise exception 'job % cannot be hurried: % of its workers in a row were lost while they held it', run_now.id, v_crashes
+            using errcode = '22023', hint = 'It runs apart from others, as soon as a worker holds no other job. Or cancel it.';
+    end if;
+    update breakwater.job j
+       set run_at = null, parked = null, ready_at = now(), position = nextval('breakwater.job_position')
+     where j.id = run_now.id and j.run_at is not null
+    returning j.kind into v_kind;
+    if v_kind is null then
+        return false;
+    end if;
+    perform breakwater.wake(array[v_kind]);
+    perform breakwater.record_action(actor, 'job.run_now', 'job ' || id, run_now.reason,
+                                     jsonb_build_object('id', id, 'kind', v_kind));
+    return true;
+end
+$$;
+
+-- Gives a waiting job another priority, 0 to 9. It goes to the end of that lane. Returns false if it does not exist or
+-- is running.
+create function breakwater.set_priority(
+    id bigint, priority integer, reason text default null, actor text default session_user
+) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_old breakwater.job;
+begin
+    if set_priority.priority is null or set_priority.priority not between 0 and 9 then
+        raise exception 'priority % is not 0 to 9', coalesce(set_priority.priority::text, 'NULL')
+            using errcode = '22023', hint = '0 runs first, 9 last.';
+    end if;
+    if not breakwater.lock_to_change(set_priority.id) then
+        return false;
+    end if;
+    select * into v_old from breakwater.job j where j.id = set_priority.id;
+    if v_old.priority <> set_priority.priority then
+        update breakwater.job j
+           set priority = set_priority.priority, position = nextval('breakwater.job_position')
+         where j.id = v_old.id;
+        if v_old.run_at is null then
+            perform breakwater.wake(array[v_old.kind]);
+        end if;
+    end if;
+    perform breakwater.record_action(
+        actor, 'job.priority', 'job ' || id, set_priority.reason,
+        jsonb_build_object('id', id, 'kind', v_old.kind, 'from', v_old.priority, 'to', set_priority.priority));
+    return true;
+end
+$$;
