@@ -1,5 +1,5 @@
--- The roles of compose.yaml, made when the database is made. Breakwater's own roles are made here as well, so that the
--- schema's owner needs no right to make roles.
+-- The roles for compose.yaml, which are created with the database. Breakwater's own roles are created here as well, so
+-- that the schema's owner needs no privilege to create roles.
 \getenv owner_password OWNER_PASSWORD
 \getenv worker_password WORKER_PASSWORD
 \getenv admin_password ADMIN_PASSWORD

@@ -1,21 +1,21 @@
 # shellcheck shell=bash
 #
-# What the scripts share: printing, packages, a private Postgres, and cleaning up. To be sourced by a bash script
-# that has set `set -euo pipefail`:
+# Functions that the scripts share: printing, packages, a private Postgres, and cleaning up. A bash script that has set
+# `set -euo pipefail` sources this file:
 #
 #     source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 #
 #     step|say|warn TEXT, fail TEXT [CODE]     print on stderr
 #     need_swift, need_packages PKG...         find or install what a script needs
 #     make_temp_dir                            set TEMP_DIR, a new directory that is removed at the end
-#     run COMMAND...                           a long command that a signal to the script ends as well
+#     run COMMAND...                           run a long command, which a signal to the script ends as well
 #     start_postgres DIR [durable]             set PG_URL, PG_PORT, PG_DIR and PG_BIN
-#     stop_postgres [MODE [DIR]]               the same server, or another one that start_postgres started
-#     free_port                                print a TCP port of 127.0.0.1 that nothing listens on
-#     at_exit COMMAND...                       run at the end, last one first, whatever the end is
+#     stop_postgres [MODE [DIR]]               stop the same server, or another one that start_postgres started
+#     free_port                                print a TCP port of 127.0.0.1 on which nothing listens
+#     at_exit COMMAND...                       run a command at the end, last one first, however the script ends
 #     keep_running                             leave everything as it is at the end
 
-# shellcheck disable=SC2034 # Some variables are for the scripts that source this.
+# shellcheck disable=SC2034 # The scripts that source this file use some of the variables.
 REPOSITORY=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # --- Printing
@@ -30,7 +30,7 @@ step() { printf '%s==> %s%s\n' "$BOLD" "$*" "$PLAIN" >&2; }
 say() { printf '    %s\n' "$*" >&2; }
 warn() { printf '%swarning:%s %s\n' "$YELLOW" "$PLAIN" "$*" >&2; }
 
-# The code is one of sysexits.h where one fits: 64 wrong usage, 69 something needed is not there.
+# The code is one of sysexits.h if one fits: 64 for wrong usage, 69 if something needed is missing.
 fail() {
     printf '%serror:%s %s\n' "$RED" "$PLAIN" "$1" >&2
     exit "${2:-1}"
@@ -38,8 +38,8 @@ fail() {
 
 # --- The end
 
-# Everything that `run` and `start_postgres` start carries this in its environment, and so do its descendants: that
-# is how the script knows its own processes, wherever they went, and ends no others.
+# All processes that `run` and `start_postgres` start have this in their environment, and so have their descendants. By
+# this mark the script recognizes its own processes, wherever they went, and ends no others.
 RUN_MARK=BREAKWATER_RUN=$$-$RANDOM$RANDOM
 AT_EXIT=()
 TEMP_DIRS=()
@@ -54,12 +54,12 @@ make_temp_dir() {
     TEMP_DIR=$(mktemp -d "${TMPDIR:-/tmp}/breakwater.XXXXXXXX")
     TEMP_DIR=$(cd "$TEMP_DIR" && pwd)
     TEMP_DIRS+=("$TEMP_DIR")
-    # The account that root runs Postgres as must get through to its own directory.
+    # The account as which root runs Postgres must be able to reach its own directory.
     ((EUID != 0)) || chmod 711 "$TEMP_DIR"
 }
 
-# Bash acts on a signal only after the command in the foreground has ended, so the command goes to the background,
-# where bash would have it ignore SIGINT, which `env` undoes.
+# Bash acts on a signal only after the command in the foreground has ended, so the command runs in the background. There
+# bash makes it ignore SIGINT, and `env` undoes that.
 run() {
     local code=0
     env --default-signal=INT,QUIT "$RUN_MARK" "$@" </dev/null &
@@ -107,7 +107,7 @@ clean_up() {
     exit "$code"
 }
 
-# A second signal must not cut the cleaning short.
+# A second signal must not interrupt the cleaning up.
 interrupted() {
     trap '' INT TERM HUP
     KEEP=''
@@ -123,7 +123,7 @@ trap 'interrupted 143' TERM
 
 # --- Packages
 
-# What it takes to build, and to start a Postgres. `a|b` is met by either, and installs `a`.
+# The packages for building, and for starting a Postgres. Either package satisfies `a|b`, and `a` is installed.
 BUILD_PACKAGES=(
     ca-certificates git
     'pkg-config|pkgconf' libpq-dev 'libcurl4-openssl-dev|libcurl4-gnutls-dev|libcurl4-nss-dev'
@@ -162,7 +162,7 @@ need_packages() {
     elif ((EUID != 0)); then
         [[ -n $(command -v sudo) ]] || fail "packages are missing, and there is no sudo. As root: apt-get install ${missing[*]}" 69
         as_root=(sudo)
-        # Without a terminal nobody could type a password.
+        # Without a terminal, no password can be typed.
         if [[ ${CI-} == true ]] || ! (: </dev/tty) 2>/dev/null; then as_root+=(-n); fi
     fi
     step "Installing ${missing[*]}"
@@ -170,9 +170,9 @@ need_packages() {
         fail "could not install them. As root: apt-get install ${missing[*]}" 69
 }
 
-# Installs packages as they are wanted here: for their files. No Postgres cluster comes into being, no service
-# starts, now or at the next boot. Removes nothing, and leaves a service that was there before alone.
-# Runs by itself, as root: it may use no other function.
+# Installs packages only for their files: it creates no Postgres cluster and starts no service, now or at the next boot.
+# It removes nothing, and leaves a service alone that was there before. It runs as root and on its own, so it may call
+# no other function.
 install_as_root() {
     local policy=/usr/sbin/policy-rc.d clusters=/etc/postgresql-common/createcluster.d package service
     local undo=':' services=''
@@ -193,13 +193,13 @@ install_as_root() {
     done
     if [ -n "$services" ] && [ ! -e "$policy" ]; then
         undo+="; rm -f $policy"
-        # The $1 is the policy's.
+        # This $1 belongs to the policy script.
         printf '%s\n' '#!/bin/sh' "case \"$services \" in *\" \$1 \"*) exit 101 ;; esac" >"$policy"
         chmod 755 "$policy"
     fi
     # shellcheck disable=SC2064 # As it is now: the variable is gone by then.
     trap "$undo" EXIT
-    # A source that cannot be reached may be one that nothing is wanted from.
+    # The source that cannot be reached may not be needed.
     apt-get update -q || echo 'warning: apt-get update failed; trying with what is known' >&2
     DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends --no-remove \
         -o DPkg::Lock::Timeout=300 "$@" </dev/null
@@ -210,7 +210,7 @@ install_as_root() {
 
 # --- Postgres
 
-# The programs of the newest server installed, or of the one named in BREAKWATER_PG_BIN.
+# Prints the directory with the programs of the newest installed server, or BREAKWATER_PG_BIN if that is set.
 pg_bindir() {
     local newest
     if [[ -n ${BREAKWATER_PG_BIN-} ]]; then
@@ -222,7 +222,7 @@ pg_bindir() {
     [[ -x $newest ]] && dirname "$newest"
 }
 
-# Below the range that the kernel takes ports for outgoing connections from.
+# The port is below the range from which the kernel takes ports for outgoing connections.
 free_port() {
     local port
     while true; do
@@ -232,7 +232,7 @@ free_port() {
     echo "$port"
 }
 
-# A server refuses to run as root: root runs it as an ordinary account.
+# A server refuses to run as root, so root runs it as an ordinary account.
 as_postgres() {
     local account=postgres
     if ((EUID != 0)); then
@@ -244,14 +244,14 @@ as_postgres() {
         env "$RUN_MARK" LC_ALL=C.UTF-8 "$@")
 }
 
-# A new cluster in DIR, an existing or new directory of its own, listening on 127.0.0.1 and on a socket in DIR;
-# `postgres` is its superuser and needs no password. Without `durable` it forgets to sync to disk, which nobody
-# notices until the machine stops. It logs to DIR/log.
+# Creates a cluster in DIR, which is a new directory or an empty one of its own. The server listens on 127.0.0.1 and on
+# a socket in DIR. Its superuser is `postgres`, without a password. Without `durable` it does not sync to disk, which
+# makes a difference only if the machine stops. It logs to DIR/log.
 start_postgres() {
     local durability=${2:-fast} sync_options=() attempt
     PG_BIN=$(pg_bindir) || fail "no Postgres server is installed: apt-get install postgresql, or set BREAKWATER_PG_BIN." 69
     step "Starting a private Postgres ($("$PG_BIN/postgres" --version | cut -d ' ' -f 3))"
-    # The developer's own database is none of our business: nothing started from here may find it by default.
+    # Nothing started from here may find the developer's own database by default.
     # shellcheck disable=SC2046 # One name a word.
     unset DATABASE_URL $(compgen -e | grep -E '^PG[A-Z]+$' || true)
 
@@ -278,7 +278,7 @@ start_postgres() {
             say "port $PG_PORT, data in $PG_DIR"
             return
         fi
-        # Someone else may have taken the port since.
+        # Another process may have taken the port since.
         grep -q 'Address already in use' "$PG_DIR/log" || break
         say "port $PG_PORT was taken, attempt $attempt"
     done
@@ -287,7 +287,7 @@ start_postgres() {
 
 postgres_settings() {
     local socket_dir=$PG_DIR
-    # A socket's whole path has room for 107 bytes.
+    # A socket's whole path may have 107 bytes.
     ((${#PG_DIR} <= 85)) || socket_dir=''
     cat <<-SETTINGS
 		listen_addresses = '127.0.0.1'
@@ -301,7 +301,7 @@ postgres_settings() {
     [[ $1 == durable ]] || printf '%s\n' 'fsync = off' 'full_page_writes = off'
 }
 
-# MODE is pg_ctl's: immediate by default, as what a private cluster holds is thrown away.
+# MODE is a mode of pg_ctl. It defaults to immediate, because the data of a private cluster is thrown away.
 stop_postgres() {
     local mode=${1:-immediate} dir=${2:-$PG_DIR}
     [[ -e $dir/data/postmaster.pid ]] || return 0

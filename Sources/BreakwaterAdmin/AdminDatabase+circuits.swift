@@ -2,10 +2,10 @@ package import Foundation
 import Libpq
 
 extension AdminDatabase {
-    /// The circuit that a user means by a kind, or by a kind and a key; nil if it is not there.
+    /// The circuit that a user names by a kind, or by a kind and a key; nil if there is none.
     ///
-    /// Without a key it is the circuit that the kind's calls belong to, which several kinds may share; or the shared
-    /// circuit of that name, so that users need not know that its kind is `*`.
+    /// Without a key it is the circuit that the kind's calls belong to, which several kinds may share. A shared circuit
+    /// can also be named directly, so that users need not know that its kind is `*`.
     package func circuitID(kind: String, key: String?) async throws -> CircuitID? {
         try await read(
             """
@@ -23,11 +23,11 @@ extension AdminDatabase {
         ).first.map { CircuitID(kind: try $0["kind"].string(), key: try $0["key"].string()) }
     }
 
-    /// `breakwater.circuit_status` with the suspended workers of each.
+    /// `breakwater.circuit_status`, with the suspended workers of each circuit.
     ///
     /// A kind that shares a circuit has an unused one of its own, which is left out.
     ///
-    /// - Parameter id: Nil for all.
+    /// - Parameter id: The circuit; nil for all.
     package func circuits(_ id: CircuitID? = nil) async throws -> [CircuitStatus] {
         let suspensions = Dictionary(grouping: try await suspensions()) { "\($0.circuit)" }
         return try await read(
@@ -48,7 +48,7 @@ extension AdminDatabase {
              order by c.name
             """,
             [.text(id?.kind), .text(id?.key)],
-            // The query counts the jobs that wait behind each circuit.
+            // The query counts the jobs that wait for each circuit, which may take long.
             timeout: .seconds(300)
         ).map { row in
             var circuit = try CircuitStatus(row)
@@ -71,10 +71,10 @@ extension AdminDatabase {
     /// `breakwater.circuit_transition`, the newest first.
     ///
     /// - Parameters:
-    ///   - kind: Those of all circuits of this kind; nil for those of all kinds.
-    ///   - key: Only those of this key; nil for all.
-    ///   - limit: The most to return.
-    package func transitions(kind: String? = nil, key: String? = nil, limit: Int) async throws -> [CircuitTransition] {
+    ///   - kind: Only transitions of circuits of this kind are returned; nil for all kinds.
+    ///   - key: Only transitions of this key are returned; nil for all keys.
+    ///   - limit: The most transitions to return.
+    package func transitions(kind: String? = nil, key: String? = nil, limit: Int) async throws -> [RecordedTransition] {
         try await read(
             """
             select t.kind, t.key, breakwater.circuit_name(t.kind, t.key) as circuit, t.at, t.generation, t.from_state,
@@ -85,21 +85,22 @@ extension AdminDatabase {
              order by t.id desc limit $3
             """,
             [.text(kind), .text(key), .int8(Int64(limit))]
-        ).map { try CircuitTransition($0) }
+        ).map { try RecordedTransition($0) }
     }
 
     /// `breakwater.open_circuit`, `close_circuit`, `disable_circuit`, `observe_circuit` and `reset_circuit`.
     ///
     /// - Parameters:
     ///   - id: The circuit.
-    ///   - override: What is done to it.
-    ///   - reason: Why, for the history.
-    ///   - actor: Who does it; nil for the database's user.
-    ///   - duration: For how long, by the database's clock; nil for no end but `until`. Resetting has no end.
-    ///   - until: Until when; nil until a user makes another change.
-    package func override(
+    ///   - change: The change.
+    ///   - reason: The reason, for the history.
+    ///   - actor: Who makes the change; nil for the database's user.
+    ///   - duration: How long the override lasts, by the database's clock; nil if only `until` ends it. A reset has no
+    ///     end.
+    ///   - until: When the override ends; nil for until a user makes another change.
+    package func change(
         _ id: CircuitID,
-        _ override: CircuitOverride,
+        _ change: ManualCircuitChange,
         reason: String,
         actor: String?,
         for duration: Duration? = nil,
@@ -108,7 +109,7 @@ extension AdminDatabase {
         let whoAndWhich = [Parameter.text(id.kind), .text(reason), .text(actor), .text(id.key)]
         let ends = [Parameter.interval(duration), .timestamptz(until)]
         let arguments = "($1, $2, coalesce(now() + $5, $6), coalesce($3, session_user), $4)"
-        switch override {
+        switch change {
         case .open: _ = try await one("select breakwater.open_circuit\(arguments)", whoAndWhich + ends)
         case .close: _ = try await one("select breakwater.close_circuit\(arguments)", whoAndWhich + ends)
         case .disable: _ = try await one("select breakwater.disable_circuit\(arguments)", whoAndWhich + ends)
@@ -125,8 +126,8 @@ extension AdminDatabase {
     ///
     /// - Parameters:
     ///   - id: The circuit.
-    ///   - reason: Why, for the history.
-    ///   - actor: Who does it; nil for the database's user.
+    ///   - reason: The reason, for the history.
+    ///   - actor: Who makes the change; nil for the database's user.
     package func probe(_ id: CircuitID, reason: String, actor: String?) async throws {
         _ = try await one(
             "select breakwater.probe_circuit($1, $2, coalesce($3, session_user), $4)",
@@ -134,15 +135,15 @@ extension AdminDatabase {
         )
     }
 
-    /// Some circuits, with how many jobs wait behind each counted up to ``countCap``.
+    /// Some circuits. The jobs that wait for each are counted up to ``countCap``.
     ///
-    /// Circuits that are not closed come first, then those that a user holds, then the others, by name. A kind that
+    /// Circuits that are not closed come first, then those with an override, then the others, each by name. A kind that
     /// shares a circuit has an unused one of its own, which is left out.
     ///
     /// - Parameters:
-    ///   - id: Only this one; nil for all.
+    ///   - id: The circuit; nil for all.
     ///   - limit: The most to return.
-    ///   - offset: How many to skip first.
+    ///   - offset: How many circuits to skip first.
     package func someCircuits(_ id: CircuitID? = nil, limit: Int, offset: Int = 0) async throws -> [CircuitStatus] {
         let suspensions = Dictionary(grouping: try await suspensions()) { "\($0.circuit)" }
         return try await read(
@@ -174,17 +175,17 @@ extension AdminDatabase {
         }
     }
 
-    /// How many circuits there are in each state, by its name.
+    /// The number of circuits by state.
     package func circuitCounts() async throws -> [String: Int] {
         let rows = try await read("select state, count(*) as count from breakwater.circuit group by state")
         return try Dictionary(uniqueKeysWithValues: rows.map { (try $0["state"].string(), try $0["count"].int()) })
     }
 
-    /// `breakwater.window_parts`: what the windows of some circuits hold, and how each is measured.
+    /// `breakwater.window_parts`: the calls in the windows of some circuits, and how each window is measured.
     ///
     /// - Parameters:
     ///   - ids: Which circuits.
-    ///   - parts: Into how many parts of equal length each window is divided, the oldest first.
+    ///   - parts: The number of equal parts into which each window is divided. The oldest part comes first.
     package func windows(of ids: [CircuitID], parts: Int) async throws -> [CircuitID: CircuitWindowParts] {
         let rows = try await read(
             """
@@ -224,7 +225,7 @@ extension AdminDatabase {
         """
 }
 
-/// How calls ended in one part of a window.
+/// The calls in one part of a window, by how they ended.
 package struct CallCounts: Equatable, Sendable {
     package var succeeded: Int
     package var failed: Int
@@ -237,12 +238,12 @@ package struct CallCounts: Equatable, Sendable {
     }
 }
 
-/// What a circuit's window holds, in parts, the oldest first, and how it is measured.
+/// The calls in a circuit's window, in parts with the oldest first, and how the window is measured.
 package struct CircuitWindowParts: Equatable, Sendable {
     package var parts: [CallCounts] = []
-    /// Its length in seconds; nil where it is measured in calls, or has no handler.
+    /// The window's length in seconds; nil if it is measured in calls, or if the circuit has no handler.
     package var seconds: Double?
-    /// Its length in calls; nil where it is measured in time.
+    /// The window's length in calls; nil if it is measured in time.
     package var calls: Int?
 
     package init() {}
@@ -253,10 +254,10 @@ extension AdminDatabase {
     ///
     /// - Parameters:
     ///   - ids: Which circuits.
-    ///   - length: How far back.
-    ///   - limit: The most to return.
+    ///   - length: How far back the transitions may be.
+    ///   - limit: The most transitions to return.
     package func transitions(of ids: [CircuitID], within length: Duration, limit: Int) async throws
-        -> [CircuitTransition]
+        -> [RecordedTransition]
     {
         try await read(
             """
@@ -272,6 +273,6 @@ extension AdminDatabase {
             [
                 .textArray(ids.map(\.kind)), .textArray(ids.map(\.key)), .interval(length), .int8(Int64(limit)),
             ]
-        ).map { try CircuitTransition($0) }
+        ).map { try RecordedTransition($0) }
     }
 }

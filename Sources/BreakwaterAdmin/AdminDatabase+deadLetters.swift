@@ -21,14 +21,14 @@ package struct DeadLetter: Equatable, Sendable {
     package var diedAt: Date
 }
 
-/// Which dead letters to choose.
+/// Selects dead letters.
 package struct DeadLetterFilter: Equatable, Sendable {
-    /// Nil for all.
+    /// The kind; nil for all.
     package var kind: String?
-    /// Nil for any.
+    /// The reason; nil for any.
     package var reason: String?
 
-    /// Only those of the circuit of this incident that died within it; nil for all.
+    /// An incident, whose dead letters are those of its circuit that died during it; nil for all.
     package var incident: Int64?
 
     package init(kind: String? = nil, reason: String? = nil, incident: Int64? = nil) {
@@ -38,7 +38,7 @@ package struct DeadLetterFilter: Equatable, Sendable {
     }
 }
 
-/// How many dead letters there are of a kind and a reason.
+/// The number of dead letters of a kind and a reason.
 package struct DeadLetterCount: Equatable, Sendable {
     package var kind: String
     package var reason: String
@@ -46,33 +46,33 @@ package struct DeadLetterCount: Equatable, Sendable {
     package var newest: Date
 }
 
-/// A time by the database's clock, in its own words, so that no digit is lost on the way there and back.
+/// A time by the database's clock, as the database's text, so that no precision is lost when it is sent back.
 package struct DatabaseTime: Equatable, Sendable {
     package var text: String
 }
 
-/// Some dead letters that are changed by portions, each in a transaction of its own.
+/// Some dead letters that are changed in portions, each in its own transaction.
 package struct DeadLetterPortions: Sendable {
     package var filter: DeadLetterFilter
-    /// Only those that died by then.
+    /// The time by which the dead letters must have died.
     package var diedBy: DatabaseTime
-    /// For the audit log.
-    package var why: String?
-    /// Who does it; nil for the database's user.
+    /// The reason, for the audit log.
+    package var reason: String?
+    /// Who makes the change; nil for the database's user.
     package var actor: String?
-    /// The line of the audit log, once it is written.
+    /// The id of the row in the audit log, once it is written.
     package var audit: Int64?
 
-    package init(filter: DeadLetterFilter, diedBy: DatabaseTime, why: String? = nil, actor: String? = nil) {
+    package init(filter: DeadLetterFilter, diedBy: DatabaseTime, reason: String? = nil, actor: String? = nil) {
         self.filter = filter
         self.diedBy = diedBy
-        self.why = why
+        self.reason = reason
         self.actor = actor
     }
 }
 
 extension AdminDatabase {
-    /// Dead letters, the newest first, those with large payloads without them.
+    /// Dead letters, the newest first. Large payloads are left out.
     package func deadLetters(_ filter: DeadLetterFilter, limit: Int) async throws -> [DeadLetter] {
         try await read(
             """
@@ -85,7 +85,7 @@ extension AdminDatabase {
         ).map(Self.deadLetter)
     }
 
-    /// One dead letter; nil if it is not there.
+    /// One dead letter; nil if it does not exist.
     package func deadLetter(id: Int64) async throws -> DeadLetter? {
         try await read(
             "select \(Self.deadLetterColumns) from breakwater.dead_letter where id = $1",
@@ -93,7 +93,7 @@ extension AdminDatabase {
         ).first.map(Self.deadLetter)
     }
 
-    /// How many there are, by kind and reason.
+    /// The number of dead letters by kind and reason.
     package func deadLetterCounts() async throws -> [DeadLetterCount] {
         try await read(
             """
@@ -110,15 +110,15 @@ extension AdminDatabase {
         }
     }
 
-    /// `breakwater.redrive`: puts one back as a job. False if it is not there.
-    package func redrive(id: Int64, why: String? = nil, actor: String? = nil) async throws -> Bool {
+    /// `breakwater.redrive`: puts a dead letter back as a job. Returns false if it does not exist.
+    package func redrive(id: Int64, reason: String? = nil, actor: String? = nil) async throws -> Bool {
         try await one(
             "select breakwater.redrive($1, $2, coalesce($3, session_user))",
-            [.int8(id), .text(why), .text(actor)]
+            [.int8(id), .text(reason), .text(actor)]
         )[0].bool()
     }
 
-    /// How many dead letters there are that died by now, or at least a given time ago.
+    /// The number of dead letters that died by now, or at least a given time ago.
     ///
     /// - Returns: The time by which they died, and their number.
     package func countDeadLetters(
@@ -140,14 +140,15 @@ extension AdminDatabase {
     /// `breakwater.redrive_some`: puts the oldest of some dead letters back.
     ///
     /// - Parameters:
-    ///   - some: Which, and on whose behalf; carried on from portion to portion.
-    ///   - limit: The most to put back.
-    /// - Returns: How many were put back; 0 when none is left.
+    ///   - some: The dead letters, and who makes the change. The value is passed on from portion to portion.
+    ///   - limit: The most dead letters to put back.
+    /// - Returns: How many were put back; 0 when none are left.
     package func redrive(_ some: inout DeadLetterPortions, limit: Int) async throws -> Int {
         try await change(&some, by: "redrive_some", limit: limit)
     }
 
-    /// `breakwater.purge_some`: deletes the oldest of some dead letters for good; likewise.
+    /// `breakwater.purge_some`: deletes the oldest of some dead letters permanently, with the same parameters and
+    /// result.
     package func purge(_ some: inout DeadLetterPortions, limit: Int) async throws -> Int {
         try await change(&some, by: "purge_some", limit: limit)
     }
@@ -162,7 +163,7 @@ extension AdminDatabase {
             [
                 .text(some.filter.kind), .text(some.filter.reason), .text(some.diedBy.text),
                 .int4(Int32(clamping: limit)),
-                .text(some.why), .text(some.actor), .int8(some.audit), .int8(some.filter.incident),
+                .text(some.reason), .text(some.actor), .int8(some.audit), .int8(some.filter.incident),
             ],
             timeout: .seconds(300)
         )
@@ -170,22 +171,23 @@ extension AdminDatabase {
         return try row["done"].int()
     }
 
-    /// `breakwater.purge`: deletes one for good. False if it is not there.
-    package func purge(id: Int64, why: String? = nil, actor: String? = nil) async throws -> Bool {
+    /// `breakwater.purge`: deletes a dead letter permanently. Returns false if it does not exist.
+    package func purge(id: Int64, reason: String? = nil, actor: String? = nil) async throws -> Bool {
         try await one(
             "select breakwater.purge($1, $2, coalesce($3, session_user))",
-            [.int8(id), .text(why), .text(actor)]
+            [.int8(id), .text(reason), .text(actor)]
         )[0].bool()
     }
 
-    /// Where the dead letters of a filter are; its third parameter is the incident.
+    /// The table or function with the dead letters of a filter. The incident is the query's third parameter.
     private static func deadLetters(of filter: DeadLetterFilter) -> String {
         filter.incident == nil ? "breakwater.dead_letter" : "breakwater.dead_letters_of_incident($3)"
     }
 
     static let deadLetterColumns = deadLetterColumns(payload: "payload")
 
-    /// For lists: a payload of more than 8 kB is left out as null, so that no list loads hundreds of large ones.
+    /// The columns for lists. A payload above 8 kB is replaced by null, so that no list loads hundreds of large
+    /// payloads.
     static let deadLetterListColumns = deadLetterColumns(
         payload: "case when pg_column_size(payload) <= 8000 then payload else 'null' end as payload"
     )

@@ -1,7 +1,7 @@
 import Libpq
 
 extension AdminDatabase {
-    /// Why a circuit opened the last time, and how the latest probes since then ended.
+    /// The evidence of why a circuit last opened, and how the latest probes since then ended.
     package func evidence(of id: CircuitID) async throws -> CircuitEvidence {
         let openings = try await read(
             """
@@ -40,7 +40,7 @@ extension AdminDatabase {
         return opening
     }
 
-    /// The round that goes on if any of its probes has ended, else the last one that is over.
+    /// The current round if any of its probes has ended, or else the last finished round.
     private func round(of id: CircuitID, after generation: Int64) async throws -> CircuitEvidence.Round? {
         let rounds = try await read(
             """

@@ -3,38 +3,38 @@ package import Libpq
 
 /// One row of `breakwater.incident`: the time from a circuit's first opening to its close, and what it cost.
 ///
-/// The counts are nil where the incident was over before the fleet's leader counted for the first time.
+/// The counts are nil if the incident ended before the fleet's leader counted for the first time.
 package struct Incident: Equatable, Sendable {
     package var id: Int64
     package var circuit: CircuitID
     package var circuitName: String
     package var beganAt: Date
-    /// Nil while it goes on.
+    /// When the incident ended; nil while it continues.
     package var endedAt: Date?
-    /// Until now while it goes on.
+    /// The duration of the incident, up to now while it continues.
     package var duration: Duration
-    /// How long the circuit was not closed in that time.
+    /// How long the circuit was not closed during the incident.
     package var timeOpen: Duration
     package var openings: Int
-    /// Whether the first probes of each opening showed that nothing was wrong.
+    /// Whether the first round of probes after each opening closed the circuit.
     package var isFalseAlarm: Bool
-    /// Why the circuit opened first.
+    /// The reason of the first opening.
     package var cause: String
-    /// Who opened it; nil when the breaker did.
+    /// Who opened the circuit; nil when the breaker did.
     package var actor: String?
-    /// Why it closed last.
+    /// The reason of the last close.
     package var endReason: String?
-    /// What failed when it opened first, such as `http.500 (9), http.timeout (1)`; nil for nothing.
+    /// The failures that led to the first opening, such as `http.500 (9), http.timeout (1)`; nil for none.
     package var failures: String?
-    /// JSON: what led to the first opening.
+    /// The evidence of the first opening as JSON.
     package var evidence: String?
     package var counts: Counts
-    /// Whether everything is counted to its end.
+    /// Whether the counts cover the whole incident.
     package var isCounted: Bool
 
-    /// What was counted. Jobs are counted up to 100,000 at once.
+    /// The counts of an incident. Waiting jobs are counted up to 100,000.
     package struct Counts: Equatable, Sendable {
-        /// Jobs behind the circuit at the first count, at the most, and at the last.
+        /// Jobs that waited for the circuit: at the first count, the maximum, and at the last count.
         package var waitingAtBegin: Int?
         package var mostWaiting: Int?
         package var waiting: Int?
@@ -42,19 +42,19 @@ package struct Incident: Equatable, Sendable {
         package var attemptsSpent: Int?
         package var handedBack: Int?
         package var deadLetters: Int?
-        /// How many of them are still there, up to ``AdminDatabase/countCap``; nil if they were not counted.
+        /// How many of the dead letters still exist, up to ``AdminDatabase/countCap``; nil if they were not counted.
         package var deadLettersLeft: Int?
         package var calls: Int?
         package var callsSpared: Int?
     }
 }
 
-/// Which incidents are looked for. All that is not nil must hold.
+/// Selects incidents. Every condition that is not nil must hold.
 package struct IncidentFilter: Equatable, Sendable {
     /// A kind of job, or the name of a circuit that several kinds share.
     package var kind: String?
     package var key: String?
-    /// Only those that began at most this long ago, or go on.
+    /// How long ago an incident may have begun. Incidents that continue are always included.
     package var since: Duration?
 
     package init(kind: String? = nil, key: String? = nil, since: Duration? = nil) {
@@ -68,9 +68,9 @@ extension AdminDatabase {
     /// `breakwater.incident`, the newest first.
     ///
     /// - Parameters:
-    ///   - filter: Which.
-    ///   - before: Only those with a lower id; nil for all.
-    ///   - limit: The most that are returned.
+    ///   - filter: The incidents to return.
+    ///   - before: Only incidents with a lower id are returned; nil for all.
+    ///   - limit: The most incidents to return.
     package func incidents(_ filter: IncidentFilter = IncidentFilter(), before: Int64? = nil, limit: Int) async throws
         -> [Incident]
     {
@@ -88,7 +88,7 @@ extension AdminDatabase {
         ).map { try Incident($0) }
     }
 
-    /// One incident, with the dead letters of it that are still there; nil if it is not there.
+    /// One incident, with the number of its dead letters that still exist; nil if there is no such incident.
     package func incident(id: Int64) async throws -> Incident? {
         try await read(
             "select \(Self.incidentColumns), i.dead_letters_left from breakwater.incident i where i.id = $1",

@@ -1,30 +1,30 @@
 package import Foundation
 import Libpq
 
-/// Where a job that waits or runs stands among the others.
+/// The place of a waiting or running job among the others.
 package struct JobPlace: Equatable, Sendable {
-    /// When it was last made ready.
+    /// When the job last became ready.
     package var readyAt: Date
-    /// Ready jobs of its queue and kind that come before it, counted up to ``mostAhead``; nil where it is not ready
-    /// itself.
+    /// How many ready jobs of its queue and kind come before it, counted up to ``mostAhead``; nil if the job is not
+    /// ready itself.
     package var ahead: Int?
-    /// How many workers that are alive take it.
+    /// How many living workers could run the job.
     package var workers: Int
-    /// How many of them get no jobs of its circuit now, because their calls failed while those of others succeeded, or
-    /// none of its kind, because they cannot run them.
+    /// How many of these workers get no jobs of its circuit now because their calls failed while those of others
+    /// succeeded, or get no jobs of its kind because they are unable to run them.
     package var suspended: Int
-    /// How many of them drain.
+    /// How many of these workers are draining.
     package var draining: Int
-    /// How often its worker died while it ran, in a row.
+    /// How many times in a row a worker died while the job ran.
     package var crashes: Int
     package var traceparent: String?
 
-    /// More are not counted.
+    /// The cap of ``ahead``.
     package static let mostAhead = 10_000
 }
 
 extension AdminDatabase {
-    /// Where a job stands; nil when it neither waits nor runs.
+    /// The place of a job; nil when it neither waits nor runs.
     package func place(ofJob id: Int64) async throws -> JobPlace? {
         try await connection.query(
             """

@@ -1,16 +1,16 @@
 package import Foundation
 import Libpq
 
-/// A job to be added.
+/// A job to add.
 package struct NewJob: Equatable, Sendable {
     package var kind: String
-    /// One JSON value as text.
+    /// The payload, one JSON value as text.
     package var payload = "{}"
     package var queue = "default"
     package var priority = 5
-    /// Nil for now.
+    /// When the job is due; nil for now.
     package var runAt: Date?
-    /// From the database's now; goes before ``runAt``.
+    /// The delay from the database's current time. It takes precedence over ``runAt``.
     package var delay: Duration?
     package var maxAttempts: Int?
     package var uniqueKey: String?
@@ -23,20 +23,20 @@ package struct NewJob: Equatable, Sendable {
     }
 }
 
-/// One row of `breakwater.job_status`: a job that has not ended.
+/// One row of `breakwater.job_status`: a live job.
 package struct JobStatus: Equatable, Sendable {
     package var id: Int64
     package var queue: String
     package var kind: String
     package var priority: Int
     package var attempt: Int
-    /// Its own or its handler's; nil where neither says.
+    /// The limit of the job or of its handler; nil if neither has one.
     package var maxAttempts: Int?
     package var state: String
-    /// Why it is not running, or where it runs.
+    /// The reason why the job does not run, or the worker that runs it.
     package var why: String
     package var enqueuedAt: Date
-    /// When it is due, where it waits for its time.
+    /// When the job is due, if it is scheduled.
     package var runAt: Date?
     package var uniqueKey: String?
     /// JSON.
@@ -49,15 +49,15 @@ package struct JobStatus: Equatable, Sendable {
 package struct JobSuccess: Equatable, Sendable {
     package var id: Int64
     package var kind: String
-    /// JSON; nil for none.
+    /// The result as JSON; nil for none.
     package var result: String?
-    /// Whether a circuit's fallback gave the result, without the handler.
+    /// Whether the fallback of a circuit gave the result instead of the handler.
     package var isByFallback: Bool
     package var finishedAt: Date
     package var expiresAt: Date
 }
 
-/// What is known of a job.
+/// The known state or end of a job.
 package enum JobStory: Equatable, Sendable {
     case waitsOrRuns(JobStatus)
     case died(DeadLetter)
@@ -71,12 +71,12 @@ package struct FailedRun: Equatable, Sendable {
     /// The failure's name and message.
     package var failure: String
     package var at: Date?
-    /// The name of its worker, or its number where the worker is gone.
+    /// The name of the worker, or its number if the worker is no longer registered.
     package var worker: String
 }
 
 extension AdminDatabase {
-    /// `breakwater.enqueue`: adds a job and returns its id, or that of the live job with its unique key.
+    /// `breakwater.enqueue`: adds a job and returns its id, or the id of the live job that has its unique key.
     package func enqueue(_ job: NewJob) async throws -> Int64 {
         try await one(
             """
@@ -91,7 +91,7 @@ extension AdminDatabase {
         )[0].int64()
     }
 
-    /// What is known of a job: where it stands, or how it ended. Nil when nothing is.
+    /// The state of a live job, or how a job ended. Nil when nothing is known of the job.
     package func story(ofJob id: Int64) async throws -> JobStory? {
         if let status = try await jobStatus(id: id) { return .waitsOrRuns(status) }
         if let letter = try await deadLetter(id: id) { return .died(letter) }
@@ -100,7 +100,7 @@ extension AdminDatabase {
 
     /// The failed runs of a job, oldest first.
     ///
-    /// - Parameter errors: As `job.errors` and `dead_letter.errors` have them.
+    /// - Parameter errors: The value of `job.errors` or `dead_letter.errors`.
     package func failedRuns(_ errors: String) async throws -> [FailedRun] {
         try await read(
             """
@@ -123,45 +123,45 @@ extension AdminDatabase {
         }
     }
 
-    /// `breakwater.cancel`: moves a job that does not run to the dead letters. False when there is no such job.
-    package func cancel(id: Int64, why: String? = nil, actor: String? = nil) async throws -> Bool {
+    /// `breakwater.cancel`: dead-letters a job that does not run. Returns false when there is no such job.
+    package func cancel(id: Int64, reason: String? = nil, actor: String? = nil) async throws -> Bool {
         try await one(
             "select breakwater.cancel($1, $2, coalesce($3, session_user))",
-            [.int8(id), .text(why), .text(actor)]
+            [.int8(id), .text(reason), .text(actor)]
         )[0].bool()
     }
 
-    /// `breakwater.run_now`: makes a job ready that waits for its time. False when there is no such job.
-    package func runNow(id: Int64, why: String? = nil, actor: String? = nil) async throws -> Bool {
+    /// `breakwater.run_now`: makes a scheduled job ready. Returns false when there is no such job.
+    package func runNow(id: Int64, reason: String? = nil, actor: String? = nil) async throws -> Bool {
         try await one(
             "select breakwater.run_now($1, $2, coalesce($3, session_user))",
-            [.int8(id), .text(why), .text(actor)]
+            [.int8(id), .text(reason), .text(actor)]
         )[0].bool()
     }
 
-    /// `breakwater.run_through`: sends a job through an open circuit or a pause. False when there is no such job that
+    /// `breakwater.run_through`: runs a job in spite of an open circuit or a pause. Returns false when no such job
     /// waits.
-    package func runThrough(id: Int64, why: String? = nil, actor: String? = nil) async throws -> Bool {
+    package func runThrough(id: Int64, reason: String? = nil, actor: String? = nil) async throws -> Bool {
         try await one(
             "select breakwater.run_through($1, $2, coalesce($3, session_user))",
-            [.int8(id), .text(why), .text(actor)]
+            [.int8(id), .text(reason), .text(actor)]
         )[0].bool()
     }
 
-    /// How a test shot ended.
+    /// The result of a test shot.
     package struct ProbeResult: Sendable {
-        /// succeeded, failed, unavailable, throttled, discarded, snoozed or released.
+        /// The outcome: succeeded, failed, unavailable, throttled, discarded, snoozed or released.
         package var outcome: String
         package var name: String?
         package var message: String?
     }
 
-    /// The number of the last end of a probe.
+    /// The id of the latest probe result.
     package func lastProbeResult() async throws -> Int64 {
         try await read("select coalesce(max(id), 0) from breakwater.probe_result")[0][0].int64()
     }
 
-    /// How a job ended as a probe, if it has since the one with a number.
+    /// The result of a job as a probe, if there is one with an id above `last`.
     package func probeResult(ofJob id: Int64, after last: Int64) async throws -> ProbeResult? {
         let rows = try await read(
             "select outcome, name, message from breakwater.probe_result where job = $1 and id > $2 order by id limit 1",
@@ -175,11 +175,11 @@ extension AdminDatabase {
         )
     }
 
-    /// `breakwater.set_priority`: moves a waiting job to another lane. False when there is no such job.
-    package func setPriority(id: Int64, to priority: Int, why: String?, actor: String?) async throws -> Bool {
+    /// `breakwater.set_priority`: moves a waiting job to another lane. Returns false when there is no such job.
+    package func setPriority(id: Int64, to priority: Int, reason: String?, actor: String?) async throws -> Bool {
         try await one(
             "select breakwater.set_priority($1, $2, $3, coalesce($4, session_user))",
-            [.int8(id), .int4(Int32(clamping: priority)), .text(why), .text(actor)]
+            [.int8(id), .int4(Int32(clamping: priority)), .text(reason), .text(actor)]
         )[0].bool()
     }
 

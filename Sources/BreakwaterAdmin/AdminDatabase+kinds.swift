@@ -4,9 +4,9 @@ import Libpq
 package struct KindRenaming: Equatable, Sendable {
     package var jobs = 0
     package var deadLetters = 0
-    /// Jobs that are left because they run, or because another session has locked them.
+    /// Jobs that were not renamed because they run or another session has locked them.
     package var busy = 0
-    /// Jobs that are left because a job of the new kind has their unique key.
+    /// Jobs that were not renamed because a job of the new kind has their unique key.
     package var taken = 0
     package var isComplete = false
     fileprivate var last: Int64?
@@ -19,13 +19,13 @@ extension AdminDatabase {
     /// `breakwater.rename_kind_some`: renames the next portion of a kind's jobs and dead letters.
     ///
     /// - Parameters:
-    ///   - limit: How many at most.
-    ///   - total: The result of the portions before; this portion is added to it.
+    ///   - limit: The most jobs and dead letters to rename.
+    ///   - total: The result of the previous portions, to which this portion is added.
     package func renameKind(
         from old: String,
         to new: String,
         limit: Int,
-        why: String?,
+        reason: String?,
         actor: String?,
         total: inout KindRenaming
     ) async throws {
@@ -35,7 +35,7 @@ extension AdminDatabase {
               from breakwater.rename_kind_some($1, $2, $3, $4, $5, coalesce($6, session_user), $7)
             """,
             [
-                .text(old), .text(new), .int8(total.last), .int4(Int32(clamping: limit)), .text(why), .text(actor),
+                .text(old), .text(new), .int8(total.last), .int4(Int32(clamping: limit)), .text(reason), .text(actor),
                 .int8(total.audit),
             ]
         )

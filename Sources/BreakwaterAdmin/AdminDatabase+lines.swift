@@ -4,7 +4,7 @@ import Libpq
 package struct JobLines: Sendable {
     /// One line.
     package struct Line: Sendable {
-        /// As it stands in the file, by which it is recognised.
+        /// The text of the line in the file, by which it is recognised.
         package var text: String
         /// The JSON object of its job.
         package var json: String
@@ -18,7 +18,7 @@ package struct JobLines: Sendable {
     }
 
     package var lines: [Line] = []
-    /// The last line that was read, which may have been an empty one.
+    /// The number of the last line that was read, which may have been empty.
     package var lastNumber = 0
     package var bytes = 0
 
@@ -26,7 +26,7 @@ package struct JobLines: Sendable {
 }
 
 extension AdminDatabase {
-    /// `breakwater.import_position`: how many lines of an import are done.
+    /// `breakwater.import_position`: how many lines an import has added.
     package func importPosition(_ name: String) async throws -> Int {
         try await one("select lines from breakwater.import_position($1)", [.text(name)])[0].int()
     }
@@ -36,13 +36,13 @@ extension AdminDatabase {
         try await one("select is_same from breakwater.import_position($1, $2)", [.text(name), .text(text)])[0].bool()
     }
 
-    /// `breakwater.enqueue_lines`: adds jobs in one transaction, and returns how many: those with a unique key that is
-    /// taken add nothing.
+    /// `breakwater.enqueue_lines`: adds jobs in one transaction and returns how many were added. Jobs whose unique key
+    /// is taken are skipped.
     ///
     /// - Parameters:
     ///   - lines: The jobs.
-    ///   - defaults: The values that a line does not give.
-    ///   - name: The import that is to remember how far it got; nil for none.
+    ///   - defaults: The values for members that a line does not have.
+    ///   - name: The import whose position is updated; nil for none.
     package func enqueue(_ lines: [JobLines.Line], defaults: NewJob, import name: String?) async throws -> Int {
         try await one(
             """

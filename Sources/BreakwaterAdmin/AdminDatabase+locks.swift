@@ -1,14 +1,14 @@
 package import Libpq
 
-/// One row of `breakwater.lock_waits`: a session that holds up others which work with Breakwater's tables.
+/// One row of `breakwater.lock_waits`: a session whose locks block others that use Breakwater's tables.
 package struct LockWait: Equatable, Sendable {
-    /// The server's number of the session; 0 for a prepared transaction.
+    /// The process id of the session's backend; 0 for a prepared transaction.
     package var pid: Int
-    /// How many sessions wait for it.
+    /// How many sessions wait for this one.
     package var waiting: Int
     /// How long the first of them has waited.
     package var longest: Duration
-    /// Who it is and what it does.
+    /// Describes who the session belongs to and what it does.
     package var words: String
 
     package init(pid: Int, waiting: Int, longest: Duration, words: String) {
@@ -31,7 +31,7 @@ package struct LockWait: Equatable, Sendable {
 }
 
 extension AdminDatabase {
-    /// `breakwater.lock_waits`: the sessions that hold up others, the one with the longest queue first.
+    /// `breakwater.lock_waits`: the sessions whose locks block others, the one with the longest queue first.
     package func lockWaits() async throws -> [LockWait] {
         try await read(
             "select pid, waiting, extract(epoch from longest)::float8 as longest, words from breakwater.lock_waits()"
@@ -45,7 +45,7 @@ extension AdminDatabase {
         }
     }
 
-    /// The error, with the sessions that may have caused it if it says that a lock or a statement took too long.
+    /// The error. If a lock or a statement timed out, the sessions that may have caused this are added.
     package func explained(_ error: PostgresError) async -> PostgresError {
         guard ["55P03", "57014"].contains(error.sqlState), let waits = try? await lockWaits(), !waits.isEmpty else {
             return error

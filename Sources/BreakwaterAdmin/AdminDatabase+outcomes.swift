@@ -1,42 +1,42 @@
 package import Foundation
 import Libpq
 
-/// One line of what `worker tail` follows.
+/// One outcome as `worker tail` shows it.
 package struct Outcome: Equatable, Sendable {
     package var at: Date
     /// `succeeded`, `failed`, `unavailable`, `throttled`, `unable`, `snoozed`, `released`, `rescued` or `dead_letter`.
     package var outcome: String
     package var queue: String
     package var kind: String
-    /// Nil for a number of jobs that are not listed one by one.
+    /// The job's id; nil for a number of jobs that are not listed one by one.
     package var job: Int64?
     package var jobs: Int
     package var attempt: Int?
     package var maxAttempts: Int?
     package var worker: String?
-    /// From claim to settling.
+    /// The time from the claim to settling.
     package var took: Duration?
-    /// Why it is a dead letter.
+    /// The reason of the dead letter.
     package var reason: String?
     package var name: String?
     package var message: String?
-    /// When it runs again; nil for as soon as a worker is free.
+    /// When the job runs again; nil for as soon as a worker is free.
     package var runAt: Date?
 }
 
-/// What became visible since the last look.
+/// The outcomes that became visible since the previous query.
 package struct OutcomePortion: Sendable {
     package var outcomes: [Outcome]
-    /// How many more there were than one look takes.
+    /// How many outcomes exceeded the limit of one query.
     package var leftOut: Int
-    /// For the next look.
+    /// The snapshot to pass to the next query.
     package var snapshot: String
 }
 
 extension AdminDatabase {
-    /// `breakwater.subscribe`: begins to watch, or goes on for another quarter of a minute.
+    /// `breakwater.subscribe`: begins a subscription, or renews it for another 15 seconds.
     ///
-    /// - Parameter id: What the last call returned; nil for the first one.
+    /// - Parameter id: The result of the previous call; nil for the first one.
     package func subscribe(_ id: Int64?) async throws -> Int64 {
         try await one("select breakwater.subscribe($1)", [.int8(id)])[0].int64()
     }
@@ -46,19 +46,19 @@ extension AdminDatabase {
         _ = try await one("select breakwater.unsubscribe($1)", [.int8(id)])
     }
 
-    /// What the database sees now, as the beginning of following outcomes.
+    /// The current snapshot of the database, from which outcomes can be followed.
     package func snapshot() async throws -> String {
         try await one("select pg_current_snapshot()::text")[0].string()
     }
 
-    /// The outcomes that the last look did not see.
+    /// The outcomes that were not visible in an earlier snapshot.
     ///
     /// - Parameters:
-    ///   - snapshot: What the last look saw.
-    ///   - kinds: Only of these kinds; empty for all.
-    ///   - queues: Only of these queues; empty for all.
-    ///   - names: Only these outcomes; empty for all.
-    ///   - limit: The most to return; the others are counted.
+    ///   - snapshot: The snapshot of the previous query.
+    ///   - kinds: Only outcomes of these kinds are returned; empty for all.
+    ///   - queues: Only outcomes of these queues are returned; empty for all.
+    ///   - names: Only these outcomes are returned; empty for all.
+    ///   - limit: The most outcomes to return. Further ones are only counted.
     package func outcomes(
         since snapshot: String,
         kinds: [String],
@@ -109,8 +109,8 @@ extension AdminDatabase {
         )
     }
 
-    /// Transitions with numbers above one, oldest first.
-    package func transitions(after id: Int64) async throws -> [(id: Int64, transition: CircuitTransition)] {
+    /// The transitions with ids above `id`, the oldest first.
+    package func transitions(after id: Int64) async throws -> [(id: Int64, transition: RecordedTransition)] {
         try await connection.query(
             """
             select t.id, t.kind, t.key, breakwater.circuit_name(t.kind, t.key) as circuit, t.at, t.generation,
@@ -120,10 +120,10 @@ extension AdminDatabase {
              where t.id > $1 order by t.id limit 1000
             """,
             [.int8(id)]
-        ).map { (try $0["id"].int64(), try CircuitTransition($0)) }
+        ).map { (try $0["id"].int64(), try RecordedTransition($0)) }
     }
 
-    /// The number of the newest transition; 0 for none.
+    /// The id of the newest transition; 0 for none.
     package func newestTransition() async throws -> Int64 {
         try await one("select coalesce(max(id), 0) from breakwater.circuit_transition")[0].int64()
     }

@@ -11,7 +11,7 @@ package struct Pause: Equatable, Sendable {
     package var since: Date
 }
 
-/// What can be paused.
+/// A queue or a kind, which can be paused.
 package enum PauseTarget: Equatable, Sendable {
     case queue(String)
     case kind(String)
@@ -22,7 +22,7 @@ package enum PauseTarget: Equatable, Sendable {
         }
     }
 
-    /// In a sentence: `queue 'bulk'`.
+    /// The target as part of a sentence: `queue 'bulk'`.
     package var description: String {
         switch self {
         case .queue(let name): "queue '\(name)'"
@@ -49,7 +49,7 @@ extension AdminDatabase {
 
     /// `breakwater.pause_queue` and `breakwater.pause_kind`.
     ///
-    /// - Parameter actor: Who does it; nil for the database's user.
+    /// - Parameter actor: Who makes the change; nil for the database's user.
     package func pause(_ target: PauseTarget, reason: String, actor: String?) async throws {
         let parameters = [Parameter.text(target.name), .text(reason), .text(actor)]
         switch target {
@@ -58,9 +58,9 @@ extension AdminDatabase {
         }
     }
 
-    /// `breakwater.resume_queue` and `breakwater.resume_kind`. False if it was not paused.
-    package func resume(_ target: PauseTarget, why: String? = nil, actor: String? = nil) async throws -> Bool {
-        let parameters = [Parameter.text(target.name), .text(why), .text(actor)]
+    /// `breakwater.resume_queue` and `breakwater.resume_kind`. Returns false if the target was not paused.
+    package func resume(_ target: PauseTarget, reason: String? = nil, actor: String? = nil) async throws -> Bool {
+        let parameters = [Parameter.text(target.name), .text(reason), .text(actor)]
         let row =
             switch target {
             case .queue:
@@ -71,7 +71,7 @@ extension AdminDatabase {
         return try row[0].bool()
     }
 
-    /// Whether a worker takes that queue or kind now, or did lately.
+    /// Whether a worker claims from that queue or kind now, or did recently.
     package func isTaken(_ target: PauseTarget) async throws -> Bool {
         switch target {
         case .queue(let name):

@@ -1,11 +1,11 @@
 package import Foundation
 import Libpq
 
-/// What happened in one minute.
+/// The counts of one minute.
 package struct MinuteRate: Equatable, Sendable {
     package var minute: Date
     package var succeeded: Int
-    /// Failed calls, those that will be retried included.
+    /// Failed calls, including those that will be retried.
     package var failed: Int
     package var slow: Int
     /// Jobs that became dead letters.
@@ -20,7 +20,7 @@ package struct Backlog: Equatable, Sendable {
     package var running: Int
     package var scheduled: Int
     package var retrying: Int
-    /// Put aside behind the open circuit of their key.
+    /// Jobs that are parked because the circuit of their key is open.
     package var parked: Int
     /// How long the first ready job has waited.
     package var oldest: Duration?
@@ -29,14 +29,14 @@ package struct Backlog: Equatable, Sendable {
 }
 
 extension AdminDatabase {
-    /// Counts stop here, so that they take no longer the more there is to count.
+    /// The cap at which counts stop, so that their time is bounded.
     package static let countCap = 10_000
-    /// The most queues and kinds that ``backlog()`` names. A user who can enqueue can make up any number of them.
+    /// The most queues and kinds that ``backlog()`` names. Any client that can enqueue can create any number of them.
     package static let nameCap = 500
 
-    /// `breakwater.rates`: the last `minutes` minutes, the present one last.
+    /// `breakwater.rates`: the last `minutes` minutes, the current one last.
     ///
-    /// - Parameter kind: Nil for all.
+    /// - Parameter kind: The kind; nil for all.
     package func rates(minutes: Int, kind: String? = nil) async throws -> [MinuteRate] {
         try await read(
             "select minute, succeeded, failed, slow, died from breakwater.rates($1, $2)",
@@ -85,7 +85,7 @@ extension AdminDatabase {
         }
     }
 
-    /// What the database's clock says.
+    /// The time of the database's clock.
     package func now() async throws -> Date {
         guard let row = try await read("select now()").first else { return Date() }
         return try row[0].date()

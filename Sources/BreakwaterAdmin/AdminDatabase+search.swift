@@ -1,7 +1,7 @@
 import Foundation
 import Libpq
 
-/// Which jobs are looked for. All that is not nil must hold.
+/// Selects jobs. Every condition that is not nil must hold.
 package struct JobFilter: Equatable, Sendable {
     package var kind: String?
     package var queue: String?
@@ -9,7 +9,7 @@ package struct JobFilter: Equatable, Sendable {
     /// An SQL/JSON path that the payload must match: `$.customer ? (@ == 17)`, or `$.total > 100`.
     package var path: String?
 
-    /// States that can be looked for.
+    /// The states that can be searched for.
     package enum State: String, CaseIterable, Sendable {
         case ready, running, scheduled, retrying, parked
     }
@@ -20,22 +20,22 @@ package struct JobFilter: Equatable, Sendable {
 /// Some jobs that were found, the newest first.
 package struct FoundJobs: Equatable, Sendable {
     package var jobs: [JobStatus]
-    /// How many match, counted up to a cap and as far as was looked.
+    /// How many jobs match, counted up to a cap and within the part that was searched.
     package var count: Int
-    /// Where to go on: below this id; nil when there is no more.
+    /// The id below which the next page begins; nil when there are no more jobs.
     package var next: Int64?
-    /// Whether there was no time to look through all jobs: what is missing may be further down.
+    /// Whether the time ended before all jobs were searched, so that further matches may exist.
     package var isUnfinished: Bool
 }
 
 extension AdminDatabase {
-    /// `breakwater.find_jobs`, in 80 ms at most, a fraction of the time that a user notices.
+    /// `breakwater.find_jobs`, limited to 80 ms, which a user hardly notices.
     ///
     /// - Parameters:
-    ///   - filter: Which.
-    ///   - before: Only those with a lower id; nil for all.
-    ///   - page: The most to return.
-    ///   - cap: The most to count.
+    ///   - filter: The jobs to find.
+    ///   - before: Only jobs with a lower id are returned; nil for all.
+    ///   - page: The most jobs to return.
+    ///   - cap: The most jobs to count.
     package func findJobs(_ filter: JobFilter, before: Int64?, page: Int, cap: Int) async throws -> FoundJobs {
         let found = try await read(
             "select ids, looked_down_to from breakwater.find_jobs($1, $2, $3, $4, $5::text::jsonpath, $6, '80ms')",
@@ -57,7 +57,7 @@ extension AdminDatabase {
         )
     }
 
-    /// These jobs, the newest first.
+    /// The jobs with these ids, the newest first.
     private func jobs(_ ids: [Int64]) async throws -> [JobStatus] {
         guard !ids.isEmpty else { return [] }
         return try await read(

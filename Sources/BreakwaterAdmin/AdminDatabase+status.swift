@@ -1,7 +1,7 @@
 package import Foundation
 import Libpq
 
-/// One row of `breakwater.depth`: how many jobs of a queue and a kind there are, and how old.
+/// One row of `breakwater.depth`: the number and the age of the jobs of a queue and a kind.
 package struct Depth: Equatable, Sendable {
     package var queue: String
     package var kind: String
@@ -9,14 +9,14 @@ package struct Depth: Equatable, Sendable {
     package var running: Int
     package var scheduled: Int
     package var retrying: Int
-    /// Put aside behind the open circuit of their key.
+    /// Jobs that are parked because the circuit of their key is open.
     package var parked: Int
     /// How long the oldest ready job has waited.
     package var oldestReady: Duration?
     package var nextDue: Date?
     package var isPaused: Bool
     package var circuit: String
-    /// How many live workers take it.
+    /// How many living workers claim these jobs.
     package var workers: Int
 }
 
@@ -34,14 +34,14 @@ package struct WorkerStatus: Equatable, Sendable {
     package var silentFor: Duration
     package var isAlive: Bool
     package var leads: Bool
-    /// Why a user drained it; nil if no user did.
+    /// The reason for which a user drained the worker; nil if no user did.
     package var drainReason: String?
-    /// Runs that were cancelled and still go on.
+    /// The number of runs that were cancelled and have not ended.
     package var unresponsive = 0
 }
 
 extension AdminDatabase {
-    /// `breakwater.depth`, the fullest first.
+    /// `breakwater.depth`, the deepest first.
     package func depths() async throws -> [Depth] {
         try await read(
             """
@@ -50,7 +50,7 @@ extension AdminDatabase {
                    next_due, paused, circuit, workers
               from breakwater.depth order by ready + running + scheduled + retrying + parked desc, queue, kind
             """,
-            // It counts every job, which takes a while when there are many millions.
+            // The view counts every job, which takes a while when there are many millions.
             timeout: .seconds(300)
         ).map { row in
             Depth(
@@ -70,7 +70,7 @@ extension AdminDatabase {
         }
     }
 
-    /// `breakwater.drain_worker`: it claims nothing more. False when there is no such worker.
+    /// `breakwater.drain_worker`: makes a worker stop claiming. Returns false when there is no such worker.
     package func drain(worker: Int64, reason: String, actor: String?) async throws -> Bool {
         try await one(
             "select breakwater.drain_worker($1, $2, coalesce($3, session_user))",
@@ -78,15 +78,15 @@ extension AdminDatabase {
         )[0].bool()
     }
 
-    /// `breakwater.undrain_worker`: lets a worker claim again. False if no user had drained it.
-    package func undrain(worker: Int64, why: String?, actor: String?) async throws -> Bool {
+    /// `breakwater.undrain_worker`: lets a worker claim again. Returns false if no user had drained it.
+    package func undrain(worker: Int64, reason: String?, actor: String?) async throws -> Bool {
         try await one(
             "select breakwater.undrain_worker($1, $2, coalesce($3, session_user))",
-            [.int8(worker), .text(why), .text(actor)]
+            [.int8(worker), .text(reason), .text(actor)]
         )[0].bool()
     }
 
-    /// `breakwater.worker_status`, in the order of their start.
+    /// `breakwater.worker_status`, in the order in which the workers started.
     package func workers() async throws -> [WorkerStatus] {
         try await read(
             """

@@ -1,17 +1,18 @@
 package import Libpq
 
-/// A connection for users who look at the database or change something in it: commands and the dashboard.
+/// A connection for the commands and the dashboard, which show and change the state of the database.
 ///
-/// The methods, by topic in the files beside this one, each call one function or read one view of `sql/`.
+/// Each method calls one function or reads one view of `sql/`. The methods are grouped by topic in the files beside
+/// this one.
 package struct AdminDatabase: Sendable {
-    /// How long a command waits for a lock that another session has.
+    /// How long a command waits for a lock that another session holds.
     package static let lockTimeout = Duration.seconds(10)
 
     package let connection: Connection
-    /// Where the database is, for messages; without passwords.
+    /// The address of the database for messages, without passwords.
     package let place: String
-    /// The most time that any statement may take, enforced by the server; with it, reading statements cannot change
-    /// anything. Nil for each statement's own time.
+    /// The statement timeout, which the server enforces. If it is set, queries that only read run in read-only
+    /// transactions. Nil if each statement has its own timeout.
     package let limit: Duration?
 
     package init(connection: Connection, place: String, limit: Duration? = nil) {
@@ -30,9 +31,9 @@ package struct AdminDatabase: Sendable {
         return try await bounded(sql, parameters, limit: limit, isReadOnly: true)
     }
 
-    /// Runs a query that changes something, and whose answer is exactly one row.
+    /// Runs a query that may change data and returns exactly one row.
     ///
-    /// - Parameter timeout: How long to wait for it, where ``limit`` says nothing. Defaults to 30 seconds.
+    /// - Parameter timeout: The timeout if ``limit`` is nil. Defaults to 30 seconds.
     package func one(
         _ sql: String,
         _ parameters: [Parameter] = [],
@@ -50,7 +51,7 @@ package struct AdminDatabase: Sendable {
         return row
     }
 
-    /// A pooler shares its sessions, so there the time limit for locks belongs to this transaction alone.
+    /// Clients of a pooler share sessions, so behind a pooler the lock timeout is set for this transaction only.
     private func query(_ sql: String, _ parameters: [Parameter], timeout: Duration) async throws -> QueryResult {
         guard connection.isPooled else { return try await connection.query(sql, parameters, timeout: timeout) }
         let setting = Statement(
@@ -60,7 +61,8 @@ package struct AdminDatabase: Sendable {
         return try await answer(to: Statement(sql, parameters), after: setting, timeout: timeout)
     }
 
-    /// What people look at is bounded, and compiling a statement for it would take longer than running it.
+    /// Runs a query with a time limit and without JIT. The results are small, so JIT compilation would take longer than
+    /// the query itself.
     private func bounded(
         _ sql: String,
         _ parameters: [Parameter],
@@ -75,11 +77,12 @@ package struct AdminDatabase: Sendable {
             """,
             [.text("\(milliseconds)"), .text(isReadOnly ? "on" : "off")]
         )
-        // The server's time comes first; ours is for a server that does not answer.
+        // The server's timeout is shorter. The client's timeout is for a server that does not answer.
         return try await answer(to: Statement(sql, parameters), after: settings, timeout: limit + .seconds(5))
     }
 
-    /// In one round trip and one transaction, to which alone the settings belong: so it works through any pooler.
+    /// Sends the settings and the statement in one round trip and one transaction. The settings apply only to that
+    /// transaction, so this works through any pooler.
     private func answer(to statement: Statement, after settings: Statement, timeout: Duration) async throws
         -> QueryResult
     {

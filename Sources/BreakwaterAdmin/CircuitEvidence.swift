@@ -1,33 +1,33 @@
 package import Foundation
 
-/// Why a circuit opened the last time, and how the latest round of probes ended: what `breakwater.circuit_transition`
-/// keeps as evidence.
+/// The evidence in `breakwater.circuit_transition`: why a circuit last opened, and how the latest round of probes
+/// ended.
 package struct CircuitEvidence: Equatable, Sendable {
-    /// The latest opening; where the circuit only counts, the latest time that it would have opened. Nil: there was
-    /// none.
+    /// The latest opening or, if the circuit's override is metrics only, the latest time that it would have opened. Nil
+    /// if there was none.
     package var opening: Opening?
-    /// The latest round of probes since that opening. Nil: none has ended.
+    /// The latest round of probes since that opening; nil if no probe has ended.
     package var round: Round?
 
-    /// A circuit went from closed to open, or would have.
+    /// The event that a circuit went from closed to open, or would have.
     package struct Opening: Equatable, Sendable {
         package var at: Date
         package var reason: String
-        /// Who opened it; nil when the breaker did, and then there are failures.
+        /// Who opened the circuit; nil when the breaker did. In that case there are failures.
         package var actor: String?
         /// How many calls failed, by the failures' names, the most frequent first.
         package var failures: [FailureCount] = []
-        /// How many of them were repeats, which count for nothing: their jobs fail while others succeed.
+        /// How many of the failures were repeats, which do not count because their jobs fail while others succeed.
         package var repeats = 0
-        /// Some of the jobs, the latest first.
+        /// Some of the failed jobs, the latest first.
         package var examples: [FailedJob] = []
-        /// The workers that saw the failures, the one with most failures first.
+        /// The workers that had the failures, the one with the most failures first.
         package var workers: [WorkerCount] = []
-        /// Nil also if the circuit already has a key that separates such jobs.
+        /// The payload value that the failed jobs share. Also nil if the circuit's key already separates such jobs.
         package var suspect: Suspect?
     }
 
-    /// How often calls failed under one name.
+    /// The number of failures with one name.
     package struct FailureCount: Decodable, Equatable, Sendable {
         package var name: String
         package var count: Int
@@ -41,22 +41,22 @@ package struct CircuitEvidence: Equatable, Sendable {
         package var at: Date?
     }
 
-    /// How many failures a worker saw.
+    /// The number of failures of a worker.
     package struct WorkerCount: Decodable, Equatable, Sendable {
         package var worker: Int64
-        /// Its name then; nil when it was gone.
+        /// The worker's name then; nil if it was no longer registered.
         package var name: String?
         package var count: Int
     }
 
-    /// A value in payloads that the failed jobs have, and the jobs that wait do not.
+    /// A payload value that the failed jobs have and the waiting jobs do not.
     package struct Suspect: Decodable, Equatable, Sendable {
         package var path: String
         package var value: String
-        /// How many failed jobs have the value, of the `ofFailed` that were looked at.
+        /// How many failed jobs have the value, of the `ofFailed` that were examined.
         package var failed: Int
         package var ofFailed: Int
-        /// How many jobs that wait and have not failed have the value, of the `ofOthers` that were looked at.
+        /// How many waiting jobs that have not failed have the value, of the `ofOthers` that were examined.
         package var others: Int
         package var ofOthers: Int
 
@@ -66,7 +66,7 @@ package struct CircuitEvidence: Equatable, Sendable {
             case ofOthers = "of_others"
         }
 
-        /// What was seen: `60 of 60 failed jobs have $.account = x, and 0 of 100 jobs that wait`.
+        /// The finding in words: `60 of 60 failed jobs have $.account = x, and 0 of 100 jobs that wait`.
         package var finding: String {
             "\(failed) of \(ofFailed) failed jobs have \(path) = \(value), and \(others) of \(ofOthers) jobs that wait"
         }
@@ -77,13 +77,13 @@ package struct CircuitEvidence: Equatable, Sendable {
 
     /// The probes of one half-open state.
     package struct Round: Equatable, Sendable {
-        /// When it was over; nil while it goes on.
+        /// When the round ended; nil while it continues.
         package var at: Date?
-        /// The state that it led to; nil while it goes on.
+        /// The state that the round led to; nil while it continues.
         package var to: String?
-        /// Nil while it goes on.
+        /// The reason for the verdict; nil while the round continues.
         package var reason: String?
-        /// In the order in which they ended.
+        /// The probes in the order in which they ended.
         package var probes: [Probe]
     }
 
@@ -94,7 +94,7 @@ package struct CircuitEvidence: Equatable, Sendable {
         package var name: String?
         package var message: String?
         package var worker: Int64?
-        /// Nil when the worker is gone.
+        /// The worker's name; nil if it is no longer registered.
         package var workerName: String?
         package var at: Date?
     }
@@ -113,7 +113,7 @@ struct KeptEvidence: Decodable {
         let decoder = JSONDecoder()
         decoder.dateDecodingStrategy = .custom { decoder in
             let text = try decoder.singleValueContainer().decode(String.self)
-            // As Postgres writes a time into JSON: a fraction only where there is one.
+            // Postgres writes a time into JSON with a fraction only if there is one.
             guard
                 let date = (try? Date.ISO8601FormatStyle(includingFractionalSeconds: true).parse(text))
                     ?? (try? Date.ISO8601FormatStyle().parse(text))

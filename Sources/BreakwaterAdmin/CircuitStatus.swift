@@ -1,11 +1,11 @@
 package import Foundation
 package import Libpq
 
-/// Which circuit: SQL's two words for it.
+/// The identity of a circuit: its kind and key, as in SQL.
 package struct CircuitID: Hashable, Sendable {
     /// The kind of job; `*` for a circuit that several kinds share.
     package var kind: String
-    /// Empty for the kind's own; else a value from payloads, or the shared circuit's name.
+    /// Empty for the kind's own circuit, or else a value from payloads or the shared circuit's name.
     package var key: String
 
     package init(kind: String, key: String) {
@@ -17,38 +17,38 @@ package struct CircuitID: Hashable, Sendable {
 /// One row of `breakwater.circuit_status`, and the workers that are suspended from it.
 package struct CircuitStatus: Equatable, Sendable {
     package var id: CircuitID
-    /// For people: the kind, the kind and its key, or the name that several kinds share.
+    /// The name for people: the kind, the kind and its key, or the shared circuit's name.
     package var name: String
-    /// The kinds that share it; empty for a kind's own.
+    /// The kinds that share the circuit; empty for a kind's own circuit.
     package var sharedBy: [String]
     package var state: String
     package var generation: Int64
     package var since: Date
-    /// How long it has been in this state, by the database's clock.
+    /// How long the circuit has been in this state, by the database's clock.
     package var age: Duration
     package var reason: String
     package var retryAt: Date?
-    /// How long until it is probed, by the database's clock; negative when that is due.
+    /// The time until the next probe, by the database's clock; negative when it is due.
     package var nextProbeIn: Duration?
     package var reopened: Int
     package var rampUntil: Date?
-    /// `open`, `closed`, `disabled` or `metrics_only`, by hand.
+    /// The override: `open`, `closed`, `disabled` or `metrics_only`.
     package var override: String?
     package var overrideActor: String?
     package var overrideUntil: Date?
     package var probesOut: Int
     package var probesSucceeded: Int
-    /// What its window holds now.
+    /// The calls in the circuit's window now.
     package var calls: Int
     package var failed: Int
     package var slow: Int
     package var failuresInARow: Int
-    /// The rules; nil where no worker has registered a handler.
+    /// The rules. Their values are nil if no worker has registered a handler.
     package var policy: Policy
     package var waiting: Int
     package var suspensions: [Suspension] = []
 
-    /// The thresholds that its window is measured by. Each is nil where it never trips.
+    /// The thresholds for the window. A threshold that is off is nil.
     package struct Policy: Equatable {
         package var failureRate: Double?
         package var slowRate: Double?
@@ -65,24 +65,24 @@ package struct CircuitStatus: Equatable, Sendable {
     package var slowRate: Double? { calls > 0 ? Double(slow) / Double(calls) : nil }
 }
 
-/// One row of `breakwater.suspension_status`: a worker that gets no jobs of a circuit, because its calls failed while
-/// those of others succeeded; or that suspended itself for a kind, under the name of the kind's own circuit.
+/// One row of `breakwater.suspension_status`: a worker that gets no jobs of a circuit because its calls failed while
+/// those of others succeeded. A worker that suspended itself for a kind has a row with the kind's own circuit.
 package struct Suspension: Equatable, Sendable {
     package var circuit: CircuitID
     package var circuitName: String
     package var worker: Int64
-    /// Nil when the worker is gone.
+    /// The worker's name; nil if it is no longer registered.
     package var workerName: String?
     package var since: Date
     package var until: Date
-    /// How long until it gets one job to try again, by the database's clock; negative when that is due.
+    /// The time until the worker gets one job as a trial, by the database's clock; negative when that is due.
     package var endsIn: Duration
     package var times: Int
     package var reason: String
 }
 
 /// One row of `breakwater.circuit_transition`.
-package struct CircuitTransition: Equatable, Sendable {
+package struct RecordedTransition: Equatable, Sendable {
     package var circuit: CircuitID
     package var circuitName: String
     package var at: Date
@@ -90,30 +90,30 @@ package struct CircuitTransition: Equatable, Sendable {
     package var from: String
     package var to: String
     package var reason: String
-    /// Who asked for it; nil when the breaker decided.
+    /// Who requested the transition; nil when the breaker decided.
     package var actor: String?
-    /// The worker whose call decided it; nil if the passing of time or a user decided it.
+    /// The worker whose call caused the transition; nil if a timeout or a user caused it.
     package var worker: Int64?
-    /// Nil also when the worker is gone.
+    /// The worker's name; nil also if it is no longer registered.
     package var workerName: String?
-    /// What led to it, in short: `http.500 (9), http.timeout (1)`. Nil when a person or the time did.
+    /// A summary of the evidence: `http.500 (9), http.timeout (1)`. Nil if a user or a timeout caused the transition.
     package var evidence: String?
 
-    /// The reason with what is behind it: `10 failures in a row: http.500 (9), http.timeout (1)`.
+    /// The reason with its evidence: `10 failures in a row: http.500 (9), http.timeout (1)`.
     package var reasonWithEvidence: String { evidence.map { "\(reason): \($0)" } ?? reason }
 }
 
-/// What a user does to a circuit by hand.
-package enum CircuitOverride: Equatable, Sendable {
-    /// Nothing of it runs.
+/// A manual change to a circuit.
+package enum ManualCircuitChange: Equatable, Sendable {
+    /// No job of the circuit runs.
     case open
-    /// Everything runs, however many calls fail.
+    /// All jobs run, however many calls fail.
     case close
-    /// Everything runs, and nothing is counted.
+    /// All jobs run, and no calls are counted.
     case disable
-    /// Everything runs, and the history says when it would have opened.
+    /// All jobs run, and the history records when the circuit would have opened.
     case observe
-    /// The breaker decides again, and starts over as closed.
+    /// The override ends. The breaker starts again as closed.
     case reset
 }
 
@@ -171,7 +171,7 @@ extension Suspension {
     }
 }
 
-extension CircuitTransition {
+extension RecordedTransition {
     package init(_ row: Row) throws {
         self.init(
             circuit: CircuitID(kind: try row["kind"].string(), key: try row["key"].string()),

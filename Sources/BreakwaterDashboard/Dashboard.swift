@@ -5,10 +5,10 @@ public import Logging
 import NIOCore
 public import ServiceLifecycle
 
-/// The dashboard: pages for people, rendered on the server, over HTTP.
+/// The dashboard: web pages that are rendered on the server and served over HTTP.
 ///
 /// It listens on loopback unless configured otherwise. It lets in only users with a password, and users whom a trusted
-/// reverse proxy names. There is no TLS: for users on other machines, put a proxy with TLS in front.
+/// reverse proxy names. The dashboard has no TLS. For users on other machines, put a proxy with TLS in front of it.
 public struct Dashboard: Service {
     private let configuration: DashboardConfiguration
     private let site: Site
@@ -16,10 +16,10 @@ public struct Dashboard: Service {
     private let onListening: @Sendable (_ port: Int) async -> Void
 
     /// - Parameters:
-    ///   - configuration: Where it listens, and who gets in.
-    ///   - logger: Where it logs to: logins, refusals and failures.
-    ///   - onListening: Called when it listens, with the port.
-    /// - Throws: ``DashboardError`` for settings that cannot work.
+    ///   - configuration: The dashboard's settings, such as its address and its users.
+    ///   - logger: Receives logins, refusals and failures.
+    ///   - onListening: Called with the port when the dashboard listens.
+    /// - Throws: ``DashboardError`` for invalid settings.
     public init(
         _ configuration: DashboardConfiguration,
         logger: Logger,
@@ -32,7 +32,7 @@ public struct Dashboard: Service {
         site = Site(configuration, logger: logger)
     }
 
-    /// Serves until it is stopped.
+    /// Serves until the service is stopped.
     ///
     /// - Throws: ``DashboardError`` when the address cannot be listened on.
     public func run() async throws {
@@ -81,8 +81,8 @@ public struct Dashboard: Service {
         }
     }
 
-    /// One in eight of the process's descriptors, 256 at most, and a quarter of that for one address that is no
-    /// proxy's.
+    /// Limits connections to an eighth of the process's descriptors, at most 256. One address that is no trusted proxy
+    /// may have a quarter of these.
     private var limits: ConnectionLimits {
         let most = ConnectionLimits.share(oneOf: 8, atMost: 256)
         var limits = ConnectionLimits(most: most, mostOfClient: max(8, most / 4), answerTime: .seconds(120))
@@ -91,9 +91,10 @@ public struct Dashboard: Service {
         return limits
     }
 
-    /// More than any form of the dashboard sends.
+    /// The largest form that is accepted, in bytes. No form of the dashboard sends more.
     private static let largestForm = 256 * 1024
-    /// More than a login sends. A user who is not logged in sends nothing else.
+    /// The largest form that is accepted before login, in bytes. A login sends less, and no other form is needed before
+    /// it.
     private static let largestFormOfStranger = 16 * 1024
 
     private static func respond(_ site: Site, _ request: Request, peer: String) async -> Response {
@@ -131,10 +132,10 @@ public struct Dashboard: Service {
     }
 }
 
-/// A request's context that knows the address at the other end.
+/// A request context with the address of the peer.
 private struct PeerContext: RequestContext {
     var coreContext: CoreRequestContextStorage
-    /// Empty when it is not known.
+    /// The peer's address; empty when it is unknown.
     var peer: String
 
     init(source: ApplicationRequestContextSource) {

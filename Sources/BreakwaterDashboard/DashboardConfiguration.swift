@@ -1,21 +1,21 @@
 import BreakwaterEndpoints
 public import Libpq
 
-/// Where the dashboard listens, who may see it, and what it reads.
+/// The dashboard's settings: its address, its users and its database.
 public struct DashboardConfiguration: Sendable {
     /// A user who logs in with a password.
     public struct User: Sendable, Equatable {
-        /// 1 to 100 bytes; each once. It stands in the audit log.
+        /// The user's name, of 1 to 100 bytes. It must be unique, and is written to the audit log.
         public var name: String
-        /// Their password.
+        /// The user's hashed password.
         public var password: PasswordHash
-        /// What they may do.
+        /// The user's role.
         public var role: DashboardRole
 
         /// - Parameters:
-        ///   - name: 1 to 100 bytes; each once. It stands in the audit log.
-        ///   - password: Their password.
-        ///   - role: What they may do. Defaults to looking.
+        ///   - name: The user's name, of 1 to 100 bytes. It must be unique, and is written to the audit log.
+        ///   - password: The user's hashed password.
+        ///   - role: The user's role. Defaults to read-only.
         public init(name: String, password: PasswordHash, role: DashboardRole = .readOnly) {
             self.name = name
             self.password = password
@@ -23,31 +23,31 @@ public struct DashboardConfiguration: Sendable {
         }
     }
 
-    /// A reverse proxy in front, which knows who a user is and says so in a header.
+    /// A reverse proxy that authenticates users and names them in a header.
     public struct Proxy: Sendable, Equatable {
-        /// The header that names the user, in any case, such as `X-Forwarded-User`. The proxy must overwrite what
-        /// others send in it.
+        /// The header that names the user, such as `X-Forwarded-User`; its case does not matter. The proxy must
+        /// overwrite this header in the requests of clients.
         public var header: String
-        /// The addresses and networks from which the header is believed. From all others it counts for nothing.
+        /// The addresses and networks from which the header is trusted. From all others it is ignored.
         public var peers: [String]
-        /// What the proxy sends with each request, and only it knows: 16 to 1024 bytes. Without it the header counts
-        /// for nothing, because other programs can connect from the proxy's address too.
+        /// A secret of 16 to 1024 bytes that only the proxy knows and that it sends with each request. Without the
+        /// secret the header is ignored, because other programs can connect from the proxy's address too.
         public var secret: String
-        /// The header that the secret is sent in, in any case. The proxy must overwrite what others send in it.
-        /// Defaults to `X-Breakwater-Secret`.
+        /// The header that the secret is sent in; its case does not matter. The proxy must overwrite this header in the
+        /// requests of clients. Defaults to `X-Breakwater-Secret`.
         public var secretHeader: String
-        /// The users who may act; all others that the proxy lets through may look.
+        /// The users who may make changes. All other users of the proxy are read-only.
         public var operators: [String]
 
-        /// The header that the secret is sent in unless another is chosen.
+        /// The default of ``secretHeader``.
         public static let defaultSecretHeader = "X-Breakwater-Secret"
 
         /// - Parameters:
-        ///   - header: The header that names the user. The proxy must overwrite what others send in it.
-        ///   - peers: The addresses and networks from which it is believed.
-        ///   - secret: What the proxy sends with each request, and only it knows: 16 to 1024 bytes.
+        ///   - header: The header that names the user. The proxy must overwrite this header in the requests of clients.
+        ///   - peers: The addresses and networks from which the header is trusted.
+        ///   - secret: A secret of 16 to 1024 bytes that only the proxy knows and that it sends with each request.
         ///   - secretHeader: The header that the secret is sent in. Defaults to `X-Breakwater-Secret`.
-        ///   - operators: The users who may act. Defaults to none.
+        ///   - operators: The users who may make changes. Defaults to none.
         public init(
             header: String,
             peers: [String],
@@ -63,48 +63,49 @@ public struct DashboardConfiguration: Sendable {
         }
     }
 
-    /// The address to listen on. Defaults to loopback: nothing from outside gets through.
+    /// The address to listen on. Defaults to loopback, which other machines cannot reach.
     public var host = "127.0.0.1"
-    /// The port; 0 for any that is free. Defaults to 8090.
+    /// The port; 0 for any free one. Defaults to 8090.
     public var port = 8090
-    /// Names and addresses under which browsers may ask for the dashboard, without ports, beside `localhost`, the
-    /// loopback addresses and `host`: that of a reverse proxy, above all. Requests under other names are refused,
-    /// because a page elsewhere could otherwise have its own name point here. Defaults to none.
+    /// Names and addresses, without ports, under which browsers may request the dashboard, in addition to `localhost`,
+    /// the loopback addresses and `host`. The usual one is the name of a reverse proxy. Requests with another `Host`
+    /// are refused, to prevent DNS rebinding. Defaults to none.
     public var hosts: [String] = []
-    /// The addresses and networks of reverse proxies whose `X-Forwarded-For` is believed. Wrong passwords are counted
-    /// by the address that it names. Defaults to none.
+    /// The addresses and networks of reverse proxies whose `X-Forwarded-For` is trusted. Wrong passwords are counted by
+    /// the client address in it. Defaults to none.
     public var trustedProxies: [String] = []
-    /// Where the jobs are.
+    /// The database with the jobs.
     public var database: ConnectionOptions
-    /// The users who log in.
+    /// The users who log in with a password.
     public var users: [User]
-    /// The reverse proxy that is believed; nil for none. With a proxy, every other user still needs a password.
+    /// The trusted reverse proxy; nil for none. Users who do not come through the proxy still need a password.
     public var proxy: Proxy?
-    /// How long a login lasts at most. Defaults to 12 hours.
+    /// The longest time that a login lasts. Defaults to 12 hours.
     public var sessionLifetime: Duration = .seconds(12 * 3600)
-    /// How long a login lasts while its user does nothing. Defaults to 2 hours.
+    /// How long a login lasts without activity of its user. Defaults to 2 hours.
     public var sessionIdleTime: Duration = .seconds(2 * 3600)
-    /// Whether cookies are sent over HTTPS only: yes where a proxy with TLS stands in front. Defaults to no.
+    /// Whether cookies are sent over HTTPS only. Set this if the dashboard is behind a proxy with TLS. Defaults to
+    /// false.
     public var securesCookies = false
-    /// How long a query of a page may take. Defaults to 5 seconds.
+    /// The timeout of a page's query. Defaults to 5 seconds.
     public var queryTimeout: Duration = .seconds(5)
 
     /// - Parameters:
-    ///   - database: Where the jobs are.
-    ///   - users: The users who log in. Defaults to none.
-    ///   - proxy: The reverse proxy that is believed. Defaults to none.
+    ///   - database: The database with the jobs.
+    ///   - users: The users who log in with a password. Defaults to none.
+    ///   - proxy: The trusted reverse proxy. Defaults to none.
     public init(database: ConnectionOptions, users: [User] = [], proxy: Proxy? = nil) {
         self.database = database
         self.users = users
         self.proxy = proxy
     }
 
-    /// Whether a text may stand in ``hosts``.
+    /// Whether a text is a valid entry of ``hosts``.
     package static func isHostName(_ text: String) -> Bool { AllowedHosts.isName(text) }
 
-    /// Refuses settings that cannot work, or that would let in any visitor.
+    /// Refuses invalid settings, and settings that would let in any visitor.
     ///
-    /// - Throws: ``DashboardError`` with everything that is wrong.
+    /// - Throws: ``DashboardError`` with all problems.
     public func validate() throws(DashboardError) {
         var faults: [String] = []
         if users.isEmpty, proxy == nil {
@@ -135,12 +136,12 @@ public struct DashboardConfiguration: Sendable {
 }
 
 extension DashboardConfiguration.Proxy: CustomStringConvertible, CustomReflectable {
-    /// Without the secret.
+    /// A description without the secret.
     public var description: String { "Proxy(header: \(header), peers: \(peers))" }
-    /// Nothing.
+    /// A mirror without children, because the fields hold the secret.
     public var customMirror: Mirror { Mirror(self, children: []) }
 
-    /// What is wrong with it.
+    /// The problems of these settings.
     fileprivate var faults: [String] {
         var faults: [String] = []
         for (key, header) in [("header", header), ("secret_header", secretHeader)] {
@@ -171,11 +172,11 @@ extension DashboardConfiguration.Proxy: CustomStringConvertible, CustomReflectab
     }
 }
 
-/// Why the dashboard does not run.
+/// The error that prevents the dashboard from running.
 public struct DashboardError: Error, Sendable, Equatable, CustomStringConvertible {
     /// The kinds of failure that a caller can tell apart.
     public enum Code: Sendable, Equatable {
-        /// A setting cannot work.
+        /// A setting is invalid.
         case invalidConfiguration
         /// The address cannot be listened on.
         case cannotListen
@@ -183,7 +184,7 @@ public struct DashboardError: Error, Sendable, Equatable, CustomStringConvertibl
 
     /// The kind of failure.
     public var code: Code
-    /// What was wrong, for people.
+    /// The problem, for people.
     public var message: String
 
     init(_ code: Code, _ message: String) {

@@ -2,10 +2,10 @@ import BreakwaterAdmin
 import Libpq
 import Logging
 
-/// The dashboard's own few connections, opened when they are needed and again when they are lost.
+/// The dashboard's own small pool of connections. They are opened on demand, and replaced when they are lost.
 ///
-/// Connections take many calls at a time and answer them in order, so each call uses the least busy connection and none
-/// waits for a free one.
+/// A connection accepts many calls at a time and answers them in order. So each call uses the least busy connection,
+/// and no call waits for a free one.
 actor DatabasePool {
     private struct Member {
         var connection: Connection
@@ -20,7 +20,7 @@ actor DatabasePool {
     private var isOpening = 0
 
     static let most = 4
-    /// More at a time are turned away.
+    /// The most calls at a time. Further ones are refused.
     private static let mostCalls = 200
 
     init(_ options: ConnectionOptions, limit: Duration, logger: Logger) {
@@ -29,7 +29,7 @@ actor DatabasePool {
         self.logger = logger
     }
 
-    /// Does something with a connection.
+    /// Calls `body` with a connection.
     func with<Value: Sendable>(_ body: @Sendable (AdminDatabase) async throws -> Value) async throws -> Value {
         let number = try await take()
         defer { members[number]?.calls -= 1 }
@@ -37,14 +37,14 @@ actor DatabasePool {
         return try await body(AdminDatabase(connection: member.connection, place: "\(options)", limit: limit))
     }
 
-    /// Ends all connections.
+    /// Closes all connections.
     func close() async {
         let connections = members.values.map(\.connection)
         members = [:]
         for connection in connections { await connection.close() }
     }
 
-    /// The number of a connection, which is given one more thing to do.
+    /// Picks a connection and counts one more call on it. Returns the connection's number.
     private func take() async throws -> Int {
         for (number, member) in members where member.connection.isClosed { members[number] = nil }
         let idlest = members.min { $0.value.calls < $1.value.calls }

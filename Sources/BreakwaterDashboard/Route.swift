@@ -1,14 +1,14 @@
-/// An address of the dashboard, and who may use it.
+/// A path of the dashboard, and the role that may use it.
 struct Route: Sendable {
     var method: WebRequest.Method
-    /// `#` stands for a number.
+    /// The pattern of the path, in which `#` stands for a number.
     var pattern: String
-    /// The role that it takes; nil if every visitor may use it.
+    /// The required role; nil if every visitor may use it.
     var role: DashboardRole?
-    /// What it answers.
+    /// Makes the answer to a request.
     var answer: @Sendable (Exchange) async throws -> WebAnswer
 
-    /// The number in a path; 0 where the pattern has none, nil where it does not match.
+    /// The number in a path. It is 0 if the pattern has none, and nil if the path does not match.
     func id(in path: String) -> Int64? {
         let (wanted, given) = (pattern.split(separator: "/"), path.split(separator: "/"))
         guard wanted.count == given.count, path.hasPrefix("/"), !path.hasSuffix("/") || path == "/" else { return nil }
@@ -24,7 +24,7 @@ struct Route: Sendable {
         return id
     }
 
-    /// A page to look at.
+    /// A page that only shows data.
     private static func look(
         _ pattern: String,
         _ answer: @escaping @Sendable (Exchange) async throws -> WebAnswer
@@ -40,7 +40,7 @@ struct Route: Sendable {
         Route(method: .post, pattern: pattern, role: .operator, answer: answer)
     }
 
-    /// Every address there is.
+    /// All routes.
     static let all: [Route] = [
         Route(method: .get, pattern: "/login", role: nil, answer: LoginPage.show),
         Route(method: .post, pattern: "/login", role: nil, answer: LoginPage.logIn),

@@ -3,7 +3,7 @@ import Foundation
 import Libpq
 import Logging
 
-/// The dashboard without its server: takes requests, gives answers.
+/// The dashboard without its HTTP server: answers requests.
 final class Site: Sendable {
     let configuration: DashboardConfiguration
     let gate: Gatekeeper
@@ -22,7 +22,7 @@ final class Site: Sendable {
         runs = BulkRuns(database: database, logger: logger)
     }
 
-    /// Answers a request, whatever it is.
+    /// Answers a request. Every failure becomes an answer too.
     func answer(_ request: WebRequest) async -> WebAnswer {
         var answer = await find(request)
         answer.headers += WebAnswer.securityHeaders
@@ -81,8 +81,8 @@ final class Site: Sendable {
         }
     }
 
-    /// Sends a user who is not logged in to the login page; a page that refreshes itself only gets an answer that says
-    /// so.
+    /// Redirects a user who is not logged in to the login page. An automatic refresh gets a redirect that does not lead
+    /// back to the page.
     private func askToLogIn(_ request: WebRequest) -> WebAnswer {
         let isPage = request.method == .get && request.header("x-refresh") == nil
         guard !configuration.users.isEmpty else {
@@ -147,7 +147,7 @@ final class Site: Sendable {
     }
 }
 
-/// Why a request is answered otherwise than was asked.
+/// The reason why a request is refused.
 struct Refusal: Error {
     var status: Int
     var title: String
@@ -157,21 +157,21 @@ struct Refusal: Error {
     static func wrong(_ message: String) -> Refusal { Refusal(status: 422, title: "That cannot be", message: message) }
 }
 
-/// One request on its way to its answer.
+/// One request while it is being answered.
 struct Exchange: Sendable {
     var site: Site
     var request: WebRequest
     var viewer: Viewer?
-    /// The number in the path, where the route has one.
+    /// The number in the path, if the route has one.
     var id: Int64
 
-    /// Who acts, in the audit log.
+    /// The acting user's name for the audit log.
     var actor: String { viewer?.name ?? "?" }
 
-    /// Whether the viewer may act.
+    /// Whether the user may make changes.
     var mayAct: Bool { viewer?.role == .operator }
 
-    /// Asks or changes the database.
+    /// Reads or changes the database.
     func database<Value: Sendable>(_ body: @Sendable (AdminDatabase) async throws -> Value) async throws -> Value {
         try await site.database.with(body)
     }
@@ -194,13 +194,13 @@ struct Exchange: Sendable {
         return .page(layout.page { content(layout) })
     }
 
-    /// Ends an action: to a page that says what came of it.
+    /// Ends an action with a redirect to a page that shows the result.
     func done(_ text: String, isFailure: Bool = false, to link: Link) -> WebAnswer {
         if let viewer { site.gate.leave(.init(text: text, isFailure: isFailure), for: viewer) }
         return .redirect(link)
     }
 
-    /// A field of a form that must be filled in.
+    /// The value of a required field of the form.
     func need(_ field: String, _ what: String) throws -> String {
         guard let value = request.form[field]?.trimmed, !value.isEmpty else {
             throw Refusal.wrong("\(what) is missing.")

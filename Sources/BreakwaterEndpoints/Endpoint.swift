@@ -1,6 +1,6 @@
-/// A path that ``EndpointServer`` answers.
+/// A path that ``EndpointServer`` serves.
 public struct Endpoint: Sendable {
-    /// What it answers with.
+    /// The answer to a request.
     struct Answer {
         var isGood: Bool
         var type = "text/plain; charset=utf-8"
@@ -9,7 +9,7 @@ public struct Endpoint: Sendable {
 
     /// The path, such as `/metrics`.
     public var path: String
-    /// What it is for, in a few words.
+    /// The purpose of the path, in a few words.
     public var purpose: String
     let answer: @Sendable () -> Answer
 }

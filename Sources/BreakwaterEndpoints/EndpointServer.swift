@@ -8,32 +8,33 @@ import NIOPosix
 public import ServiceLifecycle
 import Synchronization
 
-/// Serves what machines ask of a worker: `/metrics`, `/livez`, `/readyz`.
+/// Serves the endpoints of a worker for monitoring: `/metrics`, `/livez`, `/readyz`.
 ///
-/// Every answer comes from memory: none waits for the database, or for a lock that a loop holds for long. It changes
-/// nothing. `/livez` and `/readyz` give generic reasons, and the log has the details; `/metrics` names kinds and
-/// queues, so let the server listen only where its clients may know them.
+/// Every answer comes from memory. None waits for the database, or for a lock that a loop holds for long. No request
+/// changes anything. `/livez` and `/readyz` give generic reasons, and the log has the details. `/metrics` names kinds
+/// and queues, so the server should listen only where its clients may know them.
 ///
-/// Its connections are limited in number and in time, and a new one is always taken: clients that send nothing, or not
-/// all of a request, give way to a health check.
+/// Its connections are limited in number and in time, and a new one is always accepted. Connections that send nothing,
+/// or only a part of a request, are closed to make room for a health check.
 ///
-/// As a `Service` it should shut down after the worker, so that a draining worker can still be asked: put it before the
-/// worker in the list of a `ServiceGroup`.
+/// As a `Service` it should shut down after the worker, so that a draining worker can still be monitored. To achieve
+/// this, put it before the worker in the list of a `ServiceGroup`.
 public struct EndpointServer: Service {
-    /// Where it listens.
+    /// The address to listen on.
     public var address: ListenAddress
-    /// What it answers.
+    /// The endpoints.
     public let endpoints: [Endpoint]
-    /// One in sixteen of the process's descriptors, 128 at most. An answer is a few kilobytes from memory.
+    /// The limits of connections: a sixteenth of the process's descriptors, at most 128. An answer is a few kilobytes
+    /// from memory.
     var limits: ConnectionLimits
     private let logger: Logger
     private let onRunning: @Sendable (Int) -> Void
 
     /// - Parameters:
-    ///   - address: Where it listens.
+    ///   - address: The address to listen on.
     ///   - health: The worker's health.
-    ///   - metrics: Returns the metrics in Prometheus' text form. Called once a scrape.
-    ///   - logger: Where it logs.
+    ///   - metrics: Returns the metrics in Prometheus's text format. Called once for each scrape.
+    ///   - logger: The logger.
     ///   - onRunning: Receives the port once the server listens. Defaults to nothing.
     public init(
         address: ListenAddress,
@@ -71,7 +72,7 @@ public struct EndpointServer: Service {
 
     /// Serves until shutdown.
     ///
-    /// - Throws: ``EndpointError`` when it cannot listen.
+    /// - Throws: ``EndpointError`` when the server cannot listen.
     public func run() async throws {
         let router = Router()
         for endpoint in endpoints {
@@ -80,7 +81,7 @@ public struct EndpointServer: Service {
         let overview = endpoints.map { "\($0.path)  \($0.purpose)\n" }.joined()
         router.get("/") { _, _ in Response(Endpoint.Answer(isGood: true, text: overview)) }
         var quiet = logger
-        // What Hummingbird says of itself; whatever goes wrong is thrown.
+        // Hummingbird's informational messages are suppressed. Its errors are thrown.
         quiet.logLevel = max(.warning, logger.logLevel)
         let (address, logger, onRunning) = (address, logger, onRunning)
         let limits = limits
@@ -109,7 +110,7 @@ public struct EndpointServer: Service {
     }
 }
 
-/// Says in the log why the worker is not ready, once for each change, because the answer itself does not say it.
+/// Logs why the worker is not ready, once for each change, because the answer itself does not say this.
 private final class ReadinessLog: Sendable {
     private let logger: Logger
     private let last = Mutex<[String]>([])
@@ -149,13 +150,13 @@ extension Response {
     }
 }
 
-/// The endpoints cannot be served.
+/// The error that the endpoints cannot be served.
 public struct EndpointError: Error, Sendable, CustomStringConvertible {
-    /// Where it was to listen.
+    /// The address to listen on.
     public var address: ListenAddress
-    /// Why it cannot.
+    /// The reason.
     public var reason: String
 
-    /// What went wrong, for people.
+    /// A description for people.
     public var description: String { "cannot listen on \(address): \(reason.lowercased())" }
 }

@@ -1,13 +1,13 @@
-/// Where a server listens: a host and a port.
+/// The address that a server listens on: a host and a port.
 public struct ListenAddress: Sendable, Hashable, CustomStringConvertible {
     /// A name or an address of this machine, without brackets.
     public var host: String
-    /// 0 to 65535; 0 lets the system choose.
+    /// The port from 0 to 65535; 0 lets the system choose.
     public var port: Int
 
     /// - Parameters:
     ///   - host: A name or an address of this machine.
-    ///   - port: 0 to 65535.
+    ///   - port: The port from 0 to 65535.
     public init(host: String, port: Int) {
         self.host = host
         self.port = port
@@ -30,6 +30,6 @@ public struct ListenAddress: Sendable, Hashable, CustomStringConvertible {
         self.init(host: host.isEmpty ? "0.0.0.0" : String(host), port: Int(port))
     }
 
-    /// The address as it is read.
+    /// The address in the form that is parsed.
     public var description: String { host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)" }
 }

@@ -1,4 +1,4 @@
-/// The beginning of what a program wrote, and how much it was in all.
+/// The beginning of a program's output, and the length of the whole output.
 struct BoundedOutput: Sendable {
     let limit: Int
     private(set) var kept: [UInt8] = []

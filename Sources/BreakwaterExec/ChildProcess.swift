@@ -4,15 +4,16 @@ import Logging
 import Subprocess
 import SystemPackage
 
-/// One run of a program: fed, read, and ended together with what it started.
+/// One run of a program. It writes the program's input, reads its output, and ends it together with the processes that
+/// it started.
 ///
-/// The pipes belong to swift-subprocess, whose own threads wait for them and for the exit. Once the program has
-/// exited it ends the streams, even while a process left behind still holds them open.
+/// The pipes belong to swift-subprocess, whose own threads wait for them and for the exit. Once the program has exited,
+/// swift-subprocess ends the streams, even if a remaining process still holds the pipes open.
 struct ChildProcess: Sendable {
     var executable: String
     var command: [String]
     var environment: [String: String]
-    /// What all its processes carry.
+    /// The mark in the environment of all its processes.
     let mark = RunMark()
     var workingDirectory: String?
     var input: [UInt8]
@@ -20,7 +21,7 @@ struct ChildProcess: Sendable {
     var killAfter: Duration
     var logger: Logger
 
-    /// How a program ended, and what it said.
+    /// How a program ended, and what it wrote.
     struct Ending: Sendable {
         var status: TerminationStatus
         var output: BoundedOutput
@@ -29,16 +30,16 @@ struct ChildProcess: Sendable {
 
     enum Outcome: Sendable {
         case ended(Ending)
-        /// It did not run.
+        /// The program did not run.
         case notStarted(JobFailure)
-        /// It did not run, and the worker is to blame for that.
+        /// The program did not run because this worker lacks something.
         case unable(JobFailure)
     }
 
     /// Runs the program to its end.
     ///
-    /// The run itself is in a task that is never cancelled: a cancelled task cannot wait for the program to end nor
-    /// read what it still writes. Cancellation of the caller reaches it as a message.
+    /// The run itself is in a task that is never cancelled, because a cancelled task could neither wait for the program
+    /// to end nor read its remaining output. Cancellation of the caller is passed to it as a message.
     ///
     /// - Throws: `CancellationError` when the caller was cancelled and the program was asked to end.
     func run() async throws -> Outcome {
@@ -90,7 +91,7 @@ struct ChildProcess: Sendable {
         return .ended(Ending(status: result.terminationStatus, output: said.output, errorTail: said.errorTail))
     }
 
-    /// What a program said while it ran.
+    /// What a program wrote while it ran.
     private struct Said: Sendable {
         var output = BoundedOutput(limit: 0)
         var errorTail = ""
@@ -106,19 +107,20 @@ struct ChildProcess: Sendable {
 
     private typealias Child = Execution<CustomWriteInput, SequenceOutput, SequenceOutput>
 
-    /// Feeds and reads the program until it has exited, then kills what it left behind.
+    /// Writes the program's input and reads its output until it has exited, then kills the processes that it left
+    /// behind.
     ///
-    /// - Parameter start: A time before it was started.
+    /// - Parameter start: A time before the program was started.
     private func supervise(
         _ child: Child,
         startedAfter start: ContinuousClock.Instant,
         stops: AsyncStream<Void>
     ) async -> Said {
-        // It leads a session, and so a group, of its own.
+        // The program leads its own session, and so its own process group.
         ProcessGroupWatchdog.shared.watch(child.processIdentifier.value)
         return await withTaskGroup(of: Finished.self) { group in
             group.addTask {
-                // A program need not read its input: a broken pipe says nothing about the job.
+                // A program need not read its input, so a broken pipe is no failure of the job.
                 _ = try? await child.standardInputWriter.write(input)
                 try? await child.standardInputWriter.finish()
                 return .fed
@@ -156,7 +158,7 @@ struct ChildProcess: Sendable {
                 }
                 if streams == 0 {
                     await child.waitForExit()
-                    // The exited program is not yet reaped, so the number of its group cannot be another's.
+                    // The exited program is not yet reaped, so its group's number cannot have been reused.
                     try? child.send(signal: .kill, toProcessGroup: true)
                     ProcessGroupWatchdog.shared.forget(child.processIdentifier.value)
                     await StrayProcessReaper.shared.killProcesses(
@@ -169,9 +171,10 @@ struct ChildProcess: Sendable {
         }
     }
 
-    /// Reads a stream to its end, or as far as the program itself can have written it.
+    /// Reads a stream to its end, or as far as the program itself can have written.
     private func read(_ stream: SubprocessOutputSequence, of child: Child, into consume: ([UInt8]) -> Void) async {
-        // After the exit at most a pipe's content of the program's output is left; more comes from what it left behind.
+        // After the exit, at most a pipe's content of the program's output remains. Anything more was written by
+        // processes that it left behind.
         var remainingAfterExit = 1 << 20
         var iterator = stream.makeAsyncIterator()
         while remainingAfterExit > 0 {
@@ -179,14 +182,15 @@ struct ChildProcess: Sendable {
             guard let buffer = try? await iterator.next() else { return }
             if hadExited { remainingAfterExit -= buffer.count }
             consume(buffer.withUnsafeBytes { Array($0) })
-            // A program that writes faster than this reads would never let the task wait: let others have the thread.
+            // If a program writes faster than this reads, the task never suspends. Yielding lets other tasks use the
+            // thread.
             await Task.yield()
         }
     }
 
     private var startingProgram: String { "starting the program \(executable)" }
 
-    /// What it means that the program did not run.
+    /// The outcome when the program did not run.
     private func outcome(of error: SubprocessError) -> Outcome {
         if let number = error.underlyingError?.rawValue, let failure = JobFailure(limit: number, while: startingProgram)
         {
@@ -222,7 +226,7 @@ extension Execution {
         return information.si_signo == SIGCHLD
     }
 
-    /// Waits until the program has exited, which is mostly at once: its streams have ended.
+    /// Waits until the program has exited. Usually it has already, because its streams have ended.
     fileprivate func waitForExit() async {
         var pause = Duration.microseconds(100)
         while !hasExited {

@@ -3,11 +3,11 @@ import Logging
 
 /// Logs a program's standard error line by line, within limits, and keeps its end for the message of a failure.
 struct ErrorLog {
-    /// A longer line is logged cut.
+    /// The most bytes of a line that are logged.
     static let maximumLineBytes = 2048
-    /// After this many lines of one job the rest are only counted.
+    /// The most lines of one job that are logged. Further lines are only counted.
     static let maximumLines = 1000
-    /// How much of the end is kept.
+    /// How many bytes of the end are kept.
     static let maximumTailBytes = 2048
 
     private let logger: Logger
@@ -39,9 +39,9 @@ struct ErrorLog {
         line.append(Array(rest))
     }
 
-    /// Logs what is left.
+    /// Logs the last, incomplete line.
     ///
-    /// - Returns: The end of all that was written, from the beginning of a line where there is one.
+    /// - Returns: The end of the output, which begins at the start of a line if possible.
     mutating func finish() -> String {
         if line.written > 0 { endLine() }
         if lines > Self.maximumLines {
@@ -54,7 +54,7 @@ struct ErrorLog {
         if isTailCut, let lineEnd = kept.dropLast().firstIndex(of: UInt8(ascii: "\n")) {
             kept = kept[(lineEnd + 1)...]
         } else if isTailCut {
-            // The cut may have left the end of a character.
+            // The cut may have split a UTF-8 character, whose remaining bytes are dropped.
             kept = kept.drop { (0x80..<0xC0).contains($0) }
         }
         while let last = kept.last, last == UInt8(ascii: "\n") || last == UInt8(ascii: "\r") { kept.removeLast() }

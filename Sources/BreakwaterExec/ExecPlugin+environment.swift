@@ -2,7 +2,7 @@ import Breakwater
 import Glibc
 
 extension ExecPlugin {
-    /// The configured variables over the inherited ones.
+    /// The inherited variables with the configured ones added. Configured variables take precedence.
     static func configuredEnvironment(
         _ configured: [String: String],
         inherit names: [String]
@@ -31,7 +31,7 @@ extension ExecPlugin {
         }
     }
 
-    /// What the program learns about its job.
+    /// The variables that describe the job to the program.
     static func jobEnvironment(_ job: Job, context: JobContext) -> [String: String] {
         var environment = [
             "BREAKWATER_JOB_ID": String(job.id),
@@ -44,7 +44,7 @@ extension ExecPlugin {
         ]
         environment["TRACEPARENT"] = job.traceparent
         environment["TRACESTATE"] = job.tracestate
-        // A NUL would end the value early.
+        // NULs are removed, because a NUL would end the value early.
         return environment.mapValues { String($0.unicodeScalars.filter { $0 != "\0" }.map(Character.init)) }
     }
 }

@@ -5,14 +5,15 @@ import Logging
 import Subprocess
 
 extension ExecPlugin {
-    /// The exit status for a dependency that asked for fewer calls. It is the first after those of `sysexits.h`.
+    /// The exit status for a dependency that limits the rate of calls. It is the first number after those of
+    /// `sysexits.h`.
     static let throttledStatus: Int32 = 79
-    /// The exit status for a job that is to run again later, although nothing went wrong.
+    /// The exit status for a job that is to run again later, although nothing failed.
     static let snoozedStatus: Int32 = 80
-    /// A longer `retry_after` is cut to this.
+    /// The longest `retry_after`. A longer one is reduced to this.
     static let longestRetryAfter = Duration.seconds(86_400)
 
-    /// What the end of the program means for its job.
+    /// The outcome of a job whose program has ended.
     func outcome(of ending: ChildProcess.Ending, logger: Logger) -> JobOutcome {
         switch ending.status {
         case .exited(EX_OK):
@@ -42,16 +43,15 @@ extension ExecPlugin {
         }
     }
 
-    /// A job that snoozes without a time would run again at once, and for ever, as a snooze spends no attempt. It
-    /// fails.
+    /// The outcome of a program that asked for a snooze. Without a time the job fails: it would otherwise run again at
+    /// once and forever, because a snooze spends no attempt.
     private static func snoozed(for delay: Duration?, otherwise failure: JobFailure) -> JobOutcome {
         if let delay { return .snoozed(delay) }
         let advice = "it must write {\"retry_after\": seconds} to standard output, with more than 0 seconds"
         return .failed(JobFailure(failure.name, "\(failure.message)\n(to snooze the job, \(advice))"))
     }
 
-    /// What a program writes to standard output to say when its job runs again. Other members of the object are
-    /// ignored.
+    /// The JSON object on standard output that says when the job runs again. Other members are ignored.
     private struct Answer: Decodable {
         /// Fractions are allowed.
         var seconds: Double
@@ -61,7 +61,7 @@ extension ExecPlugin {
         }
     }
 
-    /// The time that the program asked for; nil if its output is not a JSON object with a time to come.
+    /// The delay that the program asked for; nil if its output is not a JSON object with a positive `retry_after`.
     private static func retryAfter(in output: BoundedOutput) -> Duration? {
         guard !output.isCut, let answer = try? JSONDecoder().decode(Answer.self, from: Data(output.kept)),
             answer.seconds > 0

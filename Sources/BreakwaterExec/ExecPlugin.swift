@@ -1,9 +1,9 @@
 public import Breakwater
 import Glibc
 
-/// Runs each job as one process of its own.
+/// Runs each job as a separate process.
 ///
-/// The process gets the job's payload on standard input, and says how the job ended by its exit status:
+/// The process reads the job's payload from standard input. Its exit status determines the outcome:
 ///
 /// | exit status | outcome |
 /// |---|---|
@@ -18,15 +18,15 @@ import Glibc
 /// With 69, 79 and 80 the program may say when the job runs again: `{"retry_after": 30}` on standard output, in
 /// seconds, up to a day. Other members of the JSON object are ignored.
 ///
-/// A result that is a JSON value is kept as it is, other text becomes a JSON string, and no output is no result.
-/// Each line of standard error is logged, and the last of them are the message of a failure.
+/// A result that is a JSON value is kept as it is. Other text becomes a JSON string, and no output is no result. Each
+/// line of standard error is logged, and the last lines are the message of a failure.
 ///
-/// No shell takes part: the words of the command reach the program as they are. The environment holds what was
-/// configured and the `BREAKWATER_` variables of the job, nothing else. The program leads a session of its own, and
-/// a job ends with its program: processes that it left behind are killed, and output that they would still have written
-/// is not waited for. They are known by their process group, and elsewhere (`setsid`, daemons) by `BREAKWATER_RUN_ID`
-/// in their environment: one that left its session and cleared its environment, or became another user, escapes this.
-/// A worker that is killed takes its programs with it: a small `/bin/sh` beside it sees to that.
+/// No shell is used: the words of the command are passed to the program unchanged. The environment holds only the
+/// configured variables and the `BREAKWATER_` variables of the job. The program leads its own session, and the job ends
+/// with its program: processes that it left behind are killed, and their further output is not awaited. They are found
+/// by their process group or, if they left it (`setsid`, daemons), by `BREAKWATER_RUN_ID` in their environment. A
+/// process that left its session and cleared its environment, or became another user, is not found. If the worker is
+/// killed, a small `/bin/sh` process beside it kills its programs.
 ///
 /// ```swift
 /// let digest = try ExecPlugin(command: ["sha256sum"])
@@ -42,14 +42,14 @@ public struct ExecPlugin: HandlerPlugin {
     /// A plugin that runs this command for each job.
     ///
     /// - Parameters:
-    ///   - command: The program and its arguments. A program without a slash is looked for in `PATH`; a relative path
-    ///     starts from the working directory.
-    ///   - environment: Variables set for the program. They win over inherited ones. Defaults to none.
-    ///   - inherit: The variables that the program inherits from the worker, where the worker has them. Defaults to
-    ///     `PATH`, `HOME`, `LANG`, `TZ` and `TMPDIR`.
+    ///   - command: The program and its arguments. A program without a slash is searched for in `PATH`. A relative path
+    ///     is relative to the working directory.
+    ///   - environment: Variables set for the program. They take precedence over inherited ones. Defaults to none.
+    ///   - inherit: The variables that the program inherits from the worker if the worker has them. Defaults to `PATH`,
+    ///     `HOME`, `LANG`, `TZ` and `TMPDIR`.
     ///   - workingDirectory: The directory that the program runs in. Defaults to the worker's.
-    ///   - maxOutputBytes: How much of standard output is kept as the result; the rest is read and dropped. Defaults
-    ///     to 1 MiB.
+    ///   - maxOutputBytes: How many bytes of standard output are kept as the result. The rest is read and dropped.
+    ///     Defaults to 1 MiB.
     ///   - killAfter: How long a cancelled job's processes have between SIGTERM and SIGKILL. Defaults to 5 seconds.
     /// - Throws: ``ExecPluginError`` when there is no such program or directory, or a value is not allowed.
     public init(
@@ -76,7 +76,7 @@ public struct ExecPlugin: HandlerPlugin {
         Self.ignoreBrokenPipes
     }
 
-    /// Runs the command for one job and judges its exit status.
+    /// Runs the command for one job and derives the outcome from its exit status.
     ///
     /// - Throws: `CancellationError` once the processes of a cancelled job have ended.
     public func run(_ job: Job, context: JobContext) async throws -> JobOutcome {
@@ -101,8 +101,8 @@ public struct ExecPlugin: HandlerPlugin {
         }
     }
 
-    /// A program that ends before it has read its input must not end the worker, so SIGPIPE is ignored from the first
-    /// plugin on, unless the worker handles it. Programs start with their signals at the defaults.
+    /// Ignores SIGPIPE once the first plugin is made, unless the worker handles it, because a program that ends before
+    /// it has read its input must not end the worker. Programs start with default signal handling.
     private static let ignoreBrokenPipes: Void = {
         var action = sigaction()
         guard sigaction(SIGPIPE, nil, &action) == 0, action.__sigaction_handler.sa_handler == nil else { return }

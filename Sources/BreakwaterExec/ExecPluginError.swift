@@ -1,22 +1,22 @@
-/// Why a command cannot be a handler.
+/// The error for invalid settings of a command.
 public struct ExecPluginError: Error, Sendable, Equatable, CustomStringConvertible {
-    /// What is wrong.
+    /// The kind of problem.
     public enum Code: Sendable, Equatable {
-        /// The command has no words, or one that no program can be given.
+        /// The command has no words, or a word that cannot be an argument.
         case invalidCommand
         /// There is no such program, or it is not executable.
         case executableNotFound
         /// The working directory is not a directory.
         case invalidWorkingDirectory
-        /// A variable's name or value is not possible in an environment.
+        /// A variable's name or value is invalid.
         case invalidEnvironment
         /// A limit is out of range.
         case invalidLimit
     }
 
-    /// What is wrong.
+    /// The kind of problem.
     public var code: Code
-    /// What is wrong with which value, for people.
+    /// The problem and the value at fault, for people.
     public var message: String
 
     init(_ code: Code, _ message: String) {

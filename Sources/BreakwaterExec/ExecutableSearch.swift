@@ -1,6 +1,6 @@
 import Glibc
 
-/// Finds the program of a command, as `execvp` would, and says what was looked for where.
+/// Finds the program of a command as `execvp` would. Its error says what was searched for, and where.
 struct ExecutableSearch {
     /// The `PATH` that the program will see, if any.
     var path: String?
@@ -44,7 +44,7 @@ struct ExecutableSearch {
                 "the program '\(program)' cannot be found: PATH is neither set nor inherited; give the whole path"
             )
         }
-        // Entries that are empty or relative mean the current directory, which is never searched.
+        // Empty or relative entries depend on the current directory, which is never searched.
         let directories = path.split(separator: ":").filter { $0.hasPrefix("/") }
         var problems: [String] = []
         for directory in directories {
@@ -61,7 +61,7 @@ struct ExecutableSearch {
 
     private static let missing = "does not exist"
 
-    /// What keeps the file from being run, or nil.
+    /// The reason why the file cannot be executed; nil if it can.
     private func problem(with file: String) -> String? {
         guard let kind = kind(of: file) else { return Self.missing }
         if kind == S_IFDIR { return "is a directory" }

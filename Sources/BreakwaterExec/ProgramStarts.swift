@@ -2,19 +2,19 @@ import Breakwater
 import Glibc
 import Synchronization
 
-/// Lets programs start a few at a time, each only while this process has what a start needs.
+/// Limits how many programs start at once. A start begins only if this process has the resources for it.
 ///
-/// A start that runs out of descriptors half-way does harm: if swift-subprocess cannot open all of a program's pipes,
-/// it ends the whole worker; if it cannot open the descriptor of the process, it misses the process's end; and what it
-/// sets up with the first program it never sets up again if that failed. So this sets descriptors aside first.
+/// Running out of descriptors during a start does harm. If swift-subprocess cannot open all of a program's pipes, it
+/// ends the whole worker. If it cannot open the process descriptor, it misses the end of the process. If its one-time
+/// setup with the first program fails, it never tries again. So descriptors are reserved first.
 final class ProgramStarts: Sendable {
     static let shared = ProgramStarts()
 
-    /// More would not be faster: they wait for one thread that starts them.
+    /// The most starts at once. More would not be faster, because one thread starts all programs.
     private static let maximumAtOnce = 4
-    /// Both ends of three pipes, the process, and its working directory.
+    /// A start needs both ends of three pipes, the process descriptor and the working directory.
     private static let descriptorsOfEach = 8
-    /// Those that swift-subprocess sets up with the first program.
+    /// The number of threads that swift-subprocess starts with the first program.
     private static let threads = 3
 
     private struct State {
@@ -25,7 +25,7 @@ final class ProgramStarts: Sendable {
 
     private let state = Mutex(State())
 
-    /// A start that has begun. It is over when the program runs, or could not be run.
+    /// A start in progress. It ends when the program runs or could not be run.
     final class Start: Sendable {
         private let isOver = Atomic(false)
         private let starts: ProgramStarts
@@ -36,7 +36,7 @@ final class ProgramStarts: Sendable {
             self.hasReserve = hasReserve
         }
 
-        /// Lets another one begin. Saying so twice is harmless.
+        /// Ends this start, so that another may begin. Further calls have no effect.
         func end(isRunning: Bool) {
             guard !isOver.exchange(true, ordering: .relaxed) else { return }
             if hasReserve { DescriptorReserve.giveBack(ProgramStarts.descriptorsOfEach) }
@@ -44,10 +44,10 @@ final class ProgramStarts: Sendable {
         }
     }
 
-    /// Waits until few others are starting.
+    /// Waits until fewer than ``maximumAtOnce`` programs are starting.
     ///
-    /// - Parameter action: What is done, as the beginning of a sentence.
-    /// - Throws: What is missing.
+    /// - Parameter action: What is being done, as the beginning of a sentence.
+    /// - Throws: The resource that is missing.
     func begin(_ action: String) async throws(JobFailure) -> Start {
         await withCheckedContinuation { continuation in
             let mayBegin = state.withLock { state in
@@ -73,7 +73,7 @@ final class ProgramStarts: Sendable {
     private func end(isRunning: Bool) {
         let next = state.withLock { state in
             if isRunning { state.hasStartedBefore = true }
-            // It hands its place on.
+            // The place passes to the next waiting start.
             if !state.waiting.isEmpty { return state.waiting.removeFirst() as CheckedContinuation<Void, Never>? }
             state.starting -= 1
             return nil
@@ -81,7 +81,7 @@ final class ProgramStarts: Sendable {
         next?.resume()
     }
 
-    /// Why some threads cannot be started now; nil if they can.
+    /// The error number if the needed threads cannot be started now; nil if they can.
     private static func errorStartingThreads() -> Int32? {
         let gate = UnsafeMutablePointer<pthread_mutex_t>.allocate(capacity: 1)
         defer { gate.deallocate() }
@@ -91,12 +91,12 @@ final class ProgramStarts: Sendable {
         var error: Int32 = 0
         while error == 0, started.count < threads {
             var thread = pthread_t()
-            // Each waits at the gate, so that all of them are there at once.
+            // Each thread waits at the gate, so that all of them exist at the same time.
             error = pthread_create(
                 &thread,
                 nil,
                 { gate in
-                    // What is given to them, below.
+                    // The argument is never null: it is the `gate` that is passed below.
                     let gate = gate!.assumingMemoryBound(to: pthread_mutex_t.self)
                     pthread_mutex_lock(gate)
                     pthread_mutex_unlock(gate)

@@ -1,11 +1,11 @@
 import Synchronization
 
-/// What the processes of one run of a program carry in their environment, wherever they go: the program itself, and
-/// what it starts, sessions of their own and daemons included.
+/// The variable in the environment of all processes of one run: the program itself and the processes that it starts,
+/// including daemons and those in their own sessions.
 struct RunMark: Sendable, Hashable {
     static let variable = "BREAKWATER_RUN_ID"
 
-    /// What the marks of all runs of this worker begin with.
+    /// The prefix of the marks of all runs of this worker.
     static let worker = String(UInt64.random(in: .min ... .max), radix: 16)
 
     private static let last = Atomic<UInt64>(0)
@@ -16,6 +16,6 @@ struct RunMark: Sendable, Hashable {
         text = "\(worker).\(Self.last.wrappingAdd(1, ordering: .relaxed).newValue)"
     }
 
-    /// The whole entry as it stands in an environment, with the NUL that ends it.
+    /// The whole entry in an environment, including the terminating NUL.
     var entry: [UInt8] { Array("\(Self.variable)=\(text)\0".utf8) }
 }

@@ -1,25 +1,26 @@
 import Glibc
 
-/// Kills what the programs of ended jobs left behind outside their process groups: children that made a session of
-/// their own, daemons.
+/// Kills processes that the programs of ended jobs left behind outside their process groups: daemons and children in
+/// their own sessions.
 ///
 /// They are found by the mark in their environment (`/proc/*/environ`), which costs some microseconds for each process
-/// of the machine. So one search serves all jobs that ended meanwhile, and searches take a tenth of one core at most.
-/// After short runs a search looks only at the process numbers that were given out since.
+/// of the machine. So one search serves all jobs that have ended since the last one, and searches use at most a tenth
+/// of one core. After short runs, a search examines only the process numbers that were assigned since the start.
 ///
 /// A process that cleared its environment as well, or that runs as another user, is not found.
 actor StrayProcessReaper {
     static let shared = StrayProcessReaper()
 
-    /// After a search, none is made for at least this many times the processor time that it took, up to a limit.
+    /// The pause after a search is this many times the processor time that the search took, up to a limit.
     private static let pauseFactor = 9
     private static let longestPause = Duration.milliseconds(100)
-    /// The processes found are killed, and the search is repeated, as they may have started more in the meantime.
+    /// The most searches in a row. After the found processes are killed, the search is repeated, because they may have
+    /// started more processes in the meantime.
     private static let maximumRounds = 10
-    /// Process numbers grow until they wrap around. No machine starts enough processes in this time to use up all the
-    /// numbers, so if the last number is above the program's, all of its descendants' are between the two.
+    /// Process numbers increase until they wrap around. No machine uses up all numbers within this time. So if the last
+    /// assigned number is above the program's, the numbers of all its descendants are between the two.
     private static let longestShortRun = Duration.milliseconds(250)
-    /// Of more numbers than these, looking at each costs more than listing the processes.
+    /// Examining more numbers than this would cost more than listing all processes.
     private static let maximumNumbers = 256
 
     /// An ended run.
@@ -71,7 +72,7 @@ actor StrayProcessReaper {
         }
     }
 
-    /// The process numbers among which all descendants of the programs are; nil if that may be any number.
+    /// The process numbers that include all descendants of the programs; nil if any number is possible.
     private func newProcesses() -> [pid_t]? {
         let oldest = ContinuousClock.now - Self.longestShortRun
         guard runs.values.allSatisfy({ $0.start > oldest }), let first = runs.values.map(\.program).min(),
@@ -80,7 +81,7 @@ actor StrayProcessReaper {
         return Array(first...last)
     }
 
-    /// The number that was given last to a process or a thread.
+    /// The number that was last assigned to a process or thread.
     private static func lastProcess() -> pid_t? {
         let file = open("/proc/loadavg", O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { return nil }
@@ -93,7 +94,7 @@ actor StrayProcessReaper {
         }
     }
 
-    /// Every process of the machine, as far as it is shown.
+    /// All processes of the machine that `/proc` shows to this user.
     private static func processes() -> [pid_t] {
         guard let directory = opendir("/proc") else { return [] }
         defer { closedir(directory) }
@@ -112,7 +113,7 @@ actor StrayProcessReaper {
         guard file >= 0 else { return false }
         defer { close(file) }
         let prefix = Array("\(RunMark.variable)=".utf8)
-        // The kernel gives at most a page at a time; an entry may lie across two.
+        // The kernel returns at most a page at a time, so an entry may be split between two reads.
         return withUnsafeTemporaryAllocation(byteCount: 4096, alignment: 1) { buffer in
             var variable: [UInt8] = []
             while true {

@@ -1,6 +1,6 @@
 import CLibcurl
 
-/// Where a handler's requests go, read by the same parser that will send them.
+/// The URL of a handler's requests, parsed by the same library that sends them.
 struct HTTPEndpoint: Sendable {
     /// The whole URL, normalised. It may hold secrets in its query.
     let url: String

@@ -10,7 +10,8 @@ struct HTTPHeaders: Sendable {
         "tracestate", "transfer-encoding", "upgrade", "webhook-id", "webhook-signature", "webhook-timestamp",
     ]
 
-    /// - Throws: ``HTTPPluginError`` for a name or a value that cannot be sent, or that is not to be configured.
+    /// - Throws: ``HTTPPluginError`` for a name or a value that cannot be sent, or for a name that must not be
+    ///   configured.
     init(_ configured: [String: String]) throws {
         var seen: Set<String> = []
         for (name, value) in configured {
@@ -37,11 +38,11 @@ struct HTTPHeaders: Sendable {
         self.configured = configured
     }
 
-    /// The headers of one request as curl takes them.
+    /// The headers of one request in curl's format.
     ///
     /// - Parameters:
     ///   - job: The job that the request is for.
-    ///   - context: Its deadline.
+    ///   - context: The context with the run's deadline.
     ///   - signature: The headers of the signature, if the request is signed.
     func lines(for job: Job, context: JobContext, signature: [(String, String)]) -> [String] {
         var fields: [(String, String)] = [
@@ -60,14 +61,15 @@ struct HTTPHeaders: Sendable {
         if !names.contains("content-type") { fields.append(("Content-Type", "application/json")) }
         if !names.contains("user-agent") { fields.append(("User-Agent", "breakwater")) }
         fields += configured.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
-        // A name with a semicolon is curl's way to send an empty value; with nothing after the colon it would be left
-        // out, as "Expect" is to be: no request waits for permission to send its body.
+        // A line with a semicolon after the name makes curl send an empty value. A line with nothing after the colon
+        // removes the header. This is done with "Expect", so that curl does not wait for a 100 before it sends the
+        // body.
         return fields.map { $1.isEmpty ? "\($0);" : "\($0): \($1)" } + ["Expect:"]
     }
 }
 
 extension UInt8 {
-    /// Whether RFC 9110 allows it in the name of a header.
+    /// Whether RFC 9110 allows this byte in a header's name.
     fileprivate var isTokenCharacter: Bool {
         switch self {
         case UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "a")...UInt8(ascii: "z"),
@@ -79,7 +81,7 @@ extension UInt8 {
 }
 
 extension String {
-    /// The text with control characters, `%` and what is not ASCII written as `%XX`.
+    /// The text with control characters, `%` and non-ASCII bytes written as `%XX`.
     fileprivate var percentEncodedForHeader: String {
         utf8.reduce(into: "") { text, byte in
             if (0x20..<0x7F).contains(byte), byte != UInt8(ascii: "%") {

@@ -2,10 +2,10 @@ import Breakwater
 import Logging
 
 extension HTTPPlugin {
-    /// How much of an answer's body a failure shows, in bytes.
+    /// The most bytes of an answer's body that a failure shows.
     static let excerptBytes = 1024
 
-    /// What a whole answer means for its job.
+    /// The outcome of a job whose request got a complete answer.
     func outcome(of response: HTTPResponse, logger: Logger) -> JobOutcome {
         switch response.status {
         case 200..<300:
@@ -20,26 +20,26 @@ extension HTTPPlugin {
         }
     }
 
-    /// What an answer that is not a success means for its job.
+    /// The outcome of a job whose answer is not a success.
     private func outcome(of response: HTTPResponse, message: String) -> JobOutcome {
         let retryAfter = RetryAfter.duration(response.retryAfter, date: response.date)
         let failure = JobFailure("http.\(response.status)", message)
         return switch response.status {
         case 429: .throttled(failure, retryAfter: retryAfter ?? .zero)
-        // 529 is not registered; several services answer it when they are overloaded.
+        // 529 is not registered, but several services send it when they are overloaded.
         case 503, 529: .unavailable(failure, retryAfter: retryAfter)
         case 502, 504: .unavailable(failure)
-        // A timeout, a locked resource, and a request that came too early: the same request may work later.
+        // For a timeout, a locked resource or a request that was too early, the same request may succeed later.
         case 408, 423, 425: .failed(failure)
         case 400..<500: .discarded(failure)
         default: .failed(failure)
         }
     }
 
-    /// What the lack of a whole answer means for its job.
+    /// The outcome of a job whose request got no complete answer.
     ///
-    /// An answer that broke off keeps its status and its class. Only a success does not count, as part of it is
-    /// missing.
+    /// An answer whose body was cut off keeps the class of its status. Only a success does not count, because part of
+    /// the result is missing.
     func outcome(of failure: HTTPTransferFailure) -> JobOutcome {
         if let missing = failure.missing {
             return .unable(JobFailure(missing.name, redacted("POST \(endpoint.display): \(missing.message)")))
@@ -72,13 +72,13 @@ extension HTTPPlugin {
         return excerpt.isEmpty ? message : "\(message): \(excerpt)\(isCut ? "…" : "")"
     }
 
-    /// The text without what was configured to be secret: servers echo requests in their errors.
+    /// The text with configured secrets removed, because some servers echo the request in their errors.
     private func redacted(_ text: String) -> String {
         secrets.reduce(text) { $0.replacing($1, with: "[redacted]") }
     }
 
-    /// The values of headers, what follows a scheme such as `Bearer` in them, the secret, and the query with its
-    /// values.
+    /// The secrets: the values of headers, the parts after a scheme such as `Bearer`, the signing secret, and the query
+    /// with its values.
     static func secrets(in headers: [String: String], secret: String?, query: String?) -> [String] {
         let harmless: Set = ["accept", "accept-language", "content-type", "user-agent"]
         let values = headers.filter { !harmless.contains($0.key.lowercased()) }.values
@@ -91,7 +91,8 @@ extension HTTPPlugin {
                 pair.split(separator: "=", maxSplits: 1).dropFirst().first.map(String.init)
             }
         }
-        // What is shorter is a word like "json" rather than a secret. Longer first: one may be a part of another.
+        // A shorter text is more likely a word such as "json" than a secret. Longer secrets come first, because one may
+        // contain another.
         return secrets.filter { $0.utf8.count >= 8 }.sorted { $0.utf8.count > $1.utf8.count }
     }
 }

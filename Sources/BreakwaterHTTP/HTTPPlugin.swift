@@ -15,24 +15,25 @@ import Foundation
 /// | any other 4xx | discarded |
 /// | none, for this worker has no descriptor, process, memory or port for a request, or no such `caFile` | unable |
 ///
-/// An answer counts once its headers are complete. If its body breaks off, a 2xx is unavailable, and any other status
-/// keeps its class.
+/// An answer counts once its headers are complete. If its body is then cut off, a 2xx is unavailable, and any other
+/// status keeps its outcome.
 ///
 /// One run sends one request. If the server closes a kept connection without an answer, the job's own backoff decides
 /// when the next run sends the request again.
 ///
-/// A 429, 503 or 529 that says `Retry-After` is obeyed, up to a day. It never shortens the job's own backoff. A 429
-/// without a time to come waits a second, and twice as long with each further 429 in a row, up to an hour. A result
-/// that is a JSON value is kept as it is, other text becomes a JSON string, and an empty body is no result.
+/// The `Retry-After` of a 429, 503 or 529 is obeyed, up to a day. It never shortens the job's own backoff. After a 429
+/// without a usable `Retry-After` the job waits a second, and twice as long after each further 429 in a row, up to an
+/// hour. A result that is a JSON value is kept as it is. Other text becomes a JSON string, and an empty body is no
+/// result.
 ///
 /// Requests carry the job in `Breakwater-Job-Id`, `-Kind`, `-Queue`, `-Attempt`, `-Max-Attempts` and `-Deadline`
-/// (control characters, `%` and what is not ASCII written as `%XX`), `Idempotency-Key`, and `traceparent` and
-/// `tracestate` where the job has them. With a secret they are signed as [Standard
+/// (with control characters, `%` and non-ASCII bytes written as `%XX`), `Idempotency-Key`, and `traceparent` and
+/// `tracestate` if the job has them. With a secret they are signed according to [Standard
 /// Webhooks](https://www.standardwebhooks.com).
 ///
-/// A host name may resolve to public addresses only, unless `allow` says more; an address or `localhost` in the URL is
-/// meant as it stands. The metadata services of clouds are refused in either case, unless `allow` lists them. No proxy
-/// is used. Neither logs nor failures show the URL's query, a header or the secret.
+/// A host name may resolve only to public addresses and to those in `allow`. An address or `localhost` in the URL is
+/// allowed as it is. The metadata services of clouds are refused in both cases, unless `allow` lists them. No proxy is
+/// used. Neither logs nor failures show the URL's query, a header or the secret.
 ///
 /// ```swift
 /// let deliver = try HTTPPlugin(url: "https://hooks.example/orders", secret: key)
@@ -44,9 +45,9 @@ public struct HTTPPlugin: HandlerPlugin, CustomStringConvertible, CustomReflecta
     private let key: WebhookKey?
     private let policy: DestinationPolicy
     private let caFile: String?
-    /// Texts that an answer might echo and that failures must not show.
+    /// Secrets that an answer might echo and that failures must not show.
     let secrets: [String]
-    /// Answers of a name server made up for tests, as `host:port:address`.
+    /// Fixed DNS answers for tests, each as `host:port:address`.
     var resolve: [String] = []
 
     /// A plugin that sends jobs to this URL.
@@ -55,11 +56,10 @@ public struct HTTPPlugin: HandlerPlugin, CustomStringConvertible, CustomReflecta
     ///   - url: An http or https URL without a user, a password or a fragment. Its host is written in ASCII.
     ///   - headers: Headers that every request carries, such as `Authorization`. Defaults to none.
     ///   - secret: The key that signs requests: `whsec_` and 24 to 64 bytes in Base64. Defaults to none.
-    ///   - allow: What the URL's host name may resolve to beside public addresses: addresses, networks such as
-    ///     `10.0.0.0/8`, or the name itself, which then may resolve to anything. Defaults to none.
-    ///   - maxResponseBytes: How much of an answer's body is kept. Defaults to 64 KiB.
-    ///   - caFile: A PEM file of the certificate authorities that are trusted in place of the system's. Defaults to
-    ///     none.
+    ///   - allow: What the URL's host name may resolve to in addition to public addresses: addresses, networks such as
+    ///     `10.0.0.0/8`, or the name itself, which then may resolve to any address. Defaults to none.
+    ///   - maxResponseBytes: How many bytes of an answer's body are kept. Defaults to 64 KiB.
+    ///   - caFile: A PEM file of certificate authorities that are trusted instead of the system's. Defaults to none.
     /// - Throws: ``HTTPPluginError`` when a value is not allowed.
     public init(
         url: String,
@@ -82,11 +82,11 @@ public struct HTTPPlugin: HandlerPlugin, CustomStringConvertible, CustomReflecta
         self.maxResponseBytes = maxResponseBytes
         self.caFile = caFile
         secrets = Self.secrets(in: headers, secret: secret, query: endpoint.query)
-        // Its thread and its descriptors are taken now: they may be short once jobs run.
+        // The client's thread and descriptors are created now, because they may be scarce once jobs run.
         _ = HTTPClient.shared
     }
 
-    /// Sends one job and judges the answer.
+    /// Sends one job and derives its outcome from the answer.
     ///
     /// - Throws: `CancellationError` when the job was cancelled; its connection is closed by then.
     public func run(_ job: Job, context: JobContext) async throws -> JobOutcome {
@@ -110,16 +110,16 @@ public struct HTTPPlugin: HandlerPlugin, CustomStringConvertible, CustomReflecta
         }
     }
 
-    /// A little less than the time that is left, so that silence is reported as the server's fault and not as the
-    /// job's.
+    /// The request's timeout is a little shorter than the remaining time of the run, so that a server that does not
+    /// answer is reported as unavailable rather than the job as timed out.
     static func timeoutMilliseconds(within remaining: Duration) -> Int {
         let seconds = min(remaining.inSeconds, 86_400 * 7)
         return max(1, Int((seconds - min(0.25, seconds / 10)) * 1000))
     }
 
-    /// Where the jobs go, without the query.
+    /// The URL that jobs are sent to, without the query.
     public var description: String { "HTTPPlugin(\(endpoint.display))" }
 
-    /// Nothing beside the description: the fields hold secrets.
+    /// Only the URL without its query, because the fields hold secrets.
     public var customMirror: Mirror { Mirror(self, children: [("url", endpoint.display)]) }
 }

@@ -1,16 +1,16 @@
-/// Why an endpoint cannot be a handler.
+/// The error for invalid settings of an endpoint.
 public struct HTTPPluginError: Error, Sendable, Equatable, CustomStringConvertible {
-    /// What is wrong.
+    /// The kind of problem.
     public enum Code: Sendable, Equatable {
-        /// The URL cannot be read, or is not one of http or https with a host.
+        /// The URL cannot be parsed, or is not an http or https URL with a host.
         case invalidURL
         /// The URL holds a user or a password.
         case credentialsInURL
-        /// A header's name or value is not possible, or the configuration may not set it.
+        /// A header's name or value is invalid, or the header must not be configured.
         case invalidHeader
         /// The secret is not a Standard Webhooks key.
         case invalidSecret
-        /// The URL leads to a cloud's metadata service, which is not on the allow-list.
+        /// The URL's host is a cloud's metadata service that is not on the allow-list.
         case refusedHost
         /// An entry of the allow-list is neither a host, an address nor a network.
         case invalidAllowance
@@ -20,9 +20,9 @@ public struct HTTPPluginError: Error, Sendable, Equatable, CustomStringConvertib
         case invalidLimit
     }
 
-    /// What is wrong.
+    /// The kind of problem.
     public var code: Code
-    /// What is wrong and what is allowed, for people. Never holds a secret, nor a URL that may contain one.
+    /// The problem and what is allowed, for people. It never contains a secret, nor a URL that may contain one.
     public var message: String
 
     init(_ code: Code, _ message: String) {

@@ -4,26 +4,26 @@ import Foundation
 
 /// The `Retry-After` header of an answer (RFC 9110, 10.2.3).
 enum RetryAfter {
-    /// Longer waits are cut to this.
+    /// The longest wait. A longer one is reduced to this.
     static let longest = Duration.seconds(86_400)
 
     /// How long to wait.
     ///
     /// - Parameters:
     ///   - value: Seconds, or a date in any of the three formats of HTTP.
-    ///   - date: The answer's own `Date` header: with it, a worker whose clock is wrong waits no longer or shorter.
+    ///   - date: The answer's own `Date` header. With it, the wait is correct even if the worker's clock is wrong.
     ///   - now: The time by the worker's clock, for an answer without a date.
-    /// - Returns: Whole seconds: zero for a date in the past, at most ``longest``; nil for what is neither seconds nor
-    ///   a date.
+    /// - Returns: Whole seconds: zero for a date in the past, at most ``longest``; nil if the value is neither seconds
+    ///   nor a date.
     static func duration(_ value: String?, date: String?, now: Date = Date()) -> Duration? {
         guard let value = value?.trimmingCharacters(in: .whitespaces), let first = value.utf8.first else { return nil }
         if value.utf8.allSatisfy((UInt8(ascii: "0")...UInt8(ascii: "9")).contains) {
-            // More digits than an integer holds are more than the longest wait.
+            // A number too large for an integer exceeds the longest wait.
             return Int64(value).map { min(.seconds($0), longest) } ?? longest
         }
         guard first >= UInt8(ascii: "A"), let time = seconds(of: value) else { return nil }
         let reference = date.flatMap(seconds) ?? now.timeIntervalSince1970
-        // A part of a second is rounded up: a job that comes back a moment early is only throttled again.
+        // A fraction of a second is rounded up, because a job that runs a moment too early would be throttled again.
         return min(max(.seconds((time - reference).rounded(.up)), .zero), longest)
     }
 

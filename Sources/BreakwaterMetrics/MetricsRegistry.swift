@@ -2,7 +2,7 @@ public import Breakwater
 public import Metrics
 import Synchronization
 
-/// Keeps what is counted through swift-metrics, and writes it in Prometheus' text form.
+/// Collects the metrics of swift-metrics, and writes them in Prometheus's text format.
 ///
 /// Bootstrap it once, before the first worker is made, and serve ``text()`` at `/metrics`:
 ///
@@ -11,10 +11,11 @@ import Synchronization
 /// MetricsSystem.bootstrap(registry)
 /// ```
 ///
-/// Timers are histograms of seconds with fixed buckets, recorders that aggregate are histograms of sizes, others are
-/// gauges. Metrics of your own handlers are included: what Prometheus does not allow in a name becomes `_`, counters
-/// end in `_total` and timers in `_seconds`. For each name, ``maximumSeries`` series are kept; more are dropped and
-/// counted, so that a label with an identifier in it cannot fill the memory.
+/// Timers are histograms of seconds with fixed buckets, recorders that aggregate are histograms of sizes, and other
+/// recorders are gauges. Metrics of an application's own handlers are included. Characters that Prometheus does not
+/// allow in a name become `_`, counters end in `_total`, and timers end in `_seconds`. At most ``maximumSeries`` series
+/// are kept for each name. Further ones are dropped and counted, so that a label with an identifier cannot exhaust
+/// memory.
 public final class MetricsRegistry: MetricsFactory {
     /// The upper bounds of the buckets of times, in seconds: 5 ms to 300 s.
     public static let secondsBuckets: [Double] = [
@@ -22,7 +23,7 @@ public final class MetricsRegistry: MetricsFactory {
     ]
     /// The upper bounds of the buckets of sizes.
     public static let sizeBuckets: [Double] = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000]
-    /// How many series of one name are kept.
+    /// The most series of one name that are kept.
     public static let maximumSeries = 2000
     /// The name under which dropped series are counted.
     static let droppedName = "breakwater_metrics_dropped_series_total"
@@ -41,12 +42,12 @@ public final class MetricsRegistry: MetricsFactory {
     private let state = Mutex(State())
     private let help: [String: String]
 
-    /// - Parameter catalogue: The metrics whose meaning is known. Defaults to those of the library.
+    /// - Parameter catalogue: The metrics with a help text. Defaults to those of the library.
     public init(catalogue: [Metric] = Metric.all) {
         help = Dictionary(catalogue.map { ($0.name, $0.help) }) { first, _ in first }
     }
 
-    /// Everything, in Prometheus' text form, version 0.0.4.
+    /// All metrics in Prometheus's text format, version 0.0.4.
     public func text() -> String {
         let (families, dropped) = state.withLock { ($0.families, $0.droppedSeries) }
         var text = ""
@@ -78,7 +79,7 @@ public final class MetricsRegistry: MetricsFactory {
         series(label, .gauge, dimensions) { GaugeSeries() } ?? GaugeSeries()
     }
 
-    /// The series of these labels: a histogram of sizes if it aggregates, else a gauge.
+    /// The series of these labels, a histogram of sizes if it aggregates and otherwise a gauge.
     public func makeRecorder(label: String, dimensions: [(String, String)], aggregate: Bool) -> any RecorderHandler {
         guard aggregate else { return series(label, .gauge, dimensions) { GaugeSeries() } ?? GaugeSeries() }
         return series(label, .sizes, dimensions) { HistogramSeries(Self.sizeBuckets) }
@@ -104,9 +105,10 @@ public final class MetricsRegistry: MetricsFactory {
 
     // MARK: Series
 
-    /// The series of these labels, made if there is none yet.
+    /// The series of these labels, which is made if it does not exist.
     ///
-    /// - Returns: Nil where it is not kept: too many of that name, or the name is already that of another form.
+    /// - Returns: Nil if the series is not kept, because there are too many of that name or because the name already
+    ///   has another form.
     private func series<Kept: Series>(
         _ label: String,
         _ form: Form,

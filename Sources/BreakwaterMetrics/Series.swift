@@ -1,13 +1,13 @@
 import Metrics
 import Synchronization
 
-/// One series: the numbers of one name with certain labels.
+/// One series: the values of one name with certain labels.
 protocol Series: AnyObject, Sendable {
-    /// Adds the series' lines.
+    /// Appends the series' lines.
     func write(name: String, labels: Labels, to text: inout String)
 }
 
-/// Counts whole numbers.
+/// A counter of integers.
 final class CounterSeries: CounterHandler, Series {
     private let value = Atomic<Int64>(0)
 
@@ -20,7 +20,7 @@ final class CounterSeries: CounterHandler, Series {
     }
 }
 
-/// Counts fractions.
+/// A counter of floating-point numbers.
 final class FloatingPointCounterSeries: FloatingPointCounterHandler, Series {
     private let value = Mutex(0.0)
 
@@ -33,7 +33,7 @@ final class FloatingPointCounterSeries: FloatingPointCounterHandler, Series {
     }
 }
 
-/// A number of now.
+/// A current value.
 final class GaugeSeries: RecorderHandler, MeterHandler, Series {
     private let value = Mutex(0.0)
 
@@ -49,10 +49,10 @@ final class GaugeSeries: RecorderHandler, MeterHandler, Series {
     }
 }
 
-/// How many of many numbers lie within each bucket.
+/// A histogram with a count for each bucket.
 final class HistogramSeries: RecorderHandler, TimerHandler, Series {
     private struct Counts {
-        /// One more than there are bounds: the last is for what exceeds them all.
+        /// The count of each bucket. There is one more than there are bounds, for values above all of them.
         var buckets: [UInt64]
         var sum = 0.0
     }
@@ -60,7 +60,7 @@ final class HistogramSeries: RecorderHandler, TimerHandler, Series {
     private let bounds: [Double]
     private let counts: Mutex<Counts>
 
-    /// - Parameter bounds: The buckets' upper bounds, rising.
+    /// - Parameter bounds: The buckets' upper bounds in ascending order.
     init(_ bounds: [Double]) {
         self.bounds = bounds
         counts = Mutex(Counts(buckets: Array(repeating: 0, count: bounds.count + 1)))
@@ -77,7 +77,7 @@ final class HistogramSeries: RecorderHandler, TimerHandler, Series {
         }
     }
 
-    /// A negative time comes from the clocks, and counts as zero.
+    /// Records a time. A negative one, which clock differences can cause, counts as zero.
     func recordNanoseconds(_ duration: Int64) { record(Double(max(0, duration)) / 1e9) }
 
     func write(name: String, labels: Labels, to text: inout String) {

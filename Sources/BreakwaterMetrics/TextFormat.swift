@@ -1,4 +1,4 @@
-/// What a metric's numbers are to Prometheus.
+/// The form of a metric for Prometheus.
 enum Form {
     case counter, gauge, seconds, sizes
 
@@ -11,7 +11,7 @@ enum Form {
         }
     }
 
-    /// The name that a label of swift-metrics has in Prometheus.
+    /// The Prometheus name for a label of swift-metrics.
     func name(for label: String) -> String {
         let name = label.sanitized(allowingColon: true)
         return switch self {
@@ -27,12 +27,12 @@ struct Labels: Hashable, Sendable {
     private var pairs: [String]
 
     init(_ dimensions: [(String, String)]) {
-        // Of two with one name, the last.
+        // If two labels have the same name, the last one counts.
         let byName = Dictionary(dimensions.map { ($0.sanitized(allowingColon: false), $1) }) { _, last in last }
         pairs = byName.sorted { $0.key < $1.key }.map { Self.pair($0.key, $0.value) }
     }
 
-    /// The labels in braces; nothing where there are none.
+    /// The labels in braces; empty if there are none.
     func text(adding more: (name: String, value: String)? = nil) -> String {
         let pairs = pairs + (more.map { [Self.pair($0.name, $0.value)] } ?? [])
         return pairs.isEmpty ? "" : "{\(pairs.joined(separator: ","))}"
@@ -51,7 +51,7 @@ extension MetricsRegistry.Family {
 }
 
 extension Double {
-    /// The number as Prometheus reads it.
+    /// The number in Prometheus's format.
     var sample: String {
         if isNaN { return "NaN" }
         if isInfinite { return self > 0 ? "+Inf" : "-Inf" }
@@ -61,7 +61,7 @@ extension Double {
 }
 
 extension String {
-    /// The text with whatever Prometheus does not allow in a name as `_`.
+    /// The text with characters that Prometheus does not allow in a name replaced by `_`.
     fileprivate func sanitized(allowingColon: Bool) -> String {
         var name = ""
         for (place, scalar) in unicodeScalars.enumerated() {
@@ -77,7 +77,7 @@ extension String {
         return name.isEmpty ? "_" : name
     }
 
-    /// The text on one line, as a label's value or as a help text.
+    /// The text escaped to one line, for a label's value or a help text.
     fileprivate func escaped(quotes: Bool) -> String {
         var text = ""
         for scalar in unicodeScalars {

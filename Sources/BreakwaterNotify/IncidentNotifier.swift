@@ -3,10 +3,10 @@ package import Libpq
 package import Logging
 import ServiceLifecycle
 
-/// Notifies a program of the operator's when incidents begin and end.
+/// Sends a message to the operator's program or URL when an incident begins or ends.
 ///
-/// Every worker with such a configuration may run one: `breakwater.next_notice` gives each message to one of them. A
-/// connection is opened for each look and closed again. An undelivered message is tried again for an hour.
+/// Every worker with such a configuration may run one, because `breakwater.next_notice` gives each message to only one
+/// of them. A connection is opened for each query and closed again. Delivery of a message is retried for an hour.
 package struct IncidentNotifier: Service {
     private let database: ConnectionOptions
     private let target: NotificationTarget
@@ -14,10 +14,10 @@ package struct IncidentNotifier: Service {
     private let logger: Logger
 
     /// - Parameters:
-    ///   - database: Where the incidents are.
-    ///   - target: Where the messages go.
-    ///   - interval: How often to look. Defaults to 10 seconds.
-    ///   - logger: Where it says what was delivered, and what was not.
+    ///   - database: The database with the incidents.
+    ///   - target: The target of the messages.
+    ///   - interval: The time between two queries. Defaults to 10 seconds.
+    ///   - logger: Receives the results of deliveries.
     package init(
         database: ConnectionOptions,
         target: NotificationTarget,
@@ -30,8 +30,7 @@ package struct IncidentNotifier: Service {
         self.logger = logger
     }
 
-    /// Looks for messages until shutdown. A delivery that is under way then is broken off, and another worker tries it
-    /// again.
+    /// Delivers messages until shutdown. A shutdown cancels a delivery in progress, and another worker retries it.
     package func run() async throws {
         await cancelWhenGracefulShutdown {
             while !Task.isCancelled {
@@ -41,13 +40,13 @@ package struct IncidentNotifier: Service {
                     guard !Task.isCancelled else { return }
                     logger.debug("the messages about incidents could not be had", metadata: ["error": "\(error)"])
                 }
-                // Random, so that the workers of a fleet do not all look at once.
+                // The pause is random, so that the workers of a fleet do not all query at once.
                 try? await Task.sleep(for: interval * Double.random(in: 0.8...1.2))
             }
         }
     }
 
-    /// - Returns: Whether there was one.
+    /// - Returns: Whether there was a message to deliver.
     private func deliverNext() async throws -> Bool {
         guard let notice = try await withConnection({ try await $0.call(NextNotice(), timeout: .seconds(10)) }) else {
             return false

@@ -1,20 +1,20 @@
 import Breakwater
 package import Libpq
 
-/// One message about an incident that is to be delivered.
+/// One message about an incident to deliver.
 package struct Notice: Equatable, Sendable {
     package var incident: Int64
     /// `began` or `ended`.
     package var type: String
-    /// The message's identity, the same at every try.
+    /// The message's id, which is the same for every attempt.
     package var id: String
-    /// Which try this is, from 1.
+    /// The number of this attempt, starting from 1.
     package var tries: Int
     /// JSON.
     package var message: String
 }
 
-/// `breakwater.next_notice`: takes the next message that is due, for a minute. Nil for none.
+/// `breakwater.next_notice`: reserves the next message that is due for a minute. Nil if there is none.
 package struct NextNotice: StoreCall {
     package init() {}
 
@@ -35,7 +35,8 @@ package struct NextNotice: StoreCall {
     }
 }
 
-/// `breakwater.notice_ended`: how a try to deliver a message ended. True: it is given up.
+/// `breakwater.notice_ended`: records how an attempt to deliver a message ended. Returns whether the message is given
+/// up.
 package struct NoticeEnded: StoreCall {
     package var notice: Notice
     package var isDelivered: Bool

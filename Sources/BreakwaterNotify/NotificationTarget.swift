@@ -4,23 +4,23 @@ package import BreakwaterHTTP
 import Foundation
 package import Logging
 
-/// Where messages about incidents go.
+/// The target of messages about incidents.
 package enum NotificationTarget: Sendable, CustomStringConvertible {
-    /// A request to a URL, signed where there is a secret.
+    /// A request to a URL, which is signed if there is a secret.
     case webhook(WebhookEndpoint)
-    /// A program, which gets the message on its standard input.
+    /// A program, which reads the message from its standard input.
     case command(ExecPlugin, name: String)
 
-    /// How long a delivery may take. It must be shorter than the minute for which `breakwater.next_notice` gives a
-    /// message out.
+    /// The timeout of a delivery. It must be shorter than the minute for which `breakwater.next_notice` reserves a
+    /// message.
     static let timeout = Duration.seconds(30)
 
     /// Delivers one message.
     ///
     /// - Parameters:
     ///   - notice: The message.
-    ///   - logger: Where a command's standard error goes.
-    /// - Returns: Why it is not delivered; nil if it is.
+    ///   - logger: Receives a command's standard error.
+    /// - Returns: The reason why the message was not delivered; nil if it was.
     /// - Throws: `CancellationError`.
     package func deliver(_ notice: Notice, logger: Logger) async throws -> String? {
         switch self {
@@ -29,7 +29,7 @@ package enum NotificationTarget: Sendable, CustomStringConvertible {
             case .response(let response) where (200..<300).contains(response.status): return nil
             case .response(let response): return "\(endpoint) answered \(response.status)"
             case .failure(let failure):
-                // An answer that breaks off was a success if its status says so: the message has arrived.
+                // If the answer was cut off but its status is a success, the message has arrived.
                 if let status = failure.response?.status, (200..<300).contains(status) { return nil }
                 return "\(endpoint): \(failure.reason)"
             case .cancelled: throw CancellationError()
@@ -40,7 +40,7 @@ package enum NotificationTarget: Sendable, CustomStringConvertible {
     }
 
     private func run(_ plugin: ExecPlugin, _ name: String, _ notice: Notice, logger: Logger) async throws -> String? {
-        // A program is run as for a job: with its input, its limits, and its processes ended with it.
+        // The program runs as for a job, so that its input, limits and remaining processes are handled in the same way.
         let job = Job(
             id: notice.incident,
             queue: "notify",
@@ -78,7 +78,7 @@ package enum NotificationTarget: Sendable, CustomStringConvertible {
         }
     }
 
-    /// For people: the URL without its query, or the program's name.
+    /// The target for people: the URL without its query, or the program's name.
     package var description: String {
         switch self {
         case .webhook(let endpoint): "\(endpoint)"

@@ -1,6 +1,6 @@
 import Foundation
 
-/// Where spans go and how, as OpenTelemetry's standard environment variables say.
+/// The configuration of the export of spans, according to OpenTelemetry's standard environment variables.
 ///
 /// | variable | default | |
 /// |---|---|---|
@@ -9,12 +9,12 @@ import Foundation
 /// | `OTEL_EXPORTER_OTLP_HEADERS`, `…_TRACES_HEADERS` | none | `name=value,…`, values percent-encoded |
 /// | `OTEL_EXPORTER_OTLP_TIMEOUT`, `…_TRACES_TIMEOUT` | `10000` | milliseconds for one request |
 /// | `OTEL_EXPORTER_OTLP_CERTIFICATE`, `…_TRACES_CERTIFICATE` | the system's | certificate authorities, PEM |
-/// | `OTEL_EXPORTER_OTLP_PROTOCOL`, `…_TRACES_PROTOCOL` | `http/json` | no other is spoken |
+/// | `OTEL_EXPORTER_OTLP_PROTOCOL`, `…_TRACES_PROTOCOL` | `http/json` | no other is supported |
 /// | `OTEL_SERVICE_NAME` | `breakwater` | |
 /// | `OTEL_RESOURCE_ATTRIBUTES` | none | `name=value,…` |
 /// | `OTEL_TRACES_SAMPLER`, `OTEL_TRACES_SAMPLER_ARG` | `parentbased_always_on` | |
-/// | `OTEL_BSP_SCHEDULE_DELAY` | `5000` | milliseconds that a span waits for others |
-/// | `OTEL_BSP_MAX_QUEUE_SIZE` | `2048` | spans that wait at most; more are dropped |
+/// | `OTEL_BSP_SCHEDULE_DELAY` | `5000` | milliseconds that a span waits for a full batch |
+/// | `OTEL_BSP_MAX_QUEUE_SIZE` | `2048` | the most spans that wait; more are dropped |
 /// | `OTEL_BSP_MAX_EXPORT_BATCH_SIZE` | `512` | spans in one request |
 /// | `OTEL_TRACES_EXPORTER` | `otlp` | `none` for no spans |
 /// | `OTEL_SDK_DISABLED` | `false` | `true` for no spans |
@@ -23,19 +23,19 @@ public struct OTLPConfiguration: Sendable {
     public var url: String
     /// Headers of every request, such as a token.
     public var headers: [String: String] = [:]
-    /// How long one request may take. Defaults to 10 seconds.
+    /// The timeout of one request. Defaults to 10 seconds.
     public var timeout = Duration.seconds(10)
-    /// A PEM file of certificate authorities in place of the system's. Defaults to none.
+    /// A PEM file of certificate authorities that replace the system's. Defaults to none.
     public var caFile: String?
-    /// The attributes that describe the process, its name among them.
+    /// The attributes that describe the process, including its name.
     public var resource: [String: String] = ["service.name": "breakwater"]
-    /// How long a span waits for others. Defaults to 5 seconds.
+    /// How long a span waits for a full batch. Defaults to 5 seconds.
     public var delay = Duration.seconds(5)
-    /// How many spans wait at most. Defaults to 2048.
+    /// The most spans that wait. Defaults to 2048.
     public var queueLimit = 2048
-    /// How many spans go into one request. Defaults to 512.
+    /// The most spans in one request. Defaults to 512.
     public var batchSize = 512
-    /// What is wrong in the environment, and was ignored.
+    /// Warnings about invalid variables, which were ignored.
     public private(set) var warnings: [String] = []
     var sampler = Sampler.parentBased(.alwaysOn)
 
@@ -48,8 +48,8 @@ public struct OTLPConfiguration: Sendable {
     ///
     /// - Parameters:
     ///   - environment: All variables.
-    ///   - endpoint: A base URL that goes before those of the environment.
-    /// - Returns: Nil when neither names an endpoint, or when they switch traces off.
+    ///   - endpoint: A base URL that takes precedence over those of the environment.
+    /// - Returns: Nil when neither names an endpoint, or when the environment switches traces off.
     public init?(environment: [String: String], endpoint: String? = nil) {
         let environment = environment.filter { !$0.value.isEmpty }
         guard environment["OTEL_SDK_DISABLED"]?.lowercased() != "true", environment["OTEL_TRACES_EXPORTER"] != "none"
@@ -116,7 +116,7 @@ public struct OTLPConfiguration: Sendable {
         (base.hasSuffix("/") ? String(base.dropLast()) : base) + "/v1/traces"
     }
 
-    /// Reads `name=value,…`, with values percent-encoded, as W3C baggage has them.
+    /// Reads `name=value,…` with percent-encoded values, as in W3C baggage.
     private static func pairs(_ text: String?) -> [String: String] {
         var pairs: [String: String] = [:]
         for pair in (text ?? "").split(separator: ",") {

@@ -7,13 +7,14 @@ public import ServiceLifecycle
 
 /// Sends spans to an OpenTelemetry collector, in OTLP over HTTP with JSON.
 ///
-/// Spans wait for others, up to a batch or the configured delay. Nothing ever waits for a span: what a slow or absent
-/// collector leaves no room for is dropped, and counted in `breakwater_spans_total`. On shutdown it sends what is left,
-/// trying each batch once; so it should shut down after the worker.
+/// Spans wait until there is a full batch or the configured delay has passed. No code ever waits for a span to be sent:
+/// if a slow or absent collector leaves no room in the queue, spans are dropped and counted in
+/// `breakwater_spans_total`. On shutdown the remaining spans are sent with one attempt for each batch, so the exporter
+/// should shut down after the worker.
 public struct OTLPExporter: Service {
-    /// How often a batch is tried while the collector is away, overloaded or out of reach.
+    /// The most attempts to send a batch while the collector is down, overloaded or unreachable.
     static let tries = 5
-    /// The longest pause between two tries.
+    /// The longest pause between two attempts.
     static let longestPause = Duration.seconds(30)
 
     let configuration: OTLPConfiguration
@@ -26,10 +27,10 @@ public struct OTLPExporter: Service {
     private let failed: Counter
 
     /// - Parameters:
-    ///   - configuration: Where to send spans, and how.
-    ///   - logger: Where it says that they cannot be sent.
-    ///   - metrics: Where it counts. Defaults to what `MetricsSystem` was bootstrapped with.
-    /// - Throws: ``HTTPPluginError`` when the URL is not one.
+    ///   - configuration: The configuration of the export.
+    ///   - logger: Receives errors of sending.
+    ///   - metrics: The factory of the metrics. Defaults to the one that `MetricsSystem` was bootstrapped with.
+    /// - Throws: ``HTTPPluginError`` when the URL is invalid.
     public init(
         _ configuration: OTLPConfiguration,
         logger: Logger,
@@ -55,11 +56,11 @@ public struct OTLPExporter: Service {
         failed = Metric.spans.counter("failed", in: metrics)
     }
 
-    /// Sends until shutdown, and then what is left.
+    /// Sends spans until shutdown, and then the remaining ones.
     public func run() async throws {
         await cancelWhenGracefulShutdown {
             await withTaskGroup { group in
-                // So that a batch that never fills is sent too.
+                // This task sends batches that do not fill up within the delay.
                 group.addTask {
                     while !Task.isCancelled {
                         try? await Task.sleep(for: configuration.delay)
@@ -74,7 +75,7 @@ public struct OTLPExporter: Service {
                 }
             }
         }
-        // In a task of its own: this one's cancellation would end the requests.
+        // This runs in a separate task, because the cancellation of the current one would end the requests.
         await Task { await sendAll(tries: 1) }.value
     }
 
@@ -110,7 +111,7 @@ public struct OTLPExporter: Service {
                 problem = failure.reason
                 wanted = nil
             case .cancelled:
-                // Shutdown: one more try for these, with the rest of what is left.
+                // On shutdown, these spans get one more attempt before the remaining ones are sent.
                 await Task { await send(spans, tries: 1) }.value
                 return
             }

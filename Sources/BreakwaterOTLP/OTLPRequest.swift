@@ -1,8 +1,8 @@
 import Breakwater
 import Tracing
 
-/// An `ExportTraceServiceRequest` of OTLP in its JSON form: names in lower camel case, ids in hexadecimal, whole
-/// numbers of 64 bits as texts.
+/// An `ExportTraceServiceRequest` of OTLP in its JSON form: names in lower camel case, ids in hexadecimal, 64-bit
+/// integers as strings.
 struct OTLPRequest: Encodable {
     struct ResourceSpans: Encodable {
         var resource: Resource
@@ -58,7 +58,7 @@ struct OTLPSpanBody: Encodable {
     var spanId: String
     var traceState: String?
     var parentSpanId: String?
-    /// The lowest byte is the W3C's flags; the next says that it is not known whether the parent is remote.
+    /// The lowest byte has the W3C's flags. The next byte says that it is unknown whether the parent is remote.
     var flags = 1
     var name: String
     var kind: Int
@@ -118,7 +118,7 @@ extension SpanKind {
     }
 }
 
-/// Attributes as OTLP has them: a list of keys with typed values.
+/// Attributes in OTLP's form: a list of keys with typed values.
 struct OTLPAttributes: Encodable {
     private struct Pair: Encodable {
         var key: String

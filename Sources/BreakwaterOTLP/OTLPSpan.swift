@@ -1,7 +1,7 @@
 import Synchronization
 public import Tracing
 
-/// A span that is recorded until it ends, once.
+/// A span, which is recorded until it ends.
 public final class OTLPSpan: Span {
     struct Record {
         var name: String
@@ -14,16 +14,16 @@ public final class OTLPSpan: Span {
         var droppedLinks = 0
     }
 
-    /// More events or links than these are counted and not kept.
+    /// The most events or links that are kept. Further ones are only counted.
     static let mostEvents = 128
 
-    /// The context within the span.
+    /// The context inside the span.
     public let context: InstrumentationContext
     let kind: SpanKind
     let identity: SpanIdentity
     let parent: String?
     let start: UInt64
-    /// Nil for a span that is not sampled: nothing of it is kept.
+    /// The queue for the ended span; nil for a span that is not sampled, of which nothing is kept.
     private let queue: SpanQueue?
     private let state: Mutex<Record>
 
@@ -47,39 +47,39 @@ public final class OTLPSpan: Span {
 
     var record: Record { state.withLock(\.self) }
 
-    /// Whether what is recorded in it is kept.
+    /// Whether the span still records.
     public var isRecording: Bool { queue != nil && state.withLock { $0.end == nil } }
 
-    /// Its name.
+    /// The span's name.
     public var operationName: String {
         get { state.withLock(\.name) }
         set { change { $0.name = newValue } }
     }
 
-    /// What else is known of it.
+    /// The span's attributes.
     public var attributes: SpanAttributes {
         get { state.withLock(\.attributes) }
         set { change { $0.attributes = newValue } }
     }
 
-    /// Says how it went.
+    /// Sets the status.
     public func setStatus(_ status: SpanStatus) { change { $0.status = status } }
 
-    /// Adds something that happened meanwhile; of many, the first are kept.
+    /// Adds an event. If there are too many, only the first are kept.
     public func addEvent(_ event: SpanEvent) {
         change { record in
             if record.events.count < Self.mostEvents { record.events.append(event) } else { record.droppedEvents += 1 }
         }
     }
 
-    /// Links it to another span; of many links, the first are kept.
+    /// Links the span to another one. If there are too many links, only the first are kept.
     public func addLink(_ link: SpanLink) {
         change { record in
             if record.links.count < Self.mostEvents { record.links.append(link) } else { record.droppedLinks += 1 }
         }
     }
 
-    /// Adds the error as an event, by its type: what it says may be secret.
+    /// Adds the error as an event with only its type, because its message may contain secrets.
     public func recordError<Instant: TracerInstant>(
         _ error: any Error,
         attributes: SpanAttributes,
@@ -90,7 +90,7 @@ public final class OTLPSpan: Span {
         addEvent(SpanEvent(name: "exception", at: instant(), attributes: attributes))
     }
 
-    /// Ends it, once: it is queued to be sent, if it is sampled.
+    /// Ends the span. The first call queues it to be sent, if it is sampled.
     public func end<Instant: TracerInstant>(at instant: @autoclosure () -> Instant) {
         guard let queue else { return }
         let now = instant().nanosecondsSinceEpoch
@@ -102,7 +102,7 @@ public final class OTLPSpan: Span {
         if isFirst { queue.add(self) }
     }
 
-    /// Once it has ended, nothing changes any more.
+    /// Changes the record, unless the span has ended.
     private func change(_ body: (inout Record) -> Void) {
         guard queue != nil else { return }
         state.withLock { record in

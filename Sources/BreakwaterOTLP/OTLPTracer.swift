@@ -1,6 +1,6 @@
 public import Tracing
 
-/// Makes spans, and hands those that are sampled to an exporter when they end.
+/// Makes spans, and passes the sampled ones to an exporter when they end.
 ///
 /// ```swift
 /// let exporter = try OTLPExporter(configuration, logger: logger)
@@ -11,13 +11,13 @@ public struct OTLPTracer: Tracer {
     private let queue: SpanQueue
     private let sampler: Sampler
 
-    /// - Parameter exporter: Where the spans go.
+    /// - Parameter exporter: The exporter of the spans.
     public init(_ exporter: OTLPExporter) {
         queue = exporter.queue
         sampler = exporter.configuration.sampler
     }
 
-    /// Starts a span: a child of the one that the context is within, or the first of a new trace.
+    /// Starts a span, as a child of the context's span or as the root of a new trace.
     public func startSpan<Instant: TracerInstant>(
         _ operationName: String,
         context: @autoclosure () -> InstrumentationContext,
@@ -42,10 +42,10 @@ public struct OTLPTracer: Tracer {
         )
     }
 
-    /// Sends what waits, without waiting for it to arrive.
+    /// Requests that waiting spans are sent now, without waiting for this.
     public func forceFlush() { queue.wantsSending() }
 
-    /// Reads the W3C's trace context.
+    /// Reads the W3C trace context.
     public func extract<Carrier, Extract>(
         _ carrier: Carrier,
         into context: inout InstrumentationContext,
@@ -58,7 +58,7 @@ public struct OTLPTracer: Tracer {
         )
     }
 
-    /// Writes the W3C's trace context.
+    /// Writes the W3C trace context.
     public func inject<Carrier, Inject>(
         _ context: InstrumentationContext,
         into carrier: inout Carrier,

@@ -1,15 +1,16 @@
-/// Which traces are recorded: the samplers that OpenTelemetry names.
+/// Decides which traces are recorded, by one of OpenTelemetry's samplers.
 enum Sampler: Sendable, Equatable {
     case alwaysOn, alwaysOff
-    /// This share of traces, chosen by their ids, so that every service chooses the same.
+    /// This share of traces, chosen by their ids, so that every service chooses the same traces.
     case ratio(Double)
-    /// As the parent was; the other where there is no parent.
+    /// The same decision as for the parent. Without a parent, the other sampler decides.
     indirect case parentBased(Sampler)
 
     /// - Parameters:
-    ///   - name: As in `OTEL_TRACES_SAMPLER`.
-    ///   - argument: As in `OTEL_TRACES_SAMPLER_ARG`: a share from 0 to 1; everything when it is none.
-    /// - Returns: Nil for a name that is not known.
+    ///   - name: The value of `OTEL_TRACES_SAMPLER`.
+    ///   - argument: The value of `OTEL_TRACES_SAMPLER_ARG`: a share from 0 to 1. Without a valid share, all traces are
+    ///     recorded.
+    /// - Returns: Nil for an unknown name.
     init?(name: String, argument: String?) {
         let share = argument.flatMap(Double.init).flatMap { (0...1).contains($0) ? $0 : nil } ?? 1
         switch name {
@@ -28,7 +29,7 @@ enum Sampler: Sendable, Equatable {
         case .alwaysOn: true
         case .alwaysOff: false
         case .ratio(let share):
-            // The last seven bytes are random, by the W3C's level 2.
+            // According to level 2 of the W3C's recommendation, the last seven bytes are random.
             Double(UInt64(trace.suffix(14), radix: 16) ?? 0) < share * Double(UInt64(1) << 56)
         case .parentBased(let root): parent?.isSampled ?? root.samples(trace: trace, parent: nil)
         }

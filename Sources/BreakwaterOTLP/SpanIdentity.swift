@@ -1,14 +1,15 @@
 import Tracing
 
-/// Which span it is, in which trace: what the W3C's `traceparent` and `tracestate` carry from one process to the next.
+/// The identity of a span: its trace and its span id, as the W3C's `traceparent` and `tracestate` pass them between
+/// processes.
 struct SpanIdentity: Sendable, Hashable {
-    /// 32 digits, not all zero.
+    /// The trace's id: 32 hexadecimal digits, not all zero.
     var trace: String
-    /// 16 digits, not all zero.
+    /// The span's id: 16 hexadecimal digits, not all zero.
     var span: String
-    /// Whether it is recorded and sent.
+    /// Whether the span is recorded and sent.
     var isSampled: Bool
-    /// What tracing systems added, to be passed on as it is.
+    /// The `tracestate` of tracing systems, which is passed on unchanged.
     var state: String?
 
     init(trace: String, span: String, isSampled: Bool, state: String? = nil) {
@@ -18,7 +19,7 @@ struct SpanIdentity: Sendable, Hashable {
         self.state = state
     }
 
-    /// Reads a `traceparent` of version 00, or what a later version has in common with it.
+    /// Reads a `traceparent` of version 00, or the common part of a later version.
     init?(traceparent: String, tracestate: String?) {
         let parts = traceparent.split(separator: "-", omittingEmptySubsequences: false)
         guard parts.count >= 4, parts[0].isHex(2), parts[0] != "ff", parts[0] != "00" || parts.count == 4,
@@ -29,7 +30,7 @@ struct SpanIdentity: Sendable, Hashable {
         self.init(trace: String(parts[1]), span: String(parts[2]), isSampled: flags & 1 == 1, state: tracestate)
     }
 
-    /// The identity of a new span, of the same trace as its parent, or of a new one.
+    /// The identity of a new span, in its parent's trace or in a new one.
     static func new(in parent: SpanIdentity?, isSampled: (_ trace: String) -> Bool) -> SpanIdentity {
         let trace = parent?.trace ?? hex(of: 2)
         return SpanIdentity(trace: trace, span: hex(of: 1), isSampled: isSampled(trace), state: parent?.state)
@@ -48,7 +49,7 @@ struct SpanIdentity: Sendable, Hashable {
 }
 
 extension Substring {
-    /// Whether it is `count` hexadecimal digits, in lower case as the W3C has them.
+    /// Whether the text has `count` hexadecimal digits in lower case, as the W3C requires.
     fileprivate func isHex(_ count: Int) -> Bool {
         utf8.count == count
             && utf8.allSatisfy {
@@ -58,7 +59,7 @@ extension Substring {
     }
 }
 
-/// Where a context keeps the identity of its span.
+/// The key of the span's identity in a context.
 private enum SpanIdentityKey: InstrumentationContextKey {
     typealias Value = SpanIdentity
 
@@ -66,7 +67,7 @@ private enum SpanIdentityKey: InstrumentationContextKey {
 }
 
 extension InstrumentationContext {
-    /// The span that this context is within, if it is within one.
+    /// The identity of the span that this context is inside, if any.
     var spanIdentity: SpanIdentity? {
         get { self[SpanIdentityKey.self] }
         set { self[SpanIdentityKey.self] = newValue }

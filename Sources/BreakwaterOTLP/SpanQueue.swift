@@ -2,8 +2,7 @@ import Breakwater
 import Metrics
 import Synchronization
 
-/// Spans that have ended and wait to be sent. It is bounded: what does not fit is dropped and counted, never waited
-/// for.
+/// Spans that have ended and wait to be sent. The queue is bounded: spans that do not fit are dropped and counted.
 final class SpanQueue: Sendable {
     fileprivate struct State {
         var spans: [OTLPSpan] = []
@@ -12,7 +11,7 @@ final class SpanQueue: Sendable {
     }
 
     private let limit: Int
-    /// This many are sent without waiting for more.
+    /// The size of a full batch, which is sent at once.
     private let batch: Int
     private let state = Mutex(State())
     private let dropped: Counter
@@ -34,7 +33,7 @@ final class SpanQueue: Sendable {
         waiter?.resume()
     }
 
-    /// Lets the waiting task go on.
+    /// Resumes the waiting task.
     func wantsSending() {
         state.withLock { $0.wake() }?.resume()
     }

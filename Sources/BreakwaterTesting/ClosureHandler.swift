@@ -4,7 +4,7 @@ public import Breakwater
 public struct ClosureHandler: HandlerPlugin {
     private var body: @Sendable (Job, JobContext) async throws -> JobOutcome
 
-    /// - Parameter body: What runs each job.
+    /// - Parameter body: Runs each job.
     public init(_ body: @escaping @Sendable (Job, JobContext) async throws -> JobOutcome) {
         self.body = body
     }
@@ -14,7 +14,7 @@ public struct ClosureHandler: HandlerPlugin {
     /// - Parameters:
     ///   - job: The job.
     ///   - context: Its context.
-    /// - Returns: What the closure returns.
-    /// - Throws: What the closure throws.
+    /// - Returns: The closure's result.
+    /// - Throws: The closure's error.
     public func run(_ job: Job, context: JobContext) async throws -> JobOutcome { try await body(job, context) }
 }

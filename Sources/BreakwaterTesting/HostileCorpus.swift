@@ -1,7 +1,7 @@
 import Breakwater
 
-/// Input from a malicious user or a broken program. Tests use it to show that code which takes it in neither crashes
-/// nor hangs, does not mistake it for a command, and never shows it raw to a user.
+/// Input from a malicious user or a broken program. Tests use it to show that code which receives it neither crashes
+/// nor hangs, does not execute it, and never shows it unescaped to a user.
 ///
 /// ```swift
 /// for text in HostileCorpus.texts {
@@ -9,9 +9,9 @@ import Breakwater
 /// }
 /// ```
 public enum HostileCorpus {
-    /// A value with a name that tests can print in its place.
+    /// A value with a name that tests can print instead of it.
     public struct Sample<Value: Sendable>: Sendable, CustomStringConvertible {
-        /// What is special about it.
+        /// What is special about the value.
         public var name: String
         /// The value.
         public var value: Value
@@ -76,10 +76,10 @@ public enum HostileCorpus {
         Sample("10 kB of four-byte characters", String(repeating: "💣", count: 2500)),
     ]
 
-    /// Texts that can name a kind or a queue: 1 to 200 bytes without control characters.
+    /// Texts that are valid names of kinds and queues: 1 to 200 bytes without control characters.
     public static let names = texts.filter { $0.value.isName }
 
-    /// JSON values that Postgres stores as `jsonb`, up to 10 MB.
+    /// JSON values that Postgres can store as `jsonb`, up to 10 MB.
     public static let payloads: [Sample<String>] =
         texts.filter { !$0.value.utf8.contains(0) }.map { Sample("a text: \($0.name)", quoted($0.value)) } + [
             Sample("an empty object", "{}"),
@@ -98,7 +98,7 @@ public enum HostileCorpus {
             Sample("10 MB", "\"" + String(repeating: "0123456789", count: 1 << 20) + "\""),
         ]
 
-    /// Texts that are no JSON, or such that `jsonb` does not take.
+    /// Texts that are no JSON, or JSON that `jsonb` refuses.
     public static let refusedPayloads: [Sample<String>] = [
         Sample("nothing", ""),
         Sample("half an object", #"{"a":"#),
@@ -115,7 +115,7 @@ public enum HostileCorpus {
         Sample("100,000 deep and closed", nested(100_000)),
     ]
 
-    /// What programs and servers may answer: any bytes, up to 10 MB.
+    /// Answers of programs and servers: any bytes, up to 10 MB.
     public static let outputs: [Sample<[UInt8]>] =
         (texts + payloads.filter { $0.value.utf8.count < 1 << 20 } + refusedPayloads)
         .map { Sample($0.name, Array($0.value.utf8)) } + [
@@ -130,13 +130,13 @@ public enum HostileCorpus {
             Sample("10 MB of nothing in particular", Array(repeatElement(noise, count: 160).joined())),
         ]
 
-    /// Ids around the ends of 32 and 64 bits.
+    /// Ids near the limits of 32 and 64 bits.
     public static let ids: [Int64] = [
         Int64(Int32.max) - 1, Int64(Int32.max), Int64(Int32.max) + 1, Int64(UInt32.max), Int64(UInt32.max) + 1,
         1 << 53, (1 << 53) + 1, .max - 1, .max,
     ]
 
-    /// 64 KiB without a pattern that anything could take for its own.
+    /// 64 KiB without a pattern that could match any format.
     private static let noise = (0..<1 << 16).map { UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 13) }
 
     private static func nested(_ depth: Int) -> String {

@@ -1,6 +1,6 @@
 import Synchronization
 
-/// A clock that stands still until a test moves it.
+/// A clock that stands still until a test advances it.
 ///
 /// ```swift
 /// let clock = ManualClock()
@@ -8,9 +8,9 @@ import Synchronization
 /// clock.advance(by: .seconds(30))
 /// ```
 ///
-/// Copies are the same clock.
+/// Copies share the same time.
 public struct ManualClock: Clock {
-    /// A moment of this clock, counted from when it was made.
+    /// An instant of this clock, relative to when the clock was made.
     public struct Instant: InstantProtocol {
         /// The time since the clock was made.
         public var offset: Duration
@@ -18,11 +18,11 @@ public struct ManualClock: Clock {
         /// - Parameter offset: The time since the clock was made.
         public init(offset: Duration) { self.offset = offset }
 
-        /// The moment that is later by this much.
+        /// The instant that is later by this duration.
         public func advanced(by duration: Duration) -> Instant { Instant(offset: offset + duration) }
-        /// How much later the other moment is.
+        /// The duration from this instant to the other.
         public func duration(to other: Instant) -> Duration { other.offset - offset }
-        /// Whether the first moment is the earlier.
+        /// Whether the first instant is earlier.
         public static func < (left: Instant, right: Instant) -> Bool { left.offset < right.offset }
     }
 
@@ -45,21 +45,21 @@ public struct ManualClock: Clock {
 
     private let box = Box()
 
-    /// Makes a clock that stands at zero.
+    /// Makes a clock whose time is zero.
     public init() {}
 
-    /// The moment at which the clock stands.
+    /// The clock's current instant.
     public var now: Instant { box.state.withLock { $0.now } }
 
     /// The smallest step of the clock.
     public var minimumResolution: Duration { .nanoseconds(1) }
 
-    /// How many tasks sleep by this clock, to wait for before it is moved.
+    /// How many tasks sleep on this clock. A test can wait for them before it advances the clock.
     public var sleepers: Int { box.state.withLock { $0.sleepers.count } }
 
-    /// Moves the clock on, and wakes the tasks that slept until then.
+    /// Advances the clock, and wakes the tasks whose deadline has been reached.
     ///
-    /// - Parameter duration: How far; not negative.
+    /// - Parameter duration: The duration, which must not be negative.
     public func advance(by duration: Duration) {
         precondition(duration >= .zero, "a clock does not go back")
         let woken = box.state.withLock { state in
@@ -71,11 +71,11 @@ public struct ManualClock: Clock {
         for sleeper in woken { sleeper.continuation.resume() }
     }
 
-    /// Sleeps until the clock has been moved that far.
+    /// Sleeps until the clock has been advanced to the deadline.
     ///
     /// - Parameters:
-    ///   - deadline: Until when.
-    ///   - tolerance: Without effect.
+    ///   - deadline: The instant to wake at.
+    ///   - tolerance: Ignored.
     /// - Throws: `CancellationError`.
     public func sleep(until deadline: Instant, tolerance: Duration?) async throws {
         let number = box.state.withLock { state in

@@ -1,11 +1,11 @@
 public import Logging
 import Synchronization
 
-/// What was logged during a test.
+/// The log messages of a test.
 public final class RecordedLog: Sendable {
     private let entries = Mutex<[(level: Logger.Level, message: String, line: String)]>([])
 
-    /// A log with nothing in it.
+    /// Makes an empty log.
     public init() {}
 
     /// Every message, in order.
@@ -17,7 +17,7 @@ public final class RecordedLog: Sendable {
     /// The messages at the level warning, in order.
     public var warnings: [String] { entries.withLock { $0.filter { $0.level == .warning }.map(\.message) } }
 
-    /// A logger that writes here, at every level.
+    /// A logger that writes to this log, at every level.
     public func logger() -> Logger { Logger(label: "test") { _ in Handler(log: self) } }
 
     private struct Handler: LogHandler {

@@ -1,14 +1,14 @@
-/// Settings that a role, a database or a server may have, and that Breakwater must live with.
+/// Settings that a role, a database or a server may have, and with which Breakwater must work.
 public enum SessionSettings {
-    /// Settings that a session begins with, under a name for the test.
+    /// Settings that a session begins with, and their description for the test.
     public struct Case: Sendable, CustomStringConvertible {
-        /// What is special about them.
+        /// What is special about the settings.
         public var description: String
-        /// The names and values, as ALTER DATABASE … SET takes them.
+        /// The names and values for ALTER DATABASE … SET.
         public var settings: [(name: String, value: String)]
     }
 
-    /// What to live with. Where a name has several values, the first and the last are combined with the others.
+    /// The settings to test. If a name has several values, the first and the last are combined with the other settings.
     private static let all: [(name: String, values: [String])] = [
         ("default_transaction_isolation", ["serializable", "'repeatable read'"]),
         ("default_transaction_read_only", ["on"]),
@@ -45,19 +45,20 @@ public enum SessionSettings {
         ways.map { ("enable_\($0)", "off") }
     }
 
-    /// Each setting by itself.
+    /// Each setting alone.
     public static let alone =
         all.flatMap { setting in
             setting.values.map { Case(description: "\(setting.name) = \($0)", settings: [(setting.name, $0)]) }
         } + [
-            // Short: a call of the worker takes longer where the test sees to it.
+            // This timeout is short. The test makes a call of the worker take longer.
             Case(description: "a short statement_timeout", settings: [("statement_timeout", "800")]),
             Case(description: "a short transaction_timeout", settings: [("transaction_timeout", "800")]),
             Case(description: "enable_… = off for scans", settings: off(scans)),
             Case(description: "enable_… = off for joins", settings: off(joins)),
         ]
 
-    /// All settings together, and halves of them, such that any two are together in one where others are missing.
+    /// All settings together, and halves of them. Any two settings are together in at least one half, in which others
+    /// are missing.
     public static let together: [Case] = {
         let firsts = all.map { ($0.name, $0.values[0]) } + off(scans + joins)
         let lasts = all.map { ($0.name, $0.values[$0.values.count - 1]) }
@@ -77,11 +78,11 @@ public enum SessionSettings {
 }
 
 extension TestDatabase {
-    /// Gives the sessions that begin from now on these settings; what this server does not know is left out.
+    /// Sets these settings for sessions that begin from now on. Settings that this server does not know are left out.
     ///
     /// - Parameters:
     ///   - settings: The settings.
-    ///   - role: The role whose sessions are meant. Defaults to all roles on this database.
+    ///   - role: The role whose sessions get the settings. Defaults to all roles on this database.
     /// - Throws: `PostgresError`.
     public func set(_ settings: [(name: String, value: String)], role: String? = nil) async throws {
         let whose = role.map { "role \($0) in database \(name)" } ?? "database \(name)"

@@ -3,17 +3,17 @@ import Foundation
 public import Libpq
 import Logging
 
-/// A database of its own for one test, migrated, and dropped afterwards.
+/// A separate database for one test, which is migrated before and dropped after it.
 ///
 /// The server is the one that the environment variable `BREAKWATER_TEST_DATABASE` names: a connection URL whose user
-/// may create databases. `scripts/test` starts a private server and sets it. Where `BREAKWATER_TEST_POOLER` names a
-/// pooler in front of that server, everything that is not said to be direct goes through it.
+/// may create databases. `scripts/test` starts a private server and sets it. If `BREAKWATER_TEST_POOLER` names a pooler
+/// in front of that server, all connections go through it, except those that are called direct.
 public struct TestDatabase: Sendable {
     /// Whether there is a server to test against.
     public static var isAvailable: Bool { serverURL != nil }
 
-    /// How many tests with a database run at once in one process: enough to keep the server busy, and few enough that
-    /// each has a fair share of it.
+    /// The most tests with a database that run at once in one process: enough to keep the server busy, and few enough
+    /// that each gets a fair share.
     public static let mostAtOnce = 8
 
     static let gate = TestGate(limit: mostAtOnce)
@@ -25,35 +25,34 @@ public struct TestDatabase: Sendable {
         ProcessInfo.processInfo.environment[name].flatMap { $0.isEmpty ? nil : $0 }
     }
 
-    /// Whether the tests reach their databases through a pooler, which puts each transaction on a session of its
-    /// choice.
+    /// Whether the tests connect through a pooler, which may run each transaction on another session.
     public static var isPooled: Bool { poolerURL != nil }
 
     /// The database's name.
     public var name: String
     /// A connection URL of the database, as the server's test user.
     public var url: String
-    /// The same without the pooler, where there is one.
+    /// The URL without the pooler, if there is one.
     public var directURL: String
     /// A connection as the server's test user.
     public var connection: Connection
 
-    /// Where the database is, for a ``WorkerConfiguration``.
+    /// The connection options of the database, for a ``WorkerConfiguration``.
     public var options: ConnectionOptions { ConnectionOptions(url) }
 
-    /// Another session on the database, for the caller to close; it ends with the database at the latest.
+    /// Opens another session on the database, which the caller closes. It ends with the database at the latest.
     ///
-    /// - Parameter user: Whose session it is. Defaults to the server's test user.
+    /// - Parameter user: The user of the session. Defaults to the server's test user.
     /// - Returns: The connection.
     /// - Throws: `PostgresError`.
     public func connect(as user: String? = nil) async throws -> Connection {
         try await Connection.connect(options(for: user), logger: testLogger)
     }
 
-    /// Another session on the database, whatever is in front of it, for what is about sessions: settings and temporary
-    /// tables that outlive a transaction, or the server's process that serves the connection.
+    /// Opens another session on the database without the pooler. It is for tests of sessions: of settings and temporary
+    /// tables that outlive a transaction, or of the backend process of the connection.
     ///
-    /// - Returns: The connection, for the caller to close.
+    /// - Returns: The connection, which the caller closes.
     /// - Throws: `PostgresError`.
     public func connectDirectly() async throws -> Connection {
         try await Connection.connect(
@@ -62,8 +61,8 @@ public struct TestDatabase: Sendable {
         )
     }
 
-    /// The same database, where the test's own ``connection`` is direct, for a test that ends sessions: a pooler would
-    /// now and then give the test one of those.
+    /// The same database with a direct ``connection``, for a test that terminates sessions, because a pooler might give
+    /// the test one of these sessions.
     ///
     /// - Returns: The database. Its connection ends with the database.
     /// - Throws: `PostgresError`.
@@ -73,15 +72,15 @@ public struct TestDatabase: Sendable {
         return copy
     }
 
-    /// Where the database is, for a ``WorkerConfiguration`` that is to connect as a certain user.
+    /// The connection options of the database for a certain user, for a ``WorkerConfiguration``.
     ///
-    /// - Parameter user: Nil for the server's test user.
+    /// - Parameter user: The user; nil for the server's test user.
     /// - Returns: The options.
     public func options(for user: String?) -> ConnectionOptions {
         ConnectionOptions(url, keywords: user.map { ["user": $0] } ?? [:])
     }
 
-    /// Makes a query on ``connection`` and returns its result.
+    /// Runs a query on ``connection`` and returns its result.
     ///
     /// - Parameters:
     ///   - sql: One statement.
@@ -93,7 +92,7 @@ public struct TestDatabase: Sendable {
         try await connection.query(sql, parameters)
     }
 
-    /// The single number that a query answers with, such as a count.
+    /// The single number that a query returns, such as a count.
     ///
     /// - Parameters:
     ///   - sql: One statement with one row of one column.
@@ -107,7 +106,7 @@ public struct TestDatabase: Sendable {
         return try row[0].int()
     }
 
-    /// The single text that a query answers with.
+    /// The single text that a query returns.
     ///
     /// - Parameters:
     ///   - sql: One statement with one row of one column.
@@ -141,15 +140,15 @@ public struct TestDatabase: Sendable {
     }
 }
 
-/// Runs a test with a database of its own.
+/// Runs a test with a separate database.
 ///
-/// At most ``TestDatabase/mostAtOnce`` of them run at once in a process; the others wait their turn.
+/// At most ``TestDatabase/mostAtOnce`` of these tests run at once in a process. The others wait.
 ///
 /// - Parameters:
-///   - isMigrated: Whether it has Breakwater's schema. Defaults to true.
+///   - isMigrated: Whether the database has Breakwater's schema. Defaults to true.
 ///   - body: The test.
-/// - Returns: What the test returns.
-/// - Throws: What the test throws; `PostgresError` when the server does not answer.
+/// - Returns: The test's result.
+/// - Throws: The test's error; `PostgresError` when the server does not answer.
 public func withTestDatabase<Result>(
     isMigrated: Bool = true,
     _ body: (TestDatabase) async throws -> Result
@@ -183,8 +182,8 @@ public func withTestDatabase<Result>(
 
 private func drop(_ name: String, on server: Connection) async throws {
     if TestDatabase.isPooled {
-        // A pooler lets go of its idle sessions soon. Until it has, they are left alone: pgbouncer 1.18 ends itself
-        // when one is terminated just as it was sent a cancel.
+        // A pooler soon closes its idle sessions. They are not terminated before, because pgbouncer 1.18 crashes if a
+        // session is terminated just after a cancel was sent to it.
         let sessions = "select exists (select from pg_stat_activity where datname = $1 and application_name <> $2)"
         try? await waitUntil("the pooler lets go") {
             try await !server.query(sessions, [.text(name), .text(directSession)])[0][0].bool()
@@ -193,7 +192,7 @@ private func drop(_ name: String, on server: Connection) async throws {
     try await server.script("drop database \(name) with (force)", timeout: .seconds(120))
 }
 
-/// What sessions of ``TestDatabase/connectDirectly()`` call themselves.
+/// The application name of sessions of ``TestDatabase/connectDirectly()``.
 private let directSession = "test, directly"
 
 func urlOfDatabase(_ name: String, on server: String) -> String {
@@ -202,21 +201,21 @@ func urlOfDatabase(_ name: String, on server: String) -> String {
     return components.string ?? server
 }
 
-/// A test that cannot go on.
+/// The error of a test that cannot continue.
 public struct BreakwaterTestingError: Error, CustomStringConvertible {
-    /// Why.
+    /// The reason.
     public var description: String
 
     init(_ description: String) { self.description = description }
 }
 
-/// Waits until a condition holds, asking again every 20 ms.
+/// Waits until a condition holds, which is checked every 20 ms.
 ///
 /// - Parameters:
-///   - what: What is waited for, for the error's message.
-///   - deadline: How long to wait at most, generous for slow machines. Defaults to 90 seconds.
-///   - condition: Asked again and again.
-/// - Throws: ``BreakwaterTestingError`` when the deadline passes first; what the condition throws.
+///   - what: A description of the condition, for the error's message.
+///   - deadline: The longest wait, which is generous for slow machines. Defaults to 240 seconds.
+///   - condition: The condition, which is checked repeatedly.
+/// - Throws: ``BreakwaterTestingError`` when the deadline passes first; the condition's error.
 public func waitUntil(
     _ what: String,
     deadline: Duration = .seconds(240),

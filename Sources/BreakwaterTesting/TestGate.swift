@@ -1,8 +1,8 @@
 import Synchronization
 
-/// Lets a bounded number of tests at once do what is heavy on the server; the others wait in line.
+/// Limits how many tests use the server at once. The others wait in a queue.
 ///
-/// Swift Testing starts every test at once, and their deadlines would count the time that they wait for each other.
+/// Swift Testing starts all tests at once, so their deadlines would include the time that they wait for each other.
 final class TestGate: Sendable {
     private struct State {
         var free: Int
@@ -13,7 +13,7 @@ final class TestGate: Sendable {
 
     init(limit: Int) { state = Mutex(State(free: limit)) }
 
-    /// Waits for a free place, and takes it.
+    /// Waits for a free slot, and takes it.
     func enter() async {
         await withCheckedContinuation { continuation in
             let enters = state.withLock { state in
@@ -28,7 +28,7 @@ final class TestGate: Sendable {
         }
     }
 
-    /// Gives the place to the next in line.
+    /// Gives the slot to the next test in the queue.
     func leave() {
         let next: CheckedContinuation<Void, Never>? = state.withLock { state in
             guard !state.line.isEmpty else {

@@ -8,11 +8,12 @@ extension TestDatabase {
     /// Runs a worker on this database while the body runs, and drains it afterwards.
     ///
     /// - Parameters:
-    ///   - handlers: The kinds it runs.
-    ///   - configure: Changes its configuration. Polls, beats and the lease are short unless changed here.
-    ///   - body: What happens meanwhile.
-    /// - Returns: What the body returns.
-    /// - Throws: What the body or the worker throws.
+    ///   - handlers: The kinds that the worker runs.
+    ///   - configure: Changes the worker's configuration. The poll interval and the lease are short unless changed
+    ///     here.
+    ///   - body: The code that runs meanwhile.
+    /// - Returns: The body's result.
+    /// - Throws: The error of the body or of the worker.
     public func withWorker<Result: Sendable>(
         _ handlers: [HandlerRegistration],
         configure: (inout WorkerConfiguration) -> Void = { _ in },
@@ -34,7 +35,7 @@ extension TestDatabase {
                 return nil
             }
             tasks.addTask { try await body() }
-            // Whatever ends first: the body, or a worker that cannot go on.
+            // Either the body ends first, or the worker does because it failed.
             let first = try await tasks.next() ?? nil
             await group.triggerGracefulShutdown()
             let second = try await tasks.next() ?? nil
@@ -44,7 +45,7 @@ extension TestDatabase {
     }
 }
 
-/// Silent, unless `BREAKWATER_TEST_LOG` is set.
+/// The logger of tests, which is silent unless `BREAKWATER_TEST_LOG` is set.
 let testLogger: Logger = {
     guard ProcessInfo.processInfo.environment["BREAKWATER_TEST_LOG"] != nil else {
         return Logger(label: "breakwater.testing") { _ in SwiftLogNoOpLogHandler() }

@@ -1,21 +1,22 @@
 import Breakwater
 import Foundation
 
-/// Does with each job what its payload says, and notes the run's start and end.
+/// Does what a job's payload says, and records the run's start and end.
 struct ChaosPlugin: HandlerPlugin {
     let notes: Notes
     let worker: String
-    /// While this file is there, what `chaos.call` depends on is down; with `-dead` or `-brief`, those hosts are.
+    /// While this file exists, the dependency of `chaos.call` is down. Files with the suffix `-dead` or `-brief` do the
+    /// same for those hosts.
     let outage: String
 
     struct Payload: Decodable {
         /// The job's number in the history.
         var n: Int
-        /// What to do: work, fail, discard, snooze, hang, deaf, call, dead, brief, abort, overflow or eat.
+        /// The action: work, fail, discard, snooze, hang, deaf, call, dead, brief, abort, overflow or eat.
         var what: String
-        /// How long it takes, in milliseconds.
+        /// How long the action takes, in milliseconds.
         var ms: Int
-        /// For fail: how many attempts fail.
+        /// How many attempts fail, for `fail`.
         var times: Int?
     }
 
@@ -41,7 +42,7 @@ struct ChaosPlugin: HandlerPlugin {
         case "eat":
             Self.eatMemory()
         case "deaf":
-            // Takes its time whether it is cancelled or not.
+            // This ignores cancellation.
             await Task { try? await Task.sleep(for: time) }.value
         case "hang":
             try? await Task.sleep(for: .seconds(3600))
@@ -65,7 +66,7 @@ struct ChaosPlugin: HandlerPlugin {
         }
     }
 
-    /// Overflows the stack: the recursion never ends, and each call keeps in its frame what it looks at.
+    /// Overflows the stack by endless recursion. Each call keeps its values in its frame.
     private static func depth(below number: Int) -> Int {
         guard number > 0 else { return 0 }
         var frame = (number, number, number, number)
@@ -75,7 +76,7 @@ struct ChaosPlugin: HandlerPlugin {
         }
     }
 
-    /// Has the system refuse this process more memory than it has, and asks for more.
+    /// Limits the memory of this process, and then allocates more.
     private static func eatMemory() -> Never {
         var limit = rlimit(rlim_cur: 1 << 20, rlim_max: 1 << 20)
         setrlimit(__rlimit_resource_t(RLIMIT_AS.rawValue), &limit)

@@ -3,8 +3,9 @@ import Foundation
 import Libpq
 import Logging
 
-/// Enqueues one job a line of standard input (its number, its kind, its payload, with tabs between), and notes what the
-/// server answered: the job's id, a refusal, or nothing that tells. Also notes each circuit's news that it hears.
+/// Enqueues a job for each line of standard input (its number, its kind and its payload, separated by tabs), and
+/// records the server's answer: the job's id, a refusal, or an unknown result. It also records each notification about
+/// a circuit.
 struct EnqueueClient {
     let url: String
     let notes: Notes
@@ -22,9 +23,9 @@ struct EnqueueClient {
         await listener.value
     }
 
-    /// Makes one attempt, and so can say exactly what became of it.
+    /// Makes only one attempt, so that its result is known exactly.
     ///
-    /// - Returns: The connection for the next.
+    /// - Returns: The connection for the next job.
     private func enqueue(_ number: Int, kind: String, payload: String, over last: Connection?) async -> Connection? {
         let connection: Connection
         do {
@@ -43,7 +44,8 @@ struct EnqueueClient {
             notes.write("enqueued", ["n": number, "job": try rows[0][0].int64()])
             return connection
         } catch {
-            // An error of the server's ended the transaction; anything else leaves open whether it was committed.
+            // An error of the server ended the transaction. After any other error it is unknown whether the transaction
+            // was committed.
             notes.write(error.code == .server ? "refused" : "unanswered", ["n": number, "why": "\(error)"])
             if connection.isClosed || error.code != .server {
                 await connection.close()

@@ -1,9 +1,10 @@
 import Foundation
 
-/// A file that several processes append lines to. Each line is one write, so that none is torn when its process dies.
+/// A file to which several processes append lines. Each line is one write, so that no line is incomplete when its
+/// process dies.
 struct Notes: Sendable {
     private let descriptor: Int32
-    /// How far the clock of this process is ahead of the machine's. Notes are in the machine's time.
+    /// How far the clock of this process is ahead of the machine's clock. Notes have the machine's time.
     private let secondsAhead: Double
 
     init(path: String, secondsAhead: Double = 0) throws {
@@ -23,7 +24,7 @@ struct Notes: Sendable {
     }
 }
 
-/// What a note can hold.
+/// A value that a note can contain.
 protocol NoteValue: Sendable {
     /// The value as JSON.
     var noted: String { get }

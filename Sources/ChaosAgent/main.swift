@@ -1,5 +1,6 @@
-// What `scripts/chaos` runs beside Postgres: a worker whose handlers misbehave as their payloads say and note every run
-// apart from the queue, and a client that enqueues the jobs of its input and notes the answers.
+// The program that `scripts/chaos` runs beside Postgres. It is either a worker whose handlers misbehave as their
+// payloads say and record every run outside the queue, or a client that enqueues the jobs of its input and records the
+// answers.
 //
 //     ChaosAgent run --config worker.yaml      the worker; CHAOS_NOTES names the file of its notes
 //     ChaosAgent enqueue URL NOTES             the client; one job a line of standard input
@@ -10,7 +11,7 @@ import WorkerCommand
 
 let words = ProcessArguments.words
 if words.first == "enqueue", words.count == 3 {
-    // If the reader of a pipe is gone, a write fails, but the process goes on.
+    // If the reader of a pipe is gone, a write fails but the process continues.
     signal(SIGPIPE, SIG_IGN)
     let client = EnqueueClient(url: words[1], notes: try Notes(path: words[2]))
     await client.run()

@@ -1,7 +1,7 @@
 import Foundation
 import PackagePlugin
 
-/// Puts the files of `sql/` inside the library, so that `worker migrate` works from anywhere.
+/// Embeds the files of `sql/` in the library, so that `worker migrate` works from any directory.
 @main
 struct EmbedSchema: BuildToolPlugin {
     func createBuildCommands(context: PluginContext, target: any Target) throws -> [Command] {

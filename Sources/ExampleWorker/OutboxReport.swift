@@ -2,7 +2,7 @@ import Foundation
 import Logging
 import ServiceLifecycle
 
-/// Says how many e-mails are in the outbox when the worker has ended. It stands for any service that runs beside a
+/// Logs how many e-mails are in the outbox when the worker has ended. It is an example of a service that runs beside a
 /// worker.
 struct OutboxReport: Service {
     struct NoDirectory: Error, CustomStringConvertible {
@@ -15,7 +15,7 @@ struct OutboxReport: Service {
     func run() async throws {
         var isDirectory: ObjCBool = false
         if FileManager.default.fileExists(atPath: outbox, isDirectory: &isDirectory), !isDirectory.boolValue {
-            // The worker ends, too.
+            // This error also ends the worker.
             throw NoDirectory(description: "\(outbox) is no directory")
         }
         try? await gracefulShutdown()

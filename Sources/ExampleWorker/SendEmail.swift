@@ -10,39 +10,40 @@ import Logging
 /// ExampleWorker enqueue email.send '{"to": "ada@example.org", "subject": "Hello", "body": "How are you?"}'
 /// ```
 struct SendEmail: JobHandler {
-    /// What the job's JSON payload decodes to. A payload that does not decode becomes a dead letter at once, with an
-    /// error that names the field.
+    /// The type that the job's JSON payload is decoded to. A job whose payload does not decode becomes a dead letter at
+    /// once, with an error that names the field.
     struct Payload: Codable, Sendable {
-        /// The address it goes to.
+        /// The recipient's address.
         var to: String
         var subject: String
-        /// Plain text. Defaults to nothing.
+        /// The body as plain text. Defaults to an empty body.
         var body: String?
     }
 
-    /// Where the files go.
+    /// The directory of the files.
     var outbox: URL
 
     func handle(_ payload: Payload, context: JobContext) async throws -> JobOutcome {
         guard isAddress(payload.to) else {
-            // No retry can mend it: to the dead letters at once. The circuit does not count it.
+            // No retry can succeed, so the job is dead-lettered at once. The circuit does not count this.
             return .discarded(JobFailure("email.bad_address", "'\(payload.to)' is not an address"))
         }
         var isDirectory: ObjCBool = false
         let isThere = FileManager.default.fileExists(atPath: outbox.path(), isDirectory: &isDirectory)
         guard isThere, isDirectory.boolValue else {
-            // What the job depends on is down. The circuit counts it, and opens when this goes on.
+            // The job's dependency is unavailable. The circuit counts this, and opens if it continues.
             return .unavailable(JobFailure("email.no_outbox", "there is no directory \(outbox.path())"))
         }
-        // A job may run more than once, so the file is named after what stays the same: a repeat replaces it.
+        // A job may run more than once, so the file's name is the same for every run, and a repeated run replaces the
+        // file.
         let file = outbox.appending(path: "\(context.job.idempotencyKey).eml")
-        // An error thrown from here is a failure: the job is retried with backoff.
+        // An error thrown here is a failure, and the job is retried with backoff.
         try message(payload, id: context.job.idempotencyKey).write(to: file, atomically: true, encoding: .utf8)
         context.logger.info("e-mail written", metadata: ["file": "\(file.lastPathComponent)"])
         return .succeeded(result: "{\"file\": \"\(file.lastPathComponent)\"}")
     }
 
-    /// One @ with something on both sides, and nothing that would break out of its header.
+    /// Whether the text has one @ with characters on both sides, and none that could end the header.
     private func isAddress(_ text: String) -> Bool {
         text.wholeMatch(of: /[^@\s<>,;]+@[^@\s<>,;]+/) != nil
     }

@@ -1,4 +1,4 @@
-// A worker with a handler of its own, written in Swift. It has every command that `worker` has:
+// A worker with its own handler, which is written in Swift. It has every command that `worker` has:
 //
 //     export DATABASE_URL=postgresql:///app
 //     ExampleWorker migrate
@@ -20,7 +20,7 @@ settings.keepResults = .seconds(3600)
 
 await WorkerCommand.main(
     handlers: [
-        // A configuration file may say otherwise, under  email.send: { swift: {}, concurrency: 5 }.
+        // A configuration file can override this, under email.send: { swift: {}, concurrency: 5 }.
         HandlerRegistration(
             kind: "email.send",
             handler: SendEmail(outbox: URL(filePath: outbox, directoryHint: .isDirectory)),

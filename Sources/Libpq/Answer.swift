@@ -1,8 +1,8 @@
 import Synchronization
 
-/// The answer to a call that has been made, as it comes: first the results of its statements, then how it ended.
+/// The answer to a call, which arrives in two parts: first the results of its statements, then how the call ended.
 ///
-/// One task at a time may wait for it. When that task is cancelled, so is the call.
+/// One task at a time may wait for it. If that task is cancelled, the call is cancelled too.
 public final class Answer: Sendable {
     private struct State {
         var results: [QueryResult]?
@@ -13,11 +13,11 @@ public final class Answer: Sendable {
     private let state = Mutex(State())
     private let cancel: @Sendable () -> Void
 
-    /// - Parameter cancel: Asks for the call to be cancelled; the call still ends.
+    /// - Parameter cancel: Requests the cancellation of the call, which still ends afterwards.
     init(cancel: @escaping @Sendable () -> Void) { self.cancel = cancel }
 
-    /// Waits for the results, one a statement, in order. They may come before the transaction has been committed:
-    /// nothing in them is certain before ``end()``.
+    /// Waits for the results, one a statement, in order. They may arrive before the transaction has been committed, so
+    /// they are not certain before ``end()``.
     ///
     /// - Throws: the error of the first statement that failed, with its index in ``PostgresError/statement``.
     public nonisolated(nonsending) func results() async throws(PostgresError) -> [QueryResult] {
@@ -41,12 +41,12 @@ public final class Answer: Sendable {
         }
     }
 
-    /// Takes in the results of all statements.
+    /// Records the results of all statements.
     func resultsArrived(_ results: [QueryResult]) {
         update { $0.results = results }
     }
 
-    /// Takes in how the call ended. Called once.
+    /// Records how the call ended. Called once.
     func ended(_ result: Result<[QueryResult], PostgresError>) {
         update { $0.end = result }
     }

@@ -1,6 +1,7 @@
 import FoundationEssentials
 
-/// Takes values off the front of bytes in Postgres's binary format; nil is a value that is not there.
+/// Reads values from bytes in Postgres's binary format, from front to back. A method returns nil if the bytes are not
+/// such a value.
 struct BinaryReader {
     private var bytes: UnsafeRawBufferPointer
 
@@ -8,7 +9,7 @@ struct BinaryReader {
         self.bytes = bytes
     }
 
-    /// Whether every byte has been taken.
+    /// Whether all bytes have been read.
     var isAtEnd: Bool { bytes.isEmpty }
 
     static let integerTypes: Set<UInt32> = [TypeOID.int8, TypeOID.int4, TypeOID.int2, TypeOID.oid]
@@ -18,13 +19,13 @@ struct BinaryReader {
     ]
     static let textArrayTypes: Set<UInt32> = [TypeOID.textArray, TypeOID.jsonbArray, 1015, 1003]
 
-    /// An integer of the width of `type`, most significant byte first.
+    /// Reads an integer of the width of `type`, the most significant byte first.
     mutating func integer<Integer: FixedWidthInteger>(_ type: Integer.Type) -> Integer? {
         guard let taken = take(MemoryLayout<Integer>.size) else { return nil }
         return Integer(bigEndian: taken.loadUnaligned(as: Integer.self))
     }
 
-    /// A signed integer as wide as what is left.
+    /// Reads the remaining bytes as a signed integer of their width.
     mutating func signedInteger() -> Int64? {
         switch bytes.count {
         case 8: integer(Int64.self)
@@ -34,7 +35,7 @@ struct BinaryReader {
         }
     }
 
-    /// A floating-point number as wide as what is left.
+    /// Reads the remaining bytes as a floating-point number of their width.
     mutating func float() -> Double? {
         switch bytes.count {
         case 8: integer(UInt64.self).map { Double(bitPattern: $0) }
@@ -43,34 +44,34 @@ struct BinaryReader {
         }
     }
 
-    /// What is left, which must be UTF-8.
+    /// Reads the remaining bytes as a text, which must be UTF-8.
     mutating func text() -> String? {
         let taken = bytes
         bytes = UnsafeRawBufferPointer(rebasing: bytes[bytes.endIndex...])
         return String(validating: taken, as: UTF8.self)
     }
 
-    /// What is left, as a `jsonb`'s text.
+    /// Reads the remaining bytes as the text of a `jsonb`.
     mutating func jsonb() -> String? {
         guard integer(UInt8.self) == 1 else { return nil }
         return text()
     }
 
-    /// A copy of what is left.
+    /// Reads a copy of the remaining bytes.
     mutating func rest() -> [UInt8]? {
         take(bytes.count).map { Array($0) }
     }
 
-    /// What is left, where it is.
+    /// Reads the remaining bytes in place, without a copy.
     mutating func slice() -> UnsafeRawBufferPointer? { take(bytes.count) }
 
-    /// A row's place in its table.
+    /// Reads the location of a row in its table.
     mutating func tupleID() -> TupleID? {
         guard let block = integer(UInt32.self), let offset = integer(UInt16.self) else { return nil }
         return TupleID(block: block, offset: offset)
     }
 
-    /// A point in time.
+    /// Reads a point in time.
     mutating func timestamp() -> Date? {
         guard let microseconds = integer(Int64.self) else { return nil }
         let seconds: Double =
@@ -82,7 +83,7 @@ struct BinaryReader {
         return Date(timeIntervalSinceReferenceDate: seconds)
     }
 
-    /// An interval that has no months.
+    /// Reads an interval without months.
     mutating func interval() -> Duration? {
         guard let microseconds = integer(Int64.self), let days = integer(Int32.self), integer(Int32.self) == 0 else {
             return nil
@@ -90,13 +91,13 @@ struct BinaryReader {
         return .seconds(Int64(days) * 86_400) + .microseconds(microseconds)
     }
 
-    /// An array with at most one dimension; nil elements are NULL.
+    /// Reads an array with at most one dimension. Nil elements are NULL.
     mutating func array<Element>(_ element: (inout BinaryReader) -> Element?) -> [Element?]? {
         guard let dimensions = integer(Int32.self), integer(Int32.self) != nil, integer(UInt32.self) != nil else {
             return nil
         }
         if dimensions == 0 { return [] }
-        // Each element has a length of 4 bytes: more of them than that cannot be there, whatever the count says.
+        // Each element begins with a length of 4 bytes, so a count above a quarter of the bytes is invalid.
         guard dimensions == 1, let count = integer(Int32.self), integer(Int32.self) != nil,
             count >= 0, Int(count) <= bytes.count / 4
         else { return nil }

@@ -1,29 +1,29 @@
 import FoundationEssentials
 
-/// Bytes in Postgres's binary format, and the first reason why they cannot be sent.
+/// Writes bytes in Postgres's binary format, and keeps the first reason why they cannot be sent.
 struct BinaryWriter {
     private(set) var bytes: [UInt8] = []
     private(set) var problem: String?
 
-    /// An integer of any width, most significant byte first.
+    /// Writes an integer of any width, the most significant byte first.
     mutating func integer<Integer: FixedWidthInteger>(_ value: Integer) {
         withUnsafeBytes(of: value.bigEndian) { bytes.append(contentsOf: $0) }
     }
 
-    /// A text, which must not hold U+0000.
+    /// Writes a text, which must not contain U+0000.
     mutating func text(_ value: String) {
         let start = bytes.count
         bytes.append(contentsOf: value.utf8)
         if bytes[start...].contains(0) { refuse("the text contains U+0000, which Postgres cannot store") }
     }
 
-    /// A JSON text as `jsonb`: the version of the format, then the text.
+    /// Writes a JSON text as `jsonb`: the version of the format, then the text.
     mutating func jsonb(_ value: String) {
         bytes.append(1)
         text(value)
     }
 
-    /// An interval: microseconds, days, months.
+    /// Writes an interval: microseconds, days, months.
     mutating func interval(_ value: Duration) {
         let (seconds, attoseconds) = value.components
         let scaled = seconds.multipliedReportingOverflow(by: 1_000_000)
@@ -34,7 +34,7 @@ struct BinaryWriter {
         integer(Int32(0))
     }
 
-    /// A point in time: microseconds since 2000-01-01 00:00 UTC; the extreme integers are the infinities.
+    /// Writes a point in time: microseconds since 2000-01-01 00:00 UTC. The extreme integers are the infinities.
     mutating func timestamp(_ value: Date) {
         let seconds = value.timeIntervalSinceReferenceDate
         if seconds.isInfinite { return integer(seconds > 0 ? Int64.max : Int64.min) }
@@ -45,7 +45,7 @@ struct BinaryWriter {
         integer(Int64(microseconds))
     }
 
-    /// An element of an array: its length, then what `write` writes.
+    /// Writes an element of an array: its length, then the bytes that `write` writes.
     mutating func element(_ index: Int, _ write: (inout BinaryWriter) -> Void) {
         let start = bytes.count
         let hadProblem = problem != nil
@@ -61,7 +61,7 @@ struct BinaryWriter {
     }
 }
 
-/// How Postgres counts time: microseconds from 2000-01-01 00:00 UTC (`datatype/timestamp.h`).
+/// The epoch of Postgres's timestamps, which are microseconds since 2000-01-01 00:00 UTC (`datatype/timestamp.h`).
 enum TimestampEpoch {
     /// Seconds from Postgres's epoch to Foundation's reference date, 2001-01-01 (2000 was a leap year).
     static let referenceDateOffset = 366.0 * 86_400

@@ -1,20 +1,20 @@
 import CLibpq
 
-/// A request that the server stop what a connection runs, over a connection of its own: `PQcancel` blocks, so it
-/// runs on a thread apart.
+/// A request to cancel the running statement of a connection, which is sent over a separate connection. `PQcancel`
+/// blocks, so it runs on a separate thread.
 struct CancelRequest: ~Copyable {
     private let key: OpaquePointer
 
-    /// Copies what is needed from `connection`; nil when there is nothing to cancel or no memory.
+    /// Copies the needed data from `connection`. Returns nil when there is nothing to cancel or no memory.
     init?(_ connection: OpaquePointer) {
         guard let key = PQgetCancel(connection) else { return nil }
         self.key = key
     }
 
-    /// Sends it. `then` is called once, on another thread, when the server has taken it or it failed: with nil, the
-    /// signal has been given to the backend, and it can hit nothing that is sent from then on.
+    /// Sends the request. `then` is called once, on another thread, when the server has received it or it failed. With
+    /// nil, the backend has received the signal, so it cannot affect anything that is sent from then on.
     consuming func send(_ then: @escaping @Sendable (_ failure: String?) -> Void) {
-        // A PGcancel is a copy that nothing else refers to; the thread below is its only user and frees it.
+        // A PGcancel is a copy without other references. The thread below is its only user and frees it.
         nonisolated(unsafe) let key = key
         let isStarted = DetachedThread.start("postgres-cancel") {
             var buffer = [CChar](repeating: 0, count: 256)

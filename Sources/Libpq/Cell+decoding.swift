@@ -6,7 +6,7 @@ extension Cell {
         column.map { result.types[$0] } ?? TypeOID.unspecified
     }
 
-    /// Reads the value with `body`, which gives nil when the bytes are not such a value; nil is NULL.
+    /// Reads the value with `body`, which returns nil when the bytes are not such a value. Returns nil for NULL.
     func decode<Value>(
         _ wanted: String,
         _ types: Set<UInt32>,
@@ -30,7 +30,7 @@ extension Cell {
         }
     }
 
-    /// `value`, which must not be NULL.
+    /// Returns `value`, and throws if it is NULL.
     func required<Value>(_ value: Value?, _ wanted: String) throws(PostgresError) -> Value {
         guard let value else { throw failure(wanted, "it is NULL") }
         return value
@@ -47,7 +47,7 @@ extension Cell {
         )
     }
 
-    /// The error that says why the value cannot be read as `wanted`.
+    /// The error with the reason why the value cannot be read as `wanted`.
     func failure(_ wanted: String, _ why: String) -> PostgresError {
         guard let column else {
             let asked = name.map { "column \"\($0)\"" } ?? "such column"

@@ -5,23 +5,24 @@ public import FoundationEssentials
 /// One value of a result.
 ///
 /// Each accessor throws ``PostgresError/Code/decoding`` when the value is NULL, of another type, or not
-/// representable; the message names the column, the type found and the type wanted. Those that end in `OrNil` give
-/// nil for NULL.
+/// representable; the message names the column, the type found and the type wanted. Those whose names end in `OrNil`
+/// return nil for NULL.
 public struct Cell: Sendable {
     let result: QueryResult
     let row: Int
     /// Nil when the row has no such column.
     let column: Int?
-    /// The name it was asked for by.
+    /// The column's name, if the value was requested by name.
     let name: String?
 
-    /// Whether the value is NULL. A column that is not there is not NULL: reading it throws.
+    /// Whether the value is NULL. A column that does not exist is not NULL; reading it throws.
     public var isNull: Bool {
         guard let column else { return false }
         return PQgetisnull(result.pointer, Int32(row), Int32(column)) == 1
     }
 
-    /// Calls `body` with the value as the server sent it, without a copy; nil is NULL. The bytes are gone after it.
+    /// Calls `body` with the value as the server sent it, without a copy; nil is NULL. The bytes are valid only until
+    /// `body` returns.
     public func withUnsafeBytes<Value>(_ body: (UnsafeRawBufferPointer?) throws -> Value) throws -> Value {
         try withExtendedLifetime(result) { try body(raw()) }
     }
@@ -74,7 +75,7 @@ public struct Cell: Sendable {
     /// A `float4` or `float8` that counts seconds, limited to a million years either way; nil is NULL.
     public func secondsOrNil() throws(PostgresError) -> Duration? {
         guard let seconds = try doubleOrNil() else { return nil }
-        // NaN is refused, and any number that a Duration would trap at.
+        // NaN is refused, and so is any number for which the initializer of Duration would trap.
         guard abs(seconds) <= 31_557_600_000_000 else { throw failure("seconds", "\(seconds) is not such a number") }
         return .seconds(seconds)
     }

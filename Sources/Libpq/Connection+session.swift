@@ -1,8 +1,8 @@
 extension Connection {
-    /// What a session needs, whatever defaults its role or its database has. Every call has a deadline of its own, so
-    /// none of the server's time limits is wanted.
+    /// The settings of a session, which override the defaults of its role and database. Every call has its own
+    /// deadline, so the server's time limits are off.
     private static let settings: [(name: String, value: String, since: Int)] = [
-        // Claims read what others have just committed.
+        // Claims must read rows that other sessions have just committed.
         ("default_transaction_isolation", "read committed", 0),
         ("default_transaction_read_only", "off", 0),
         ("default_transaction_deferrable", "off", 0),
@@ -10,10 +10,10 @@ extension Connection {
         ("idle_session_timeout", "0", 140_000),
         ("idle_in_transaction_session_timeout", "0", 0),
         ("transaction_timeout", "0", 170_000),
-        // Off, it would make errors of what a policy merely hides.
+        // If this were off, hiding rows by a policy would be an error.
         ("row_security", "on", 0),
-        // A kind of plan that is switched off counts as so costly that a statement which needs it would be compiled
-        // first, for half a second; the functions set themselves what they want of the planner.
+        // A plan of a type that is switched off gets a very high cost, so a statement that needs one would first be
+        // JIT-compiled, which takes half a second. The functions themselves set the planner settings that they need.
         ("jit", "off", 0),
         ("plan_cache_mode", "auto", 0),
         ("enable_seqscan", "on", 0),
@@ -29,10 +29,11 @@ extension Connection {
         ("enable_material", "on", 0),
     ]
 
-    /// Gives this session the settings that Breakwater needs. A session behind a pooler is shared, so it is left alone.
+    /// Gives this session the settings that Breakwater needs. A session behind a pooler is shared, so it is not
+    /// changed.
     ///
-    /// - Parameter lockTimeout: How long a statement waits for a lock that another session has. Defaults to as long as
-    ///   the call may take.
+    /// - Parameter lockTimeout: How long a statement waits for a lock that another session holds. Defaults to the
+    ///   timeout of the call.
     package func useOwnSettings(lockTimeout: Duration = .zero) async throws(PostgresError) {
         guard !isPooled else { return }
         let milliseconds =

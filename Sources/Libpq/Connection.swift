@@ -2,11 +2,11 @@ public import Logging
 
 /// A session on a Postgres server.
 ///
-/// Calls may be made from any task, many at a time: they are sent at once and answered in order, and each is a
-/// transaction of its own unless `BEGIN` was sent. Every call has a deadline. A call that is cancelled, or whose
-/// deadline passes, is cancelled on the server in a way that can never hit a later call; where that is not possible, as
-/// behind a pooler, the connection is closed. A call past its deadline ends a few seconds after it at the latest, when
-/// the server does not even answer the cancel.
+/// Calls may be made from any task, many at a time. They are sent at once and answered in order, and each is a separate
+/// transaction unless `BEGIN` was sent. Every call has a deadline. A call that is cancelled, or whose deadline passes,
+/// is cancelled on the server in a way that can never affect a later call. If that is impossible, as behind a pooler,
+/// the connection is closed. A call ends a few seconds after its deadline at the latest, even if the server does not
+/// react to the cancel.
 ///
 /// A connection owns one thread, which polls its socket. It ends with ``close()``, with the session, or when the last
 /// reference to it is dropped.
@@ -14,13 +14,13 @@ public actor Connection {
     /// The thread of the connection.
     public nonisolated var unownedExecutor: UnownedSerialExecutor { wire.unownedExecutor }
 
-    /// What arrives on the channels of ``listen(_:)``, for one consumer. It finishes when the connection ends; while no
-    /// task reads, the newest 1,024 are kept.
+    /// The notifications on the channels of ``listen(_:)``, for one consumer. The stream finishes when the connection
+    /// ends. While no task reads it, the newest 1,024 are kept.
     public nonisolated let notifications: AsyncStream<Notification>
     /// The process ID of the session's server process.
     public nonisolated let backendPID: Int32
-    /// Whether a pooler is between this process and the server: then the next transaction may be on another session,
-    /// with none of this one's settings, and ``listen(_:)`` receives nothing. Poolers that keep a session for each
+    /// Whether a pooler is between this process and the server. In that case the next transaction may be on another
+    /// session without this one's settings, and ``listen(_:)`` receives nothing. Poolers that keep a session for each
     /// client count as well.
     public nonisolated let isPooled: Bool
     /// The server's version, as in `server_version_num`: 150004 is 15.4.
@@ -42,16 +42,16 @@ public actor Connection {
 
     /// Connects to the first server of `options` that accepts the connection.
     ///
-    /// The server's notices go to `logger`: warnings as warnings, notices and the like as info, the rest as debug. The
-    /// first query is made here: it shows whether a pooler is in between.
-    /// Throws ``PostgresError/Code/connectionFailed`` after ``ConnectionOptions/connectTimeout`` at the latest (unless
-    /// a resolver of host names blocks), or ``PostgresError/Code/cancelled``.
+    /// The server's notices go to `logger`: warnings as warnings, notices and the like as info, the rest as debug. This
+    /// also makes the first query, which shows whether a pooler is in between. Throws
+    /// ``PostgresError/Code/connectionFailed`` after ``ConnectionOptions/connectTimeout`` at the latest (unless a
+    /// resolver of host names blocks), or ``PostgresError/Code/cancelled``.
     ///
     /// - Parameters:
-    ///   - options: Where to connect to.
-    ///   - logger: Where it logs.
-    ///   - onNotice: Receives each notice first, on the connection's thread; true keeps it out of the log. Defaults to
-    ///     none.
+    ///   - options: The options of the connection.
+    ///   - logger: The logger.
+    ///   - onNotice: Receives each notice first, on the connection's thread. Returns true to keep it out of the log.
+    ///     Defaults to none.
     public static func connect(
         _ options: ConnectionOptions,
         logger: Logger,
@@ -66,14 +66,14 @@ public actor Connection {
     /// Whether the connection has ended; a call on it throws ``PostgresError/Code/connectionLost``.
     public nonisolated var isClosed: Bool { wire.end.reason != nil }
 
-    /// Waits until the connection has ended, and says why. When the waiting task is cancelled first, returns an error
-    /// of the code ``PostgresError/Code/cancelled``.
+    /// Waits until the connection has ended, and returns the reason. If the waiting task is cancelled first, returns an
+    /// error with the code ``PostgresError/Code/cancelled``.
     public nonisolated func waitUntilClosed() async -> PostgresError {
         await wire.end.wait()
     }
 
     /// Ends the connection. Calls that wait for an answer throw ``PostgresError/Code/connectionLost``, and the server
-    /// is asked to stop what it runs for them.
+    /// is asked to cancel them.
     public func close() async {
         await wire.close(PostgresError(.connectionLost, "the connection was closed"))
     }
@@ -92,7 +92,7 @@ public actor Connection {
         try await pipeline([Statement(sql, parameters)], timeout: timeout)[0]
     }
 
-    /// Runs statements in one round trip and, unless a transaction is open, in one transaction: all or none.
+    /// Runs statements in one round trip and, unless a transaction is open, in one transaction.
     ///
     /// - Returns: one result a statement, in order.
     /// - Throws: the error of the first statement that failed, with its index in ``PostgresError/statement``.
@@ -104,21 +104,21 @@ public actor Connection {
         return try await wire.run(.pipeline(statements), timeout: timeout)
     }
 
-    /// Sends statements as ``pipeline(_:timeout:)`` does, and returns without waiting for their answer: other calls can
-    /// be made meanwhile, which the server goes on with at once.
+    /// Sends statements as ``pipeline(_:timeout:)`` does, and returns without waiting for their answer. Other calls can
+    /// be made meanwhile, which the server runs right after these statements.
     ///
     /// - Parameters:
-    ///   - statements: What to run in one transaction.
-    ///   - timeout: How long the answer may take. Defaults to 30 seconds.
-    ///   - resultsFirst: Whether the server is to send the results before it commits, which takes a message more.
-    /// - Throws: What is wrong with a statement, without sending any. What becomes of them is for the answer to say.
+    ///   - statements: The statements to run in one transaction.
+    ///   - timeout: How long to wait for the answer. Defaults to 30 seconds.
+    ///   - resultsFirst: Whether the server is to send the results before it commits, which needs one more message.
+    /// - Throws: An error if a statement is invalid, in which case none is sent. Other errors are part of the answer.
     public func send(
         _ statements: [Statement],
         timeout: Duration = .seconds(30),
         resultsFirst: Bool
     ) throws(PostgresError) -> Answer {
         for (index, statement) in statements.enumerated() { try statement.validate(index: index) }
-        // It has the same thread.
+        // The wire has the same executor, which is the connection's thread.
         return wire.assumeIsolated { $0.send(statements, timeout: timeout, resultsFirst: resultsFirst) }
     }
 
@@ -131,14 +131,14 @@ public actor Connection {
         _ = try await wire.run(.prepare(name: name, sql: sql), timeout: timeout)
     }
 
-    /// Runs a script of many statements, for example a migration; in one transaction unless it says otherwise.
-    /// It waits until earlier calls are answered, and later ones wait for it.
+    /// Runs a script of many statements, for example a migration, in one transaction unless the script itself controls
+    /// transactions. It waits until earlier calls are answered, and later calls wait for it.
     public func script(_ sql: String, timeout: Duration = .seconds(30)) async throws(PostgresError) {
         try Statement(sql).validate(index: 0)
         _ = try await wire.run(.script(sql), timeout: timeout)
     }
 
-    /// Makes what is sent on `channel` (exactly, case and all) arrive in ``notifications``.
+    /// Makes notifications on `channel` arrive in ``notifications``. The name is case-sensitive.
     public func listen(_ channel: String) async throws(PostgresError) {
         guard (1...Self.maximumChannelBytes).contains(channel.utf8.count) else {
             throw PostgresError(
@@ -151,6 +151,6 @@ public actor Connection {
         _ = try await query("LISTEN \"\(quoted)\"")
     }
 
-    /// `NAMEDATALEN` less its NUL; the server would cut off the rest in LISTEN and refuse it in NOTIFY.
+    /// `NAMEDATALEN` without its NUL. The server would truncate a longer name in LISTEN and refuse it in NOTIFY.
     private static let maximumChannelBytes = 63
 }

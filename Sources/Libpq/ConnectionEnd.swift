@@ -1,6 +1,6 @@
 import Synchronization
 
-/// Whether a connection has ended, and why: set once, awaited by many.
+/// Whether a connection has ended, and why. It is set once, and many tasks may wait for it.
 final class ConnectionEnd: Sendable {
     private struct State {
         var reason: PostgresError?
@@ -10,10 +10,10 @@ final class ConnectionEnd: Sendable {
 
     private let state = Mutex(State())
 
-    /// Why the connection ended; nil while it lasts.
+    /// The reason why the connection ended; nil while it is open.
     var reason: PostgresError? { state.withLock { $0.reason } }
 
-    /// Records the end and resumes the waiting tasks; a second end is ignored.
+    /// Records the end and resumes the waiting tasks. A second end is ignored.
     func set(_ reason: PostgresError) {
         let waiters = state.withLock {
             guard $0.reason == nil else { return [CheckedContinuation<PostgresError, Never>]() }
@@ -25,7 +25,7 @@ final class ConnectionEnd: Sendable {
         for waiter in waiters { waiter.resume(returning: reason) }
     }
 
-    /// Waits for the end and gives its reason; a task that is cancelled first gets ``PostgresError/Code/cancelled``.
+    /// Waits for the end and returns its reason. A task that is cancelled first gets ``PostgresError/Code/cancelled``.
     func wait() async -> PostgresError {
         let cancelled = PostgresError(.cancelled, "the wait for the connection's end was cancelled")
         let id = state.withLock {
@@ -36,7 +36,8 @@ final class ConnectionEnd: Sendable {
             await withCheckedContinuation { continuation in
                 let known = state.withLock { state -> PostgresError? in
                     if let reason = state.reason { return reason }
-                    // Read under the lock: the handler below takes it after the task is marked as cancelled.
+                    // The flag is read under the lock, which the handler below takes after the task is marked as
+                    // cancelled.
                     if Task.isCancelled { return cancelled }
                     state.waiters[id] = continuation
                     return nil

@@ -1,22 +1,22 @@
 import CLibpq
 
-/// Where a server is and how to connect to it.
+/// The address of a server and how to connect to it.
 public struct ConnectionOptions: Sendable {
-    /// A `postgresql://` URL or `keyword=value` pairs, as libpq reads them; several hosts and
-    /// `target_session_attrs` included. What it leaves out comes from libpq's environment variables (`PGHOST`, …),
-    /// its service file and its defaults. Defaults to the empty string: all from there.
+    /// A `postgresql://` URL or `keyword=value` pairs in libpq's syntax, which includes several hosts and
+    /// `target_session_attrs`. Values that it leaves out come from libpq's environment variables (`PGHOST`, …), its
+    /// service file and its defaults. Defaults to the empty string.
     public var conninfo: String
-    /// What `pg_stat_activity` shows, unless the conninfo or `PGAPPNAME` says otherwise. Defaults to `breakwater`.
+    /// The name in `pg_stat_activity`, unless the conninfo or `PGAPPNAME` gives another. Defaults to `breakwater`.
     public var applicationName: String
-    /// How long the whole attempt may take, over all hosts and their addresses: each has its share of what is left. It
-    /// counts instead of libpq's `connect_timeout`. Defaults to 10 seconds.
+    /// The timeout of the whole attempt, over all hosts and their addresses. Each of them gets a share of the remaining
+    /// time. It replaces libpq's `connect_timeout`. Defaults to 10 seconds.
     public var connectTimeout: Duration
     /// libpq keywords that override the conninfo's. Defaults to none.
     public var keywords: [String: String]
-    /// The addresses of a host's name. Another one only in tests.
+    /// Resolves a host's name to its addresses. Tests replace it.
     var resolve: @Sendable (_ name: String) -> [String] = HostList.addresses(of:)
 
-    /// Makes options; nothing is read or checked before ``check()`` or ``Connection/connect(_:logger:)``.
+    /// Makes options. Nothing is read or checked before ``check()`` or ``Connection/connect(_:logger:)``.
     public init(
         _ conninfo: String = "",
         applicationName: String = "breakwater",
@@ -29,19 +29,19 @@ public struct ConnectionOptions: Sendable {
         self.keywords = keywords
     }
 
-    /// Set when neither the conninfo nor a service says otherwise, so that a connection whose peer has silently
-    /// gone is noticed after about half a minute: probes after 15 s of quiet, each 5 s, 3 in a row; and at most 30 s
-    /// (`tcp_user_timeout` is in milliseconds) for what was sent to be acknowledged.
+    /// Keywords that are set unless the conninfo or a service gives them, so that a silently lost peer is detected
+    /// after about half a minute: probes start after 15 s of silence and are sent every 5 s, and 3 may fail. Sent data
+    /// must be acknowledged within 30 s (`tcp_user_timeout` is in milliseconds).
     private static let keepalives = [
         "keepalives_idle": "15", "keepalives_interval": "5", "keepalives_count": "3", "tcp_user_timeout": "30000",
     ]
 
     /// Refuses options that cannot be read, without connecting.
     ///
-    /// - Throws: ``PostgresError`` that says what is wrong with them, without the conninfo itself.
+    /// - Throws: ``PostgresError`` with the problem, without the conninfo itself.
     public func check() throws(PostgresError) { _ = try resolved() }
 
-    /// The keywords to give to libpq.
+    /// The keywords for libpq.
     func resolved() throws(PostgresError) -> [String: String] {
         for text in [conninfo, applicationName] + keywords.keys + keywords.values where text.utf8.contains(0) {
             throw PostgresError(.connectionFailed, "the connection options contain U+0000")
@@ -50,12 +50,12 @@ public struct ConnectionOptions: Sendable {
         resolved.merge(keywords) { $1 }
         if resolved["service"] == nil { resolved.merge(Self.keepalives) { given, _ in given } }
         if resolved["fallback_application_name"] == nil { resolved["fallback_application_name"] = applicationName }
-        // Texts are decoded as UTF-8, whatever the environment says.
+        // Texts are decoded as UTF-8, so the environment must not change the encoding.
         resolved["client_encoding"] = "UTF8"
         return resolved
     }
 
-    /// What the conninfo itself says.
+    /// The keywords of the conninfo itself.
     private func parsed() throws(PostgresError) -> [String: String] {
         var message: UnsafeMutablePointer<CChar>?
         defer { PQfreemem(message) }
@@ -77,8 +77,8 @@ public struct ConnectionOptions: Sendable {
         return values
     }
 
-    /// Whether a character that should have been encoded has broken a URL in the wrong place. libpq and logs would
-    /// show the pieces, which hold parts of the password. (A host that begins with @ is a socket without a file.)
+    /// Whether a character that should have been encoded has split a URL at the wrong place. libpq and logs would show
+    /// the pieces, which may contain parts of the password. (A host that begins with @ is an abstract socket.)
     private static func looksTorn(_ values: [String: String]) -> Bool {
         let hosts = values["host"]?.split(separator: ",") ?? []
         return hosts.contains { $0.dropFirst().contains("@") }
@@ -96,7 +96,8 @@ public struct ConnectionOptions: Sendable {
         return values
     }
 
-    /// libpq quotes what it cannot read, which may be a part of a password: all but the names of options is hidden.
+    /// libpq quotes text that it cannot parse, which may be a part of a password. So all quotations except the names of
+    /// options are hidden.
     static func withoutQuotations(_ text: String) -> String {
         let names = keywordNames
         return text.split(separator: "\"", omittingEmptySubsequences: false).enumerated()
@@ -120,7 +121,7 @@ public struct ConnectionOptions: Sendable {
         return names
     }()
 
-    /// The values that the environment, the service file of `PGSERVICE` or libpq itself gives.
+    /// The values from the environment, from the service file of `PGSERVICE` or from libpq's defaults.
     static func defaults() -> [String: String] {
         guard let options = PQconndefaults() else { return [:] }
         defer { PQconninfoFree(options) }

@@ -9,13 +9,14 @@ enum DetachedThread {
         init(_ run: @escaping @Sendable () -> Void) { self.run = run }
     }
 
-    /// Ample for libpq, OpenSSL and the resolver; memory is only used as it is touched.
+    /// The size of the stack, which is ample for libpq, OpenSSL and the resolver. Memory is only used when it is
+    /// touched.
     private static let stackBytes = 1 << 20
 
-    /// Runs `body` on a thread of its own, which ends with it. Returns false when the system has no thread to give.
+    /// Runs `body` on a new thread, which ends with it. Returns false when the system cannot create a thread.
     ///
-    /// The thread takes no signals, faults aside: the program's handlers run on the program's threads, and a SIGPIPE
-    /// that libpq provokes stays pending here and is gone with the thread.
+    /// The thread blocks all signals except faults. So the program's handlers run on the program's own threads, and a
+    /// SIGPIPE that libpq causes stays pending here and disappears with the thread.
     static func start(_ name: String, _ body: @escaping @Sendable () -> Void) -> Bool {
         var attributes = pthread_attr_t()
         pthread_attr_init(&attributes)
@@ -35,7 +36,7 @@ enum DetachedThread {
             &thread,
             &attributes,
             { raw in
-                // The pointer is the box that was retained for this thread, handed over once.
+                // The pointer is the box that was retained for this thread, which takes over that reference.
                 if let raw { Unmanaged<Body>.fromOpaque(raw).takeRetainedValue().run() }
                 return nil
             },

@@ -4,10 +4,10 @@ import Synchronization
 
 /// The executor of one connection: a thread that runs the connection's jobs and waits for its socket with `poll`.
 ///
-/// The thread lives from ``start(_:)`` until the wire says that it is finished. Jobs that come later (calls on a
-/// closed connection) are run by a short-lived thread, so that no caller ever waits for a thread that is gone.
+/// The thread lives from ``start(_:)`` until the wire reports its end. Later jobs (calls on a closed connection) run on
+/// a short-lived thread, so that no caller ever waits for a thread that has ended.
 final class EventLoop: SerialExecutor {
-    /// What to wait for: readiness of a socket, a deadline, or neither; a wake-up ends every wait.
+    /// The condition to wait for: readiness of a socket, a deadline, or neither. A wake-up ends every wait.
     struct Interest: Sendable {
         var socket: CInt = -1
         var events: Int16 = 0
@@ -26,12 +26,12 @@ final class EventLoop: SerialExecutor {
     }
 
     private let state = Mutex(State())
-    /// Closed by the thread as it ends, under the lock that every writer holds.
+    /// The descriptor of wake-ups. The thread closes it at its end, under the lock that every writer holds.
     private let wakeFD: CInt
-    /// The thread that runs jobs now; 0 is none.
+    /// The thread that runs jobs now; 0 for none.
     private let thread = Atomic<UInt>(0)
 
-    /// Opens the descriptor that wakes the thread; throws when the process has no descriptor left.
+    /// Opens the descriptor that wakes the thread. Throws when the process has no descriptor left.
     init() throws(PostgresError) {
         wakeFD = eventfd(0, CInt(EFD_CLOEXEC | EFD_NONBLOCK))
         if wakeFD < 0 {
@@ -40,7 +40,7 @@ final class EventLoop: SerialExecutor {
         }
     }
 
-    /// Starts the thread, which holds `wire` until it ends. Called once.
+    /// Starts the thread, which retains `wire` until it ends. Called once.
     func start(_ wire: Wire) throws(PostgresError) {
         state.withLock { $0.status = .running }
         if !DetachedThread.start("postgres", { self.run(wire) }) {
@@ -49,7 +49,7 @@ final class EventLoop: SerialExecutor {
         }
     }
 
-    /// Runs `body` on the thread soon, in the order of the posts; after the end, does nothing.
+    /// Runs `body` on the thread soon, in the order of the posts. Does nothing after the thread has ended.
     func post(_ body: @escaping @Sendable (isolated Wire) -> Void) {
         state.withLock {
             guard $0.status == .running else { return }
@@ -67,7 +67,7 @@ final class EventLoop: SerialExecutor {
             $0.status = .draining
             return true
         }
-        // If no thread can be started, the caller's own is used: what is left to run only reports the end.
+        // If no thread can be started, the caller's thread is used, because the remaining jobs only report the end.
         if mustDrain, !DetachedThread.start("postgres-end", { self.drain() }) { drain() }
     }
 
@@ -90,7 +90,7 @@ final class EventLoop: SerialExecutor {
         drain()
     }
 
-    /// Runs the jobs and posts that have come; those that they bring wait for the next turn.
+    /// Runs the jobs and posts that have been enqueued. Further ones that they enqueue run in the next iteration.
     private func runPending(_ wire: Wire) {
         let (jobs, posts) = state.withLock {
             let pending = ($0.jobs, $0.posts)
@@ -102,7 +102,7 @@ final class EventLoop: SerialExecutor {
         for post in posts { wire.assumeIsolated { post($0) } }
     }
 
-    /// Runs what is left and ends.
+    /// Runs the remaining jobs.
     private func drain() {
         thread.store(UInt(pthread_self()), ordering: .releasing)
         while true {
@@ -133,7 +133,7 @@ final class EventLoop: SerialExecutor {
         _ = write(wakeFD, &one, MemoryLayout<UInt64>.size)
     }
 
-    /// Waits for `interest`; true when the socket is ready.
+    /// Waits for `interest`. Returns true when the socket is ready.
     private func wait(for interest: Interest) -> Bool {
         let hasWork = state.withLock {
             $0.isWaiting = $0.jobs.isEmpty && $0.posts.isEmpty
@@ -153,7 +153,7 @@ final class EventLoop: SerialExecutor {
         return ready > 0 && descriptors[1].revents != 0
     }
 
-    /// Rounded up, so that the deadline has passed when `poll` returns.
+    /// The time until a deadline in milliseconds, rounded up so that the deadline has passed when `poll` returns.
     private static func milliseconds(until deadline: ContinuousClock.Instant) -> CInt {
         let (seconds, attoseconds) = (deadline - .now).components
         if seconds < 0 || attoseconds < 0 { return 0 }

@@ -4,28 +4,29 @@ import Glibc
 /// The servers that a conninfo names, in order: libpq's `host`, `hostaddr` and `port` lists.
 struct HostList: Equatable {
     struct Server: Equatable {
-        /// A name, an address, or the directory of a socket; empty for what `address` says alone.
+        /// A name, an address, or the directory of a socket; empty if only `address` is given.
         var host: String
-        /// Empty for what `host` resolves to.
+        /// The address; empty if `host` is to be resolved.
         var address: String
-        /// Empty for the default.
+        /// The port; empty for the default.
         var port: String
     }
 
-    /// Empty if libpq is to decide by itself: no host is named, or the lists do not match and libpq will report that.
+    /// The servers; empty if libpq is to decide, because no host is named, or because the lists do not match and libpq
+    /// reports that.
     private(set) var servers: [Server] = []
 
-    /// At most this many addresses of one name are tried separately.
+    /// The most addresses of one name that are tried separately.
     static let maximumAddresses = 16
 
-    /// Reads the lists of `keywords`, or those of the environment where they are missing.
+    /// Reads the lists from `keywords`, or those of the environment if they are missing.
     init(_ keywords: [String: String], defaults: [String: String]) {
         func list(_ key: String) -> [String]? {
             (keywords[key] ?? defaults[key])?.split(separator: ",", omittingEmptySubsequences: false).map(String.init)
         }
-        // A service's file goes before the environment, and only libpq reads it.
+        // A service file takes precedence over the environment, and only libpq reads it.
         if keywords["service"] != nil { return }
-        // A host given here makes libpq ignore nothing of the environment: PGHOSTADDR and PGPORT still count.
+        // A host given here does not make libpq ignore the environment: PGHOSTADDR and PGPORT still count.
         let (hosts, addresses, ports) = (list("host"), list("hostaddr"), list("port") ?? [""])
         let count = max(hosts?.count ?? 0, addresses?.count ?? 0)
         guard hosts?.count ?? count == count, addresses?.count ?? count == count, [1, count].contains(ports.count)
@@ -41,11 +42,12 @@ struct HostList: Equatable {
         }
     }
 
-    /// How many servers there are to try.
+    /// The number of servers to try.
     var count: Int { max(servers.count, 1) }
 
-    /// The same with a server for each address of a name that has several, so that a silent one does not keep libpq
-    /// from the others: libpq separates the servers of its lists, not the addresses of one name.
+    /// The list with a separate server for each address of a name that has several. libpq has a timeout for each server
+    /// of its lists but not for each address of one name, so an address that does not answer would keep it from trying
+    /// the others.
     func expanded(by addresses: (_ name: String) -> [String]) -> HostList {
         var expanded = self
         expanded.servers = servers.flatMap { server in
@@ -59,7 +61,8 @@ struct HostList: Equatable {
         return expanded
     }
 
-    /// Leaves out the server that libpq gives these names; false when it is not there or the only one.
+    /// Removes the server for which libpq reports these names. Returns false when it is not in the list or is the only
+    /// one.
     mutating func remove(host: String, address: String, port: String) -> Bool {
         guard servers.count > 1 else { return false }
         let index = servers.firstIndex { server in
@@ -72,7 +75,7 @@ struct HostList: Equatable {
         return true
     }
 
-    /// `keywords` with these servers.
+    /// Returns `keywords` with these servers.
     func applied(to keywords: [String: String]) -> [String: String] {
         guard !servers.isEmpty else { return keywords }
         func list(_ key: String, _ part: KeyPath<Server, String>) -> String? {
@@ -86,8 +89,8 @@ struct HostList: Equatable {
         return keywords
     }
 
-    /// The addresses of a name, in the order in which they are to be tried; empty when it has none. Blocks, as libpq
-    /// does for a name.
+    /// The addresses of a name, in the order in which to try them; empty when it has none. Blocks, as libpq's own
+    /// resolution does.
     static func addresses(of name: String) -> [String] {
         var hints = addrinfo()
         hints.ai_socktype = CInt(SOCK_STREAM.rawValue)

@@ -1,12 +1,12 @@
 import CLibpq
 import Logging
 
-/// Where the server's notices go: to the logger, by their severity. The last FATAL one is kept, for it is the reason
-/// of the connection's end.
+/// Passes the server's notices to the logger, by their severity. The last FATAL one is kept, because it is the reason
+/// why the connection ended.
 ///
-/// Used on the connection's thread only: libpq calls it from within the calls made there.
+/// It is used only on the connection's thread, because libpq calls it from within the calls that are made there.
 final class NoticeLog {
-    /// Takes a notice, and says whether that was all there is to do.
+    /// Handles a notice. Returns true if the notice must not be logged.
     typealias Hook = @Sendable (PostgresError) -> Bool
 
     private let logger: Logger
@@ -25,7 +25,7 @@ final class NoticeLog {
             connection,
             { context, result in
                 guard let context, let result else { return }
-                // The context is the log given below, held by the wire, which finishes the PGconn before it goes.
+                // The context is the log given below. The wire holds it, and finishes the PGconn before it is released.
                 Unmanaged<NoticeLog>.fromOpaque(context).takeUnretainedValue().receive(result)
             },
             context

@@ -52,7 +52,7 @@ extension Parameter {
         array(TypeOID.intervalArray, of: TypeOID.interval, values) { $1.interval($0) }
     }
 
-    /// As `array`, for integers: there may be thousands, all have one length, and none is NULL.
+    /// A faster version of `array` for integers, which may be thousands, have the same length, and are never NULL.
     private static func integers<Element: FixedWidthInteger>(
         _ oid: UInt32,
         of element: UInt32,

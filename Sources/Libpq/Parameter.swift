@@ -2,14 +2,15 @@ public import FoundationEssentials
 
 /// A value for a `$n` of a statement, with its type, in Postgres's binary format.
 ///
-/// The type travels with the value, so the server never guesses it from a text. In a prepared statement the type
-/// was settled when the statement was prepared: write `$1::int8` there and pass ``int8(_:)``.
+/// The type is sent with the value, so the server never infers it from a text. In a prepared statement the types were
+/// determined when it was prepared: write `$1::int8` there and pass ``int8(_:)``.
 public struct Parameter: Sendable, Hashable {
     /// The type, as an object identifier; 0 lets the server infer it.
     let oid: UInt32
     /// The value; nil is NULL.
     let bytes: [UInt8]?
-    /// Why the value cannot be sent; found when it is made, thrown when it is used, with its position.
+    /// The reason why the value cannot be sent. It is found when the parameter is made, and thrown with its position
+    /// when the parameter is used.
     let problem: String?
 
     init(oid: UInt32, bytes: [UInt8]?, problem: String? = nil) {
@@ -18,7 +19,7 @@ public struct Parameter: Sendable, Hashable {
         self.problem = problem
     }
 
-    /// The parameter that `write` makes of `value`; nil is NULL.
+    /// Makes the parameter that `write` writes for `value`; nil is NULL.
     init<Value>(oid: UInt32, _ value: Value?, _ write: (Value, inout BinaryWriter) -> Void) {
         var writer = BinaryWriter()
         if let value { write(value, &writer) }
@@ -53,7 +54,7 @@ public struct Parameter: Sendable, Hashable {
         Parameter(oid: TypeOID.float8, value) { $1.integer($0.bitPattern) }
     }
 
-    /// A `text`; nil is NULL. A text with U+0000 in it is refused when it is used: Postgres cannot store it.
+    /// A `text`; nil is NULL. A text with U+0000 is refused when it is used, because Postgres cannot store it.
     public static func text(_ value: String?) -> Parameter {
         Parameter(oid: TypeOID.text, value) { $1.text($0) }
     }
@@ -63,13 +64,13 @@ public struct Parameter: Sendable, Hashable {
         Parameter(oid: TypeOID.bytea, bytes: value)
     }
 
-    /// A `jsonb`, given as the text of the JSON; nil is NULL. The server checks that it is JSON; U+0000 in the text
-    /// is refused here, and the escape `\u0000` by the server.
+    /// A `jsonb`, given as the text of the JSON; nil is NULL. The server checks that it is JSON. U+0000 in the text is
+    /// refused here, and the escape `\u0000` by the server.
     public static func jsonb(_ value: String?) -> Parameter {
         Parameter(oid: TypeOID.jsonb, value) { $1.jsonb($0) }
     }
 
-    /// An `interval` of microseconds; nil is NULL. What is finer than a microsecond is cut off.
+    /// An `interval` in microseconds; nil is NULL. Fractions of a microsecond are cut off.
     public static func interval(_ value: Duration?) -> Parameter {
         Parameter(oid: TypeOID.interval, value) { $1.interval($0) }
     }

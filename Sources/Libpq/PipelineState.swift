@@ -1,8 +1,8 @@
-/// The order of calls on one connection, as a value: which may be sent, whose answer is being read, and what to do
-/// when one is cancelled or past its deadline. It knows nothing of libpq and of clocks.
+/// The order of calls on one connection, as a pure value: it decides which call may be sent, whose answer is being
+/// read, and what to do when a call is cancelled or past its deadline. It uses neither libpq nor a clock.
 ///
 /// A unit is one call: some statements that end in one Sync, or a script of the simple protocol. A unit goes from
-/// waiting to in flight to answered; several pipelined units may be in flight, a script only alone.
+/// waiting to in flight to answered. Several pipelined units may be in flight, but a script only alone.
 struct PipelineState {
     typealias Instant = ContinuousClock.Instant
     typealias UnitID = UInt64
@@ -18,28 +18,30 @@ struct PipelineState {
         let id: UnitID
         let kind: Kind
         let deadline: Instant
-        /// Set when the caller gave up on it in flight: it is to be cancelled on the server, or waited out.
+        /// The reason if the caller gave up the unit in flight. It is then cancelled on the server, or its end is
+        /// awaited.
         var stopped: StopReason?
-        /// How many of its statements have been answered.
+        /// How many of the unit's statements have been answered.
         var answeredStatements = 0
-        /// Whether all of them ran and their commit failed, as deferred constraints can make it.
+        /// Whether all statements ran but the commit failed, which deferred constraints can cause.
         var hasFailedAtCommit = false
     }
 
-    /// What the shell is to do.
+    /// The actions for the wire.
     enum Action: Equatable {
         case nothing
-        /// Tell the caller; the unit was never sent.
+        /// Report to the caller that the unit was never sent.
         case refuse(UnitID, StopReason)
-        /// Tell the caller; the unit is behind others in flight and what becomes of it is not known.
+        /// Report to the caller that the unit's result is unknown, because it is behind others in flight.
         case abandon(UnitID, StopReason)
-        /// Ask the server to cancel what runs: it is this unit, and nothing is behind it.
+        /// Ask the server to cancel the running unit, which is this one. No other unit is behind it.
         case cancelOnServer(UnitID, StopReason)
-        /// Close the connection because of this unit: cancelling might hit another, or the server is silent.
+        /// Close the connection because of this unit, since cancelling might affect another unit, or the server does
+        /// not answer.
         case close(UnitID, StopReason)
     }
 
-    /// A cancel that is under way. Nothing is sent until both the unit and the request have ended.
+    /// A cancel in progress. Nothing is sent until both the unit and the request have ended.
     struct Cancel: Equatable {
         let unit: UnitID
         let reason: StopReason
@@ -48,20 +50,20 @@ struct PipelineState {
         var requestHasReturned = false
     }
 
-    /// How long the server has to answer after a cancel before the connection is given up.
+    /// How long the server may take to answer after a cancel before the connection is closed.
     static let cancelGrace = Duration.seconds(3)
-    /// How many units may be in flight; the rest wait here rather than in socket buffers. One behind a pooler. With
-    /// several, pgbouncer 1.18 gives the session of a client that leaves between two answers to the next client, which
-    /// then gets the second answer.
+    /// The most units in flight. Further ones wait here rather than in socket buffers. Behind a pooler it is one,
+    /// because with several, pgbouncer 1.18 can assign the session of a client that disconnects between two answers to
+    /// another client, which then receives the second answer.
     var maximumInFlight = 256
     private(set) var waiting: [Unit] = []
     private(set) var inFlight: [Unit] = []
     private(set) var cancel: Cancel?
 
-    /// The unit whose answer comes next.
+    /// The unit whose answer is next.
     var head: Unit? { inFlight.first }
 
-    /// The next instant at which ``expire(at:)`` has something to do.
+    /// The next instant at which ``expire(at:)`` has work.
     var nextDeadline: Instant? {
         var next = cancel?.deadline
         for unit in inFlight where unit.stopped == nil { next = min(next ?? unit.deadline, unit.deadline) }
@@ -69,8 +71,8 @@ struct PipelineState {
         return next
     }
 
-    /// Whether a unit that waits may be sent: behind one that is to be cancelled nothing may follow, and a script
-    /// goes alone.
+    /// Whether a waiting unit may be sent. Nothing may be sent behind a unit that is to be cancelled, and a script must
+    /// be alone.
     var canSend: Bool {
         guard let next = waiting.first, cancel == nil, inFlight.count < maximumInFlight else { return false }
         if next.kind == .script { return inFlight.isEmpty }
@@ -81,7 +83,7 @@ struct PipelineState {
         waiting.append(unit)
     }
 
-    /// The unit to send now, which is in flight from here on; nil when none may be sent.
+    /// Takes the unit to send now, which is then in flight; nil when none may be sent.
     mutating func takeNextToSend() -> Unit? {
         guard canSend else { return nil }
         let next = waiting.removeFirst()
@@ -89,7 +91,8 @@ struct PipelineState {
         return next
     }
 
-    /// The statement of the head that an error is about; nil if it is about the head as a whole.
+    /// Records that a statement of the head failed, and returns its index; nil if the error is about the head as a
+    /// whole.
     mutating func statementFailed() -> Int? {
         guard case .pipeline(let statements)? = head?.kind else { return nil }
         guard inFlight[0].answeredStatements < statements else {
@@ -99,8 +102,8 @@ struct PipelineState {
         return inFlight[0].answeredStatements
     }
 
-    /// The head's current statement, or its commit that failed, has been answered whole; false when there is no such
-    /// thing.
+    /// Records that the head's current statement, or its failed commit, has been answered completely. Returns false
+    /// when there is neither.
     mutating func statementEnded() -> Bool {
         guard case .pipeline(let statements)? = head?.kind else { return false }
         guard inFlight[0].answeredStatements < statements else { return inFlight[0].hasFailedAtCommit }
@@ -108,7 +111,7 @@ struct PipelineState {
         return true
     }
 
-    /// The head has been answered whole: it, and what to do about the new head.
+    /// Records that the head has been answered completely. Returns it, and the action for the new head.
     mutating func unitEnded(at now: Instant) -> (ended: Unit, Action)? {
         guard !inFlight.isEmpty else { return nil }
         let ended = inFlight.removeFirst()
@@ -120,13 +123,13 @@ struct PipelineState {
         return (ended, .nothing)
     }
 
-    /// The request to cancel has been delivered, so that it can hit nothing that is sent from now on.
+    /// Records that the cancel request has been delivered, so that it cannot affect anything that is sent from now on.
     mutating func cancelRequestReturned() {
         cancel?.requestHasReturned = true
         endCancelIfDone()
     }
 
-    /// The caller of `id` gives up.
+    /// Records that the caller of `id` gives up.
     mutating func stop(_ id: UnitID, _ reason: StopReason, at now: Instant) -> Action {
         if let index = waiting.firstIndex(where: { $0.id == id }) {
             waiting.remove(at: index)
@@ -139,7 +142,7 @@ struct PipelineState {
         return index == 0 ? stopHead(reason, at: now) : .abandon(id, reason)
     }
 
-    /// One thing that is due at `now`; call until it answers ``Action/nothing``.
+    /// Returns one action that is due at `now`. Call it until it returns ``Action/nothing``.
     mutating func expire(at now: Instant) -> Action {
         if let cancel, cancel.deadline <= now { return .close(cancel.unit, cancel.reason) }
         let due = (inFlight.filter { $0.stopped == nil } + waiting).first { $0.deadline <= now }
@@ -148,7 +151,7 @@ struct PipelineState {
 
     private mutating func stopHead(_ reason: StopReason, at now: Instant) -> Action {
         let id = inFlight[0].id
-        // An earlier cancel's request is still on its way and might hit this unit; nothing can be made of both.
+        // An earlier cancel request is still in progress and might affect this unit, or several units are in flight.
         guard inFlight.count == 1, cancel == nil else { return .close(id, reason) }
         cancel = Cancel(unit: id, reason: reason, deadline: now + Self.cancelGrace)
         return .cancelOnServer(id, reason)

@@ -1,6 +1,6 @@
 import CLibpq
 
-/// The fields of libpq's error reports that are read here; the codes are those of the wire protocol.
+/// The fields of libpq's error reports that are read here. Their codes are those of the wire protocol.
 enum DiagnosticField: UInt8 {
     case severity = 0x56  // V
     case sqlState = 0x43  // C
@@ -38,23 +38,23 @@ extension PostgresError {
         position = DiagnosticField.position.read(result).flatMap { Int($0) }
     }
 
-    /// Whether the server's DETAIL is the whole row that was refused, payload and all, which is not for logs:
+    /// Whether the server's DETAIL is the whole refused row with its payload, which must not be logged:
     /// `check_violation`, `not_null_violation`, and `with_check_option_violation`.
     private static func showsRow(_ sqlState: String?) -> Bool {
         ["23514", "23502", "44000"].contains(sqlState)
     }
 
-    /// libpq's text without its line breaks, indents and trailing space: one line for logs.
+    /// libpq's text as one line for logs, without line breaks, indentation and trailing space.
     static func tidy(_ text: String) -> String { lines(of: text).joined(separator: "; ") }
 
-    /// The lines of libpq's text that say something, without their indents.
+    /// The non-empty lines of libpq's text, without indentation.
     static func lines(of text: String) -> [String] {
         text.split(whereSeparator: \.isNewline)
             .map { line in String(line.drop(while: \.isWhitespace)) }
             .filter { !$0.isEmpty }
     }
 
-    /// What libpq says is wrong with `connection`.
+    /// libpq's error message for `connection`.
     static func lastMessage(of connection: OpaquePointer) -> String {
         tidy(String(cString: PQerrorMessage(connection)))
     }

@@ -1,4 +1,4 @@
-/// What went wrong between this process and a Postgres server.
+/// An error between this process and a Postgres server.
 ///
 /// Decide by ``code`` (and by ``sqlState`` when the code is ``Code/server``); show ``description`` to people. No
 /// field holds a password.
@@ -10,11 +10,12 @@ public struct PostgresError: Error, Sendable, Hashable {
         /// The name of the code, for logs and metric labels.
         public var description: String { name }
 
-        /// No connection could be made: wrong address, refused, rejected by the server, or no answer in time.
+        /// No connection could be made: the address is wrong, the connection was refused or rejected by the server, or
+        /// no answer arrived in time.
         public static let connectionFailed = Code(name: "connection_failed")
-        /// The connection ended, and what was in flight on it may or may not have happened.
+        /// The connection ended. Calls in flight may or may not have taken effect.
         public static let connectionLost = Code(name: "connection_lost")
-        /// The call's deadline passed before its answer came.
+        /// The call's deadline passed before its answer arrived.
         public static let timedOut = Code(name: "timed_out")
         /// The task that waited for the call was cancelled.
         public static let cancelled = Code(name: "cancelled")
@@ -22,15 +23,15 @@ public struct PostgresError: Error, Sendable, Hashable {
         public static let server = Code(name: "server")
         /// A parameter cannot be sent; nothing was sent.
         public static let invalidParameter = Code(name: "invalid_parameter")
-        /// A value of a result is not what the caller asked for.
+        /// A value of a result does not have the requested type.
         public static let decoding = Code(name: "decoding")
-        /// The call itself is wrong (for example SQL with U+0000 in it); nothing was sent.
+        /// The call itself is invalid (for example, its SQL contains U+0000). Nothing was sent.
         public static let misuse = Code(name: "misuse")
     }
 
     /// The kind of failure.
     public var code: Code
-    /// What happened, for people, and what to do about it where that is known.
+    /// A description for people, with what to do about it if that is known.
     public var message: String
     /// The server's five-character SQLSTATE, when the failure came from the server.
     public var sqlState: String?
@@ -38,19 +39,19 @@ public struct PostgresError: Error, Sendable, Hashable {
     public var detail: String?
     /// The server's HINT.
     public var hint: String?
-    /// The server's CONTEXT: the call stack of the functions the error arose in.
+    /// The server's CONTEXT: the call stack of the functions in which the error occurred.
     public var context: String?
     /// The constraint that was violated, when the server named one.
     public var constraint: String?
-    /// Where in the statement's text the server saw the error: a character offset, from 1.
+    /// The position of the error in the statement's text: a character offset, starting from 1.
     public var position: Int?
-    /// Which statement of a pipeline failed, from 0.
+    /// The index of the failed statement of a pipeline, starting from 0.
     public var statement: Int?
     /// Whether no connection could be made because every server that was tried refused it, is starting up or shutting
-    /// down, or is a standby. Then nobody else could be served either, unless only this client was refused.
+    /// down, or is a standby. In that case no other client can be served either, unless only this client was refused.
     public var isServerAbsent = false
 
-    /// Makes an error; what is not given is unknown.
+    /// Makes an error. Values that are not given are unknown.
     public init(
         _ code: Code,
         _ message: String,

@@ -1,11 +1,11 @@
 import CLibpq
 
-/// The answer to one statement: its rows, in binary format, and how many rows it touched.
+/// The answer to one statement: its rows, in binary format, and the number of affected rows.
 ///
-/// It owns libpq's memory of the answer and frees it when the last reference goes; rows and cells hold it.
+/// It owns libpq's memory of the answer and frees it when the last reference is released. Rows and cells retain it.
 public final class QueryResult: Sendable {
-    // A PGresult never changes once libpq has handed it out, and libpq allows any thread to read it; the pointer is
-    // cleared once, in deinit, when no row or cell can hold this object any more.
+    // A PGresult never changes after libpq has returned it, and libpq allows any thread to read it. The pointer is
+    // cleared once, in deinit, when no row or cell can refer to this object any more.
     nonisolated(unsafe) let pointer: OpaquePointer
 
     /// The number of rows returned.
@@ -17,12 +17,12 @@ public final class QueryResult: Sendable {
     /// The first column of each name.
     private let places: [String: Int]
 
-    /// Takes over `pointer`, a result that holds rows or the end of a command.
+    /// Takes ownership of `pointer`, a result with rows or the end of a command.
     init(owning pointer: OpaquePointer) {
         self.pointer = pointer
         count = Int(PQntuples(pointer))
         let fields = 0..<PQnfields(pointer)
-        // PQfname answers nil only for a column outside 0..<PQnfields.
+        // PQfname returns nil only for a column outside 0..<PQnfields.
         columns = fields.map { field in PQfname(pointer, field).map { String(cString: $0) } ?? "" }
         types = fields.map { PQftype(pointer, $0) }
         places = Dictionary(zip(columns, columns.indices), uniquingKeysWith: { first, _ in first })
@@ -37,7 +37,7 @@ public final class QueryResult: Sendable {
         Int(String(cString: PQcmdTuples(pointer))) ?? 0
     }
 
-    /// The place of the first column called `name`.
+    /// The index of the first column called `name`.
     func index(ofColumn name: String) -> Int? {
         places[name]
     }
@@ -49,7 +49,7 @@ extension QueryResult: RandomAccessCollection {
     /// The number of rows.
     public var endIndex: Int { count }
 
-    /// The row `row`, for an answer that has it unless the server is not what it should be.
+    /// The row `row`, which exists unless the server behaves unexpectedly.
     ///
     /// - Throws: ``PostgresError/Code/decoding`` when there is no such row.
     public func row(_ row: Int) throws(PostgresError) -> Row {
@@ -59,7 +59,7 @@ extension QueryResult: RandomAccessCollection {
         return self[row]
     }
 
-    /// The row `row`, which must lie in `0..<count`.
+    /// The row `row`, which must be in `0..<count`.
     public subscript(row: Int) -> Row {
         precondition(row >= 0 && row < count, "row \(row) of a result with \(count) rows")
         return Row(result: self, index: row)
@@ -71,12 +71,12 @@ public struct Row: Sendable {
     let result: QueryResult
     let index: Int
 
-    /// The cell in `column`, counted from 0. Reading a cell of a column that is not there throws.
+    /// The cell in `column`, counted from 0. Reading a cell of a column that does not exist throws.
     public subscript(column: Int) -> Cell {
         Cell(result: result, row: index, column: result.columns.indices.contains(column) ? column : nil, name: nil)
     }
 
-    /// The cell in the first column called `name`, exactly. Reading a cell of a column that is not there throws.
+    /// The cell in the first column called exactly `name`. Reading a cell of a column that does not exist throws.
     public subscript(name: String) -> Cell {
         Cell(result: result, row: index, column: result.index(ofColumn: name), name: name)
     }

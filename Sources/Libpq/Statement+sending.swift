@@ -1,9 +1,10 @@
 import CLibpq
 
 extension Statement {
-    /// Hands the statement to libpq, with binary parameters and a binary result; false when libpq refuses it.
+    /// Passes the statement to libpq, with binary parameters and a binary result. Returns false when libpq refuses it.
     func send(on connection: OpaquePointer) -> Bool {
-        // One block of memory for all values. Its last byte is never part of one, so that it has an address.
+        // All values are in one block of memory. Its last byte belongs to no value, so that an empty value at its end
+        // has an address too.
         var block: [UInt8] = []
         block.reserveCapacity(parameters.reduce(1) { $0 + ($1.bytes?.count ?? 0) })
         for parameter in parameters { block.append(contentsOf: parameter.bytes ?? []) }

@@ -1,6 +1,6 @@
 /// One SQL statement and the values of its `$1`, `$2`, ….
 public struct Statement: Sendable, Hashable {
-    /// What the server is asked to run.
+    /// The source of the statement.
     enum Source: Sendable, Hashable {
         case text(String)
         case prepared(String)
@@ -9,24 +9,25 @@ public struct Statement: Sendable, Hashable {
     let source: Source
     let parameters: [Parameter]
 
-    /// A statement given as SQL: exactly one, for the extended protocol runs no more.
+    /// Makes a statement from SQL, which must be exactly one statement because the extended protocol runs no more.
     public init(_ sql: String, _ parameters: [Parameter] = []) {
         source = .text(sql)
         self.parameters = parameters
     }
 
-    /// A statement that ``Connection/prepare(_:_:timeout:)`` prepared on the same connection.
+    /// Makes a statement that runs one which ``Connection/prepare(_:_:timeout:)`` prepared on the same connection.
     public init(prepared name: String, _ parameters: [Parameter] = []) {
         source = .prepared(name)
         self.parameters = parameters
     }
 
-    /// The protocol counts parameters in 16 bits.
+    /// The most parameters, which the protocol counts in 16 bits.
     static let maximumParameters = 65_535
-    /// The server refuses messages of 1 GiB (`PQ_LARGE_MESSAGE_LIMIT`); this leaves room for the rest of one.
+    /// The most bytes of all parameters. The server refuses messages of 1 GiB (`PQ_LARGE_MESSAGE_LIMIT`), and this
+    /// leaves room for the rest of the message.
     static let maximumParameterBytes = 1_000_000_000
 
-    /// Throws when the statement cannot be sent whole; `index` is its place in the pipeline.
+    /// Throws when the statement cannot be sent. `index` is its index in the pipeline.
     func validate(index: Int) throws(PostgresError) {
         let text =
             switch source {

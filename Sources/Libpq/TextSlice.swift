@@ -1,4 +1,4 @@
-/// A text within an answer. It keeps the whole answer in memory.
+/// A text inside an answer. It keeps the whole answer in memory.
 public struct TextSlice: Sendable {
     private let result: QueryResult
     private let row: Int32
@@ -6,7 +6,7 @@ public struct TextSlice: Sendable {
     private let offset: Int
     private let length: Int
 
-    /// How many bytes of UTF-8 it has.
+    /// The length in bytes of UTF-8.
     public var byteCount: Int { length }
 
     init(cell: Cell, offset: Int, length: Int) {
@@ -17,7 +17,7 @@ public struct TextSlice: Sendable {
         self.length = length
     }
 
-    /// A copy of the text; nil if it is no UTF-8, which a server that follows its own rules never sends.
+    /// A copy of the text; nil if it is not valid UTF-8, which the server never sends.
     public var text: String? {
         guard let bytes = try? result[Int(row)][Int(column)].raw(), offset + length <= bytes.count else { return nil }
         return String(validating: UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + length]), as: UTF8.self)

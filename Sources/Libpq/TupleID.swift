@@ -1,11 +1,11 @@
-/// Where a row lies in its table (`ctid`): good until the row is next written.
+/// The location of a row in its table (`ctid`). It is valid until the row is next written.
 public struct TupleID: Sendable, Hashable {
     /// The block of the table.
     public var block: UInt32
-    /// The place within the block, from 1; 0 is nowhere.
+    /// The position within the block, starting from 1; 0 for no row.
     public var offset: UInt16
 
-    /// A place; by default one that no row is in.
+    /// Makes a location; by default one without a row.
     public init(block: UInt32 = 0, offset: UInt16 = 0) {
         self.block = block
         self.offset = offset

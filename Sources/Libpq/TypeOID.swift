@@ -1,4 +1,4 @@
-/// The object identifiers of Postgres's built-in types (`pg_type.dat`); they never change.
+/// The object identifiers of Postgres's built-in types (`pg_type.dat`), which never change.
 enum TypeOID {
     static let unspecified: UInt32 = 0
     static let bool: UInt32 = 16

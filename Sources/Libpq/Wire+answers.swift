@@ -1,16 +1,16 @@
 import CLibpq
 
 extension Wire {
-    /// Takes every answer that has come in full.
+    /// Reads every answer that has arrived completely.
     func readAnswers() {
-        // PQisBusy parses what has been read; without it PQgetResult would block.
+        // PQisBusy parses the bytes that have been read. Without it PQgetResult would block.
         while let connection, let head = pipeline.head, PQisBusy(connection) == 0 {
             guard take(PQgetResult(connection), for: head) else { return closeAsLost() }
         }
     }
 
-    /// Takes one answer for `head`, or nil, which separates the answers of statements. False when the connection
-    /// is of no more use.
+    /// Handles one answer for `head`, or nil, which separates the answers of statements. Returns false when the
+    /// connection is unusable.
     private func take(_ result: OpaquePointer?, for head: PipelineState.Unit) -> Bool {
         guard let result else {
             if head.kind == .script {
@@ -21,7 +21,8 @@ extension Wire {
         }
         switch PQresultStatus(result) {
         case PGRES_TUPLES_OK, PGRES_COMMAND_OK, PGRES_EMPTY_QUERY:
-            // Owned before it is known whether a caller still waits for it, so that it is freed in either case.
+            // The result is owned before it is known whether a caller still waits for it, so that it is freed in both
+            // cases.
             let owned = QueryResult(owning: result)
             calls[head.id]?.results.append(owned)
             if let call = calls[head.id], call.resultsFirst, head.kind == .pipeline(statements: call.results.count) {
@@ -69,7 +70,8 @@ extension Wire.Call {
     /// `query_canceled`.
     private static let cancelledState = "57014"
 
-    /// What the caller gets. A call that was stopped and yet ran to its end has its results: they are the truth.
+    /// The result for the caller. A call that was stopped but still completed returns its results, because it did take
+    /// effect.
     fileprivate func outcome(of unit: PipelineState.Unit) -> Result<[QueryResult], PostgresError> {
         guard let error else {
             if case .pipeline(let statements) = unit.kind, results.count != statements {

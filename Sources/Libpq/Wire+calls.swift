@@ -1,7 +1,7 @@
 import CLibpq
 
 extension Wire {
-    /// What a call sends.
+    /// The content of a call.
     enum Work {
         case pipeline([Statement])
         case prepare(name: String, sql: String)
@@ -18,23 +18,23 @@ extension Wire {
 
     /// A call that waits for its answer.
     struct Call {
-        /// Let go once it is sent, for its parameters may be large.
+        /// The content, which is released after it was sent because its parameters may be large.
         var work: Work?
         let timeout: Duration
         let answer: Answer
         /// Whether the results are wanted before the transaction is committed.
         var resultsFirst = false
         var results: [QueryResult] = []
-        /// The first error; the rest of the unit failed because of it.
+        /// The first error. The rest of the unit failed because of it.
         var error: PostgresError?
     }
 
-    /// Runs one unit and waits for its answer. What is to be sent has been validated.
+    /// Runs one unit, which must have been validated, and waits for its answer.
     func run(_ work: Work, timeout: Duration) async throws(PostgresError) -> [QueryResult] {
         try await submit(work, timeout: timeout).end()
     }
 
-    /// Sends statements at once, if they may be sent now, without waiting for their answer.
+    /// Sends statements now if possible, without waiting for their answer.
     func send(_ statements: [Statement], timeout: Duration, resultsFirst: Bool) -> Answer {
         let answer = submit(.pipeline(statements), timeout: timeout, resultsFirst: resultsFirst)
         sendWaiting()
@@ -83,7 +83,8 @@ extension Wire {
     private func send(_ work: Work, resultsFirst: Bool, on connection: OpaquePointer) -> Bool {
         let isPipelining = PQpipelineStatus(connection) != PQ_PIPELINE_OFF
         if case .script(let sql) = work {
-            // The simple protocol needs libpq out of pipeline mode; nothing is in flight, so that it can leave.
+            // The simple protocol requires that libpq leaves pipeline mode, which is possible because nothing is in
+            // flight.
             if isPipelining, PQexitPipelineMode(connection) == 0 { return false }
             return PQsendQuery(connection, sql) == 1
         }
@@ -96,7 +97,7 @@ extension Wire {
         case .script:
             break
         }
-        // Without it, the last results wait for the commit.
+        // Without a flush request, the server sends the last results only after the commit.
         if resultsFirst, PQsendFlushRequest(connection) == 0 { return false }
         return PQpipelineSync(connection) == 1
     }

@@ -2,35 +2,35 @@ import CLibpq
 import Glibc
 
 extension Wire {
-    /// A connection that libpq is making.
+    /// The state of a connection that libpq is establishing.
     struct Opening {
         let options: ConnectionOptions
         let deadline: ContinuousClock.Instant
         let continuation: CheckedContinuation<Result<Opened, PostgresError>, Never>
-        /// What libpq is given, and the servers among it that are still to be tried.
+        /// The keywords for libpq, and the servers that are still to be tried.
         var keywords: [String: String] = [:]
         var servers = HostList([:], defaults: [:])
-        /// The server that libpq is at, and how long it may take when there are others to try.
+        /// The server that libpq is trying, and its deadline if there are others to try.
         var server = ""
         var serverDeadline: ContinuousClock.Instant
-        /// What was found out about servers that have been given up.
+        /// The reasons why servers were given up.
         var findings: [String] = []
-        /// The readiness that libpq waits for.
+        /// The socket events that libpq waits for.
         var events = Int16(POLLOUT)
-        /// Whether the login is over, and the server has been asked for the process that answers.
+        /// Whether the login is complete, and the server was asked for its process id.
         var isAsking = false
-        /// What it answered.
+        /// The process id that was returned.
         var answeringPID: Int32?
     }
 
-    /// What is known of a connection once it is there.
+    /// The facts about an established connection.
     struct Opened: Sendable {
         let backendPID: Int32
         let serverVersion: Int
         let isPooled: Bool
     }
 
-    /// Connects. On failure the wire has ended.
+    /// Connects. After a failure the wire is closed.
     func open(_ options: ConnectionOptions) async throws(PostgresError) -> Opened {
         let deadline = ContinuousClock.now + min(options.connectTimeout, Self.maximumTimeout)
         let cancelled = PostgresError(.cancelled, "connecting was cancelled")
@@ -66,7 +66,7 @@ extension Wire {
         startAttempt(opening)
     }
 
-    /// Has libpq begin with the servers of `opening`.
+    /// Makes libpq start to connect to the servers of `opening`.
     private func startAttempt(_ next: Opening) {
         var opening = next
         let keywords = opening.servers.applied(to: opening.keywords)
@@ -79,7 +79,7 @@ extension Wire {
         phase = .opening(opening)
         guard let connection else { return close(PostgresError(.connectionFailed, "libpq is out of memory")) }
         notices.attach(to: connection)
-        // Only then does the text of a refusal contain its SQLSTATE.
+        // Without this, the text of a refusal does not contain its SQLSTATE.
         PQsetErrorVerbosity(connection, PQERRORS_VERBOSE)
         if PQstatus(connection) == CONNECTION_BAD { return failOpening() }
         noteServer()
@@ -90,7 +90,7 @@ extension Wire {
             giveUpServer()
         }
         guard case .opening(let opening) = phase, let connection else { return nil }
-        // The socket changes as libpq goes through addresses and hosts.
+        // The socket may change when libpq tries the next address or host.
         return EventLoop.Interest(
             socket: PQsocket(connection),
             events: opening.events,
@@ -108,8 +108,8 @@ extension Wire {
             phase = .opening(opening)
             noteServer()
         case PGRES_POLLING_OK:
-            // A pooler's greeting names another process than the one that answers. The name is qualified, since the
-            // role's search path may find another user's function first.
+            // A pooler's startup message has another process id than the backend that answers. The function's name is
+            // qualified, because the role's search path may find another user's function first.
             guard PQsetnonblocking(connection, 1) == 0,
                 PQsendQuery(connection, "select pg_catalog.pg_backend_pid()") == 1
             else { return failOpening() }
@@ -147,8 +147,8 @@ extension Wire {
         opening.continuation.resume(returning: .success(opened))
     }
 
-    /// Gives each server that libpq tries its share of the time. libpq itself would stay with one that never
-    /// answers: its `connect_timeout` is for blocking calls only.
+    /// Gives each server that libpq tries its share of the time. libpq itself would wait forever for one that never
+    /// answers, because its `connect_timeout` applies only to blocking calls.
     private func noteServer() {
         guard case .opening(var opening) = phase, let connection else { return }
         let (host, address) = (Self.text(PQhost(connection)), Self.text(PQhostaddr(connection)))
@@ -161,7 +161,7 @@ extension Wire {
         phase = .opening(opening)
     }
 
-    /// Goes on with the other servers, or fails when there are none or no time is left.
+    /// Continues with the other servers, or fails when there are none or no time is left.
     private func giveUpServer() {
         guard case .opening(var opening) = phase, let connection else { return }
         opening.findings.append("no answer from \(opening.server) in time")
@@ -189,14 +189,14 @@ extension Wire {
         text.map { String(cString: $0) } ?? ""
     }
 
-    /// Calls `body` with the texts as a C array of C strings that ends in NULL.
+    /// Calls `body` with the texts as a NULL-terminated C array of C strings.
     private static func withCStrings<Value>(
         _ texts: [String],
         _ body: (UnsafePointer<UnsafePointer<CChar>?>) -> Value
     ) -> Value {
         let copies = texts.map { UnsafePointer<CChar>(strdup($0)) }
         defer { for copy in copies { free(UnsafeMutablePointer(mutating: copy)) } }
-        // The array ends in NULL, so that it is never empty and always has an address.
+        // The array ends in NULL, so it is never empty and always has an address.
         return (copies + [nil]).withUnsafeBufferPointer { body($0.baseAddress!) }
     }
 }

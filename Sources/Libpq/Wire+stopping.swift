@@ -42,11 +42,11 @@ extension Wire {
 
     private func cancelOnServer(_ id: PipelineState.UnitID, _ reason: PipelineState.StopReason) {
         if isPooled { return close(for: id, reason, "for a cancel through a pooler might hit another's call") }
-        // Without a request the grace time runs out, and the connection is closed.
+        // Without a cancel request the connection is closed when the grace time has elapsed.
         guard let connection, let request = CancelRequest(connection) else { return }
         request.send { [loop, logger] failure in
             if let failure {
-                // It may yet arrive, so it counts as under way until the grace time closes the connection.
+                // The request may still arrive, so it counts as in progress until the grace time closes the connection.
                 logger.warning("a cancel request failed", metadata: ["error": "\(failure)"])
                 return
             }

@@ -2,19 +2,19 @@ import CLibpq
 import Glibc
 import Logging
 
-/// The owner of one `PGconn`: what ``Connection`` shows, done on the connection's own thread and nowhere else.
+/// The owner of one `PGconn`. It implements ``Connection``, and runs only on the connection's own thread.
 ///
-/// Its executor is that thread. The thread asks ``prepareToWait()`` what to wait for and calls ``socketIsReady()``;
-/// calls come in as ``run(_:timeout:)``. It is apart from ``Connection`` so that the thread, which holds the wire, does
-/// not keep a connection alive that has no other references.
+/// Its executor is that thread. The thread calls ``prepareToWait()`` to learn what to wait for, and then
+/// ``socketIsReady()``. Calls are made by ``run(_:timeout:)``. It is separate from ``Connection`` so that the thread,
+/// which retains the wire, does not keep a connection alive that has no other references.
 actor Wire {
     /// idle → opening → open → closed; idle and opening may go to closed at once.
     enum Phase {
         case idle
-        /// libpq is at work on the connection.
+        /// libpq is establishing the connection.
         case opening(Opening)
         case open
-        /// The `PGconn` is gone.
+        /// The `PGconn` has been freed.
         case closed
     }
 
@@ -28,20 +28,20 @@ actor Wire {
     nonisolated var unownedExecutor: UnownedSerialExecutor { loop.asUnownedSerialExecutor() }
 
     var phase = Phase.idle
-    /// Nil before opening and after the end; only this actor's thread touches it.
+    /// Nil before opening and after the end. Only this actor's thread uses it.
     var connection: OpaquePointer?
     var pipeline = PipelineState()
     var calls: [PipelineState.UnitID: Call] = [:]
     var lastID: PipelineState.UnitID = 0
     var mustFlush = false
-    /// Whether a pooler is in between, or that is not known yet. Then nothing is ever cancelled on the server: a pooler
-    /// may have given the session to another client by the time the request arrives, and some poolers end themselves
-    /// over one.
+    /// Whether a pooler is in between, or this is not known yet. In that case nothing is ever cancelled on the server,
+    /// because a pooler may have assigned the session to another client by the time the request arrives, and some
+    /// poolers crash because of one.
     var isPooled = true
 
     /// The longest deadline, so that no instant overflows.
     static let maximumTimeout = Duration.seconds(365 * 86_400)
-    /// How many notifications are kept for a listener that is slow; the oldest are dropped.
+    /// The most notifications that are kept for a slow listener. The oldest are dropped.
     static let maximumNotifications = 1_024
 
     init(loop: EventLoop, logger: Logger, onNotice: NoticeLog.Hook?) {
@@ -53,7 +53,7 @@ actor Wire {
         )
     }
 
-    /// Does all that can be done without waiting, and says what to wait for; nil when the connection has ended.
+    /// Does all work that is possible without waiting, and returns what to wait for; nil when the connection has ended.
     func prepareToWait() -> EventLoop.Interest? {
         switch phase {
         case .idle: return EventLoop.Interest()
@@ -76,12 +76,12 @@ actor Wire {
         )
     }
 
-    /// Takes in what the socket has.
+    /// Reads from the socket.
     func socketIsReady() {
         if case .opening = phase { return continueOpening() }
         guard case .open = phase, let connection else { return }
         guard PQconsumeInput(connection) == 1 else {
-            // What came before the end is answered first: it may be the reason.
+            // Answers that arrived before the end are handled first, because they may contain the reason.
             readAnswers()
             readNotifications()
             return closeAsLost()
@@ -90,8 +90,8 @@ actor Wire {
 
     /// Ends the connection: frees libpq's part and answers every call. A second end does nothing.
     ///
-    /// `except` is the call that causes the end, with an error of its own. The server is asked to stop what it runs,
-    /// unless it is gone already.
+    /// `except` is the call that causes the end, with its own error. The server is asked to cancel the running call,
+    /// unless the server is gone.
     func close(
         _ reason: PostgresError,
         except: (id: PipelineState.UnitID, error: PostgresError)? = nil,
@@ -107,7 +107,8 @@ actor Wire {
         phase = .closed
         let (abandoned, unsent) = (calls, Set(pipeline.waiting.map(\.id)))
         calls = [:]
-        // Set before the calls are answered: a caller that sees its call fail also sees the connection closed.
+        // The end is set before the calls are answered, so that a caller whose call fails also sees that the connection
+        // is closed.
         end.set(reason)
         for (id, call) in abandoned {
             var error = reason
@@ -119,7 +120,7 @@ actor Wire {
         notificationSink.finish()
     }
 
-    /// Ends the connection with what libpq and the server last said; does nothing when it has ended already.
+    /// Ends the connection with the last message of libpq or the server. Does nothing when it has already ended.
     func closeAsLost() {
         guard let connection else { return }
         var reason = notices.lastFatal ?? PostgresError(.connectionLost, PostgresError.lastMessage(of: connection))
@@ -130,7 +131,8 @@ actor Wire {
 
     func flush() {
         guard let connection else { return }
-        // A failure to write is not the end: libpq keeps it until what the server said before has been read.
+        // A failure to write does not end the connection yet. libpq keeps it until the server's last messages have been
+        // read.
         mustFlush = PQflush(connection) == 1
     }
 

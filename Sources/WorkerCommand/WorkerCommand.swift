@@ -22,23 +22,23 @@ public enum WorkerCommand {
 
     /// The handlers that the executable registered.
     @TaskLocal static var handlers: [HandlerRegistration] = []
-    /// What the executable runs beside the worker.
+    /// The services that the executable runs beside the worker.
     @TaskLocal static var services: [any Service] = []
 
     /// Runs the command that the process's arguments name, and ends the process with its exit status.
     ///
     /// - Parameters:
     ///   - handlers: The handlers written in Swift, each kind once. Defaults to none.
-    ///   - services: What `run` runs beside the worker, such as an HTTP server that enqueues, or a client that handlers
-    ///     use. They start before the worker, and are told to shut down once it has ended. One that returns earlier is
-    ///     done; one that throws ends the worker in good order, and then the process with status 70. The other
-    ///     commands do not run them. Defaults to none.
+    ///   - services: Services that `run` runs beside the worker, such as an HTTP server that enqueues jobs, or a client
+    ///     that handlers use. They start before the worker, and are shut down once it has ended. A service may return
+    ///     earlier. If one throws, the worker is drained and the process ends with status 70. Other commands do not run
+    ///     them. Defaults to none.
     public static func main(handlers: [HandlerRegistration] = [], services: [any Service] = []) async -> Never {
-        // Nobody reading the output any more is an error of that write, not the end of the process.
+        // If the reader of the output is gone, the write fails instead of a signal ending the process.
         signal(SIGPIPE, SIG_IGN)
         StandardOutput.reserveClosedStreams()
         InitProcess.serveIfFirst()
-        // Read before the passwords in them are overwritten.
+        // The arguments are read before the passwords in them are overwritten.
         let arguments = ProcessArguments.words
         guard ProcessTitle.argumentsAreText else {
             Terminal.complain("\(RootCommand.executableName): the arguments are not UTF-8 throughout.")
@@ -52,9 +52,9 @@ public enum WorkerCommand {
         exit(status == 0 ? delivery : status)
     }
 
-    /// Sends on what was printed.
+    /// Flushes standard output.
     ///
-    /// - Returns: The status that the process ends with. A reader who has left, as `head` does, wanted no more.
+    /// - Returns: The exit status of the process. It is 0 if the reader has closed the pipe, as `head` does.
     private static func deliverOutput() -> Int32 {
         StandardOutput.flush()
         guard let failure = StandardOutput.failure, failure != EPIPE else { return 0 }
@@ -69,11 +69,11 @@ public enum WorkerCommand {
 
     /// Runs one command.
     ///
-    /// - Parameter arguments: Without the executable's name.
-    /// - Returns: The status that the process ends with.
+    /// - Parameter arguments: The arguments without the executable's name.
+    /// - Returns: The exit status of the process.
     static func run(_ arguments: [String]) async -> Int32 {
         do {
-            // The log's lines come before the command's last message.
+            // The log is flushed before the command's last message is printed.
             defer { LogQueue.standardError.flush(upTo: .seconds(1)) }
             var command = try RootCommand.parseAsRoot(arguments)
             if var asynchronous = command as? any AsyncParsableCommand {

@@ -1,6 +1,6 @@
 // Writes the migrations of a folder into one Swift source file: `embed-schema SQL-FOLDER OUTPUT`.
 //
-// A migration is a folder `NNNN_name` of topic files, applied in the order of their names.
+// A migration is a folder `NNNN_name` of files by topic, which are applied in the order of their names.
 import Foundation
 
 let arguments = CommandLine.arguments

@@ -1,4 +1,4 @@
-// The command line without handlers of its own: what the configuration file names is what it runs.
+// The command line without registered handlers. It runs the handlers that the configuration file names.
 
 import WorkerCommand
 

@@ -6,7 +6,7 @@ import Testing
 
 @testable import BreakwaterDashboard
 
-@Suite("Who gets in")
+@Suite("Access to the dashboard")
 struct AccessTests {
     @Test("a password matches its hash and no other, and the hash reads back")
     func passwords() throws {
@@ -19,14 +19,14 @@ struct AccessTests {
         #expect(PasswordHash(password: "a").text != PasswordHash(password: "a").text, "each has a salt of its own")
         #expect(!"\(hash)".contains("scrypt"), "it is not shown")
         #expect(!PasswordHash(like: hash).matches("Tr0ub4dor ünd Söhne"), "what nobody's password is compared with")
-        // Computed elsewhere: Python's hashlib.scrypt(b"password", salt=b"0123456789abcdef", n=2**14, r=8, p=1,
-        // dklen=32).
+        // Python's hashlib.scrypt(b"password", salt=b"0123456789abcdef", n=2**14, r=8, p=1, dklen=32) computed this
+        // hash.
         let foreign = "$scrypt$ln=14,r=8,p=1$MDEyMzQ1Njc4OWFiY2RlZg==$ApdFWK8NumyY29Er9pEt++7OZiECvcqPQXeIayRc7Ck="
         #expect(try #require(PasswordHash(foreign)).matches("password"))
     }
 
     @Test(
-        "a hash that is none, or would take too much memory, is refused",
+        "a text that is not a hash, or a hash that would take too much memory, is refused",
         arguments: [
             "", "secret", "$scrypt$", "$scrypt$ln=15,r=8,p=1$AAAA$AAAA", "$2b$12$abcdefghijklmnopqrstuv",
             "$scrypt$ln=20,r=32,p=1$MDEyMzQ1Njc4OWFiY2RlZg==$MDEyMzQ1Njc4OWFiY2RlZg==",
@@ -87,7 +87,7 @@ struct AccessTests {
         #expect(throttle.guess("x", elsewhere, now + .seconds(601)) == nil)
     }
 
-    @Test("guessing one name from many addresses gets slower too, but not for somebody who is known there")
+    @Test("guessing one name from many addresses gets slower too, but not for a user at a known address")
     func distributedGuesses() throws {
         var throttle = LoginThrottle()
         let now = ContinuousClock.now
@@ -100,7 +100,7 @@ struct AccessTests {
         #expect(throttle.guess("bob", ClientAddress("10.0.1.1"), now) == nil)
     }
 
-    @Test("what is being checked counts as well, and what was not checked does not")
+    @Test("a guess that is being checked counts as well, and one that was not checked does not")
     func pendingGuesses() throws {
         var throttle = LoginThrottle()
         let (now, client) = (ContinuousClock.now, ClientAddress("1.2.3.4"))
@@ -110,7 +110,7 @@ struct AccessTests {
         #expect(throttle.admit(user: "ann", client: client, now: now) == nil)
     }
 
-    @Test("a great many names and addresses do not make it forget who guesses now")
+    @Test("however many names and addresses there are, the throttle remembers who is guessing now")
     func manyRecords() throws {
         var throttle = LoginThrottle()
         let now = ContinuousClock.now
@@ -123,7 +123,7 @@ struct AccessTests {
         #expect(throttle.guess("ann", guesser, now + .seconds(10)) != nil)
     }
 
-    @Test("of many guesses at once, few are checked; somebody elsewhere gets in meanwhile")
+    @Test("of many guesses at once, few are checked, and a user at another address gets in meanwhile")
     func parallelGuesses() async throws {
         let gate = Gatekeeper(TestSite.configuration(.init("")))
         let guesser = ClientAddress("203.0.113.9")
@@ -133,7 +133,7 @@ struct AccessTests {
             }
             return await group.reduce(into: []) { $0.append($1) }
         }
-        // Five are free; a slow machine takes more than the second after which there is a sixth.
+        // Five guesses are free, and a sixth after a second. A slow machine may take longer than that.
         #expect(logins.count { $0 == .refused } <= 10)
         let elsewhere = await gate.logIn(user: "ann", password: TestSite.password, address: ClientAddress("192.0.2.7"))
         guard case .welcome = elsewhere else {
@@ -153,12 +153,12 @@ struct AccessTests {
             return await group.reduce(into: []) { $0.append($1) }
         }
         #expect(verdicts.contains { $0.1 == .busy } && !verdicts.contains { $0.1 == .wrong })
-        // While the first ones wait, the fifth of the same address is turned away, and the thirteenth of all.
+        // While the first ones wait, the fifth of the same address is refused, and so is the thirteenth of all.
         #expect(verdicts.count { $0.1 == .right } < 50)
         #expect(await checker.check("b", hash, for: nil) == .wrong, "and then there is room again")
     }
 
-    @Test("one user's logins end the oldest of the same user, and nobody else's")
+    @Test("one user's logins end the oldest session of the same user, and no session of another user")
     func sessionsOfUser() throws {
         var sessions = SessionStore(lifetime: .seconds(10_000), idleTime: .seconds(10_000))
         let start = ContinuousClock.now
@@ -184,7 +184,7 @@ struct AccessTests {
         #expect(gate.takeNotice(for: bob)?.text == "1999" && gate.takeNotice(for: bob) == nil)
     }
 
-    @Test("a session ends with its time, when nobody does anything, and when it is ended")
+    @Test("a session ends when its time is over, when it has been idle, and when it is ended")
     func sessions() {
         var sessions = SessionStore(lifetime: .seconds(100), idleTime: .seconds(10))
         let start = ContinuousClock.now
@@ -206,7 +206,7 @@ struct AccessTests {
         #expect(sessions.find(token: "guess", isRefresh: false, now: start) == nil)
     }
 
-    @Test("settings that would let anybody in, or cannot work, are refused")
+    @Test("settings that would let every visitor in, or that cannot work, are refused")
     func configuration() {
         let database = TestSite.configuration(.init("")).database
         #expect(throws: DashboardError.self) { try DashboardConfiguration(database: database).validate() }
@@ -238,10 +238,10 @@ struct AccessTests {
         #expect(!"\(proxied)".contains(Self.secret), "it is not shown")
     }
 
-    /// What the proxy of the tests sends.
+    /// The secret that the proxy of the tests sends.
     private static let secret = "0123456789abcdef0123456789abcdef"
 
-    @Test("a trusted proxy says who asks, and nobody else does")
+    @Test("a trusted proxy names the user and the address, and no other client can")
     func forwarded() {
         let proxies = TrustedProxies(["10.0.0.1", "fd00::/8"])
         for (peer, forwarded, client) in [
@@ -259,7 +259,7 @@ struct AccessTests {
         #expect(proxies.client(of: WebRequest(method: .get, path: "/")) == nil)
     }
 
-    @Test("behind a trusted proxy, one who guesses locks out nobody else", .enabled(if: TestDatabase.isAvailable))
+    @Test("behind a trusted proxy, a client that guesses locks out no other", .enabled(if: TestDatabase.isAvailable))
     func guessesBehindProxy() async throws {
         try await withSite {
             $0.trustedProxies = ["10.0.0.1"]
@@ -287,7 +287,7 @@ struct AccessTests {
         }
     }
 
-    @Test("only names of its own are answered: no other site's name that points here")
+    @Test("only the dashboard's own names are answered, not another site's name that points here")
     func hosts() {
         let hosts = AllowedHosts(listeningOn: "10.0.0.5", others: ["Dashboard.example.com"])
         for good in [
@@ -371,7 +371,7 @@ struct AccessTests {
         }
     }
 
-    @Test("a login form from elsewhere is refused", .enabled(if: TestDatabase.isAvailable))
+    @Test("a login form from another site is refused", .enabled(if: TestDatabase.isAvailable))
     func loginFromElsewhere() async throws {
         try await withSite { test in
             var visitor = Visitor(site: test.site)
@@ -421,7 +421,7 @@ struct AccessTests {
 }
 
 extension LoginThrottle {
-    /// A wrong password: how long it must wait, or nil when it was checked.
+    /// Makes a wrong guess. Returns how long it must wait, or nil if it was checked.
     fileprivate mutating func guess(_ user: String, _ client: ClientAddress?, _ now: Instant) -> Duration? {
         if let wait = admit(user: user, client: client, now: now) { return wait }
         failed(user: user, client: client, now: now)

@@ -14,7 +14,7 @@ struct ActionTests {
         )
     }
 
-    @Test("forces a circuit open and closed and resets it, and writes down who and why")
+    @Test("forces a circuit open and closed and resets it, and records who did it and why")
     func circuits() async throws {
         try await withSite { test in
             try await SiteTests.furnish(test.database)
@@ -50,7 +50,7 @@ struct ActionTests {
         }
     }
 
-    @Test("pauses and resumes")
+    @Test("pauses and resumes queues and kinds")
     func pauses() async throws {
         try await withSite { test in
             var ann = try await test.logIn("ann")
@@ -192,7 +192,7 @@ struct ActionTests {
         }
     }
 
-    @Test("stops a run when somebody says so, and what is left stays")
+    @Test("stops a run on request, and the rest stays")
     func stopping() async throws {
         try await withSite { test in
             try await bury(400, "a", "order ", test.database)

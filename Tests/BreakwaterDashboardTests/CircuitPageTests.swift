@@ -9,7 +9,7 @@ import Testing
 struct CircuitPageTests {
     private let page = "kind=k"
 
-    /// An opening and a round of probes with evidence, after whatever happened before.
+    /// Writes an opening and a round of probes with their evidence, after older transitions.
     private func writeEvidence(_ database: TestDatabase) async throws {
         try await database.query(
             """
@@ -38,7 +38,7 @@ struct CircuitPageTests {
         )
     }
 
-    @Test("says why it opened, by whom it was seen, what the suspect is, and how the probes ended")
+    @Test("shows why it opened, which workers saw it, what the suspect is, and how the probes ended")
     func evidence() async throws {
         try await withSite { test in
             try await SiteTests.furnish(test.database)
@@ -55,7 +55,7 @@ struct CircuitPageTests {
                 "1 of 2 probes failed</span>",
                 "<a href=\"/jobs/21\">Job 21</a>", ">unavailable</span>", "http.503: not yet", ">succeeded</span>",
                 "on worker 6",
-                // In the history.
+                // These lines are in the history.
                 "10 failures in a row: http.500 (9), http.timeout (1)", "3 failures in a row: old (3)",
                 "1 of 2 probes failed: http.503 (1), succeeded (1)",
             ] {
@@ -67,7 +67,7 @@ struct CircuitPageTests {
         }
     }
 
-    @Test("shows of a long message as much as the page of dead letters, and no markup of it")
+    @Test("shows a long message only as far as the page of dead letters does, and as text")
     func longMessage() async throws {
         try await withSite { test in
             try await SiteTests.furnish(test.database)
@@ -89,7 +89,7 @@ struct CircuitPageTests {
             var bob = try await test.logIn("bob")
             let form = ["change": "probe", "kind": "k", "key": "", "reason": "it is back", "for": "900"]
             let state = "select concat_ws(' ', state, reopened) from breakwater.circuit where kind = 'k'"
-            // A user holds it open: it is to be reset instead.
+            // The button is missing while a user holds the circuit open, because it has to be reset instead.
             #expect(await ann.get("/circuits/one", page).text.contains("Probe now") == false)
             let held = await ann.post("/circuits/change", form)
             #expect(held.status == 422 && held.text.contains("held open"), "\(held.text)")

@@ -4,11 +4,11 @@ import Testing
 
 @Suite("Markup")
 struct HTMLTests {
-    @Test("is never made of a text", arguments: hostileTexts)
+    @Test("cannot come from a text", arguments: hostileTexts)
     func texts(text: String) {
         let html = el(.p, .named("title", text)) { text }.document
         let inside = html.dropFirst("<!doctype html>\n<p title=\"".count)
-        // Whatever the text is: one element, one attribute, nothing else.
+        // Whatever the text is, the result has one element with one attribute.
         #expect(html.count { $0 == "<" } == 3, "\(html)")
         #expect(html.count { $0 == "\"" } == 2, "\(html)")
         #expect(!inside.contains("'") && !inside.contains("`"))
@@ -18,7 +18,7 @@ struct HTMLTests {
         }
     }
 
-    @Test("keeps what is meant")
+    @Test("escapes text, and has attributes and flags as given")
     func plain() {
         #expect(el(.p, text: "a & b < c").document == "<!doctype html>\n<p>a &amp; b &lt; c</p>")
         #expect(
@@ -28,7 +28,7 @@ struct HTMLTests {
         )
     }
 
-    @Test("leads nowhere but into the dashboard", arguments: hostileTexts)
+    @Test("has no links out of the dashboard", arguments: hostileTexts)
     func links(text: String) {
         let link = Link("/jobs").with("kind", text).with("none", nil)
         #expect(link.text.hasPrefix("/jobs?kind=") && !link.text.hasPrefix("//"))
@@ -36,7 +36,7 @@ struct HTMLTests {
         #expect(FormValues(link.text.dropFirst("/jobs?".count))["kind"] == text)
     }
 
-    @Test("reads forms, and what is broken in them is left out")
+    @Test("reads forms, and leaves out broken parts")
     func forms() {
         let values = FormValues("a=1&b=x+y%20z&a=2&broken=%4&nul=%00&bad=%ff&empty=&lone")
         #expect(values["a"] == "1" && values.all("a") == ["1", "2"] && values["b"] == "x y z")

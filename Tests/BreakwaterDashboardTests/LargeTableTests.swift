@@ -6,14 +6,14 @@ import Testing
 @testable import BreakwaterAdmin
 @testable import BreakwaterDashboard
 
-/// What keeps the pages quick. How quick they are, `scripts/bench.d/dashboard` measures.
+/// These rules keep the pages quick. `scripts/bench.d/dashboard` measures how quick they are.
 @Suite("Large tables", .enabled(if: TestDatabase.isAvailable))
 struct LargeTableTests {
     private func admin(_ database: TestDatabase) -> AdminDatabase {
         AdminDatabase(connection: database.connection, place: "test", limit: .seconds(30))
     }
 
-    /// Kinds with rules: some have a circuit of their own, some share one, some have one for each key.
+    /// Registers kinds with rules. Some have a circuit of their own, some share one, and some have one for each key.
     private func handle(_ kinds: String, shared: String = "null", keyed: String = "null", _ database: TestDatabase)
         async throws
     {
@@ -30,7 +30,7 @@ struct LargeTableTests {
         )
     }
 
-    @Test("how many jobs wait behind circuits is what the exact view says: own, shared and of keys, without what runs")
+    @Test("counts of jobs behind circuits agree with the exact view: own, shared and of keys, without running jobs")
     func waiting() async throws {
         try await withTestDatabase { database in
             try await handle("unnest(array['a', 'b']) k", database)
@@ -61,7 +61,7 @@ struct LargeTableTests {
             let all = try await admin(database).circuits()
             #expect(some.count == 6 && all.count == 6)
             for circuit in some {
-                // Counted job by job.
+                // This counts the waiting jobs one by one.
                 let waiting = try await database.query(
                     """
                     select count(*) from breakwater.job j
@@ -92,8 +92,8 @@ struct LargeTableTests {
         try await withTestDatabase { database in
             try await handle("(select 'k' || i as k from generate_series(1, 30) i) i", database)
             try await database.query("insert into breakwater.circuit (kind) select kind from breakwater.handler")
-            // By the second, as workers write them. The clock stands still: writing them takes a while on a slow
-            // machine.
+            // There is one tally for each second, as workers write them. The clock stands still, because writing them
+            // takes a while on a slow machine.
             try await database.query("select set_config('breakwater.clock', now()::text, false)")
             try await database.query(
                 """
@@ -112,14 +112,16 @@ struct LargeTableTests {
                 "select idx_tup_fetch + seq_tup_read from pg_stat_xact_user_tables where relid = 'breakwater.tally'::regclass"
             )
             try await database.query("commit")
-            // The window's 60 seconds of four workers, each with two calls; less the seconds since they were written.
+            // The window has 60 seconds of four workers with two calls each, except for the seconds since they were
+            // written.
             #expect((200...490).contains(calls) && abs(calls - parts) <= 8, "\(calls) \(parts)")
-            // Twice the window, and the thousand newest for the streak; all kinds have 72,000.
+            // It reads twice the window, and the thousand newest tallies for the streak. All kinds together have
+            // 72,000.
             #expect(read < 2500, "read \(read) rows")
         }
     }
 
-    @Test("causes are counted up to a cap each and in all, those of one kind alone where one is asked for")
+    @Test("causes are counted up to a cap for each and for all, and for one kind alone if one is given")
     func causes() async throws {
         try await withTestDatabase { database in
             try await database.query(
@@ -136,7 +138,7 @@ struct LargeTableTests {
                 "select kind, failure, letters, is_capped from breakwater.dead_letter_groups(null, 10, 100)"
             )
             let counts = try all.map { try $0["letters"].int() }
-            // Twenty reach the cap; then a tenth of it is left for each.
+            // Twenty causes use up the cap for all. For each of the others, a tenth of the cap for one is left.
             #expect(counts == Array(repeating: 10, count: 20) + Array(repeating: 1, count: 10))
             #expect(try all.allSatisfy { try $0["is_capped"].bool() })
             let own = try await admin(database).deadLetterGroups(kind: "k1", limit: 100)
@@ -166,7 +168,7 @@ struct LargeTableTests {
         }
     }
 
-    @Test("looking neither compiles statements nor changes anything")
+    @Test("queries for pages run without the JIT compiler, and cannot change anything")
     func settings() async throws {
         try await withTestDatabase { database in
             try await database.query("set jit = on")
@@ -178,7 +180,7 @@ struct LargeTableTests {
         }
     }
 
-    @Test("a job's page leads to the circuit that counts, which kinds may share")
+    @Test("a job's page links to the circuit that decides, which kinds may share")
     func sharedCircuit() async throws {
         try await withSite { test in
             try await handle("unnest(array['c', 'd']) k", shared: "'the bank'", test.database)
@@ -192,7 +194,7 @@ struct LargeTableTests {
         }
     }
 
-    @Test("a cause without a kind is none: it would be looked for among all")
+    @Test("a cause without a kind is ignored, because a search among all kinds would be slow")
     func causeWithoutKind() async throws {
         try await withSite { test in
             try await SiteTests.furnish(test.database)

@@ -5,7 +5,7 @@ import Testing
 
 @Suite("The page about the dashboard")
 struct PageTests {
-    @Test("tells of every address, and of no other")
+    @Test("lists every address, and no other")
     func routes() throws {
         let root = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../")
         let page = try String(

@@ -6,16 +6,16 @@ import Testing
 @testable import BreakwaterAdmin
 @testable import BreakwaterDashboard
 
-@Suite("What the dashboard reads", .enabled(if: TestDatabase.isAvailable))
+@Suite("The dashboard's queries", .enabled(if: TestDatabase.isAvailable))
 struct ReadingTests {
     private func admin(_ database: TestDatabase) -> AdminDatabase {
         AdminDatabase(connection: database.connection, place: "test", limit: .seconds(30))
     }
 
-    @Test("the backlog names at most 500 queues and kinds, and first those that workers have handled")
+    @Test("the backlog names at most 500 queues and kinds, those that workers have handled first")
     func inventedKinds() async throws {
         try await withTestDatabase { database in
-            // Any user who may enqueue can invent kinds; the real kinds come last in every order.
+            // Any user who may enqueue can invent kinds. The real kinds come last in every order.
             try await database.query(
                 "insert into breakwater.job (kind) select 'a' || i from generate_series(1, 3000) i"
             )
@@ -49,7 +49,7 @@ struct ReadingTests {
         }
     }
 
-    @Test("the backlog is what the exact view says, below the cap")
+    @Test("the backlog agrees with the exact view, below the cap")
     func backlog() async throws {
         try await withTestDatabase { database in
             try await database.query(
@@ -75,7 +75,7 @@ struct ReadingTests {
         }
     }
 
-    @Test("a search finds all that match, newest first, page by page, and stops at the end")
+    @Test("a search finds all matching jobs, newest first, page by page, and stops at the end")
     func search() async throws {
         try await withTestDatabase { database in
             try await database.query(
@@ -125,7 +125,7 @@ struct ReadingTests {
         }
     }
 
-    @Test("rates are summed up once, and the present minute is there before that")
+    @Test("rates are summed up once, and the current minute is shown before that")
     func rates() async throws {
         try await withTestDatabase { database in
             try await database.query(
@@ -140,7 +140,7 @@ struct ReadingTests {
             )
             for _ in 1...2 { try await database.query("select breakwater.sum_up_rates()") }
             let rates = try await admin(database).rates(minutes: 4)
-            // A test that runs across the turn of a minute sees one minute more behind it.
+            // If a minute ends during the test, one more minute is shown after it.
             let all = rates.map(\.succeeded) + [0]
             #expect(all.starts(with: [80, 60, 40, 20]) || all.starts(with: [60, 40, 20]), "\(rates)")
         }
@@ -170,7 +170,7 @@ struct ReadingTests {
         }
     }
 
-    @Test("what opens first comes first, and how many wait behind it")
+    @Test("the next circuit to be probed comes first, with the number of jobs behind it")
     func circuits() async throws {
         try await withTestDatabase { database in
             try await database.query(
@@ -188,8 +188,8 @@ struct ReadingTests {
 
     @Test("a circuit's history is cut into stretches")
     func stretches() {
-        func transition(_ generation: Int64, _ from: String, _ to: String, _ at: TimeInterval) -> CircuitTransition {
-            CircuitTransition(
+        func transition(_ generation: Int64, _ from: String, _ to: String, _ at: TimeInterval) -> RecordedTransition {
+            RecordedTransition(
                 circuit: .init(kind: "k", key: ""),
                 circuitName: "k",
                 at: Date(timeIntervalSince1970: at),

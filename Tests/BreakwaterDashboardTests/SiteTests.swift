@@ -8,7 +8,7 @@ import Testing
 
 @Suite("The dashboard", .enabled(if: TestDatabase.isAvailable))
 struct SiteTests {
-    /// Something of everything: jobs in each state, dead letters, a circuit, a worker, a pause.
+    /// Inserts jobs in each state, dead letters, a circuit, a worker and a pause.
     static func furnish(_ database: TestDatabase, kind: String = "k", text: String = "plain") async throws {
         try await database.query(
             """
@@ -49,7 +49,7 @@ struct SiteTests {
         }
     }
 
-    /// What a circuit keeps of an opening and of a round of probes, with a text in the place of every other.
+    /// Writes the evidence that a circuit keeps of an opening and of a round of probes, with this text in every place.
     static func furnishEvidence(_ database: TestDatabase, kind: String = "k", text: String = "plain") async throws {
         try await database.query(
             """
@@ -70,7 +70,7 @@ struct SiteTests {
         )
     }
 
-    /// Every page, with what it is about.
+    /// The addresses of all pages, with queries for the kind.
     static func pages(kind: String) -> [(path: String, query: String)] {
         let kind = FormValues.encoded(kind)
         return [
@@ -83,18 +83,18 @@ struct SiteTests {
         ]
     }
 
-    @Test("shows hostile texts as texts, on every page")
+    @Test("shows hostile texts as text, on every page")
     func hostile() async throws {
         try await withSite { test in
             var ann = try await test.logIn("ann")
-            // A text that the database refuses now may be stored some day.
+            // The database refuses some of these texts now, but may store them some day.
             try await test.database.query(
                 """
                 create or replace function breakwater.has_control_characters(p_name text) returns boolean
                 language sql immutable as 'select false'
                 """
             )
-            // Postgres holds no NUL, and enqueueing refuses what is empty.
+            // Postgres cannot store a NUL, and enqueueing refuses empty names.
             let texts = hostileTexts + HostileCorpus.texts.map(\.value).filter { !$0.isEmpty && !$0.utf8.contains(0) }
             for (place, text) in texts.enumerated() {
                 try await test.database.query(
@@ -118,7 +118,7 @@ struct SiteTests {
         }
     }
 
-    @Test("says on every answer what a browser may do with it")
+    @Test("tells the browser on every answer what the page may do")
     func headers() async throws {
         try await withSite { test in
             var ann = try await test.logIn("ann")
@@ -129,7 +129,7 @@ struct SiteTests {
                 #expect(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "\(path)")
                 #expect(!policy.contains("unsafe"), "\(path)")
                 #expect(answer.header("x-content-type-options") == "nosniff")
-                // Nothing that the policy forbids is there, since it would not work.
+                // The page uses nothing that the policy forbids, because it would not work.
                 #expect(
                     !answer.text.contains(" style=\"") && !answer.text.contains("<style")
                         && !answer.text.contains(" onclick")
@@ -139,7 +139,7 @@ struct SiteTests {
         }
     }
 
-    @Test("lets nobody in without a login, at any address")
+    @Test("shows nothing without a login, at any address")
     func strangers() async throws {
         try await withSite { test in
             try await Self.furnish(test.database)
@@ -156,7 +156,7 @@ struct SiteTests {
         }
     }
 
-    @Test("refuses every action to somebody who may only look, and shows no button for it")
+    @Test("refuses every action to a read-only user, and shows no button for it")
     func readOnly() async throws {
         try await withSite { test in
             try await Self.furnish(test.database)
@@ -181,7 +181,7 @@ struct SiteTests {
         }
     }
 
-    @Test("refuses every form without the session's token, or from another site")
+    @Test("refuses every form without the session's token, and every form from another site")
     func forgery() async throws {
         try await withSite { test in
             try await Self.furnish(test.database)
@@ -209,7 +209,7 @@ struct SiteTests {
         }
     }
 
-    @Test("ends a session for good when somebody logs out")
+    @Test("ends a session for good when the user logs out")
     func logOut() async throws {
         try await withSite { test in
             var ann = try await test.logIn("ann")
@@ -220,7 +220,7 @@ struct SiteTests {
         }
     }
 
-    @Test("cannot change anything while it only reads")
+    @Test("cannot change anything in a query for a page")
     func readsOnly() async throws {
         try await withSite { test in
             let error = await #expect(throws: (any Error).self) {

@@ -6,7 +6,7 @@ import Testing
 
 @testable import BreakwaterDashboard
 
-/// A dashboard on a database of its own, and a user who looks at it.
+/// A dashboard on a database of its own, for a test that visits it as a user.
 struct TestSite {
     var site: Site
     var database: TestDatabase
@@ -14,7 +14,7 @@ struct TestSite {
     /// A cheap hash, because the tests log in often. The checks of a configuration would refuse it.
     private static let hash = PasswordHash(password: password, cost: 10)
 
-    /// The users of every test: `ann` may act, `bob` may look.
+    /// The users of every test: `ann` may act, and `bob` is read-only.
     static func configuration(_ database: ConnectionOptions) -> DashboardConfiguration {
         var configuration = DashboardConfiguration(
             database: database,
@@ -43,7 +43,7 @@ struct TestSite {
     }
 }
 
-/// A browser, as far as the dashboard can tell: it keeps cookies, and sends the tokens of forms.
+/// Behaves like a browser as far as the dashboard can tell: it keeps cookies, and sends the tokens of forms.
 struct Visitor {
     var site: Site
     var cookies: [String: String] = [:]
@@ -56,7 +56,7 @@ struct Visitor {
         return await send(request)
     }
 
-    /// - Parameter token: Nil for that of the session.
+    /// - Parameter token: The form's token. Defaults to the session's own.
     mutating func post(_ path: String, _ form: [String: String], token: String? = nil) async -> WebAnswer {
         var request = WebRequest(method: .post, path: path, headers: allHeaders, peer: peer)
         let values = form.merging(["token": token ?? formToken]) { given, _ in given }
@@ -64,7 +64,7 @@ struct Visitor {
         return await send(request)
     }
 
-    /// The token that the session's forms carry.
+    /// The token in the session's forms.
     var formToken: String {
         let request = WebRequest(method: .get, path: "/", headers: allHeaders, peer: peer)
         return site.gate.viewer(of: request).map { site.gate.formToken(of: $0) } ?? ""
@@ -92,7 +92,7 @@ extension WebAnswer {
     func header(_ name: String) -> String? { headers.first { $0.name == name }?.value }
 }
 
-/// Runs a test with a dashboard on a database of its own. Its bulk runs work meanwhile.
+/// Runs a test with a dashboard on a database of its own. Its bulk runs are worked off meanwhile.
 func withSite(
     _ configure: (inout DashboardConfiguration) -> Void = { _ in },
     _ body: @escaping @Sendable (TestSite) async throws -> Void
@@ -116,7 +116,7 @@ func withSite(
     }
 }
 
-/// Texts that have broken pages elsewhere: markup, quotes, other scripts' strings, invisible and reversing characters.
+/// Texts that have broken other pages: markup, quotes, strings of other scripts, invisible and reversing characters.
 let hostileTexts = [
     "<script>alert(1)</script>", "\"><img src=x onerror=alert(1)>", "'><svg/onload=alert(1)>",
     "</textarea><script>alert(1)</script>",

@@ -13,7 +13,7 @@ import Testing
             #expect(outcome == .succeeded(result: "\"done\\n\""))
             #expect(.now - started < .seconds(120))
             let process = try #require(processNumber(in: file))
-            try await eventually("the process left behind is killed") { isGone(process) }
+            try await waitUntil("the process left behind is killed") { isGone(process) }
         }
     }
 
@@ -23,11 +23,30 @@ import Testing
             let outcome = try await run("yes & echo $! >\(file); exit 3", maxOutputBytes: 10)
             #expect(outcome.failure?.name == "exit.3")
             let process = try #require(processNumber(in: file))
-            try await eventually("the process left behind is killed") { isGone(process) }
+            try await waitUntil("the process left behind is killed") { isGone(process) }
         }
     }
 
-    /// Each script writes the number of a process that has left the program's session.
+    @Test("a process left behind in the program's process group is killed, even if it has cleared its environment")
+    func leftBehindWithoutItsEnvironment() async throws {
+        try await withTemporaryDirectory { directory in
+            let file = directory + "/pid"
+            // Without the mark in its environment, the process can be found only by its process group.
+            let outcome = try await run(
+                """
+                env -i /bin/sh -c 'echo $$ >\(file); exec sleep 300' &
+                until test -s \(file); do sleep 0.01; done
+                exit 3
+                """
+            )
+            #expect(outcome.failure?.name == "exit.3")
+            let process = try #require(processNumber(in: file))
+            // The default deadline is nearly as long as the process would live.
+            try await waitUntil("the process left behind is killed", deadline: .seconds(60)) { isGone(process) }
+        }
+    }
+
+    /// Each script writes the id of a process that has left the program's session.
     private static let escapes = [
         "a session of its own":
             "setsid sh -c 'echo $$ >FILE; exec sleep 300' & until test -s FILE; do sleep 0.01; done",
@@ -39,18 +58,18 @@ import Testing
             "setsid sh -c 'trap \"\" TERM HUP; echo $$ >FILE; for n in $(seq 500); do setsid sleep 60 & sleep 0.02; done; sleep 60' & until test -s FILE; do sleep 0.01; done",
     ]
 
-    @Test("what left the program's session dies with its job", arguments: escapes.keys.sorted())
+    @Test("processes that left the program's session die with its job", arguments: escapes.keys.sorted())
     func leftTheSession(how: String) async throws {
         try await withTemporaryDirectory { directory in
             let file = directory + "/pid"
             let script = try #require(Self.escapes[how]).replacing("FILE", with: file)
             #expect(try await run(script + "; exit 3").failure?.name == "exit.3")
             let process = try #require(processNumber(in: file))
-            try await eventually("it has ended") { isGone(process) }
+            try await waitUntil("it has ended") { isGone(process) }
         }
     }
 
-    @Test("what left the program's session dies with its cancelled job")
+    @Test("processes that left the program's session die with its cancelled job")
     func leftTheSessionOfACancelledJob() async throws {
         try await withTemporaryDirectory { directory in
             let file = directory + "/pid"
@@ -58,22 +77,23 @@ import Testing
                 command: ["sh", "-c", "setsid sh -c 'echo $$ >\(file); exec sleep 300' & sleep 300"]
             )
             let job = Task { try await run(plugin, Job(kind: "test")) }
-            try await eventually("it runs") { processNumber(in: file) != nil }
+            try await waitUntil("it runs") { processNumber(in: file) != nil }
             job.cancel()
             await #expect(throws: CancellationError.self) { try await job.value }
             let process = try #require(processNumber(in: file))
-            try await eventually("it has ended") { isGone(process) }
+            try await waitUntil("it has ended") { isGone(process) }
         }
     }
 
     @Test(
-        "a daemon left behind dies with its job, however long its program ran and however many others it ran",
+        "a daemon left behind dies with its job, however long the program ran and however many processes it started",
         arguments: [(0.0, 0), (0.5, 0), (0.0, 400)]
     )
     func daemonsEnd(seconds: Double, others: Int) async throws {
         try await withTemporaryDirectory { directory in
             let file = directory + "/pid"
-            // The others use up process numbers: then, and after a longer run, all processes are looked at.
+            // The other processes use up process ids. After many ids, or after a longer run, the worker checks all
+            // processes.
             let script = """
                 setsid -f sh -c 'echo $$ >\(file); exec sleep 300' >/dev/null 2>&1
                 until test -s \(file); do sleep 0.01; done
@@ -82,30 +102,30 @@ import Testing
                 """
             #expect(try await run(script) == .succeeded())
             let process = try #require(processNumber(in: file))
-            try await eventually("it has ended") { isGone(process) }
+            try await waitUntil("it has ended") { isGone(process) }
         }
     }
 
-    @Test("a job's end leaves the processes of the others alone")
+    @Test("the end of a job leaves the processes of other jobs alone")
     func othersGoOn() async throws {
         try await withTemporaryDirectory { directory in
             let (file, gate) = (directory + "/pid", directory + "/gate")
             async let outcome = run(
                 "setsid sh -c 'echo $$ >\(file); exec sleep 300' & until test -e \(gate); do sleep 0.02; done"
             )
-            try await eventually("it runs") { processNumber(in: file) != nil }
+            try await waitUntil("it runs") { processNumber(in: file) != nil }
             for _ in 0..<5 { #expect(try await run("true") == .succeeded()) }
             let process = try #require(processNumber(in: file))
             #expect(!isGone(process))
             #expect(FileManager.default.createFile(atPath: gate, contents: nil))
             _ = try await outcome
-            try await eventually("it has ended") { isGone(process) }
+            try await waitUntil("it has ended") { isGone(process) }
         }
     }
 
-    @Test("a program holds no file of the worker's")
+    @Test("a program inherits no file descriptor of the worker")
     func noFiles() async throws {
-        // 3 is the directory that ls reads.
+        // Descriptor 3 is the directory that ls reads.
         #expect(try await run("exec ls /proc/self/fd") == .succeeded(result: "\"0\\n1\\n2\\n3\\n\""))
     }
 
@@ -120,13 +140,13 @@ import Testing
                 command: ["sh", "-c", "sleep 300 & echo $! >\(grandchild); echo $$ >\(child); wait"]
             )
             let job = Task { try await run(plugin, Job(kind: "test")) }
-            try await eventually("the program runs") {
+            try await waitUntil("the program runs") {
                 processNumber(in: child) != nil && processNumber(in: grandchild) != nil
             }
             job.cancel()
             await #expect(throws: CancellationError.self) { try await job.value }
             let processes = try [child, grandchild].map { try #require(processNumber(in: $0)) }
-            try await eventually("both have ended") { processes.allSatisfy(isGone) }
+            try await waitUntil("both have ended") { processes.allSatisfy(isGone) }
         }
     }
 
@@ -140,7 +160,7 @@ import Testing
                 """
             let plugin = try ExecPlugin(command: ["sh", "-c", script], killAfter: .milliseconds(200))
             let job = Task { try await run(plugin, Job(kind: "test")) }
-            try await eventually("the program runs") {
+            try await waitUntil("the program runs") {
                 processNumber(in: child) != nil && processNumber(in: grandchild) != nil
             }
             let cancelled = ContinuousClock.now
@@ -148,7 +168,7 @@ import Testing
             await #expect(throws: CancellationError.self) { try await job.value }
             #expect(.now - cancelled >= .milliseconds(200))
             let processes = try [child, grandchild].map { try #require(processNumber(in: $0)) }
-            try await eventually("both have ended") { processes.allSatisfy(isGone) }
+            try await waitUntil("both have ended") { processes.allSatisfy(isGone) }
         }
     }
 
@@ -159,11 +179,29 @@ import Testing
             let script = "trap 'echo cleaning >&2; echo 1 >\(cleaned); exit 0' TERM; sleep 300 & echo 1 >\(ready); wait"
             let plugin = try ExecPlugin(command: ["sh", "-c", script])
             let job = Task { try await run(plugin, Job(kind: "test"), log: log) }
-            try await eventually("the program runs") { processNumber(in: ready) != nil }
+            try await waitUntil("the program runs") { processNumber(in: ready) != nil }
             job.cancel()
             await #expect(throws: CancellationError.self) { try await job.value }
             #expect(processNumber(in: cleaned) == 1)
             #expect(log.messages == ["cleaning"])
+        }
+    }
+
+    @Test("a process that the program started may clean up too when the job is cancelled")
+    func aChildMayCleanUpWhenItIsCancelled() async throws {
+        try await withTemporaryDirectory { directory in
+            let (ready, cleaned) = (directory + "/ready", directory + "/cleaned")
+            // The program itself only waits for its child to end. The signal ends the first wait, but not the second.
+            let child = "trap \"echo 1 >\(cleaned); exit 0\" TERM; echo 1 >\(ready); while :; do sleep 0.05; done"
+            let plugin = try ExecPlugin(
+                command: ["sh", "-c", "trap : TERM; sh -c '\(child)' & wait; wait"],
+                killAfter: .seconds(30)
+            )
+            let job = Task { try await run(plugin, Job(kind: "test")) }
+            try await waitUntil("the child runs") { processNumber(in: ready) != nil }
+            job.cancel()
+            await #expect(throws: CancellationError.self) { try await job.value }
+            #expect(processNumber(in: cleaned) == 1)
         }
     }
 
@@ -173,13 +211,13 @@ import Testing
             let file = directory + "/pid"
             let plugin = try ExecPlugin(command: ["sh", "-c", "echo $$ >\(file); \(script)"], maxOutputBytes: 100)
             let job = Task { try await run(plugin, Job(kind: "test")) }
-            try await eventually("the program runs") { processNumber(in: file) != nil }
-            // It keeps its reader busy without a pause, and other tasks still get their turn.
+            try await waitUntil("the program runs") { processNumber(in: file) != nil }
+            // The program keeps its reader busy without a pause, and other tasks still get their turn.
             #expect(try await run("echo 1") == .succeeded(result: "1"))
             job.cancel()
             await #expect(throws: CancellationError.self) { try await job.value }
             let process = try #require(processNumber(in: file))
-            try await eventually("it has ended") { isGone(process) }
+            try await waitUntil("it has ended") { isGone(process) }
         }
     }
 

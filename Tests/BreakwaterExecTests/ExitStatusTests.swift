@@ -28,7 +28,7 @@ import Testing
     }
 
     @Test(
-        "a program says when its job runs again",
+        "a program can say when its job runs again",
         arguments: [
             (69, #"{"retry_after": 30}"#, JobOutcome.unavailable(failure(69), retryAfter: .seconds(30))),
             (69, #"{"retry_after": 0}"#, .unavailable(failure(69))),
@@ -41,7 +41,7 @@ import Testing
             (79, "", .throttled(failure(79))),
             (80, "{\n  \"retry_after\": 60\n}", .snoozed(.seconds(60))),
             (80, #"{"retry_after":0.25}"#, .snoozed(.seconds(0.25))),
-            // Elsewhere it is a result, or nothing.
+            // With other statuses, the object is a result or is ignored.
             (0, #"{"retry_after": 30}"#, .succeeded(result: #"{"retry_after": 30}"#)),
             (75, #"{"retry_after": 30}"#, .failed(failure(75))),
         ]
@@ -55,7 +55,7 @@ import Testing
     }
 
     @Test(
-        "a program that snoozes without a time to come fails, and the message says what to write",
+        "a program that snoozes without a delay fails, and the message says what to write",
         arguments: ["", "soon", "{}", #"{"retry_after": 0}"#, #"{"retry_after": -5}"#, #"{"retry_after": null}"#]
     )
     func snoozeWithoutTime(output: String) async throws {

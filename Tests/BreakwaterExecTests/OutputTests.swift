@@ -48,7 +48,7 @@ import Testing
     }
 
     @Test func nothingOfTheLastOutputIsLost() async throws {
-        // As much as a pipe holds, written by a program that ends at once.
+        // The output is as much as a pipe holds, from a program that ends at once.
         for _ in 0..<50 {
             let outcome = try await run("head -c 60000 /dev/zero | tr '\\0' x")
             #expect(outcome == .succeeded(result: "\"" + String(repeating: "x", count: 60000) + "\""))

@@ -26,7 +26,7 @@ import Testing
         try await withTemporaryDirectory { directory in
             let file = directory + "/tool"
             try "#!/bin/sh\n".write(toFile: file, atomically: true, encoding: .utf8)
-            // Root may execute a file only if someone may.
+            // Even root may execute a file only if some user may.
             let named = #expect(throws: ExecPluginError.self) { try ExecPlugin(command: [file]) }
             #expect(named?.message == "the program '\(file)' cannot run: \(file) is not executable")
             let searched = #expect(throws: ExecPluginError.self) {

@@ -8,16 +8,16 @@ import Testing
 
 @testable import Breakwater
 
-/// A dependency that answers each request by what the job's payload says, and is down at times.
+/// A dependency whose answers depend on the job's payload, and that is down at times.
 private final class Dependency: Sendable {
     private struct State {
         var isDown = false
-        /// Since when it goes up and down, and how long each takes.
+        /// The time since which it goes down and up, and how long each phase takes.
         var flapping: (since: ContinuousClock.Instant, time: Duration)?
         var calls = 0
         var succeeded = 0
         var failed = 0
-        /// Of the calls while it is up, those of this pattern fail, over and over.
+        /// While the dependency is up, its calls fail in this pattern, over and over.
         var pattern: [Bool] = []
     }
 
@@ -36,9 +36,9 @@ private final class Dependency: Sendable {
             state.flapping = nil
         }
     }
-    /// Goes down and up from now on.
+    /// Makes the dependency go down and up from now on.
     ///
-    /// - Returns: When it has done so a number of times.
+    /// - Returns: The time at which it has gone down and up this many times.
     func flap(every time: Duration, times: Int) -> ContinuousClock.Instant {
         let now = ContinuousClock.now
         state.withLock { $0.flapping = (now, time) }
@@ -63,13 +63,13 @@ private final class Dependency: Sendable {
     }
 }
 
-/// Real workers before a real HTTP server, with jobs that cannot succeed among those that can.
+/// Real workers send jobs to a real HTTP server. Some of the jobs cannot succeed.
 @Suite(
     "A bad job is not a bad dependency",
     .enabled(if: TestDatabase.isAvailable, "BREAKWATER_TEST_DATABASE is not set")
 )
 struct BadJobTests {
-    /// Policies under which the scenarios run. The times are those of the product, not scaled.
+    /// Policies under which the scenarios run. Their times are the real ones, not scaled down.
     enum Policy: String, CaseIterable, CustomStringConvertible {
         case byDefault = "the default policy"
         case readme = "the README's policy"
@@ -138,7 +138,7 @@ struct BadJobTests {
         )
     }
 
-    /// How long some good jobs take, behind some bad ones.
+    /// Measures how long the good jobs take behind the bad ones.
     private func time(_ good: Int, behind bad: Int, _ policy: Policy) async throws -> Duration {
         try await withTestDatabase { database in
             let dependency = Dependency()
@@ -157,7 +157,7 @@ struct BadJobTests {
                 )
                 #expect(ends == (bad == 0 ? [] : ["exhausted 4"]))
                 #expect(try await database.number("select count(*) from breakwater.dead_letter") == bad)
-                // It closes without help: no job waits, and no user has touched it.
+                // The circuit closes by itself: no job waits, and no user has changed it.
                 try await waitUntil("the circuit is closed") { try await self.circuit(database) == "closed" }
             }
             return took.withLock { $0 }
@@ -167,7 +167,7 @@ struct BadJobTests {
     @Test("sixty bad jobs at the head of a lane cost the thousand behind them seconds", arguments: Policy.allCases)
     func headOfTheLane(policy: Policy) async throws {
         var cost = Duration.seconds(3600)
-        // Other work on the machine can make either of them longer: then both are timed again.
+        // If other work on the machine slows one of the two runs down, both are measured again.
         for _ in 0..<4 where cost >= .seconds(5) {
             let alone = try await time(1000, behind: 0, policy)
             cost = min(cost, try await time(1000, behind: 60, policy) - alone)
@@ -175,7 +175,7 @@ struct BadJobTests {
         #expect(cost < .seconds(5))
     }
 
-    @Test("seven in a hundred that always fail do not stop a steady stream")
+    @Test("if seven of a hundred jobs always fail, a steady stream does not stop")
     func steadyStream() async throws {
         try await withTestDatabase { database in
             let dependency = Dependency()
@@ -194,7 +194,7 @@ struct BadJobTests {
         }
     }
 
-    @Test("a poison job at the highest priority is no probe for ever: the good ones run, and it ends")
+    @Test("a poison job at the highest priority does not stay the probe for ever: good jobs run, and it ends")
     func poison() async throws {
         try await withTestDatabase { database in
             let dependency = Dependency()
@@ -260,7 +260,7 @@ struct BadJobTests {
     }
 
     @Test(
-        "a thousand keys that failed once each, and failures of further ones or without one, open nothing of the kind"
+        "a thousand keys that failed once each, and failures of other keys or without one, open no circuit of the kind"
     )
     func manyKeys() async throws {
         try await withTestDatabase { database in
@@ -326,12 +326,13 @@ struct BadJobTests {
                         "select count(*) from breakwater.circuit where is_checked and state = 'open'"
                     ) > 0
                 }
-                // Settled by now: what ran when it opened.
+                // The runs that were under way when the circuit opened are settled by now.
                 try await waitUntil("nothing runs") {
                     try await database.number("select count(*) from breakwater.held") == 0
                 }
                 let first = try await self.attempts(database)
-                // Twenty times down and up, for much longer each time than a loaded machine takes to answer.
+                // The dependency goes down and up twenty times. Each phase is much longer than a loaded machine takes
+                // to answer.
                 let end = dependency.flap(every: .milliseconds(1500), times: 20)
                 try await waitUntil("it has fallen twenty times") { ContinuousClock.now >= end }
                 let spent = try await self.attempts(database)
@@ -341,7 +342,7 @@ struct BadJobTests {
                 print(
                     "flapping: \(first) attempts at the first fall, \(spent - first) at \(falls - 1) others of twenty"
                 )
-                // A breaker whose open time starts over with each close fell for nine of them, at thirteen attempts
+                // A breaker whose open time started over with each close fell for nine of them, at thirteen attempts
                 // each.
                 #expect(falls <= 6)
                 dependency.comeUp()

@@ -8,13 +8,13 @@ import Testing
 
 @testable import BreakwaterHTTP
 
-/// Secrets that a worker is given, each a text that stands nowhere else.
+/// A secret that the worker is given. Its text occurs nowhere else.
 private struct Canary: Sendable {
     var name: String
     let text = "canary\(UInt64.random(in: .min ... .max))"
 }
 
-/// Everything that was seen of a worker from outside while it ran, by where it was seen.
+/// Everything that was seen of a worker from outside while it ran, by the place where it was seen.
 private final class Sightings: Sendable {
     private let texts = Mutex<[String: Set<String>]>([:])
 
@@ -49,10 +49,10 @@ struct CanaryTests {
 
     private var everywhere: [Canary] { [query, header, password, variable] }
 
-    @Test("are in no log line, notification, process title, session or status, nor where they do not belong in tables")
+    @Test("are in no log line, notification, process title, session or status, and only in the tables that hold them")
     func silence() async throws {
         let sightings = Sightings()
-        // Its errors echo what it was sent, as servers' errors do.
+        // Like many servers, this one echoes the request in its errors.
         try await withServer({ request in
             if request.line.contains("/v1/traces") {
                 sightings.add("trace", String(decoding: request.body, as: UTF8.self))
@@ -80,7 +80,7 @@ struct CanaryTests {
         for canary in everywhere {
             #expect(sightings.places(of: canary.text) == [], "the \(canary.name) was seen")
         }
-        // The payload is in the database, and in what users ask the database for.
+        // The payload is only in these tables.
         let belongs = ["table job:", "table dead_letter:", "table result:"]
         for (name, text) in [(payload.name, payload.text), (number.name, digits)] {
             let places = sightings.places(of: text).filter { place in !belongs.contains { place.hasPrefix($0) } }
@@ -124,7 +124,7 @@ struct CanaryTests {
         """.write(to: file, atomically: true, encoding: .utf8)
 
         let listener = try await database.connectDirectly()
-        // Every channel that the schema's functions notify on.
+        // These are all channels on which the schema's functions notify.
         let channels = try await database.texts(
             """
             select distinct m[1] from pg_proc p, regexp_matches(p.prosrc, 'pg_notify\\(''([^'']+)''', 'g') m
@@ -179,7 +179,7 @@ struct CanaryTests {
         }
     }
 
-    /// A number of many digits, for what is no text in a payload.
+    /// The digits of a canary, for a number in a payload.
     private var digits: String { String(number.text.drop { !$0.isNumber }) }
 
     private func start(_ arguments: [String], log: URL, environment: [String: String] = [:]) throws -> Child {
@@ -194,10 +194,10 @@ struct CanaryTests {
         )
     }
 
-    /// What other accounts of the machine and of the server can see while the worker runs.
+    /// Records everything that other accounts of the machine and of the server can see while the worker runs.
     private func watchOutside(_ database: TestDatabase, _ worker: Int32, _ sightings: Sightings) async throws {
         let connection = try await database.connect()
-        // Its arguments stand there until it has had the time to overwrite them.
+        // The worker's arguments are readable until it has overwritten them, so this waits until it has started.
         try await waitUntil("the worker has registered") {
             try await database.number("select count(*) from breakwater.worker") == 1
         }
@@ -226,7 +226,7 @@ struct CanaryTests {
             "select c.relname from pg_class c where c.relnamespace = 'breakwater'::regnamespace and c.relkind in ('r', 'v')"
         )
         for table in tables {
-            // A view shows of jobs what the table holds.
+            // This view shows the columns of the table of jobs.
             let place = table == "job_status" ? "table job" : "table \(table)"
             for row in try await database.texts("select t::text from breakwater.\(table) t") {
                 sightings.add(place, row)

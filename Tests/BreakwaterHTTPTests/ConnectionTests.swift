@@ -1,4 +1,5 @@
 import Breakwater
+import BreakwaterTesting
 import Glibc
 import Testing
 
@@ -25,7 +26,7 @@ import Testing
     }
 
     @Test func aConnectionThatNobodyAcceptsIsUnavailable() async throws {
-        // A listener that never accepts: the kernel completes the connection, and nothing answers.
+        // The listener never accepts. The kernel completes the connection, and no answer comes.
         let (listener, port) = try TestServer.listen(backlog: 1)
         defer { close(listener) }
         let outcome = try await run(try HTTPPlugin(url: "http://127.0.0.1:\(port)"), within: .milliseconds(300))
@@ -73,7 +74,7 @@ import Testing
             request.body == Array("1".utf8) ? .answer(200) : .raw("")
         }) { server in
             let plugin = try HTTPPlugin(url: server.url)
-            // More connections than one: a lost one could be replaced by one that is kept.
+            // Several connections are kept, so a lost one could be replaced by another.
             try await withThrowingTaskGroup(of: JobOutcome.self) { group in
                 for _ in 0..<8 { group.addTask { try await run(plugin, Job(kind: "test", payload: "1")) } }
                 for try await outcome in group { #expect(outcome == .succeeded()) }
@@ -86,7 +87,7 @@ import Testing
                 #expect(outcome.failure?.name == "http.connection")
                 #expect(server.requests.count == answered + attempt)
             }
-            // No connection was opened only for the request to be refused.
+            // No connection was opened only to have its request refused.
             #expect(server.connections <= opened + 4)
         }
     }
@@ -116,7 +117,7 @@ import Testing
         try await withServer({ _ in .answer(200, body: "{}") }) { server in
             let plugin = try HTTPPlugin(url: server.url)
             for _ in 0..<20 { #expect(try await run(plugin) == .succeeded(result: "{}")) }
-            // Other tests' many connections may push this one out of those that are kept.
+            // Connections of other tests may push this one out of the pool.
             #expect(server.connections < 5)
         }
     }
@@ -126,8 +127,8 @@ import Testing
             let plugin = try HTTPPlugin(url: server.url)
             for _ in 0..<10 {
                 #expect(try await run(plugin) == .succeeded(result: "{}"))
-                // A request that meets the closing would be lost, and is not sent again.
-                try await eventually("the connection is closed") { server.openConnections == 0 }
+                // A request that meets the closing of its connection would be lost, and is not sent again.
+                try await waitUntil("the connection is closed") { server.openConnections == 0 }
             }
         }
     }
@@ -135,7 +136,7 @@ import Testing
     @Test func twoHundredRequestsAtOnce() async throws {
         let gate = Gate(count: 200)
         try await withServer({ request in
-            // No answer before every request has arrived: all of them are under way together.
+            // The server answers when every request has arrived, so all of them are in flight together.
             gate.arriveAndWait()
             return .answer(200, body: String(decoding: request.body, as: UTF8.self))
         }) { server in
@@ -157,10 +158,10 @@ import Testing
         try await withServer({ _ in .never }) { server in
             let plugin = try HTTPPlugin(url: server.url)
             let job = Task { try await run(plugin) }
-            try await eventually("the request arrived") { server.requests.count == 1 }
+            try await waitUntil("the request arrived") { server.requests.count == 1 }
             job.cancel()
             await #expect(throws: CancellationError.self) { try await job.value }
-            try await eventually("the server sees the connection closed") { server.openConnections == 0 }
+            try await waitUntil("the server sees the connection closed") { server.openConnections == 0 }
         }
     }
 
@@ -177,7 +178,7 @@ import Testing
                     }
                 }
             }
-            try await eventually("no connection is left") { server.openConnections == 0 }
+            try await waitUntil("no connection is left") { server.openConnections == 0 }
         }
     }
 

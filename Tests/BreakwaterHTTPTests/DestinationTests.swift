@@ -9,7 +9,7 @@ import Testing
         "172.31.255.255", "192.168.0.1", "198.18.0.1", "224.0.0.1", "255.255.255.255", "::", "::1", "fc00::1",
         "fd12:3456::1", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1", "::ffff:10.0.0.1", "::ffff:127.0.0.1",
         "64:ff9b::a00:1", "2002:0a00:0001::", "2001:db8::1", "::7f00:1", "2001::1",
-        // Where clouds serve metadata.
+        // These are the addresses at which clouds serve metadata.
         "168.63.129.16", "fd00:ec2::254", "100.100.100.200", "169.254.170.2", "fd20:ce::254", "::ffff:168.63.129.16",
         "64:ff9b::a83f:8110",
     ])
@@ -97,7 +97,7 @@ import Testing
 
     @Test(arguments: ["2130706433", "0x7f000001", "0x7f.1", "127.1", "0177.0.0.1", "017700000001", "127.0.0.1"])
     func aNumberForAnAddressIsThatAddress(host: String) async throws {
-        // The URL's host is the address that the number stands for.
+        // The URL's host is the address that the number means.
         #expect(try HTTPEndpoint("http://\(host)/").host == "127.0.0.1")
     }
 
@@ -119,7 +119,7 @@ import Testing
     func namesOfThisMachine(host: String) async throws {
         try await withServer({ _ in .answer(200) }) { server in
             let outcome = try await run(try HTTPPlugin(url: "http://\(host):\(server.port)/"))
-            // Not every machine knows every one of them.
+            // Not every machine has all of these names.
             #expect(["http.refusedAddress", "http.dns"].contains(outcome.failure?.name))
             #expect(server.connections == 0)
         }

@@ -10,22 +10,22 @@ import Testing
 @testable import Breakwater
 
 @Suite(
-    "A fleet before a half-open circuit",
+    "A fleet with a half-open circuit",
     .enabled(if: TestDatabase.isAvailable, "BREAKWATER_TEST_DATABASE is not set")
 )
 struct FleetProbeTests {
     private static let probes = 3
     private static let fleet = 20
 
-    /// A worker of the fleet: its own session, and its own way to the server.
+    /// A worker of the fleet, with its own session and its own HTTP plugin.
     private struct Member: Sendable {
         var connection: Connection
         var worker: Int64
         var plugin: HTTPPlugin
 
-        /// Claims as much as it can, says so, makes the requests, and settles their outcomes.
+        /// Claims as many jobs as it can, calls `claimed`, makes the requests, and settles their outcomes.
         ///
-        /// - Returns: How many jobs it was given, and how many of them were no probes.
+        /// - Returns: How many jobs it got, and how many of them were not probes.
         func work(claimed: @Sendable () -> Void) async throws -> (jobs: Int, others: Int) {
             let claim = Claim(
                 worker: worker,
@@ -44,10 +44,10 @@ struct FleetProbeTests {
                             logger: RecordedLog().logger()
                         )
                         let outcome = try await plugin.run(job, context: context)
-                        var ending = FinishedRun.Ending(className: "succeeded")
+                        var ending = FinishedRun.Ending(outcomeClass: .succeeded)
                         if case .succeeded = outcome {
                         } else {
-                            ending.className = "unavailable"
+                            ending.outcomeClass = .unavailable
                             ending.effect = .failed
                         }
                         return FinishedRun(job, ending)
@@ -62,7 +62,7 @@ struct FleetProbeTests {
         }
     }
 
-    /// One round: all workers claim at once, and the server answers when all of them have claimed.
+    /// Runs one round: all workers claim at once, and the server answers when all of them have claimed.
     private func round(_ fleet: [Member], _ receiver: Receiver, answer: Int) async throws -> Int {
         receiver.startCounting()
         receiver.answer(nil)
@@ -83,7 +83,7 @@ struct FleetProbeTests {
         }
     }
 
-    @Test("twenty sessions that ask at once send exactly so many probes to the server, each time it half-opens")
+    @Test("twenty sessions that claim at once send exactly the allowed number of probes, each time it half-opens")
     func exactlySoMany() async throws {
         let receiver = Receiver()
         try await withServer({ receiver.receive($0) }) { server in
@@ -124,7 +124,7 @@ struct FleetProbeTests {
                     #expect(receiver.count == Self.probes, "round \(number)")
                     #expect(try await database.text(state) == (isLast ? "closed" : "open"), "round \(number)")
                 }
-                // The outage's probes cost their jobs nothing, and the rest was never touched.
+                // The outage's probes cost their jobs no attempt, and the other jobs did not run.
                 #expect(try await database.number(attempts) == spent)
 
                 receiver.answer(200)
@@ -140,7 +140,7 @@ struct FleetProbeTests {
         }
     }
 
-    @Test("a worker killed in the middle of a probe does not wedge the circuit", .enabled(if: WorkerProgram.isBuilt))
+    @Test("a worker killed in the middle of a probe does not block the circuit", .enabled(if: WorkerProgram.isBuilt))
     func killedInTheMiddle() async throws {
         let receiver = Receiver()
         try await withServer({ receiver.receive($0) }) { server in
@@ -170,7 +170,7 @@ struct FleetProbeTests {
                 try await waitUntil("the circuit opens") {
                     try await database.number("select count(*) from breakwater.circuit where state = 'open'") == 1
                 }
-                // Requests that are under way end; the next one to arrive is a probe.
+                // The requests in flight end first. The next request to arrive is a probe.
                 try await waitUntil("nothing is under way") { receiver.atOnce == 0 }
                 receiver.answer(nil)
                 try await waitUntil("a probe is under way") {
@@ -187,7 +187,7 @@ struct FleetProbeTests {
                 try await waitUntil("the jobs end") {
                     try await database.number("select count(*) from breakwater.job") == 0
                 }
-                // It did not take a re-opening, nor the minutes that a probe's lease lasts.
+                // The circuit closed without re-opening, and without waiting for the minutes of the probe's lease.
                 #expect(try await database.texts(transitions, [.int8(last)]) == ["closed"])
                 #expect(try await database.number("select count(*) from breakwater.dead_letter") == 0)
                 heir.kill()
@@ -222,7 +222,7 @@ final class WorkerProgram: Sendable {
     init(_ configuration: String, database: String) throws {
         file = FileManager.default.temporaryDirectory.appending(path: "fleet-\(UUID().uuidString).yaml")
         try configuration.write(to: file, atomically: true, encoding: .utf8)
-        // No server listens there: a worker that took its environment's proxy would reach nothing.
+        // No server listens at this address. A worker that used a proxy from its environment would reach nothing.
         let nobody = "http://127.0.0.1:1"
         child = try Child(
             Self.path.path(),
@@ -237,6 +237,6 @@ final class WorkerProgram: Sendable {
         try? FileManager.default.removeItem(at: file)
     }
 
-    /// Ends it without a word, if it still runs.
+    /// Kills the process, if it still runs.
     func kill() { child.signal(SIGKILL) }
 }

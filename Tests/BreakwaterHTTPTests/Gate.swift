@@ -2,7 +2,7 @@ import Foundation
 
 /// Lets threads through once a given number have arrived.
 final class Gate: @unchecked Sendable {
-    // Sendable because `arrived` is touched under the condition's lock only.
+    // Sendable because `arrived` is used under the condition's lock only.
     private let condition = NSCondition()
     private let count: Int
     private var arrived = 0

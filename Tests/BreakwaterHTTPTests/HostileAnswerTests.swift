@@ -40,7 +40,7 @@ import Testing
     }
 
     @Test(
-        "what is hardly HTTP fails the job before its deadline",
+        "an answer that is hardly HTTP fails the job before its deadline",
         arguments: [
             "", "\r\n\r\n", "HTTP/1.1\r\n\r\n", "HTTP/1.1 99999 X\r\n\r\n", "HTTP/1.1 -1 X\r\n\r\n",
             "HTTP/9.9 200 X\r\n\r\n",

@@ -9,8 +9,8 @@ import Testing
 @testable import BreakwaterHTTP
 @testable import BreakwaterNotify
 
-/// Messages about incidents, delivered to a real server and to a real program.
-@Suite("Telling of incidents", .enabled(if: TestDatabase.isAvailable, "BREAKWATER_TEST_DATABASE is not set"))
+/// Messages about incidents are delivered to a real server and to a real program.
+@Suite("Notifying of incidents", .enabled(if: TestDatabase.isAvailable, "BREAKWATER_TEST_DATABASE is not set"))
 struct IncidentNotifierTests {
     private let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
@@ -37,7 +37,7 @@ struct IncidentNotifierTests {
         }
     }
 
-    /// An incident that is certain.
+    /// Inserts an incident that is confirmed.
     private func begin(_ database: TestDatabase) async throws {
         try await database.query(
             """
@@ -48,7 +48,7 @@ struct IncidentNotifierTests {
         )
     }
 
-    /// Ends the incident, long enough ago that the circuit has stayed closed since.
+    /// Ends the incident so long ago that its end is due to be reported.
     private func end(_ database: TestDatabase) async throws {
         try await database.query(
             "update breakwater.circuit_incident set began_at = now() - interval '5 minutes', "
@@ -73,7 +73,7 @@ struct IncidentNotifierTests {
                 try await waitUntil("the begin is told") { try await told(database) == 1 }
                 try await end(database)
                 try await waitUntil("the end is told") { try await told(database) == 2 }
-                // The notifiers look a few more times.
+                // The notifiers poll a few more times.
                 try await Task.sleep(for: .milliseconds(300))
             }
             let requests = server.requests
@@ -84,7 +84,7 @@ struct IncidentNotifierTests {
                 let id = try #require(request.headers["webhook-id"])
                 let timestamp = try #require(request.headers["webhook-timestamp"].flatMap { TimeInterval($0) })
                 #expect(abs(Date().timeIntervalSince1970 - timestamp) < 60)
-                // As a receiver would, over what it received.
+                // A receiver computes the signature over the body that it received, and so does this.
                 let expected = try WebhookKey(secret)
                     .headers(id: id, time: Date(timeIntervalSince1970: timestamp), body: request.body)
                 #expect(request.headers["webhook-signature"] == expected.last?.1)
@@ -97,7 +97,7 @@ struct IncidentNotifierTests {
         }
     }
 
-    @Test("what is refused is tried again with the same id, and said in the log without the URL's query")
+    @Test("a refused message is tried again with the same id, and logged without the URL's query")
     func refusal() async throws {
         try await withTestDatabase { database in
             let receiver = Receiver()
@@ -118,9 +118,9 @@ struct IncidentNotifierTests {
                 }
                 #expect(try await told(database) == 0)
                 receiver.answer(204)
-                // Instead of waiting for the time of the next try.
+                // The next try is due now, so the test does not wait for it.
                 try await database.query("update breakwater.incident_notice set next_try = now()")
-                try await waitUntil("it is told") { try await told(database) == 1 }
+                try await waitUntil("the message is delivered") { try await told(database) == 1 }
             }
             #expect(server.requests.map { $0.headers["webhook-id"] } == ["incident_1_1_began", "incident_1_1_began"])
             #expect(server.requests.allSatisfy { $0.headers["webhook-signature"] == nil })
@@ -132,13 +132,13 @@ struct IncidentNotifierTests {
         }
     }
 
-    @Test("a command gets the message on its standard input, once; one that fails is run again")
+    @Test("a command gets the message once on its standard input, and a command that fails is run again")
     func command() async throws {
         try await withTestDatabase { database in
             let folder = FileManager.default.temporaryDirectory.appending(path: "notify-\(UUID().uuidString)")
             try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
             defer { try? FileManager.default.removeItem(at: folder) }
-            // It fails at its first run.
+            // The command fails at its first run.
             let script = "cat >> \(folder.path)/told; echo >> \(folder.path)/told; test \"$BREAKWATER_ATTEMPT\" != 1"
             let plugin = try ExecPlugin(command: ["sh", "-c", script])
             try await withNotifiers(2, database, .command(plugin, name: "sh")) {
@@ -150,7 +150,7 @@ struct IncidentNotifierTests {
                 }
                 #expect(try await told(database) == 0)
                 try await database.query("update breakwater.incident_notice set next_try = now()")
-                try await waitUntil("it is told") { try await told(database) == 1 }
+                try await waitUntil("the message is delivered") { try await told(database) == 1 }
                 try await Task.sleep(for: .milliseconds(200))
             }
             let lines = try String(contentsOf: folder.appending(path: "told"), encoding: .utf8).split(separator: "\n")

@@ -1,9 +1,9 @@
 import Foundation
 
-/// The server that the requests of a test reach: it answers, or keeps them waiting until the test decides, and counts
+/// The server that a test's requests reach. It answers them, or keeps them waiting until the test decides, and counts
 /// them.
 final class Receiver: @unchecked Sendable {
-    // Sendable because the fields are touched under the condition's lock only.
+    // Sendable because the fields are used under the condition's lock only.
     private let condition = NSCondition()
     private var status: Int? = 200
     private var now = 0
@@ -12,12 +12,12 @@ final class Receiver: @unchecked Sendable {
 
     /// How many requests are being answered.
     var atOnce: Int { locked { now } }
-    /// The most there were at once since the last `count`.
+    /// The most requests at once since the last `startCounting`.
     var mostAtOnce: Int { locked { most } }
-    /// How many there were since the last `count`.
+    /// How many requests arrived since the last `startCounting`.
     var count: Int { locked { total } }
 
-    /// Counts from here on.
+    /// Resets the counts.
     func startCounting() {
         locked {
             most = now
@@ -25,7 +25,7 @@ final class Receiver: @unchecked Sendable {
         }
     }
 
-    /// Answers requests with this status from now on, those that wait as well; nil keeps them waiting.
+    /// Answers requests with this status from now on, also those that already wait. Nil keeps them waiting.
     func answer(_ status: Int?) {
         locked {
             self.status = status

@@ -32,7 +32,7 @@ import Testing
         let deadlineText = seen.headers.removeValue(forKey: "breakwater-deadline")
         let style = Date.ISO8601FormatStyle(includingFractionalSeconds: true)
         let deadline = try Date(#require(deadlineText), strategy: style)
-        // The limit that `run` has unless a test says otherwise, whenever it began.
+        // This is the default limit of `run`, counted from any time during the test.
         #expect(deadline > before + 299 && deadline < Date() + 301)
         seen.headers["host"] = nil
         #expect(
@@ -69,7 +69,7 @@ import Testing
         #expect(seen.headers["webhook-id"] == "breakwater-7")
         let timestamp = try #require(seen.headers["webhook-timestamp"].flatMap { Int64($0) })
         #expect(abs(Date().timeIntervalSince1970 - Double(timestamp)) < 60)
-        // As the receiver would, over what it received.
+        // A receiver computes the signature over the body that it received, and so does this.
         let expected = try WebhookKey(secret).headers(
             id: "breakwater-7",
             time: Date(timeIntervalSince1970: Double(timestamp)),
@@ -79,7 +79,7 @@ import Testing
     }
 
     @Test func theSignatureOfAKnownMessageIsTheKnownOne() throws {
-        // The vector of the reference libraries' tests.
+        // This is the test vector of the reference libraries.
         let key = try WebhookKey("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
         let headers = key.headers(
             id: "msg_p5jXN8AQM9LWM0D4loKWxJek",

@@ -9,7 +9,7 @@ import Testing
     func failuresShowNoSecret(status: Int) async throws {
         let log = RecordedLog()
         let key = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-        // A server that echoes the request's line and headers.
+        // The server echoes the request's line and headers.
         try await withServer({ request in
             let echo = request.line + "\n" + request.headers.map { "\($0): \($1)" }.joined(separator: "\n") + key
             return .answer(status, body: echo)

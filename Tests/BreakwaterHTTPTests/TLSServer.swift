@@ -2,7 +2,7 @@ import Foundation
 import Glibc
 import TestPrograms
 
-/// A TLS server on a loopback port: the openssl command, which answers the first request that reaches it.
+/// A TLS server on a loopback port. It is the openssl command, which answers the first request that reaches it.
 ///
 /// Its certificate is for 127.0.0.1 and its own authority.
 struct TLSServer: Sendable {
@@ -11,7 +11,7 @@ struct TLSServer: Sendable {
     let certificate: String
     private let process: Child
 
-    /// Gives the body a server that sends this answer.
+    /// Starts a server that sends this answer, and runs the body with it.
     static func with<Result>(
         answer: String,
         _ body: (TLSServer) async throws -> Result
@@ -44,7 +44,8 @@ struct TLSServer: Sendable {
         )
         try lines.fileHandleForWriting.close()
         let (input, output) = (answers.fileHandleForWriting, lines.fileHandleForReading)
-        // It sends its standard input once someone has connected, and says "ACCEPT 127.0.0.1:12345" once it listens.
+        // The command prints "ACCEPT 127.0.0.1:12345" once it listens. It sends its standard input when a client
+        // connects.
         try input.write(contentsOf: Data(answer.utf8))
         var line = ""
         while !(line.hasPrefix("ACCEPT") && line.hasSuffix("\n")) {
@@ -58,7 +59,7 @@ struct TLSServer: Sendable {
         self.port = port
     }
 
-    /// Runs what blocks on a thread of its own, away from the tests' few.
+    /// Runs a blocking function on a thread of its own, because the tests share few threads.
     private static func onThread<Result: Sendable>(
         _ body: @escaping @Sendable () throws -> Result
     ) async throws -> Result {

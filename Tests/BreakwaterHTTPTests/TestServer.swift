@@ -2,28 +2,28 @@ import Foundation
 import Glibc
 import Synchronization
 
-/// A server on a loopback port that does what a test says, one thread a connection.
+/// A server on a loopback port that answers as a test says, with one thread for each connection.
 final class TestServer: Sendable {
     /// One request as it arrived.
     struct Request: Sendable {
         var line: String
         var headers: [String: String]
         var body: [UInt8]
-        /// Which connection it came over, counted from 1.
+        /// The number of the connection over which the request came, counted from 1.
         var connection: Int
     }
 
-    /// What the server does with a request.
+    /// The server's reaction to a request.
     enum Reply: Sendable {
         case answer(Int, headers: [String: String] = [:], body: String = "")
-        /// Bytes as they are; the connection is closed after them.
+        /// Raw bytes. The connection is closed after them.
         case raw(String)
         case bytes([UInt8])
         /// The head of an answer, then a byte of its body every now and then for as long as a client listens.
         case drip
         /// An answer with a body of this many bytes, sent for as long as a client listens.
         case huge(Int)
-        /// Nothing, until the client hangs up.
+        /// No answer until the client hangs up.
         case never
         /// A reset of the connection.
         case reset
@@ -62,7 +62,7 @@ final class TestServer: Sendable {
         address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
         var length = socklen_t(MemoryLayout<sockaddr_in>.size)
         let port = withUnsafeMutableBytes(of: &address) { bytes -> UInt16? in
-            // A socket address is passed as its general form.
+            // The function takes the general form of a socket address.
             let general = bytes.baseAddress!.assumingMemoryBound(to: sockaddr.self)
             guard bind(listener, general, length) == 0, Glibc.listen(listener, backlog) == 0,
                 getsockname(listener, general, &length) == 0
@@ -77,7 +77,7 @@ final class TestServer: Sendable {
         state.withLock { state in
             state.isStopped = true
             for connection in state.open { shutdown(connection, Int32(SHUT_RDWR)) }
-            // Once it is closed, its number may be another's.
+            // After the listener is closed, its descriptor may belong to another file, so it is shut down only before.
             if state.listens { shutdown(listener, Int32(SHUT_RDWR)) }
         }
     }
@@ -124,7 +124,7 @@ final class TestServer: Sendable {
         while head == nil {
             head = buffer.firstRange(of: separator)
             if head == nil, !receive(from: connection, into: &buffer) { return nil }
-            // The beginning of TLS, which this server does not speak.
+            // These bytes begin a TLS handshake, which this server does not support.
             if buffer.first == 0x16 {
                 _ = send("HTTP/1.1 400 X\r\n\r\n", on: connection)
                 return nil
@@ -155,7 +155,7 @@ final class TestServer: Sendable {
         return true
     }
 
-    /// Whether the connection serves further requests.
+    /// Sends a reply, and returns whether the connection serves further requests.
     private func reply(_ reply: Reply, on connection: Int32) -> Bool {
         switch reply {
         case .answer(let status, let headers, let body):
@@ -201,7 +201,7 @@ final class TestServer: Sendable {
     }
 }
 
-/// Gives the body a server that does what the handler says.
+/// Starts a server that answers with the handler, and runs the body with it.
 func withServer<Result>(
     _ handler: @escaping @Sendable (TestServer.Request) -> TestServer.Reply,
     _ body: (TestServer) async throws -> Result

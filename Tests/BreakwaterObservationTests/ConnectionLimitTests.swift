@@ -12,7 +12,7 @@ struct ConnectionLimitTests {
     private let here = ClientAddress("192.0.2.1")
     private let there = ClientAddress("192.0.2.2")
 
-    @Test("a new one is always taken, and the one that was silent longest gives way")
+    @Test("a new one is always accepted, and the one that was silent longest is closed for it")
     func oldest() {
         var table = ConnectionTable(most: 3, mostOfClient: 3)
         for id in 1...3 { #expect(table.open(id, client: here) == nil) }
@@ -26,7 +26,7 @@ struct ConnectionLimitTests {
         #expect(table.count == 3)
     }
 
-    @Test("one client's give way to its own, and leave others alone")
+    @Test("one client's new connections replace its own, and leave those of other clients alone")
     func ofClient() {
         var table = ConnectionTable(most: 10, mostOfClient: 2)
         #expect(table.open(1, client: there) == nil)
@@ -40,7 +40,7 @@ struct ConnectionLimitTests {
         #expect(table.open(209, client: nil) == 1)
     }
 
-    @Test("nothing random makes it hold more than it may, or forget one that is open")
+    @Test("random events never make it hold too many connections, or forget an open one")
     func random() {
         var generator = SystemRandomNumberGenerator()
         let seed = UInt64.random(in: 0 ... .max, using: &generator)
@@ -77,7 +77,7 @@ struct ConnectionLimitTests {
         }
     }
 
-    @Test("each part of a request has its time, which a byte now and then does not extend")
+    @Test("each part of a request has its own time limit, which a byte now and then does not extend")
     func phases() {
         var limits = ConnectionLimits(most: 1, mostOfClient: 1, answerTime: .seconds(3))
         (limits.headTime, limits.bodyTime, limits.idleTime) = (.seconds(1), .seconds(2), .seconds(4))
@@ -96,7 +96,7 @@ struct ConnectionLimitTests {
         #expect(phase.kind == .waiting)
     }
 
-    @Test("they take a share of the descriptors that there are")
+    @Test("they are limited to a share of the available descriptors")
     func share() {
         #expect(ConnectionLimits.share(oneOf: 8, atMost: 256, descriptors: 1024) == 128)
         #expect(ConnectionLimits.share(oneOf: 8, atMost: 256, descriptors: .max) == 256)
@@ -123,7 +123,7 @@ struct ConnectionLimitTests {
         }
     }
 
-    /// Runs the endpoints of a worker that does not run.
+    /// Runs the endpoints without a running worker.
     private func withServer(
         _ change: (inout ConnectionLimits) -> Void = { _ in },
         _ body: @escaping @Sendable (Int) async throws -> Void
@@ -150,7 +150,7 @@ struct ConnectionLimitTests {
         }
     }
 
-    /// Half of a request.
+    /// The first half of a request.
     private static let half = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Slow: "
 
     @Test("while 1,200 half-sent requests of one address or of many hold all connections, a health check is answered")
@@ -208,7 +208,7 @@ struct ConnectionLimitTests {
                 posting.send("a")
                 return dripping.isClosed && silent.isClosed && !posting.send("a")
             }
-            // Of 21 megabytes, those that fit into the kernel's buffers arrive.
+            // Of the 21 megabytes, only as much arrives as fits into the kernel's buffers.
             let answer = try await deaf.answer(within: .seconds(60))
             #expect(deaf.isClosed && answer.utf8.count < 21_000_000)
         }

@@ -11,7 +11,7 @@ import Testing
 
 @Suite("The fleet's metrics", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct FleetMetricsTests {
-    /// Registers a worker by hand, which takes no jobs.
+    /// Registers a worker that claims no jobs.
     private func register(
         _ database: TestDatabase,
         _ kinds: [String],
@@ -31,7 +31,7 @@ struct FleetMetricsTests {
         try #require(try await database.connection.call(SampleFleet(maxAge: maxAge)))
     }
 
-    /// The output of a registry after one sample.
+    /// Returns the output of a registry after one sample.
     private func told(_ database: TestDatabase) async throws -> Scrape {
         let registry = MetricsRegistry()
         var report = FleetMetrics.Report(factory: registry)
@@ -39,7 +39,7 @@ struct FleetMetricsTests {
         return Scrape(registry)
     }
 
-    @Test("tell jobs by queue, kind and state, with the age of the oldest; unknown names are 'other'")
+    @Test("count jobs by queue, kind and state, with the age of the oldest; unknown names are 'other'")
     func jobs() async throws {
         try await withTestDatabase { database in
             let worker = try await register(database, ["k", "l"], queues: ["default", "q"])
@@ -56,7 +56,7 @@ struct FleetMetricsTests {
                        ('k', 'stray', now(), null, 0, 0)
                 """
             )
-            // A claim holds the third.
+            // A claim holds job 3.
             try await database.query(
                 """
                 insert into breakwater.claim (lease, worker, last, floor, jobs)
@@ -86,7 +86,7 @@ struct FleetMetricsTests {
         }
     }
 
-    @Test("tell dead letters, workers, slots and pauses")
+    @Test("count dead letters, workers, slots and pauses")
     func others() async throws {
         try await withTestDatabase { database in
             _ = try await register(database, ["k"])
@@ -126,7 +126,7 @@ struct FleetMetricsTests {
         }
     }
 
-    @Test("of the kinds of the configurations are there, however many kinds somebody invents and enqueues")
+    @Test("exist for every configured kind, however many other kinds are enqueued")
     func inventedKinds() async throws {
         try await withTestDatabase { database in
             _ = try await register(database, ["zz"])
@@ -153,7 +153,7 @@ struct FleetMetricsTests {
         }
     }
 
-    @Test("tell each circuit's state, what waits behind it, and its transitions, those made by people included")
+    @Test("show each circuit's state, the jobs behind it, and its transitions, also those made by users")
     func circuits() async throws {
         try await withTestDatabase { database in
             var keyed = HandlerSettings()
@@ -179,7 +179,7 @@ struct FleetMetricsTests {
             try await database.query("select breakwater.open_circuit('*', 'by hand', key => 'gateway')")
             for _ in 1...2 {
                 report.set(try await sample(database))
-                // The same news twice, as when it is asked for from further back.
+                // The same transitions arrive twice, as when a query begins further back.
                 report.count(try await database.connection.call(TransitionsAfter(id: 0)))
             }
             let scrape = Scrape(registry)
@@ -203,7 +203,7 @@ struct FleetMetricsTests {
         }
     }
 
-    @Test("fall back to 0 when what they told of is gone")
+    @Test("fall back to 0 when their subject is gone")
     func gone() async throws {
         try await withTestDatabase { database in
             _ = try await register(database, ["k"])
@@ -219,13 +219,13 @@ struct FleetMetricsTests {
         }
     }
 
-    @Test("come from one sample that all share, as long as it is fresh enough or being taken")
+    @Test("come from one sample that all workers share, as long as it is recent or being taken")
     func shared() async throws {
         try await withTestDatabase { database in
             let first = try await sample(database)
             #expect(try await sample(database, maxAge: .seconds(600)).sampledAt == first.sampledAt)
             let other = try await database.connect()
-            // Another session takes a sample now, and takes its time.
+            // Another session is taking a sample, and does not finish it yet.
             _ = try await other.query("begin")
             _ = try await other.query("select breakwater.sample_fleet(0)")
             #expect(try await sample(database).sampledAt == first.sampledAt)
@@ -234,7 +234,7 @@ struct FleetMetricsTests {
         }
     }
 
-    @Test("look at a bounded number of jobs, however many there are")
+    @Test("read a bounded number of jobs, however many there are")
     func bounded() async throws {
         try await withTestDatabase { database in
             _ = try await register(database, ["k", "l"])
@@ -249,7 +249,7 @@ struct FleetMetricsTests {
             #expect(scrape["breakwater_fleet_jobs{kind=\"k\",queue=\"default\",state=\"ready\"}"] == 10000)
             #expect(scrape["breakwater_fleet_jobs{kind=\"l\",queue=\"default\",state=\"ready\"}"] == 40400)
             #expect(scrape["breakwater_fleet_jobs{kind=\"k\",queue=\"default\",state=\"scheduled\"}"] == 10000)
-            // No plan may read the table from end to end, statistics or none.
+            // No plan may read the whole table, with or without statistics.
             try await database.query("select pg_stat_reset()")
             _ = try await sample(database)
             try await database.query("select pg_stat_force_next_flush()")
@@ -260,7 +260,7 @@ struct FleetMetricsTests {
         }
     }
 
-    @Test("count what fails, and go on when the database is back")
+    @Test("count failed samples, and continue when the database is back")
     func failures() async throws {
         try await withTestDatabase { database in
             let registry = MetricsRegistry()
@@ -284,7 +284,7 @@ struct FleetMetricsTests {
         }
     }
 
-    @Test("are open to the worker's role")
+    @Test("are readable for the worker's role")
     func role() async throws {
         try await withTestDatabase { database in
             try await database.query("grant usage on schema breakwater to breakwater_worker")

@@ -8,7 +8,7 @@ import Testing
 
 @Suite("A worker's health")
 struct HealthTests {
-    @Test("is told before, while and after it works")
+    @Test("is reported before, during and after its work")
     func phases() {
         let health = WorkerHealth()
         #expect(health.readiness().reasons == ["starting: the worker has not registered yet"])
@@ -30,7 +30,7 @@ struct HealthTests {
         #expect(health.liveness().isGood)
     }
 
-    @Test("is bad when a loop does not turn for longer than anything may hold it up")
+    @Test("is bad when a loop has been stuck for longer than anything may hold it up")
     func stuck() {
         let health = WorkerHealth()
         health.started(lease: .seconds(30))
@@ -40,12 +40,12 @@ struct HealthTests {
         #expect(late.count == 4)
         #expect(late.contains { $0.hasPrefix("the loop for claims has been stuck for 1") })
         #expect(!late.contains { $0.contains("wake-ups") })
-        // A beat may take half a lease.
+        // A heartbeat may take half a lease.
         health.started(lease: .seconds(3600))
         #expect(health.liveness(at: .now + .seconds(100)).isGood)
     }
 
-    @Test("knows a database whose schema is another", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
+    @Test("reports a database with another schema version", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
     func schema() async throws {
         try await withTestDatabase { database in
             let health = WorkerHealth()
@@ -80,7 +80,7 @@ struct HealthTests {
                 return .succeeded()
             }
             var configuration = WorkerConfiguration(
-                // A pooler would hide from the worker that its sessions end.
+                // A pooler would hide the end of its sessions from the worker.
                 database: ConnectionOptions(database.directURL, keywords: ["user": role]),
                 handlers: [HandlerRegistration(kind: "k", plugin: handler)]
             )
@@ -107,7 +107,7 @@ struct HealthTests {
                     #expect(!told.contains(secret), "\(told)")
                 }
                 #expect(try await fetch("\(base)/livez").status == 200)
-                // Its own loop finds out by itself.
+                // The claim loop notices the lost connection by itself.
                 try await waitUntil("the metrics say so of claims") {
                     try await fetch("\(base)/metrics").text.contains("breakwater_database_connected{loop=\"claims\"} 0")
                 }
@@ -118,7 +118,7 @@ struct HealthTests {
                 try await waitUntil("the job runs") {
                     try await database.number("select count(*) from breakwater.held") == 1
                 }
-                // During a shutdown it waits for the job, and goes on answering.
+                // During a shutdown, the worker waits for the job and still answers requests.
                 return Task {
                     var answer = (status: 0, text: "")
                     try? await waitUntil("it drains") {

@@ -6,7 +6,7 @@ import Testing
 struct MetricsRegistryTests {
     private let registry = MetricsRegistry(catalogue: [])
 
-    @Test("tells counters, gauges and histograms in Prometheus' text form")
+    @Test("prints counters, gauges and histograms in Prometheus' text form")
     func text() {
         Counter(label: "runs_total", dimensions: [("kind", "b"), ("a", "1")], factory: registry).increment(by: 3)
         Gauge(label: "slots", dimensions: [], factory: registry).record(2.5)
@@ -26,7 +26,7 @@ struct MetricsRegistryTests {
         #expect(scrape.text.contains("# TYPE slots gauge\n"))
     }
 
-    @Test("gives the metrics of others names and labels that Prometheus takes")
+    @Test("gives the metrics of other libraries names and labels that Prometheus accepts")
     func names() {
         Counter(label: "http.client-requests", dimensions: [("to.host", "a\"b\\c\nd")], factory: registry).increment()
         Timer(label: "9lives", factory: registry).recordSeconds(1)
@@ -35,7 +35,7 @@ struct MetricsRegistryTests {
         #expect(text.contains("_9lives_seconds_count 1\n"))
     }
 
-    @Test("adds up what several handles of the same labels count, and forgets what is destroyed")
+    @Test("adds up the handles with the same labels, and forgets destroyed ones")
     func handles() {
         let first = Counter(label: "n_total", dimensions: [("x", "1")], factory: registry)
         let second = Counter(label: "n_total", dimensions: [("x", "1")], factory: registry)
@@ -51,7 +51,7 @@ struct MetricsRegistryTests {
         for id in 0..<(MetricsRegistry.maximumSeries + 7) {
             Counter(label: "n_total", dimensions: [("job", "\(id)")], factory: registry).increment()
         }
-        // Of one name, but of another form.
+        // This metric has the same name, but another type.
         Gauge(label: "n_total", factory: registry).record(1)
         let scrape = Scrape(registry)
         #expect(scrape.text.split(separator: "\n").count { $0.hasPrefix("n_total{") } == MetricsRegistry.maximumSeries)
@@ -59,7 +59,7 @@ struct MetricsRegistryTests {
         #expect(scrape["n_total"] == nil)
     }
 
-    @Test("counts what many threads count at once")
+    @Test("loses no count of many threads")
     func concurrent() async {
         let registry = registry
         await withTaskGroup { group in

@@ -14,7 +14,7 @@ struct ObservabilityPageTests {
         )
     }
 
-    /// The cells of the tables' lines within a section, up to the next of the same level or above; the words in
+    /// Returns the cells of the tables in a section, up to the next section of the same level or above. Words in
     /// backquotes stay as they are.
     private func rows(_ section: String) throws -> [[String]] {
         let level = section.prefix { $0 == "#" }.count
@@ -36,7 +36,7 @@ struct ObservabilityPageTests {
 
     private func quoted(_ cell: String) -> [String] { cell.matches(of: /`([^`]+)`/).map { String($0.1) } }
 
-    @Test("knows every metric with its form, its labels and its help, and no other", arguments: ["worker", "fleet"])
+    @Test("lists every metric with its form, its labels and its help, and no other", arguments: ["worker", "fleet"])
     func metrics(scope: String) throws {
         let rows = try rows(scope == "worker" ? "### Of one worker" : "### Of the fleet")
         let metrics = Metric.all.filter { $0.scope.rawValue == scope }
@@ -49,7 +49,7 @@ struct ObservabilityPageTests {
         }
     }
 
-    @Test("knows every endpoint, and no other")
+    @Test("lists every endpoint, and no other")
     func endpoints() throws {
         let server = EndpointServer(
             address: ListenAddress(host: "127.0.0.1", port: 0),
@@ -61,12 +61,12 @@ struct ObservabilityPageTests {
         #expect(described == server.endpoints.map { [$0.path, $0.purpose] })
     }
 
-    @Test("knows every attribute of spans, and no other")
+    @Test("lists every attribute of spans, and no other")
     func spans() throws {
         #expect(try rows("## Traces").flatMap { quoted($0[0]) } == SpanKey.allCases.map(\.rawValue))
     }
 
-    @Test("knows every variable that traces are configured by")
+    @Test("lists every variable that configures traces")
     func variables() throws {
         let source = try String(
             contentsOf: repository.appending(path: "Sources/BreakwaterOTLP/OTLPConfiguration.swift"),
@@ -78,14 +78,14 @@ struct ObservabilityPageTests {
         }
     }
 
-    @Test("knows every key and every label of log lines, and no other")
+    @Test("lists every key and every label of log lines, and no other")
     func logs() throws {
         var keys: Set<String> = []
         var labels: Set<String> = []
         let sources = repository.appending(path: "Sources")
         let files = try #require(FileManager.default.enumerator(at: sources, includingPropertiesForKeys: nil))
-        // The benchmarks, the example and the schema's embedding are no part of a worker; the dashboard and the
-        // administration log nothing of a worker's.
+        // The benchmarks, the example and the schema's embedding are not part of a worker. The dashboard and the
+        // administration write no log lines of a worker.
         let others = [
             "/Bench/", "/ExampleWorker/", "/embed-schema/", "/EmbedSchema/", "LineLogHandler", "/BreakwaterTesting/",
         ]
@@ -108,8 +108,8 @@ struct ObservabilityPageTests {
         #expect(Set(tables.filter { !$0[0].hasPrefix("breakwater") }.joined()).symmetricDifference(keys) == [])
     }
 
-    /// The keys of a dictionary literal whose bracket has just been opened: texts before a colon, not within brackets
-    /// of their own.
+    /// The keys of a dictionary literal whose bracket has just been opened. Keys are texts before a colon, outside of
+    /// nested brackets.
     private func keysOfLiteral(_ text: Substring) -> [String] {
         var keys: [String] = []
         var depth = 0
@@ -118,7 +118,7 @@ struct ObservabilityPageTests {
             if depth == 0, let key = rest.prefixMatch(of: /"([a-z_.]+)":/) { keys.append(String(key.1)) }
             switch character {
             case "\"":
-                // Past the text, with what is interpolated in it.
+                // This skips the text, with its interpolations.
                 rest = rest.dropFirst()
                 var parentheses = 0
                 while let next = rest.first, next != "\"" || parentheses > 0 {

@@ -14,7 +14,7 @@ import Testing
 struct PrometheusTests {
     private let rules = repository.appending(path: "deploy/prometheus")
 
-    @Test("has nothing to say against the metrics' names, types and helps")
+    @Test("accepts the metrics' names, types and helps without complaint")
     func check() async throws {
         let registry = MetricsRegistry()
         for metric in Metric.all {
@@ -32,7 +32,7 @@ struct PrometheusTests {
         #expect(judged.status == 0 && judged.output == "", "\(judged.output)")
     }
 
-    @Test("takes the rules, and they fire when they should")
+    @Test("accepts the rules, and they fire when they should")
     func alerts() async throws {
         for arguments in [
             ["check", "rules", "breakwater.rules.yml"], ["test", "rules", "breakwater.rules.test.yml"],
@@ -65,11 +65,11 @@ struct PrometheusTests {
                     try await waitUntil("Prometheus knows of the fleet", deadline: .seconds(120)) {
                         try await prometheus.value("breakwater_fleet_workers{state=\"running\"}") == 1
                     }
-                    // What a worker really serves, as promtool sees it.
+                    // promtool checks the output of a real worker.
                     let served = try await fetch("http://127.0.0.1:\(port)/metrics").text
                     let judged = try await Program.promtool.run(["check", "metrics"], input: served)
                     #expect(judged.status == 0 && judged.output == "", "\(judged.output)")
-                    // The type and the help arrive too.
+                    // Prometheus also receives the type and the help.
                     let metadata = try await prometheus.get("/api/v1/metadata?metric=breakwater_fleet_jobs")
                     #expect(metadata.contains("aggregate with max"))
                 }
@@ -77,7 +77,7 @@ struct PrometheusTests {
         }
     }
 
-    @Test("has every metric that the Grafana dashboard and the rules ask for, and can read the questions")
+    @Test("has every metric that the Grafana dashboard and the rules use, and can parse their queries")
     func dashboard() async throws {
         let text = try String(contentsOf: repository.appending(path: "deploy/grafana/breakwater.json"), encoding: .utf8)
         let board = try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any])
@@ -94,7 +94,7 @@ struct PrometheusTests {
             for suffix in ["_bucket", "_sum", "_count"] where name.hasSuffix(suffix) { name.removeLast(suffix.count) }
             #expect(known.contains(name), "\(match.output) is not a metric")
         }
-        // As rules, so that promtool reads them.
+        // The queries are written as rules, so that promtool parses them.
         let asRules: [String: Any] = [
             "groups": [
                 [
@@ -105,7 +105,7 @@ struct PrometheusTests {
         ]
         let judged = try await withTemporaryDirectory { directory in
             let file = directory.appending(path: "rules.yml")
-            // JSON is YAML.
+            // JSON is valid YAML, so promtool can read it.
             try JSONSerialization.data(withJSONObject: asRules, options: .withoutEscapingSlashes).write(to: file)
             return try await Program.promtool.run(["check", "rules", file.path()])
         }

@@ -31,7 +31,7 @@ struct TraceTests {
         return try OTLPExporter(configuration, logger: silent, metrics: registry)
     }
 
-    /// Runs an exporter while the body runs, and shuts it down then.
+    /// Runs an exporter during the body, and shuts it down afterwards.
     private func running<Result: Sendable>(
         _ exporter: OTLPExporter,
         _ body: @escaping @Sendable (OTLPTracer) async throws -> Result
@@ -45,7 +45,7 @@ struct TraceTests {
     }
 
     @Test(
-        "go from whoever enqueued a job, through its run, to every kind of handler",
+        "go from the enqueuer of a job, through its run, to every kind of handler",
         .enabled(if: TestDatabase.isAvailable, "\(needsServer)")
     )
     func passedOn() async throws {
@@ -59,7 +59,7 @@ struct TraceTests {
                     kept.keepResults = .seconds(3600)
                     let program = try ExecPlugin(command: ["sh", "-c", "echo \"\\\"$TRACEPARENT $TRACESTATE\\\"\""])
                     let code = ClosureHandler { job, context in
-                        // What the handler calls is a span within its run's.
+                        // This call of the handler is a span within the run's span.
                         tracer.withSpan("inner") { _ in }
                         let ids = "\(context.logger[metadataKey: "trace_id"].map { "\($0)" } ?? "")"
                         return .succeeded(result: "\"\(job.traceparent ?? "") \(job.tracestate ?? "") \(ids)\"")
@@ -113,7 +113,7 @@ struct TraceTests {
             }
             let passed = { (span: Collector.Span) in "00-\(Self.trace)-\(span.spanId)-01 v=1" }
             let results = try await database.texts("select result #>> '{}' from breakwater.result order by kind")
-            // The second one goes on with the logger's trace, which the tests' silent logger does not keep.
+            // The Swift handler continues with the logger's trace, which the tests' silent logger does not keep.
             try #require(results.count == 2)
             #expect(results[0] == passed(try span("exec")))
             #expect(results[1].hasPrefix(passed(try span("swift"))))
@@ -125,7 +125,7 @@ struct TraceTests {
             #expect(failed.status.code == 2 && failed["error.type"] == "no.good")
             #expect(failed["breakwater.outcome"] == "discarded")
             #expect(try span("exec").status.code == 0)
-            // It is kept with the job, and with the dead letter after that.
+            // The trace context is kept with the job, and later with the dead letter.
             let dead = try await database.query("select traceparent, tracestate from breakwater.dead_letter")[0]
             #expect(try dead[0].string() == traceparent)
             #expect(try dead[1].string() == "v=1")
@@ -154,7 +154,7 @@ struct TraceTests {
     }
 
     @Test(
-        "without a tracer, what the enqueuer gave is passed on as it is",
+        "without a tracer, the enqueuer's trace context is passed on unchanged",
         .enabled(if: TestDatabase.isAvailable, "\(needsServer)")
     )
     func untraced() async throws {
@@ -198,7 +198,7 @@ struct TraceTests {
         #expect(Scrape(registry)["breakwater_spans_total{result=\"exported\"}"] == 1)
     }
 
-    @Test("that are refused, or that nobody takes, are counted and given up")
+    @Test("that are refused, or that no collector accepts, are counted and given up")
     func refused() async throws {
         let registry = MetricsRegistry()
         let collector = Collector(answers: [400])
@@ -216,7 +216,7 @@ struct TraceTests {
         #expect(Scrape(registry)["breakwater_spans_total{result=\"failed\"}"] == 2)
     }
 
-    @Test("wait in a bounded queue; what does not fit is dropped, and what fits is sent on shutdown")
+    @Test("wait in a bounded queue; spans that do not fit are dropped, and the others are sent on shutdown")
     func bounded() async throws {
         let registry = MetricsRegistry()
         let collector = Collector()
@@ -231,12 +231,12 @@ struct TraceTests {
             #expect(Scrape(registry)["breakwater_spans_total{result=\"dropped\"}"] == 3)
             try await running(exporter) { _ in }
         }
-        // A slow collector may be sent a batch again.
+        // If the collector is slow, a batch may be sent to it again.
         #expect(Set(collector.spans.map(\.spanId)).count == 5)
         #expect(collector.headers.count >= 3)
     }
 
-    @Test("keep what is said of a span, in order and in type, until it ends")
+    @Test("keep the attributes of a span, in order and with their types, until it ends")
     func span() async throws {
         let collector = Collector()
         try await collector.run { url in
@@ -261,7 +261,7 @@ struct TraceTests {
         #expect(span.events.map(\.name) == ["exception"] && !"\(span)".contains("a secret"))
     }
 
-    @Test("read and write the W3C's trace context, and take nothing else for it")
+    @Test("read and write the W3C's trace context, and accept no other text")
     func context() {
         let identity = SpanIdentity(traceparent: traceparent, tracestate: "v=1")
         #expect(identity?.traceparent == traceparent && identity?.state == "v=1")
@@ -280,7 +280,7 @@ struct TraceTests {
         #expect(SpanIdentity(traceparent: SpanIdentity.new(in: nil) { _ in true }.traceparent, tracestate: nil) != nil)
     }
 
-    @Test("are sampled as OpenTelemetry's samplers say")
+    @Test("are sampled by the rules of OpenTelemetry's samplers")
     func sampled() {
         let sampled = SpanIdentity(traceparent: traceparent, tracestate: nil)
         var unsampled = sampled

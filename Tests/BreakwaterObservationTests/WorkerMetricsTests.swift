@@ -69,7 +69,7 @@ struct WorkerMetricsTests {
         settings.circuit.minimumCalls = 1000
         settings.retry.base = .milliseconds(1)
         let handler = ClosureHandler { job, _ in
-            // Slow for certain.
+            // The call is certain to be slow.
             let end = ContinuousClock.now + .milliseconds(2)
             while .now < end {}
             return job.isProbe ? .succeeded() : .unavailable(JobFailure("down", "down"))
@@ -99,7 +99,7 @@ struct WorkerMetricsTests {
         for round in 1...2 {
             for circuit in ["a", "b"] {
                 for number in 1...60 {
-                    let ending = FinishedRun.Ending(className: "failed", failure: JobFailure("f\(number)", "no"))
+                    let ending = FinishedRun.Ending(outcomeClass: .failed, failure: JobFailure("f\(number)", "no"))
                     names.count(ending, of: circuit, in: registry)
                 }
             }
@@ -127,7 +127,7 @@ struct WorkerMetricsTests {
                     return .succeeded()
                 }
                 try await database.query("insert into breakwater.job (kind) values ('k')")
-                // A pooler would hide from the worker that its sessions end.
+                // A pooler would hide the end of its sessions from the worker.
                 let configure = { @Sendable (configuration: inout WorkerConfiguration) in
                     configuration.database = ConnectionOptions(database.directURL)
                 }
@@ -135,7 +135,7 @@ struct WorkerMetricsTests {
                     try await waitUntil("the job runs") {
                         try await database.number("select count(*) from breakwater.held") == 1
                     }
-                    // The job is taken away without the worker's knowledge.
+                    // The lease changes without the worker's knowledge.
                     try await database.query("update breakwater.job set lease = lease + 1000000000")
                     await gate.open()
                     try await waitUntil("the result was refused") {

@@ -74,7 +74,7 @@ struct AsyncEventTests {
         await waiter.value
         let late = Task { await event.wait(until: clock.now + .seconds(5), on: clock) }
         event.raise()
-        // The sleep that lost the race ends when its time comes.
+        // The sleep of the wait that has ended goes on until its deadline.
         let mover = Task {
             while !Task.isCancelled {
                 clock.advance(by: .seconds(1))

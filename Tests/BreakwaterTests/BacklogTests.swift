@@ -4,14 +4,15 @@ import Testing
 
 @testable import Breakwater
 
-/// What makes other queues slow, measured in pages read, a number that does not depend on the machine's load.
+/// Cases in which a backlog could slow down claims and maintenance. The tests count pages read, because that number
+/// does not depend on the machine's load.
 @Suite(
     "Claims and chores read no more pages",
     .enabled(if: TestDatabase.isAvailable, "\(needsServer)"),
     .disabled(if: TestDatabase.isPooled, "what a session has counted is only flushed by that session")
 )
 struct BacklogTests {
-    /// A worker that claims and settles, and counts what its sessions read.
+    /// Claims and settles jobs, and counts the pages that its sessions read.
     private struct Reader {
         let database: TestDatabase
         let worker: HandWorker
@@ -19,7 +20,7 @@ struct BacklogTests {
         init(_ database: TestDatabase) async throws {
             self.database = database
             worker = try await HandWorker(database)
-            // As the leader does each second.
+            // The leader does this every second.
             try await database.query("select breakwater.record_horizon()")
         }
 
@@ -30,14 +31,15 @@ struct BacklogTests {
             try await worker.settle(jobs, claims: Array(Set(jobs.map(\.lease))))
         }
 
-        /// How many pages of the table and its indexes ten such rounds read.
+        /// Returns how many pages of the table and its indexes ten rounds of 50 jobs read.
         func pages() async throws -> Int {
             let before = try await read()
             for _ in 1...10 { try await run(50) }
             return try await read() - before
         }
 
-        /// How many pages a failure, its retry, a job of a lost claim and the chores around them read.
+        /// Runs a failure, its retry, a job of a lost claim and the maintenance around them, and returns the pages
+        /// read.
         func choresPages() async throws -> Int {
             let before = try await read()
             try await database.insert(3)
@@ -56,7 +58,7 @@ struct BacklogTests {
         }
 
         private func read() async throws -> Int {
-            // A session reports its counts when it next idles after this.
+            // A session reports its counts when it becomes idle after this request.
             for connection in [worker.connection, database.connection] {
                 _ = try await connection.query("select pg_stat_force_next_flush()")
                 _ = try await connection.query("select 1")
@@ -70,7 +72,7 @@ struct BacklogTests {
         }
     }
 
-    @Test("while somebody holds a snapshot, however many jobs have ended since")
+    @Test("while a session holds a snapshot, however many jobs have ended since")
     func heldSnapshot() async throws {
         try await withTestDatabase { database in
             try await database.insert(12_000)
@@ -86,13 +88,13 @@ struct BacklogTests {
         }
     }
 
-    @Test("in the chores, when a session plans them with the statistics of a table that holds little but dead rows")
+    @Test("in maintenance, when a session plans it with the statistics of a table that holds little but dead rows")
     func deadRows() async throws {
         try await withTestDatabase { database in
-            // The pages that the autovacuum reads would be counted, too.
+            // The pages that autovacuum reads would be counted too.
             try await database.query("alter table breakwater.job set (autovacuum_enabled = off)")
             try await database.insert(10_000)
-            // As the leader does each second, so that the lane's floor goes along.
+            // The leader does this every second. It lets the lane's floor advance.
             try await database.query("select breakwater.record_horizon()")
             let reader = try await Reader(database)
             let holder = try await database.connect()
@@ -101,14 +103,14 @@ struct BacklogTests {
             for _ in 1...20 { try await reader.run(500) }
             try await database.query("analyze breakwater.job")
             var pages = try await reader.choresPages()
-            // Now and then the leader looks for stranded jobs in the lane, and comes past its dead rows.
+            // The leader searches the lane for stranded jobs now and then, and that search reads the dead rows.
             for _ in 1...4 where pages >= 300 { pages = try await reader.choresPages() }
             #expect(pages < 300, "\(pages)")
             _ = try await holder.query("commit")
         }
     }
 
-    @Test("where jobs were locked once, whatever the statistics say")
+    @Test("where many jobs have been locked before, whatever the statistics say")
     func lockedOnce() async throws {
         try await withTestDatabase { database in
             // With the statistics of an empty table, every index looks as cheap as the primary key.
@@ -121,7 +123,7 @@ struct BacklogTests {
                 "select count(*) from (select from breakwater.job order by position limit 500 for share) j"
             )
             let with = try await reader.pages()
-            // Each such job is looked up by its id, and locked.
+            // Each job that was locked before is looked up by its id and locked.
             #expect(with <= without + 500 * 10, "\(without), then \(with)")
         }
     }

@@ -26,7 +26,7 @@ struct ByHandTests {
         "run_at = now() - interval '1 second'",
     ]
 
-    @Test("a held job that they change is given to nobody else, and ends once", arguments: changes)
+    @Test("a held job that they change is given to no other worker, and ends once", arguments: changes)
     func heldJob(change: String) async throws {
         try await withTestDatabase { database in
             let queues = ["default", "bulk"]
@@ -44,7 +44,7 @@ struct ByHandTests {
     }
 
     @Test(
-        "a held job that they move is given to nobody else, whether its lane's row is gone before or after",
+        "a held job that they move is given to no other worker, whether its lane's row is gone before or after",
         arguments: [true, false]
     )
     func heldJobOfLostLane(isGoneBefore: Bool) async throws {
@@ -68,7 +68,7 @@ struct ByHandTests {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database, ["k", "other"], queues: ["default", "bulk"])
             try await database.insert(2)
-            // Past the first position.
+            // Job 1 is held back, so the claim moves the cursor past the first position.
             try await database.query("update breakwater.job set run_at = now() + interval '1 hour' where id = 1")
             #expect(try await worker.claim().map(\.id) == [2])
             try await database.query("update breakwater.job set \(change) where id = 1")
@@ -117,7 +117,7 @@ struct ByHandTests {
     }
 
     @Test(
-        "what a claim leaves, because somebody has it locked, is found when that ends",
+        "a job that a claim skips because it is locked is found when the lock is released",
         arguments: ["commit", "rollback"]
     )
     func lockedJob(ending: String) async throws {
@@ -153,7 +153,7 @@ struct ByHandTests {
     }
 
     @Test(
-        "cancelling a job waits for a claim under way, and is refused if that took it",
+        "cancelling a job waits for a claim in progress, and is refused if that claim took the job",
         arguments: ["commit", "rollback"]
     )
     func cancelAgainstClaim(ending: String) async throws {
@@ -187,7 +187,7 @@ struct ByHandTests {
         }
     }
 
-    @Test("a claim waits for no job that somebody has locked, not even to expire it")
+    @Test("a claim waits for no locked job, not even to expire it")
     func lockedExpired() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database) { $0.retry.maxAge = .seconds(60) }

@@ -34,7 +34,7 @@ struct ChoreTests {
     }
 
     @Test(
-        "meet no time or count that they cannot reckon with: the table's owner is refused",
+        "have values in range: the table's owner cannot store a time or a count with which they would overflow",
         arguments: [
             ("job", "ready_at = 'infinity'"),
             ("job", "ready_at = '-infinity'"),
@@ -104,7 +104,7 @@ struct ChoreTests {
                 try await waitUntil("it is logged") {
                     log.warnings.contains { $0.contains("a chore of the fleet failed") }
                 }
-                // Promotion goes on, second after second.
+                // Jobs are still promoted, second after second.
                 for _ in 0..<3 {
                     try await database.query(
                         "insert into breakwater.job (kind, run_at) values ('k', now() + interval '200 ms')"
@@ -116,7 +116,7 @@ struct ChoreTests {
         }
     }
 
-    @Test("do not wait for a unique key that somebody's open transaction has: the other jobs are rerouted")
+    @Test("do not wait for a unique key that an open transaction has: the other jobs are rerouted")
     func openUniqueKey() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database, ["k"]) {
@@ -145,7 +145,7 @@ struct ChoreTests {
                 return try await database.number(moved) == 40
             }
             _ = try await holder.query("commit")
-            // Their keys are taken now: they stay where they are.
+            // Their unique keys are taken now, so these jobs stay where they are.
             #expect(try await worker.maintain().failures == [])
             #expect(try await database.number("select count(*) from breakwater.job where kind = 'k'") == 20)
             await holder.close()
@@ -207,7 +207,7 @@ struct ChoreTests {
 }
 
 extension TestDatabase {
-    /// Runs a worker that logs to `log` while the body runs.
+    /// Runs `body` beside a worker that logs to `log`.
     func withLoggedWorker(
         _ handlers: [HandlerRegistration],
         _ log: RecordedLog,

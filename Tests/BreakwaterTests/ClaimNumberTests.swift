@@ -14,7 +14,7 @@ struct ClaimNumberTests {
             let new = try await HandWorker(database)
             try await database.insert(3)
             let jobs = try await old.claim()
-            // A standby that has received neither the claim nor its number.
+            // After a failover, the standby has received neither the claim nor its number.
             try await database.query(
                 """
                 with claims as (delete from breakwater.claim), horizon as (delete from breakwater.horizon)
@@ -70,7 +70,7 @@ struct ClaimNumberTests {
             let alive = try await HandWorker(database)
             try await database.insert(2)
             #expect(try await dead.claim().count == 2)
-            // This looks as if the worker's claims had been released just before that claim was made.
+            // The state is now as if the worker's claims had been released just before this claim was made.
             try await database.query("select breakwater.strike_off($1)", [.int8(dead.id)])
             #expect(try await alive.maintain().rescued == 2)
             #expect(try await alive.claim().count == 2)
@@ -87,7 +87,7 @@ struct ClaimNumberTests {
             #expect(try await worker.claim(2000, room: ["k": 0, "other": 2000]).count == 2000)
             try await database.query("select breakwater.record_horizon()")
             try await database.query("update breakwater.claim set floor = 0")
-            // A late look that takes nothing adds a row of its own behind the other lane's.
+            // A claim for late jobs that finds none adds a row of its own after the other lane's row.
             _ = try await worker.claim(10, room: ["k": 5, "other": 5])
             _ = try await worker.connection.query("begin")
             let before = try await database.query("select pg_current_wal_insert_lsn()::text")[0][0].string()
@@ -164,7 +164,7 @@ struct ClaimNumberTests {
                 workers.addTask {
                     try await waitUntil("all are there") { try await database.count("worker") == 16 }
                 }
-                // One that cannot start ends the test with its error.
+                // If a worker cannot start, its error ends the test.
                 try await workers.next()
                 workers.cancelAll()
                 try await workers.waitForAll()
@@ -172,7 +172,7 @@ struct ClaimNumberTests {
         }
     }
 
-    @Test("no function takes an advisory lock, and a login without rights stops nothing by its locks")
+    @Test("no function takes an advisory lock, so a login without rights cannot block others with such locks")
     func noAdvisoryLock() async throws {
         try await withTestDatabase { pooled in
             let database = try await pooled.watchedDirectly()

@@ -6,7 +6,8 @@ import Testing
 
 @Suite("Claiming", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct ClaimTests {
-    /// A counter of `pg_stat_user_tables` for the table of jobs, with what this server's sessions hold back flushed.
+    /// Reads a counter of `pg_stat_user_tables` for the table of jobs, after this server's sessions have flushed
+    /// theirs.
     private func statistic(_ column: String, _ database: TestDatabase) async throws -> Int {
         try await database.number(
             "select \(column)::int8 from pg_stat_user_tables where relid = 'breakwater.job'::regclass"
@@ -16,7 +17,7 @@ struct ClaimTests {
     private func flush(_ connections: Connection...) async throws {
         for connection in connections {
             _ = try await connection.query("select pg_stat_force_next_flush()")
-            // Statistics go out when the transaction after the request ends.
+            // A session sends its statistics at the end of the next transaction.
             _ = try await connection.query("select 1")
         }
     }
@@ -68,7 +69,7 @@ struct ClaimTests {
             #expect(try await database.count("job") == 0)
             #expect(try await database.count("claim") == 1)
             #expect(try await database.claimsWithJobs() == 0)
-            // The next claim takes its place.
+            // The row of the next claim replaces this one.
             try await database.insert(1)
             let next = try await worker.claim()
             #expect(try await database.numbers("select lease from breakwater.claim") == next.map(\.lease))
@@ -95,7 +96,7 @@ struct ClaimTests {
             try await flush(database.connection)
             let before = try await statistic("seq_scan", database)
             let deleted = try await statistic("n_tup_del", database)
-            // Often enough that the functions' statements would change to a generic plan.
+            // After this many rounds, the functions' statements would change to a generic plan.
             for round in 1...12 {
                 let jobs = try await worker.claim(20, room: ["k": 15, "other": 20])
                 #expect(jobs.count == 20, "round \(round)")
@@ -107,7 +108,7 @@ struct ClaimTests {
         }
     }
 
-    /// Entries of indexes and rows of the table that were read so far.
+    /// The number of index entries and table rows that were read so far.
     private func reads(_ database: TestDatabase, _ connection: Connection) async throws -> Int {
         try await flush(connection)
         return try await database.number(
@@ -126,7 +127,7 @@ struct ClaimTests {
     func oldPlan(preparation: String) async throws {
         try await withTestDatabase { database in
             for statement in preparation.split(separator: ";") { try await database.query(String(statement)) }
-            // So that nothing makes the session plan anew.
+            // Autovacuum would make the session plan its statements again.
             try await database.query("alter table breakwater.job set (autovacuum_enabled = off)")
             let worker = try await HandWorker(database, ["k"])
             func round(_ count: Int) async throws {
@@ -138,7 +139,7 @@ struct ClaimTests {
                 try await database.insert()
                 try await round(1)
             }
-            // Before and behind the lane, in every index.
+            // These jobs come before and after the lane in every index.
             try await database.insert(20_000, kind: "a")
             try await database.insert(200)
             try await database.insert(20_000, kind: "z")
@@ -167,7 +168,7 @@ struct ClaimTests {
             #expect(jobs.count == 25)
             let kinds = Dictionary(grouping: jobs, by: \.kind).mapValues(\.count)
             #expect(kinds == ["a": 10, "c": 15])
-            // The more important lane first, for both.
+            // Both kinds give their more important lane first.
             #expect(jobs.allSatisfy { $0.priority == 1 })
             #expect(try await worker.claim(7).count == 7)
             #expect(try await worker.claim(0).isEmpty)
@@ -196,7 +197,7 @@ struct ClaimTests {
             }
             #expect(jobs.count == 4000)
             #expect(Set(jobs).count == 4000)
-            // Each is held, and by one claim only.
+            // Each job is held, and by one claim only.
             #expect(try await database.heldJobs().count == 4000)
         }
     }
@@ -218,7 +219,7 @@ struct ClaimTests {
         }
     }
 
-    @Test("does not wait for a row that somebody has locked: it takes the others")
+    @Test("does not wait for a row that is locked: it takes the others")
     func lockedRows() async throws {
         try await withTestDatabase { database in
             try await database.insert(3)
@@ -286,7 +287,7 @@ struct ClaimTests {
             try await database.query("select breakwater.record_horizon()")
             #expect(try await worker.claim(10).count == 10)
             #expect(try await floor() == 2010)
-            // Held jobs cause no further look there, and later jobs are found as before.
+            // Held jobs cause no further search below the floor, and later jobs are found as before.
             #expect(try await worker.claim().map(\.id).first == 2011)
         }
     }

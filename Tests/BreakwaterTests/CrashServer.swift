@@ -5,13 +5,13 @@ import TestPrograms
 @testable import Breakwater
 @testable import BreakwaterTesting
 
-/// A Postgres of one test's own that the test may crash.
+/// A Postgres server that belongs to one test, which may crash it.
 final class CrashServer: Sendable {
     static let programs = ProcessInfo.processInfo.environment["BREAKWATER_PG_BIN"] ?? ""
 
     private let directory = FileManager.default.temporaryDirectory.appending(path: "breakwater-crash-\(UUID())").path
 
-    /// Runs the body with a server that has the schema.
+    /// Starts a server that has the schema, and runs the body with it.
     static func with(_ body: (CrashServer) async throws -> Void) async throws {
         let server = CrashServer()
         defer { try? FileManager.default.removeItem(atPath: server.directory) }
@@ -38,7 +38,7 @@ final class CrashServer: Sendable {
     }
 
     func start() async throws {
-        // Nothing but commits that wait for the disk writes the log.
+        // With these settings, only commits that wait for the disk write the server's log (WAL).
         let settings =
             "-c listen_addresses= -c unix_socket_directories=\(directory) -c wal_writer_delay=10s -c autovacuum=off"
         try await shell("\(account) '\(Self.programs)/pg_ctl' -D data -o '\(settings)' -l data/log -w -t 120 start")
@@ -54,7 +54,8 @@ final class CrashServer: Sendable {
         return TestDatabase(name: "postgres", url: url, directURL: url, connection: connection)
     }
 
-    /// A server refuses to run as root, which runs it as the account that the distribution has for it.
+    /// The start of a command that runs as the distribution's account for Postgres, since a server refuses to run as
+    /// root.
     private var account: String { getuid() == 0 ? "setpriv --reuid=postgres --regid=postgres --init-groups" : "" }
 
     private func shell(_ script: String) async throws {

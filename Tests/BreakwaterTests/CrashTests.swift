@@ -6,12 +6,13 @@ import Testing
 
 @Suite("A server that crashes", .enabled(if: !CrashServer.programs.isEmpty, "BREAKWATER_PG_BIN is not set"))
 struct CrashTests {
-    @Test("between a claim's commit and the flush behind it takes the claim: no job is lost, and each is claimed again")
+    @Test("between a claim's commit and its flush loses the claim but no job, and each job is claimed again")
     func betweenTheCommits() async throws {
         try await CrashServer.with { server in
             var database = try await server.database()
             try await database.insert(20)
-            // The server writes its log each ten seconds, and that may be just then: then it is tried again.
+            // The server writes its log every ten seconds. If it does so just now, the claim survives, and the test
+            // tries again.
             var workers: [HandWorker] = []
             var isLost = false
             while !isLost, workers.count < 6 {
@@ -31,7 +32,7 @@ struct CrashTests {
             let jobs = try await next.claim()
             #expect(Set(jobs.map(\.id)) == Set(1...20))
             #expect(jobs.allSatisfy { $0.attempt == 1 })
-            // Behind a flush, it stays.
+            // A claim that was flushed survives a crash.
             try await next.call(Flush(worker: next.id))
             try await server.crash()
 
@@ -48,7 +49,7 @@ struct CrashTests {
             let flush = try await database.text(
                 "select pg_get_functiondef(oid) from pg_proc where oid = 'breakwater.flush'::regproc"
             )
-            // The worker's claim has committed, and the flush behind it takes its time.
+            // The worker's claim has committed, but the flush after it is slow.
             try await database.query(
                 """
                 create or replace function breakwater.flush(p_worker bigint) returns void language sql
@@ -63,7 +64,7 @@ struct CrashTests {
                     return .succeeded()
                 }
             )
-            // Heartbeats, which write the log as well, are rare.
+            // A long lease keeps heartbeats rare, because they write the log as well.
             try await database.withWorker([handler], configure: { $0.lease = .seconds(300) }) {
                 try await waitUntil("it is there") { try await database.count("worker") == 1 }
                 try await database.insert(20)
@@ -76,7 +77,7 @@ struct CrashTests {
                 let restarted = try await server.database()
                 #expect(try await restarted.count("job") == 20)
                 try await restarted.query(flush)
-                // The worker has come back with its first flush, perhaps, before that.
+                // The worker may have connected and sent its first flush before that.
                 try await restarted.query(
                     "select count(pg_cancel_backend(pid)) from pg_stat_activity where query like '%breakwater.flush(%'"
                         + " and pid <> pg_backend_pid()"

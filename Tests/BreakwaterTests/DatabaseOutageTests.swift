@@ -7,7 +7,8 @@ import Testing
 
 @Suite("An outage of the database", .enabled(if: !CrashServer.programs.isEmpty, "BREAKWATER_PG_BIN is not set"))
 struct DatabaseOutageTests {
-    /// A slow machine must come back within the three quarters of it that a worker counts on.
+    /// A worker counts on three quarters of its lease. This lease is long enough for a slow machine to come back in
+    /// time.
     private static let lease = Duration.seconds(20)
 
     /// What happened to the jobs that the workers held.
@@ -20,7 +21,7 @@ struct DatabaseOutageTests {
 
     /// Runs workers that hold a job each, stops the server for some leases, and starts it again.
     ///
-    /// - Parameter body: Runs then.
+    /// - Parameter body: It runs after the server has started again.
     private func withOutage(
         _ server: CrashServer,
         leases: Double,
@@ -54,7 +55,7 @@ struct DatabaseOutageTests {
             try await waitUntil("each worker holds a job") { seen.started.all.count == workers }
             try await server.crash()
             let end = ContinuousClock.now + Self.lease * leases
-            try await waitUntil("the outage has lasted so long", deadline: .seconds(600)) { .now >= end }
+            try await waitUntil("the outage has lasted long enough", deadline: .seconds(600)) { .now >= end }
             try await server.start()
             try await body(try await server.database(), seen)
             await group.triggerGracefulShutdown()
@@ -74,7 +75,8 @@ struct DatabaseOutageTests {
                         "select count(*) from breakwater.leader where renewed_at > now() - interval '1 second'"
                     ) == 1
                 }
-                // What the leader would do now, it does within seconds.
+                // By now the leader has begun its maintenance. If it struck off a worker, it would do so within
+                // seconds.
                 let workers = try await database.numbers("select id from breakwater.worker order by id")
                 try await waitUntil("every worker is heard of") {
                     try await database.number(
@@ -129,7 +131,7 @@ struct DatabaseOutageTests {
             try await database.query(
                 "update breakwater.worker set beat_at = now() - interval '1 minute', lease = '30 s'"
             )
-            // It was heard of in between.
+            // The database received a heartbeat of the other worker in between.
             try await database.query(
                 "update breakwater.worker set beat_at = now() - interval '1 second' where id = $1",
                 [.int8(other.id)]
@@ -142,7 +144,7 @@ struct DatabaseOutageTests {
     }
 
     @Test(
-        "counts as silence before it and after it, for as long as a worker is not heard of",
+        "does not count as silence, but the time before it and after it does",
         arguments: [false, true]
     )
     func silence(isOver: Bool) async throws {
@@ -157,7 +159,7 @@ struct DatabaseOutageTests {
                 ) <= 2
             )
             if isOver {
-                // As if half a minute had passed since.
+                // The outage is made to look half a minute older.
                 try await database.query("update breakwater.absence set ended_at = ended_at - interval '31 s'")
             }
             _ = try await other.maintain()

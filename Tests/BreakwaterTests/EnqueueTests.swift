@@ -53,7 +53,7 @@ struct EnqueueTests {
             let stored = try await database.query("select id, payload::text::int8 from breakwater.job")
             let payloads = Dictionary(uniqueKeysWithValues: try stored.map { (try $0[0].int64(), try $0[1].int64()) })
             #expect(ids.map { payloads[$0] } == (1...5000).map { Int64($0) })
-            // They run in that order, too.
+            // The jobs run in that order, too.
             let ordered = try await database.numbers(
                 "select payload::text::int8 from breakwater.job order by position"
             )
@@ -69,7 +69,7 @@ struct EnqueueTests {
             #expect(try await database.number(enqueue) == first)
             #expect(try await database.number("select breakwater.enqueue('other', unique_key => 'only')") != first)
             let worker = try await HandWorker(database)
-            // Still so while it runs, and until it has ended.
+            // The key stays taken while the job runs, until it has ended.
             let jobs = try await worker.claim()
             #expect(try await database.number(enqueue) == first)
             try await worker.settle(jobs)
@@ -154,7 +154,7 @@ struct EnqueueTests {
         }
     }
 
-    @Test("names with quotes, semicolons, wildcards and format strings are just names")
+    @Test("names with quotes, semicolons, wildcards and format strings are plain names")
     func strangeNames() async throws {
         try await withTestDatabase { database in
             let names = [
@@ -209,7 +209,7 @@ struct EnqueueTests {
         }
     }
 
-    @Test("100,000 jobs in one call, all of them")
+    @Test("100,000 jobs in one call are all enqueued")
     func hundredThousand() async throws {
         try await withTestDatabase { database in
             let count = try await database.number(

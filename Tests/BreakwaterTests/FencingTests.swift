@@ -21,8 +21,9 @@ struct FencingTests {
         """
 
     private static let endings: [FinishedRun.Ending] = [
-        FinishedRun.Ending(className: "succeeded", result: "1", isSlow: true), .failed(), .unavailable(), .throttled(),
-        FinishedRun.Ending(className: "unavailable", effect: .tripped, retryAfter: .seconds(60)), .discarded,
+        FinishedRun.Ending(outcomeClass: .succeeded, result: "1", isSlow: true), .failed(), .unavailable(),
+        .throttled(),
+        FinishedRun.Ending(outcomeClass: .unavailable, effect: .tripped, retryAfter: .seconds(60)), .discarded,
         .snoozed(),
         .released,
     ]
@@ -65,7 +66,8 @@ struct FencingTests {
             defer { proxy.stop() }
             url.port = Int(proxy.port)
             let through = url.string ?? ""
-            // A quarter of it is left to the worker: room enough for a slow machine.
+            // The worker gives up when a quarter of the lease is left. With this lease, a quarter is enough for a slow
+            // machine.
             let lease = 16
             let running = Notes()
             let left = Mutex<Double?>(nil)
@@ -73,7 +75,8 @@ struct FencingTests {
                 guard running.all.isEmpty else { return .succeeded() }
                 running.add("\(job.id)")
                 while !Task.isCancelled { try? await Task.sleep(for: .milliseconds(50)) }
-                // In a task of its own: this one is cancelled, and so would the query be.
+                // The query runs in a task of its own, because the handler's task is cancelled and would cancel the
+                // query.
                 let seconds = try await Task {
                     try await database.query(
                         "select extract(epoch from beat_at + lease - clock_timestamp())::float8 from breakwater.worker"

@@ -19,31 +19,34 @@ struct FinishedRunTests {
 
     @Test("each class is recorded under its name, with its failure and its delay")
     func classes() {
-        #expect(ending(.succeeded()) == Ending(className: "succeeded"))
+        #expect(ending(.succeeded()) == Ending(outcomeClass: .succeeded))
         #expect(
             ending(.failed(failure), attempt: 2)
-                == Ending(className: "failed", failure: failure, delay: .seconds(6), effect: .failed)
+                == Ending(outcomeClass: .failed, failure: failure, delay: .seconds(6), effect: .failed)
         )
         #expect(
             ending(.unavailable(failure))
-                == Ending(className: "unavailable", failure: failure, delay: .seconds(3), effect: .failed)
+                == Ending(outcomeClass: .unavailable, failure: failure, delay: .seconds(3), effect: .failed)
         )
         #expect(
             ending(.unavailable(failure, retryAfter: .seconds(9)))
-                == Ending(className: "unavailable", failure: failure, delay: .seconds(9), effect: .failed)
+                == Ending(outcomeClass: .unavailable, failure: failure, delay: .seconds(9), effect: .failed)
         )
         #expect(ending(.throttled(failure)).delay == .zero, "the settling decides")
         #expect(
             ending(.throttled(failure, retryAfter: .seconds(8)))
-                == Ending(className: "throttled", failure: failure, delay: .seconds(8))
+                == Ending(outcomeClass: .throttled, failure: failure, delay: .seconds(8))
         )
-        #expect(ending(.unable(failure)) == Ending(className: "unable", failure: failure), "the settling decides when")
-        #expect(ending(.discarded(failure)) == Ending(className: "discarded", failure: failure))
-        #expect(ending(.snoozed(.seconds(7))) == Ending(className: "snoozed", delay: .seconds(7)))
-        #expect(ending(.released) == Ending(className: "released"))
+        #expect(
+            ending(.unable(failure)) == Ending(outcomeClass: .unable, failure: failure),
+            "the settling decides when"
+        )
+        #expect(ending(.discarded(failure)) == Ending(outcomeClass: .discarded, failure: failure))
+        #expect(ending(.snoozed(.seconds(7))) == Ending(outcomeClass: .snoozed, delay: .seconds(7)))
+        #expect(ending(.released) == Ending(outcomeClass: .released))
     }
 
-    @Test("what the dependency asks for never undercuts the job's own backoff", arguments: [-9, 0, 1, 5])
+    @Test("a delay that the dependency asks for never shortens the job's own backoff", arguments: [-9, 0, 1, 5])
     func shortRetryAfter(seconds: Int) {
         #expect(ending(.unavailable(failure, retryAfter: .seconds(seconds)), attempt: 2).delay == .seconds(6))
     }
@@ -95,7 +98,7 @@ struct FinishedRunTests {
         #expect(Ending(.succeeded(result: "1"), of: job, duration: .zero, settings: keeping).result == "1")
     }
 
-    @Test("a failure without what Postgres cannot store, and within bounds")
+    @Test("a failure is stored without U+0000, and cut to its limits")
     func storable() {
         let stored = JobFailure("a\0b" + String(repeating: "n", count: 300), String(repeating: "é\0", count: 9000))
             .storable
@@ -105,7 +108,7 @@ struct FinishedRunTests {
         #expect(!stored.message.utf8.contains(0))
     }
 
-    @Test("after a cancellation, work that was done counts, and the rest is the cancellation's doing")
+    @Test("a run that was cancelled counts if it did its work; otherwise its outcome is that of the cancellation")
     func judged() {
         let timeout = Duration.seconds(2)
         #expect(JobOutcome.succeeded().judged(for: .timeout, timeout: timeout) == .succeeded())

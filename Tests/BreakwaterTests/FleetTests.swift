@@ -8,7 +8,7 @@ import Testing
 
 @Suite("A fleet through an outage", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct OutageTests {
-    @Test("stops asking at once, costs the waiting jobs nothing, hinders no other kind, and comes back by itself")
+    @Test("stops calling at once, costs the waiting jobs nothing, hinders no other kind, and recovers by itself")
     func outage() async throws {
         try await withTestDatabase { database in
             let up = Door()
@@ -56,7 +56,7 @@ struct OutageTests {
                     let spent = try await database.number(
                         "select sum(attempt)::int8 from breakwater.job where kind = 'hook'"
                     )
-                    // Other kinds go on meanwhile.
+                    // Jobs of other kinds still run.
                     try await database.insert(500, kind: "digest")
                     try await waitUntil("the other kind's end") {
                         try await database.number("select count(*) from breakwater.job where kind = 'digest'") == 0
@@ -88,9 +88,9 @@ struct OutageTests {
     }
 }
 
-@Suite("Whatever happens", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
+@Suite("Random outcomes", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct RandomTests {
-    /// What the jobs' handlers decided, by a generator of their own.
+    /// Decides how the jobs' handlers end, with a random generator of its own.
     private final class Fate: Sendable {
         private let generator: Mutex<SeededGenerator>
 
@@ -144,7 +144,7 @@ struct RandomTests {
                 )
             }
             let kinds = ["a", "b", "c"]
-            // Each ending is written down once, and a job that ended twice would break a primary key here.
+            // A trigger records each ending. A job that ended twice would violate this primary key.
             try await database.connection.script(
                 """
                 create table public.ended (id bigint primary key, how text);
@@ -182,7 +182,7 @@ struct RandomTests {
                         try await Task.sleep(for: .milliseconds(fate.roll(100)))
                     }
                     try await waitUntil("all end", deadline: .seconds(120)) {
-                        // A job whose outcome was not storable waits a minute, which the test shortens.
+                        // A job whose outcome could not be stored waits a minute. The test shortens that.
                         try await database.query(
                             "update breakwater.job set run_at = now() where run_at > now() + interval '10 s'"
                         )

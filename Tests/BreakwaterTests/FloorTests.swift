@@ -5,9 +5,9 @@ import Testing
 
 @testable import Breakwater
 
-@Suite("Cursors and floors, whatever comes between", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
+@Suite("Cursors and floors under random changes", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct FloorTests {
-    /// `BREAKWATER_FLOOR_STEPS` sets how many steps there are, `BREAKWATER_SEED` which.
+    /// The number of random steps, from `BREAKWATER_FLOOR_STEPS`. `BREAKWATER_SEED` decides which steps they are.
     private static let steps =
         ProcessInfo.processInfo.environment["BREAKWATER_FLOOR_STEPS"].flatMap { Int($0) } ?? 2000
 
@@ -36,7 +36,7 @@ struct FloorTests {
             )
             #expect(try await database.count("job") == 0)
             print("BREAKWATER_SEED=\(testSeed): \(world.committed.count) jobs, \(world.seen)")
-            // Otherwise the test proves less than it says.
+            // If one of these events never happened, the test would prove less than it claims.
             let expected = [
                 "late", "lost claim", "two at once", "death", "settle first", "rescue first", "moved", "cancelled",
             ]
@@ -45,7 +45,7 @@ struct FloorTests {
     }
 }
 
-/// Some workers by hand, users who change jobs by hand, and whatever can put a job behind a lane's cursor.
+/// Workers, users who change jobs by hand, and every event that can put a job behind a lane's cursor.
 private final class FloorWorld {
     private struct Walker {
         var worker: HandWorker
@@ -55,20 +55,20 @@ private final class FloorWorld {
     private let database: TestDatabase
     private var generator: SeededGenerator
     private var walkers: [Walker] = []
-    /// Transactions that add jobs and stay open, with the jobs' ids.
+    /// Open transactions that have added jobs, with the jobs' ids.
     private var late: [(connection: Connection, ids: [Int64])] = []
-    /// Runs of workers that were struck off.
+    /// The workers that were struck off, with the jobs that they still run.
     private var stale: [(worker: HandWorker, jobs: [Job])] = []
-    /// For transactions that are to wait for others.
+    /// A connection for transactions that wait for others.
     private let second: Connection
     private let watcher: Connection
 
     private(set) var committed: Set<Int64> = []
     private var highest = 0
     private(set) var cancelled: Set<Int64> = []
-    /// How often each job's success was accepted.
+    /// How many times each job's success was accepted.
     private(set) var successes: [Int64: Int] = [:]
-    /// Which worker holds a job, as far as any answer has said.
+    /// The worker that holds each job, according to the answers so far.
     private var holders: [Int64: Int64] = [:]
     private(set) var faults: [String] = []
     private(set) var seen: [String: Int] = [:]
@@ -88,7 +88,7 @@ private final class FloorWorld {
 
     private func walker() async throws -> Walker {
         Walker(
-            // It never beats, and a slow machine takes its time.
+            // The worker sends no heartbeats, and a slow machine needs a long time, so the lease is long.
             worker: try await HandWorker(database, ["a", "b"], lease: .seconds(1800)) { settings in
                 settings.retry.maxAttempts = 1_000_000
                 settings.retry.budget = nil
@@ -116,18 +116,19 @@ private final class FloorWorld {
         }
     }
 
-    /// No two claims hold one job.
+    /// Records a fault for each job that two claims hold.
     func check() async throws {
         let twice = try await database.numbers("select job from breakwater.held group by job having count(*) > 1")
         if twice != [] { faults.append("held twice: \(twice)") }
     }
 
-    /// Lets everything end that can, and works until nothing is left.
+    /// Ends every open transaction, and runs jobs until none is left.
     func finish() async throws {
         for index in late.indices { try await endLate(index, commits: true) }
         try await waitUntil("every job is done") {
             try await self.redrive()
-            // Hurried suspects whose workers were lost again: what they wait for takes minutes.
+            // A quarantined job would wait for minutes after its workers were lost again. It becomes a plain suspect
+            // here.
             try await self.database.query(
                 "update breakwater.job set crashes = 2, run_at = 'infinity' where crashes > 2"
             )
@@ -194,7 +195,7 @@ private final class FloorWorld {
         take(index, try await walkers[index].worker.claim(count, isLate: isLate))
     }
 
-    /// A claim whose transaction ends without a commit, while another worker goes on.
+    /// Rolls a claim back after another worker has claimed as well.
     private func loseClaim(_ index: Int) async throws {
         let worker = walkers[index].worker
         _ = try await worker.connection.query("begin")
@@ -248,7 +249,7 @@ private final class FloorWorld {
         for id in Set(jobs.map(\.id)).subtracting(output.stale) { successes[id, default: 0] += 1 }
     }
 
-    // MARK: Chores and deaths
+    // MARK: Maintenance and lost workers
 
     private func maintain() async throws {
         try await database.query("update breakwater.leader set expires_at = now() - interval '1 second'")
@@ -256,7 +257,7 @@ private final class FloorWorld {
     }
 
     private func redrive() async throws {
-        // A job that was alone in a worker that died, again and again, is taken for the cause.
+        // A job is dead-lettered as poison if workers that ran it alone were lost again and again.
         try await database.query("select breakwater.redrive(null, r) from unnest(array['discarded', 'poison']) r")
     }
 
@@ -267,7 +268,7 @@ private final class FloorWorld {
         )
     }
 
-    /// A worker falls silent and is struck off; it comes back under another number. What it ran ends too late.
+    /// Silences a worker until it is struck off, and registers it anew. The runs of the old worker end too late.
     private func die(_ index: Int) async throws {
         let dead = walkers[index]
         walkers[index] = try await walker()
@@ -278,7 +279,7 @@ private final class FloorWorld {
         note("death")
     }
 
-    /// Runs that will end too late; those that have gone on for longest end now, so that there are few connections.
+    /// Keeps runs that will end too late. The oldest ones end now, so that few connections stay open.
     private func keepStale(_ worker: HandWorker, _ jobs: [Job]) async throws {
         stale.append((worker, jobs))
         if stale.count > 8 {
@@ -287,10 +288,10 @@ private final class FloorWorld {
         }
     }
 
-    /// A worker that was taken for lost settles at the moment when its jobs are given back.
+    /// Makes a worker that counts as lost settle its jobs while a rescue gives them back.
     private func rescueAgainstSettle(_ index: Int, settlesFirst: Bool) async throws {
         let dead = walkers[index]
-        // People may have cancelled some.
+        // A user may have cancelled some of the jobs.
         let held = try await database.heldJobs()
         guard dead.held.count > 1, dead.held.allSatisfy({ held.contains($0.id) }) else { return }
         walkers[index] = try await walker()
@@ -329,7 +330,7 @@ private final class FloorWorld {
 
     // MARK: People
 
-    /// A user changes jobs by hand, whether they run or not.
+    /// Changes jobs as a user would by hand, whether the jobs run or not.
     private func change() async throws {
         let changes = [
             "priority = (array[1, 5])[1 + id % 2]", "priority = 5", "kind = case kind when 'a' then 'b' else 'a' end",

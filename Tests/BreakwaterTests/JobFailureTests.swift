@@ -3,7 +3,7 @@ import Testing
 
 @testable import Breakwater
 
-@Suite("What a process lacks")
+@Suite("A limit of the process that a run has reached")
 struct JobFailureTests {
     @Test("an error number names the limit, with its value")
     func numbers() throws {
@@ -29,7 +29,7 @@ struct JobFailureTests {
         }
     }
 
-    @Test("descriptors are counted without being taken")
+    @Test("asking whether descriptors are free leaves none open")
     func descriptors() {
         #expect(ProcessLimits.errorOpening(descriptors: 4) == nil)
         #expect(ProcessLimits.errorOpening(descriptors: ProcessLimits.openFiles - 2) == EMFILE)
@@ -42,14 +42,14 @@ struct JobFailureTests {
         #expect(DescriptorReserve.open { open("/no/such/file", O_RDONLY) }.error == ENOENT)
     }
 
-    @Test("an error that was thrown is one only beyond doubt")
+    @Test("an error that was thrown counts as a limit only beyond doubt")
     func errors() {
         #expect(JobFailure(limitIn: POSIXError(.EMFILE))?.name == "worker.EMFILE")
         #expect(JobFailure(limitIn: POSIXError(.ENFILE))?.name == "worker.ENFILE")
         #expect(JobFailure(limitIn: POSIXError(.ENOMEM))?.name == "worker.ENOMEM")
         let wrapped = CocoaError(.fileReadUnknown, userInfo: [NSUnderlyingErrorKey: POSIXError(.EMFILE)])
         #expect(JobFailure(limitIn: wrapped)?.name == "worker.EMFILE")
-        // EAGAIN may mean a socket without data; the dependency may cause the others.
+        // EAGAIN may mean a socket without data, and the dependency may cause the other errors.
         for code in [POSIXErrorCode.EAGAIN, .ECONNREFUSED, .ENOENT, .EADDRNOTAVAIL] {
             #expect(JobFailure(limitIn: POSIXError(code)) == nil)
         }

@@ -18,7 +18,7 @@ struct LateCommitTests {
             _ = try await slow.query("begin")
             _ = try await slow.query(#"insert into breakwater.job (kind, payload) values ('k', '"late"')"#)
             try await database.withWorker([HandlerRegistration(kind: "k", plugin: handler)]) {
-                // Other jobs overtake it, for long enough that floors move.
+                // Other jobs overtake the late one, for enough rounds that floors move.
                 for round in 1...8 {
                     try await database.insert(20)
                     try await waitUntil("round \(round) runs") { ran.all.count == round * 20 }
@@ -31,7 +31,7 @@ struct LateCommitTests {
         }
     }
 
-    @Test("because a claim was rolled back: its lane waits for that, the others do not, and it runs")
+    @Test("because a claim was rolled back: it runs, and only its own lane waits for the rollback")
     func rolledBackClaim() async throws {
         try await withTestDatabase { database in
             let ran = Notes()
@@ -55,7 +55,7 @@ struct LateCommitTests {
         }
     }
 
-    /// What the leader knows now: below which position nothing can appear any more.
+    /// Returns the position below which no job can appear any more, after the leader has recorded its horizon.
     private func proven(_ database: TestDatabase) async throws -> Int {
         try await database.query("select breakwater.record_horizon()")
         return try await database.number("select proven from breakwater.horizon")
@@ -76,7 +76,7 @@ struct LateCommitTests {
         }
     }
 
-    @Test("is expected while there are others all the time: each of them is waited for, and not the next")
+    @Test("is expected while new transactions keep beginning: the horizon waits for each, but not for later ones")
     func horizonAmongOthers() async throws {
         try await withTestDatabase { database in
             let others = [try await database.connect(), try await database.connect()]
@@ -90,7 +90,7 @@ struct LateCommitTests {
                 _ = try await others[(round + 1) % 2].query("commit")
                 noted = try await proven(database)
             }
-            // All but the last two rounds are over, and known to be.
+            // The transactions of all but the last two rounds have ended, and the horizon has passed them.
             #expect(noted >= 4)
             #expect(try await database.count("horizon") == 1)
             _ = try await others[0].query("rollback")

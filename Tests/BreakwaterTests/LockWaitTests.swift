@@ -4,7 +4,7 @@ import Testing
 
 @testable import Breakwater
 
-@Suite("Whoever holds up the others", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
+@Suite("A session that holds up the others", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct LockWaitTests {
     @Test("by an open transaction in front of an ALTER TABLE is named in the log; no worker loses its jobs over it")
     func queuedDDL() async throws {
@@ -30,8 +30,8 @@ struct LockWaitTests {
                             && $0.contains("idle in transaction")
                     }
                 }
-                // Longer than the lease of 10 s would be needed to lose it: what matters is that beats are answered
-                // now.
+                // Waiting until the lease of 10 s has ended would take longer. It is enough that heartbeats are
+                // answered now.
                 let beat = try await database.text("select beat_at::text from breakwater.worker")
                 try await waitUntil("it beats") {
                     try await database.text("select beat_at::text from breakwater.worker") != beat
@@ -47,7 +47,7 @@ struct LockWaitTests {
         }
     }
 
-    @Test("a chore is named, with the session, in the log")
+    @Test("and blocks a chore is named in the log")
     func chore() async throws {
         try await withTestDatabase { pooled in
             let database = try await pooled.watchedDirectly()
@@ -73,7 +73,7 @@ struct LockWaitTests {
         }
     }
 
-    @Test("and has a unique key makes a redrive give up after a while, not wait for ever")
+    @Test("and has a unique key makes a redrive give up after a while instead of waiting for ever")
     func redrive() async throws {
         try await withTestDatabase { pooled in
             let database = try await pooled.watchedDirectly()

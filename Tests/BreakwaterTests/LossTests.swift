@@ -63,7 +63,7 @@ struct LossTests {
             try await database.withWorker([handler], configure: { $0.lease = .seconds(5) }) {
                 try await waitUntil("they run") { door.waiting == 5 }
                 let first = try await database.number("select id from breakwater.worker")
-                // As a rescue does it.
+                // A rescue strikes off a worker in the same way.
                 try await database.query(
                     """
                     select breakwater.strike_off(\(first))
@@ -101,7 +101,7 @@ struct LossTests {
         }
     }
 
-    @Test("a claim of a lost connection that commits only after its worker is back is given back, too")
+    @Test("a claim on a lost connection is given back, even if it commits after its worker has connected again")
     func lateAnswer() async throws {
         try await withTestDatabase { pooled in
             let database = try await pooled.watchedDirectly()
@@ -121,7 +121,7 @@ struct LossTests {
                      where datname = current_database() and pid not in (pg_backend_pid(), \(database.connection.backendPID))
                     """
                 )
-                // It is back when it does new work, in a lane that the claim under way does not hold.
+                // The worker has connected again when it runs new jobs, in a lane that the open claim does not hold.
                 _ = try await other.query("insert into breakwater.job (kind, priority) values ('k', 0)")
                 try await waitUntil("it is back") {
                     try await other.query("select count(*) from breakwater.job")[0][0].int() == 0
@@ -140,7 +140,7 @@ struct LossTests {
             let handler = HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded() })
             try await database.withWorker([handler]) {
                 try await waitUntil("it is there") { try await database.count("worker") == 1 }
-                // In the worker's name, on a connection that it knows nothing of.
+                // This claims in the worker's name, on a connection that the worker does not know.
                 let worker = try await database.number("select id from breakwater.worker")
                 try await database.query("begin")
                 try await database.insert(5)
@@ -175,7 +175,7 @@ struct LossTests {
             let handler = HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded() })
             try await database.withLoggedWorker([handler], log, configure: { $0.lease = .seconds(60) }) {
                 try await database.insert(3)
-                // The seventh pause in a row is half a second at least; the first ones are a tenth at most.
+                // The first pauses are a tenth of a second at most, and the seventh in a row is at least half a second.
                 try await waitUntil("it has waited seven times") {
                     log.lines.filter { $0.contains("connecting again for claims") }.count >= 8
                 }
@@ -190,12 +190,12 @@ struct LossTests {
         }
     }
 
-    @Test("to a server that only reads (SQLSTATE 25006) makes it connect anew until one writes")
+    @Test("to a server that is read-only (SQLSTATE 25006) makes it connect anew until it finds one that writes")
     func readOnly() async throws {
         try await withTestDatabase { pooled in
             let database = try await pooled.watchedDirectly()
             let handler = HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded() })
-            // Without the pooler, which keeps its sessions.
+            // This goes around the pooler, because a pooler keeps its sessions.
             let configure = { @Sendable (configuration: inout WorkerConfiguration) in
                 configuration.database = ConnectionOptions(database.directURL)
                 configuration.lease = .seconds(60)
@@ -203,7 +203,7 @@ struct LossTests {
             let sessions = "select sessions from pg_stat_database where datname = current_database()"
             try await database.withWorker([handler], configure: configure) {
                 try await waitUntil("it is there") { try await database.count("worker") == 1 }
-                // A worker makes its own sessions writable, so this answers what a standby would.
+                // A worker makes its own sessions writable, so a trigger raises the error that a standby would.
                 try await database.query(
                     """
                     create function public.refuse() returns trigger language plpgsql as $$
@@ -228,7 +228,7 @@ struct LossTests {
     }
 
     @Test(
-        "to a standby that had not heard of the last positions and claims: jobs are found at the same positions again",
+        "to a standby without the last positions and claims: jobs are found, though they get the same positions again",
         arguments: [true, false]
     )
     func positionsDrawnAgain(endsConnections: Bool) async throws {
@@ -241,16 +241,16 @@ struct LossTests {
             try await database.withWorker([handler], configure: configure) {
                 try await database.insert(20)
                 try await waitUntil("the first end") { try await database.count("job") == 0 }
-                // Some polls long, so that the floor moves.
+                // This takes several polls, so that the floor moves.
                 try await Task.sleep(for: .seconds(1))
-                // A standby that lags has lost all of these changes together.
+                // A standby that lags lacks all of these changes.
                 try await database.query(
                     """
                     with claims as (delete from breakwater.claim), horizon as (delete from breakwater.horizon)
                     select setval('breakwater.job_position', 1)
                     """
                 )
-                // A pooler may keep the worker from seeing that its connection led elsewhere.
+                // Behind a pooler, the worker may not notice that its connection leads to another server.
                 if endsConnections { try await database.query(terminate) }
                 try await database.insert()
                 try await waitUntil("it runs") { try await database.count("job") == 0 }

@@ -4,7 +4,7 @@ import Testing
 
 @Suite("The next round of chores")
 struct MaintenanceServiceTests {
-    @Test("follows at once on a full portion, of whichever chore, and not on less")
+    @Test("follows at once if any chore filled its portion, and not otherwise")
     func fullPortion() {
         let full = MaintenanceService.portion
         for done in [
@@ -27,7 +27,7 @@ struct MaintenanceServiceTests {
         #expect(pause(.seconds(-5)) == .milliseconds(10))
     }
 
-    @Test("is a follower's question after a longer while")
+    @Test("of a follower comes later, and asks whether the leader is gone")
     func follower() {
         #expect(MaintenanceService.pause(after: Maintain.Output(leads: false)) == MaintenanceService.followerInterval)
     }

@@ -48,7 +48,7 @@ struct MigrationTests {
             }
             #expect(error?.code == .schemaNewer)
             #expect(error?.message.contains("9999") == true)
-            // The connection is usable: no transaction was left open.
+            // The connection is still usable, because no transaction was left open.
             #expect(try await database.count("schema_version") == 2)
             let locks = "select count(*) from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()"
             #expect(try await database.number(locks) == 0)
@@ -58,7 +58,7 @@ struct MigrationTests {
     @Test("a failed migration leaves nothing behind")
     func atomic() async throws {
         try await withTestDatabase(isMigrated: false) { database in
-            // Something is in the way of the last topic.
+            // The existing schema makes the migration fail.
             try await database.query("create schema breakwater")
             await #expect(throws: PostgresError.self) { _ = try await Schema.migrate(on: database.connection) }
             let tables = "select count(*) from pg_class where relnamespace = 'breakwater'::regnamespace"
@@ -103,7 +103,7 @@ struct MigrationTests {
     }
 }
 
-/// Runs a body with a role of its own that may log in and nothing else, and drops it.
+/// Runs a body with a role that may log in and nothing else, and drops the role afterwards.
 func withLoginRole<Result>(
     _ database: TestDatabase,
     memberOf group: String? = nil,

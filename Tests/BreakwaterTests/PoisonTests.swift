@@ -6,7 +6,7 @@ import Testing
 
 @Suite("Jobs whose workers are lost", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct PoisonTests {
-    /// Takes a worker for lost, as its silence would.
+    /// Makes a worker count as lost, as if it had been silent.
     private func lose(_ worker: HandWorker, by other: HandWorker, _ database: TestDatabase) async throws {
         try await database.query(
             "update breakwater.worker set beat_at = now() - interval '1 hour' where id = \(worker.id)"
@@ -14,7 +14,7 @@ struct PoisonTests {
         try await other.maintain()
     }
 
-    /// Loses the workers that hold the jobs, this many in a row; each claims in the usual way.
+    /// Loses this many workers in a row. Each worker has claimed the jobs in the usual way.
     private func lose(_ times: Int, by other: HandWorker, _ database: TestDatabase) async throws {
         for _ in 0..<times {
             let worker = try await HandWorker(database)
@@ -24,14 +24,14 @@ struct PoisonTests {
     }
 
     private func endHearings(_ leader: HandWorker, _ database: TestDatabase) async throws {
-        // Long enough for a worker whose network was silent: five leases, of half a minute each.
+        // The quarantine outlasts a worker whose network was silent: it is five leases of half a minute each.
         let early = "select count(*) from breakwater.job where crashes >= 3 and run_at < now() + interval '120 seconds'"
         #expect(try await database.number(early) == 0)
         try await database.query("update breakwater.job set run_at = now() where crashes >= 3")
         try await leader.maintain()
     }
 
-    @Test("are suspects after two in a row: no claim gives them, but to a worker that holds nothing else")
+    @Test("are suspects after two losses in a row: only a worker that holds nothing else can claim them")
     func suspects() async throws {
         try await withTestDatabase { database in
             let leader = try await HandWorker(database, ["other"])
@@ -46,7 +46,7 @@ struct PoisonTests {
             let group = try await worker.claimSuspects()
             #expect(group.map(\.id) == [1, 2])
             #expect(group.map(\.attempt) == [1, 1])
-            // One group at a time in the whole fleet.
+            // One group of suspects runs at a time in the whole fleet.
             try await database.query("insert into breakwater.job (kind, crashes, run_at) values ('k', 2, 'infinity')")
             let other = try await HandWorker(database)
             #expect(try await other.claimSuspects().isEmpty)
@@ -55,7 +55,7 @@ struct PoisonTests {
         }
     }
 
-    @Test("cannot be hurried out of their quarantine, neither suspects nor the accused")
+    @Test("cannot be hurried: neither suspects nor jobs in quarantine")
     func runNow() async throws {
         try await withTestDatabase { database in
             try await database.insert(2)
@@ -74,7 +74,7 @@ struct PoisonTests {
         }
     }
 
-    @Test("are waited for by the least busy worker alone, and only by one that could run them")
+    @Test("wait for the least busy worker that could run them")
     func host() async throws {
         try await withTestDatabase { database in
             let leader = try await HandWorker(database, ["other"])
@@ -92,17 +92,17 @@ struct PoisonTests {
         }
     }
 
-    @Test("are poison when the worker that ran one alone is lost as well, with the evidence")
+    @Test("are poison when the worker that ran one alone is lost as well, and the dead letter holds the evidence")
     func poison() async throws {
         try await withTestDatabase { database in
             let leader = try await HandWorker(database, ["other"])
             try await database.insert(3)
             try await lose(2, by: leader, database)
-            // All three, then two of them, then one.
+            // The suspects run as a group of three, then of two, then of one.
             for group: [Int64] in [[1, 2, 3], [1, 2], [1]] {
                 let host = try await HandWorker(database)
                 if group == [1] {
-                    // The third was in neither half that was lost last.
+                    // Job 3 was not in the half that was lost last, so it runs first.
                     let third = try await host.claimSuspects()
                     #expect(third.map(\.id) == [3])
                     #expect(third.map(\.attempt) == [1])
@@ -111,8 +111,8 @@ struct PoisonTests {
                 #expect(try await host.claimSuspects().map(\.id) == group)
                 try await lose(host, by: leader, database)
             }
-            // It gets a hearing first: no worker gets it meanwhile, and the leader does not bring it back when its time
-            // has come.
+            // Job 1 is in quarantine first: no worker gets it, and the leader does not promote it when its time has
+            // come.
             #expect(try await database.count("dead_letter") == 0)
             #expect(try await database.number("select count(*) from breakwater.job where crashes = 3") == 1)
             try await endHearings(leader, database)
@@ -130,7 +130,7 @@ struct PoisonTests {
             #expect(try evidence[4][2].bool())
             #expect(try evidence[4][3].int() == 0)
 
-            // The other of the last half runs, at its first attempt, and with that it is clear.
+            // The other job of the last half runs at its first attempt, and this run clears it.
             let other = try await HandWorker(database)
             let second = try await other.claimSuspects()
             #expect(second.map(\.id) == [2])
@@ -141,7 +141,7 @@ struct PoisonTests {
         }
     }
 
-    @Test("are found out by halving: a killer among sixty-four costs seven workers, and no other job is charged")
+    @Test("are told apart by halving: one killer among sixty-four costs seven workers, and no other job an attempt")
     func halving() async throws {
         try await withTestDatabase { database in
             let leader = try await HandWorker(database, ["other"])
@@ -177,7 +177,7 @@ struct PoisonTests {
             try await lose(silent, by: leader, database)
             #expect(try await database.number("select crashes from breakwater.job") == losses)
             #expect(try await silent.connection.call(Survived(worker: silent.id)) == 1)
-            // Said twice, it counts once.
+            // A second call for the same worker changes nothing.
             #expect(try await silent.connection.call(Survived(worker: silent.id)) == 0)
             #expect(try await database.number("select crashes from breakwater.job") == losses - 1)
             try await endHearings(leader, database)
@@ -187,7 +187,7 @@ struct PoisonTests {
         }
     }
 
-    @Test("stay suspects when they are handed back, and are none any more when a run has ended")
+    @Test("stay suspects when they are handed back, and are cleared when a run has ended")
     func released() async throws {
         try await withTestDatabase { database in
             let leader = try await HandWorker(database, ["other"])
@@ -205,7 +205,7 @@ struct PoisonTests {
         }
     }
 
-    @Test("are found by their index among many that wait")
+    @Test("are found through their index among many waiting jobs")
     func plan() async throws {
         try await withTestDatabase { database in
             try await database.insert(20000)
@@ -220,7 +220,7 @@ struct PoisonTests {
         }
     }
 
-    @Test("run apart from others in a worker that is busy otherwise, which then goes on")
+    @Test("run apart from others in a busy worker, which then goes on")
     func worker() async throws {
         try await withTestDatabase { database in
             let leader = try await HandWorker(database, ["other"])
@@ -229,21 +229,21 @@ struct PoisonTests {
             let (crowd, most) = (Crowd(), Notes())
             let handler = ClosureHandler { job, _ in
                 try await crowd.within {
-                    // Long enough for others to be seen beside it.
+                    // A suspect runs long enough for the test to see other jobs beside it.
                     try await Task.sleep(for: .milliseconds(job.id <= 3 ? 200 : 5))
                     if job.id <= 3 { most.add("suspect \(job.id) among \(crowd.now)") }
                     return .succeeded()
                 }
             }
             try await database.withWorker([HandlerRegistration(kind: "k", plugin: handler)]) {
-                // There is always something else to do.
+                // The worker always has other jobs to run.
                 while try await database.number("select count(*) from breakwater.job where id <= 3") > 0 {
                     try await database.insert(50)
                     try await waitUntil("those before have ended") { try await database.count("job") < 50 }
                 }
                 try await waitUntil("it goes on") { try await database.count("job") == 0 }
             }
-            // Together, and with nothing else.
+            // The suspects ran together, without any other job.
             #expect(most.all.count == 3)
             #expect(most.all.allSatisfy { note in (1...3).contains { note.hasSuffix("among \($0)") } })
         }

@@ -4,11 +4,11 @@ import Testing
 
 @testable import Breakwater
 
-/// The server refuses to settle one job of many, for a reason that has nothing to do with what the handler said: a
-/// user's trigger, a right that is missing, a broken page.
+/// The server refuses to settle one of many jobs, for a reason that has nothing to do with the handler's outcome, such
+/// as a user's trigger, a missing right or a broken page.
 @Suite("Settling that the server refuses", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct RefusedSettleTests {
-    /// Has an event on a table fail, for the job 7 alone.
+    /// Makes an event on a table fail for job 7 alone.
     private func refuse(_ event: String, on table: String, when condition: String = "true", in database: TestDatabase)
         async throws
     {
@@ -66,7 +66,7 @@ struct RefusedSettleTests {
         }
     }
 
-    @Test("is put off, unspent, where not even a failure can be stored")
+    @Test("snoozes the job, unspent, where not even a failure can be stored")
     func lastFailure() async throws {
         try await withTestDatabase { database in
             try await refuse("insert", on: "dead_letter", in: database)
@@ -83,10 +83,10 @@ struct RefusedSettleTests {
         }
     }
 
-    @Test("is left to be given back, where nothing at all can be stored, and the worker works on")
+    @Test("leaves the job to be given back, where nothing at all can be stored, and the worker goes on")
     func nothing() async throws {
         try await withTestDatabase { database in
-            // Refused while this sequence has not moved: giving the job back is refused as well.
+            // The server refuses as long as this sequence has not moved, so it refuses to give the job back as well.
             try await refuse(
                 "update",
                 on: "job",
@@ -112,7 +112,7 @@ struct RefusedSettleTests {
         }
     }
 
-    @Test("for a reason that passes is tried again as it is", arguments: ["55P03", "40001", "53100", "57014"])
+    @Test("for a temporary reason is tried again unchanged", arguments: ["55P03", "40001", "53100", "57014"])
     func passing(sqlState: String) async throws {
         try await withTestDatabase { database in
             try await database.connection.script(

@@ -34,10 +34,10 @@ struct RescueTests {
             for row in given {
                 #expect(try row[0].int() == 0)
                 #expect(try row[1].int() == 1)
-                // Behind every other, so that no cursor has passed it.
+                // The job comes after every other, so no cursor has passed it.
                 #expect(try row[2].int() > 10)
             }
-            // The worker that was taken for dead settles: nothing changes, and the answer says so.
+            // The worker that was taken for dead settles. Nothing changes, and the answer says so.
             let late = try await dead.settle(lost)
             #expect(late.settled == 0)
             #expect(Set(late.stale) == Set(lost.map(\.id)))
@@ -48,7 +48,7 @@ struct RescueTests {
         }
     }
 
-    @Test("a run that ended in between starts the count of crashes anew")
+    @Test("a run that ended in between resets the count of crashes")
     func crashesInARow() async throws {
         try await withTestDatabase { database in
             try await database.insert()
@@ -66,7 +66,7 @@ struct RescueTests {
         }
     }
 
-    @Test("that were struck off while a claim of theirs was under way keep nothing")
+    @Test("that were struck off during one of their claims keep nothing")
     func claimDuringRescue() async throws {
         try await withTestDatabase { database in
             try await database.insert(3)
@@ -76,7 +76,7 @@ struct RescueTests {
             #expect(try await dead.claim().count == 3)
             try await kill(dead, database)
             try await alive.maintain()
-            // Its last words arrive after its rescue.
+            // The worker's claim commits after the worker was rescued.
             _ = try await dead.connection.query("commit")
             try await waitUntil("the jobs are given back") {
                 try await alive.maintain()
@@ -87,7 +87,7 @@ struct RescueTests {
         }
     }
 
-    @Test("reconciling gives back the claims that a worker never heard of, and only those")
+    @Test("reconciling gives back the claims that a worker never received, and no others")
     func reconcile() async throws {
         try await withTestDatabase { database in
             try await database.insert(5)
@@ -102,7 +102,7 @@ struct RescueTests {
         }
     }
 
-    @Test("leaving hands everything back, and the leadership over")
+    @Test("a worker that leaves hands back its jobs and the leadership")
     func leave() async throws {
         try await withTestDatabase { database in
             try await database.insert(5)
@@ -129,7 +129,7 @@ struct RescueTests {
             let term = try await database.number("select term from breakwater.leader")
             try await database.query("update breakwater.leader set expires_at = now() - interval '1 ms'")
             #expect(try await follower.maintain().leads)
-            // The former leader comes back, and follows.
+            // The former leader comes back as a follower.
             #expect(try await !leader.maintain().leads)
             #expect(try await database.number("select term from breakwater.leader") == term + 1)
         }

@@ -11,12 +11,12 @@ struct RetryRuleTests {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database) { $0.retry.maxAge = .seconds(3600) }
             try await database.insert(2)
-            // Its next run would come too late.
+            // The job's next run would come after its maximum age.
             try await worker.settle(try await worker.claim(1), .failed(delay: .seconds(4000)))
             #expect(
                 try await database.number("select count(*) from breakwater.dead_letter where reason = 'expired'") == 1
             )
-            // It has waited too long.
+            // The other job has waited for longer than its maximum age.
             try await database.query("update breakwater.job set enqueued_at = now() - interval '2 hours'")
             #expect(try await worker.claim(1).isEmpty)
             #expect(
@@ -39,7 +39,7 @@ struct RetryRuleTests {
                 try await database.number("select count(*) from breakwater.job where run_at <= now()") == 2000
             }
             for _ in 0..<5 { try await worker.maintain() }
-            // 600 a minute, and a fifth of 2000 first attempts.
+            // The budget is 600 a minute, and a fifth of the 2000 first attempts.
             var ready = try await worker.claim(2000)
             try await worker.settle(ready, .failed(delay: .seconds(3600)))
             for _ in 0..<5 { try await worker.maintain() }

@@ -5,7 +5,7 @@ import Testing
 
 @Suite("Roles", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct RoleTests {
-    /// What happens when a role runs a statement: nil when it may, else the SQLSTATE.
+    /// Runs a statement, and returns nil if the role may run it, otherwise the SQLSTATE.
     private func state(_ connection: Connection, _ sql: String) async -> String? {
         await postgresError { _ = try await connection.query(sql) }?.sqlState
     }
@@ -21,8 +21,8 @@ struct RoleTests {
                     insert into breakwater.job (queue, kind, priority, run_at, max_attempts, payload, unique_key, traceparent)
                     values ('q', 'k', 1, now(), 3, '{}', 'u', 't')
                     """,
-                    // Object-relational mappers ask for the number. The role sees only the numbers of other users'
-                    // jobs.
+                    // Object-relational mappers ask for the id of a new row. Of other users' jobs, the role sees
+                    // nothing but the ids.
                     "insert into breakwater.job (kind) values ('k') returning id", "select id from breakwater.job",
                     "select breakwater.enqueue('k', '{}')",
                     "select breakwater.enqueue_many('k', array['{}', '{}']::jsonb[])",
@@ -156,7 +156,7 @@ struct RoleTests {
         }
     }
 
-    @Test("no function is executable by everybody, and each with its owner's rights pins its search path")
+    @Test("PUBLIC can execute no function, and each SECURITY DEFINER function pins its search path")
     func functions() async throws {
         try await withTestDatabase { database in
             let open = try await database.texts(
@@ -166,7 +166,7 @@ struct RoleTests {
                    and has_function_privilege('public', p.oid, 'execute')
                 """
             )
-            // The table's constraints call it with the rights of the inserting role.
+            // The table's constraints call this function with the rights of the inserting role.
             #expect(open == ["has_control_characters"])
             let unpinned = try await database.texts(
                 """
@@ -181,7 +181,7 @@ struct RoleTests {
         }
     }
 
-    @Test("objects that shadow others in the caller's search path are not picked up")
+    @Test("functions ignore objects that shadow others in the caller's search path")
     func shadowing() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database)

@@ -2,9 +2,9 @@ import BreakwaterTesting
 import Libpq
 import Testing
 
-@Suite("What an autoscaler reads", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
+@Suite("The figure that an autoscaler reads", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct ScalingTests {
-    /// The figure of deploy/kubernetes/scaledobject.yaml.
+    /// Reads the figure in the way of deploy/kubernetes/scaledobject.yaml.
     private func figure(_ database: TestDatabase) async throws -> Int {
         try await database.number("select coalesce(sum(ready + running), 0)::bigint from breakwater.scaling")
     }
@@ -31,7 +31,7 @@ struct ScalingTests {
         }
     }
 
-    @Test("an open circuit with 10,000 waiting jobs counts for nothing, its probes for as many as they are")
+    @Test("counts no jobs that wait behind an open circuit, even 10,000, and counts as many probes as it admits")
     func openCircuit() async throws {
         try await withTestDatabase { database in
             try await handle(database, "up", "down")
@@ -44,7 +44,8 @@ struct ScalingTests {
             try await database.query("select breakwater.reset_circuit('down', 'a test')")
             #expect(try await figure(database) == 10_025)
 
-            // The breaker's own opening, and the time of its probes, which needs a worker.
+            // When the breaker opens the circuit, it also sets the time of the probes. That needs a worker, so the test
+            // writes the row instead.
             try await database.query(
                 "update breakwater.circuit set state = 'open', retry_at = now() + interval '1 minute' where kind = 'down'"
             )
@@ -60,7 +61,7 @@ struct ScalingTests {
         }
     }
 
-    @Test("what is paused, not due, or handled by nobody counts for nothing; what is due or runs counts")
+    @Test("counts jobs that are due or run, and none that are paused, not due, or without a handler")
     func others() async throws {
         try await withTestDatabase { database in
             try await handle(database, "k", "paused")
@@ -88,7 +89,7 @@ struct ScalingTests {
         }
     }
 
-    @Test("jobs parked behind the circuit of a key count when that lets them through")
+    @Test("counts jobs parked behind a key's circuit when that circuit lets them through")
     func keys() async throws {
         try await withTestDatabase { database in
             try await handle(database, "k")
@@ -111,7 +112,7 @@ struct ScalingTests {
         }
     }
 
-    @Test("counts no further than its cap, in several queues")
+    @Test("counts no further than its cap, even in several queues")
     func cap() async throws {
         try await withTestDatabase { database in
             try await handle(database, "a", "b")
@@ -128,7 +129,7 @@ struct ScalingTests {
         }
     }
 
-    @Test("breakwater_monitor reads it, and nothing else")
+    @Test("is readable by breakwater_monitor, which can read nothing else")
     func role() async throws {
         try await withTestDatabase { database in
             try await withLoginRole(database, memberOf: "breakwater_monitor") { role in

@@ -13,7 +13,7 @@ struct SettleTests {
         var errors: [String]
     }
 
-    /// The state of a job that no worker holds; nil if it is gone or held.
+    /// Reads the state of a job that no worker holds. Returns nil if the job is gone or held.
     private func standing(_ database: TestDatabase, id: Int64 = 1) async throws -> Standing? {
         let rows = try await database.query(
             """
@@ -26,7 +26,7 @@ struct SettleTests {
         return Standing(attempt: try row[0].int(), isScheduled: try row[1].bool(), errors: try row[2].stringArray())
     }
 
-    @Test("a success ends the job, and its claim when nothing of it is left")
+    @Test("a success ends the job, and its claim when none of its jobs is left")
     func succeeded() async throws {
         try await withTestDatabase { database in
             try await database.insert(3)
@@ -41,7 +41,7 @@ struct SettleTests {
         }
     }
 
-    @Test("a class that spends keeps the attempt, one that does not hands it back")
+    @Test("an outcome class that spends keeps the attempt, and one that does not hands it back")
     func classes() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database)
@@ -63,7 +63,7 @@ struct SettleTests {
         }
     }
 
-    @Test("a throttled job without a time to come waits a second, and twice as long with each repeat, up to an hour")
+    @Test("a throttled job without a delay waits a second, and twice as long with each repeat, up to an hour")
     func throttled() async throws {
         try await withTestDatabase { database in
             try await database.insert()
@@ -73,7 +73,7 @@ struct SettleTests {
                 let rows = try await database.query(
                     "select extract(epoch from run_at - ready_at)::float8 from breakwater.job"
                 )
-                // Due at once for the next round.
+                // The job is due at once for the next round.
                 try await database.query("update breakwater.job set run_at = null")
                 return try rows[0][0].double()
             }
@@ -83,7 +83,7 @@ struct SettleTests {
                 #expect((floor...floor * 1.5).contains(wait), "after \(repeats) repeats")
             }
             #expect(try await settle(.throttled(delay: .seconds(2))) == 2)
-            // Another error in between ends the row.
+            // Another error in between ends the series of throttled runs.
             #expect(try await settle(.failed(delay: .seconds(1))) == 1)
             let wait = try await settle(.throttled())
             #expect((1...1.5).contains(wait))
@@ -102,7 +102,7 @@ struct SettleTests {
             #expect(try letter["reason"].string() == "discarded")
             #expect(try letter["attempt"].int() == 1)
             #expect(try letter["errors"].string().contains("it is bad"))
-            // Everything about it is kept, and comes back with a redrive.
+            // The dead letter keeps everything about the job, and a redrive restores it.
             #expect(try await database.query("select breakwater.redrive(1::bigint)")[0][0].bool())
             let job = try await database.query("select * from breakwater.job")[0]
             #expect(try job["payload"].string() == "7")
@@ -173,7 +173,7 @@ struct SettleTests {
             try await database.insert()
             let worker = try await HandWorker(database)
             let failure = JobFailure(String(repeating: "n", count: 999), String(repeating: "é", count: 99_999))
-            try await worker.runOne(FinishedRun.Ending(className: "failed", failure: failure, delay: .zero))
+            try await worker.runOne(FinishedRun.Ending(outcomeClass: .failed, failure: failure, delay: .zero))
             let row = try await database.query(
                 "select length(errors -> 0 ->> 'name'), length(errors -> 0 ->> 'message') from breakwater.job"
             )[0]
@@ -189,13 +189,13 @@ struct SettleTests {
             let worker = try await HandWorker(database)
             let first = try await worker.claim()
             _ = try await worker.connection.call(Reconcile(worker: worker.id, known: []))
-            // The same worker holds one of them again, and another job, under newer leases.
+            // The same worker holds job 1 again, and another job, under newer leases.
             let again = try await worker.claim(1)
             try await database.insert()
             let other = try await worker.claim()
             #expect(again.map(\.id) == [1])
             let old = try #require(first.first { $0.id == 1 })
-            // Settled together with a run whose lease is the newest.
+            // The stale run is settled together with a run that has the newest lease.
             let output = try await worker.settle([old] + other, ending)
             #expect(output.stale == [1])
             #expect(output.settled == other.count)
@@ -205,14 +205,15 @@ struct SettleTests {
         }
     }
 
-    @Test("under a stale lease that the same worker's other job has now changes nothing either")
+    @Test("a stale run that is settled beside a job of the worker's newer claim changes nothing either")
     func staleBesideItsNewerLease() async throws {
         try await withTestDatabase { database in
             try await database.insert(2)
             let worker = try await HandWorker(database)
             let first = try await worker.claim(1)
             _ = try await worker.connection.call(Reconcile(worker: worker.id, known: []))
-            // Both jobs, under one lease: the stale one of job 1 comes with job 2's of that lease.
+            // The second claim gives both jobs one lease. Job 1 is then settled under its old lease, beside job 2 under
+            // the new one.
             let again = try await worker.claim()
             #expect(Set(again.map(\.id)) == [1, 2])
             let second = try #require(again.first { $0.id == 2 })
@@ -240,7 +241,7 @@ struct SettleTests {
         }
     }
 
-    @Test("by somebody else changes nothing")
+    @Test("by another worker changes nothing")
     func foreign() async throws {
         try await withTestDatabase { database in
             try await database.insert()
@@ -290,7 +291,7 @@ struct SettleTests {
             #expect(kept[1][1].isNull)
             #expect(try kept[0][2].interval() == .seconds(600))
             #expect(try !kept[0][3].bool())
-            // Once expired, the leader's chores delete them.
+            // The leader's chores delete results that have expired.
             try await database.query("update breakwater.result set expires_at = now() - interval '1 s'")
             try await keeper.maintain()
             #expect(try await database.count("result") == 0)
@@ -311,6 +312,18 @@ struct SettleTests {
             try await worker.runOne(.succeeded)
             #expect(try await database.number("select breakwater.redrive('k')") == 1)
             #expect(try await worker.claim().map(\.id) == [1])
+        }
+    }
+
+    @Test("dead letters that are redriven together have all their attempts again")
+    func bulkRedriveResetsAttempts() async throws {
+        try await withTestDatabase { database in
+            try await database.insert(1, maxAttempts: 1)
+            let worker = try await HandWorker(database)
+            #expect(try await worker.runOne(.failed()))
+            #expect(try await database.number("select attempt from breakwater.dead_letter") == 1)
+            #expect(try await database.number("select breakwater.redrive('k')") == 1)
+            #expect(try await database.number("select attempt from breakwater.job") == 0)
         }
     }
 

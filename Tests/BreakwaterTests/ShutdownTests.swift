@@ -11,7 +11,7 @@ import Testing
 struct ShutdownTests {
     private let silent = Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }
 
-    /// A worker in a service group, with its configuration.
+    /// Returns a worker in a service group, with its configuration.
     private func group(
         _ database: TestDatabase,
         grace: Duration,
@@ -135,7 +135,7 @@ struct ShutdownTests {
                 try await run
                 #expect(ContinuousClock.now - start < .seconds(300))
             }
-            // Its jobs are given back when its lease ends, by the next worker that does the chores.
+            // When the lease ends, the next worker that does maintenance gives the jobs back.
             #expect(try await database.count("job") == 4)
             let other = try await HandWorker(database)
             try await database.query(
@@ -166,7 +166,7 @@ struct ShutdownTests {
                     "select pid from pg_stat_activity where usename = '\(role)' and pid <> pg_backend_pid()"
                 )
                 for session in sessions { kill(Int32(session), SIGSTOP) }
-                // Otherwise nobody could ever end them.
+                // A stopped session could never be ended otherwise.
                 defer { for session in sessions { kill(Int32(session), SIGCONT) } }
                 await group.triggerGracefulShutdown()
                 try await run

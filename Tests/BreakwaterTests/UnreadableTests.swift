@@ -6,7 +6,7 @@ import Testing
 
 @Suite("A job that cannot be read", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct UnreadableTests {
-    /// Inserts jobs whose payload holds this many numbers of 131,072 digits each.
+    /// Inserts jobs that have this many numbers of 131,072 digits each in their payloads.
     private func insert(
         _ count: Int = 1,
         numbers: Int,
@@ -67,7 +67,7 @@ struct UnreadableTests {
     }
 
     @Test(
-        "does not keep others from running where it is late, parked, or a suspect",
+        "does not keep other jobs from running, whether it is late, parked or a suspect",
         arguments: ["late", "parked", "suspect"]
     )
     func aside(place: String) async throws {
@@ -114,7 +114,7 @@ struct UnreadableTests {
         }
     }
 
-    @Test("with a payload beyond 64 MB is refused at the door")
+    @Test("with a payload beyond 64 MB is refused when it is enqueued")
     func door() async throws {
         try await withTestDatabase { database in
             let large = try #require(
@@ -129,7 +129,7 @@ struct UnreadableTests {
     }
 
     @Test(
-        "claims are bounded in bytes: the jobs beyond come with the next one, in their order",
+        "a claim is bounded in bytes: jobs beyond its limit come with the next claim, in their order",
         arguments: [false, true]
     )
     func bounded(hasKeys: Bool) async throws {
@@ -152,7 +152,7 @@ struct UnreadableTests {
         }
     }
 
-    @Test("a worker holds no more than some payloads of many bytes at once, and runs all of them")
+    @Test("a worker holds only a few large payloads at once, and runs all of the jobs")
     func memory() async throws {
         try await withTestDatabase { database in
             try await database.query(

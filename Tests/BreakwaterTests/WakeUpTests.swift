@@ -16,7 +16,7 @@ struct WakeUpTests {
                     try await database.insert()
                     try await waitUntil("job \(round) ends") { try await database.count("job") == 0 }
                 }
-                // No worker asks to be woken, so that inserts stay free of NOTIFY's lock.
+                // No worker asks for notifications, so inserts do not take NOTIFY's lock.
                 #expect(try await database.count("sleeper") == 0)
             }
         }
@@ -27,7 +27,7 @@ struct WakeUpTests {
         try await withTestDatabase { database in
             try await database.withWorker([noop], configure: { $0.pollInterval = .seconds(3600) }) {
                 try await waitUntil("it sleeps") { try await database.count("sleeper") == 1 }
-                // For its last look around to be over.
+                // After this pause, the worker's last claim before its sleep has ended.
                 try await Task.sleep(for: .milliseconds(1500))
                 for (round, call) in ["'k'", "'k', priority => 0", "'k', priority => 9"].enumerated() {
                     try await database.query("select breakwater.enqueue(\(call))")
@@ -73,7 +73,9 @@ struct WakeUpTests {
             try await database.query("select breakwater.forget_sleepers()")
             #expect(try await !looks())
 
-            // A worker is just going to sleep; then one goes to sleep while another session finds that none sleeps.
+            // First a worker goes to sleep while its commit is pending. Then one goes to sleep while another session
+            // records
+            // that no worker sleeps.
             try await database.query("select breakwater.sleep(1, '{k}')")
             try await database.query("select breakwater.sleep(1, '{}')")
             let other = try await database.connectDirectly()
@@ -91,7 +93,7 @@ struct WakeUpTests {
         }
     }
 
-    @Test("the last worker that leaves lets inserts look for nobody")
+    @Test("when the last worker leaves, inserts no longer look for sleeping workers")
     func lastLeaves() async throws {
         try await withTestDatabase { database in
             try await database.withWorker([noop]) {
@@ -102,14 +104,14 @@ struct WakeUpTests {
         }
     }
 
-    @Test("so does the last of workers that leave at the same time, whatever else goes on")
+    @Test("also if the last workers leave at the same time, and maintenance runs meanwhile")
     func leaveTogether() async throws {
         try await withTestDatabase { pooled in
             let database = try await pooled.watchedDirectly()
             for worker in 1...2 { try await database.query("select breakwater.sleep(\(worker), '{k}')") }
             #expect(try await database.mayAnyoneSleep())
             let other = try await database.connectDirectly()
-            // As the chores do.
+            // The leader's maintenance deletes sleepers in the same way.
             let chores = try await database.connectDirectly()
             try await chores.script("begin; delete from breakwater.sleeper where worker = 3")
             try await other.script("begin; select breakwater.leave(1)")
@@ -123,7 +125,7 @@ struct WakeUpTests {
         }
     }
 
-    @Test("is told of inserts of the kinds that somebody sleeps for, once a statement, and of no others")
+    @Test("by one notification a statement, for inserts of kinds that a worker sleeps for and no others")
     func notifications() async throws {
         try await withTestDatabase { database in
             let listener = try await database.connectDirectly()
@@ -147,7 +149,7 @@ struct WakeUpTests {
         }
     }
 
-    @Test("is not told of what another attends, in the queues where it does, until that ends")
+    @Test("without notifications for kinds that another worker polls in its queues, until that worker stops")
     func polled() async throws {
         try await withTestDatabase { database in
             let listener = try await database.connectDirectly()
@@ -157,14 +159,14 @@ struct WakeUpTests {
             try await database.insert()
             try await database.insert(kind: "other")
             try await database.query("select breakwater.enqueue('k', queue => 'elsewhere')")
-            // The polling worker has too much to do, and lets sleeping workers be notified again.
+            // The polling worker cannot keep up, so it stops polling, and sleeping workers are notified again.
             try await database.query("select breakwater.stop_sleeping(2)")
             try await database.query("select pg_notify('breakwater', 'alone')")
             try await database.insert()
-            // A polling worker whose promised term is over.
+            // The term of this polling worker has ended.
             try await database.query("select breakwater.poll_hot_kinds(3, '{default}', '{}', '{k}', -1)")
             try await database.insert()
-            // A polling worker that goes to sleep.
+            // This polling worker goes to sleep.
             try await database.query("select breakwater.poll_hot_kinds(3, '{default}', '{}', '{k}', 3600)")
             try await database.insert()
             try await database.query("select breakwater.sleep(3, '{k}')")
@@ -180,7 +182,7 @@ struct WakeUpTests {
         }
     }
 
-    @Test("by looking for it, while much of it comes; and by being woken, once that is over")
+    @Test("by polling while many jobs come, and by being woken afterwards")
     func attends() async throws {
         try await withTestDatabase { database in
             let observer = try await database.connect()
@@ -228,14 +230,14 @@ struct WakeUpTests {
         }
     }
 
-    @Test("when a pause ends, however long ago its lane was last heard of")
+    @Test("when a pause ends, however long its lane has been quiet")
     func resumed() async throws {
         try await withTestDatabase { database in
             try await database.query("select breakwater.pause_kind('k', 'for now')")
             try await database.withWorker([noop], configure: { $0.pollInterval = .seconds(3600) }) {
                 try await waitUntil("it sleeps") { try await database.count("sleeper") == 1 }
                 try await database.insert(5)
-                // For the lane to go quiet.
+                // The lane becomes quiet after this time.
                 try await Task.sleep(for: ActiveLanes.activeTime + .milliseconds(500))
                 #expect(try await database.count("job") == 5)
                 try await database.query("select breakwater.resume_kind('k')")
@@ -271,7 +273,7 @@ struct WakeUpTests {
         }
     }
 
-    @Test("in a lane that was empty so far, while another keeps the worker busy")
+    @Test("in a lane that was empty before, while another lane keeps the worker busy")
     func whileBusy() async throws {
         try await withTestDatabase { database in
             let order = Notes()
@@ -279,7 +281,7 @@ struct WakeUpTests {
                 kind: "flood",
                 plugin: ClosureHandler { job, _ in
                     order.add("\(job.priority)")
-                    // So that the flood lasts for some seconds, however quick the worker is.
+                    // The delay makes the flood last for some seconds, however quick the worker is.
                     try await Task.sleep(for: .milliseconds(1))
                     return .succeeded()
                 },
@@ -300,7 +302,7 @@ struct WakeUpTests {
         }
     }
 
-    @Test("without running in circles when what was paused is resumed and nobody tells the worker")
+    @Test("without a busy loop when a kind is resumed and the worker gets no notification")
     func resumedUnheard() async throws {
         try await withTestDatabase { database in
             let configure = { @Sendable (configuration: inout WorkerConfiguration) in
@@ -317,19 +319,19 @@ struct WakeUpTests {
                 try await database.query("select breakwater.resume_kind('k')")
                 try await waitUntil("the jobs end") { try await database.count("job") == 0 }
             }
-            // Each claim draws a lease: a few are enough.
+            // Each claim draws a lease, so a small number of leases means few claims.
             #expect(try await database.number("select last_value from breakwater.lease") < 15)
         }
     }
 }
 
 extension TestDatabase {
-    /// Whether an insert looks for workers to wake.
+    /// Whether an insert would look for workers to wake.
     fileprivate func mayAnyoneSleep() async throws -> Bool {
         try await number("select count(*) from breakwater.anyone_asleep where is_called") == 1
     }
 
-    /// Whether a session here waits for the lock behind which workers go to sleep.
+    /// Whether a session of this database waits for the lock that guards the table of sleepers.
     fileprivate func isWaitedForLock() async throws -> Bool {
         try await number(
             """

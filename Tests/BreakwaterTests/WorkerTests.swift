@@ -206,7 +206,7 @@ struct WorkerTests {
                         "select count(*) \(others) and state like 'idle in transaction%'"
                     )
                     #expect(idle == 0)
-                    // One more asks which session a call waits for, if the call is not answered for half a second.
+                    // If a call is not answered for half a second, one more connection asks which session it waits for.
                     #expect(try await database.number("select count(*) \(others)") <= 5)
                     try await Task.sleep(for: .milliseconds(5))
                 }

@@ -5,7 +5,7 @@ import Libpq
 @testable import WorkerCommand
 
 extension FuzzTarget {
-    /// `1h30m`, in the configuration and on the command line.
+    /// Durations such as `1h30m`, in the configuration and on the command line.
     static let duration = texts("duration", ["1h30m", "500ms", "9223372036854775807ms", "1d1d", "-1s", "1e9s"]) {
         text in
         guard let duration = try? Duration(text: text) else { return }
@@ -13,7 +13,7 @@ extension FuzzTarget {
         try require(try Duration(text: duration.text) == duration, "\(text) does not read back: \(duration.text)")
     }
 
-    /// `--run-at`.
+    /// The time of `--run-at`.
     static let time = texts("time", ["2030-01-31T08:00:00Z", "2030-01-31T08:00:00.5+99:99", "-0001-13-32T25:61:61Z"]) {
         text in
         guard let time = TimeArgument(argument: text) else { return }
@@ -47,7 +47,7 @@ extension FuzzTarget {
         }
     }
 
-    /// Connection strings: read, shown, and shown with their passwords masked.
+    /// Connection strings. They are read, shown, and shown with their passwords masked.
     static let conninfo = texts(
         "conninfo",
         [
@@ -62,7 +62,7 @@ extension FuzzTarget {
         _ = Secrets.maskingPasswords(inURL: text)
     }
 
-    /// What is printed: tables, log lines and JSON.
+    /// The printed output: tables, log lines and JSON.
     static let terminal = texts("terminal", ["a\u{1B}[2Jb", "\u{202E}x\u{61C}", "é👩‍👩‍👧", "\"\\\n"]) { text in
         func check(_ shown: String) throws {
             try require(!shown.unicodeScalars.contains(where: \.isControl), "a control character is left in \(shown)")

@@ -6,7 +6,7 @@ import Libpq
 @testable import Libpq
 
 extension FuzzTarget {
-    /// One value of a result: the first byte gives its type, the rest is what the server sent.
+    /// One value of a result. The first byte gives its type, and the rest is the value that the server sent.
     static let cell = FuzzTarget(
         name: "cell",
         samples: [
@@ -23,7 +23,7 @@ extension FuzzTarget {
         readEverything(result[0][0])
     }
 
-    /// A whole answer to each call that a worker makes: for each column two bytes of its length, one of its type, and
+    /// A whole answer to each call that a worker makes. Each column has two bytes for its length, one for its type, and
     /// its value.
     static let answer = FuzzTarget(
         name: "answer",
@@ -48,7 +48,7 @@ extension FuzzTarget {
         TypeOID.int2Array, 0,
     ]
 
-    /// Reads a value as everything that it could be taken for. Whatever is refused throws.
+    /// Reads a value as every type. A value that does not fit throws.
     private static func readEverything(_ cell: Cell) {
         _ = try? cell.int64()
         _ = try? cell.int32OrNil()
@@ -89,7 +89,7 @@ extension FuzzTarget {
     }
 }
 
-/// Results as libpq would make them of whatever a server sends.
+/// Results as libpq would make them from a server's answer.
 enum MadeResult {
     /// A result with these rows, in binary format. A nil value is NULL.
     static func rows(_ rows: [[(type: UInt32, value: [UInt8]?)]]) -> QueryResult? {

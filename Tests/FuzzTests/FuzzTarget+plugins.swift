@@ -6,7 +6,7 @@ import Logging
 @testable import BreakwaterHTTP
 
 extension FuzzTarget {
-    /// What a program or a server answered, on its way into `jsonb`.
+    /// The answer of a program or a server, which becomes `jsonb`.
     static let result = FuzzTarget(
         name: "result",
         samples: [#"{"a":[1,-2.5e3,"\u00e9\ud83d\ude00\u0000",true,null]}"#, "text", " 1 ", #""\ud800""#, "[[[[1]]]]"]
@@ -62,7 +62,7 @@ extension FuzzTarget {
         _ = try? DestinationPolicy(host: text, allow: [text])
     }
 
-    /// A program's standard error, in pieces as long as the first byte says.
+    /// A program's standard error, in pieces whose length the first byte gives.
     static let errorLog = FuzzTarget(
         name: "error-log",
         samples: [[3] + Array("one\ntwo\r\n\0é\u{1F4A3}".utf8), [1, 10, 10]]

@@ -4,11 +4,12 @@ import Foundation
 ///
 /// The same targets run with seeded random input in the tests, and guided by coverage under `scripts/fuzz`.
 struct FuzzTarget: Sendable {
-    /// Its name, for `scripts/fuzz`.
+    /// The name by which `scripts/fuzz` selects the target.
     var name: String
-    /// Input to start from.
+    /// Inputs from which mutation starts.
     var samples: [[UInt8]]
-    /// Reads some input. Throws ``Broken`` when a promise does not hold; a crash also breaks one, but cannot be caught.
+    /// Reads some input. Throws ``Broken`` if a promise does not hold. A crash also breaks a promise, but cannot be
+    /// caught.
     var read: @Sendable ([UInt8]) throws -> Void
 
     /// Every target.
@@ -17,7 +18,7 @@ struct FuzzTarget: Sendable {
         .cell, .answer,
     ]
 
-    /// A target that reads texts; bytes that are no UTF-8 are repaired.
+    /// Makes a target that reads texts. Bytes that are not UTF-8 are repaired.
     static func texts(
         _ name: String,
         _ samples: [String],
@@ -36,7 +37,7 @@ struct Broken: Error, CustomStringConvertible {
     init(_ description: String) { self.description = description }
 }
 
-/// Throws unless something holds.
+/// Throws unless the condition holds.
 func require(_ isMet: Bool, _ promise: @autoclosure () -> String) throws {
     if !isMet { throw Broken(promise()) }
 }

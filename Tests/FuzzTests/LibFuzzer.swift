@@ -6,7 +6,7 @@ public func fuzzOneInput(_ bytes: UnsafePointer<UInt8>?, _ count: Int) -> CInt {
     do {
         try chosen.read(Array(UnsafeBufferPointer(start: bytes, count: count)))
     } catch {
-        // What libFuzzer looks for is a crash, after which it keeps the input.
+        // libFuzzer recognizes a crash, and then keeps the input.
         fatalError("\(error)")
     }
     return 0
@@ -20,7 +20,7 @@ private let chosen: FuzzTarget = {
     return target
 }()
 
-/// The program, under the name that the package manager gives to what a program begins with.
+/// The main function of the program. It has the name that the package manager gives to a main function.
 @_cdecl("fuzz_main")
 public func fuzzMain(
     _ count: CInt,
@@ -31,7 +31,7 @@ public func fuzzMain(
     return runDriver(&count, &arguments, fuzzOneInput)
 }
 
-/// libFuzzer's own, which no header declares.
+/// A function of libFuzzer that no header declares.
 @_silgen_name("LLVMFuzzerRunDriver")
 private func runDriver(
     _ count: UnsafeMutablePointer<CInt>,

@@ -2,12 +2,12 @@ import BreakwaterTesting
 import Foundation
 import Testing
 
-@Suite("Random input, from a seed that BREAKWATER_SEED sets, breaks nothing that reads")
+@Suite("Random input, from a seed that BREAKWATER_SEED sets, breaks no parser")
 struct SeededTests {
     private static let rounds =
         ProcessInfo.processInfo.environment["BREAKWATER_FUZZ_ROUNDS"].flatMap { Int($0) } ?? 500
 
-    @Test("in pieces of what it expects", arguments: FuzzTarget.all.map(\.name))
+    @Test("made from valid samples", arguments: FuzzTarget.all.map(\.name))
     func random(name: String) async throws {
         let target = try #require(FuzzTarget.all.first { $0.name == name })
         let seed =
@@ -15,7 +15,7 @@ struct SeededTests {
         print("\(name): BREAKWATER_SEED=\(seed)")
         var mutator = Mutator(samples: target.samples, seed: seed)
         for round in 0..<Self.rounds {
-            // Other tests want the thread too.
+            // Other tests need the thread too.
             await Task.yield()
             let input = mutator.next()
             do {
@@ -71,7 +71,7 @@ struct Mutator {
     }
 }
 
-/// Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014.
+/// The generator of Steele, Lea and Flood, "Fast Splittable Pseudorandom Number Generators", 2014.
 struct SplitMix64: RandomNumberGenerator {
     var state: UInt64
 

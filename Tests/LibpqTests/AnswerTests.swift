@@ -3,8 +3,8 @@ import Testing
 
 @Suite("Answers that come in two steps", .enabled(if: TestServer.isThere, TestServer.reason))
 struct AnswerTests {
-    /// A connection with a table whose changes are committed only while no other session holds the lock of this name,
-    /// and never with a negative number among them.
+    /// Runs the body with a connection and a table. Changes of the table are committed only while no other session
+    /// holds the lock of this name, and never if one of them is a negative number.
     private func withTable(
         _ lock: String,
         _ body: (Connection, _ blocker: Connection) async throws -> Void

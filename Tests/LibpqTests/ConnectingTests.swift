@@ -5,7 +5,7 @@ import Testing
 
 @Suite("Connecting", .enabled(if: TestServer.isThere, TestServer.reason))
 struct ConnectingTests {
-    /// The test server's address with another host list, port, database or user.
+    /// Returns the test server's URL with another host list, port, database or user.
     private func url(hosts: String? = nil, database: String? = nil, user: String = "postgres") throws -> String {
         let parts = try #require(URLComponents(string: TestServer.conninfo ?? ""))
         return "postgresql://\(user)@\(hosts ?? here(parts))/\(database ?? "postgres")"
@@ -20,7 +20,7 @@ struct ConnectingTests {
         let error = try await failure {
             await (try Connection.connect(options, logger: TestServer.silent)).close()
         }
-        // Room for a busy machine: the other suites run at the same time.
+        // The other suites run at the same time, so this leaves room for a busy machine.
         #expect(ContinuousClock.now - start < options.connectTimeout + .seconds(300))
         return error
     }

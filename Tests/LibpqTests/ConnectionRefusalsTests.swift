@@ -2,7 +2,7 @@ import Testing
 
 @testable import Libpq
 
-@Suite("What libpq says when no server took the connection")
+@Suite("libpq's message when no server accepted the connection")
 struct ConnectionRefusalsTests {
     private static let refused = """
         connection to server at "127.0.0.1", port 1 failed: Connection refused
@@ -27,7 +27,7 @@ struct ConnectionRefusalsTests {
         """
 
     @Test(
-        "tells whether every server was away",
+        "tells whether every server was unreachable",
         arguments: [
             (refused, true), (starting, true), (noSocket, true), (refused + standby, true), (tooMany, false),
             (refused + tooMany, false),
@@ -37,7 +37,7 @@ struct ConnectionRefusalsTests {
     )
     func absences(text: String, areAbsences: Bool) { #expect(ConnectionRefusals(text).areAbsences == areAbsences) }
 
-    @Test("is one line without what helps nobody")
+    @Test("is one line without useless parts")
     func message() {
         #expect(
             ConnectionRefusals(Self.refused + Self.starting).message

@@ -2,7 +2,7 @@ import Foundation
 import Libpq
 import Testing
 
-/// What the process holds.
+/// The descriptors, threads and memory of the process.
 private struct Holdings: CustomStringConvertible {
     let descriptors: Int
     let threads: Int
@@ -24,8 +24,8 @@ private struct Holdings: CustomStringConvertible {
     var description: String { "\(descriptors) descriptors, \(threads) threads, \(residentKilobytes) kB" }
 }
 
-/// Other suites run at the same time, so that the bounds leave room for what they hold; a leak of one descriptor or
-/// thread a cycle is above them. An alone run with many cycles has the memory to itself, too.
+/// Other suites run at the same time, so the bounds leave room for their descriptors and threads. A leak of one
+/// descriptor or thread a cycle exceeds the bounds. A run of this suite alone, with many cycles, checks the memory too.
 @Suite("Leaks", .enabled(if: TestServer.isThere, TestServer.reason))
 struct LeakTests {
     private static let cycles = Int(ProcessInfo.processInfo.environment["BREAKWATER_LEAK_CYCLES"] ?? "") ?? 2_000
@@ -36,7 +36,7 @@ struct LeakTests {
         let start = ContinuousClock.now
         for number in 0..<Self.cycles { try await cycle(number) }
         let elapsed = ContinuousClock.now - start
-        // Fewer cycles than 2,000 prove nothing: they serve runs that only make the calls, under a sanitizer.
+        // Fewer than 2,000 cycles prove nothing. They serve runs under a sanitizer, which only have to make the calls.
         let room = max(1000, Self.cycles / 2)
         try await eventually(within: .seconds(60)) {
             let now = try Holdings.now()

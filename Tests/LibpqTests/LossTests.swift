@@ -118,7 +118,7 @@ struct LossTests {
     }
 }
 
-/// Keeps what is logged.
+/// Keeps all log messages.
 private final class RecordingLog: LogHandler, Sendable {
     private let recorded = Mutex<[String]>([])
     var lines: [String] { recorded.withLock { $0 } }

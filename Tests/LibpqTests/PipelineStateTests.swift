@@ -2,7 +2,7 @@ import Testing
 
 @testable import Libpq
 
-/// `#expect` for what a mutating call gives: the macro cannot hold such a call.
+/// Checks the result of a mutating call, which `#expect` cannot contain.
 private func check<Value: Equatable>(
     _ value: Value,
     _ expected: Value,

@@ -3,25 +3,25 @@ import Glibc
 import TestPrograms
 import Testing
 
-/// A Postgres of one test's own, for what the shared one cannot be: it takes TLS connections alone.
+/// A Postgres server that belongs to one test. Unlike the shared one, it accepts only TLS connections.
 ///
 /// Its certificate is for the name `db.test`, signed by an authority of its own.
 struct PrivateServer: Sendable {
     let port: Int
-    /// The authority's certificate, and another authority's, as PEM files.
+    /// The certificate of its authority, and one of another authority, as PEM files.
     let authority: String
     let stranger: String
 
     private static let programs = ProcessInfo.processInfo.environment["BREAKWATER_PG_BIN"] ?? ""
 
-    /// Whether there are the server's programs, and they speak TLS.
+    /// Whether the server's programs exist and were built with TLS.
     static let isPossible: Bool = {
         guard !programs.isEmpty, let said = try? run("\(programs)/postgres --describe-config") else { return false }
-        // What a server built without OpenSSL has for ssl_ciphers.
+        // A server built without OpenSSL has this default for ssl_ciphers.
         return !said.split(separator: "\n").contains { $0.hasPrefix("ssl_ciphers\t") && $0.contains("\tnone\t") }
     }()
 
-    /// Runs the body with the server.
+    /// Starts the server, and runs the body with it.
     static func with(_ body: (PrivateServer) async throws -> Void) async throws {
         let directory = FileManager.default.temporaryDirectory.appending(path: "breakwater-tls-\(UUID())").path
         defer { try? FileManager.default.removeItem(atPath: directory) }
@@ -42,7 +42,7 @@ struct PrivateServer: Sendable {
         try result.get()
     }
 
-    /// Calls that block.
+    /// Runs a blocking function on a thread of its own.
     private static func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value
     {
         try await withCheckedThrowingContinuation { continuation in
@@ -52,7 +52,7 @@ struct PrivateServer: Sendable {
 
     private static func start(in directory: String) throws -> (PrivateServer, Child) {
         let port = try SilentServer().port
-        // A server refuses to run as root, which runs it as the account that the distribution has for it.
+        // A server refuses to run as root, so it runs as the distribution's account for Postgres.
         let account = getuid() == 0 ? "setpriv --reuid=postgres --regid=postgres --init-groups" : ""
         _ = try run(
             """
@@ -86,7 +86,7 @@ struct PrivateServer: Sendable {
         return (server, process)
     }
 
-    /// What a shell script prints; throws with it when the script fails.
+    /// Runs a shell script and returns its output. Throws an error with that output if the script fails.
     @discardableResult
     private static func run(_ script: String) throws -> String {
         guard let pipe = popen(script, "r") else { throw POSIXError(.EAGAIN) }

@@ -1,13 +1,13 @@
 import Glibc
 
-/// A port of this machine that takes connections and never says a word.
+/// Listens on a port of this machine, and never answers.
 final class SilentServer: Sendable {
     private let descriptor: CInt
     let port: Int
 
     /// - Parameters:
-    ///   - host: The last part of its address: 127.0.0.1 unless said.
-    ///   - port: Any unless said.
+    ///   - host: The last number of its address. Defaults to that of 127.0.0.1.
+    ///   - port: The port. Defaults to any free one.
     init(host: UInt32 = 1, port wanted: Int = 0) throws {
         descriptor = socket(AF_INET, CInt(SOCK_STREAM.rawValue), 0)
         var address = sockaddr_in()

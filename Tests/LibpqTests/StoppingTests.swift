@@ -3,7 +3,7 @@ import Testing
 
 @Suite("Cancelling and deadlines", .enabled(if: TestServer.isThere, TestServer.reason))
 struct StoppingTests {
-    /// Waits until `connection`'s session runs a statement that holds `marker`.
+    /// Waits until `connection`'s session runs a statement that contains `marker`.
     private func untilRunning(_ marker: String, on connection: Connection, asSeenBy observer: Connection) async throws {
         try await eventually {
             try await observer.query(
@@ -13,7 +13,8 @@ struct StoppingTests {
         }
     }
 
-    /// Returns when the calls that have been made are in the connection's hands: it refuses one that comes after them.
+    /// Waits until the connection has accepted the calls made so far. It does this with a call that the connection
+    /// refuses.
     private func untilTaken(by connection: Connection) async {
         _ = try? await connection.query("\0")
     }
@@ -26,7 +27,7 @@ struct StoppingTests {
                     let task = Task { try await connection.query("select pg_sleep(60) /* doomed */") }
                     try await untilRunning("doomed", on: connection, asSeenBy: observer)
                     task.cancel()
-                    // Waits here until the cancel is over: it must not be hit by it.
+                    // This call waits until the cancel request is over, so that the request cannot hit it.
                     let next = try await connection.query("select 'next' from pg_sleep(0.2)")
                     let error = try await failure { _ = try await task.value }
                     #expect(error.code == .cancelled)
@@ -70,7 +71,7 @@ struct StoppingTests {
     @Test func `a deadline passes, and the connection is of use after it`() async throws {
         try await withConnection(TestServer.direct) { connection in
             try await connection.script("create temp table t (n int)")
-            // The lock that the second statement waits for is never released.
+            // The second statement waits for this lock, which is never released.
             let holder = try await Connection.connect(TestServer.direct, logger: TestServer.silent)
             let lock = Int64.random(in: .min ... .max)
             _ = try await holder.query("select pg_advisory_lock($1)", [.int8(lock)])
@@ -99,6 +100,27 @@ struct StoppingTests {
             }
             #expect(error.code == .timedOut)
             #expect(try await connection.query("select 1")[0][0].int() == 1)
+        }
+    }
+
+    @Test func `preparing a statement past its deadline is cancelled too`() async throws {
+        let table = "locked_\(UInt64.random(in: .min ... .max))"
+        try await withConnection(TestServer.direct) { holder in
+            try await holder.script("create table \(table) (n int)")
+            _ = try await holder.query("begin")
+            _ = try await holder.query("lock table \(table) in access exclusive mode")
+            try await withConnection(TestServer.direct) { connection in
+                // If the deadline did not count, the server would end the wait, with another error.
+                try await connection.script("set lock_timeout = '60s'")
+                let error = try await failure {
+                    try await connection.prepare("p", "select * from \(table)", timeout: .milliseconds(200))
+                }
+                #expect(error.code == .timedOut)
+                #expect(try await connection.query("select 1")[0][0].int() == 1)
+                #expect(!connection.isClosed)
+            }
+            try await holder.script("rollback")
+            try await holder.script("drop table \(table)")
         }
     }
 
@@ -131,7 +153,8 @@ struct StoppingTests {
             #expect(try await failure { _ = try await head.value }.code == .cancelled)
             #expect(try await failure { _ = try await behind.value }.code == .connectionLost)
             #expect(await connection.waitUntilClosed().code == .connectionLost)
-            // The server was asked to stop what the session ran: it goes away although the lock was never released.
+            // The server was asked to cancel the session's statement, so the session ends although the lock is never
+            // released.
             try await eventually {
                 try await blocker.query("select from pg_stat_activity where pid = $1", [.int4(connection.backendPID)])
                     .isEmpty
@@ -151,7 +174,7 @@ struct StoppingTests {
                 #expect(try await failure { _ = try await behind.value }.code == .cancelled)
                 _ = try await blocker.query("select pg_advisory_unlock(hashtext('ahead'))")
                 #expect(try await head[0][1].string() == "done")
-                // It was cancelled on the server when its turn came, well before its minute was over.
+                // The statement was cancelled on the server when its turn came, well before its minute was over.
                 #expect(try await connection.query("select 1", timeout: .seconds(10))[0][0].int() == 1)
             }
         }

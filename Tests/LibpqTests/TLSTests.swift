@@ -13,7 +13,7 @@ struct TLSTests {
         authority: String? = nil,
         port: Int? = nil
     ) -> ConnectionOptions {
-        // The name that is verified, at an address that needs no resolver.
+        // The host name is verified, and the address needs no resolver.
         let address = "host=\(host) hostaddr=127.0.0.1 port=\(port ?? server.port) user=postgres dbname=postgres"
         return ConnectionOptions("\(address) sslmode=verify-full sslrootcert='\(authority ?? server.authority)'")
     }

@@ -10,17 +10,17 @@ enum TestServer {
     static let isThere = conninfo != nil
     static let reason: Comment = "BREAKWATER_TEST_DATABASE is not set to the conninfo URL of a private superuser"
 
-    /// Through the pooler, where there is one.
+    /// Connects through the pooler, if there is one.
     static var options: ConnectionOptions {
         ConnectionOptions(pooler ?? conninfo ?? "", applicationName: "libpq-tests")
     }
 
-    /// For what is about the session itself: its settings, its process, its cancelling, its end.
+    /// Connects directly, for tests of the session itself: its settings, its process, its cancelling, its end.
     static var direct: ConnectionOptions {
         ConnectionOptions(conninfo ?? "", applicationName: "libpq-tests")
     }
 
-    /// A logger that says nothing.
+    /// A logger that drops all messages.
     static let silent = Logger(label: "tests") { _ in SwiftLogNoOpLogHandler() }
 }
 
@@ -41,7 +41,7 @@ func withConnection<Value: Sendable>(
     }
 }
 
-/// Runs `body`, which must throw a `PostgresError`, and returns that.
+/// Runs `body`, which must throw a `PostgresError`, and returns that error.
 func failure(
     _ body: () async throws -> Void,
     sourceLocation: SourceLocation = #_sourceLocation
@@ -49,7 +49,7 @@ func failure(
     try await #require(throws: PostgresError.self, sourceLocation: sourceLocation) { try await body() }
 }
 
-/// Polls `condition` until it holds; records an issue when it does not within `limit`.
+/// Polls `condition` until it holds. Records an issue if it does not hold within `limit`.
 func eventually(
     within limit: Duration = .seconds(240),
     sourceLocation: SourceLocation = #_sourceLocation,

@@ -4,7 +4,7 @@ import Testing
 
 @Suite("Values go to the server and come back", .enabled(if: TestServer.isThere, TestServer.reason))
 struct ValueTests {
-    /// Sends `parameter` as `type`, checks what the server takes it for, and reads it back.
+    /// Sends `parameter` as `type`, checks how the server prints it, and reads it back.
     private func roundTrip<Value: Sendable>(
         _ parameter: Parameter,
         _ type: String,

@@ -3,16 +3,16 @@ import Foundation
 import Glibc
 import Synchronization
 
-/// A program that a test started, as a child process in a group of its own.
+/// A program that a test started, as a child process in a process group of its own.
 ///
-/// Not Foundation's `Process`, which now and then misses the end of one among the hundreds that tests start while other
-/// tests hold a thousand descriptors: a thread of its own waits for each.
+/// A thread of its own waits for each child. Foundation's `Process` is not used, because it sometimes misses the end of
+/// a child among the hundreds that tests start while other tests hold a thousand descriptors.
 public final class Child: Sendable {
-    /// Where a standard stream comes from or goes to.
+    /// The source or the target of a standard stream.
     public enum Stream: Sendable {
         case null
         case inherited
-        /// A file, written from its start; it is made where it is missing.
+        /// A file, written from its start, and created if it does not exist.
         case file(String)
         case descriptor(Int32)
     }
@@ -22,7 +22,7 @@ public final class Child: Sendable {
         var waiting: [CheckedContinuation<Int32, Never>] = []
     }
 
-    /// Its process number, and that of its group.
+    /// Its process id, which is also the id of its process group.
     public let processIdentifier: Int32
     private let state = Mutex(State())
 
@@ -30,13 +30,13 @@ public final class Child: Sendable {
     ///
     /// - Parameters:
     ///   - program: The executable's path.
-    ///   - arguments: Those behind the program's name.
-    ///   - environment: All of its environment. Defaults to the test's own.
-    ///   - directory: Where it runs. Defaults to the test's own.
+    ///   - arguments: The arguments after the program's name.
+    ///   - environment: Its whole environment. Defaults to the test's own.
+    ///   - directory: Its working directory. Defaults to the test's own.
     ///   - input: Its standard input. Defaults to nothing.
     ///   - output: Its standard output. Defaults to the test's own.
     ///   - errors: Its standard error. Defaults to the test's own.
-    /// - Throws: `POSIXError` when it cannot be started.
+    /// - Throws: `POSIXError` if it cannot be started.
     public init(
         _ program: String,
         _ arguments: [String] = [],
@@ -77,13 +77,13 @@ public final class Child: Sendable {
         Thread { self.wait() }.start()
     }
 
-    /// Its exit status once it has ended, 128 and the signal's number where a signal ended it.
+    /// Its exit status once it has ended, or 128 and the signal's number if a signal ended it.
     public var status: Int32? { state.withLock { $0.status } }
 
-    /// Whether it has not ended yet.
+    /// Whether the program is still running.
     public var isRunning: Bool { status == nil }
 
-    /// Sends it a signal, unless it has ended: then its number may be another's.
+    /// Sends it a signal, unless it has ended, because another process may have its id then.
     public func signal(_ number: Int32) {
         state.withLock { state in
             if state.status == nil { _ = kill(processIdentifier, number) }
@@ -106,7 +106,7 @@ public final class Child: Sendable {
 
     private func wait() {
         var information = siginfo_t()
-        // It stays there as a zombie, so that no other process gets its number until the status is known.
+        // It stays a zombie here, so that no other process gets its id until the status is known.
         while waitid(P_PID, id_t(processIdentifier), &information, WEXITED | WNOWAIT) != 0 && errno == EINTR {}
         let (status, waiting) = state.withLock { state in
             var code: Int32 = 0
@@ -119,7 +119,7 @@ public final class Child: Sendable {
         for continuation in waiting { continuation.resume(returning: status) }
     }
 
-    /// Calls `body` with the texts as a C array of C strings that ends in NULL.
+    /// Calls `body` with the texts as a C array of C strings that ends with NULL.
     private static func withCStrings<Value>(
         _ texts: [String],
         _ body: ([UnsafeMutablePointer<CChar>?]) -> Value

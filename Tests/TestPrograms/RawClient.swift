@@ -1,14 +1,14 @@
 import Foundation
 
-/// A TCP client of a server on loopback that sends exactly the given bytes, or nothing.
+/// A TCP client of a loopback server. It sends exactly the given bytes, or nothing.
 public final class RawClient: Sendable {
     private let descriptor: Int32
 
-    /// Connects, and does not wait for it.
+    /// Starts to connect, and does not wait until that is done.
     ///
     /// - Parameters:
     ///   - port: The server's port.
-    ///   - source: Its own address, of those that begin with 127.
+    ///   - source: The client's own address, one of those that begin with 127.
     public init(port: Int, from source: String = "127.0.0.1") throws {
         descriptor = socket(
             AF_INET,
@@ -41,26 +41,26 @@ public final class RawClient: Sendable {
 
     deinit { close(descriptor) }
 
-    /// Sends what fits.
+    /// Sends as many bytes as fit.
     ///
-    /// - Returns: Whether all was sent.
+    /// - Returns: Whether all bytes were sent.
     @discardableResult
     public func send(_ text: String) -> Bool {
         let bytes = Array(text.utf8)
         return Foundation.send(descriptor, bytes, bytes.count, Int32(MSG_NOSIGNAL)) == bytes.count
     }
 
-    /// Whether the server has closed the connection, and nothing that it sent is left.
+    /// Whether the server has closed the connection, and everything that it sent has been read.
     public var isClosed: Bool {
         var byte: UInt8 = 0
         let count = recv(descriptor, &byte, 1, Int32(MSG_PEEK) | Int32(MSG_DONTWAIT))
         return count == 0 || (count < 0 && ![EAGAIN, EWOULDBLOCK, ENOTCONN].contains(errno))
     }
 
-    /// What the server sends until it closes the connection, or the time is over.
+    /// Returns all that the server sends until it closes the connection or the time is over.
     ///
     /// - Parameters:
-    ///   - ending: With these last bytes the answer is complete, although the connection stays open. Defaults to none.
+    ///   - ending: The last bytes of a complete answer on a connection that stays open. Defaults to none.
     ///   - limit: The longest wait.
     public func answer(endingWith ending: String? = nil, within limit: Duration) async throws -> String {
         let end = ContinuousClock.now + limit
@@ -81,7 +81,7 @@ public final class RawClient: Sendable {
         return String(decoding: bytes, as: UTF8.self)
     }
 
-    /// Asks for a page.
+    /// Requests a page.
     ///
     /// - Returns: The answer, with its head.
     public static func get(
@@ -97,9 +97,9 @@ public final class RawClient: Sendable {
         return try await client.answer(within: end - .now)
     }
 
-    /// Allows this process as many descriptors as it may have.
+    /// Raises this process's limit of descriptors to the highest that is allowed.
     ///
-    /// - Returns: How many that are.
+    /// - Returns: The new limit.
     public static func raiseDescriptorLimit() -> Int {
         var limit = rlimit()
         getrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)

@@ -43,7 +43,7 @@ struct ActionsPageTests {
         return lines
     }
 
-    /// How each function is called, on a database that was prepared for it.
+    /// The arguments with which each function is called, on a database that was prepared for it.
     private let calls = [
         "open_circuit": "('k', 'why')", "close_circuit": "('k', 'why')", "disable_circuit": "('k', 'why')",
         "observe_circuit": "('k', 'why')", "reset_circuit": "('k', 'why')", "probe_circuit": "('p', 'why')",
@@ -56,13 +56,13 @@ struct ActionsPageTests {
     ]
 
     @Test(
-        "are all that SQL knows, each under its name in the audit log",
+        "are all that SQL has, each under its name in the audit log",
         .enabled(if: TestDatabase.isAvailable, "\(needsDatabase)")
     )
     func functions() async throws {
         let lines = try lines()
         try await withTestDatabase { database in
-            // Every function that writes into the audit log and that administrators may call.
+            // These functions write into the audit log, and administrators may call them.
             let known = try await database.query(
                 """
                 select distinct p.proname::text from pg_proc p
@@ -104,7 +104,7 @@ struct ActionsPageTests {
         }
     }
 
-    @Test("are at the addresses that the dashboard has, and no other changes anything")
+    @Test("are at the dashboard's addresses, and no other address changes anything")
     func addresses() throws {
         let posts = try cells("Dashboard.md", after: "## Every address").filter { $0.count > 2 && !$0[2].isEmpty }
         #expect(
@@ -115,7 +115,7 @@ struct ActionsPageTests {
         #expect(Set(told).isSubset(of: try lines().map(\.action)))
     }
 
-    @Test("are commands that there are")
+    @Test("are commands of the program")
     func commands() throws {
         for line in try lines() where !line.command.isEmpty {
             #expect(line.command.first == "worker")

@@ -9,7 +9,8 @@ import Yams
 
 @testable import WorkerCommand
 
-/// What `deploy/` holds, against the program and against itself. `scripts/deploy-check` asks the tools of others.
+/// Checks the files in `deploy/` against the program and against each other. `scripts/deploy-check` runs other tools on
+/// them.
 @Suite("The files for deploying")
 struct DeployTests {
     private static let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
@@ -40,14 +41,14 @@ struct DeployTests {
         )
     }
 
-    @Test("the configuration is a right one, and the same in Kubernetes")
+    @Test("the configuration is valid, and the same in Kubernetes")
     func configurations() throws {
         #expect(try configuration().warnings.isEmpty)
         let map = try #require(try yaml("kubernetes/configmap.yaml").first)
         #expect(try value(map, "data", "worker.yaml", as: String.self) == text("worker.yaml"))
     }
 
-    @Test("everybody waits for longer than shutdown_grace before they kill")
+    @Test("every supervisor waits for longer than shutdown_grace before it kills")
     func grace() throws {
         let grace = try configuration().worker.shutdownGrace
         let pod = try #require(try yaml("kubernetes/deployment.yaml").first)
@@ -72,7 +73,7 @@ struct DeployTests {
         return settings
     }
 
-    @Test("the unit restarts the worker but for what does not mend itself, and watches it")
+    @Test("the unit restarts the worker unless the failure lasts, and watches it")
     func unit() throws {
         let unit = try settings(try text("systemd/breakwater-worker@.service"))
         #expect(unit["Type"] == ["notify"])
@@ -92,7 +93,7 @@ struct DeployTests {
         _ = try #require(try RootCommand.parseAsRoot(command) as? RunCommand)
     }
 
-    /// A Dockerfile's instructions, with continued lines put together.
+    /// A Dockerfile's instructions, with continued lines joined.
     private func instructions(_ file: String) -> [(name: String, rest: String)] {
         file.replacing("\\\n", with: " ").split(separator: "\n").filter { !$0.hasPrefix("#") }.map { line in
             let parts = line.split(separator: " ", maxSplits: 1, omittingEmptySubsequences: true)
@@ -100,7 +101,7 @@ struct DeployTests {
         }
     }
 
-    @Test("the image is built in two stages, of what is there, runs without root, and knows its health")
+    @Test("the image is built in two stages from existing files, runs without root, and has a health check")
     func image() throws {
         let all = instructions(try text("Dockerfile"))
         let known = [
@@ -111,7 +112,7 @@ struct DeployTests {
         let stages = all.indices.filter { all[$0].name == "FROM" }
         #expect(stages.count == 2)
         let last = all[(try #require(stages.last))...]
-        // Nothing of the build but its product; no compiler.
+        // The last stage has nothing of the build but its product, and no compiler.
         #expect(last.filter { $0.name == "COPY" }.map(\.rest) == ["--from=build /out/ /"])
         #expect(!last.contains { $0.rest.contains("swift:") })
         #expect(last.last { $0.name == "USER" }?.rest == "10001:10001")
@@ -123,7 +124,7 @@ struct DeployTests {
         let command = try words(last.first { $0.name == "CMD" }?.rest)
         _ = try #require(try RootCommand.parseAsRoot(command) as? RunCommand)
 
-        // What is copied is there, and let through by the ignore file.
+        // The copied files exist, and the ignore file does not exclude them.
         let ignore = try text("Dockerfile.dockerignore").split(separator: "\n")
         #expect(ignore.contains("*"))
         for copy in all[..<(try #require(stages.last))] where copy.name == "COPY" {
@@ -138,7 +139,7 @@ struct DeployTests {
         return try #require(try JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String])
     }
 
-    @Test("the compose file migrates before workers start, and names files that are there")
+    @Test("the compose file migrates before workers start, and names files that exist")
     func compose() throws {
         let compose = try #require(try yaml("compose.yaml").first)
         let services: [String: Any] = try value(compose, "services")
@@ -199,7 +200,7 @@ struct DeployTests {
         for kind in ["Deployment", "PodDisruptionBudget"] {
             #expect(try value(documents[kind], "spec", "selector", "matchLabels", as: [String: String].self) == labels)
         }
-        // What scales must not be set by hand as well.
+        // The scaler sets the number of replicas, so the manifest must not set it too.
         #expect((documents["Deployment"]?["spec"] as? [String: Any])?["replicas"] == nil)
         let name: String = try value(documents["Deployment"], "metadata", "name")
         #expect(try value(documents["ScaledObject"], "spec", "scaleTargetRef", "name", as: String.self) == name)
@@ -212,7 +213,7 @@ struct DeployTests {
         for secret in try yaml("kubernetes/secrets.example.yaml") {
             let keys: [String: String] = try value(secret, "stringData")
             secrets[try value(secret, "metadata", "name")] = Set(keys.keys)
-            // Debian's libpq 15 takes it for a file's name.
+            // Debian's libpq 15 takes `system` for the name of a file.
             #expect(keys.values.allSatisfy { !$0.contains("sslrootcert=system") })
         }
         let migration: [String: Any] = try value(documents["Job"], "spec", "template", "spec", "containers", 0)
@@ -234,7 +235,7 @@ struct DeployTests {
     }
 
     @Test(
-        "the scaler's query, as the scaler's user, sees no work behind an open circuit",
+        "the scaler's query, as the scaler's user, counts no jobs behind an open circuit",
         .enabled(if: TestDatabase.isAvailable, "\(needsDatabase)")
     )
     func scaler() async throws {

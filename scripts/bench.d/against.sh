@@ -1,12 +1,12 @@
-# shellcheck shell=bash disable=SC2154 # What scripts/bench sets.
+# shellcheck shell=bash disable=SC2154 # scripts/bench sets these variables.
 #
-# Another build of `worker`, measured in turns with this one: a program, or the one that a revision builds. It has a
-# database of its own, with the schema that it brings.
+# Measures another build of `worker` in turns with this one: a program, or the one that a revision builds. It has a
+# database of its own, with its own schema.
 
-# What the names of figures end in: nothing for this build.
+# The suffix of the names of figures. It is empty for this build.
 build=''
 
-# Checks what --against was given, before anything is built.
+# Checks the argument of --against, before anything is built.
 find_other() {
     other_commit=''
     if [[ -f $against && -x $against ]]; then
@@ -19,7 +19,7 @@ find_other() {
     other_name=$(git -C "$REPOSITORY" log -1 --format='%h %s' "$other_commit")
 }
 
-# Builds it, unless an earlier run did. A build that was interrupted is taken up again.
+# Builds it, unless an earlier run did. An interrupted build is continued.
 build_other() {
     local folder=$REPOSITORY/.build/bench-against/$other_commit
     [[ $other_commit ]] || return 0
@@ -29,10 +29,10 @@ build_other() {
     step "Building the worker of $other_name for release"
     mkdir -p "$folder/source"
     git archive "$other_commit" | tar -x -C "$folder/source"
-    # The same packages as for this build.
+    # The other build uses the same packages as this build.
     [[ ! -f Package.resolved ]] || cp Package.resolved "$folder/source"
     run swift build -c release --product worker --package-path "$folder/source" --scratch-path "$folder/build" >&2
-    # The program stands alone.
+    # The program needs no other file of its build.
     mv "$folder/build/release/worker" "$against"
     rm -rf "$folder/source" "$folder/build"
 }
@@ -44,20 +44,20 @@ make_other_database() {
     "$against" migrate --database "$PG_BASE/other" >/dev/null
 }
 
-# other FUNCTION ARGUMENTS...: the same with the other build, in its database.
+# other FUNCTION ARGUMENTS...: runs the function with the other build, in its database.
 other() {
-    # shellcheck disable=SC2034 # What it runs reads them.
+    # shellcheck disable=SC2034 # The function that is run reads these variables.
     local worker=$against PG_URL=$PG_BASE/other build=', the other build'
     "$@"
 }
 
-# both FUNCTION ARGUMENTS...: with this build, and with the other one, if there is one; in each second turn that one comes
-# first. The function puts "$build" behind the names of its figures.
+# both FUNCTION ARGUMENTS...: runs the function with this build, and with the other one, if there is one. In every
+# second turn the other build comes first. The function appends "$build" to the names of its figures.
 both() {
     if ((round % 2)) || [[ -z $against ]]; then "$@"; fi
     [[ -z $against ]] || other "$@"
     if ((round % 2 == 0)) && [[ $against ]]; then "$@"; fi
 }
 
-# compare_builds PART WHAT GOAL: what this build has come to, as a ratio of what the other one has.
+# compare_builds PART WHAT GOAL: compares a figure of this build with that of the other, as a ratio.
 compare_builds() { [[ -z $against ]] || compare "$1" "$2" "$2, the other build" "$3"; }

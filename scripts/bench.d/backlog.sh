@@ -1,8 +1,8 @@
-# shellcheck shell=bash disable=SC2154 # What scripts/bench sets.
+# shellcheck shell=bash disable=SC2154 # scripts/bench sets these variables.
 #
-# How long a claim takes when much else is there.
+# Measures how long a claim takes beside many other jobs or kinds.
 
-# The median time of fifty claims of 100 jobs in a database, in milliseconds. They are rolled back.
+# Prints the median time of fifty claims of 100 jobs in a database, in milliseconds. They are rolled back.
 claim_time() {
     sql --dbname "$1" <<'SQL'
 vacuum breakwater.job;
@@ -29,7 +29,7 @@ rollback;
 SQL
 }
 
-# A database for each backlog, so that they can take turns without being filled anew.
+# Makes a database for each backlog, so that they can take turns without being filled again.
 make_backlog() {
     sql -c "create database backlog_$1"
     "$worker" migrate --database "$PG_BASE/backlog_$1" >/dev/null
@@ -49,7 +49,7 @@ backlog_once() {
     note backlog "claim, $SCHEDULED_JOBS scheduled jobs" "$(claim_time "$PG_BASE/backlog_scheduled")" ms
 }
 
-# A worker remembers which kinds are alive, so what many kinds cost shows in what it gets done.
+# A worker remembers which kinds are alive, so the cost of many kinds shows in the speed of its drain.
 kinds_once() {
     local jobs=$((DRAIN_JOBS / 2))
     reset
@@ -71,6 +71,6 @@ part_backlog() {
     rounds kinds_once
     compare backlog "claim, $READY_JOBS ready jobs" 'claim, nothing else there' '<=1.5'
     compare backlog "claim, $SCHEDULED_JOBS scheduled jobs" 'claim, nothing else there' '<=1.5'
-    # Half as much time again for each job.
+    # With many kinds, each job may take half as much time again.
     compare backlog 'drain, 200 kinds' 'drain, 1 kind' '>=0.67'
 }

@@ -1,11 +1,11 @@
-# shellcheck shell=bash disable=SC2154 # What scripts/bench sets.
+# shellcheck shell=bash disable=SC2154 # scripts/bench sets these variables.
 #
-# Does the speed stay while somebody holds a snapshot, a transaction, or jobs that are not committed?
+# Measures whether the speed stays while a session holds a snapshot, a transaction, or uncommitted jobs.
 
 HELD=('a snapshot' 'an xid' 'uncommitted jobs')
 LATE_JOBS=100
 
-# hold URL STATEMENT...: a transaction of its own that has run these and stays open.
+# hold URL STATEMENT...: opens a transaction that has run these statements and stays open.
 hold() {
     local url=$1 last=${*: -1}
     shift
@@ -22,7 +22,7 @@ hold() {
     done
 }
 
-# let_go HOW: the transaction ends with `commit` or `rollback`.
+# let_go HOW: ends the transaction with `commit` or `rollback`.
 let_go() {
     printf '%s;\n\\q\n' "$1" >&8
     exec 8>&-
@@ -61,22 +61,22 @@ held_once() {
     done
 }
 
-# What is held stays, and so do the versions that it keeps from being removed.
+# The held transaction stays open, and so do the versions of rows that it keeps from being removed.
 held_p99() {
     local jobs=1000
     if [[ $1 != 'a snapshot' && $1 != 'an xid' ]]; then
-        # There is no goal for those, and two minutes are not enough for them.
+        # There is no goal for these cases, and two minutes are not enough for them.
         [[ -z $quick ]] || return 0
         jobs=400
     fi
-    # A new worker first looks at everything that the others have left behind, which is not what is measured here.
+    # A new worker first searches everything that the others have left behind. That is not measured here.
     bench latency --leave-traces --warm-up "$(size 5 2)s" --jobs "$(size "$jobs" 25)" --interval "$(size 20 10)ms" \
         >"$TEMP_DIR/latency.json" ||
         fail "the latency benchmark failed: $(tail -n 3 "$TEMP_DIR/worker.log")"
     field p99_ms <"$TEMP_DIR/latency.json"
 }
 
-# The jobs that were added before all the others are committed at last, while more stream past: how soon do they run?
+# Commits the jobs that were added before all the others, while more jobs stream past, and measures how soon they run.
 late_commit() {
     local stream start out=$TEMP_DIR/stream.json
     bench drain --leave-traces --jobs 100000000 --feed 2000 --limit "$(size 6 2)s" >"$out" &
@@ -95,7 +95,7 @@ SQL
     note held 'late commit to the end of the last of its jobs' \
         "$(awk "BEGIN { print ($EPOCHREALTIME - $start) * 1000 }")" ms
     wait "$stream" || fail "the drain failed: $(tail -n 3 "$TEMP_DIR/worker.log")"
-    # It saw as many more come to their ends as it had not added itself.
+    # This drain also counted the ends of the late jobs, which it had not added itself.
     [[ $(field lost <"$out") == "-$LATE_JOBS" && $(field repeated <"$out") == 0 ]] ||
         fail "held: jobs of the late commit were lost or ran twice: $(cat "$out")"
 }

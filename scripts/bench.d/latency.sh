@@ -1,6 +1,6 @@
-# shellcheck shell=bash disable=SC2154 # What scripts/bench sets.
+# shellcheck shell=bash disable=SC2154 # scripts/bench sets these variables.
 #
-# How long a job waits for an idle worker: from its commit to the start of its handler.
+# Measures how long a job waits for an idle worker, from its commit to the start of its handler.
 
 latency_of() {
     local what=$1 out=$TEMP_DIR/latency.json name

@@ -1,6 +1,6 @@
-# shellcheck shell=bash disable=SC2154 # What scripts/bench sets.
+# shellcheck shell=bash disable=SC2154 # scripts/bench sets these variables.
 #
-# What jobs that may not run cost those that may.
+# Measures how much jobs that may not run slow down those that may.
 
 open_once() {
     local jobs=$((DRAIN_JOBS / 2))

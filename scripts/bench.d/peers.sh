@@ -1,11 +1,11 @@
-# shellcheck shell=bash disable=SC2154 # What scripts/bench sets.
+# shellcheck shell=bash disable=SC2154 # scripts/bench sets these variables.
 #
-# Other queues on Postgres, on the same server in the same run. Each has a database of its own, made anew for each
-# measurement. What is done to them is in peers/: measure.py, and one file for each that says how.
+# Measures other queues on Postgres, on the same server in the same run. Each has a database of its own, created again
+# for each measurement. peers/ has the code: measure.py, and one file for each queue.
 
 PEERS=(breakwater procrastinate pgqueuer awa-pg)
 PEER_VENV=.build/bench-peers
-# What is measured, with the heading of its column.
+# The measures, each with the heading of its column.
 PEER_MEASURES=(
     'drain|drain, jobs/s'
     'enqueue, 1 client|enqueue one by one, 1 client, jobs/s'
@@ -17,12 +17,12 @@ PEER_MEASURES=(
     'held snapshot, last tenth to first|last tenth to first'
 )
 
-# measure PEER WHAT OPTIONS...: a JSON object on standard output.
+# measure PEER WHAT OPTIONS...: prints a JSON object on standard output.
 measure() { run "$PEER_VENV/bin/python" -B scripts/bench.d/peers/measure.py "$@" 2>>"$TEMP_DIR/peers.log"; }
 
 peer_url() { echo "$PG_BASE/peer_${1//-/_}"; }
 
-# Installs what can be, and leaves in PEERS those that are there.
+# Installs the peers, and leaves in PEERS those that could be installed.
 install_peers() {
     local name packages found=()
     python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null ||
@@ -51,7 +51,7 @@ print(peer["package"] + " " + peer["version"], *(f"{what}: {how}" for what, how 
     done
 }
 
-# An empty database with the peer's schema.
+# Makes an empty database with the peer's schema.
 make_peer() {
     local name=peer_${1//-/_}
     if [[ $1 == breakwater ]]; then
@@ -62,17 +62,17 @@ make_peer() {
         -c "create database $name template ${name}_empty"
 }
 
-# peer_note PEER MEASURE FIELD: what measure.py or `worker bench` has printed to peer.json.
+# peer_note PEER MEASURE FIELD: notes a figure that measure.py or `worker bench` has printed to peer.json.
 peer_note() { note peers "$1, $2" "$(field "$3" <"$TEMP_DIR/peer.json")" "$4"; }
 
-# Ours and theirs, into peer.json.
+# Writes the figures of ours and theirs into peer.json.
 peer_drain() {
     make_peer "$1"
     if [[ $1 == breakwater ]]; then
         fill breakwater.job "$PEER_JOBS"
         bench drain --no-fill --leave-traces --jobs "$PEER_JOBS"
     else
-        # Slow ones get fewer jobs, which does them no harm.
+        # Slow peers get fewer jobs, which does not change their speed.
         measure "$1" fill --database "$(peer_url "$1")" --jobs "$PEER_JOBS" --limit "$(size 20 3)" >"$TEMP_DIR/filled.json"
         sql --dbname "$(peer_url "$1")" -c 'vacuum (analyze)'
         measure "$1" drain --database "$(peer_url "$1")" --jobs "$(field jobs <"$TEMP_DIR/filled.json")" \
@@ -113,7 +113,7 @@ peer_held() {
     return "$code"
 }
 
-# try_peer PEER FUNCTION ARGUMENTS...: whether it went well.
+# try_peer PEER FUNCTION ARGUMENTS...: succeeds if the function does.
 try_peer() {
     local name=$1
     "$2" "$1" "${@:3}" >"$TEMP_DIR/peer.json" || {
@@ -124,7 +124,7 @@ try_peer() {
         warn "$name ran $(field repeated <"$TEMP_DIR/peer.json") jobs again"
 }
 
-# Measure by measure, so that what is compared is near in time.
+# This measures all peers by one measure after the other, so that compared figures are near in time.
 peers_once() {
     local name
     for name in "${PEERS[@]}"; do
@@ -170,7 +170,7 @@ part_peers() {
     done
 }
 
-# The columns of the table: the figure, its spread, and how it compares with ours.
+# Prints the columns of the table: each has a figure with its spread.
 peer_columns() {
     local measure what columns="split_part(s.what, ', ', 1) as queue"
     for measure in "${PEER_MEASURES[@]}"; do
@@ -181,13 +181,13 @@ peer_columns() {
     echo "$columns"
 }
 
-# What was set, for the JSON.
+# Prints the settings of the peers, for the JSON.
 peer_settings_sql() {
     local name settings='null'
     for name in "${PEERS[@]}"; do
         [[ -s $TEMP_DIR/$name.json ]] || continue
         [[ $settings != null ]] || settings="'{}'::jsonb"
-        # Nothing in it has a dollar.
+        # The settings contain no dollar sign.
         settings+=" || jsonb_build_object('$name', \$peer\$$(cat "$TEMP_DIR/$name.json")\$peer\$::jsonb)"
     done
     echo "$settings"

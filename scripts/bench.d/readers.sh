@@ -1,10 +1,11 @@
-# shellcheck shell=bash disable=SC2154 # What scripts/bench sets.
+# shellcheck shell=bash disable=SC2154 # scripts/bench sets these variables.
 #
-# What people and programs that read the table cost the workers, and how many dead rows they have to read.
+# Measures how much sessions that read the table slow down the workers, and how many dead rows they have to read.
 
 READERS=4
 
-# So many sessions: each reads the whole table twice in one snapshot, half a second apart, and pauses for as long.
+# Starts READERS sessions. Each reads the whole table twice in one snapshot, half a second apart, and pauses for as
+# long.
 start_readers() {
     cat >"$TEMP_DIR/reader.sql" <<'SQL'
 begin isolation level repeatable read;
@@ -24,7 +25,7 @@ SQL
     readers_start=$EPOCHREALTIME
 }
 
-# Ends them, and sets `readers_busy`: how many processors they kept busy.
+# Ends the sessions, and sets `readers_busy` to the number of processors that they kept busy.
 end_readers() {
     local seconds ticks stats
     mapfile -t stats < <(sql -c "select format('/proc/%s/stat', pid) from pg_stat_activity where application_name = 'reader'")
@@ -35,7 +36,7 @@ end_readers() {
     readers_busy=$(awk "BEGIN { print $ticks / $(getconf CLK_TCK) / $seconds }")
 }
 
-# Two workers, and always a backlog of thousands of jobs.
+# Runs two workers that always have a backlog of thousands of jobs.
 saturate() {
     reset
     drain readers "$1" --processes 2 --jobs 100000000 --feed 5000 --limit "$(size 15s 1500ms)"
@@ -49,7 +50,7 @@ saturate_with_readers() {
     note readers 'what the sessions themselves took' "$readers_busy" processors
 }
 
-# dead_rows WHAT: the most that there were, by the server's own statistics, under a steady load.
+# dead_rows WHAT: notes the highest number of dead rows under a steady load, by the server's own statistics.
 dead_rows() {
     run "$worker" bench soak --database "$PG_URL" --leave-traces --duration "$(size 60s 4s)" --interval 1s --rate 800 \
         --failing 0 --scheduled 0 >"$TEMP_DIR/soak.csv" 2>>"$TEMP_DIR/worker.log" ||

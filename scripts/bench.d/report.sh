@@ -1,6 +1,6 @@
-# shellcheck shell=bash disable=SC2154 # What scripts/bench sets.
+# shellcheck shell=bash disable=SC2154 # scripts/bench sets these variables.
 #
-# What came of it: a table with the goals, the peers side by side, and JSON.
+# Prints the results: a table with the goals, the peers side by side, and JSON.
 
 report() {
     sql -v "figures=$figures" -v "comparisons=$comparisons" -v "goals=$goals" <<SQL

@@ -1,13 +1,13 @@
-# shellcheck shell=bash disable=SC2154 # What scripts/bench sets.
+# shellcheck shell=bash disable=SC2154 # scripts/bench sets these variables.
 #
-# What an idle worker costs, and how soon a new one is at work.
+# Measures the cost of an idle worker, and how soon a new worker runs its first job.
 
-# The processor time that the server's processes have used, in seconds, those included that have ended since.
+# Prints the processor time that the server's processes have used, in seconds, including those that have ended since.
 server_time() {
     local postmaster
     postmaster=$(head -n 1 "$PG_DIR/data/postmaster.pid")
-    # Some end while they are read. Without the name: 13 and 14 are the times of a process, 15 and 16 those of its children
-    # that have ended.
+    # Some processes end while they are read. After the name is removed, fields 13 and 14 are the times of a process,
+    # and 15 and 16 those of its children that have ended.
     { cat /proc/[0-9]*/stat 2>/dev/null || true; } | sed 's/^\([0-9]*\) (.*) /\1 /' |
         awk -v parent="$postmaster" -v ticks="$(getconf CLK_TCK)" \
             '$3 == parent || $1 == parent { sum += $13 + $14 }
@@ -20,13 +20,13 @@ rest_once() {
     seconds=$(size 20 3)
     reset
     start_idle 10
-    # Until they have done what a start brings with it.
+    # By then the workers have done the work of their start.
     sleep "$(size 3 1)"
     sql -c 'select pg_stat_statements_reset()' >/dev/null
     before=$(server_time)
     sleep "$seconds"
     after=$(server_time)
-    # Everything but our own looking.
+    # This leaves out our own queries.
     calls=$(sql -c "select sum(calls) from pg_stat_statements where query not like '%pg_stat_statements%' and toplevel")
     end_idle
     note rest 'statements a second, idle worker' "$(awk "BEGIN { print $calls / 10 / $seconds }")" 1/s
@@ -34,7 +34,7 @@ rest_once() {
     first_run
 }
 
-# `worker run` is started while a job waits whose handler tells the time.
+# Starts `worker run` while a job waits. The job's handler prints the time.
 first_run() {
     local start
     reset

@@ -1,6 +1,6 @@
-# shellcheck shell=bash disable=SC2154 # What scripts/bench sets.
+# shellcheck shell=bash disable=SC2154 # scripts/bench sets these variables.
 #
-# A steady load for a long time, and how speed and sizes hold up.
+# Runs a steady load for a long time, and records how speed and sizes develop.
 
 run_soak() {
     step "soak: $rate jobs a second for $soak min"

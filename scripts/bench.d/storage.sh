@@ -1,10 +1,10 @@
-# shellcheck shell=bash disable=SC2154 # What scripts/bench sets.
+# shellcheck shell=bash disable=SC2154 # scripts/bench sets these variables.
 #
-# What a job costs the server and its worker, and how fast it goes: with --against, beside another build.
+# Measures a job's cost for the server and its worker, and the speed; with --against, beside another build.
 
 ENQUEUED=('INSERT, 1 client' 'INSERT, 8 clients' 'enqueue_many of 1000' 'COPY of 1000')
 
-# Where it would run is chance.
+# Without this, autovacuum would run at random times.
 autovacuum() { sql -c "alter system set autovacuum = $1" -c 'select pg_reload_conf()' >/dev/null; }
 
 wal_position() { sql -c "select pg_current_wal_insert_lsn() - '0/0'"; }
@@ -12,17 +12,18 @@ wal_position() { sql -c "select pg_current_wal_insert_lsn() - '0/0'"; }
 # storage_note WHAT VALUE UNIT
 storage_note() { note storage "$1$build" "$2" "$3"; }
 
-# One worker takes all jobs from their table.
+# Lets one worker drain all jobs from their table.
 #
-# The server's time is the processor time of all its processes, from /proc: that of the worker's sessions with everything
-# they do, planning, protocol and commit, and that of the processes which write WAL and pages for them. The execution time
-# in pg_stat_statements knows nothing of these, and on a busy machine it counts the waits for a processor. The figure also
-# holds what it costs to start a worker and to count what it has settled fifty times a second, 1% of a million jobs.
+# The server's time is the processor time of all its processes, from /proc. It includes everything that the worker's
+# sessions do (planning, protocol and commit), and the processes which write WAL and pages for them. The execution time
+# in pg_stat_statements includes none of these, and on a busy machine it counts the waits for a processor. The figure
+# also includes the cost of starting a worker and of counting the settled jobs fifty times a second, 1% of a million
+# jobs.
 storage_drain() {
     local wal time
     reset
     autovacuum off
-    # Every page is filled after it, so no whole page is written to the WAL while they are drained.
+    # Every page is filled after the checkpoint, so no whole page is written to the WAL during the drain.
     sql -c checkpoint
     fill breakwater.job "$STORAGE_JOBS"
     storage_note "$STORAGE_JOBS waiting jobs, table and indexes" \
@@ -62,7 +63,7 @@ storage_latency() {
     for name in p50 p99; do storage_note "pick-up $name" "$(field "${name}_ms" <"$TEMP_DIR/latency.json")" ms; done
 }
 
-# enqueue of ENQUEUED: into a table that nobody takes jobs from.
+# Enqueues into a table from which no worker claims jobs. The argument is one of ENQUEUED.
 storage_enqueue() {
     reset
     storage_note "$1" "$(enqueue_rate "$1" ours)" jobs/s
@@ -89,7 +90,7 @@ storage_once() {
     for what in 'a snapshot' 'an xid'; do both storage_held "$what"; done
 }
 
-# "No worse" is within the twentieth by which turns differ.
+# "No worse" allows for a twentieth, by which turns differ.
 part_storage() {
     local what
     STORAGE_JOBS=$(size 1000000 100000)

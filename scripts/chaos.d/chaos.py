@@ -16,8 +16,8 @@ from schedule import SCENARIOS, schedule
 from server import Server
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-# If for so long no job ends, what is left is stuck. Poison takes longest: three workers lost, each after a lease, and a
-# hearing.
+# If no job ends for this long, the remaining jobs are stuck. Poison takes longest: three workers are lost, each after a
+# lease, and a quarantine follows.
 DRAIN_SECONDS = 120
 LEFT = """
     (select format('job %s, %s, attempt %s: %s', s.id, s.kind, s.attempt, s.why) from breakwater.job_status s limit 20)
@@ -84,7 +84,7 @@ def main():
 
 
 def work(options, plan, server, fleet, load, faults):
-    """Everything up to the end of the workers. Returns what went wrong, and how long the rest took to end."""
+    """Runs the load and the faults, and ends the workers. Returns the errors, and how long the remaining jobs took."""
     fleet.start()
     load.start()
     start = time.monotonic()
@@ -101,7 +101,7 @@ def work(options, plan, server, fleet, load, faults):
         time.sleep(0.2)
     seconds = time.monotonic() - drained
     if left > 0:
-        # Once the workers have ended, nobody can tell any more.
+        # This reads the state of the jobs now, because no worker can show it after its end.
         say("left, while the workers still run:")
         for line in server.sql(LEFT).splitlines():
             say(f"    {line}")
@@ -109,7 +109,7 @@ def work(options, plan, server, fleet, load, faults):
 
 
 def verdict(seen, errors, seconds):
-    """Prints it. Returns the exit status."""
+    """Prints the verdict. Returns the exit status."""
     dead = {}
     for letter in seen.dead_letters.values():
         dead[letter["reason"]] = dead.get(letter["reason"], 0) + 1

@@ -1,21 +1,21 @@
-"""Checks a history against the delivery promise: at least once, never lost, never wedged, stale owners refused."""
+"""Checks a history against the delivery promise: at least once, never lost, never stuck, stale owners refused."""
 
 from collections import defaultdict
 
 from recovery import recoveries
 
-# Classes of outcomes that end a job, and those that cost it an attempt whatever else holds.
+# Classes of outcomes that end a job.
 ENDINGS = {"succeeded", "discarded"}
 # Clocks are read on either side of an event, and logs are rounded.
 SLACK = 0.05
-# Jobs that need nothing but a worker.
+# Jobs that need only a worker.
 INDEPENDENT = {"work", "fail", "discard", "snooze"}
-# So soon after a fault is over, jobs must end again, in seconds.
+# Jobs must end again this soon after a fault is over, in seconds.
 LONGEST_PAUSE = 30
 
 
 def check(history):
-    """The rules, each with a list of what breaks it: empty where it holds."""
+    """Returns the rules, each with the list of its violations, which is empty if it holds."""
     return {
         "lost": lost(history),
         "not ended": not_ended(history),
@@ -34,7 +34,7 @@ def check(history):
 
 
 def lost(history):
-    """An acknowledged job is nowhere at the end."""
+    """Finds acknowledged jobs that are nowhere at the end."""
     return [
         f"job {job} (number {n}, {history.sent.get(n)}) was enqueued and is nowhere"
         for n, job in history.enqueued.items()
@@ -43,7 +43,7 @@ def lost(history):
 
 
 def not_ended(history):
-    """A job is left over, though there was time and nothing stood in its way."""
+    """Finds jobs that are left over, though there was time and nothing stood in their way."""
     return [f"job {job}, {row['kind']}, is still {row['state']}: {row['why']}" for job, row in history.jobs.items()]
 
 
@@ -70,7 +70,7 @@ def ran_after_end(history):
 
 
 def ran_uninvited(history):
-    """A handler ran what nobody enqueued, or under another id than its enqueuer was told."""
+    """Finds runs of jobs that were never enqueued, or whose id differs from the one that their enqueuer got."""
     wrong = []
     for run in history.runs:
         if run.n in history.enqueued:
@@ -82,7 +82,7 @@ def ran_uninvited(history):
 
 
 def overlaps(history):
-    """Two runs of one job at once, where the database did not take the first one's worker for lost in between."""
+    """Finds two runs of one job at once, if the first one's worker was not considered lost in between."""
     wrong = []
     for job, runs in by_job(history).items():
         for earlier, later in zip(runs, runs[1:]):
@@ -101,7 +101,7 @@ def overlaps(history):
 
 
 def unclaimed(history):
-    """A run under a lease that no worker was told it had."""
+    """Finds runs under a lease that no worker got from a claim."""
     return [
         f"job {run.job} ran under the lease {run.lease}, which no claim was answered with"
         for run in history.runs
@@ -110,9 +110,9 @@ def unclaimed(history):
 
 
 def attempts(history):
-    """Each run's number says how many runs before it were charged: those settled as failures, and no others.
+    """Checks each run's number. It says how many runs before it were charged: those settled as failures, and no others.
 
-    What a worker did not live to hear of may have been recorded or not: it counts as both."""
+    If a worker died before it got an answer, its result may or may not be recorded. Both are accepted."""
     answers = defaultdict(list)
     for settled in history.settled:
         answers[settled.job, settled.lease].append(settled)
@@ -129,10 +129,10 @@ def attempts(history):
                 )
             heard = answers[job, run.lease]
             if heard:
-                # A stale answer may be that to the repeat of a settle that was recorded and whose answer was lost.
+                # A stale answer may belong to a repeated settle. The first one was recorded, and its answer was lost.
                 least += any(is_charged(answer.outcome, run) and not answer.stale for answer in heard)
                 most += any(is_charged(answer.outcome, run) for answer in heard)
-                # Its round is judged later, and then the charge comes when nobody holds the job.
+                # The probe's round is judged later, so the charge may come when no worker holds the job.
                 most += run.probe and job in history.charged_probes and any(a.outcome == "unavailable" for a in heard)
             else:
                 most += may_be_charged(run)
@@ -148,13 +148,13 @@ def is_charged(outcome, run):
 
 
 def may_be_charged(run):
-    """Whether a run may have been charged whose settling was not answered. One that was cancelled may have been out of
-    time; one that said nothing died with its worker."""
+    """Whether a run without an answer to its settle may have been charged. A cancelled run may have exceeded its
+    timeout. A run without an end died with its worker."""
     return run.how in ("failed", "discarded", "cancelled") or (run.how == "unavailable" and not run.probe)
 
 
 def wrong_reasons(history):
-    """What each kind of job may die of."""
+    """Finds dead letters with a reason that their kind of job may not have."""
     allowed = {
         "fail": {"exhausted"},
         "discard": {"discarded"},
@@ -176,8 +176,8 @@ def wrong_reasons(history):
 
 
 def is_misjudged(history, job, letter):
-    """Whether the process that had a suspect alone was ended by a fault before it could say that it lived: nobody can
-    tell that from a suspect that ended it."""
+    """Whether a fault ended the process that ran a suspect alone, before the process could report that it lived. This
+    cannot be distinguished from a suspect that ended its process."""
     last = max((run for run in history.runs if run.job == job), key=lambda run: run.lease, default=None)
     return (
         letter["reason"] == "poison"
@@ -187,26 +187,26 @@ def is_misjudged(history, job, letter):
 
 
 def circuits(history):
-    """Each circuit's transitions follow each other without a gap, and nobody heard of one that is not written down."""
+    """Finds gaps between a circuit's transitions, and announced transitions that are not in its history."""
     wrong = []
     chains = defaultdict(list)
     for row in history.transitions:
         chains[row["kind"], row["key"]].append(row)
     for (kind, key), rows in chains.items():
         for earlier, later in zip(rows, rows[1:]):
-            # The circuit of a key that no job had any more was forgotten, and came anew.
+            # The circuit of a key without jobs was deleted, and later created again.
             if key and later["generation"] == 2 and later["from_state"] == "closed":
                 continue
             if later["generation"] != earlier["generation"] + 1 or later["from_state"] != earlier["to_state"]:
                 wrong.append(f"circuit {kind} {key}: {earlier} was followed by {later}")
-    # That workers suspend themselves for a kind is announced in the same words.
+    # If a worker suspends itself for a kind, the notification has the same form.
     known = {kind for kind, _ in chains} | history.suspended
     wrong += [f"a transition of {kind} was announced and is not written down" for kind in {*history.heard} - known]
     return wrong
 
 
 def outages(history):
-    """A worker was taken for lost, though nothing had befallen any worker: only the server was away."""
+    """Finds workers that were considered lost, though only the server was away and no fault acted on a worker."""
     kinds = {kind for kind, _, _ in history.faults}
     if not kinds or kinds - {"away", "crash", "restart"}:
         return []
@@ -214,7 +214,7 @@ def outages(history):
 
 
 def pauses(history):
-    """After a fault was over, for long no job ended."""
+    """Finds faults after which no job ended for a long time."""
     return [
         f"{kind}: the first job ended {first:.1f} s after it was over"
         for kind, times in recoveries(history).items()
@@ -224,10 +224,10 @@ def pauses(history):
 
 
 def starved(history):
-    """A job that depends on nothing waited for its first run for long, while there was no fault that could be the reason."""
+    """Finds independent jobs that waited too long for their first run, with no fault that could be the reason."""
     first = {job: runs[0].start for job, runs in by_job(history).items()}
     faults = sorted((start, end + LONGEST_PAUSE) for _, start, end in history.faults)
-    # From the end of one to the beginning of the next.
+    # A calm period lasts from the end of one fault to the beginning of the next.
     begins, calm = float("-inf"), []
     for start, end in faults:
         calm.append((begins, start))
@@ -244,7 +244,7 @@ def starved(history):
 
 
 def by_job(history):
-    """The runs of each job, in the order of their leases (of their starts, where they do not know their lease)."""
+    """Returns the runs of each job, in the order of their leases, or of their starts if they have no lease."""
     runs = defaultdict(list)
     for run in history.runs:
         runs[run.job].append(run)

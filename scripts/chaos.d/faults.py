@@ -1,4 +1,4 @@
-"""What the faults do. Each function does it, waits for as long as it lasts, and undoes it."""
+"""The faults. Each function causes one, waits for its duration, and undoes it."""
 
 import os
 import random
@@ -10,17 +10,17 @@ import time
 from schedule import KINDS
 
 LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC)
-# A host that is up again has its jobs done so soon, whatever else is down.
+# The jobs of a host that is up again must be done within this time, whatever else is down.
 HEALTHY_SECONDS = 30
 
 
 class Faults:
-    """Carries a schedule out."""
+    """Carries out a schedule."""
 
     def __init__(self, fleet, server, proxy, load, history):
         self.fleet, self.server, self.proxy, self.load, self.history = fleet, server, proxy, load, history
         self.threads = []
-        # What could not be done, and went wrong in doing it.
+        # Faults that could not be carried out, with their errors.
         self.errors = []
 
     def run(self, schedule, start):
@@ -37,7 +37,7 @@ class Faults:
         self.history.write("fault", kind=fault.kind, target=fault.target)
         try:
             getattr(self, fault.kind)(fault)
-        except Exception as error:  # whatever it is, the run has not shown what it should
+        except Exception as error:  # on any error, the run has not shown what it should
             self.errors.append(f"{fault.kind} at {fault.start} s could not be carried out: {error!r}")
         self.history.write("fault_over", kind=fault.kind, target=fault.target, start=fault.start)
 
@@ -104,7 +104,7 @@ class Faults:
         end = time.monotonic() + fault.duration
         try:
             while time.monotonic() < end:
-                # Whatever place gets free is taken at once, so that the workers find none.
+                # Every free place is taken at once, so that the workers find none.
                 while (session := self.server.open_session()) is not None:
                     sessions.append(session)
                 self.server.sql(
@@ -128,7 +128,7 @@ class Faults:
         try:
             while time.monotonic() < end:
                 table = dice.choice(["job", "worker", "circuit", "claim", "leader"])
-                # The fault before it may have lasted longer than planned: then the server is not there yet.
+                # The previous fault may have lasted longer than planned, so the server may not be up yet.
                 self.server.insist(
                     f"begin; lock table breakwater.{table}; select pg_sleep({dice.uniform(0, 0.3)}); commit"
                 )
@@ -155,14 +155,14 @@ class Faults:
         end = time.monotonic() + fault.duration
         try:
             while time.monotonic() < end:
-                # Also what the server frees meanwhile.
+                # This also fills the space that the server frees meanwhile.
                 with open(filler, "ab", buffering=0) as file:
                     try:
                         while True:
                             file.write(b"\0" * (1 << 20))
                     except OSError:
                         pass
-                # The log of what is written must not live on what it had in reserve.
+                # A new WAL segment is needed, so that the server cannot use the rest of the current one.
                 self.server.sql("select pg_switch_wal()", check=False)
                 time.sleep(0.1)
         finally:
@@ -211,7 +211,7 @@ class Faults:
             )
 
     def bombs(self, fault):
-        # 2 kB each in the table, and more than a gigabyte as text.
+        # Each has 2 kB in the table, and more than a gigabyte as text.
         self.server.insist(
             "insert into breakwater.job (kind, priority, payload)"
             " select 'chaos.work', 5, (select jsonb_agg('1e131071'::numeric) from generate_series(1, 9000))"

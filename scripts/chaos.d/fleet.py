@@ -1,4 +1,4 @@
-"""The workers: started, watched, and started again when they die, as a supervisor would."""
+"""The workers. They are started, watched, and started again when they die, as a supervisor would."""
 
 import fcntl
 import os
@@ -9,11 +9,11 @@ import time
 
 from schedule import LEASE, WORKERS
 
-# How far each worker's clock is off, in seconds.
+# How many seconds each worker's clock is off.
 SKEW = {"w3": 3600, "w4": -3600}
-# A process that is no older may not handle signals yet, on a machine with much else to do.
+# On a busy machine, a process younger than this may not handle signals yet.
 YOUNG_SECONDS = 3
-# These reach the server through the proxy; the others directly.
+# These workers reach the server through the proxy, the others directly.
 PROXIED = {"w2", "w4"}
 
 CONFIGURATION = """\
@@ -58,7 +58,7 @@ handlers:
 
 
 class Worker:
-    """One place for a worker, and the process that fills it."""
+    """One place for a worker, and the process that runs in it."""
 
     def __init__(self, name, fleet):
         self.name = name
@@ -70,13 +70,13 @@ class Worker:
         self.skew = SKEW.get(name, 0)
         self.process = None
         self.start_at = 0.0
-        # Clear while nobody reads the log. Only looked at where the log is a pipe.
+        # Cleared while the log is not read. It matters only if the log is a pipe.
         self.is_read = threading.Event()
         self.is_read.set()
         self.reader = None
-        # The signal that the present process was sent to end it, if it was.
+        # The signal that was sent to end the present process, if there was one.
         self.told_to_end = None
-        # Whether it had only just started then.
+        # Whether the process had only just started when it got that signal.
         self.is_young = False
         self.started = 0.0
         with open(self.configuration, "w") as file:
@@ -94,7 +94,7 @@ class Worker:
             CHAOS_WORKER=self.name,
             CHAOS_OUTAGE=self.fleet.outage,
             CHAOS_SECONDS_AHEAD=str(self.skew),
-            # A crash report would tear the lines of the log.
+            # A crash report would break up the lines of the log.
             SWIFT_BACKTRACE="enable=no",
         )
         if self.skew:
@@ -111,7 +111,7 @@ class Worker:
         self.fleet.history.write("started", worker=self.name, pid=self.process.pid)
 
     def open_log(self):
-        """What the process writes its log to: the file, or a pipe whose other end goes there."""
+        """Opens the process's log: the file, or a pipe that is copied into the file."""
         if not self.fleet.pipes_logs:
             return open(self.log, "a")
         read, write = os.pipe()
@@ -134,7 +134,7 @@ class Worker:
                 self.is_young = time.monotonic() - self.started < YOUNG_SECONDS
 
     def watch(self):
-        """Notes a death, and starts the next process when it is time."""
+        """Records a death, and starts the next process when it is time."""
         if self.process is not None and (status := self.process.poll()) is not None:
             self.fleet.history.write("died", worker=self.name, pid=self.process.pid, status=status)
             if status not in self.allowed_endings():
@@ -146,11 +146,11 @@ class Worker:
             self.start()
 
     def allowed_endings(self):
-        """How its process may end: as it was told; aborted by a job; or, just started, for want of a database."""
+        """The allowed statuses: as told, aborted by a job, or no database reachable at the start."""
         return self.endings_as_told() | {-signal.SIGABRT, -signal.SIGTRAP, -signal.SIGILL, 69}
 
     def endings_as_told(self):
-        # A process that has not got as far as handling signals is ended by them.
+        # A signal kills a process that does not handle signals yet.
         term = {0, -signal.SIGTERM} if self.is_young else {0}
         return {signal.SIGTERM: term, signal.SIGKILL: {-signal.SIGKILL}, None: set()}[self.told_to_end]
 
@@ -162,12 +162,12 @@ class Fleet:
         self.agent, self.directory, self.url, self.proxied_url = agent, directory, url, proxied_url
         self.exec_job, self.skew, self.history = exec_job, skew, history
         self.pipes_logs = pipes_logs
-        # While this file is there, what chaos.call depends on is down. With `-` and the name of a group of hosts, that
-        # group is.
+        # While this file exists, the dependency of chaos.call is down. A file with `-` and the name of a group of hosts
+        # appended makes that group be down.
         self.outage = os.path.join(directory, "outage")
         self.workers = {name: Worker(name, self) for name in WORKERS}
         self.stopping = threading.Event()
-        # What no worker should have done.
+        # Violations by workers.
         self.wrong = []
         self.lock = threading.Lock()
         self.thread = threading.Thread(target=self.supervise, daemon=True)
@@ -186,12 +186,12 @@ class Fleet:
             self.workers[name].signal(number)
 
     def pids(self):
-        """Of the processes that run now."""
+        """The ids of the running processes."""
         with self.lock:
             return [worker.process.pid for worker in self.workers.values() if worker.process is not None]
 
     def stop(self):
-        """Drains all workers. Returns what went wrong with any of them, ever."""
+        """Drains all workers. Returns all violations since the start."""
         self.stopping.set()
         self.thread.join()
         for worker in self.workers.values():
@@ -213,7 +213,7 @@ class Fleet:
         return self.wrong
 
     def kill(self):
-        """Ends them whatever happens."""
+        """Kills all workers."""
         self.stopping.set()
         for worker in self.workers.values():
             if worker.process is not None and worker.process.poll() is None:

@@ -1,4 +1,4 @@
-"""What the clients saw, each in a file of its own, and what the database holds at the end: read into one history."""
+"""Reads the records of all clients, each in a file of its own, and the database's final state into one history."""
 
 import glob
 import json
@@ -9,7 +9,7 @@ from datetime import datetime
 
 
 class Journal:
-    """What the harness itself does and sees."""
+    """Records the actions and observations of the harness itself."""
 
     def __init__(self, path):
         self.file = open(path, "a", buffering=1)
@@ -20,7 +20,7 @@ class Journal:
 
 @dataclass
 class Run:
-    """One run of a handler. It ended when it said so, or with its process; `how` is None when it said nothing."""
+    """One run of a handler. It ended with its own record or with its process. `how` is None without a record."""
 
     n: int
     job: int
@@ -36,7 +36,7 @@ class Run:
 
 @dataclass
 class Settled:
-    """One result that a worker was told is recorded; or, if stale, that it changed nothing."""
+    """One result that a worker got an answer for: it was recorded or, if stale, changed nothing."""
 
     time: float
     job: int
@@ -47,22 +47,22 @@ class Settled:
 
 @dataclass
 class History:
-    """All that is known."""
+    """All records of a run."""
 
-    # By number: what was sent, the id that was answered, and what no answer told.
+    # By number: the jobs that were sent, the ids in the answers, and the jobs without an answer.
     sent: dict = field(default_factory=dict)
     enqueued: dict = field(default_factory=dict)
     unanswered: set = field(default_factory=set)
     enqueued_at: dict = field(default_factory=dict)
     runs: list = field(default_factory=list)
     settled: list = field(default_factory=list)
-    # (job, lease) of claims that were answered.
+    # The (job, lease) pairs in the answers to claims.
     claimed: set = field(default_factory=set)
-    # What the database holds at the end, by job id.
+    # The database's final state, by job id.
     jobs: dict = field(default_factory=dict)
     dead_letters: dict = field(default_factory=dict)
     results: dict = field(default_factory=dict)
-    # (worker's name, when) of workers that were taken for lost; by the database.
+    # Workers that the database considered lost, as (name, time).
     losses: list = field(default_factory=list)
     transitions: list = field(default_factory=list)
     # Jobs whose runs failed in rounds of probes that closed their circuit.
@@ -76,7 +76,7 @@ class History:
 
 
 def lines(path):
-    """The events of a file. A last line that was cut short is none."""
+    """Yields the events of a file. An incomplete last line is skipped."""
     if not os.path.exists(path):
         return
     with open(path, errors="replace") as file:
@@ -90,7 +90,7 @@ def lines(path):
 
 
 def read(directory, skew, sql):
-    """Reads the files under `directory`, and the database through `sql`. `skew`: seconds that workers' clocks are ahead."""
+    """Reads the files under `directory`, and the database through `sql`. Workers' clocks are `skew` seconds ahead."""
     history = History()
     read_client(history, os.path.join(directory, "client"))
     read_journal(history, os.path.join(directory, "journal"))
@@ -166,7 +166,7 @@ def read_log(history, path, skew):
 def read_database(history, sql, dump):
     def rows(query):
         text = sql(f"select to_json(r) from ({query}) r")
-        # For those who read the histories afterwards.
+        # This file is for people who read the records afterwards.
         with open(dump, "a") as file:
             file.write(text)
         return [json.loads(line) for line in text.splitlines()]

@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 
-# Of a hundred jobs, so many do this.
+# How many of a hundred jobs do this.
 MIX = {
     ("chaos.work", "work"): 62,
     ("chaos.work", "fail"): 8,
@@ -26,7 +26,7 @@ ANSWER_SECONDS = 300
 
 
 def jobs(seed):
-    """Kind and payload of one job after another, for ever."""
+    """Yields the number, kind and payload of one job after another, without end."""
     dice = random.Random(f"load {seed}")
     kinds, weights = list(MIX), list(MIX.values())
     number = 0
@@ -36,13 +36,13 @@ def jobs(seed):
         longest = 2500 if what == "deaf" else 200
         payload = {"n": number, "what": what, "ms": dice.randint(1, longest)}
         if what == "fail":
-            # Beyond max_attempts, or within.
+            # The number of failures is beyond max_attempts or within it.
             payload["times"] = dice.choice([1, 1, 2, 99])
         yield number, kind, payload
 
 
 class Load:
-    """Enqueues at a steady rate while it runs. The client notes what it was answered; this only tells it what to send."""
+    """Enqueues at a steady rate. The client records the answers, and this class tells it which jobs to send."""
 
     def __init__(self, agent, url, notes, seed, rate):
         self.client = subprocess.Popen(
@@ -53,7 +53,7 @@ class Load:
         self.lock = threading.Lock()
         self.stopping = threading.Event()
         self.thread = threading.Thread(target=self.run, daemon=True)
-        # Numbers of jobs that faults ask for.
+        # Numbers of the jobs that faults enqueue.
         self.next_special = 1_000_000
 
     def start(self):
@@ -65,7 +65,7 @@ class Load:
             if self.stopping.wait(max(0, due - time.monotonic())):
                 return
             self.send(number, kind, payload)
-            # What was missed while the client was stuck is not made up for: the load is steady.
+            # If the client was stuck, the missed jobs are not sent later, because the load is steady.
             due = max(due + 1 / self.rate, time.monotonic() - 1)
 
     def send(self, number, kind, payload):
@@ -79,7 +79,7 @@ class Load:
         self.send_special("chaos.killer", {"what": "abort", "ms": 50})
 
     def send_special(self, kind, payload):
-        """Sends a job that a fault asks for. Returns its number."""
+        """Sends a job for a fault. Returns its number."""
         with self.lock:
             self.next_special += 1
             number = self.next_special
@@ -87,7 +87,7 @@ class Load:
         return number
 
     def stop(self):
-        """Returns once everything that was asked for is answered."""
+        """Returns once every request is answered."""
         self.stopping.set()
         self.thread.join()
         self.client.stdin.close()

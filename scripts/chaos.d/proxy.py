@@ -1,4 +1,4 @@
-"""A TCP proxy in front of Postgres that is as bad as it is told to be."""
+"""A TCP proxy in front of Postgres that disturbs connections on demand."""
 
 import asyncio
 import contextlib
@@ -9,7 +9,7 @@ import threading
 
 
 class Proxy:
-    """Runs in a thread of its own. `set_mode` says how bad it is: None, slow, resets, blackhole or unanswered."""
+    """Runs in a thread of its own. The mode is None, slow, resets, blackhole or unanswered."""
 
     def __init__(self, server_port):
         self.server_port = server_port
@@ -41,7 +41,7 @@ class Proxy:
     async def serve(self, client_reader, client_writer):
         link = Link(client_writer)
         if self.mode == "blackhole":
-            # Not even refused.
+            # The connection is not even refused.
             await self.swallow(client_reader, link)
             return
         try:
@@ -63,14 +63,14 @@ class Proxy:
         link.close()
 
     async def pump(self, reader, writer, link, is_answer):
-        """Passes on what comes, as badly as the mode of the moment says."""
+        """Passes bytes on, disturbed according to the current mode."""
         budget, mode = None, None
         try:
             while data := await reader.read(65536):
                 if self.mode != mode:
                     mode, budget = self.mode, self.dice.randrange(1, 20000)
                 if link.is_dead:
-                    # Silent for ever: whoever waits for an answer must give up by itself.
+                    # The connection is silent for ever, so a client that waits for an answer must give up by itself.
                     continue
                 if mode == "slow":
                     await asyncio.sleep(self.dice.uniform(0, 0.2))
@@ -101,7 +101,7 @@ class Link:
         self.is_dead = False
 
     def reset(self):
-        """Ends both at once, without the courtesies."""
+        """Resets both halves at once, without an orderly end."""
         for writer in (self.client, self.server):
             if writer is not None and (sock := writer.get_extra_info("socket")) is not None:
                 with contextlib.suppress(OSError):

@@ -1,13 +1,13 @@
-"""How soon things were as before: from the end of each fault to the first job that ended, and to having caught up."""
+"""Measures recovery: from the end of each fault to the first job that ended, and until the waiting jobs had ended."""
 
 import statistics
 from collections import defaultdict
 
 
 def recoveries(history):
-    """For each kind of fault, a list of (seconds to the first end of a job, seconds until all that waited had ended).
+    """For each kind of fault, a list of (seconds to the first end of a job, seconds until all waiting jobs had ended).
 
-    Only plain jobs count, which take 200 ms at most; those that fail, hang or wait on purpose say nothing here."""
+    Only plain jobs count, which take 200 ms at most. Jobs that fail, hang or wait on purpose are left out."""
     ends = sorted(row["at"] for row in history.results.values() if row["kind"] == "chaos.work")
     plain = [
         (history.enqueued_at[job], history.results[job]["at"])
@@ -21,14 +21,14 @@ def recoveries(history):
         first = next((at - end for at in ends if at >= end), None)
         if first is None:
             continue
-        # From the oldest that waited when the fault was over.
+        # These jobs were waiting when the fault was over.
         waiting = [ended - end for enqueued, ended in plain if enqueued <= end < ended]
         found[kind].append((first, max(waiting, default=0.0)))
     return found
 
 
 def table(found):
-    """Lines for people."""
+    """The lines of a table for people."""
     lines = [f"{'fault':<14}{'times':>5}  {'first job ended after':>26}  {'caught up after':>26}"]
     for kind, times in sorted(found.items()):
         first, caught_up = zip(*times)

@@ -10,7 +10,7 @@ LEASE = 4.0
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of fault: what it does, what it acts on, and how long it lasts (0: it is over at once)."""
+    """A kind of fault: what it does, what it acts on, and how long it lasts (0 means that it is over at once)."""
 
     name: str
     # Faults that act on the same thing do not overlap.
@@ -71,9 +71,9 @@ class Fault:
     kind: str
     start: float
     duration: float
-    # What it acts on where there is a choice.
+    # The worker it acts on, if the kind acts on one.
     target: str
-    # For its own dice.
+    # The seed of the fault's own random numbers.
     seed: int
 
     def __str__(self):
@@ -83,11 +83,11 @@ class Fault:
 
 
 def schedule(scenario, seconds, seed):
-    """The faults of a run. One kind alone comes often enough to tell its recovery, and seldom enough to recover."""
+    """The faults of a run. A single kind comes often enough to measure recovery, and seldom enough for recovery."""
     names, _ = SCENARIOS[scenario]
     dice = random.Random(f"{scenario} {seed}")
     faults, busy_until = [], {}
-    # The first seconds are for the load to get going; the last fault is over when the load ends.
+    # The load gets going in the first seconds. The last fault is over when the load ends.
     time = 3.0
     while names:
         free = [name for name in names if busy_until.get(KINDS[name].acts_on, 0) <= time]

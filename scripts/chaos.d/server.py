@@ -1,4 +1,4 @@
-"""The private Postgres that scripts/chaos has started, and what is done to it."""
+"""The private Postgres that scripts/chaos has started, and the operations on it."""
 
 import os
 import socket
@@ -8,7 +8,7 @@ import time
 
 
 class Server:
-    """Stops, starts and asks the server."""
+    """Stops, starts and queries the server."""
 
     def __init__(self, binaries, directory, port):
         self.binaries, self.directory, self.port = binaries, directory, port
@@ -18,7 +18,7 @@ class Server:
     def control(self, *words, check=True):
         command = [os.path.join(self.binaries, "pg_ctl"), *words, "--silent", "--wait", "--pgdata", self.data]
         if os.geteuid() == 0:
-            # A server refuses to run as root; its files say as whom it runs.
+            # A server refuses to run as root. The owner of its files is the account that it runs as.
             owner = os.stat(self.data)
             command = ["setpriv", f"--reuid={owner.st_uid}", f"--regid={owner.st_gid}", "--init-groups", *command]
         environment = dict(os.environ, LC_ALL="C.UTF-8")
@@ -30,7 +30,7 @@ class Server:
         self.control("stop", "--mode", mode, "--timeout=60", check=False)
 
     def start(self):
-        """Starts it, again and again if need be: after a crash on a full disk it may take two."""
+        """Starts the server, with several attempts, because a crash on a full disk may need two."""
         for _attempt in range(30):
             log = os.path.join(self.directory, "log")
             if self.control("start", "--timeout=60", f"--log={log}", f"--options=-p {self.port}", check=False) == 0:
@@ -44,7 +44,7 @@ class Server:
         command = ["psql", "--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--set=ON_ERROR_STOP=1"]
         for statement in statements:
             command += ["--command", statement]
-        # An administrator's session is neither timed out nor turned away.
+        # An administrator's session has no timeouts, and may use the reserved connections.
         environment = dict(
             os.environ,
             PGOPTIONS="-c statement_timeout=0 -c lock_timeout=0",
@@ -57,7 +57,7 @@ class Server:
         return result.stdout
 
     def insist(self, *statements):
-        """Runs statements that must succeed in the end, while the server may be anywhere."""
+        """Runs statements that must succeed in the end, in whatever state the server is."""
         for attempt in range(100):
             try:
                 return self.sql(*statements)
@@ -67,7 +67,7 @@ class Server:
                 time.sleep(0.1)
 
     def open_session(self):
-        """An idle session, as a bare socket; None if the server has no room for it."""
+        """Opens an idle session, as a bare socket. Returns None if the server has no room for it."""
         session = socket.create_connection(("127.0.0.1", self.port), timeout=5)
         words = b"user\0postgres\0database\0postgres\0application_name\0chaos faults\0\0"
         session.sendall(struct.pack("!ii", 8 + len(words), 196608) + words)

@@ -1,4 +1,4 @@
-"""A history with a fault in it must be seen for what it is. Run by scripts/chaos before each run, and by hand:
+"""Checks that a fault in a history is found. Run by scripts/chaos before each run, and by hand:
 python3 scripts/chaos.d/test_checker.py"""
 
 import unittest
@@ -10,7 +10,7 @@ from schedule import SCENARIOS, schedule
 
 
 def sound():
-    """Three jobs: one succeeded at once, one after a failure, one was discarded."""
+    """Three jobs: one succeeded at once, one after a failure, and one was discarded."""
     history = History()
     for n, what in [(1, "work"), (2, "fail"), (3, "discard")]:
         history.sent[n] = what
@@ -145,7 +145,7 @@ class CheckerTests(unittest.TestCase):
         for settled in history.settled:
             if settled.lease == 12:
                 settled.stale = True
-        self.assertBreaks(history)  # recorded by a settle whose answer was lost
+        self.assertBreaks(history)  # a settle whose answer was lost may have recorded it
         history.settled[1].outcome = "released"
         self.assertBreaks(history, "attempts wrongly charged")
 
@@ -210,7 +210,7 @@ class CheckerTests(unittest.TestCase):
         history = sound()
         history.enqueued_at[101] = -40.0
         self.assertBreaks(history, "starved")
-        # A fault is a reason, and so is the time after it.
+        # The fault and the time after it are a reason.
         history.faults = [["crash", -30.0, -29.0]]
         history.results = {job: {"kind": "chaos.work", "at": 0.5} for job in (101, 102)}
         self.assertBreaks(history)

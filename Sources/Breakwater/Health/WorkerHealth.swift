@@ -1,52 +1,52 @@
 import Libpq
 import Synchronization
 
-/// Whether a worker is alive and ready, as its own loops last showed.
+/// Whether a worker is alive and ready, as its own loops last reported.
 ///
-/// It makes no call: an answer takes no time and needs no database.
+/// Answers come from memory and need no call to the database.
 public final class WorkerHealth: Sendable {
-    /// An answer to the question whether all is well.
+    /// The result of a check.
     public struct Answer: Sendable, Equatable {
-        /// What is not well, for operators; empty when all is well. It may name the database's host and role.
+        /// The problems, for operators; empty when there are none. They may name the database's host and role.
         public var reasons: [String]
-        /// The same for any client that can reach the worker: each reason once, without hosts, ports, roles and
-        /// messages of the database.
+        /// The problems for any client that can reach the worker. Each reason appears once, without hosts, ports, roles
+        /// and messages of the database.
         public var publicReasons: [String]
-        /// Whether all is well.
+        /// Whether there are no problems.
         public var isGood: Bool { reasons.isEmpty }
 
         /// - Parameters:
-        ///   - reasons: What is not well.
-        ///   - publicReasons: The same for any client. Defaults to `reasons`.
+        ///   - reasons: The problems.
+        ///   - publicReasons: The problems for any client. Defaults to `reasons`.
         public init(reasons: [String], publicReasons: [String]? = nil) {
             self.reasons = reasons
             self.publicReasons = publicReasons ?? reasons
         }
     }
 
-    /// Each loop comes round several times a second while idle. It may be held up by one call to the database and one
-    /// attempt to connect, which both have deadlines, and by the pause between them.
+    /// How long a loop may take for one iteration. An idle loop iterates several times a second. One call to the
+    /// database, one attempt to connect and the pause between them may delay it, and all of these have deadlines.
     static let patience = Duration.seconds(90)
 
     private enum Phase {
-        /// Not registered yet. Goes to `working`.
+        /// The worker has not registered yet. Goes to `working`.
         case starting
-        /// Claims and runs. Goes to `draining` or `stopped`.
+        /// The worker claims and runs jobs. Goes to `draining` or `stopped`.
         case working
-        /// Runs what has started; claims nothing. Goes to `stopped`.
+        /// The worker runs the jobs that have started, and claims nothing. Goes to `stopped`.
         case draining
-        /// The loops have ended. The end.
+        /// The loops have ended. This state is final.
         case stopped
     }
 
     private struct State {
         var phase = Phase.starting
         var patience = WorkerHealth.patience
-        /// When each loop last came round.
+        /// When each loop last began an iteration.
         var iterations: [WorkerMetrics.Loop: ContinuousClock.Instant] = [:]
         var lastTick = ContinuousClock.now
         var connected: Set<WorkerMetrics.Loop> = []
-        /// Why each loop is without a connection.
+        /// The reason why a loop has no connection.
         var faults: [WorkerMetrics.Loop: String] = [:]
         var holdsLease = true
         var schemaFault: String?
@@ -58,9 +58,10 @@ public final class WorkerHealth: Sendable {
 
     // MARK: Answers
 
-    /// Whether the loops turn. The database plays no part in it: a worker without one waits, and goes on by itself.
+    /// Whether the loops are running. This does not depend on the database: a worker without one waits, and continues
+    /// by itself.
     ///
-    /// - Parameter now: The time. Defaults to the present.
+    /// - Parameter now: The time. Defaults to the current time.
     /// - Returns: The loops that are stuck, if any.
     public func liveness(at now: ContinuousClock.Instant = .now) -> Answer {
         state.withLock { state in
@@ -71,7 +72,7 @@ public final class WorkerHealth: Sendable {
             }
             for (loop, turn) in state.iterations.sorted(by: { $0.key.rawValue < $1.key.rawValue })
             where now - turn > state.patience {
-                // The loop that listens waits until a notification comes; the loop that claims ends before the others.
+                // The loop for wake-ups waits until a notification arrives. The loop for claims ends before the others.
                 if loop == .wakeUps || (loop == .claims && state.phase == .draining) { continue }
                 reasons.append("the loop for \(loop.rawValue) has been stuck for \((now - turn).wholeSeconds) s")
             }
@@ -79,9 +80,9 @@ public final class WorkerHealth: Sendable {
         }
     }
 
-    /// Whether the worker takes jobs: it is connected, its schema is right, and it is not draining.
+    /// Whether the worker takes jobs: it is connected, its schema fits, and it is not draining.
     ///
-    /// - Returns: What keeps it from taking jobs, if anything.
+    /// - Returns: The reasons why it takes no jobs, if any.
     public func readiness() -> Answer {
         state.withLock { state in
             switch state.phase {
@@ -110,17 +111,17 @@ public final class WorkerHealth: Sendable {
         }
     }
 
-    /// Whether a shutdown has begun: the worker claims no more, and ends what runs.
+    /// Whether a shutdown has begun: the worker claims no more jobs, and finishes the running ones.
     public var isDraining: Bool {
         state.withLock { $0.phase == .draining || $0.phase == .stopped }
     }
 
-    // MARK: What the loops say
+    // MARK: Reports of the loops
 
     func started(lease: Duration) {
         state.withLock { state in
             state.phase = .working
-            // A beat may take half a lease.
+            // A heartbeat may take half a lease.
             state.patience = max(Self.patience, lease)
             state.lastTick = .now
         }
@@ -146,7 +147,8 @@ public final class WorkerHealth: Sendable {
 
     func record(holdsLease: Bool) { state.withLock { $0.holdsLease = holdsLease } }
 
-    /// Checks whether the database still has the schema that this worker needs. A fault stops nothing that works.
+    /// Checks whether the database still has the schema that this worker needs. A mismatch is only reported; it does
+    /// not stop the worker.
     func checkSchema(on connection: Connection) async {
         do {
             try await Schema.check(on: connection)
@@ -154,7 +156,7 @@ public final class WorkerHealth: Sendable {
         } catch let error as BreakwaterError {
             state.withLock { $0.schemaFault = error.message }
         } catch {
-            // The connection's fault, which its next call will meet too.
+            // The connection failed. Its next call will fail too.
         }
     }
 }

@@ -1,60 +1,60 @@
 public import struct Foundation.Date
 package import Libpq
 
-/// One claimed job, as its handler sees it.
+/// One claimed job, as it is passed to its handler.
 public struct Job: Sendable, Identifiable {
     /// The job's row in `breakwater.job`. It stays the same through retries and redrives.
     public var id: Int64
-    /// The group of jobs it was enqueued to.
+    /// The queue in which the job was enqueued.
     public var queue: String {
         get { origin.texts.queue }
         set { change(\.queue, to: newValue) }
     }
-    /// The name of the handler that runs it, such as `email.send`.
+    /// The name of the handler that runs the job, such as `email.send`.
     public var kind: String {
         get { origin.texts.kind }
         set { change(\.kind, to: newValue) }
     }
-    /// 0 (first) to 9 (last); 5 unless the enqueuer said otherwise.
+    /// The priority from 0 (first) to 9 (last); 5 by default.
     public var priority: Int
     /// The payload: one JSON value as text.
     public var payload: String {
         get {
             switch payloadSource {
             case .text(let text): text
-            // The server sends valid UTF-8 alone, since the session asks for it.
+            // The session's encoding is UTF-8, so the server sends only valid UTF-8.
             case .answer(let slice): slice.text ?? "{}"
             }
         }
         set { payloadSource = .text(newValue) }
     }
-    /// Which counted run this is, starting from 1.
+    /// The number of this counted run, starting from 1.
     public var attempt: Int
-    /// How many earlier runs failed as probes and were not counted, since the dependency was down.
+    /// How many earlier runs failed as probes, and were not counted because the dependency was unavailable.
     var handedBack = 0
-    /// How many counted runs the job may have: its own limit, else its handler's.
+    /// The most counted runs: the job's own limit, or else its handler's.
     public var maxAttempts: Int
-    /// When it was enqueued, by the database's clock.
+    /// When the job was enqueued, by the database's clock.
     public var enqueuedAt: Date
-    /// The W3C trace context its enqueuer gave, if any.
+    /// The W3C trace context that was given when the job was enqueued, if any.
     public var traceparent: String? {
         get { origin.texts.traceparent }
         set { change(\.traceparent, to: newValue) }
     }
-    /// What tracing systems added to it, in the form of the W3C's `tracestate`, if anything.
+    /// The vendor-specific data of the trace context, in the form of the W3C's `tracestate`, if any.
     public var tracestate: String? {
         get { origin.texts.tracestate }
         set { change(\.tracestate, to: newValue) }
     }
-    /// Whether a half-open circuit let it through to find out if its dependency works again.
+    /// Whether the job is a probe: a half-open circuit let it through to test whether the dependency works again.
     public var isProbe: Bool
 
-    /// The texts of a job except its payload. Jobs of one claim mostly share them, and jobs are copied a lot, so each
+    /// The texts of a job except its payload. Jobs of one claim usually share them, and jobs are copied often, so each
     /// job has one reference instead of its own texts.
     package struct Texts: Sendable {
         var queue: String
         var kind: String
-        /// The key of its circuit: empty for the kind's own.
+        /// The key of the job's circuit; empty for the kind's own circuit.
         var circuitKey = ""
         var traceparent: String?
         var tracestate: String?
@@ -68,13 +68,14 @@ public struct Job: Sendable, Identifiable {
 
     package var origin: Origin
 
-    /// Where the payload is.
+    /// The source of the payload.
     package enum PayloadSource: Sendable {
         case text(String)
-        /// In a claim's answer until the job runs: the run decodes it, so that the claim does not spend time on it.
+        /// The payload is in a claim's answer until the job runs. It is decoded then, so that the claim does not spend
+        /// time on it.
         case answer(TextSlice)
 
-        /// How many bytes of UTF-8 it has.
+        /// The length in bytes of UTF-8.
         var byteCount: Int {
             switch self {
             case .text(let text): text.utf8.count
@@ -85,38 +86,38 @@ public struct Job: Sendable, Identifiable {
 
     package var payloadSource: PayloadSource
 
-    /// Where the claim left the job in its table.
+    /// The location of the job's row in its table, according to the claim.
     package var tuple = TupleID()
     /// The number of the claim that gave this job to this worker. Only the holder of the newest lease may settle.
     package var lease: Int64
     /// The generation of the kind's circuit when the job was claimed.
     package var generation: Int64
-    /// The key of its circuit: empty for the kind's own.
+    /// The key of the job's circuit; empty for the kind's own circuit.
     package var circuitKey: String {
         get { origin.texts.circuitKey }
         set { change(\.circuitKey, to: newValue) }
     }
-    /// When the claim was answered, and for how many seconds the job had been ready by then.
+    /// When the claim was answered, and how many seconds the job had been ready by then.
     package var claimedAt = MonotonicClock.Instant.now
     package var waited = 0.0
 
-    /// A text that is the same for every run of this job, for receivers that drop repeats.
+    /// A text that is the same for every run of this job, so that receivers can recognise repeated requests.
     public var idempotencyKey: String { "breakwater-\(id)" }
 
-    /// A job made by hand, for the tests of handlers.
+    /// Makes a job for tests of handlers.
     ///
     /// - Parameters:
     ///   - id: The job's number. Defaults to 1.
-    ///   - queue: Defaults to `default`.
-    ///   - kind: The handler's name.
-    ///   - priority: 0 to 9. Defaults to 5.
-    ///   - payload: JSON text. Defaults to `{}`.
-    ///   - attempt: Starting from 1. Defaults to 1.
-    ///   - maxAttempts: Defaults to 20.
-    ///   - enqueuedAt: Defaults to now.
-    ///   - traceparent: Defaults to none.
-    ///   - tracestate: Defaults to none.
-    ///   - isProbe: Defaults to false.
+    ///   - queue: The queue. Defaults to `default`.
+    ///   - kind: The kind.
+    ///   - priority: The priority from 0 to 9. Defaults to 5.
+    ///   - payload: The payload as JSON text. Defaults to `{}`.
+    ///   - attempt: The number of the counted run, starting from 1. Defaults to 1.
+    ///   - maxAttempts: The most counted runs. Defaults to 20.
+    ///   - enqueuedAt: When the job was enqueued. Defaults to now.
+    ///   - traceparent: The W3C trace context. Defaults to none.
+    ///   - tracestate: The vendor-specific data of the trace context. Defaults to none.
+    ///   - isProbe: Whether the job is a probe. Defaults to false.
     public init(
         id: Int64 = 1,
         queue: String = "default",
@@ -148,9 +149,9 @@ public struct Job: Sendable, Identifiable {
         origin = Origin(texts)
     }
 
-    /// Whether it is of the same claim and kind as another.
+    /// Whether the job has the same claim and kind as another.
     func isLike(_ other: Job) -> Bool { lease == other.lease && (origin === other.origin || kind == other.kind) }
 
-    /// Reads the payload out of the claim's answer, so that one long run does not keep the answer with all its jobs.
+    /// Copies the payload out of the claim's answer, so that one long run does not keep the whole answer in memory.
     mutating func takePayload() { payload = payload }
 }

@@ -1,7 +1,7 @@
 import Foundation
 
 extension JobContext {
-    /// The deadline as handlers outside this process read it: RFC 3339 in UTC, with milliseconds.
+    /// The deadline for handlers outside this process, in the format of RFC 3339 in UTC with milliseconds.
     package var deadlineText: String {
         Date(timeIntervalSinceNow: remainingTime.inSeconds)
             .formatted(Date.ISO8601FormatStyle(includingFractionalSeconds: true))

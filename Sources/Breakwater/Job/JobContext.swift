@@ -1,10 +1,10 @@
 public import Logging
 
-/// What a handler is given beside its payload.
+/// The data that a handler receives in addition to its payload.
 public struct JobContext: Sendable {
     /// The job being run.
     public var job: Job
-    /// When the handler's time is up and it is cancelled.
+    /// The time at which the handler is cancelled.
     public var deadline: ContinuousClock.Instant {
         get { end.continuous }
         set { end = MonotonicClock.Instant(newValue) }
@@ -14,8 +14,8 @@ public struct JobContext: Sendable {
 
     /// - Parameters:
     ///   - job: The job being run.
-    ///   - deadline: When the handler is cancelled.
-    ///   - logger: Where the handler logs; the job's identity is added to it.
+    ///   - deadline: The time at which the handler is cancelled.
+    ///   - logger: The logger for the handler, to which the job's identity is added.
     public init(job: Job, deadline: ContinuousClock.Instant, logger: Logger) {
         self.init(job: job, end: MonotonicClock.Instant(deadline), logger: logger)
     }
@@ -26,9 +26,10 @@ public struct JobContext: Sendable {
         workerLogger = logger
     }
 
-    /// A logger that carries the job's id, kind, queue and attempt, and the ids of its trace and span if it has any.
+    /// A logger with the job's id, kind, queue and attempt as metadata, and the ids of its trace and span if it has
+    /// any.
     public var logger: Logger {
-        // Made when asked for: most runs log nothing.
+        // The logger is made on access, because most runs log nothing.
         var logger = workerLogger
         for (key, value) in job.metadata() { logger[metadataKey: key] = value }
         if let ids = job.traceIDs {

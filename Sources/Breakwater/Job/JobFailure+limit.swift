@@ -1,9 +1,10 @@
 import Foundation
 
 extension JobFailure {
-    /// What this process or its machine lacks, if an error number says so: for ``JobOutcome/unable(_:)``.
+    /// A failure for ``JobOutcome/unable(_:)`` if an error number means that this process or its machine lacks a
+    /// resource.
     ///
-    /// | error number | what is meant |
+    /// | error number | exhausted resource |
     /// |---|---|
     /// | `EMFILE` | this process's open files (`ulimit -n`) |
     /// | `ENFILE` | the machine's open files (`fs.file-max`) |
@@ -12,8 +13,8 @@ extension JobFailure {
     /// | `ENOBUFS` | the buffers of sockets |
     /// | `EADDRNOTAVAIL` | local ports (`net.ipv4.ip_local_port_range`): only if `connect` or `bind` set it |
     ///
-    /// The name is the symbol of the number behind `worker.`, such as `worker.EMFILE`. The message names the limit with
-    /// its present value.
+    /// The name is `worker.` and the symbol of the number, such as `worker.EMFILE`. The message names the limit with
+    /// its current value.
     ///
     /// ```swift
     /// let socket = socket(AF_INET, SOCK_STREAM, 0)
@@ -28,13 +29,13 @@ extension JobFailure {
         self.init("worker.\(symbol)", "\(action) failed: \(limit)")
     }
 
-    /// What this process lacks, if an error that was thrown says so beyond doubt: Foundation's errors of POSIX, also
-    /// below others.
+    /// A failure if a thrown error certainly means that this process lacks a resource. It examines Foundation's POSIX
+    /// errors, also as underlying errors.
     ///
-    /// `EAGAIN` is in doubt, because it also means that a socket has nothing to read.
+    /// `EAGAIN` is not certain, because it can also mean that a socket has nothing to read.
     init?(limitIn error: any Error) {
         var error = error
-        // An error may be below others, such as "the file cannot be read".
+        // The POSIX error may be the underlying error of others, such as "the file cannot be read".
         for _ in 0..<8 {
             if let number = (error as? POSIXError)?.code.rawValue {
                 guard [EMFILE, ENFILE, ENOMEM, ENOBUFS].contains(number) else { return nil }

@@ -16,17 +16,17 @@ import Foundation
 /// A payload that does not decode is discarded to the dead letters with an error that names the field. An error
 /// thrown from `handle` is a failure under the name of its type, retried with backoff.
 public protocol JobHandler: Sendable {
-    /// What the job's JSON payload decodes to.
+    /// The type that the job's JSON payload is decoded to.
     associatedtype Payload: Decodable & Sendable
 
     /// Runs one job.
     ///
     /// - Parameters:
     ///   - payload: The decoded payload.
-    ///   - context: The job, the deadline, a logger.
-    /// - Returns: How it ended.
-    /// - Throws: Any error; throw ``JobFailure`` to choose the name that retry rules see. A Foundation error that says
-    ///   that this process has no descriptors or memory left counts as ``JobOutcome/unable(_:)``.
+    ///   - context: The job, the deadline and a logger.
+    /// - Returns: The outcome of the run.
+    /// - Throws: Any error. Throw ``JobFailure`` to choose the name that retry rules match. A Foundation error which
+    ///   means that this process has no descriptors or memory left counts as ``JobOutcome/unable(_:)``.
     func handle(_ payload: Payload, context: JobContext) async throws -> JobOutcome
 }
 
@@ -49,7 +49,7 @@ struct SwiftPlugin<Handler: JobHandler>: HandlerPlugin {
 }
 
 extension DecodingError {
-    /// Names the field at fault by its path, such as `to` or `items[3].price`.
+    /// The error's message for people, which names the field at fault by its path, such as `to` or `items[3].price`.
     fileprivate func messageForPeople<Payload>(decoding type: Payload.Type) -> String {
         switch self {
         case .typeMismatch(let wanted, let context):

@@ -1,15 +1,15 @@
-/// Turns what a program or a server answered into JSON text that Postgres stores as `jsonb`.
+/// Turns the answer of a program or server into JSON text that Postgres can store as `jsonb`.
 ///
-/// An answer that is one JSON value is kept as it is, except for what `jsonb` refuses: the escape `\u0000` is dropped
-/// and half a surrogate pair becomes U+FFFD. Any other answer becomes a JSON string of its text, with broken UTF-8
-/// repaired and NUL dropped. An answer of white space is no result.
+/// An answer that is one JSON value is kept as it is, except for parts that `jsonb` refuses: the escape `\u0000` is
+/// dropped, and half a surrogate pair becomes U+FFFD. Any other answer becomes a JSON string of its text, with invalid
+/// UTF-8 replaced and NUL dropped. An answer that is only white space is no result.
 package enum JobResult {
     /// The answer as one JSON value.
     ///
     /// - Parameters:
-    ///   - bytes: What was answered.
-    ///   - isCut: Whether the end was cut off, perhaps within a character.
-    /// - Returns: JSON text, or nil for an answer of white space.
+    ///   - bytes: The answer.
+    ///   - isCut: Whether the answer was cut off, perhaps within a character.
+    /// - Returns: JSON text; nil for an answer that is only white space.
     package static func json(from bytes: [UInt8], isCut: Bool = false) -> String? {
         if bytes.allSatisfy(\.isJSONWhitespace) { return nil }
         if !isCut, String(validating: bytes, as: UTF8.self) != nil {
@@ -19,18 +19,18 @@ package enum JobResult {
         return quoted(text(from: bytes, isCut: isCut))
     }
 
-    /// Whether the text is one JSON value that Postgres stores as `jsonb` just as it is.
+    /// Whether the text is one JSON value that Postgres can store as `jsonb` unchanged.
     package static func isStorable(_ text: String) -> Bool {
         let trimmed = text.utf8.drop(while: \.isJSONWhitespace).reversed().drop(while: \.isJSONWhitespace).reversed()
         var scanner = JSONScanner(Array(trimmed))
         return scanner.scan()?.elementsEqual(trimmed) ?? false
     }
 
-    /// The bytes as text that Postgres stores: broken UTF-8 becomes U+FFFD, NUL is dropped.
+    /// The bytes as text that Postgres can store. Invalid UTF-8 becomes U+FFFD, and NUL is dropped.
     ///
     /// - Parameters:
-    ///   - bytes: What was answered.
-    ///   - isCut: Whether the end was cut off, perhaps within a character, which is then dropped.
+    ///   - bytes: The answer.
+    ///   - isCut: Whether the answer was cut off. An incomplete character at its end is then dropped.
     package static func text(from bytes: some BidirectionalCollection<UInt8>, isCut: Bool = false) -> String {
         var kept = Array(bytes)
         if isCut { kept.removeLast(kept.incompleteCharacterLength) }
@@ -63,7 +63,7 @@ extension UInt8 {
 }
 
 extension [UInt8] {
-    /// How many bytes at the end begin a UTF-8 character that is not complete.
+    /// How many bytes at the end are the beginning of an incomplete UTF-8 character.
     fileprivate var incompleteCharacterLength: Int {
         for length in 1...3 where length <= count {
             switch self[count - length] {
@@ -78,14 +78,14 @@ extension [UInt8] {
     }
 }
 
-/// Reads one JSON value, strictly by RFC 8259, and copies what `jsonb` accepts.
+/// Parses one JSON value strictly by RFC 8259, and copies the parts that `jsonb` accepts.
 ///
-/// Foundation's parser would serve to validate, but it neither repairs `\u0000` and lone surrogates nor refuses the
-/// numbers and the depth that `jsonb` refuses.
+/// Foundation's parser could validate, but it neither repairs `\u0000` and lone surrogates nor refuses the numbers and
+/// depths that `jsonb` refuses.
 private struct JSONScanner {
-    /// Deeper values would meet Postgres's `max_stack_depth`.
+    /// The greatest depth. Deeper values could exceed Postgres's `max_stack_depth`.
     private static let maximumDepth = 512
-    /// The digits, with the exponent's size, that `numeric` surely holds: 16,383 after the decimal point.
+    /// The most digits plus the exponent's size. `numeric` can hold 16,383 digits after the decimal point.
     private static let maximumNumberSize = 16_000
 
     private let input: [UInt8]
@@ -201,7 +201,7 @@ private struct JSONScanner {
         guard let unit = codeUnit(at: position) else { return false }
         var length = 6
         if unit == 0 {
-            // Dropped: `jsonb` holds no NUL.
+            // The escape is dropped, because `jsonb` cannot hold NUL.
         } else if UTF16.isLeadSurrogate(unit), let trail = codeUnit(at: position + 6), UTF16.isTrailSurrogate(trail) {
             length = 12
             output += input[position..<position + length]

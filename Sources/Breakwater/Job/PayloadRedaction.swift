@@ -1,17 +1,17 @@
-/// Takes the values of a job's payload out of a message before it is logged, because the errors of servers and programs
-/// echo what they were sent.
+/// Removes the values of a job's payload from a message before it is logged, because the errors of servers and programs
+/// may echo their input.
 ///
-/// It looks for values of 8 bytes or more, texts and numbers, as they are and as JSON writes them. A shorter value is a
-/// word like "default" rather than a secret.
+/// It searches for strings and numbers of at least 8 bytes, both as plain text and as JSON text. A shorter value is
+/// more likely a word such as "default" than a secret.
 struct PayloadRedaction {
-    /// A larger payload is not searched; a message about its job is withheld whole.
+    /// The largest payload that is searched. Messages about a job with a larger one are withheld completely.
     static let maximumPayloadBytes = 64 << 10
-    /// The same is done if there are more values than this.
+    /// The most values. Messages about a job with more values are withheld too.
     static let maximumValues = 500
     private static let minimumValueBytes = 8
     static let mark = "[redacted]"
 
-    /// Nil if there are too many to look for. The longest come first, as one may be a part of another.
+    /// The values to remove; nil if there are too many. The longest come first, because one may contain another.
     private let values: [String]?
 
     /// - Parameter payload: One JSON value as text.
@@ -27,7 +27,8 @@ struct PayloadRedaction {
         }
     }
 
-    /// The texts and numbers of a JSON document, except the names of members. It was valid when it was stored.
+    /// The strings and numbers of a JSON document, except the names of members. The document is known to be valid,
+    /// because the database stored it.
     private static func values(in json: [UInt8]) -> [String]? {
         var found: Set<String> = []
         var position = 0
@@ -37,7 +38,7 @@ struct PayloadRedaction {
                 position = endOfString(in: json, from: position)
                 var next = position
                 while next < json.count, json[next] == 0x20 { next += 1 }
-                // The name of a member.
+                // This string is the name of a member.
                 if next < json.count, json[next] == UInt8(ascii: ":") { continue }
                 let raw = json[start..<position].dropFirst().dropLast()
                 guard raw.count >= minimumValueBytes else { continue }
@@ -63,7 +64,8 @@ struct PayloadRedaction {
         return min(position + 1, json.count)
     }
 
-    /// A JSON string's text. Escapes of code points stay: `jsonb` gives back only those that a control character needs.
+    /// The text of a JSON string. Escapes of code points are kept, because `jsonb` returns them only for control
+    /// characters.
     private static func unescaped(_ raw: ArraySlice<UInt8>) -> String {
         var bytes: [UInt8] = []
         var isEscape = false

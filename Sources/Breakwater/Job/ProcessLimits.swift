@@ -2,9 +2,9 @@ import Glibc
 
 /// The limits on this process, in words, for operators who must raise one.
 package enum ProcessLimits {
-    /// Which limit an error number means.
+    /// The limit that an error number refers to.
     ///
-    /// - Returns: The number's symbol, and a sentence that names the limit with its present value; nil for any other
+    /// - Returns: The number's symbol, and a sentence that names the limit with its current value; nil for any other
     ///   number.
     static func exhausted(_ number: Int32) -> (symbol: String, sentence: String)? {
         switch number {
@@ -29,10 +29,10 @@ package enum ProcessLimits {
         }
     }
 
-    /// The error number that opening this number of descriptors would end with now; nil if they can be opened.
+    /// The error number with which opening this many descriptors would fail now; nil if they can be opened.
     ///
-    /// It counts numbers that are free instead of opening them: other threads would be short of those for that moment.
-    /// The highest numbers are mostly free, so this looks at few.
+    /// This counts free descriptor numbers instead of opening them, because other threads might need these at that
+    /// moment. The highest numbers are usually free, so few are examined.
     package static func errorOpening(descriptors count: Int) -> Int32? {
         var free = 0
         var number = Int32(clamping: openFiles) - 1
@@ -41,7 +41,7 @@ package enum ProcessLimits {
             number -= 1
         }
         guard free >= count else { return EMFILE }
-        // The machine may have none left, even if this process may.
+        // The machine may have no descriptors left, even if this process is below its limit.
         let file = open("/dev/null", O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { return errno }
         close(file)
@@ -57,7 +57,7 @@ package enum ProcessLimits {
         return limits.joined(separator: ", ")
     }
 
-    /// How many descriptors this process may have.
+    /// The most descriptors that this process may have open.
     package static var openFiles: Int { Int(clamping: limit(RLIMIT_NOFILE) ?? .max) }
 
     private static func soft(_ resource: __rlimit_resource) -> String {
@@ -70,8 +70,7 @@ package enum ProcessLimits {
         return getrlimit(.init(resource.rawValue), &limit) == 0 ? limit.rlim_cur : nil
     }
 
-    /// The smallest `pids.max` of this process's control group and those above it; nil if none is set, or none can be
-    /// read.
+    /// The smallest `pids.max` of this process's control group and its ancestors; nil if none is set or can be read.
     private static var controlGroupProcesses: Int? {
         guard let text = read("/proc/self/cgroup") else { return nil }
         var limits: [Int] = []
@@ -97,7 +96,7 @@ package enum ProcessLimits {
         return text.split(whereSeparator: \.isWhitespace).joined(separator: " to ")
     }
 
-    /// A small file of the kernel's; nil if it cannot be read, as when descriptors are what is short.
+    /// The content of a small kernel file; nil if it cannot be read, for example because no descriptor is free.
     private static func read(_ path: String) -> String? {
         let file = open(path, O_RDONLY | O_CLOEXEC)
         guard file >= 0 else { return nil }

@@ -1,9 +1,9 @@
 import Metrics
 
 /// Counts the failures of each circuit by their names. Handlers choose the names freely, so only the first fifty names
-/// of a circuit are counted by themselves.
+/// of a circuit are counted separately.
 struct FailureNames {
-    /// How many names of a circuit have a series of their own.
+    /// The most names of a circuit that have their own series.
     static let most = 50
 
     private struct Key: Hashable {
@@ -12,13 +12,13 @@ struct FailureNames {
     }
 
     private var counters: [Key: Counter] = [:]
-    /// How many names of each circuit there are.
+    /// The number of names of each circuit.
     private var known: [String: Int] = [:]
     private var pending: [Key: Int] = [:]
 
     /// Counts a failure, for the next flush.
     mutating func count(_ ending: FinishedRun.Ending, of circuit: String, in factory: any MetricsFactory) {
-        var key = Key(circuit: circuit, name: ending.failure?.name ?? ending.className)
+        var key = Key(circuit: circuit, name: ending.failure?.name ?? ending.outcomeClass.rawValue)
         if counters[key] == nil {
             if known[circuit, default: 0] < Self.most {
                 known[circuit, default: 0] += 1
@@ -30,7 +30,7 @@ struct FailureNames {
         pending[key, default: 0] += 1
     }
 
-    /// Adds what was counted since the last flush to the counters.
+    /// Adds the counts since the last flush to the counters.
     mutating func flush() {
         for (key, count) in pending { counters[key]?.increment(by: count) }
         pending.removeAll(keepingCapacity: true)

@@ -5,13 +5,13 @@ public import ServiceLifecycle
 
 /// Reports the fleet's numbers as a worker sees them: depth, ages, circuits, dead letters, workers.
 ///
-/// They come from one sample that all workers share, taken at most every ten seconds and bounded whatever the number of
-/// jobs; a connection is opened for each look and closed again. Whatever goes wrong is counted and survived: the last
-/// numbers stay, and the sample's time tells how old they are.
+/// They come from one sample that all workers share. It is taken at most every ten seconds, and its cost is bounded for
+/// any number of jobs. A connection is opened for each query and closed again. Failures are counted, and the last
+/// numbers are kept. The sample's time shows how old they are.
 public struct FleetMetrics: Service {
-    /// How long the database may take for a sample.
+    /// The timeout of a sample.
     static let timeout = Duration.seconds(5)
-    /// A transition may become visible after another whose number is higher, by at most this much.
+    /// A transition may become visible after others whose ids are higher by at most this number.
     private static let lateness: Int64 = 200
 
     private let database: ConnectionOptions
@@ -21,11 +21,12 @@ public struct FleetMetrics: Service {
     private let factory: any MetricsFactory
 
     /// - Parameters:
-    ///   - database: Where the jobs are.
-    ///   - interval: How often to look. Defaults to 15 seconds.
-    ///   - maxAge: How old a sample of another worker may be to be taken as it is. Defaults to 10 seconds.
-    ///   - logger: Where it says why it found nothing, at debug.
-    ///   - metrics: Where the numbers go; see ``Metric``. Defaults to what `MetricsSystem` was bootstrapped with.
+    ///   - database: The database with the jobs.
+    ///   - interval: The time between two queries. Defaults to 15 seconds.
+    ///   - maxAge: The age up to which a sample of another worker is reused. Defaults to 10 seconds.
+    ///   - logger: Receives the reasons of failed samples at debug.
+    ///   - metrics: The factory of the metrics; see ``Metric``. Defaults to the one that `MetricsSystem` was
+    ///     bootstrapped with.
     public init(
         database: ConnectionOptions,
         interval: Duration = .seconds(15),
@@ -53,7 +54,7 @@ public struct FleetMetrics: Service {
                     failures.increment()
                     logger.debug("the fleet's numbers could not be had", metadata: ["error": "\(error)"])
                 }
-                // Random, so that the workers of a fleet do not all look at once.
+                // The pause is random, so that the workers of a fleet do not all query at once.
                 try? await Task.sleep(for: interval * Double.random(in: 0.8...1.2))
             }
         }
@@ -76,7 +77,7 @@ public struct FleetMetrics: Service {
 }
 
 extension FleetMetrics {
-    /// The handles, made as their labels occur, and what has been reported through them.
+    /// The handles, which are made when their labels first occur, and the values that were reported.
     struct Report {
         private struct Series: Hashable {
             var metric: Metric
@@ -87,14 +88,14 @@ extension FleetMetrics {
         private var gauges: [Series: Gauge] = [:]
         private var counters: [Series: Counter] = [:]
         private(set) var newestTransition: Int64?
-        /// The newest transition when this report began: earlier ones are not counted.
+        /// The id of the newest transition when this report began. Earlier ones are not counted.
         private var beginning: Int64 = .max
-        /// Transitions that were counted, as far back as one is asked for again.
+        /// The ids of counted transitions, as far back as transitions are queried again.
         private var counted: Set<Int64> = []
 
         init(factory: any MetricsFactory) { self.factory = factory }
 
-        /// Sets every gauge; what a sample no longer mentions is 0.
+        /// Sets every gauge. A series that the sample no longer contains becomes 0.
         mutating func set(_ sample: FleetSample) {
             var values: [Series: Double] = [:]
             func set(_ metric: Metric, _ labels: String..., to value: Double?) {
@@ -112,13 +113,13 @@ extension FleetMetrics {
                 for state in ["closed", "open", "half_open"] {
                     set(.fleetCircuit, circuit.circuit, state, to: circuit.state == state ? 1 : 0)
                 }
-                // Reported as 0 before they first grow, or Prometheus would not see the first increase.
+                // These counters are reported as 0 first. Otherwise Prometheus would not see the first increase.
                 for (from, to) in [
                     ("closed", "open"), ("open", "half_open"), ("half_open", "open"), ("half_open", "closed"),
                 ] {
                     counter(circuit.circuit, from, to).increment(by: 0)
                 }
-                // 0 unless the sample gives a number: an alert must be able to see it fall to nothing.
+                // The gauge is 0 unless the sample has a number, so that alerts can see it return to 0.
                 set(.fleetWaiting, circuit.circuit, to: 0)
             }
             for keyed in sample.keyedCircuits ?? [] {
@@ -144,7 +145,7 @@ extension FleetMetrics {
             }
         }
 
-        /// Counts the transitions that it has not counted yet. Those before the first call are not counted.
+        /// Counts the transitions that were not counted yet. Those before the first call are not counted.
         mutating func count(_ news: TransitionsAfter.Output) {
             for transition in news.transitions
             where transition.id > beginning && counted.insert(transition.id).inserted {

@@ -1,6 +1,6 @@
 package import Metrics
 
-// Handles of swift-metrics, made of the catalogue's names and the labels' values in the order in which it names them.
+// Makes handles of swift-metrics from a metric's name and the values of its labels, in the order of its label names.
 extension Metric {
     func counter(_ values: [String], in factory: any MetricsFactory) -> Counter {
         Counter(label: name, dimensions: dimensions(values), factory: factory)

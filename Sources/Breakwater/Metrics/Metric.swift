@@ -1,40 +1,40 @@
-/// A metric that a worker emits: its name, its form and its labels.
+/// A metric that a worker emits, with its name, its form and its labels.
 ///
-/// All of them are in ``all``; the catalogue page on observability lists them, and a test compares the two. Names are
-/// those of Prometheus: seconds, `_total` for what only grows. A label is a kind, a queue or a circuit of some
-/// configuration, a word from a fixed list, or one of the first 50 names of a circuit's failures, so that the number of
-/// series is bounded; what is beyond is called `other`.
+/// ``all`` lists all of them. The documentation page on observability lists them too, and a test compares the two.
+/// Names follow Prometheus's conventions: units are seconds, and counters end in `_total`. A label's value is a kind, a
+/// queue or a circuit of some configuration, a word from a fixed list, or one of the first 50 names of a circuit's
+/// failures. Further names become `other`, so that the number of series is bounded.
 public struct Metric: Sendable, Hashable {
-    /// What kind of numbers it has.
+    /// The form of a metric's values.
     public enum Form: String, Sendable {
-        /// Only grows, while the process lives.
+        /// A counter, which only grows while the process lives.
         case counter
-        /// A number of now.
+        /// A current value.
         case gauge
         /// A histogram of seconds, in fixed buckets from 5 ms to 300 s.
         case seconds
-        /// A histogram of how many, in fixed buckets from 1 to 2000.
+        /// A histogram of sizes, in fixed buckets from 1 to 2000.
         case sizes
     }
 
-    /// Whose numbers they are.
+    /// The scope of a metric's values.
     public enum Scope: String, Sendable {
-        /// This worker's own. Add those of all workers.
+        /// The values of one worker. Add those of all workers.
         case worker
-        /// The whole fleet's, reported alike by each worker. Take the highest of all workers, never the sum.
+        /// The values of the whole fleet, which every worker reports. Take the maximum over all workers, never the sum.
         case fleet
     }
 
     /// The name, as in Prometheus.
     public var name: String
-    /// What kind of numbers it has.
+    /// The form of the values.
     public var form: Form
     /// The names of its labels.
     public var labels: [String]
-    /// What it says, for people. Ends with how to aggregate it where that is not by adding.
+    /// The meaning for people. It ends with how to aggregate the metric, unless its values are added.
     public var help: String
 
-    /// Whose numbers they are.
+    /// The scope of the values.
     public var scope: Scope { name.hasPrefix("breakwater_fleet_") ? .fleet : .worker }
 
     init(_ name: String, _ form: Form, _ labels: [String] = [], _ help: String) {
@@ -46,7 +46,7 @@ public struct Metric: Sendable, Hashable {
     }
 }
 
-// What a worker counts of itself.
+// The metrics of a single worker.
 extension Metric {
     static let jobs = Metric(
         "breakwater_jobs_total",
@@ -178,7 +178,7 @@ extension Metric {
     static let build = Metric("breakwater_build_info", .gauge, ["version"], "Always 1.")
 }
 
-// The fleet's numbers, which the database gives every 15 seconds.
+// The metrics of the fleet, which are queried from the database every 15 seconds.
 extension Metric {
     static let fleetJobs = Metric(
         "breakwater_fleet_jobs",

@@ -1,16 +1,17 @@
 import Metrics
 
-/// The handles of runs, by queue and kind, made when the first run of each is settled, so that unused ones cost
-/// nothing. Owned by the claim loop.
+/// The handles of runs by queue and kind. They are made when the first run of each is settled, so that unused ones cost
+/// nothing. The claim loop owns them.
 ///
-/// The counts of a batch are gathered and added at once; a batch is mostly of one kind, so the last one is tried first.
+/// The counts of a batch are summed before they are added to the counters. A batch usually has one kind, so the last
+/// cell is tried first.
 struct RunMetrics {
     private struct Key: Hashable {
         var queue: String
         var kind: String
     }
 
-    /// A counter and what has not been added to it yet.
+    /// A counter, and the count that has not been added to it yet.
     private struct Count {
         var counter: Counter
         var pending = 0
@@ -24,9 +25,9 @@ struct RunMetrics {
         let wait: Metrics.Timer
         /// Successes are counted separately because they are the usual case.
         var successes = 0
-        /// By the class of the outcome.
-        var outcomes: [String: Count] = [:]
-        /// By what the circuit learnt.
+        /// Counts by the class of the outcome.
+        var outcomes: [OutcomeClass: Count] = [:]
+        /// Counts by the effect on the circuit.
         var effects: [String: Count] = [:]
         let slow: Counter
 
@@ -44,8 +45,8 @@ struct RunMetrics {
             if isSuccess {
                 successes += 1
             } else {
-                add(1, outcome: ending.className, in: factory)
-                guard ending.className != "released" else { return }
+                add(1, outcome: ending.outcomeClass, in: factory)
+                guard ending.outcomeClass != .released else { return }
                 add(1, effect: ending.effect.rawValue, in: factory)
             }
             run.recordNanoseconds(finished.times.run)
@@ -57,10 +58,10 @@ struct RunMetrics {
             }
         }
 
-        private mutating func add(_ count: Int, outcome: String, in factory: any MetricsFactory) {
+        private mutating func add(_ count: Int, outcome: OutcomeClass, in factory: any MetricsFactory) {
             outcomes[
                 outcome,
-                default: Count(counter: Metric.jobs.counter(key.queue, key.kind, outcome, in: factory))
+                default: Count(counter: Metric.jobs.counter(key.queue, key.kind, outcome.rawValue, in: factory))
             ]
             .pending += count
         }
@@ -72,7 +73,7 @@ struct RunMetrics {
 
         mutating func flush(in factory: any MetricsFactory) {
             if successes > 0 {
-                add(successes, outcome: "succeeded", in: factory)
+                add(successes, outcome: .succeeded, in: factory)
                 add(successes, effect: "succeeded", in: factory)
                 successes = 0
             }
@@ -87,7 +88,7 @@ struct RunMetrics {
         }
     }
 
-    /// The circuit of each kind, by the name under which it is counted.
+    /// The name under which each kind's circuit is counted.
     private let circuits: [String: String]
     private var cells: [Cell] = []
     private var places: [Key: Int] = [:]
@@ -101,8 +102,8 @@ struct RunMetrics {
     ///
     /// - Parameters:
     ///   - runs: The batch.
-    ///   - stale: The ids of those that changed nothing, and count for nothing.
-    ///   - factory: Where handles are made.
+    ///   - stale: The ids of stale runs, which changed nothing and are not counted.
+    ///   - factory: Makes the handles.
     mutating func record(_ runs: [FinishedRun], stale: Set<Int64>, in factory: any MetricsFactory) {
         var last: Int?
         var touched: Set<Int> = []
@@ -129,7 +130,7 @@ struct RunMetrics {
 }
 
 extension HandlerRegistration {
-    /// The name under which the circuit of this kind is measured: that of the circuit it shares, else the kind.
+    /// The name under which the circuit of this kind is counted: that of the shared circuit, or else the kind.
     var circuitName: String {
         if case .shared(let name) = settings.circuit.key { name } else { kind }
     }

@@ -1,9 +1,9 @@
 import Metrics
 
-/// What one worker counts of itself: every handle, made once, and the few places that record.
+/// The metrics of one worker: all handles, which are made once, and the methods that record.
 ///
-/// Nothing here talks to the database. What a job costs is recorded a batch at a time, when the batch is settled, by
-/// the claim loop alone.
+/// Nothing here accesses the database. Runs are recorded in batches when a batch is settled, and only by the claim
+/// loop.
 final class WorkerMetrics: Sendable {
     /// A round trip to the database whose time is recorded.
     enum Call: String, CaseIterable {
@@ -11,14 +11,14 @@ final class WorkerMetrics: Sendable {
         case settleAndClaim = "settle_and_claim"
     }
 
-    /// What a worker's connections are for.
+    /// The purposes of a worker's connections.
     enum Loop: String, CaseIterable {
         case claims, beats, chores
         case wakeUps = "wake-ups"
     }
 
     private let factory: any MetricsFactory
-    /// Whether the metrics are recorded at all, or go to a no-op factory.
+    /// Whether the metrics are recorded, rather than sent to a no-op factory.
     let isWanted: Bool
     private let calls: [Call: Metrics.Timer]
     private let claimBatch: Recorder
@@ -115,8 +115,8 @@ final class WorkerMetrics: Sendable {
     ///
     /// - Parameters:
     ///   - runs: The batch.
-    ///   - stale: The ids of those that changed nothing.
-    ///   - cells: The handles used so far, kept by the caller.
+    ///   - stale: The ids of stale runs, which changed nothing.
+    ///   - cells: The handles used so far, which the caller keeps.
     func settled(_ runs: [FinishedRun], stale: [Int64], in cells: inout RunMetrics) {
         guard isWanted, !runs.isEmpty else { return }
         settleBatch.record(runs.count)
@@ -126,6 +126,6 @@ final class WorkerMetrics: Sendable {
 }
 
 extension Duration {
-    /// In whole nanoseconds, as metrics record times.
+    /// The duration in whole nanoseconds, as metrics record times.
     var nanoseconds: Int64 { components.seconds * 1_000_000_000 + components.attoseconds / 1_000_000_000 }
 }

@@ -1,5 +1,5 @@
 extension Duration {
-    /// This duration in seconds, fractions included.
+    /// This duration in seconds, including fractions.
     package var inSeconds: Double {
         let (seconds, attoseconds) = components
         return Double(seconds) + Double(attoseconds) * 1e-18

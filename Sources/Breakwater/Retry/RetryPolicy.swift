@@ -1,59 +1,59 @@
 import Foundation
 
-/// When and how often a failed job is run again.
+/// The rules for when and how often a failed job runs again.
 public struct RetryPolicy: Sendable, Equatable {
-    /// How the delay grows from one attempt to the next.
+    /// The growth of the delay from one attempt to the next.
     public enum Backoff: String, Sendable, CaseIterable {
         /// `base · factor^(attempt-1)`.
         case exponential
         /// `base · attempt`.
         case linear
-        /// `base`, always.
+        /// Always `base`.
         case constant
-        /// Uniform between `base` and three times the delay before, whatever the jitter. From "Exponential Backoff And
+        /// Uniform between `base` and three times the previous delay, for every jitter. From "Exponential Backoff And
         /// Jitter", AWS Architecture Blog, 2015.
         case decorrelated
     }
 
-    /// How the delay is spread, so that jobs that failed together do not come back together.
+    /// The randomisation of the delay, so that jobs that failed together do not run again together.
     ///
     /// The names are those of "Exponential Backoff And Jitter", AWS Architecture Blog, 2015.
     public enum Jitter: String, Sendable, CaseIterable {
-        /// Uniform between nothing and the delay.
+        /// Uniform between zero and the delay.
         case full
-        /// Half the delay, and uniform over the other half.
+        /// Half of the delay plus a uniformly random part of the other half.
         case equal
         /// The delay itself.
         case none
     }
 
-    /// How many counted runs a job may have before it becomes a dead letter; at least 1. A job's own
-    /// `max_attempts` goes before it. Defaults to 20.
+    /// The most counted runs of a job before it becomes a dead letter; at least 1. A job's own `max_attempts` takes
+    /// precedence. Defaults to 20.
     public var maxAttempts = 20
-    /// How the delay grows. Defaults to exponential.
+    /// The growth of the delay. Defaults to exponential.
     public var backoff = Backoff.exponential
     /// The delay after the first attempt, before jitter. Defaults to 1 second.
     public var base = Duration.seconds(1)
-    /// What each further attempt multiplies the delay by, when exponential; at least 1. Defaults to 2.
+    /// The factor by which each further attempt multiplies an exponential delay; at least 1. Defaults to 2.
     public var factor = 2.0
-    /// The delay never exceeds this. Defaults to 1 hour.
+    /// The longest delay. Defaults to 1 hour.
     public var cap = Duration.seconds(3600)
-    /// How the delay is spread. Defaults to full.
+    /// The randomisation of the delay. Defaults to full.
     public var jitter = Jitter.full
     /// Names of failures that are retried although their handler would discard them. Defaults to none.
     ///
-    /// A name may end in `*`, which stands for anything: `http.4*`.
+    /// A name may end in `*`, which matches any text: `http.4*`.
     public var retryOn: [String] = []
-    /// Names of failures that are discarded to the dead letters at once instead of retried. Defaults to none.
+    /// Names of failures that are dead-lettered at once instead of retried. Defaults to none.
     public var discardOn: [String] = []
 
-    /// When not empty, failures of any other name are discarded to the dead letters at once. Defaults to none.
+    /// If not empty, failures with any other name are dead-lettered at once. Defaults to none.
     public var onlyOn: [String] = []
-    /// A job older than this is not run again; it becomes a dead letter for the reason `expired`. nil for no limit.
-    /// Defaults to nil.
+    /// The age after which a job does not run again, but becomes a dead letter with the reason `expired`; nil for no
+    /// limit. Defaults to nil.
     public var maxAge: Duration?
     /// The retries of a kind in the whole fleet, as a share of its first attempts over the last minute; nil for no
-    /// limit. Ten retries a second are always allowed. Defaults to 0.2, as Finagle has it.
+    /// limit. Ten retries a second are always allowed. Defaults to 0.2, as in Finagle.
     public var budget: Double? = 0.2
 
     /// The defaults.
@@ -61,23 +61,24 @@ public struct RetryPolicy: Sendable, Equatable {
 
     /// The delay before the next run.
     ///
-    /// `min(cap, base·factor^(attempt-1))` with jitter: never negative, never above the cap, for every attempt.
+    /// The delay is `min(cap, base·factor^(attempt-1))` with jitter. It is never negative nor above the cap, for any
+    /// attempt.
     ///
     /// - Parameters:
-    ///   - attempt: How many counted runs there have been; at least 1.
+    ///   - attempt: The number of counted runs so far; at least 1.
     ///   - generator: The source of the jitter.
-    /// - Returns: Between zero and ``cap``.
+    /// - Returns: A delay between zero and ``cap``.
     public func delay(afterAttempt attempt: Int, using generator: inout some RandomNumberGenerator) -> Duration {
         let longest = cap.inSeconds
         let step: Double =
             switch backoff {
-            // Zero times a power too large for a Double would not be a number.
+            // Zero times infinity, which is a power too large for a Double, would be NaN.
             case .exponential: base == .zero ? 0 : base.inSeconds * pow(factor, Double(max(1, attempt) - 1))
             case .linear: base.inSeconds * Double(max(1, attempt))
             case .constant: base.inSeconds
             case .decorrelated: decorrelatedWalk(steps: attempt, using: &generator)
             }
-        // A step too large for a Double is infinite: it ends at the cap.
+        // A step too large for a Double is infinite, so the delay is the cap.
         let delay = step.isFinite ? min(longest, max(0, step)) : longest
         let spread =
             switch jitter {
@@ -89,11 +90,11 @@ public struct RetryPolicy: Sendable, Equatable {
         return .seconds(spread)
     }
 
-    /// A walk of `delay = min(cap, uniform(base, 3·delay))`, drawn anew each time: so no job needs to remember its last
-    /// delay, and each delay still has the walk's distribution.
+    /// A random walk of `delay = min(cap, uniform(base, 3·delay))`, which is repeated from the start for each delay. So
+    /// no job needs to store its last delay, and each delay still has the walk's distribution.
     private func decorrelatedWalk(steps: Int, using generator: inout some RandomNumberGenerator) -> Double {
         var delay = base.inSeconds
-        // After 100 steps the walk has either met the cap or never will.
+        // After 100 steps the walk has either reached the cap or never will.
         for _ in 0..<min(max(1, steps), 100) {
             delay = min(
                 cap.inSeconds,
@@ -105,8 +106,8 @@ public struct RetryPolicy: Sendable, Equatable {
 
     /// Applies ``retryOn``, ``onlyOn`` and ``discardOn`` to an outcome.
     ///
-    /// - Parameter outcome: What the handler said.
-    /// - Returns: The same outcome, or the one that the rules turn it into.
+    /// - Parameter outcome: The handler's outcome.
+    /// - Returns: The same outcome, or the one that the rules change it to.
     public func applyRules(to outcome: JobOutcome) -> JobOutcome {
         switch outcome {
         case .failed(let failure), .unavailable(let failure, _):
@@ -121,7 +122,7 @@ public struct RetryPolicy: Sendable, Equatable {
 }
 
 extension JobFailure {
-    /// Whether this failure's name is `pattern`, or begins as `pattern` does before its final `*`.
+    /// Whether this failure's name is `pattern`, or begins with the part of `pattern` before its final `*`.
     func matches(_ pattern: String) -> Bool {
         pattern.hasSuffix("*") ? name.hasPrefix(pattern.dropLast()) : name == pattern
     }

@@ -1,27 +1,27 @@
 import Foundation
 package import Libpq
 
-/// `breakwater.claim`: takes ready jobs.
+/// `breakwater.claim`: claims ready jobs.
 package struct Claim: StoreCall {
-    /// Who claims.
+    /// The worker that claims.
     package var worker: Int64
-    /// The lanes to look at, in the order of preference.
+    /// The lanes to claim from, in the order of preference.
     package var lanes: [Lane]
-    /// How many jobs each kind may take, and how many it may have at once.
+    /// The most jobs to claim of each kind, and its concurrency.
     package var room: [(kind: String, count: Int, concurrency: Int)]
-    /// How many jobs all kinds together may take.
+    /// The most jobs to claim in total.
     package var total: Int
-    /// Whether to look for jobs that appeared behind the lanes' cursors too.
+    /// Whether to search for late jobs behind the lanes' cursors too.
     package var isLate = false
-    /// Whether the last claim gave all that it asked for: then late jobs are looked for only where some may have
-    /// appeared.
+    /// Whether the last claim returned as many jobs as it asked for. Late jobs are then searched for only where some
+    /// may have appeared.
     package var isBacklog = false
-    /// Whether these are all the lanes there are.
+    /// Whether ``lanes`` contains all lanes.
     package var isWide = false
-    /// The claim ends with the job whose payload reaches this number of bytes.
+    /// The byte limit: the claim ends with the job whose payload reaches it.
     package var bytes = HeldJobs.mostBytesAClaim
 
-    /// Whether the claim may have ended because of its bytes. The server counts a few more bytes for each job.
+    /// Whether the claim may have ended because of its byte limit. The server counts a few more bytes for each job.
     func isFull(with bytes: Int) -> Bool { bytes >= self.bytes - self.bytes / 16 }
 
     package var statement: Statement {
@@ -46,19 +46,19 @@ package struct Claim: StoreCall {
         )
     }
 
-    /// The jobs. The server waits while this decodes, so the payloads stay in the answer until their runs read them.
+    /// Decodes the jobs. The next request waits meanwhile, so payloads stay in the answer until their runs read them.
     package func decode(_ result: QueryResult) throws(PostgresError) -> [ClaimedJob] {
         try ClaimedJob.all(of: result)
     }
 }
 
-/// `breakwater.dead_letter_unreadable`: ends jobs that no claim can hand out, after a claim was refused. Answers with
+/// `breakwater.dead_letter_unreadable`: dead-letters jobs that no claim can read, after a claim was refused. Returns
 /// their ids.
 package struct DeadLetterUnreadable: StoreCall {
     package var worker: Int64
-    /// Where to look.
+    /// The lanes to examine.
     package var lanes: [Lane]
-    /// How many jobs of each lane.
+    /// The most jobs to examine in each lane.
     package var limit = 500
 
     package var statement: Statement {
@@ -74,7 +74,7 @@ package struct DeadLetterUnreadable: StoreCall {
     package func decode(_ result: QueryResult) throws(PostgresError) -> [Int64] { try result[0][0].int64Array() }
 }
 
-/// `breakwater.flush`: makes durable what this worker has claimed, where there is nothing to settle that would.
+/// `breakwater.flush`: makes this worker's claims durable if there is no settle that would.
 package struct Flush: StoreCall {
     package var worker: Int64
 
@@ -83,9 +83,10 @@ package struct Flush: StoreCall {
     package func decode(_ result: QueryResult) {}
 }
 
-/// `breakwater.claim_suspects`: takes some jobs that must run apart from others, for a worker that holds nothing else.
+/// `breakwater.claim_suspects`: claims some suspects, which must run apart from other jobs, for a worker that holds
+/// nothing else.
 package struct ClaimSuspects: StoreCall {
-    /// Who claims.
+    /// The worker that claims.
     package var worker: Int64
 
     package var statement: Statement {
@@ -102,24 +103,24 @@ package struct ClaimSuspects: StoreCall {
     }
 }
 
-/// A job as claimed, with its place in its lane.
+/// A claimed job with its position in its lane.
 package struct ClaimedJob: Sendable {
     package var job: Job
     package var position: Int64
 
     package var lane: Lane { Lane(queue: job.queue, kind: job.kind, priority: Int16(clamping: job.priority)) }
 
-    /// Whether it starts before another of its kind.
+    /// Whether the job starts before another of its kind.
     func startsBefore(_ other: ClaimedJob) -> Bool {
         (job.priority, position) < (other.job.priority, other.position)
     }
 
-    /// Whether this is its lane.
+    /// Whether the job is in this lane.
     func isIn(_ lane: Lane) -> Bool {
         job.priority == Int(lane.priority) && job.kind == lane.kind && job.queue == lane.queue
     }
 
-    /// The rows that both ways of claiming answer with: one a claim, with its jobs in arrays.
+    /// Decodes the rows of `claim` and `claim_suspects`. Each row is a claim with its jobs in arrays.
     fileprivate static func all(of result: QueryResult) throws(PostgresError) -> [ClaimedJob] {
         let now = MonotonicClock.Instant.now
         var jobs: [ClaimedJob] = []
@@ -145,7 +146,7 @@ package struct ClaimedJob: Sendable {
                 keys.count == 1 || keys.count == ids.count
             else { throw PostgresError(.decoding, "breakwater.claim answered with arrays of different lengths") }
 
-            // What the jobs have in common.
+            // These values are common to all jobs of the claim.
             var common = Job(kind: try row["kind"].string(), enqueuedAt: .distantPast)
             common.queue = try row["queue"].string()
             common.priority = try row["priority"].int()

@@ -3,20 +3,20 @@ public import Libpq
 public import Tracing
 
 extension Connection {
-    /// Enqueues one job, as `breakwater.enqueue` does, and carries the current trace on to its run.
+    /// Enqueues one job by `breakwater.enqueue`, and passes the current trace on to its run.
     ///
-    /// Where tracing is set up, this is a producer span, and the run's span continues its trace.
+    /// If tracing is set up, this makes a producer span, and the run's span continues its trace.
     ///
     /// - Parameters:
-    ///   - kind: The name of the handler that runs it: 1 to 200 bytes.
+    ///   - kind: The name of the handler that runs the job: 1 to 200 bytes.
     ///   - payload: One JSON value as text. Defaults to `{}`.
-    ///   - queue: 1 to 200 bytes. Defaults to `default`.
+    ///   - queue: The queue, of 1 to 200 bytes. Defaults to `default`.
     ///   - priority: 0 (first) to 9 (last). Defaults to 5.
-    ///   - runAt: Not before this time, by the database's clock. Defaults to at once.
-    ///   - maxAttempts: How many counted runs it may have. Defaults to what its handler says.
-    ///   - uniqueKey: At most one live job of the kind has this key. Defaults to none.
-    ///   - tracer: What makes the span. Defaults to what `InstrumentationSystem` was bootstrapped with.
-    /// - Returns: The job's id; that of the live job with the unique key, if there is one already.
+    ///   - runAt: The earliest time to run, by the database's clock. Defaults to at once.
+    ///   - maxAttempts: The most counted runs. Defaults to the handler's limit.
+    ///   - uniqueKey: A key that at most one live job of the kind may have. Defaults to none.
+    ///   - tracer: The tracer. Defaults to the one that `InstrumentationSystem` was bootstrapped with.
+    /// - Returns: The job's id, or the id of the live job that already has the unique key.
     /// - Throws: `PostgresError`, with SQLSTATE 22023 when a value is not allowed.
     @discardableResult
     public func enqueue(
@@ -62,16 +62,16 @@ extension Connection {
         }
     }
 
-    /// Enqueues one job whose payload is encoded as JSON; likewise.
+    /// Enqueues one job whose payload is encoded as JSON, and passes the current trace on to its run.
     ///
     /// - Parameters:
     ///   - kind: The name of the handler that runs it.
-    ///   - payload: What the handler's `Payload` decodes from.
-    ///   - queue: Defaults to `default`.
+    ///   - payload: A value that encodes to the JSON that the handler's `Payload` decodes.
+    ///   - queue: The queue. Defaults to `default`.
     ///   - priority: 0 (first) to 9 (last). Defaults to 5.
-    ///   - runAt: Not before this time. Defaults to at once.
-    ///   - maxAttempts: Defaults to what its handler says.
-    ///   - uniqueKey: Defaults to none.
+    ///   - runAt: The earliest time to run. Defaults to at once.
+    ///   - maxAttempts: The most counted runs. Defaults to the handler's limit.
+    ///   - uniqueKey: A key that at most one live job of the kind may have. Defaults to none.
     /// - Returns: The job's id.
     /// - Throws: `EncodingError`; `PostgresError`.
     @discardableResult

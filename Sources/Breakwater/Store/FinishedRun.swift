@@ -6,14 +6,14 @@ package struct FinishedRun: Sendable {
     package var lease: Int64
     package var generation: Int64
     package var isProbe: Bool
-    /// Which counted run of its job it was.
+    /// The number of this counted run of its job.
     package var attempt: Int
-    /// Where the claim left the job in its table.
+    /// The location of the job's row in its table, according to the claim.
     package var tuple: TupleID
-    /// How long its handler ran, and how long the job was ready before; for metrics.
+    /// How long the handler ran, and how long the job had been ready before, for metrics.
     package var times = Times()
     private let origin: Job.Origin
-    /// Nil for a success with nothing to keep of it, which is how nearly all runs end.
+    /// The ending; nil for a plain success without anything to keep, which is the usual case.
     private var notableEnding: Box?
 
     private final class Box: Sendable {
@@ -24,7 +24,7 @@ package struct FinishedRun: Sendable {
 
     /// - Parameters:
     ///   - job: The job that ran.
-    ///   - ending: What is recorded of its outcome; nil for a success with nothing to keep of it.
+    ///   - ending: The ending to record; nil for a plain success.
     package init(_ job: Job, _ ending: Ending?) {
         id = job.id
         lease = job.lease
@@ -45,18 +45,18 @@ package struct FinishedRun: Sendable {
         set { notableEnding = Box(newValue) }
     }
 
-    /// Whether it ended in a success with nothing to keep of it.
+    /// Whether the run was a success without anything to keep.
     var isPlainSuccess: Bool { notableEnding == nil }
     var isSuccess: Bool { notableEnding?.ending.isSuccess ?? true }
 
-    /// Whether it shares its texts with another run because both belong to the same claim, lane and circuit. It may be
-    /// false even for two such runs.
+    /// Whether the run shares its texts with another one because both belong to the same claim, lane and circuit. This
+    /// may be false even for two such runs.
     func sharesTexts(with other: FinishedRun) -> Bool { origin === other.origin }
 
-    /// How long a run took, in nanoseconds.
+    /// The times of a run, in nanoseconds.
     package struct Times: Sendable {
         package var run: Int64 = 0
-        /// How long the job was ready before the run.
+        /// How long the job had been ready before the run.
         package var wait: Int64 = 0
 
         package init() {}
@@ -67,40 +67,40 @@ package struct FinishedRun: Sendable {
         }
     }
 
-    /// What a run that did not succeed means to its circuit.
+    /// The effect on its circuit of a run that did not succeed.
     package enum Effect: String, Sendable {
         case failed, tripped, ignored
     }
 
-    /// What is recorded of an outcome, once retry rules and delays are applied.
+    /// The recorded form of an outcome, after retry rules and delays are applied.
     package struct Ending: Sendable, Equatable {
-        /// The class of the outcome: `succeeded`, `failed`, ….
-        package var className: String
+        /// The class of the outcome.
+        package var outcomeClass: OutcomeClass
         package var failure: JobFailure?
         package var result: String?
-        /// How long until the next run.
+        /// The delay until the next run.
         package var delay: Duration = .zero
-        /// What the circuit learns of a run that did not succeed.
+        /// The effect on the circuit of a run that did not succeed.
         package var effect = Effect.ignored
         /// Whether the run took longer than its handler's circuit allows.
         package var isSlow = false
-        /// How long the dependency asked to be left alone, if the circuit honours that.
+        /// How long the dependency asked to wait, if the circuit honours that.
         package var retryAfter: Duration?
 
-        package var isSuccess: Bool { className == "succeeded" }
+        package var isSuccess: Bool { outcomeClass == .succeeded }
         /// Whether the circuit counts it as a failure.
         package var isFailedCall: Bool { effect != .ignored }
 
-        /// A success with nothing to keep of it.
-        static let plainSuccess = Ending(className: "succeeded")
+        /// A success without anything to keep.
+        static let plainSuccess = Ending(outcomeClass: .succeeded)
 
-        package static let released = Ending(className: "released")
+        package static let released = Ending(outcomeClass: .released)
     }
 }
 
 extension [FinishedRun] {
-    /// A job that was lost and claimed again may be here twice: only its newest lease can still matter, and a settle
-    /// names each job once.
+    /// The newest run of each job. A job that was lost and claimed again may have two runs here. Only that with the
+    /// newest lease can still count, and a settle must name each job once.
     var newestOfEachJob: [FinishedRun] {
         var names = Set<Int64>(minimumCapacity: count)
         for run in self { names.insert(run.id) }

@@ -1,16 +1,16 @@
 import Foundation
 import Libpq
 
-/// `breakwater.sample_fleet`: the fleet in numbers, from a sample that all workers share.
+/// `breakwater.sample_fleet`: the numbers of the fleet, from a sample that all workers share.
 struct SampleFleet: StoreCall {
-    /// A sample of this age will do.
+    /// The greatest age of a sample that is reused.
     var maxAge: Duration
 
     var statement: Statement {
         Statement("select breakwater.sample_fleet($1)", [.float8(maxAge.inSeconds)])
     }
 
-    /// Nil while another session takes the first sample there is.
+    /// Decodes the sample; nil while another session is taking the very first one.
     func decode(_ result: QueryResult) throws(PostgresError) -> FleetSample? {
         guard !result[0][0].isNull else { return nil }
         let json = try result[0][0].string()
@@ -22,14 +22,14 @@ struct SampleFleet: StoreCall {
     }
 }
 
-/// What `breakwater.sample_fleet` answers; see there for what is counted, and how far.
+/// The result of `breakwater.sample_fleet`, whose comment says what is counted and up to which caps.
 struct FleetSample: Decodable {
     struct Jobs: Decodable {
         var queue: String
         var kind: String
         var state: String
         var jobs: Double
-        /// Seconds since the oldest was ready, or due.
+        /// Seconds since the oldest job became ready, or was due.
         var oldest: Double?
     }
 
@@ -79,9 +79,9 @@ struct FleetSample: Decodable {
     }
 }
 
-/// `breakwater.transitions_after`: what is new in the circuits' history.
+/// `breakwater.transitions_after`: the new rows of the circuits' history.
 struct TransitionsAfter: StoreCall {
-    /// Nil asks for the newest number alone.
+    /// The id after which to read; nil for only the newest id.
     var id: Int64?
 
     struct Transition {

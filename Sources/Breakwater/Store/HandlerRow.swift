@@ -1,6 +1,6 @@
 import Foundation
 
-/// A row of `breakwater.handler`, as JSON that `jsonb_populate_recordset` reads.
+/// A row of `breakwater.handler` as JSON for `jsonb_populate_recordset`.
 struct HandlerRow: Encodable {
     var kind: String
     var settings: HandlerSettings
@@ -10,7 +10,7 @@ struct HandlerRow: Encodable {
         self.settings = settings
     }
 
-    /// A column of the table, named as it is there.
+    /// A column of the table, with the name that it has there.
     private struct Column: CodingKey {
         var stringValue: String
         var intValue: Int? { nil }

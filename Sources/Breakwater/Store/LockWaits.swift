@@ -1,16 +1,16 @@
 package import Libpq
 
-/// `breakwater.lock_waits`: the sessions that hold up other sessions working with Breakwater's tables.
+/// `breakwater.lock_waits`: the sessions whose locks block others that use Breakwater's tables.
 package struct LockWaits: StoreCall {
     /// One such session.
     package struct Blocker: Sendable, Equatable {
-        /// The server's number of the session; 0 for a prepared transaction.
+        /// The process id of the session's backend; 0 for a prepared transaction.
         package var pid: Int
-        /// How many sessions wait for it.
+        /// How many sessions wait for this one.
         package var waiting: Int
         /// How long the first of them has waited.
         package var longest: Duration
-        /// Who it is and what it does.
+        /// Describes who the session belongs to and what it does.
         package var words: String
     }
 

@@ -7,18 +7,24 @@ package struct Chores: StoreCall {
     package func decode(_ result: QueryResult) throws(PostgresError) -> [String] { try result.row(0)[0].stringArray() }
 }
 
-/// `breakwater.maintain`: some of the fleet's chores, if this worker leads.
+/// `breakwater.maintain`: does some of the fleet's chores, if this worker leads.
 package struct Maintain: StoreCall {
     package var worker: Int64
-    /// How long the leadership lasts unless renewed.
+    /// How long the leadership lasts unless it is renewed.
     package var term: Duration
-    /// Which chores; nil for all of them, in one transaction.
+    /// The chores to do; nil for all of them, in one transaction.
     package var chores: [String]?
 
-    /// A chore that was undone, and why.
+    /// A chore that was rolled back, and the reason.
     package struct Failure: Sendable, Equatable {
         package var chore: String
         package var reason: String
+    }
+
+    /// The number of rows of the table of jobs, according to the server's statistics.
+    package struct Rows: Sendable, Equatable {
+        package var dead: Int64
+        package var live: Int64
     }
 
     package struct Output: Sendable {
@@ -28,8 +34,10 @@ package struct Maintain: StoreCall {
         package var advanced = 0
         package var fellBack = 0
         package var unparked = 0
-        /// Until the next scheduled job is due; nil if there is none.
+        /// The time until the next scheduled job is due; nil if there is none.
         package var nextDue: Duration?
+        /// The rows of the table of jobs; nil if this worker's role may not vacuum it.
+        package var rows: Rows?
         package var failures: [Failure] = []
 
         /// Adds the result of another call.
@@ -41,12 +49,14 @@ package struct Maintain: StoreCall {
             fellBack += other.fellBack
             unparked += other.unparked
             nextDue = other.nextDue ?? nextDue
+            rows = other.rows ?? rows
             failures += other.failures
         }
     }
 
     package var statement: Statement {
-        let columns = "leads, promoted, rescued, advanced, fell_back, unparked, next_due, failed, reasons"
+        let columns =
+            "leads, promoted, rescued, advanced, fell_back, unparked, next_due, dead_rows, live_rows, failed, reasons"
         guard let chores else {
             return Statement(
                 "select \(columns) from breakwater.maintain($1, $2)",
@@ -62,6 +72,10 @@ package struct Maintain: StoreCall {
     package func decode(_ result: QueryResult) throws(PostgresError) -> Output {
         let row = try result.row(0)
         guard try row[0].bool() else { return Output(leads: false) }
+        var rows: Rows?
+        if let dead = try row[7].int64OrNil(), let live = try row[8].int64OrNil() {
+            rows = Rows(dead: dead, live: live)
+        }
         return Output(
             leads: true,
             promoted: try row[1].intOrNil() ?? 0,
@@ -70,7 +84,8 @@ package struct Maintain: StoreCall {
             fellBack: try row[4].intOrNil() ?? 0,
             unparked: try row[5].intOrNil() ?? 0,
             nextDue: try row[6].secondsOrNil(),
-            failures: zip(try row[7].stringArray(), try row[8].stringArray()).map { Failure(chore: $0, reason: $1) }
+            rows: rows,
+            failures: zip(try row[9].stringArray(), try row[10].stringArray()).map { Failure(chore: $0, reason: $1) }
         )
     }
 }

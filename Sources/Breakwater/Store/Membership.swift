@@ -1,7 +1,7 @@
 import Foundation
 package import Libpq
 
-/// `breakwater.register`: registers a worker with the rules of its handlers. Answers with the worker's number.
+/// `breakwater.register`: registers a worker with the settings of its handlers. Returns the worker's number.
 package struct Register: StoreCall {
     package var configuration: WorkerConfiguration
 
@@ -36,34 +36,36 @@ package struct RenewRegistration: StoreCall {
 }
 
 extension WorkerConfiguration {
-    /// The rules of the handlers, as `breakwater.register` takes them.
+    /// The settings of the handlers as a parameter of `breakwater.register`.
     fileprivate var policies: Parameter {
         let rows = handlers.map { HandlerRow($0.kind, $0.settings) }
-        // Encoding numbers, strings and optionals of them cannot fail: infinities are refused with the configuration.
+        // Encoding numbers, strings and optionals of them cannot fail, because infinities are refused with the
+        // configuration.
         let data = (try? JSONEncoder().encode(rows)) ?? Data("[]".utf8)
         return .jsonb(String(decoding: data, as: UTF8.self))
     }
 }
 
-/// `breakwater.beat`: a worker's sign of life.
+/// `breakwater.beat`: a worker's heartbeat.
 package struct Beat: StoreCall {
     package var worker: Int64
     package var isDraining: Bool
     package var running: Int
-    /// Runs that go on long after they were cancelled.
+    /// The number of runs that continue long after they were cancelled.
     package var unresponsive = 0
 
     package struct Output: Sendable {
-        /// False when this worker's jobs have been given to others.
+        /// Whether the worker is still registered. If not, its jobs have been released to others.
         package var isAlive: Bool
-        /// For each kind whose circuit is not closed, the circuit's generation; for a kind that this worker may not run
-        /// for another reason (it is paused, suspended or drained), the highest number.
+        /// The kinds that are stopped. The value for a kind whose circuit is not closed is the circuit's generation.
+        /// For a kind that this worker must not run for another reason (it is paused, suspended or drained), it is the
+        /// highest number.
         package var stopped: [String: Int64]
-        /// Whether this worker should make itself free for a suspect.
+        /// Whether this worker should stop claiming other jobs in order to run suspects.
         package var hostsSuspect: Bool
-        /// Whether no other worker takes this one's jobs.
+        /// Whether this worker is the sole consumer of its kinds and queues.
         package var isSoleConsumer: Bool
-        /// False when rows of its registration are missing, which it must renew.
+        /// Whether all rows of the worker's registration exist. If not, it must renew the registration.
         package var isRegistered = true
     }
 
@@ -90,14 +92,14 @@ package struct Beat: StoreCall {
 }
 
 extension Row {
-    /// The kinds that are stopped in one column, and the generations in the next.
+    /// Decodes the stopped kinds from one column, and their generations from the next.
     func stoppedKinds(from column: Int) throws(PostgresError) -> [String: Int64] {
         Dictionary(zip(try self[column].stringArray(), try self[column + 1].int64Array()), uniquingKeysWith: max)
     }
 }
 
-/// `breakwater.survived`: says that this process lives, although its worker of that number was taken for lost. Answers
-/// with the number of jobs that it no longer makes suspects.
+/// `breakwater.survived`: reports that this process is alive, although its worker of that number was considered lost.
+/// Returns the number of jobs that are therefore no longer suspects.
 package struct Survived: StoreCall {
     package var worker: Int64
 
@@ -106,7 +108,7 @@ package struct Survived: StoreCall {
     package func decode(_ result: QueryResult) throws(PostgresError) -> Int { try result[0][0].int() }
 }
 
-/// `breakwater.reconcile`: gives back claims whose answers never reached this worker. Answers with the number of jobs.
+/// `breakwater.reconcile`: releases claims whose answers never reached this worker. Returns the number of jobs.
 package struct Reconcile: StoreCall {
     package var worker: Int64
     package var known: [Int64]
@@ -118,7 +120,7 @@ package struct Reconcile: StoreCall {
     package func decode(_ result: QueryResult) throws(PostgresError) -> Int { try result.row(0)[0].int() }
 }
 
-/// `breakwater.leave`: signs a worker off. Answers with the number of jobs it handed back.
+/// `breakwater.leave`: deregisters a worker. Returns the number of jobs that were released.
 package struct Leave: StoreCall {
     package var worker: Int64
 
@@ -127,16 +129,16 @@ package struct Leave: StoreCall {
     package func decode(_ result: QueryResult) throws(PostgresError) -> Int { try result.row(0)[0].int() }
 }
 
-/// `breakwater.poll_hot_kinds`: which kinds a worker polls, so that their inserts need not notify a sleeping worker.
+/// `breakwater.poll_hot_kinds`: records the kinds that a worker polls, so that their inserts need not notify a worker.
 package struct PollHotKinds: StoreCall {
     package var worker: Int64
-    /// The queues it polls.
+    /// The queues that the worker polls.
     package var queues: [String]
-    /// The kinds it polls for.
+    /// The kinds that the worker polls for.
     package var polled: [String]
-    /// The other kinds, whose inserts wake it.
+    /// The other kinds, whose inserts notify the worker.
     package var kinds: [String]
-    /// How long other workers may rely on its polling.
+    /// How long the worker's polling may be relied on.
     package var term: Duration
 
     package var statement: Statement {
@@ -152,10 +154,10 @@ package struct PollHotKinds: StoreCall {
     package func decode(_ result: QueryResult) throws(PostgresError) {}
 }
 
-/// `breakwater.sleep` and `breakwater.stop_sleeping`: whether inserts should wake this worker.
+/// `breakwater.sleep` and `breakwater.stop_sleeping`: record whether inserts should notify this worker.
 package struct Sleep: StoreCall {
     package var worker: Int64
-    /// The kinds whose inserts wake it; empty if inserts are not to wake it.
+    /// The kinds whose inserts notify the worker; empty for none.
     package var kinds: [String]
 
     package var statement: Statement {

@@ -2,11 +2,11 @@ package import Libpq
 
 /// `breakwater.settle`: records how runs ended.
 package struct Settle: StoreCall {
-    /// Who ran them.
+    /// The worker that ran the jobs.
     package var worker: Int64
     /// The runs, each job at most once.
     package var runs: [FinishedRun]
-    /// Claims that have nothing left to settle after this.
+    /// The claims that have nothing left to settle after this.
     package var claims: [Int64]
 
     /// Whether there is nothing to record.
@@ -14,9 +14,10 @@ package struct Settle: StoreCall {
 
     package struct Output: Sendable {
         package var settled: Int
-        /// Jobs that this worker no longer held: their results changed nothing.
+        /// The ids of jobs that this worker no longer held. Their results changed nothing.
         package var stale: [Int64]
-        /// Filled in if calls failed: the kinds that are stopped, each with a generation; see ``Beat/Output/stopped``.
+        /// The kinds that are stopped, each with a generation. It is filled only if calls failed; see
+        /// ``Beat/Output/stopped``.
         package var stopped: [String: Int64]
     }
 
@@ -35,11 +36,12 @@ package struct Settle: StoreCall {
                     .int8Array(others.map(\.lease)),
                     .int8Array(others.map(\.generation)),
                     .textArray(others.map(\.circuitKey)),
-                    .textArray(others.map(\.ending.className)),
+                    .textArray(others.map(\.ending.outcomeClass.rawValue)),
                     .textArray(others.map(\.ending.effect.rawValue)),
                     .boolArray(others.map(\.ending.isSlow)),
                     .float8Array(others.map(\.ending.delay.inSeconds)),
-                    // Negative for none: an array of doubles has no room for nil here, and no wait is below zero.
+                    // A negative value stands for none, because this array of doubles cannot contain nil. No delay is
+                    // negative.
                     .float8Array(others.map { $0.ending.retryAfter?.inSeconds ?? -1 }),
                     .textArray(others.map(\.ending.failure?.name)),
                     .textArray(others.map(\.ending.failure?.message)),
@@ -60,9 +62,9 @@ package struct Settle: StoreCall {
     }
 }
 
-/// The successes among some runs, gathered in one pass: they are the usual case, and there may be thousands.
+/// The successes among some runs, collected in one pass, because there may be thousands of them.
 private struct Successes {
-    /// What calls that are added up together have in common.
+    /// The values that calls of one tally have in common.
     private struct Call: Hashable {
         var kind: String
         var key: String
@@ -79,7 +81,7 @@ private struct Successes {
     private var leases: [Int64] = []
     private var generations: [Int64] = []
     private var tuples: [TupleID] = []
-    // These stay empty in the usual case, when they would say nothing.
+    // These stay empty in the usual case, in which they would have no information.
     private var slow: [Bool] = []
     private var keys: [String] = []
     private var results: [String?] = []
@@ -103,7 +105,7 @@ private struct Successes {
                 hasSlow = hasSlow || run.ending.isSlow
                 hasResults = hasResults || run.ending.result != nil
             }
-            // Mostly a run is like the one before it.
+            // Usually a run is like the previous one.
             if last.map({ !$0.run.sharesTexts(with: run) || $0.run.generation != run.generation }) ?? true {
                 hasKeys = hasKeys || !run.circuitKey.isEmpty
                 let call = Call(kind: run.kind, key: run.circuitKey, generation: run.generation)
@@ -131,7 +133,7 @@ private struct Successes {
         ]
     }
 
-    /// The places of the successes in their table, and what the successes add up to.
+    /// The parameters with the locations of the rows of successful jobs, and with the sums of the successes.
     var placeParameters: [Parameter] {
         [
             .tupleIDArray(tuples),

@@ -1,6 +1,6 @@
 import Logging
 
-// Metadata with which the log can trace each job: it is named with its lease, as `id/lease`.
+// This is metadata with which the log can trace each job. A job is named with its lease, as `id/lease`.
 
 extension Claim {
     func metadata(_ jobs: Output) -> Logger.Metadata {
@@ -18,7 +18,7 @@ extension Settle {
     func metadata(_ answer: Output) -> Logger.Metadata {
         [
             "worker": "\(worker)",
-            "jobs": .array(runs.map { "\($0.id)/\($0.lease)/\($0.ending.className)" }),
+            "jobs": .array(runs.map { "\($0.id)/\($0.lease)/\($0.ending.outcomeClass.rawValue)" }),
             "stale": .array(answer.stale.map { "\($0)" }),
         ]
     }

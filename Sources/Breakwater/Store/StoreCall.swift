@@ -1,16 +1,16 @@
 package import Libpq
 
-/// One call of one SQL function: the statement that makes it, and what its answer means.
+/// A call of one SQL function: its statement, and the decoding of its result.
 ///
-/// Each function that a worker uses has one such type, named after it, in this folder.
+/// Each function that a worker uses has one such type in this folder, which is named after the function.
 package protocol StoreCall: Sendable {
-    /// What the answer decodes to.
+    /// The decoded result.
     associatedtype Output: Sendable
 
-    /// The call, with its parameters.
+    /// The statement with its parameters.
     var statement: Statement { get }
 
-    /// Reads the answer.
+    /// Decodes the result.
     func decode(_ result: QueryResult) throws(PostgresError) -> Output
 }
 

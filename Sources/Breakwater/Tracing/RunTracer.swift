@@ -2,12 +2,12 @@ import Tracing
 
 /// Makes a consumer span of each run, which continues the trace in which the job was enqueued.
 ///
-/// The span is a child of the producer's, so that one trace tells the whole story, and is linked to it as well, as
-/// OpenTelemetry's conventions for messaging have it. Each attempt has a span of its own.
+/// The span is a child of the producer's span, so that one trace contains the whole history of a job. It is also linked
+/// to it, as OpenTelemetry's conventions for messaging require. Each attempt has its own span.
 struct RunTracer: Sendable {
     private let tracer: any Tracer
 
-    /// - Returns: Nil if tracing is not set up, so that it costs a run nothing.
+    /// - Returns: Nil if tracing is not set up, so that runs have no cost for it.
     init?(_ tracer: any Tracer) {
         guard !(tracer is NoOpTracer) else { return nil }
         self.tracer = tracer
@@ -17,8 +17,8 @@ struct RunTracer: Sendable {
     ///
     /// - Parameters:
     ///   - job: The job as claimed.
-    ///   - body: What runs it; it is given the job with the span's own trace context, for the handler to pass on, and
-    ///     runs with the span as the current one.
+    ///   - body: Runs the job. It receives the job with the span's own trace context, which the handler may pass on,
+    ///     and runs with the span as the current one.
     func run(_ job: Job, _ body: (Job) async -> JobOutcome) async -> JobOutcome {
         let access = TraceCarrier.Access()
         var producer = ServiceContext.topLevel
@@ -49,7 +49,7 @@ struct RunTracer: Sendable {
         let outcome = await ServiceContext.withValue(span.context) { await body(job) }
 
         span.updateAttributes { attributes in
-            attributes[.outcome] = .string(outcome.className)
+            attributes[.outcome] = .string(outcome.outcomeClass.rawValue)
             if let failure = outcome.failure { attributes[.error] = .string(failure.name) }
         }
         if let failure = outcome.failure { span.setStatus(SpanStatus(code: .error, message: failure.name)) }
@@ -59,25 +59,9 @@ struct RunTracer: Sendable {
 }
 
 extension SpanAttributes {
-    /// An attribute of the library's own.
+    /// An attribute with a key of this library.
     subscript(key: SpanKey) -> SpanAttribute? {
         get { get(key.rawValue) }
         set { self[key.rawValue] = newValue }
-    }
-}
-
-extension JobOutcome {
-    /// The word for its class, as in `breakwater.settle`.
-    fileprivate var className: String {
-        switch self {
-        case .succeeded: "succeeded"
-        case .failed: "failed"
-        case .unavailable: "unavailable"
-        case .throttled: "throttled"
-        case .unable: "unable"
-        case .discarded: "discarded"
-        case .snoozed: "snoozed"
-        case .released: "released"
-        }
     }
 }

@@ -1,12 +1,13 @@
-/// The attributes of the library's spans, named by OpenTelemetry's conventions for messaging where these have a name.
+/// The attributes of the library's spans. Their names follow OpenTelemetry's conventions for messaging where these
+/// define one.
 package enum SpanKey: String, CaseIterable {
     /// Always `breakwater`.
     case system = "messaging.system"
     /// The queue.
     case destination = "messaging.destination.name"
-    /// What is done: `enqueue` or `process`.
+    /// The operation: `enqueue` or `process`.
     case operation = "messaging.operation.name"
-    /// What that is to OpenTelemetry: `send` or `process`.
+    /// OpenTelemetry's type of the operation: `send` or `process`.
     case operationType = "messaging.operation.type"
     /// The job's id.
     case message = "messaging.message.id"
@@ -14,14 +15,14 @@ package enum SpanKey: String, CaseIterable {
     case bodySize = "messaging.message.body.size"
     /// The kind of job.
     case kind = "breakwater.kind"
-    /// Which counted run it is, from 1.
+    /// The number of the counted run, starting from 1.
     case attempt = "breakwater.attempt"
-    /// 0 (first) to 9 (last).
+    /// The priority from 0 (first) to 9 (last).
     case priority = "breakwater.priority"
-    /// Whether a half-open circuit let it through.
+    /// Whether the job is a probe.
     case probe = "breakwater.circuit.probe"
-    /// How the run ended: `succeeded`, `failed`, ….
+    /// The class of the outcome: `succeeded`, `failed`, ….
     case outcome = "breakwater.outcome"
-    /// The failure's name, such as `http.503`. Its message, which may hold anything, is not included.
+    /// The failure's name, such as `http.503`. Its message is not included, because it may contain any data.
     case error = "error.type"
 }

@@ -1,11 +1,11 @@
 import Tracing
 
-/// The W3C trace context as it is kept with a job and handed to handlers.
+/// The W3C trace context as it is stored with a job and passed to handlers.
 struct TraceCarrier: Sendable {
     var traceparent: String?
     var tracestate: String?
 
-    /// How tracers read and write it.
+    /// Lets tracers read and write the trace context.
     struct Access: Extractor, Injector {
         func extract(key: String, from carrier: TraceCarrier) -> String? {
             switch key.lowercased() {
@@ -26,7 +26,7 @@ struct TraceCarrier: Sendable {
 }
 
 extension Job {
-    /// The trace that its run belongs to, and the span in it, as far as the trace context tells.
+    /// The ids of the trace and the span of the job's run, if the trace context has them.
     var traceIDs: (trace: Substring, span: Substring)? {
         guard let parts = traceparent?.split(separator: "-"), parts.count >= 4, parts[1].utf8.count == 32,
             parts[2].utf8.count == 16

@@ -6,26 +6,28 @@ public import Tracing
 
 /// Claims jobs, runs their handlers, and settles them, until it is shut down.
 ///
-/// A worker is a `Service`: on graceful shutdown it claims nothing more, lets running handlers finish for the grace
-/// time, then cancels them, hands back what is left without spending its attempts, and returns. It survives the loss of
-/// its database connections, for however long.
+/// A worker is a `Service`. On graceful shutdown it claims nothing more, lets running handlers finish within the grace
+/// time, cancels the others, releases the remaining jobs, and returns. It survives the loss of its database
+/// connections, no matter for how long.
 public struct Worker: Service {
-    /// How long cancelled handlers may take to end before their jobs are handed back regardless.
+    /// How long cancelled handlers may take to end before their jobs are released anyway.
     static let cancellationGrace = Duration.seconds(5)
 
-    /// How this worker behaves.
+    /// The settings of this worker.
     public var configuration: WorkerConfiguration
-    /// Whether it is alive and ready, for whoever is asked.
+    /// Whether the worker is alive and ready, for health checks.
     public let health = WorkerHealth()
     private var loggers: WorkerLoggers
     private var metrics: any MetricsFactory
     private var tracer: any Tracer
 
     /// - Parameters:
-    ///   - configuration: How the worker behaves, and its handlers.
-    ///   - logger: Where it logs.
-    ///   - metrics: Where it counts; see ``Metric``. Defaults to what `MetricsSystem` was bootstrapped with.
-    ///   - tracer: What makes a span of each run. Defaults to what `InstrumentationSystem` was bootstrapped with.
+    ///   - configuration: The worker's settings and its handlers.
+    ///   - logger: The logger for all messages.
+    ///   - metrics: The factory of the worker's metrics; see ``Metric``. Defaults to the one that `MetricsSystem` was
+    ///     bootstrapped with.
+    ///   - tracer: The tracer that makes a span of each run. Defaults to the one that `InstrumentationSystem` was
+    ///     bootstrapped with.
     public init(
         configuration: WorkerConfiguration,
         logger: Logger,
@@ -36,10 +38,12 @@ public struct Worker: Service {
     }
 
     /// - Parameters:
-    ///   - configuration: How the worker behaves, and its handlers.
-    ///   - loggers: Where it logs, by topic.
-    ///   - metrics: Where it counts; see ``Metric``. Defaults to what `MetricsSystem` was bootstrapped with.
-    ///   - tracer: What makes a span of each run. Defaults to what `InstrumentationSystem` was bootstrapped with.
+    ///   - configuration: The worker's settings and its handlers.
+    ///   - loggers: The loggers by topic.
+    ///   - metrics: The factory of the worker's metrics; see ``Metric``. Defaults to the one that `MetricsSystem` was
+    ///     bootstrapped with.
+    ///   - tracer: The tracer that makes a span of each run. Defaults to the one that `InstrumentationSystem` was
+    ///     bootstrapped with.
     public init(
         configuration: WorkerConfiguration,
         loggers: WorkerLoggers,
@@ -54,10 +58,10 @@ public struct Worker: Service {
 
     private var logger: Logger { loggers.worker }
 
-    /// Works until shutdown.
+    /// Runs the worker until shutdown.
     ///
-    /// - Throws: ``BreakwaterError`` when the configuration cannot work or the schema does not fit, `PostgresError`
-    ///   when the database cannot be reached at the start. Later losses of the database are survived.
+    /// - Throws: ``BreakwaterError`` when the configuration is invalid or the schema does not fit, `PostgresError` when
+    ///   the database cannot be reached at the start. Later outages of the database are survived.
     public func run() async throws {
         try configuration.validate()
         let engine = try await register()
@@ -110,7 +114,7 @@ public struct Worker: Service {
         }
     }
 
-    /// Whether to listen: on a session that a pooler shares, LISTEN would hear nothing, and would outlive its client.
+    /// Whether to listen. On a session that a pooler shares, LISTEN would receive nothing and would outlast its client.
     private func mayListen(on connection: Connection) -> Bool {
         guard configuration.listens, configuration.listenDatabase == nil, connection.isPooled else {
             return configuration.listens
@@ -137,25 +141,26 @@ public struct Worker: Service {
             }
             group.addTask { await engine.keepTime() }
             group.addTask { await engine.lockWatch.run(engine) }
+            group.addTask { await engine.vacuum.run(engine) }
             await withTaskGroup { consuming in
                 consuming.addTask {
                     var consumer = ConsumerService(engine)
                     await consumer.run()
                 }
-                // Without a connection there may be nothing to wait for either.
+                // The consumer may stop while there is no connection for the service above.
                 consuming.addTask { await engine.stopped.wait() }
-                // Ends when everything is settled, or when the grace is over and there is no more to wait for.
+                // This ends when the grace times have elapsed.
                 consuming.addTask { await endAfterGrace(engine) }
                 await consuming.next()
                 consuming.cancelAll()
             }
-            // Only left when this task itself was cancelled: nothing may go on behind its back.
+            // Runs remain only if this task itself was cancelled. They must not outlive it.
             engine.handle(.graceEnded)
             group.cancelAll()
         }
     }
 
-    /// Returns when the grace for handlers, and then the grace for cancelled ones, is over. Without shutdown, never.
+    /// Returns when, after a shutdown, the grace time for handlers and then that for cancelled ones have elapsed.
     private func endAfterGrace(_ engine: Engine) async {
         try? await gracefulShutdown()
         try? await Task.sleep(for: configuration.shutdownGrace)
@@ -168,12 +173,12 @@ public struct Worker: Service {
         try? await Task.sleep(for: Self.cancellationGrace)
     }
 
-    /// Hands back whatever is left, unspent, and strikes the worker off. Without the database, its lease will do that.
+    /// Releases the remaining jobs and deregisters the worker. Without the database, this happens when its lease ends.
     private func leave(_ engine: Engine) async {
-        // Unstructured, because this task may be cancelled, and leaving must not be. It is awaited right here, so it
-        // does not outlive this call, and each of its calls has a deadline.
+        // The task is unstructured, because the current task may be cancelled and this work must not be. It is awaited
+        // here, so it does not outlive this call, and each of its calls has a deadline.
         await Task {
-            // The worker has already waited for a server that left a request unanswered.
+            // If a request is unanswered, the worker has already waited for the server, so it now waits only briefly.
             let patience = engine.read(\.inFlight.isEmpty) ? Duration.seconds(10) : .seconds(1)
             var database = configuration.database
             database.connectTimeout = min(database.connectTimeout, patience)

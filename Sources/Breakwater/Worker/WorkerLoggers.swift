@@ -2,18 +2,18 @@ import Foundation
 import Libpq
 public import Logging
 
-/// Where a worker logs: one logger for each topic, so that each can have a level of its own.
+/// The loggers of a worker, one for each topic, so that each can have its own level.
 public struct WorkerLoggers: Sendable {
-    /// The worker's coming, going, and its lease.
+    /// The worker's start, its end and its lease.
     public var worker: Logger
-    /// How each job ended: failures at info, everything else at debug.
+    /// The outcome of each job: failures at info, all others at debug.
     public var jobs: Logger
-    /// Transitions of circuits and suspensions, at notice, by the worker whose call made them; at warning, where a
-    /// worker suspends itself.
+    /// Transitions of circuits and suspensions, logged at notice by the worker whose call caused them. A worker that
+    /// suspends itself logs at warning.
     public var circuits: Logger
-    /// Connections, and what the server says.
+    /// Connections, and notices of the server.
     public var database: Logger
-    /// What handlers write.
+    /// The messages of handlers.
     public var handlers: Logger
 
     /// One logger for everything.
@@ -29,8 +29,8 @@ public struct WorkerLoggers: Sendable {
 
     /// A logger for each topic, made by the `LoggingSystem`.
     ///
-    /// - Parameter prefix: What the labels begin with: `breakwater` gives `breakwater.jobs`, and `breakwater` itself
-    ///   for the worker. Defaults to `breakwater`.
+    /// - Parameter prefix: The prefix of the labels: `breakwater` gives `breakwater.jobs`, and `breakwater` itself for
+    ///   the worker. Defaults to `breakwater`.
     public init(prefix: String = "breakwater") {
         worker = Logger(label: prefix)
         jobs = Logger(label: "\(prefix).jobs")
@@ -39,10 +39,10 @@ public struct WorkerLoggers: Sendable {
         handlers = Logger(label: "\(prefix).handlers")
     }
 
-    /// Logs a notice of Breakwater's own functions with its keys; see `breakwater.write_history`, `breakwater.suspend`,
-    /// `breakwater.suspend_self` and `breakwater.rescue`.
+    /// Logs a notice that Breakwater's own functions raised, with its metadata; see `breakwater.write_history`,
+    /// `breakwater.suspend`, `breakwater.suspend_self` and `breakwater.rescue`.
     ///
-    /// - Returns: Whether it was one.
+    /// - Returns: Whether it was such a notice.
     func logNotice(_ notice: PostgresError) -> Bool {
         if notice.sqlState == "BW005", let detail = notice.detail,
             let keys = try? JSONDecoder().decode(RescueNotice.self, from: Data(detail.utf8))
@@ -53,13 +53,13 @@ public struct WorkerLoggers: Sendable {
         guard notice.sqlState == "BW001" || notice.sqlState == "BW002", let detail = notice.detail,
             let keys = try? JSONDecoder().decode(CircuitNotice.self, from: Data(detail.utf8))
         else { return false }
-        // A worker that suspends itself needs an operator to raise a limit, or to install a program.
+        // A worker that suspends itself needs an operator, for example to raise a limit or to install a program.
         circuits.log(level: keys.circuit == nil ? .warning : .notice, "\(notice.message)", metadata: keys.metadata)
         return true
     }
 
     private struct RescueNotice: Decodable {
-        /// Nil for claims without a worker, as after a partial restore.
+        /// The lost worker's id; nil for claims without a worker, as after a partial restore.
         var worker: Int64?
         var name: String?
         var jobs: Int
@@ -73,7 +73,7 @@ public struct WorkerLoggers: Sendable {
     }
 
     private struct CircuitNotice: Decodable {
-        /// Nil for a worker that suspends itself, which has a kind instead.
+        /// The circuit; nil for a worker that suspends itself, whose notice has a kind instead.
         var circuit: String?
         var kind: String?
         var reason: String

@@ -1,7 +1,8 @@
 import BreakwaterEndpoints
 import Synchronization
 
-/// Decides which user asks and what they may do: by the sessions of logged-in users, and by what a trusted proxy says.
+/// Determines the user of a request and what the user may do: from the sessions of logged-in users, and from the
+/// headers of a trusted proxy.
 final class Gatekeeper: Sendable {
     private struct State: Sendable {
         var sessions: SessionStore
@@ -16,13 +17,13 @@ final class Gatekeeper: Sendable {
         var isFailure = false
     }
 
-    /// How a login ended.
+    /// The result of a login.
     enum Login: Equatable {
-        /// With the token for the cookie.
+        /// The login succeeded. The token is for the cookie.
         case welcome(token: String)
         case refused
         case throttled(for: Duration)
-        /// Too many passwords are being checked; this one was not.
+        /// Too many passwords are being checked, so this one was not.
         case busy
     }
 
@@ -32,7 +33,7 @@ final class Gatekeeper: Sendable {
     /// The hash to compare a password with if there is no such user; nil if no user has a password.
     private let nobody: PasswordHash?
     private let state: Mutex<State>
-    /// Signs the tokens of forms. Made anew with each start.
+    /// The key that signs the tokens of forms. Each start of the dashboard makes a new one.
     private let key = Secret.random()
     private let checker = PasswordChecker()
     private static let mostNotices = 1000
@@ -52,16 +53,17 @@ final class Gatekeeper: Sendable {
         )
     }
 
-    /// The cookie with the session's token. With the prefix, browsers take it from this very host over HTTPS only.
+    /// The name of the cookie with the session's token. With the prefix, browsers accept it only from this exact host
+    /// over HTTPS.
     var cookieName: String { configuration.securesCookies ? "__Host-breakwater" : "breakwater" }
 
-    /// A cookie for this host alone, out of reach of scripts, and left out of requests that other sites make.
+    /// A cookie for this host alone, which scripts cannot read and requests from other sites do not include.
     func cookie(_ name: String, _ value: String, lifetime: Duration?) -> String {
         let age = lifetime.map { "; Max-Age=\($0.components.seconds)" } ?? ""
         return "\(name)=\(value)\(age); Path=/; HttpOnly; SameSite=Lax\(configuration.securesCookies ? "; Secure" : "")"
     }
 
-    /// The user who asks; nil if no user is logged in.
+    /// The user who sent the request; nil if no user is logged in.
     func viewer(of request: WebRequest, now: ContinuousClock.Instant = .now) -> Viewer? {
         if let name = userOfProxy(request) {
             let role: DashboardRole = configuration.proxy?.operators.contains(name) == true ? .operator : .readOnly
@@ -76,8 +78,8 @@ final class Gatekeeper: Sendable {
         return Viewer(name: user.name, role: user.role, session: found.id, canLogOut: true)
     }
 
-    /// The user whom the reverse proxy names. The proxy must ask from one of its addresses and know the secret: another
-    /// program that can connect from there, such as one on the same machine, does not know it.
+    /// The user whom the reverse proxy names. The request must come from one of the proxy's addresses and contain the
+    /// secret, because another program may connect from the same address but does not know the secret.
     private func userOfProxy(_ request: WebRequest) -> String? {
         guard let proxy = configuration.proxy, let peer = ClientAddress(request.peer),
             peers.contains(where: { $0.contains(peer) }),
@@ -92,7 +94,7 @@ final class Gatekeeper: Sendable {
 
     /// Checks a name and a password.
     ///
-    /// - Parameter address: Where it comes from; nil if unknown.
+    /// - Parameter address: The client's address; nil if unknown.
     func logIn(user name: String, password: String, address: ClientAddress?) async -> Login {
         guard let nobody else { return .refused }
         let client = address?.client
@@ -100,7 +102,7 @@ final class Gatekeeper: Sendable {
             return .throttled(for: wait)
         }
         let user = configuration.users.first { $0.name == name }
-        // An unknown name takes as much work as a known one.
+        // A login with an unknown name costs the same work, so that the time does not reveal which names exist.
         let verdict = await checker.check(password, user?.password ?? nobody, for: client)
         return state.withLock { state in
             switch (verdict, user) {
@@ -125,16 +127,16 @@ final class Gatekeeper: Sendable {
         }
     }
 
-    /// The token that a session's forms carry. Another site cannot know it.
+    /// The token in the session's forms. Other sites cannot know it.
     func formToken(of viewer: Viewer) -> String { Secret.code(of: "form:\(viewer.session)", key: key) }
 
-    /// Whether a form was made for this session, by us.
+    /// Whether the dashboard made the form for this session.
     func isGenuine(_ request: WebRequest, from viewer: Viewer) -> Bool {
         isFromHere(request) && Secret.isSame(request.form["token"] ?? "", formToken(of: viewer))
     }
 
-    /// Whether a browser says that the request comes from a page of this site; one that says nothing is believed so
-    /// far.
+    /// Whether the request comes from a page of this site, according to the browser's headers. A request without such
+    /// headers passes.
     func isFromHere(_ request: WebRequest) -> Bool {
         if let site = request.header("sec-fetch-site"), !["same-origin", "none"].contains(site) { return false }
         guard let origin = request.header("origin") else { return true }
@@ -142,8 +144,8 @@ final class Gatekeeper: Sendable {
         return origin == "http://\(host)" || origin == "https://\(host)"
     }
 
-    /// Leaves a notice for the session's next page. There is one for each session; if there are too many, the oldest
-    /// go.
+    /// Stores a notice for the session's next page. Each session has at most one. If there are too many in all, the
+    /// oldest are dropped.
     func leave(_ notice: Notice, for viewer: Viewer) {
         state.withLock { state in
             state.notices.removeAll { $0.session == viewer.session }
@@ -152,7 +154,7 @@ final class Gatekeeper: Sendable {
         }
     }
 
-    /// Takes the notice that was left, if one was.
+    /// Removes and returns the session's notice, if there is one.
     func takeNotice(for viewer: Viewer) -> Notice? {
         state.withLock { state in
             let place = state.notices.firstIndex { $0.session == viewer.session }

@@ -2,16 +2,16 @@ import BreakwaterEndpoints
 
 /// Slows down clients that guess passwords.
 ///
-/// An attempt is counted before the password is looked at, so that many at once are no way around it. Three counts are
-/// kept apart, each over ten minutes without a failure:
+/// An attempt is counted before the password is checked, so that many concurrent attempts do not evade the limit. There
+/// are three separate counts, each of which ends after ten minutes without a failure:
 ///
-/// - of one name from one address: five failures are free,
-/// - of one address, whatever the names: thirty,
-/// - of one name, whatever the addresses: a hundred.
+/// - attempts for one name from one address: five failures are free,
+/// - attempts from one address with any names: thirty are free,
+/// - attempts for one name from any addresses: a hundred are free.
 ///
-/// Beyond that each failure doubles the wait, from a second to five minutes. The second and the third do not hold up a
-/// user who has logged in from the same address before: an attacker who guesses elsewhere, or other names, does not
-/// lock them out.
+/// After that, each failure doubles the wait, from a second to five minutes. The second and the third count do not
+/// apply to a user who has logged in from the same address before. So an attacker who guesses from elsewhere, or
+/// guesses other names, does not lock that user out.
 struct LoginThrottle: Sendable {
     typealias Instant = ContinuousClock.Instant
 
@@ -20,9 +20,9 @@ struct LoginThrottle: Sendable {
         var failures = 0
         /// Passwords that are being checked.
         var pending = 0
-        /// When the last wrong one was refused, or the last one was admitted.
+        /// When the last wrong password was refused or the last attempt was admitted.
         var last: Instant
-        /// When the last wrong one was refused.
+        /// When the last wrong password was refused.
         var lastFailure: Instant?
 
         var count: Int { failures + pending }
@@ -37,7 +37,7 @@ struct LoginThrottle: Sendable {
         case client(ClientAddress?)
         case user(String)
 
-        /// Failures that cost nothing.
+        /// How many failures cause no wait.
         var free: Int {
             switch self {
             case .pair: 5
@@ -49,7 +49,7 @@ struct LoginThrottle: Sendable {
 
     private static let longestWait = Duration.seconds(300)
     private static let memory = Duration.seconds(600)
-    /// More are not remembered: the oldest quarter goes.
+    /// The most records that are kept. If there are more, the oldest quarter is dropped.
     static let mostRecords = 10_000
     /// How many addresses are remembered for each user.
     private static let mostKnown = 20
@@ -58,9 +58,10 @@ struct LoginThrottle: Sendable {
     /// The addresses from which each user has logged in, the latest last.
     private var known: [String: [ClientAddress]] = [:]
 
-    /// Counts an attempt as one that is being checked, unless it must wait.
+    /// Counts an attempt as pending, unless it must wait.
     ///
-    /// - Returns: How long it must wait; nil when it is counted: then say how it ended.
+    /// - Returns: How long the attempt must wait; nil if it was counted. In that case report its end by
+    ///   ``failed(user:client:now:)``, ``succeeded(user:client:)`` or ``withdraw(user:client:)``.
     mutating func admit(user: String, client: ClientAddress?, now: Instant) -> Duration? {
         let keys = Self.keys(user, client)
         let judged = isKnown(user, client) ? [.pair(user: user, client: client)] : keys
@@ -77,7 +78,7 @@ struct LoginThrottle: Sendable {
         return nil
     }
 
-    /// The attempt's password was wrong.
+    /// Records that the attempt's password was wrong.
     mutating func failed(user: String, client: ClientAddress?, now: Instant) {
         for key in Self.keys(user, client) {
             var record = records[key] ?? Record(pending: 1, last: now)
@@ -89,7 +90,7 @@ struct LoginThrottle: Sendable {
         }
     }
 
-    /// The attempt's password was right.
+    /// Records that the attempt's password was right.
     mutating func succeeded(user: String, client: ClientAddress?) {
         withdraw(user: user, client: client)
         records[.pair(user: user, client: client)]?.failures = 0
@@ -99,7 +100,7 @@ struct LoginThrottle: Sendable {
         known[user] = addresses.suffix(Self.mostKnown)
     }
 
-    /// The attempt's password was not looked at.
+    /// Removes an attempt whose password was not checked.
     mutating func withdraw(user: String, client: ClientAddress?) {
         for key in Self.keys(user, client) {
             guard var record = records[key] else { continue }
@@ -122,7 +123,7 @@ struct LoginThrottle: Sendable {
         return max(.zero, record.last + wait - now)
     }
 
-    /// Forgets records that are over and, if that is not enough, the oldest. Those that are being checked stay.
+    /// Drops expired records and, if that is not enough, the oldest ones. Records with pending attempts stay.
     private mutating func forgetOldest(now: Instant) {
         records = records.filter { !$0.value.isForgotten(at: now) }
         guard records.count > Self.mostRecords else { return }

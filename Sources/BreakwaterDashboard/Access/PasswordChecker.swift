@@ -2,15 +2,15 @@ import BreakwaterEndpoints
 import Dispatch
 import Synchronization
 
-/// Compares passwords with their hashes, one after the other, on a thread that runs nothing else.
+/// Checks passwords against hashes, one at a time, on a dedicated thread.
 ///
-/// A check takes 128 MiB and a good part of a second. So there is one at a time, and only a few wait: the others are
-/// turned away at once.
+/// A check takes 128 MiB and a good part of a second. So there is one at a time, and only a few may wait. Further ones
+/// are refused at once.
 final class PasswordChecker: Sendable {
     enum Verdict: Sendable, Equatable {
         case right
         case wrong
-        /// Too many wait already; nothing was compared.
+        /// Too many checks are waiting, so this one was not made.
         case busy
     }
 
@@ -25,7 +25,7 @@ final class PasswordChecker: Sendable {
     private let queue = DispatchQueue(label: "breakwater.dashboard.passwords")
     private let waiting = Mutex(Waiting())
 
-    /// Whether a password is the one of a hash.
+    /// Checks whether a password matches a hash.
     func check(_ password: String, _ hash: PasswordHash, for client: ClientAddress?) async -> Verdict {
         let isAdmitted = waiting.withLock { waiting in
             guard waiting.all < Self.mostWaiting, waiting.ofClient[client, default: 0] < Self.mostWaitingOfClient else {

@@ -1,12 +1,12 @@
 import CLibcrypto
 import Foundation
 
-/// A password as it may be written down: `$scrypt$ln=17,r=8,p=1$SALT$HASH`, salt and hash in Base64.
+/// A hashed password: `$scrypt$ln=17,r=8,p=1$SALT$HASH`, with salt and hash in Base64.
 ///
 /// scrypt with N = 2^17, r = 8, p = 1, the minimum of OWASP's Password Storage Cheat Sheet, takes 128 MiB and some
-/// tenths of a second: much for an attacker who tries many passwords, little for a user who logs in.
+/// tenths of a second. That is expensive for an attacker who tries many passwords, and cheap for a user who logs in.
 public struct PasswordHash: Sendable, Hashable {
-    /// As it is written down.
+    /// The text form of the hash.
     public var text: String
 
     private var cost: UInt64
@@ -15,15 +15,15 @@ public struct PasswordHash: Sendable, Hashable {
     private var salt: [UInt8]
     private var hash: [UInt8]
 
-    /// What OWASP names as equally good: the least p for each binary logarithm of N, with r = 8.
+    /// The parameters that OWASP recommends as equivalent: the least p for each binary logarithm of N, with r = 8.
     private static let minimums: [(cost: UInt64, parallelism: UInt64)] = [(17, 1), (16, 2), (15, 3), (14, 5), (13, 10)]
 
-    /// Hashes a password, with a salt of its own.
+    /// Hashes a password with a new random salt.
     ///
     /// - Parameter password: 1 to 1,024 bytes of UTF-8; a longer password is refused at login.
     public init(password: String) { self.init(password: password, cost: Self.minimums[0].cost) }
 
-    /// The same with another cost, for tests that log in many times.
+    /// Hashes a password with another cost, for tests that log in many times.
     init(password: String, cost: UInt64) {
         self.cost = 1 << cost
         blockSize = 8
@@ -33,7 +33,7 @@ public struct PasswordHash: Sendable, Hashable {
         text = "$scrypt$ln=\(cost),r=8,p=1$\(Data(salt).base64EncodedString())$\(Data(hash).base64EncodedString())"
     }
 
-    /// A hash that no password has, and that takes as much work as another.
+    /// A hash that matches no password, and that costs the same work to check as another hash.
     init(like other: PasswordHash) {
         self = other
         salt = Self.random(16)
@@ -41,18 +41,18 @@ public struct PasswordHash: Sendable, Hashable {
         text = ""
     }
 
-    /// Whether it takes enough work to guess the password from it: scrypt with N = 2^17, r = 8, p = 1, or what OWASP
-    /// names as equally good. The dashboard refuses others.
+    /// Whether guessing the password costs enough work: scrypt with N = 2^17, r = 8, p = 1, or parameters that OWASP
+    /// names as equivalent. The dashboard refuses weaker hashes.
     public var isStrong: Bool {
         blockSize >= 8 && Self.minimums.contains { cost >= 1 << $0.cost && parallelism >= $0.parallelism }
     }
 
-    /// How much work a guess is, in units of its own.
+    /// The work of one guess, for comparisons between hashes.
     var work: UInt64 { cost * blockSize * parallelism }
 
-    /// Reads one that was written down.
+    /// Parses the text form of a hash.
     ///
-    /// - Returns: Nil when it is not such a hash, or asks for more than 1 GiB of memory.
+    /// - Returns: Nil when the text is not such a hash, or its parameters need more than 1 GiB of memory.
     public init?(_ text: String) {
         let parts = text.split(separator: "$", omittingEmptySubsequences: false)
         guard parts.count == 5, parts[0].isEmpty, parts[1] == "scrypt" else { return nil }
@@ -71,7 +71,7 @@ public struct PasswordHash: Sendable, Hashable {
         self.hash = Array(hash)
     }
 
-    /// Whether it is this password's. It takes as long either way.
+    /// Whether this is the hash of a password. The time does not depend on the result.
     public func matches(_ password: String) -> Bool {
         guard password.utf8.count <= 1024,
             let other = Self.scrypt(password, salt, cost, blockSize, parallelism, length: hash.count)
@@ -118,7 +118,7 @@ public struct PasswordHash: Sendable, Hashable {
 }
 
 extension PasswordHash: CustomStringConvertible, CustomReflectable {
-    /// Not the hash: it belongs in no log.
+    /// The description does not show the hash, so that no log contains it.
     public var description: String { "PasswordHash" }
     /// A mirror without children, since the fields hold the hash.
     public var customMirror: Mirror { Mirror(self, children: []) }

@@ -1,6 +1,6 @@
 import CLibcrypto
 
-/// Random bytes, digests and comparisons, by libcrypto and the system.
+/// Random bytes, digests and comparisons, implemented by libcrypto and the system.
 enum Secret {
     /// `count` random bytes in hexadecimal digits.
     static func random(bytes count: Int = 32) -> String {
@@ -17,10 +17,10 @@ enum Secret {
         return hexadecimal(code.prefix(Int(length)))
     }
 
-    /// Whether two texts are the same, in a time that does not reveal where they differ.
+    /// Whether two texts are equal. The time does not reveal where they differ.
     static func isSame(_ left: String, _ right: String) -> Bool { isSame(Array(left.utf8), Array(right.utf8)) }
 
-    /// Whether two byte strings are the same; likewise.
+    /// Whether two byte strings are equal. The time does not reveal where they differ.
     static func isSame(_ left: [UInt8], _ right: [UInt8]) -> Bool {
         left.count == right.count && CRYPTO_memcmp(left, right, left.count) == 0
     }

@@ -1,4 +1,4 @@
-/// Who is logged in. It is kept in memory: when the dashboard restarts, every user logs in again.
+/// The sessions of logged-in users. They are kept only in memory, so every user must log in again after a restart.
 struct SessionStore: Sendable {
     typealias Instant = ContinuousClock.Instant
 
@@ -8,14 +8,14 @@ struct SessionStore: Sendable {
         var lastSeen: Instant
     }
 
-    /// How long a session lasts, at most.
+    /// The longest time that a session lasts.
     var lifetime: Duration
-    /// How long it lasts without a request. Pages that refresh themselves count as none.
+    /// How long a session lasts without a request. Automatic refreshes do not count as requests.
     var idleTime: Duration
-    /// One user has no more: a further one ends the user's oldest. So one user's logins never end another user's.
+    /// The most sessions of one user. A further login ends the user's oldest session, so it never ends another user's.
     static let mostOfUser = 20
 
-    /// By the token's code, so that the time of a look-up reveals nothing about tokens.
+    /// The sessions by the HMAC of their token, so that the time of a look-up reveals nothing about tokens.
     private(set) var sessions: [String: Session] = [:]
     private let key = Secret.random()
 
@@ -24,7 +24,7 @@ struct SessionStore: Sendable {
         self.idleTime = idleTime
     }
 
-    /// Begins one.
+    /// Begins a session.
     ///
     /// - Returns: The token for the cookie.
     mutating func begin(user: String, now: Instant) -> String {
@@ -38,7 +38,7 @@ struct SessionStore: Sendable {
         return token
     }
 
-    /// The session of a token, and its id; nil when there is none or it is over.
+    /// The session of a token, and its id; nil when there is none or it has expired.
     mutating func find(token: String, isRefresh: Bool, now: Instant) -> (id: String, session: Session)? {
         let id = id(of: token)
         guard var session = sessions[id] else { return nil }
@@ -53,7 +53,7 @@ struct SessionStore: Sendable {
         return (id, session)
     }
 
-    /// Ends one.
+    /// Ends a session.
     mutating func end(id: String) { sessions[id] = nil }
 
     private func isAlive(_ session: Session, now: Instant) -> Bool {

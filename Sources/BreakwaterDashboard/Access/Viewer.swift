@@ -1,22 +1,22 @@
 /// What a user may do. The second role includes the first.
 public enum DashboardRole: String, Sendable, CaseIterable, Comparable {
-    /// Looks at everything.
+    /// May view everything.
     case readOnly = "read-only"
-    /// Looks at everything, and acts.
+    /// May view everything, and make changes.
     case `operator` = "operator"
 
-    /// Whether the first may do less.
+    /// Whether the first role may do less.
     public static func < (left: DashboardRole, right: DashboardRole) -> Bool {
         left == .readOnly && right == .operator
     }
 }
 
-/// The user who asks.
+/// The user of a request.
 struct Viewer: Sendable, Equatable {
     var name: String
     var role: DashboardRole
-    /// Names the session, for what belongs to it; never shown.
+    /// Identifies the session. It is never shown.
     var session: String
-    /// Whether there is a session here to end; a reverse proxy has its own.
+    /// Whether the user has a session of the dashboard that can be ended. A user of a reverse proxy has none.
     var canLogOut: Bool
 }

@@ -4,36 +4,36 @@ import Libpq
 import Logging
 import ServiceLifecycle
 
-/// Something done to many dead letters, in portions at a rate.
+/// A change to many dead letters, made in portions at a limited rate.
 struct BulkRun: Sendable, Equatable, Identifiable {
     enum Phase: Sendable, Equatable {
         case running
         case finished
         case stopped(by: String)
-        /// Why, in words.
+        /// The run failed for this reason.
         case failed(String)
     }
 
     var id: Int64
     var action: BulkAction
     var choice: DeadLetterChoice
-    /// In words, for people.
+    /// A description for people.
     var what: String
-    var why: String?
+    var reason: String?
     var actor: String
-    /// At most this many a second.
+    /// The most dead letters that are changed a second.
     var perSecond: Int
     var began: Date
-    /// How many matched when it began, counted up to a cap.
+    /// How many dead letters matched when the run began, counted up to a cap.
     var expected: Int
     var done = 0
     var phase = Phase.running
 }
 
-/// Runs what was asked for in the background, one after the other, so that a page need not wait for it.
+/// Executes bulk runs in the background, one after the other, so that a page need not wait for them.
 ///
-/// A run goes in portions, each a transaction of its own: if the dashboard ends in the middle, the portions done stay
-/// done, the rest stays as it was, and the audit log says how many were done.
+/// A run changes its dead letters in portions, each in its own transaction. If the dashboard ends in the middle, the
+/// finished portions are kept, the rest is unchanged, and the audit log says how many were changed.
 final actor BulkRuns: Service {
     private let database: DatabasePool
     private let logger: Logger
@@ -42,9 +42,9 @@ final actor BulkRuns: Service {
     private let begun: AsyncStream<Int64>
     private let begin: AsyncStream<Int64>.Continuation
 
-    /// No more than this many wait at once.
+    /// The most runs that may wait or run at once.
     static let mostWaiting = 20
-    /// This many of the newest are still shown when they are over.
+    /// How many of the newest ended runs are still shown.
     private static let mostShown = 10
     private static let portionsPerSecond = 5
     private static let largestPortion = 1000
@@ -55,7 +55,7 @@ final actor BulkRuns: Service {
         (begun, begin) = AsyncStream.makeStream()
     }
 
-    /// Takes a run in. False when too many wait.
+    /// Adds a run. Returns false when too many are waiting.
     func add(_ run: BulkRun) -> Bool {
         guard runs.count(where: { $0.phase == .running }) < Self.mostWaiting else { return false }
         var run = run
@@ -68,17 +68,17 @@ final actor BulkRuns: Service {
         return true
     }
 
-    /// The newest first.
+    /// All runs, the newest first.
     var all: [BulkRun] { runs }
 
-    /// Ends a run after its present portion. False when it is over.
+    /// Stops a run after its current portion. Returns false when it has already ended.
     func stop(_ id: Int64, by actor: String) -> Bool {
         guard let index = runs.firstIndex(where: { $0.id == id && $0.phase == .running }) else { return false }
         runs[index].phase = .stopped(by: actor)
         return true
     }
 
-    /// Works until it is stopped.
+    /// Executes runs until the service is stopped.
     func run() async throws {
         for await id in begun.cancelOnGracefulShutdown() { await work(on: id) }
     }
@@ -97,14 +97,15 @@ final actor BulkRuns: Service {
                         run.action,
                         to: run.choice,
                         limit: portion,
-                        why: run.why,
+                        reason: run.reason,
                         actor: run.actor,
                         audit: previous
                     )
                 }
                 audit = result.audit
                 change(id) { $0.done += result.done }
-                // Dead letters whose unique key a newer job has stay where they are, and would be picked again.
+                // Dead letters whose unique key a newer job has are left unchanged. The next portion would pick them
+                // again, so a portion without any change ends the run.
                 if result.picked < portion || result.done == 0 {
                     change(id) { if $0.phase == .running { $0.phase = .finished } }
                     return

@@ -1,26 +1,26 @@
-/// A piece of a page that is safe to send: whatever came in as text was escaped on the way in.
+/// A part of a page that is safe to send, because every text in it was escaped when it was added.
 ///
-/// There is no way in for markup from outside: elements and attributes are named in the source, texts and values are
-/// always escaped. So a payload can never become a part of the page's structure, no matter which code writes the page.
+/// Markup from data cannot be added: elements and attributes are named in the source code, and texts and values are
+/// always escaped. So a payload can never become a part of the page's structure, whichever code writes the page.
 struct HTML: Sendable {
     /// The markup.
     fileprivate(set) var markup = ""
 
-    /// Nothing.
+    /// An empty part.
     init() {}
 
     fileprivate init(markup: String) { self.markup = markup }
 
-    /// A text.
+    /// A text, which is escaped.
     init(_ text: String) { markup = Self.escaped(text) }
 
     /// The whole document.
     var document: String { "<!doctype html>\n" + markup }
 
-    /// A text in which everything with a meaning to a browser is escaped, inside an element or a quoted attribute.
+    /// The text with everything escaped that has a meaning to a browser inside an element or a quoted attribute.
     ///
-    /// Invisible characters, and those that change the direction of what follows, are shown as symbols or codes: a text
-    /// must not look like another.
+    /// Invisible characters, and those that change the direction of the following text, are shown as symbols or codes,
+    /// so that no text can look like another.
     static func escaped(_ text: String) -> String {
         var escaped = ""
         escaped.reserveCapacity(text.utf8.count + text.utf8.count / 8)
@@ -34,7 +34,7 @@ struct HTML: Sendable {
             case "`": escaped += "&#96;"
             case "\t", "\n", "\r": escaped.unicodeScalars.append(scalar)
             case _ where scalar.value < 0x20:
-                // The pictures of control characters stand in their order.
+                // Unicode's symbols for control characters are in the order of the control characters.
                 escaped += "&#\(0x2400 + scalar.value);"
             case _ where scalar.isInvisible: escaped += "‹U+\(String(scalar.value, radix: 16, uppercase: true))›"
             default: escaped.unicodeScalars.append(scalar)
@@ -45,8 +45,8 @@ struct HTML: Sendable {
 }
 
 extension Unicode.Scalar {
-    /// Whether it is a control character beyond ASCII's, changes the direction of text, has no width, or is no
-    /// character.
+    /// Whether the scalar is a control character above ASCII's first block, changes the direction of text, has no
+    /// width, or is no character.
     fileprivate var isInvisible: Bool {
         switch value {
         case 0x7F...0x9F, 0xAD, 0x61C, 0x180E, 0x200B...0x200F, 0x2028...0x202E, 0x2060...0x206F, 0xFEFF,
@@ -64,10 +64,10 @@ enum Tag: String {
     case h2, h3, head, header, html, input, label, legend, li, link, main, meta, nav, ol, option, p, pre, script,
         section
     case select, small, span, strong, summary, table, tbody, td, textarea, th, thead, time, title, tr, ul
-    // In pictures.
+    // These are for SVG pictures.
     case svg, circle, defs, g, line, path, pattern, polygon, polyline, rect, text
 
-    /// Whether it has no content and no end.
+    /// Whether the element has no content and no end tag.
     fileprivate var isVoid: Bool {
         switch self {
         case .br, .input, .link, .meta: true
@@ -76,19 +76,19 @@ enum Tag: String {
     }
 }
 
-/// An attribute of an element. Its name stands in the source; its value is escaped. There are none for scripts and
-/// styles.
+/// An attribute of an element. Its name is a literal in the source code, and its value is escaped. There are no
+/// attributes for scripts and styles.
 struct Attribute: Sendable {
     fileprivate var name: String
-    /// Nil: the attribute is left out.
+    /// The value; nil to leave the attribute out.
     fileprivate var value: String?
 
-    /// Any attribute but links and those that hold scripts or styles.
+    /// Any attribute other than links and those that hold scripts or styles.
     static func named(_ name: StaticString, _ value: String?) -> Attribute {
         Attribute(name: "\(name)", value: value)
     }
 
-    /// One that is there or not.
+    /// An attribute without a value, which is present or absent.
     static func flag(_ name: StaticString, _ isSet: Bool = true) -> Attribute {
         Attribute(name: "\(name)", value: isSet ? "" : nil)
     }
@@ -100,21 +100,21 @@ struct Attribute: Sendable {
     static func type(_ value: String) -> Attribute { Attribute(name: "type", value: value) }
     static func label(_ value: String) -> Attribute { Attribute(name: "aria-label", value: value) }
 
-    /// Where a link leads: always a page of the dashboard.
+    /// The target of a link, which is always a page of the dashboard.
     static func href(_ link: Link) -> Attribute { Attribute(name: "href", value: link.text) }
-    /// Where a form goes: likewise.
+    /// The target of a form, which is always a page of the dashboard.
     static func action(_ link: Link) -> Attribute { Attribute(name: "action", value: link.text) }
-    /// Where a script comes from: likewise.
+    /// The source of a script, which is always a file of the dashboard.
     static func source(_ link: Link) -> Attribute { Attribute(name: "src", value: link.text) }
 
-    /// A number of a picture, with at most two digits behind the point.
+    /// A number in a picture, with at most two decimal places.
     static func number(_ name: StaticString, _ value: Double) -> Attribute {
         Attribute(name: "\(name)", value: value.svgText)
     }
 }
 
 extension Double {
-    /// As a picture's coordinates are written.
+    /// The number as a coordinate of a picture.
     var svgText: String {
         let hundredths = (self * 100).rounded()
         guard hundredths.isFinite, abs(hundredths) < 1e12 else { return "0" }
@@ -148,7 +148,7 @@ func element(_ tag: Tag, _ attributes: [Attribute], _ content: HTML) -> HTML {
     return HTML(markup: markup + content.markup + "</\(tag.rawValue)>")
 }
 
-/// Puts what stands in a closure one after the other. Texts are escaped.
+/// Concatenates the parts in a closure. Texts are escaped.
 @resultBuilder
 enum HTMLBuilder {
     static func buildExpression(_ html: HTML) -> HTML { html }
@@ -161,5 +161,5 @@ enum HTMLBuilder {
     static func buildArray(_ parts: [HTML]) -> HTML { HTML(markup: parts.reduce(into: "") { $0 += $1.markup }) }
 }
 
-/// Several pieces as one.
+/// Several parts as one.
 func group(@HTMLBuilder _ content: () -> HTML) -> HTML { content() }

@@ -1,6 +1,6 @@
 import BreakwaterAdmin
 
-/// Who did what, when and why.
+/// The audit log: who did what, when and why.
 enum AuditPage {
     private static let pageSize = 50
 

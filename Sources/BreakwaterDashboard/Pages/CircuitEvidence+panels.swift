@@ -2,12 +2,12 @@ import BreakwaterAdmin
 import Foundation
 
 extension CircuitEvidence {
-    /// More probes than these are left out.
+    /// The most probes that are shown.
     private static let mostProbes = 20
-    /// Of a message, as many characters are shown as on the page of dead letters.
+    /// The most characters of a message that are shown, as on the page of dead letters.
     private static let longestError = 300
 
-    /// Why it opened, and how the latest probes ended; nothing where nothing is known.
+    /// Panels about why the circuit opened and how the latest probes ended, as far as that is known.
     @HTMLBuilder func panels(now: Date) -> HTML {
         if let opening { panel(opening, now: now) }
         if let round { panel(round, now: now) }

@@ -99,7 +99,7 @@ enum CircuitPage {
         }
     }
 
-    private static func timeline(_ transitions: [CircuitTransition], now: Date) -> HTML {
+    private static func timeline(_ transitions: [RecordedTransition], now: Date) -> HTML {
         guard !transitions.isEmpty else { return el(.p, .class("empty"), text: "It has always been closed.") }
         return el(.ol, .class("timeline")) {
             for transition in transitions {
@@ -155,7 +155,7 @@ enum CircuitPage {
         }
     }
 
-    /// For how long something holds.
+    /// A field for how long an override lasts.
     private static let until = el(.label) {
         "Until"
         el(.select, .name("for")) {
@@ -172,13 +172,13 @@ enum CircuitPage {
     enum Change: String, CaseIterable {
         case probe, close, open, reset, observe, disable
 
-        /// Whether it makes sense for a circuit: a probe needs an open circuit that no user holds.
+        /// Whether the change makes sense for a circuit. A probe needs an open circuit without an override.
         func applies(to status: CircuitStatus) -> Bool {
             self != .probe || (status.state == "open" && status.override == nil)
         }
 
-        /// Whether it lasts until a time.
-        var lasts: Bool { override != nil && self != .reset }
+        /// Whether the change can have an end time.
+        var lasts: Bool { manualChange != nil && self != .reset }
 
         var title: String {
             switch self {
@@ -205,8 +205,8 @@ enum CircuitPage {
 
         var isGrave: Bool { self == .open }
 
-        /// Nil: it leaves the circuit to the breaker.
-        fileprivate var override: CircuitOverride? {
+        /// The manual change that the button makes; nil if it sets none.
+        fileprivate var manualChange: ManualCircuitChange? {
             switch self {
             case .probe: nil
             case .close: .close
@@ -239,10 +239,10 @@ enum CircuitPage {
             throw Refusal.wrong("It can be held for at most 30 days; leave the time out for no end.")
         }
         let name = try await exchange.database { admin in
-            if let override = change.override {
-                try await admin.override(
+            if let manualChange = change.manualChange {
+                try await admin.change(
                     id,
-                    override,
+                    manualChange,
                     reason: reason,
                     actor: exchange.actor,
                     for: change.lasts ? seconds.map { .seconds($0) } : nil

@@ -1,14 +1,14 @@
 import BreakwaterAdmin
 import Foundation
 
-/// What is known of a circuit, for its picture.
+/// The data for the picture of a circuit.
 struct CircuitView: Sendable {
     var status: CircuitStatus
     var window: CircuitWindowParts
-    /// Of the last hour.
-    var transitions: [CircuitTransition]
+    /// The transitions of the last hour.
+    var transitions: [RecordedTransition]
 
-    /// Reads what belongs to these circuits.
+    /// Reads the windows and transitions of these circuits.
     static func read(_ statuses: [CircuitStatus], _ admin: AdminDatabase) async throws -> [CircuitView] {
         let recent = Dictionary(
             grouping: try await admin.transitions(of: statuses.map(\.id), within: .seconds(3600), limit: 1000),
@@ -31,7 +31,7 @@ struct CircuitView: Sendable {
         Link("/circuits/one").with("kind", id.kind).with("key", id.key)
     }
 
-    /// Its state in a word or two.
+    /// The circuit's state in a word or two.
     var stateTitle: String {
         switch status.override {
         case "open": "Held open"
@@ -42,10 +42,10 @@ struct CircuitView: Sendable {
         }
     }
 
-    /// Whether its window is that of when it opened.
+    /// Whether the window shown is the one at the time of opening.
     private var isPast: Bool { face != .closed }
 
-    /// What the window shown holds.
+    /// The sums over the window that is shown.
     private var sums: CallCounts {
         guard isPast else {
             return CallCounts(succeeded: status.calls - status.failed, failed: status.failed, slow: status.slow)
@@ -57,7 +57,7 @@ struct CircuitView: Sendable {
         }
     }
 
-    /// Where jobs stand, and when what happens next.
+    /// When the next probe or the end of the override is due, or how the probes stand.
     @HTMLBuilder var next: HTML {
         if let until = status.overrideUntil {
             "until "
@@ -84,7 +84,7 @@ struct CircuitView: Sendable {
     var columns: HTML { Pictures.window(window.parts, threshold: status.policy.failureRate, label: caption) }
 
     /// The state over the last hour.
-    func history(now: Date, hours: Double = 1, transitions: [CircuitTransition]? = nil) -> HTML {
+    func history(now: Date, hours: Double = 1, transitions: [RecordedTransition]? = nil) -> HTML {
         let from = now.addingTimeInterval(-hours * 3600)
         let stretches = Stretch.of(transitions ?? self.transitions, state: status.state, from: from, to: now)
         let open = stretches.reduce(0) { $0 + ($1.state == "closed" ? 0 : $1.to - $1.from) }
@@ -95,7 +95,7 @@ struct CircuitView: Sendable {
         )
     }
 
-    /// How near the window is to what opens the circuit, or how far beyond it was.
+    /// Gauges that compare the window with the thresholds at which the circuit opens.
     @HTMLBuilder var gauges: HTML {
         let (policy, sums) = (status.policy, sums)
         let calls = sums.succeeded + sums.failed
@@ -144,14 +144,14 @@ struct CircuitView: Sendable {
         }
     }
 
-    /// Why it opened in the first place, where it has opened again since.
+    /// The reason of the first opening, if the circuit has opened again since.
     private var firstReason: String? {
         guard face != .closed, status.override == nil else { return nil }
         let first = transitions.filter { $0.from == "closed" && $0.to == "open" }.max { $0.generation < $1.generation }
         return first.flatMap { $0.reason == status.reason ? nil : $0.reason }
     }
 
-    /// For how long it has been so.
+    /// How long the circuit has been in this state.
     var lasted: HTML {
         group {
             " for "
@@ -160,7 +160,7 @@ struct CircuitView: Sendable {
         }
     }
 
-    /// A circuit that is not closed, large.
+    /// The large card of a circuit that is not closed.
     func card(now: Date, heading: Tag = .h2) -> HTML {
         el(.div, .class("frame")) {
             el(.article, .class("circuit is-\(face.rawValue)")) {
@@ -230,7 +230,7 @@ struct CircuitView: Sendable {
     }
 }
 
-/// A line of a list of facts.
+/// One fact in a list: a name and its value.
 func fact(_ name: String, @HTMLBuilder _ content: () -> HTML) -> HTML {
     el(.div) {
         el(.dt, text: name)

@@ -1,6 +1,6 @@
 import BreakwaterAdmin
 
-/// All circuits: those that are not closed large, the others in lines.
+/// All circuits. Those that are not closed have large cards, the others a line each.
 enum CircuitsPage {
     static let pageSize = 25
 

@@ -1,9 +1,9 @@
 import BreakwaterAdmin
 import Foundation
 
-/// What is done to one dead letter, or to many.
+/// The actions on one dead letter or on many.
 extension DeadLettersPage {
-    /// What a form means: its action, and those it is about.
+    /// The action that a form asks for, and the dead letters that it selects.
     private static func meant(_ exchange: Exchange) throws -> (action: BulkAction, choice: DeadLetterChoice) {
         let form = exchange.request.form
         let words = (form["do"] ?? "").split(separator: " ")
@@ -21,7 +21,7 @@ extension DeadLettersPage {
         return (action, choice)
     }
 
-    /// Says how many it would be, and asks for the rate and the reason: nothing happens yet.
+    /// Shows how many dead letters would be affected, and asks for the rate and the reason. Nothing is changed yet.
     @Sendable static func prepare(_ exchange: Exchange) async throws -> WebAnswer {
         let (action, choice) = try meant(exchange)
         let (count, now) = try await exchange.database { admin in
@@ -98,11 +98,11 @@ extension DeadLettersPage {
 
     @Sendable static func purge(_ exchange: Exchange) async throws -> WebAnswer { try await begin(.purge, exchange) }
 
-    /// One is done at once, and its outcome shown; several become a run.
+    /// Changes a single dead letter at once and shows the outcome. Several become a bulk run.
     private static func begin(_ action: BulkAction, _ exchange: Exchange) async throws -> WebAnswer {
         let form = exchange.request.form
         var choice = DeadLetterChoice()
-        let why = try exchange.need("reason", "The reason")
+        let reason = try exchange.need("reason", "The reason")
         if form["scope"] == "matching" {
             choice.kind = form["kind"]
             choice.reason = form["reason-of-death"]
@@ -112,7 +112,7 @@ extension DeadLettersPage {
             guard let ids = choice.ids, (1...1000).contains(ids.count) else {
                 throw Refusal.wrong("Choose 1 to 1,000 dead letters.")
             }
-            if ids.count == 1 { return try await one(action, ids[0], why, exchange) }
+            if ids.count == 1 { return try await one(action, ids[0], reason, exchange) }
         }
         guard let until = form.int64("until") else { throw Refusal.wrong("The form is not complete.") }
         choice.diedUntil = Date(timeIntervalSince1970: Double(until) / 1e6)
@@ -127,7 +127,7 @@ extension DeadLettersPage {
                 action: action,
                 choice: choice,
                 what: describe(choice),
-                why: why,
+                reason: reason,
                 actor: exchange.actor,
                 perSecond: Int(rate),
                 began: now,
@@ -144,19 +144,21 @@ extension DeadLettersPage {
         return exchange.done("It begins.", to: Link("/dead-letters"))
     }
 
-    private static func one(_ action: BulkAction, _ id: Int64, _ why: String, _ exchange: Exchange) async throws
+    private static func one(_ action: BulkAction, _ id: Int64, _ reason: String, _ exchange: Exchange) async throws
         -> WebAnswer
     {
         switch action {
         case .redrive:
-            let was = try await exchange.database { try await $0.redrive(id: id, why: why, actor: exchange.actor) }
+            let was = try await exchange.database {
+                try await $0.redrive(id: id, reason: reason, actor: exchange.actor)
+            }
             return exchange.done(
                 was ? "The job is back among the waiting." : "It is not a dead letter any more.",
                 isFailure: !was,
                 to: Link("/jobs", id: id)
             )
         case .purge:
-            let was = try await exchange.database { try await $0.purge(id: id, why: why, actor: exchange.actor) }
+            let was = try await exchange.database { try await $0.purge(id: id, reason: reason, actor: exchange.actor) }
             return exchange.done(
                 was ? "Job \(id) is deleted for good." : "It is not a dead letter any more.",
                 isFailure: !was,

@@ -2,11 +2,11 @@ import BreakwaterAdmin
 import Foundation
 
 extension DeadLetterGroup {
-    /// How many there are, with a plus where counting stopped.
+    /// The count, with a plus if counting stopped at the cap.
     var figure: String { "\(count.grouped)\(isCapped ? "+" : "")" }
 }
 
-/// Jobs that ended without success: by cause, one by one, and what is done to many.
+/// Jobs that ended without success: groups by cause, the list, and the actions on many.
 enum DeadLettersPage {
     static let pageSize = 50
     private static let groupLimit = 200
@@ -59,13 +59,13 @@ enum DeadLettersPage {
         }
     }
 
-    // MARK: - Which
+    // MARK: - Selection
 
     static func filter(_ values: FormValues) -> DeadLetterChoice {
         var choice = DeadLetterChoice()
         choice.kind = values["kind"]?.trimmed
         choice.reason = values["reason"]
-        // Blank is a cause too: no error at all. A cause belongs to a kind.
+        // A blank cause is valid and means that there was no error. A cause needs a kind.
         if choice.kind != nil, let failure = values.all("failure").first, values["cause"] != "any" {
             choice.failure = failure
         }
@@ -76,7 +76,7 @@ enum DeadLettersPage {
         Link("/dead-letters").with("kind", choice.kind).with("reason", choice.reason).with("failure", choice.failure)
     }
 
-    /// Where a page begins: a time in microseconds, and an id.
+    /// The position at which a page begins: a time in microseconds, and an id.
     private static func cursor(_ values: FormValues) -> (diedAt: Date, id: Int64)? {
         let parts = (values["before"] ?? "").split(separator: "-")
         guard parts.count == 2, let at = Int64(parts[0]), let id = Int64(parts[1]) else { return nil }
@@ -92,7 +92,7 @@ enum DeadLettersPage {
         return parts.isEmpty ? "all dead letters" : "those " + parts.joined(separator: ", ")
     }
 
-    // MARK: - Looking
+    // MARK: - Display
 
     private static func search(_ choice: DeadLetterChoice) -> HTML {
         el(.form, .class("search"), .named("method", "get"), .action(Link("/dead-letters")), .named("role", "search")) {
@@ -310,6 +310,7 @@ enum DeadLettersPage {
 }
 
 extension Date {
-    /// Since 1970, as the database counts: what was read compares equal when it is sent back.
+    /// The time in microseconds since 1970. This is the database's precision, so a value that was read compares equal
+    /// when it is sent back.
     var microseconds: Int64 { Int64((timeIntervalSince1970 * 1e6).rounded()) }
 }

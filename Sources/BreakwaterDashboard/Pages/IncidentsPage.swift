@@ -1,11 +1,11 @@
 import BreakwaterAdmin
 import Foundation
 
-/// What happened while circuits were open, and what it cost.
+/// The incidents: what happened while circuits were open, and what it cost.
 enum IncidentsPage {
     private static let pageSize = 30
 
-    // MARK: - All of them
+    // MARK: - List of incidents
 
     @Sendable static func show(_ exchange: Exchange) async throws -> WebAnswer {
         let query = exchange.request.query
@@ -75,7 +75,7 @@ enum IncidentsPage {
         }
     }
 
-    // MARK: - One
+    // MARK: - One incident
 
     @Sendable static func showOne(_ exchange: Exchange) async throws -> WebAnswer {
         let id = exchange.id
@@ -150,14 +150,14 @@ extension String? {
 }
 
 extension Incident {
-    /// The state of a circuit whose picture it has.
+    /// The circuit state whose picture is shown for the incident.
     fileprivate var face: String { endedAt == nil ? "open" : "closed" }
 
     fileprivate var stateTitle: String {
         isFalseAlarm ? "False alarm for" : endedAt == nil ? "Has been going on for" : "Lasted"
     }
 
-    /// What it cost, in a line.
+    /// The cost of the incident in one line.
     fileprivate var costs: String {
         guard let spent = counts.attemptsSpent else { return "What it cost was not counted." }
         var parts: [String] = []

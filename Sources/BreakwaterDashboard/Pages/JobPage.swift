@@ -54,7 +54,7 @@ enum JobPage {
         }
     }
 
-    /// A state in a word, with its colour.
+    /// A badge with the state and its colour.
     static func badge(_ state: String) -> HTML {
         let (title, look) =
             switch state {
@@ -160,7 +160,7 @@ enum JobPage {
         timeline(facts, enqueuedAt: nil, end: (success.finishedAt, "Succeeded"))
     }
 
-    /// What it carries; a large one is cut, for a page must stay readable.
+    /// The job's payload. A large one is cut, so that the page stays readable.
     private static func payload(_ json: String) -> HTML {
         let limit = 20_000
         let shown = String(json.unicodeScalars.prefix(limit))
@@ -209,12 +209,12 @@ enum JobPage {
             )
         }
         if let end {
-            // Its time is that of the transaction, which began shortly before the last run was stored.
+            // The recorded end is the start of its transaction, which may be slightly before the time of the last run.
             let at = max(end.at, facts.runs.compactMap(\.at).max() ?? end.at)
             let look = end.text == "Succeeded" ? "is-closed" : "is-open"
             events.insert(Event(at: at, look: look, title: end.text), at: 0)
         }
-        // The newest first; of the same moment, in the order above.
+        // Events are sorted with the newest first. Events of the same time keep the order above.
         let sorted = events.enumerated()
             .sorted { ($1.element.at, $0.offset) < ($0.element.at, $1.offset) }
             .map(\.element)
@@ -298,7 +298,7 @@ enum JobPage {
     @Sendable static func runNow(_ exchange: Exchange) async throws -> WebAnswer {
         let reason = try exchange.reason()
         let was = try await exchange.database {
-            try await $0.runNow(id: exchange.id, why: reason, actor: exchange.actor)
+            try await $0.runNow(id: exchange.id, reason: reason, actor: exchange.actor)
         }
         return exchange.done(
             was ? "The job is ready." : "The job does not wait for its time.",
@@ -310,7 +310,7 @@ enum JobPage {
     @Sendable static func runThrough(_ exchange: Exchange) async throws -> WebAnswer {
         let reason = try exchange.reason()
         let was = try await exchange.database {
-            try await $0.runThrough(id: exchange.id, why: reason, actor: exchange.actor)
+            try await $0.runThrough(id: exchange.id, reason: reason, actor: exchange.actor)
         }
         return exchange.done(
             was ? "The job is sent through." : "The job does not wait any more.",
@@ -322,7 +322,7 @@ enum JobPage {
     @Sendable static func cancel(_ exchange: Exchange) async throws -> WebAnswer {
         let reason = try exchange.reason()
         let was = try await exchange.database {
-            try await $0.cancel(id: exchange.id, why: reason, actor: exchange.actor)
+            try await $0.cancel(id: exchange.id, reason: reason, actor: exchange.actor)
         }
         return exchange.done(
             was ? "The job is cancelled: it is a dead letter now." : "The job runs right now, or has ended.",
@@ -337,7 +337,7 @@ enum JobPage {
             throw Refusal.wrong("A priority is 0 to 9.")
         }
         let was = try await exchange.database {
-            try await $0.setPriority(id: exchange.id, to: Int(priority), why: reason, actor: exchange.actor)
+            try await $0.setPriority(id: exchange.id, to: Int(priority), reason: reason, actor: exchange.actor)
         }
         return exchange.done(
             was ? "The job has the priority \(priority)." : "The job runs right now, or has ended.",

@@ -1,6 +1,6 @@
 import BreakwaterAdmin
 
-/// Looking for jobs.
+/// The search for jobs.
 enum JobsPage {
     private static let pageSize = 50
     private static let countCap = 1000

@@ -1,9 +1,9 @@
 import BreakwaterEndpoints
 import Logging
 
-/// The page to log in on.
+/// The login page.
 enum LoginPage {
-    /// A cookie that only this login's form knows, so that no other site can log a user in.
+    /// The cookie whose value must match the login form's token, so that another site cannot log a user in.
     private static let cookie = "breakwater-login"
 
     @Sendable static func show(_ exchange: Exchange) async throws -> WebAnswer {
@@ -58,7 +58,7 @@ enum LoginPage {
 
     private static func page(_ exchange: Exchange, status: Int, message: String?) -> WebAnswer {
         let (request, gate) = (exchange.request, exchange.site.gate)
-        // The cookie that the browser sent stays valid: the login may be open in two tabs.
+        // A cookie that the browser sent is reused, because the login page may be open in two tabs.
         let sent = request.cookie(cookie) ?? ""
         let token = sent.wholeMatch(of: /[0-9a-f]{64}/) != nil ? sent : Secret.random()
         let html = Layout(title: "Log in").page {
@@ -99,7 +99,7 @@ enum LoginPage {
         return .page(html, status: status).with("set-cookie", gate.cookie(cookie, token, lifetime: .seconds(3600)))
     }
 
-    /// A page of the dashboard: any other link leads to the overview.
+    /// The page to open after the login. Any path that is not listed leads to the overview.
     private static func destination(_ path: String?) -> Link {
         switch path ?? "" {
         case "/circuits": return Link("/circuits")

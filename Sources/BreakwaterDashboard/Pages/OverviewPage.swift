@@ -1,13 +1,14 @@
 import BreakwaterAdmin
 import Foundation
 
-/// What an operator on call sees first: which circuit is open, why, what waits behind it, and what died.
+/// The first page for an operator on call: which circuits are open and why, which jobs wait for them, and which jobs
+/// died.
 enum OverviewPage {
     private struct Facts: Sendable {
         var circuits: [CircuitView]
         var counts: [String: Int]
         var rates: [MinuteRate]
-        /// Of the last sixty seconds.
+        /// The calls of the last sixty seconds.
         var calls: (succeeded: Int, failed: Int)
         var backlog: [Backlog]
         var workers: [WorkerStatus]
@@ -18,7 +19,7 @@ enum OverviewPage {
     }
 
     @Sendable static func show(_ exchange: Exchange) async throws -> WebAnswer {
-        // The queries run side by side: one after another they would take longer than any page should.
+        // The queries run concurrently, because in sequence they would take too long for a page.
         async let circuits = exchange.database { admin in
             let statuses = try await admin.someCircuits(limit: 6).filter { $0.state != "closed" || $0.override != nil }
             return try await CircuitView.read(statuses, admin)
@@ -81,8 +82,8 @@ enum OverviewPage {
     }
 
     private static func tiles(_ facts: Facts) -> HTML {
-        // The present minute is not over: as the end of a curve it would always look like a fall. The last sixty
-        // seconds stand in for it.
+        // The current minute is incomplete, so as the end of a curve it would always look like a drop. The last sixty
+        // seconds replace it.
         let minutes = facts.rates.dropLast()
         let succeeded = minutes.map { Double($0.succeeded) } + [Double(facts.calls.succeeded)]
         let failed = minutes.map { Double($0.failed) } + [Double(facts.calls.failed)]
@@ -151,7 +152,7 @@ enum OverviewPage {
         }
     }
 
-    /// What is wrong apart from circuits.
+    /// Problems other than those of circuits.
     @HTMLBuilder private static func attention(_ facts: Facts) -> HTML {
         let unhandled = facts.backlog.filter { line in
             line.ready > 0

@@ -33,7 +33,7 @@ enum QueuesPage {
         }
     }
 
-    /// Depths and ages.
+    /// A table of depths and ages.
     static func table(_ lines: [Backlog], cap: Int) -> HTML {
         el(.div, .class("scroll")) {
             el(.table) {
@@ -162,7 +162,7 @@ enum QueuesPage {
 
     @Sendable static func resume(_ exchange: Exchange) async throws -> WebAnswer {
         let (target, reason) = (try target(exchange), try exchange.reason())
-        let was = try await exchange.database { try await $0.resume(target, why: reason, actor: exchange.actor) }
+        let was = try await exchange.database { try await $0.resume(target, reason: reason, actor: exchange.actor) }
         return exchange.done(
             was ? "The \(target.description) goes on." : "The \(target.description) was not paused.",
             isFailure: !was,

@@ -1,6 +1,6 @@
 import BreakwaterAdmin
 
-/// The workers: how busy and how lively they are, their versions, and what they are suspended from.
+/// The workers: their load, their heartbeats, their versions, and the circuits from which they are suspended.
 enum WorkersPage {
     @Sendable static func show(_ exchange: Exchange) async throws -> WebAnswer {
         let (workers, suspensions, now) = try await exchange.database { admin in
@@ -112,7 +112,7 @@ enum WorkersPage {
     @Sendable static func undrain(_ exchange: Exchange) async throws -> WebAnswer {
         let reason = try exchange.reason()
         let was = try await exchange.database {
-            try await $0.undrain(worker: exchange.id, why: reason, actor: exchange.actor)
+            try await $0.undrain(worker: exchange.id, reason: reason, actor: exchange.actor)
         }
         return exchange.done(
             was ? "The worker claims again." : "The worker was not drained.",

@@ -1,12 +1,12 @@
 import Foundation
 
 extension Duration {
-    /// In seconds.
+    /// The duration in seconds.
     var inSeconds: Double {
         Double(components.seconds) + Double(components.attoseconds) / 1e18
     }
 
-    /// For people, in at most two units: `850 ms`, `12 s`, `4 min 10 s`, `3 h 5 min`, `2 d 4 h`.
+    /// The duration for people, in at most two units: `850 ms`, `12 s`, `4 min 10 s`, `3 h 5 min`, `2 d 4 h`.
     var short: String {
         let seconds = inSeconds
         guard seconds.isFinite, abs(seconds) < 1e12 else { return "for ever" }
@@ -24,7 +24,7 @@ extension Duration {
 }
 
 extension Int {
-    /// With a thin space between each three digits.
+    /// The number with thin spaces between groups of three digits.
     var grouped: String {
         var digits = ""
         for (place, digit) in String(magnitude).reversed().enumerated() {
@@ -34,7 +34,7 @@ extension Int {
         return (self < 0 ? "−" : "") + String(digits.reversed())
     }
 
-    /// The same, with a plus where counting stopped at the cap.
+    /// The grouped number, with a plus if counting stopped at the cap.
     func grouped(cap: Int) -> String { self >= cap ? "\(cap.grouped)+" : grouped }
 
     /// `1 job`, `2 jobs`.
@@ -42,7 +42,7 @@ extension Int {
 }
 
 extension Double {
-    /// A share as a percentage: `12 %`, and `0.4 %` where it is small.
+    /// A share as a percentage: `12 %`, or `0.4 %` if it is small.
     var percent: String {
         let percent = self * 100
         if percent > 0, percent < 10, percent != percent.rounded() {
@@ -60,7 +60,7 @@ extension Date {
     }
 }
 
-/// A point in time, as how long ago it was, with the time itself at hand.
+/// A point in time as its distance from now. The time itself is in a tooltip.
 func ago(_ date: Date, now: Date) -> HTML {
     let distance = Duration.seconds(now.timeIntervalSince(date))
     let text =
@@ -70,10 +70,10 @@ func ago(_ date: Date, now: Date) -> HTML {
     return el(.time, .named("datetime", date.iso), .named("title", date.stamp), text: text)
 }
 
-/// A point in time as it is.
+/// A point in time as a date and time.
 func stamp(_ date: Date) -> HTML { el(.time, .named("datetime", date.iso), text: date.stamp) }
 
-/// How long until something is due, which a script counts down.
+/// The time until something is due. A script counts it down.
 func countdown(_ duration: Duration, then: String) -> HTML {
     guard duration > .zero else { return HTML(then) }
     let seconds = duration.inSeconds
@@ -94,7 +94,7 @@ extension Date {
 }
 
 extension String {
-    /// With the database's times to the second: `2026-11-24 13:31:08Z`.
+    /// The text with the database's times cut to the second: `2026-11-24 13:31:08Z`.
     var withoutFractions: String {
         replacing(/(\d{2}:\d{2}:\d{2})(\.\d+)?\+00/) { "\($0.1)Z" }
     }

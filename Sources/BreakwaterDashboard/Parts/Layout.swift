@@ -1,7 +1,7 @@
 import BreakwaterAdmin
 import Foundation
 
-/// The parts of the dashboard that the navigation leads to.
+/// The sections in the navigation of the dashboard.
 enum Section: CaseIterable {
     case overview, circuits, incidents, queues, jobs, deadLetters, workers, audit
 
@@ -32,23 +32,23 @@ enum Section: CaseIterable {
     }
 }
 
-/// The frame around every page.
+/// The layout around every page.
 struct Layout {
     var title: String
-    /// Nil for a page that the navigation does not lead to.
+    /// The page's section; nil if the page is not in the navigation.
     var section: Section?
-    /// Nil if no user is logged in.
+    /// The user; nil if no user is logged in.
     var viewer: Viewer?
-    /// The token that the forms of the session carry.
+    /// The token in the session's forms.
     var token = ""
     var notice: Gatekeeper.Notice?
-    /// How many circuits are not closed; nil where that is not known.
+    /// How many circuits are not closed; nil if unknown.
     var openCircuits: Int?
     /// Whether the page refreshes itself.
     var isLive = false
     var now: Date?
 
-    /// The page.
+    /// The whole page around its content.
     func page(@HTMLBuilder _ content: () -> HTML) -> HTML {
         el(.html, .named("lang", "en")) {
             el(.head) {
@@ -137,7 +137,7 @@ struct Layout {
         }
     }
 
-    /// A form that acts; it carries the session's token.
+    /// A form for an action. It contains the session's token.
     func form(_ action: Link, class name: String? = nil, @HTMLBuilder _ content: () -> HTML) -> HTML {
         el(.form, .named("method", "post"), .action(action), .class(name)) {
             hidden("token", token)
@@ -146,7 +146,7 @@ struct Layout {
     }
 }
 
-/// A value of a form that the page does not show.
+/// A hidden field of a form.
 func hidden(_ name: String, _ value: String) -> HTML {
     el(.input, .type("hidden"), .name(name), .value(value))
 }

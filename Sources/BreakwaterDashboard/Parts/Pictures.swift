@@ -1,7 +1,7 @@
 import BreakwaterAdmin
 import Foundation
 
-/// Drawings: each says in words what it shows, and tells states apart by form as well as by colour.
+/// SVG pictures. Each has a text description, and distinguishes states by shape as well as by colour.
 enum Pictures {
     /// Patterns that other drawings use.
     static let definitions = el(.svg, .class("definitions"), .named("aria-hidden", "true")) {
@@ -25,7 +25,7 @@ enum Pictures {
         }
     }
 
-    /// Waves behind a wall.
+    /// The logo: waves behind a wall.
     static let brand = el(.svg, .class("icon"), .named("viewBox", "0 0 24 24"), .named("aria-hidden", "true")) {
         el(.path, .named("d", "M2 9c2-3 4-3 6 0M2 14c2-3 4-3 6 0M2 19c2-3 4-3 6 0"))
         el(.line, .named("x1", "13"), .named("x2", "13"), .named("y1", "3"), .named("y2", "21"), .class("wall"))
@@ -40,7 +40,7 @@ enum Pictures {
         el(.path, .named("d", "M12 3v11M12 18v2"))
     }
 
-    /// A circuit as a switch: its lever is down, up, or half-way.
+    /// A circuit as a switch whose lever is down, up, or half-way.
     static func lever(_ state: String) -> HTML {
         let path =
             switch state {
@@ -61,10 +61,10 @@ enum Pictures {
         }
     }
 
-    /// What a window holds: a column for each part, failures hatched, with successes on top of them.
+    /// A window as columns, one for each part. Failures are hatched, and successes are on top of them.
     ///
-    /// - Parameter threshold: The share of failures at which the circuit opens: a line in each column says how high
-    ///   they would have to be there. Nil for none.
+    /// - Parameter threshold: The share of failures at which the circuit opens. A line in each column marks the height
+    ///   of that share. Nil for no line.
     static func window(_ parts: [CallCounts], threshold: Double?, label: String) -> HTML {
         let highest = Double(max(1, parts.map { $0.succeeded + $0.failed }.max() ?? 1))
         let (width, height, gap) = (6.0, 48.0, 1.0)
@@ -120,7 +120,7 @@ enum Pictures {
         )
     }
 
-    /// A share of a whole, and the line at which something happens.
+    /// A share of a whole, with a line at the threshold.
     static func gauge(_ value: Double, threshold: Double?, label: String) -> HTML {
         let isOver = threshold.map { value >= $0 } ?? false
         return el(
@@ -153,7 +153,7 @@ enum Pictures {
         }
     }
 
-    /// A curve of minutes, the oldest first, with its area filled.
+    /// A curve of values per minute, the oldest first, with its area filled.
     static func curve(_ values: [Double], class name: String, label: String) -> HTML {
         let highest = max(values.max() ?? 0, 1)
         let step = 240 / Double(max(values.count - 1, 1))
@@ -173,8 +173,8 @@ enum Pictures {
         }
     }
 
-    /// In which state a circuit was over a time: closed low, half-open half-way, open full. However short a stretch
-    /// was, it can be seen.
+    /// The states of a circuit over a time: closed is low, half-open medium, open full height. Even the shortest period
+    /// is visible.
     static func history(_ stretches: [Stretch], label: String) -> HTML {
         el(
             .svg,
@@ -206,7 +206,7 @@ enum Pictures {
     }
 }
 
-/// How a circuit's state looks.
+/// The appearance of a circuit's state.
 enum CircuitFace: String {
     case closed, halfOpen = "half-open", open
 
@@ -227,19 +227,19 @@ enum CircuitFace: String {
     }
 }
 
-/// A stretch of a circuit's history: a share of the time shown.
+/// A period of a circuit's history in one state. Its ends are shares of the time shown.
 struct Stretch: Equatable {
     var state: String
     var from: Double
     var to: Double
 
-    /// The stretches that transitions make.
+    /// The periods between transitions.
     ///
     /// - Parameters:
-    ///   - transitions: Of one circuit, in any order.
-    ///   - state: The state now.
-    ///   - span: From when to when.
-    static func of(_ transitions: [CircuitTransition], state: String, from: Date, to: Date) -> [Stretch] {
+    ///   - transitions: The transitions of one circuit, in any order.
+    ///   - state: The circuit's state now.
+    ///   - span: The beginning and the end of the time shown.
+    static func of(_ transitions: [RecordedTransition], state: String, from: Date, to: Date) -> [Stretch] {
         let length = max(to.timeIntervalSince(from), 1)
         let sorted = transitions.filter { $0.at > from && $0.at <= to }.sorted { $0.generation < $1.generation }
         var stretches: [Stretch] = []

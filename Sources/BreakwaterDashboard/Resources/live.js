@@ -1,10 +1,10 @@
-// What the pages do by themselves: refresh, count down, and choose all. They work without it.
+// Enhances the pages: it refreshes them, counts down, and selects all rows. The pages work without this script.
 "use strict";
 (() => {
   const every = 3000;
   const body = document.body;
 
-  // --- Countdowns, from when the page came.
+  // --- Countdowns, relative to when the page was loaded.
   let came = performance.now();
   const units = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
   const short = (seconds) => {
@@ -26,7 +26,7 @@
   setInterval(count, 250);
   count();
 
-  // --- Choosing all of a table.
+  // --- Selecting all rows of a table.
   document.addEventListener("change", (event) => {
     if (!event.target.matches("[data-all]")) return;
     for (const box of document.querySelectorAll(`input[name="${event.target.dataset.all}"]`)) {
@@ -34,8 +34,8 @@
     }
   });
 
-  // --- Refreshing: the same page again, and what changed in it takes the place of what was there. Not while somebody
-  // has begun to fill in or to choose something.
+  // --- Refreshing. The same page is fetched again, and its changed parts are replaced. This does not happen while the
+  // user fills in a form or has selected something.
   if (!("live" in body.dataset)) return;
   const live = document.getElementById("live");
   if (live) live.hidden = false;
@@ -47,7 +47,8 @@
     const selection = getSelection();
     return selection !== null && !selection.isCollapsed;
   };
-  // What can have the focus, and what it is called: so that whoever goes by keyboard stays where they are.
+  // These find a focusable element again by its name and place after a refresh, so that keyboard users keep their
+  // focus.
   const stops = (root) => [...root.querySelectorAll("a[href], button, summary, input, select, [tabindex]")];
   const title = (element) => [element.tagName, element.getAttribute("href"), element.getAttribute("name"),
     element.getAttribute("aria-label") ?? element.textContent].join("\n");
@@ -72,7 +73,7 @@
     try {
       const answer = await fetch(location.href, { headers: { "X-Refresh": "1" }, credentials: "same-origin", redirect: "manual" });
       if (answer.type === "opaqueredirect") return location.reload();
-      // What the page was about is gone: the whole page says so.
+      // The page's subject no longer exists. The reloaded page says so.
       if (answer.status === 404) return location.reload();
       if (!answer.ok) throw new Error(String(answer.status));
       const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");

@@ -1,13 +1,13 @@
 import Foundation
 
-/// The files that pages need, from inside the binary. Their addresses change with what is in them, so browsers keep
-/// them.
+/// The static files that pages need, embedded in the binary. Their addresses depend on their content, so browsers may
+/// cache them forever.
 enum Assets {
     struct Asset: Sendable {
         var bytes: [UInt8]
         var type: String
         var link: Link
-        /// The part of the address that changes.
+        /// The part of the address that changes with the content.
         var version: String
 
         fileprivate init(_ bytes: [UInt8], type: String, _ link: Link) {

@@ -7,12 +7,12 @@ struct FormValues: Sendable, Equatable {
         var value: String
     }
 
-    /// More than a form of the dashboard has.
+    /// The most pairs that are read. No form of the dashboard has more.
     private static let mostPairs = 2000
 
     init() {}
 
-    /// Reads them; what cannot be read is left out.
+    /// Parses the values. Invalid pairs are left out.
     init(_ text: some StringProtocol) {
         for part in text.split(separator: "&", maxSplits: Self.mostPairs).prefix(Self.mostPairs) {
             let sides = part.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
@@ -33,7 +33,7 @@ struct FormValues: Sendable, Equatable {
         pairs.filter { $0.name == name }.map(\.value)
     }
 
-    /// A number, if it is one.
+    /// The value as a number; nil if it is none.
     func int64(_ name: String) -> Int64? { self[name].flatMap { Int64($0.trimmed) } }
 
     /// Encodes everything but letters, digits and `-._~`.
@@ -53,7 +53,8 @@ struct FormValues: Sendable, Equatable {
         return encoded
     }
 
-    /// Nil when it is not UTF-8, has a broken escape, or holds U+0000, which no value can have.
+    /// The decoded text; nil when it is not UTF-8, has an invalid escape, or contains U+0000, which Postgres cannot
+    /// store.
     static func decoded(_ text: some StringProtocol) -> String? {
         var bytes: [UInt8] = []
         var rest = text.utf8.makeIterator()
@@ -78,7 +79,7 @@ struct FormValues: Sendable, Equatable {
 }
 
 extension StringProtocol {
-    /// Without white space around it.
+    /// The text without leading and trailing white space.
     var trimmed: String {
         guard let first = firstIndex(where: { !$0.isWhitespace }), let last = lastIndex(where: { !$0.isWhitespace })
         else { return "" }

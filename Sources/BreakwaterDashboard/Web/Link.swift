@@ -1,7 +1,7 @@
 /// The address of a page of the dashboard, with its parameters.
 ///
-/// The path stands in the source and begins with one slash; values are encoded. So no link leads out of the dashboard,
-/// or runs a script, whatever the values are.
+/// The path is a literal in the source code that begins with one slash, and values are encoded. So no value can make a
+/// link leave the dashboard or run a script.
 struct Link: Sendable, Equatable {
     private var path: String
     private var parameters: [(name: String, value: String)] = []
@@ -9,8 +9,8 @@ struct Link: Sendable, Equatable {
     /// A page.
     ///
     /// - Parameters:
-    ///   - path: Such as `/jobs`.
-    ///   - id: A number behind it, as in `/jobs/17`.
+    ///   - path: The path, such as `/jobs`.
+    ///   - id: A number after the path, as in `/jobs/17`.
     init(_ path: StaticString, id: Int64? = nil) {
         self.path = "\(path)" + (id.map { "/\($0)" } ?? "")
     }
@@ -20,7 +20,7 @@ struct Link: Sendable, Equatable {
         self.path = "\(path)/\(id)/\(below)"
     }
 
-    /// With one more parameter; nil and the empty text are left out.
+    /// The link with one more parameter. Nil and the empty text are left out.
     func with(_ name: StaticString, _ value: String?) -> Link {
         guard let value, !value.isEmpty else { return self }
         var link = self
@@ -28,7 +28,7 @@ struct Link: Sendable, Equatable {
         return link
     }
 
-    /// As it stands in a page.
+    /// The link as text for a page.
     var text: String {
         guard !parameters.isEmpty else { return path }
         return path + "?" + parameters.map { "\($0.name)=\(FormValues.encoded($0.value))" }.joined(separator: "&")

@@ -1,4 +1,4 @@
-/// A request, as far as the dashboard looks at it.
+/// A request, reduced to the parts that the dashboard uses.
 struct WebRequest: Sendable {
     enum Method: String, Sendable {
         case get = "GET"
@@ -6,17 +6,17 @@ struct WebRequest: Sendable {
     }
 
     var method: Method
-    /// Decoded, without the query.
+    /// The decoded path, without the query.
     var path: String
     var query = FormValues()
     /// The body of a POST.
     var form = FormValues()
-    /// By name in lower case; if a name is given twice, all its values are there, in order.
+    /// The headers by name in lower case. A header that is given several times has all its values, in order.
     var headers: [String: [String]] = [:]
-    /// The address of the other end of the connection; empty when it is not known.
+    /// The address of the connection's peer; empty when it is unknown.
     var peer = ""
 
-    /// The only value of a header. Nil if it is missing, or ambiguous because it was given more than once.
+    /// The only value of a header; nil if the header is missing or was given more than once.
     func header(_ name: String) -> String? {
         guard let values = headers[name], values.count == 1 else { return nil }
         return values[0]
@@ -34,7 +34,7 @@ struct WebRequest: Sendable {
     }
 }
 
-/// What is sent back.
+/// The answer to a request.
 struct WebAnswer: Sendable {
     var status: Int
     var headers: [(name: String, value: String)]
@@ -55,12 +55,12 @@ struct WebAnswer: Sendable {
         )
     }
 
-    /// After an action: to a page that shows what came of it.
+    /// A redirect after an action, to a page that shows the result.
     static func redirect(_ link: Link) -> WebAnswer {
         WebAnswer(status: 303, headers: [("location", link.text), ("cache-control", "no-store")], body: [])
     }
 
-    /// A file that never changes under its address.
+    /// A file whose content at this address never changes.
     static func asset(_ bytes: [UInt8], type: String) -> WebAnswer {
         WebAnswer(
             status: 200,
@@ -69,14 +69,15 @@ struct WebAnswer: Sendable {
         )
     }
 
-    /// The same with another header.
+    /// The answer with one more header.
     func with(_ name: String, _ value: String) -> WebAnswer {
         var answer = self
         answer.headers.append((name, value))
         return answer
     }
 
-    /// What every answer has: nothing but the dashboard's own files is loaded, run or framed, and nothing is passed on.
+    /// The security headers of every answer. Only the dashboard's own files may be loaded and run, pages cannot be
+    /// framed, and other sites get no referrer.
     static let securityHeaders: [(name: String, value: String)] = [
         (
             "content-security-policy",
@@ -85,7 +86,7 @@ struct WebAnswer: Sendable {
         ),
         ("x-content-type-options", "nosniff"),
         ("x-frame-options", "DENY"),
-        // `no-referrer` would make browsers hide where a form comes from, which is looked at.
+        // `no-referrer` would make browsers hide the origin of a form, which is checked.
         ("referrer-policy", "same-origin"),
         ("cross-origin-opener-policy", "same-origin"),
         ("cross-origin-resource-policy", "same-origin"),

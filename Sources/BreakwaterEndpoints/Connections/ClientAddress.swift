@@ -1,6 +1,6 @@
 import Foundation
 
-/// An IP address, so that `::ffff:127.0.0.1` and `127.0.0.1` are the same.
+/// An IP address. `::ffff:127.0.0.1` and `127.0.0.1` are equal.
 package struct ClientAddress: Hashable, Sendable {
     /// Four bytes of IPv4, or sixteen of IPv6.
     fileprivate let bytes: [UInt8]
@@ -22,15 +22,15 @@ package struct ClientAddress: Hashable, Sendable {
         }
     }
 
-    /// What is counted as one client: an IPv4 address, or an IPv6 network of 64 bits, because one client chooses among
-    /// all addresses of such a network.
+    /// The unit that counts as one client: an IPv4 address, or an IPv6 network of 64 bits, because a client can use any
+    /// address of such a network.
     package var client: ClientAddress {
         bytes.count == 4 ? self : ClientAddress(bytes: bytes.prefix(8) + [UInt8](repeating: 0, count: 8))
     }
 }
 
 extension ClientAddress: CustomStringConvertible {
-    /// The address as it is read.
+    /// The address in the form that is parsed.
     package var description: String {
         var text = [CChar](repeating: 0, count: Int(INET6_ADDRSTRLEN))
         let family = bytes.count == 4 ? AF_INET : AF_INET6
@@ -44,7 +44,7 @@ package struct AddressRange: Hashable, Sendable {
     private let first: ClientAddress
     private let bits: Int
 
-    /// Reads an address, or an address with the number of its leading bits that count.
+    /// Reads an address, or an address with a prefix length.
     package init?(_ text: String) {
         let parts = text.split(separator: "/", maxSplits: 1, omittingEmptySubsequences: false).map(String.init)
         guard let first = ClientAddress(parts[0]) else { return nil }
@@ -54,7 +54,7 @@ package struct AddressRange: Hashable, Sendable {
         self.bits = bits
     }
 
-    /// Whether the address belongs to it.
+    /// Whether the address is in the range.
     package func contains(_ address: ClientAddress) -> Bool {
         guard address.bytes.count == first.bytes.count else { return false }
         return first.bytes.indices.allSatisfy { index in

@@ -2,7 +2,7 @@ import NIOCore
 import NIOHTTPTypes
 import Synchronization
 
-/// Closes connections of one server as a ``ConnectionTable`` decides.
+/// Closes the connections of one server as a ``ConnectionTable`` decides.
 final class ConnectionLimiter: Sendable {
     private struct State: Sendable {
         var table: ConnectionTable
@@ -18,7 +18,7 @@ final class ConnectionLimiter: Sendable {
         state = Mutex(State(table: ConnectionTable(most: limits.most, mostOfClient: limits.mostOfClient)))
     }
 
-    /// Takes a connection, and closes the one that gives way.
+    /// Adds a connection, and closes the one that must make room.
     ///
     /// - Returns: The connection's number.
     func open(_ channel: any Channel, address: String?) -> Int {
@@ -34,10 +34,10 @@ final class ConnectionLimiter: Sendable {
         return id
     }
 
-    /// Notes that a request is complete, or that its answer is.
+    /// Records that a request or its answer is complete.
     func mark(_ id: Int, isBusy: Bool) { state.withLock { $0.table.mark(id, isBusy: isBusy) } }
 
-    /// Notes that a connection is closed.
+    /// Records that a connection is closed.
     func close(_ id: Int) {
         state.withLock { state in
             state.table.close(id)
@@ -46,11 +46,11 @@ final class ConnectionLimiter: Sendable {
     }
 }
 
-/// The phase of a connection, as the parts of requests and answers pass.
+/// The phase of a connection, which changes with the parts of requests and answers.
 ///
-/// While `waiting` for a head it becomes `receiving` with one. `receiving` becomes `answering` with the end of the
-/// request, or `waiting` when the answer came first and the rest of the request followed. `answering` becomes `waiting`
-/// with the end of the last answer.
+/// `waiting` becomes `receiving` with the head of a request. `receiving` becomes `answering` with the end of the
+/// request, or `waiting` if the answer was complete before the request. `answering` becomes `waiting` with the end of
+/// the last answer.
 struct ConnectionPhase: Sendable, Equatable {
     enum Kind: Sendable, Equatable {
         case waiting
@@ -79,7 +79,7 @@ struct ConnectionPhase: Sendable, Equatable {
         hasAnswered = true
     }
 
-    /// How long the connection may stay as it is.
+    /// How long the connection may stay in this phase.
     func time(_ limits: ConnectionLimits) -> Duration {
         switch kind {
         case .waiting: hasAnswered ? limits.idleTime : limits.headTime
@@ -89,8 +89,7 @@ struct ConnectionPhase: Sendable, Equatable {
     }
 }
 
-/// Reports one connection's requests and answers to the limiter, and closes the connection when something takes too
-/// long.
+/// Reports one connection's requests and answers to the limiter, and closes the connection when a phase takes too long.
 ///
 /// A deadline begins when the connection's phase changes, so that sending a byte now and then does not extend it.
 final class ConnectionLimitHandler: ChannelDuplexHandler, RemovableChannelHandler {
@@ -159,7 +158,7 @@ final class ConnectionLimitHandler: ChannelDuplexHandler, RemovableChannelHandle
     private func change(_ context: ChannelHandlerContext, _ body: (inout ConnectionPhase) -> Void) {
         let before = phase.kind
         body(&phase)
-        // A connection that is being answered keeps its deadline although the next request is there already.
+        // A connection that is being answered keeps its deadline, even if the next request has already arrived.
         guard let id, phase.kind != before else { return }
         limiter.mark(id, isBusy: phase.kind == .answering)
         setDeadline(context)

@@ -1,22 +1,23 @@
-/// Decides which connections of a server stay open. It closes nothing itself.
+/// Decides which connections of a server stay open. It does not close connections itself.
 ///
-/// A new connection is always taken. If there are then too many, of its client or in all, another one gives way.
-/// Connections that the server waits for (no whole request yet, or kept alive) go first, among them those of the client
-/// with most connections, and among these the one that has been silent longest. So clients that open connections and
-/// send nothing crowd out one another, and a health check always finds a place.
+/// A new connection is always accepted. If there are then too many, of its client or in total, another one is closed to
+/// make room. Connections that the server waits for (without a complete request, or kept alive) are closed first. Among
+/// them, those of the client with the most connections come first, and among these the one that has been silent
+/// longest. So clients that open connections and send nothing only displace one another, and a health check always gets
+/// a connection.
 struct ConnectionTable: Sendable {
     private struct Entry {
-        /// Nil for one that is not counted by its address.
+        /// The client; nil for a connection that is not counted by its address.
         var client: ClientAddress?
         /// Whether a request is complete and its answer is not.
         var isBusy = false
-        /// Rises with each change of `isBusy` of any connection.
+        /// A number that increases with each change of `isBusy` of any connection.
         var turn: Int
     }
 
-    /// How many there may be in all.
+    /// The most connections in total.
     let most: Int
-    /// How many one client may have.
+    /// The most connections of one client.
     let mostOfClient: Int
 
     private var entries: [Int: Entry] = [:]
@@ -30,12 +31,12 @@ struct ConnectionTable: Sendable {
     /// How many connections are open.
     var count: Int { entries.count }
 
-    /// Takes a connection.
+    /// Adds a connection.
     ///
     /// - Parameters:
-    ///   - id: Its number, which no other connection has.
-    ///   - client: Whose connection it is; nil for one that counts in all only, such as a trusted proxy's.
-    /// - Returns: The connection that gives way; nil when there is room.
+    ///   - id: The connection's number, which no other connection has.
+    ///   - client: The client; nil for a connection that counts only in total, such as that of a trusted proxy.
+    /// - Returns: The connection to close; nil when there is room.
     mutating func open(_ id: Int, client: ClientAddress?) -> Int? {
         let ofClient = client.map { client in entries.filter { $0.value.client == client } } ?? [:]
         let leaving =
@@ -52,7 +53,7 @@ struct ConnectionTable: Sendable {
         return leaving
     }
 
-    /// Notes that a request is complete, or that its answer is.
+    /// Records that a request or its answer is complete.
     mutating func mark(_ id: Int, isBusy: Bool) {
         turns += 1
         let turn = turns
@@ -60,7 +61,7 @@ struct ConnectionTable: Sendable {
         entries[id]?.turn = turn
     }
 
-    /// Notes that a connection is closed.
+    /// Records that a connection is closed.
     mutating func close(_ id: Int) { entries[id] = nil }
 
     private static func next(of entries: [Int: Entry]) -> Int? {

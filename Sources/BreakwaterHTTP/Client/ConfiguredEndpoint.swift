@@ -1,8 +1,8 @@
 import Breakwater
 
-/// A URL that the operator configured for the program's own use, such as where traces go.
+/// A URL that the operator configured for the program's own use, such as the one that traces are sent to.
 ///
-/// Unlike a handler's, its host may resolve to any address, because only the operator chose it.
+/// Its host may resolve to any address, unlike that of a handler's URL, because only the operator chose it.
 package struct ConfiguredEndpoint: Sendable {
     /// The URL for people, without its query.
     package var display: String { endpoint.display }
@@ -14,7 +14,7 @@ package struct ConfiguredEndpoint: Sendable {
     /// - Parameters:
     ///   - url: An http or https URL without a user and a password.
     ///   - caFile: A PEM file of the certificate authorities that are trusted in place of the system's.
-    /// - Throws: ``HTTPPluginError`` when it is not such a URL.
+    /// - Throws: ``HTTPPluginError`` when the text is not such a URL.
     package init(_ url: String, caFile: String? = nil) throws {
         endpoint = try HTTPEndpoint(url)
         policy = try DestinationPolicy(
@@ -24,20 +24,20 @@ package struct ConfiguredEndpoint: Sendable {
         self.caFile = caFile
     }
 
-    /// The lines of configured headers, as ``post(_:headers:timeout:maxResponseBytes:)`` takes them.
+    /// The lines of configured headers for ``post(_:headers:timeout:maxResponseBytes:)``.
     ///
     /// - Throws: ``HTTPPluginError`` for a name or a value that cannot be sent.
     package static func headerLines(_ headers: [String: String]) throws -> [String] {
-        // A name with a semicolon is curl's way to send an empty value.
+        // A line with a semicolon after the name makes curl send an empty value.
         try HTTPHeaders(headers).configured.sorted { $0.key < $1.key }.map { $1.isEmpty ? "\($0);" : "\($0): \($1)" }
     }
 
-    /// Asks for what is there.
+    /// Sends a GET request.
     package func get(timeout: Duration, maxResponseBytes: Int = 64 << 10) async -> HTTPAnswer {
         await send(.get, [], [], timeout, maxResponseBytes)
     }
 
-    /// Sends a body there.
+    /// Sends a POST request with a body.
     ///
     /// - Parameter headers: Lines such as `Content-Type: application/json`.
     package func post(
@@ -46,7 +46,7 @@ package struct ConfiguredEndpoint: Sendable {
         timeout: Duration,
         maxResponseBytes: Int = 64 << 10
     ) async -> HTTPAnswer {
-        // No request waits for permission to send its body.
+        // The empty `Expect` keeps curl from waiting for a 100 before it sends the body.
         await send(.post, headers + ["Expect:"], body, timeout, maxResponseBytes)
     }
 

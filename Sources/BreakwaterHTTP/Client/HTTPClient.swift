@@ -3,17 +3,17 @@ import CLibcurl
 import Foundation
 import Synchronization
 
-/// Sends the requests of every handler in the process, on one thread of its own that waits for all their sockets.
+/// Sends the requests of every handler in the process on one thread, which waits for all their sockets.
 ///
-/// Tasks hand over requests and cancellations through a queue and wake the thread; the thread alone touches curl's
-/// handles, and resumes the tasks. Connections are kept open and used again.
+/// Tasks put requests and cancellations into a queue and wake the thread. Only the thread uses curl's handles, and it
+/// resumes the tasks. Connections are kept open and reused.
 final class HTTPClient: Sendable {
-    /// The one client. Its thread begins with the first handler or request and lasts as long as the process.
+    /// The process's client. Its thread starts with the first handler or request and runs as long as the process.
     static let shared = HTTPClient()
 
-    /// How many idle connections are kept at most.
+    /// The most idle connections that are kept.
     private static let maximumIdleConnections = 256
-    /// How long the thread sleeps when nothing happens; curl's own timers and wake-ups end it sooner.
+    /// The longest time that the thread sleeps. Curl's own timers and wake-ups end the sleep earlier.
     private static let idlePollMilliseconds: Int32 = 60_000
 
     private enum Command {
@@ -26,7 +26,7 @@ final class HTTPClient: Sendable {
         var lastID = 0
     }
 
-    /// Sendable because another thread than the client's uses it only for `curl_multi_wakeup`, which curl allows.
+    /// Sendable because other threads use the handle only for `curl_multi_wakeup`, which curl allows.
     private struct MultiHandle: @unchecked Sendable {
         let pointer: UnsafeMutableRawPointer
     }
@@ -35,12 +35,12 @@ final class HTTPClient: Sendable {
     private let multi: MultiHandle
 
     private init() {
-        // Both fail only when memory is out.
+        // Both calls fail only when no memory is left.
         guard curl_global_init(Int(CURL_GLOBAL_DEFAULT)) == CURLE_OK, let pointer = curl_multi_init() else {
             fatalError("libcurl could not be initialised")
         }
         multi = MultiHandle(pointer: pointer)
-        // Where few files may be open, idle connections must leave some for whatever else this process does.
+        // If few files may be open, idle connections must leave some descriptors for the rest of the process.
         let idle = min(Self.maximumIdleConnections, ProcessLimits.openFiles / 4)
         breakwater_multi_set_long(pointer, CURLMOPT_MAXCONNECTS, max(1, idle))
         let thread = Thread { self.loop() }
@@ -59,7 +59,8 @@ final class HTTPClient: Sendable {
         return await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 let isCancelled = queue.withLock { queue in
-                    // Checked within the lock: a cancellation that is not seen here queues its command after this one.
+                    // The check is within the lock, so a cancellation that happens later queues its command after this
+                    // one.
                     if Task.isCancelled { return true }
                     queue.commands.append(.start(id, request, continuation))
                     return false
@@ -78,7 +79,7 @@ final class HTTPClient: Sendable {
 
     // MARK: The thread
 
-    /// What the thread works on.
+    /// The requests that the thread is processing.
     private struct Work {
         var transfers: [Int: HTTPTransfer] = [:]
         var continuations: [Int: CheckedContinuation<HTTPAnswer, Never>] = [:]
@@ -103,15 +104,15 @@ final class HTTPClient: Sendable {
             let result = curl_multi_perform(multi.pointer, &running)
             collect(&work)
             if result != CURLM_OK {
-                // Nothing that runs can be relied on any more.
+                // After such an error the state of the running transfers is unknown.
                 for id in Array(work.transfers.keys) { end(id, with: .failure(result), &work) }
             }
             curl_multi_poll(multi.pointer, nil, 0, Self.idlePollMilliseconds, nil)
         }
     }
 
-    /// OpenSSL writes to sockets in a way that raises SIGPIPE when the server has hung up; without its own signal
-    /// handling (`CURLOPT_NOSIGNAL`), curl leaves that to its user. The signal comes to the thread that wrote.
+    /// Blocks SIGPIPE on this thread. OpenSSL's writes raise SIGPIPE if the server has closed the connection, and curl
+    /// with `CURLOPT_NOSIGNAL` does not prevent this. The kernel sends the signal to the thread that wrote.
     private func blockBrokenPipes() {
         var signals = sigset_t()
         sigemptyset(&signals)
@@ -149,7 +150,7 @@ final class HTTPClient: Sendable {
         }
     }
 
-    /// Removes the request, which closes its connection unless the answer is whole, and resumes its task.
+    /// Removes the request and resumes its task. This closes the connection unless the answer is complete.
     private func end(_ id: Int, with answer: HTTPAnswer, _ work: inout Work) {
         guard let transfer = work.transfers.removeValue(forKey: id) else { return }
         work.ids[transfer.easy] = nil

@@ -1,43 +1,43 @@
 package import Breakwater
 
-/// One request, as the client sends it.
+/// One request for the client to send.
 struct HTTPRequest: Sendable {
-    /// Whether it sends its body, or only asks.
+    /// The request's method. Only `post` sends the body.
     enum Method: Sendable {
         case get, post
     }
 
     var method = Method.post
     var url: String
-    /// The header lines as curl takes them.
+    /// The header lines in curl's format.
     var headers: [String]
     var body: [UInt8]
-    /// How long it may take from beginning to end, in milliseconds; at least 1.
+    /// The timeout of the whole request in milliseconds; at least 1.
     var timeoutMilliseconds: Int
-    /// How much of the answer's body is kept.
+    /// How many bytes of the answer's body are kept.
     var maxResponseBytes: Int
-    /// Which addresses it may connect to.
+    /// The rules for the addresses that it may connect to.
     var policy: DestinationPolicy
-    /// A file of certificate authorities in place of the system's.
+    /// A file of certificate authorities that replace the system's.
     var caFile: String?
-    /// Answers of a name server made up for tests, as `host:port:address`.
+    /// Fixed DNS answers for tests, each as `host:port:address`.
     var resolve: [String] = []
 }
 
 /// How a request ended.
 package enum HTTPAnswer: Sendable {
     case response(HTTPResponse)
-    /// There was no whole answer.
+    /// There was no complete answer.
     case failure(HTTPTransferFailure)
     /// The task that waited was cancelled.
     case cancelled
 }
 
-/// What a server answered.
+/// A server's answer.
 package struct HTTPResponse: Sendable {
     package var status: Int
     package var body: [UInt8] = []
-    /// Whether the body was longer than what was kept.
+    /// Whether the body was longer than the part that is kept.
     package var isBodyCut = false
     /// The `Retry-After` header.
     package var retryAfter: String?
@@ -45,20 +45,20 @@ package struct HTTPResponse: Sendable {
     package var date: String?
 }
 
-/// Why there was no whole answer.
+/// The reason why there was no complete answer.
 package struct HTTPTransferFailure: Sendable {
     package enum Code: String, Sendable {
-        /// The name does not resolve.
+        /// The host name does not resolve.
         case dns
-        /// Refused, reset, or closed before the answer's end.
+        /// The connection was refused, reset, or closed before the end of the answer.
         case connection
-        /// No certificate that can be trusted, or no TLS at all.
+        /// The server has no trusted certificate, or does not speak TLS.
         case tls
-        /// No answer in time.
+        /// No answer arrived in time.
         case timeout
         /// The address is not allowed.
         case refusedAddress
-        /// The answer has more headers than are read.
+        /// The answer's headers are too long.
         case headers
         /// The answer is not HTTP.
         case `protocol`
@@ -69,16 +69,16 @@ package struct HTTPTransferFailure: Sendable {
     }
 
     package var code: Code
-    /// What happened, for people, without the URL.
+    /// A description for people, without the URL.
     package var reason: String
-    /// The answer, if its headers were complete and its body broke off.
+    /// The answer, if its headers were complete and its body was cut off.
     package var response: HTTPResponse?
-    /// For the code `worker`: what is missing.
+    /// What this process lacks, for the code `worker`.
     package var missing: JobFailure?
 }
 
 extension HTTPTransferFailure {
-    /// This process lacks something.
+    /// A failure because this process lacks a resource.
     init(missing failure: JobFailure) {
         self.init(code: .worker, reason: failure.message, missing: failure)
     }

@@ -2,11 +2,11 @@ import Breakwater
 import CLibcurl
 import Glibc
 
-/// One request while the client's thread works on it. Only that thread touches it, curl's callbacks included.
+/// One request while the client's thread processes it. Only that thread uses this object, also in curl's callbacks.
 final class HTTPTransfer {
-    /// More bytes of headers than this end the request.
+    /// The most bytes of headers. A request whose answer has more is ended.
     static let maximumHeaderBytes = 64 << 10
-    /// How long connecting may take, in milliseconds, when the request has longer.
+    /// The timeout for connecting in milliseconds, if the request's own timeout is longer.
     static let connectTimeoutMilliseconds = 10_000
 
     let easy: UnsafeMutableRawPointer
@@ -22,13 +22,13 @@ final class HTTPTransfer {
     private var refusal: String?
     private var triedAnAddress = false
     private var openedSockets = 0
-    /// Why the last socket could not be opened.
+    /// The error number of the last failure to open a socket.
     private var socketError: Int32 = 0
-    /// Whether curl was allowed to send the request. It may not send it again.
+    /// Whether curl was allowed to send the request. It must not send it a second time.
     private var wasSent = false
     private var triedToSendAgain = false
 
-    /// Nil when memory is out.
+    /// Returns nil when no memory is left.
     init?(_ request: HTTPRequest) {
         guard let easy = curl_easy_init() else { return nil }
         self.easy = easy
@@ -61,21 +61,22 @@ final class HTTPTransfer {
         let timeout = max(1, request.timeoutMilliseconds)
         breakwater_set_long(easy, CURLOPT_TIMEOUT_MS, timeout)
         breakwater_set_long(easy, CURLOPT_CONNECTTIMEOUT_MS, min(timeout, Self.connectTimeoutMilliseconds))
-        // Timeouts without SIGALRM, and no SIGPIPE: this process has many threads.
+        // Curl must not use SIGALRM for timeouts nor change the handling of SIGPIPE, because this process has many
+        // threads.
         breakwater_set_long(easy, CURLOPT_NOSIGNAL, 1)
-        // A name server that does not answer must not hold up the thread when a request that waits for it ends: without
-        // this, curl waits for its resolver's thread then.
+        // Without this option, curl would join its resolver's thread when a request ends, so a name server that does
+        // not answer would block this thread.
         breakwater_set_long(easy, CURLOPT_QUICK_EXIT, 1)
         breakwater_set_string(easy, CURLOPT_PROTOCOLS_STR, "http,https")
         breakwater_set_long(easy, CURLOPT_FOLLOWLOCATION, 0)
-        // An empty text, unlike none, also overrules the proxies in the environment.
+        // An empty string also overrides the proxies of the environment. Leaving the option unset would not.
         breakwater_set_string(easy, CURLOPT_PROXY, "")
         breakwater_set_long(easy, CURLOPT_TCP_KEEPALIVE, 1)
         breakwater_set_pointer(easy, CURLOPT_ERRORBUFFER, errorText)
     }
 
     private func setCallbacks() {
-        // Not retained: the client keeps this object until the handle is removed.
+        // The object is not retained here, because the client keeps it until the handle is removed.
         let context = Unmanaged.passUnretained(self).toOpaque()
         breakwater_set_pointer(easy, CURLOPT_WRITEDATA, context)
         breakwater_set_data_callback(easy, CURLOPT_WRITEFUNCTION) { data, size, count, context in
@@ -108,9 +109,9 @@ final class HTTPTransfer {
         return list
     }
 
-    // MARK: What curl tells
+    // MARK: Curl's callbacks
 
-    /// Keeps what fits. Anything less than all of it ends the transfer.
+    /// Keeps as much of the data as fits. If not all of it fits, the return value makes curl end the transfer.
     private func receiveBody(_ data: UnsafeRawBufferPointer) -> Int {
         let room = request.maxResponseBytes - response.body.count
         response.body += data.prefix(room)
@@ -125,13 +126,13 @@ final class HTTPTransfer {
             return 0
         }
         if data.starts(with: "HTTP/".utf8) {
-            // Another answer begins: what came before was interim (1xx).
+            // Another answer begins. The previous one was interim (1xx).
             response = HTTPResponse(status: 0)
             headersAreComplete = false
         } else if data.elementsEqual("\r\n".utf8) || data.elementsEqual("\n".utf8) {
             headersAreComplete = true
         } else if headersAreComplete {
-            // The trailer of a chunked body says nothing about the answer.
+            // Trailers of a chunked body are ignored.
         } else if let colon = data.firstIndex(of: UInt8(ascii: ":")) {
             let value = String(decoding: data[(colon + 1)...], as: UTF8.self)
             switch String(decoding: data[..<colon], as: UTF8.self).lowercased() {
@@ -143,15 +144,15 @@ final class HTTPTransfer {
         return data.count
     }
 
-    /// Judges the address that the name resolved to.
+    /// Checks the address that the name resolved to, and opens a socket for it.
     private func openSocket(to address: UnsafeMutablePointer<curl_sockaddr>) -> curl_socket_t {
         let (family, type, number) = (address.pointee.family, address.pointee.socktype, address.pointee.protocol)
-        // A lost connection is replaced only to send the request again.
+        // After the request was sent, curl opens a new connection only to send it again.
         guard !wasSent else {
             triedToSendAgain = true
             return CURL_SOCKET_BAD
         }
-        // The field is declared as a `sockaddr` and is as long as `addrlen` says.
+        // The field is declared as a `sockaddr`, but its actual length is `addrlen`.
         guard let offset = MemoryLayout<curl_sockaddr>.offset(of: \.addr),
             let destination = IPAddress(UnsafeRawPointer(address) + offset, length: Int(address.pointee.addrlen))
         else { return CURL_SOCKET_BAD }
@@ -165,10 +166,11 @@ final class HTTPTransfer {
         return descriptor
     }
 
-    /// Judges the connection again: it may be one that another handler, with another allow-list, opened.
+    /// Checks the address of the connection again, because another handler with another allow-list may have opened it.
     ///
-    /// Curl asks each time before it sends the request. It would send a request up to six times when servers close kept
-    /// connections without an answer, and cannot know whether they had acted on it. So it may send it once.
+    /// Curl calls this each time before it sends the request. If servers close kept connections without an answer, curl
+    /// would send the request up to six times, although a server may already have processed it. So only the first time
+    /// is allowed.
     private func maySend(to address: String?) -> Bool {
         guard !wasSent else {
             triedToSendAgain = true
@@ -183,12 +185,12 @@ final class HTTPTransfer {
 
     // MARK: The end
 
-    /// What came of the request.
+    /// The result of the request.
     func answer(_ result: CURLcode) -> HTTPAnswer {
         var status = 0
         breakwater_get_long(easy, CURLINFO_RESPONSE_CODE, &status)
         response.status = status
-        // 101 is final here, as no request asks for another protocol.
+        // A 101 is final here, because no request asks to switch protocols.
         let isAnswered = headersAreComplete && (status >= 200 || status == 101)
         if isAnswered, result == CURLE_OK || result == CURLE_WRITE_ERROR && response.isBodyCut {
             return .response(response)
@@ -207,7 +209,7 @@ final class HTTPTransfer {
         if let headerProblem { return HTTPTransferFailure(code: .headers, reason: headerProblem) }
         let isAnsweredInPart = response.status > 0 && !headersAreComplete
         if result == CURLE_OUT_OF_MEMORY, isAnsweredInPart {
-            // Curl's own bound of one line is 100 KiB, and it calls a longer one a lack of memory.
+            // Curl limits a line to 100 KiB, and reports a longer one as out of memory.
             return HTTPTransferFailure(code: .headers, reason: Self.lineTooLong)
         }
         if result == CURLE_OK {
@@ -220,7 +222,7 @@ final class HTTPTransfer {
         return HTTPTransferFailure(code: .init(result), reason: reason)
     }
 
-    /// What this process lacked, if that is why there is no answer.
+    /// What this process lacks, if that is the reason why there is no answer.
     private func missing(_ result: CURLcode) -> JobFailure? {
         switch result {
         case CURLE_OUT_OF_MEMORY, CURLE_FAILED_INIT:
@@ -231,12 +233,13 @@ final class HTTPTransfer {
             }
             return JobFailure(limit: socketError, while: "opening a socket")
         case CURLE_COULDNT_CONNECT where openedSockets == 1:
-            // With several addresses, another one may have been refused.
+            // Only one socket was opened, so the error number belongs to it. With several addresses it might not.
             var number = 0
             breakwater_get_long(easy, CURLINFO_OS_ERRNO, &number)
             return number == EADDRNOTAVAIL ? JobFailure(limit: EADDRNOTAVAIL, while: "connecting") : nil
         case CURLE_COULDNT_RESOLVE_HOST:
-            // Curl's words for a thread that it could not start. The resolver itself does not say why it found nothing.
+            // This is curl's message for a thread that it could not start. The resolver itself does not report a
+            // reason.
             if String(cString: errorText).contains("thread failed to start") {
                 return JobFailure(limit: EAGAIN, while: "looking a host's name up")
             }
@@ -251,8 +254,8 @@ final class HTTPTransfer {
         }
     }
 
-    /// Whether descriptors are short, seen from what can be opened now: a few are free again once the request has
-    /// failed.
+    /// The failure if descriptors are scarce. It is judged by how many can be opened now, although the failed request
+    /// has already released a few.
     private static func missingDescriptors(while action: String) -> JobFailure? {
         ProcessLimits.errorOpening(descriptors: 8).flatMap { JobFailure(limit: $0, while: action) }
     }
@@ -281,7 +284,7 @@ extension HTTPTransferFailure.Code {
 }
 
 extension JobFailure {
-    /// There is no memory to make a request.
+    /// The failure when there is no memory for a request.
     static var memoryForRequest: JobFailure {
         JobFailure(limit: ENOMEM, while: "making a request") ?? JobFailure("http.client", "out of memory")
     }

@@ -1,7 +1,7 @@
 import Breakwater
 package import Foundation
 
-/// A URL of the operator's that receives messages, signed as Standard Webhooks if there is a secret.
+/// A URL of the operator that receives messages. With a secret they are signed according to Standard Webhooks.
 package struct WebhookEndpoint: Sendable, CustomStringConvertible {
     private let endpoint: ConfiguredEndpoint
     private let key: WebhookKey?
@@ -18,13 +18,13 @@ package struct WebhookEndpoint: Sendable, CustomStringConvertible {
     /// Sends one message.
     ///
     /// - Parameters:
-    ///   - message: JSON.
+    ///   - message: The body, as JSON.
     ///   - id: The message's identity, the same for every attempt to deliver it.
     ///   - time: When this attempt is made.
-    ///   - timeout: How long it may take.
+    ///   - timeout: The timeout of the request.
     package func send(_ message: String, id: String, at time: Date = Date(), timeout: Duration) async -> HTTPAnswer {
         let body = Array(message.utf8)
-        // Without a secret a receiver still knows by the id a message that comes twice.
+        // Without a secret the id is still sent, so that the receiver can recognise a repeated message.
         let signature = key?.headers(id: id, time: time, body: body) ?? [("webhook-id", id)]
         return await endpoint.post(
             body,

@@ -1,17 +1,17 @@
-/// Which addresses a handler may connect to.
+/// The rules for the addresses that a handler may connect to.
 ///
-/// The URL names the host, so each resolution of that name must be judged: the owner of a name can point it at the
-/// inside of the operator's network. A cloud's metadata service gives its credentials to any client that asks, so its
-/// addresses and names are refused in the URL too.
+/// Each resolution of the URL's host name must be checked, because the owner of a name can point it into the operator's
+/// private network. A cloud's metadata service gives credentials to every client, so its addresses and names are also
+/// refused in the URL itself.
 struct DestinationPolicy: Sendable {
     private enum Host: Sendable {
-        /// An address in the URL is meant as it stands, unless a cloud serves metadata there.
+        /// An address in the URL is allowed, unless it is that of a cloud's metadata service.
         case address(IPAddress)
-        /// `localhost` is meant to be this machine.
+        /// `localhost` may resolve to this machine.
         case localhost
-        /// A name that may resolve to the public internet only.
+        /// A name may only resolve to public addresses.
         case name
-        /// A name that is listed as allowed may resolve to anything.
+        /// A name on the allow-list may resolve to any address.
         case allowedName
     }
 
@@ -20,7 +20,7 @@ struct DestinationPolicy: Sendable {
 
     /// - Parameters:
     ///   - host: The URL's host.
-    ///   - allow: Host names, addresses and networks that are allowed beside.
+    ///   - allow: Host names, addresses and networks that are allowed in addition.
     /// - Throws: ``HTTPPluginError`` for an entry that is none of these, or when the host is a cloud's metadata service
     ///   and is not among them.
     init(host: String, allow: [String]) throws {
@@ -61,7 +61,7 @@ struct DestinationPolicy: Sendable {
         )
     }
 
-    /// Why the address is refused, or nil when it may be connected to.
+    /// The reason why the address is refused; nil if connecting to it is allowed.
     func refusal(of address: IPAddress) -> String? {
         let isMeant =
             switch host {
@@ -76,6 +76,6 @@ struct DestinationPolicy: Sendable {
 }
 
 extension UInt8 {
-    /// Whether it is ASCII and neither white space nor one of the characters that end a host in a URL.
+    /// Whether the byte is ASCII, and is neither white space nor a character that ends the host in a URL.
     fileprivate var isHostCharacter: Bool { (0x21..<0x7F).contains(self) && !"/:@?#%*".utf8.contains(self) }
 }

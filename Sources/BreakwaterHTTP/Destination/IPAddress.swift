@@ -1,6 +1,6 @@
 import Glibc
 
-/// An IPv4 or IPv6 address. An IPv4 address written in IPv6 (`::ffff:10.0.0.1`) is the IPv4 one.
+/// An IPv4 or IPv6 address. An IPv4-mapped IPv6 address (`::ffff:10.0.0.1`) is treated as the IPv4 address.
 struct IPAddress: Sendable, Hashable, CustomStringConvertible {
     let isV6: Bool
     /// The address as a number; for IPv4, its 32 bits.
@@ -22,7 +22,7 @@ struct IPAddress: Sendable, Hashable, CustomStringConvertible {
 
     /// An address in its usual notation; nil for a name.
     init?(_ text: String) {
-        // A zone, as in fe80::1%eth0, says through which interface, not which address.
+        // A zone, as in fe80::1%eth0, names an interface and is not part of the address.
         let address = text.split(separator: "%", maxSplits: 1, omittingEmptySubsequences: false)[0]
         var v4 = in_addr()
         var v6 = in6_addr()
@@ -35,7 +35,7 @@ struct IPAddress: Sendable, Hashable, CustomStringConvertible {
         }
     }
 
-    /// The address in a socket address; nil for other families.
+    /// The address in a `sockaddr`; nil for other families.
     init?(_ address: UnsafeRawPointer, length: Int) {
         guard length >= MemoryLayout<sockaddr>.size else { return nil }
         switch Int32(address.loadUnaligned(as: sockaddr.self).sa_family) {
@@ -63,7 +63,7 @@ struct IPAddress: Sendable, Hashable, CustomStringConvertible {
     }
 }
 
-/// A range of addresses, such as `10.0.0.0/8`. A single address is a network of its own.
+/// A range of addresses, such as `10.0.0.0/8`. A single address is a network with one address.
 struct IPNetwork: Sendable, Hashable {
     let address: IPAddress
     let prefixLength: Int
@@ -78,7 +78,7 @@ struct IPNetwork: Sendable, Hashable {
             prefixLength = width
             return
         }
-        // ::ffff:10.0.0.0/104 counts its 96 leading bits too.
+        // The prefix length of an IPv4-mapped network, such as ::ffff:10.0.0.0/104, includes 96 leading bits.
         let leading = !address.isV6 && parts[0].contains(":") ? 96 : 0
         guard parts[1].utf8.allSatisfy((UInt8(ascii: "0")...UInt8(ascii: "9")).contains), let length = Int(parts[1]),
             (0...width).contains(length - leading)

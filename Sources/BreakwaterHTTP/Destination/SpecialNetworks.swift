@@ -3,17 +3,17 @@
 /// From the IANA registries of special-purpose addresses:
 /// https://www.iana.org/assignments/iana-ipv4-special-registry and …/iana-ipv6-special-registry
 enum SpecialNetworks {
-    /// Whether the address is one at which a cloud serves its machines' metadata, credentials among them.
+    /// Whether this is the address of a cloud's metadata service, which also serves credentials.
     static func isMetadataService(_ address: IPAddress) -> Bool {
         if nat64.contains(address) { return isMetadataService(.v4(UInt32(truncatingIfNeeded: address.bits))) }
         return metadataServices.contains { $0.contains(address) }
     }
 
-    /// What kind of place the address is in, if it is not the public internet.
+    /// The kind of network that the address belongs to; nil for the public internet.
     static func kind(of address: IPAddress) -> String? {
         if isMetadataService(address) { return "a cloud's metadata service" }
         if let (_, kind) = networks.first(where: { $0.0.contains(address) }) { return kind }
-        // Translated addresses are judged by the IPv4 address within.
+        // Translated addresses are classified by the IPv4 address that they contain.
         if nat64.contains(address) { return kind(of: .v4(UInt32(truncatingIfNeeded: address.bits))) }
         if sixToFour.contains(address) { return kind(of: .v4(UInt32(truncatingIfNeeded: address.bits >> 80))) }
         return nil
@@ -22,19 +22,19 @@ enum SpecialNetworks {
     static let nat64 = IPNetwork(prefix: "64:ff9b::/96")
     static let sixToFour = IPNetwork(prefix: "2002::/16")
 
-    /// Where clouds serve metadata.
+    /// The addresses of clouds' metadata services.
     static let metadataServices = [
-        // Most of them: AWS, Azure, DigitalOcean, Google, Hetzner, OpenStack, Oracle.
+        // AWS, Azure, DigitalOcean, Google, Hetzner, OpenStack and Oracle use this one.
         "169.254.169.254/32",
-        // The credentials of containers, AWS ECS and EKS.
+        // AWS ECS and EKS serve the credentials of containers here.
         "169.254.170.2/32", "169.254.170.23/32", "fd00:ec2::23/128",
         // AWS and Google over IPv6.
         "fd00:ec2::254/128", "fd20:ce::254/128",
         // Alibaba Cloud.
         "100.100.100.200/32",
-        // Azure's host, which is a public address.
+        // Azure's host has this public address.
         "168.63.129.16/32",
-        // Oracle, formerly.
+        // Oracle, in earlier versions.
         "192.0.0.192/32",
         // Tencent Cloud.
         "169.254.0.23/32",
@@ -42,7 +42,7 @@ enum SpecialNetworks {
         "169.254.42.42/32", "fd00:42::42/128",
     ].map { IPNetwork(prefix: $0) }
 
-    /// The names under which clouds serve metadata, without the final dot.
+    /// The host names of clouds' metadata services, without the final dot.
     static let metadataHosts: Set<String> = [
         "instance-data.ec2.internal", "metadata.azure.internal", "metadata.goog", "metadata.google.internal",
         "metadata.packet.net", "metadata.platformequinix.com", "metadata.tencentyun.com",

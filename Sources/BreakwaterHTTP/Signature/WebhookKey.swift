@@ -3,13 +3,13 @@ import Foundation
 
 /// The key of a Standard Webhooks signature (HMAC-SHA256, version `v1`).
 ///
-/// The receiver computes the same over `id.timestamp.body` and compares; it refuses old timestamps.
-/// See https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+/// The receiver computes the same code over `id.timestamp.body` and compares it. It also refuses old timestamps. See
+/// https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 struct WebhookKey: Sendable, CustomStringConvertible, CustomReflectable {
     private let bytes: [UInt8]
 
     /// - Parameter secret: `whsec_` and 24 to 64 bytes in Base64.
-    /// - Throws: ``HTTPPluginError`` when it is anything else. The message does not show it.
+    /// - Throws: ``HTTPPluginError`` when the secret has another form. The message does not show the secret.
     init(_ secret: String) throws {
         let prefix = "whsec_"
         guard secret.hasPrefix(prefix), let key = Data(base64Encoded: String(secret.dropFirst(prefix.count))) else {

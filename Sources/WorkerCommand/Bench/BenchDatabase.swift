@@ -8,15 +8,15 @@ struct BenchDatabase {
     var admin: AdminDatabase
     var options: ConnectionOptions
 
-    /// How long one statement of the preparations may take.
+    /// The timeout of one preparatory statement.
     private static let patience = Duration.seconds(1200)
     private static let ours = "\(BenchLoad.prefix)%"
 
-    /// Connects, checks that nobody else's jobs are disturbed, runs `body`, and takes away what the benchmark left.
+    /// Connects, checks that no other jobs would be disturbed, runs `body`, and removes what the benchmark left.
     ///
     /// - Parameters:
-    ///   - conninfo: What `--database` gave.
-    ///   - isForced: Whether other jobs in the database are no reason to refuse.
+    ///   - conninfo: The value of `--database`.
+    ///   - isForced: Whether to run although the database has other jobs.
     ///   - leavesTraces: Whether the tallies, circuits and leftover jobs stay.
     static func with<Value>(
         _ conninfo: String?,
@@ -48,7 +48,7 @@ struct BenchDatabase {
         )
     }
 
-    /// Adds ready jobs, spread over the kinds, queues and priorities of `load`.
+    /// Adds ready jobs that are spread over the kinds, queues and priorities of `load`.
     func fill(_ load: BenchLoad, jobs: Int) async throws {
         _ = try await admin.connection.query(
             """
@@ -66,8 +66,8 @@ struct BenchDatabase {
         )
     }
 
-    /// How many jobs of `load` have been settled as succeeded, ever: as durable as the jobs' own ends, and in the
-    /// same transactions.
+    /// How many jobs of `load` have ever been settled as succeeded. The transaction that settles a job also counts it,
+    /// so the count is as durable as the jobs' outcomes.
     func settled(_ load: BenchLoad) async throws -> Int {
         try await admin.one(
             "select coalesce(sum(succeeded), 0)::int8 from breakwater.tally where kind = any ($1) and key = ''",
@@ -75,7 +75,8 @@ struct BenchDatabase {
         )[0].int()
     }
 
-    /// Takes away the jobs and lanes of benchmarks, and what the breaker keeps of their kinds.
+    /// Deletes all that the database keeps of the benchmarks' kinds: jobs, dead letters, handlers, circuits, tallies
+    /// and lanes.
     func cleanUp() async throws {
         for table in ["job", "dead_letter", "handler", "circuit", "tally"] {
             _ = try await admin.connection.query(

@@ -2,27 +2,26 @@ import Breakwater
 import Libpq
 import Synchronization
 
-/// What a benchmark works on: kinds and queues of its own, all of whose names begin with `bench.`, and jobs spread
-/// evenly over them.
+/// The jobs of a benchmark, spread evenly over its own kinds and queues. All of their names begin with `bench.`.
 struct BenchLoad: Equatable {
-    /// What the name of every kind and queue of a benchmark begins with.
+    /// The prefix of the names of a benchmark's kinds and queues.
     static let prefix = "bench."
 
-    /// How many kinds the jobs are of.
+    /// The number of kinds.
     var kinds = 1
-    /// How many queues they are in.
+    /// The number of queues.
     var queues = 1
-    /// How many priorities they have: 1 is 5 alone.
+    /// The number of priorities. With 1, every job has priority 5.
     var priorities = 1
-    /// How many more kinds the worker handles, of which there are no jobs.
+    /// The number of further kinds that the worker handles and that have no jobs.
     var idleKinds = 0
-    /// How long each handler takes; zero returns at once.
+    /// How long each handler runs. With zero it returns at once.
     var handlerTime = Duration.zero
-    /// How many handlers run at once in a worker; nil for the default.
+    /// The concurrency of a worker; nil for the default.
     var concurrency: Int?
     /// The member of the payload that names a job's circuit; nil for one circuit a kind.
     var circuitKey: String?
-    /// How often an idle worker looks for jobs; nil for the default.
+    /// How often an idle worker polls for jobs; nil for the default.
     var pollInterval: Duration?
     /// Whether an idle worker listens for wake-ups.
     var listens = true
@@ -31,7 +30,7 @@ struct BenchLoad: Equatable {
     var queueNames: [String] { (1...queues).map { "\(Self.prefix)queue\($0)" } }
     var idleKindNames: [String] { (0..<idleKinds).map { "\(Self.prefix)idle\($0 + 1)" } }
 
-    /// A worker for this load: the defaults, where nothing else is asked for.
+    /// The configuration of a worker for this load. It has the defaults except where the load says otherwise.
     func configuration(_ database: ConnectionOptions, plugin: (String) -> any HandlerPlugin) -> WorkerConfiguration {
         var settings = HandlerSettings()
         if let circuitKey { settings.circuit.key = .path([circuitKey]) }
@@ -47,9 +46,9 @@ struct BenchLoad: Equatable {
     }
 }
 
-/// The handler of the benchmarks: it counts its runs, and does nothing for as long as it is told to.
+/// The handler of the benchmarks. It counts its runs and sleeps for `time`.
 struct IdleHandler: JobHandler {
-    /// Whatever the payload holds is ignored, after it has been decoded as any handler's is.
+    /// The payload is decoded as any handler's is, and then ignored.
     struct Payload: Decodable {}
 
     var runs: RunCount
@@ -63,11 +62,11 @@ struct IdleHandler: JobHandler {
 }
 
 extension JobHandler {
-    /// What a registration of this handler runs.
+    /// The plugin that a registration of this handler runs.
     var plugin: any HandlerPlugin { HandlerRegistration(kind: "", handler: self).plugin }
 }
 
-/// How often handlers ran, and when the first began.
+/// The number of runs, and the start of the first.
 final class RunCount: Sendable {
     private let count = Atomic(0)
     private let firstStart = Mutex<ContinuousClock.Instant?>(nil)

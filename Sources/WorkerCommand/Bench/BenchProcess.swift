@@ -2,7 +2,7 @@ import Breakwater
 import Foundation
 import Libpq
 
-/// A worker in a process of its own: `worker bench work`.
+/// A worker in a separate process, which runs `worker bench work`.
 struct BenchProcess {
     struct Report: Codable, Sendable {
         var runs: Int
@@ -20,7 +20,7 @@ struct BenchProcess {
     init(_ load: BenchLoad, _ database: ConnectionOptions) throws {
         process.executableURL = URL(filePath: "/proc/self/exe").resolvingSymlinksInPath()
         process.arguments = ["bench", "work", "--json"] + load.arguments
-        // Not an argument: it may hold a password.
+        // The connection string may hold a password, so it is not passed as an argument.
         process.environment = ProcessInfo.processInfo.environment.merging(
             ["BREAKWATER_DATABASE": database.conninfo]
         ) { $1 }
@@ -32,7 +32,7 @@ struct BenchProcess {
         if process.isRunning { process.terminate() }
     }
 
-    /// What it printed at its end.
+    /// The report that the process printed when it ended.
     func report() throws -> Report {
         let data = try output.fileHandleForReading.readToEnd() ?? Data()
         process.waitUntilExit()

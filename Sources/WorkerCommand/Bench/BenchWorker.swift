@@ -2,7 +2,7 @@ import Breakwater
 import Logging
 import ServiceLifecycle
 
-/// A worker inside this process, for as long as a body runs.
+/// A worker that runs inside this process while a body runs.
 enum BenchWorker {
     /// Runs a worker while the body runs, and drains it afterwards.
     static func with<Value: Sendable>(
@@ -19,7 +19,7 @@ enum BenchWorker {
                 return nil
             }
             tasks.addTask { try await body() }
-            // Whatever ends first: the body, or a worker that cannot go on.
+            // Either the body ends first, or the worker does because it failed.
             let first = try await tasks.next() ?? nil
             await group.triggerGracefulShutdown()
             let second = try await tasks.next() ?? nil

@@ -4,23 +4,24 @@ import Foundation
 import Libpq
 import Synchronization
 
-/// How fast workers settle jobs.
+/// Measures how fast workers settle jobs.
 ///
-/// The count is the database's: jobs whose success is committed, as the tallies have them, looked at fifty times a
-/// second. The clock starts at the first look that finds some, so connecting is not in it, and ends when all are.
+/// The database counts the jobs: a tally includes a job once its success is committed. The tallies are read fifty times
+/// a second. The clock starts at the first reading that is above zero, so the time to connect is not measured. It stops
+/// when all jobs are settled.
 struct DrainBenchmark {
     var load: BenchLoad
     var jobs: Int
-    /// How many processes work; one is this process itself.
+    /// The number of worker processes. With 1, this process is the worker.
     var processes = 1
-    /// Whether the jobs are there already.
+    /// Whether the database already has the jobs.
     var isFilled = false
-    /// Jobs are added while others run, a backlog of about so many; 0 adds all of them beforehand.
+    /// The size of the backlog that is maintained by adding jobs during the run. With 0, all jobs are added beforehand.
     var feed = 0
-    /// Ends after this long. With a feed, what was added until then is still drained, but no longer measured.
+    /// The run ends after this long. With a feed, the jobs added until then are still drained, but no longer measured.
     var limit = Duration.seconds(600)
 
-    /// One look at the count.
+    /// One reading of the count.
     struct Sample: Equatable {
         var time: Duration
         var settled: Int
@@ -28,23 +29,23 @@ struct DrainBenchmark {
 
     struct Report {
         var samples: [Sample]
-        /// Jobs that there were to be run, and handlers that ran.
+        /// The number of jobs to run, and the number of handler runs.
         var added: Int
         var runs: Int
-        /// Jobs whose success was committed when the workers had ended.
+        /// Jobs whose success was committed by the time the workers had ended.
         var settled: Int
-        /// Ready jobs that were still there then.
+        /// Jobs that were still ready by then.
         var left: Int
         var deadLetters: Int
         var startToFirstRun: Duration?
         var processorTime: Duration?
         var peakMemory: Int64?
 
-        /// Jobs that are nowhere any more, and runs that came to nothing, as those of a job that ran twice.
+        /// Jobs that vanished without an outcome, and runs without an outcome of their own, as when a job ran twice.
         var lost: Int { added - settled - left - deadLetters }
         var repeated: Int { runs - settled - deadLetters }
 
-        /// Jobs a second between the first look that found some and the last.
+        /// Settled jobs a second between the first and the last sample.
         var rate: Double { Self.rate(samples[...]) }
 
         /// The rate of each tenth of the jobs.
@@ -57,7 +58,7 @@ struct DrainBenchmark {
             return zip(edges, edges.dropFirst()).map { $0 < $1 ? Self.rate(samples[$0...$1]) : 0 }
         }
 
-        /// Whether it kept its speed: the rate of the last tenth as a share of the first.
+        /// The rate of the last tenth divided by that of the first: whether the speed was sustained.
         var lastTenthToFirst: Double? {
             guard let first = tenths.first, let last = tenths.last, first > 0 else { return nil }
             return last / first
@@ -145,7 +146,7 @@ struct DrainBenchmark {
             while let ended = try await tasks.next() {
                 guard let ended else { continue }
                 samples = ended
-                // What it is adding is counted only once it is there.
+                // A portion that is being added now is counted once its insert has committed.
                 added.stop()
             }
             let end = ContinuousClock.now + limit

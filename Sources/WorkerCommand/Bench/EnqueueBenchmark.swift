@@ -3,17 +3,17 @@ import Foundation
 import Libpq
 import Logging
 
-/// How fast clients add jobs: each in a session of its own, one statement and one commit after another.
+/// Measures how fast clients add jobs. Each client has its own session and commits after every statement.
 struct EnqueueBenchmark {
     var clients: Int
-    /// Jobs in a statement: 1 is a plain INSERT, more are `breakwater.enqueue_many`.
+    /// Jobs in a statement. With 1 it is a plain INSERT, otherwise a call of `breakwater.enqueue_many`.
     var batch: Int
     var duration: Duration
 
     struct Report {
         var jobs: Int
         var time: Duration
-        /// How long a statement took, commit included.
+        /// How long a statement took, including its commit.
         var latency: LatencyRecord
 
         var rate: Double { Double(jobs) / (time / .seconds(1)) }

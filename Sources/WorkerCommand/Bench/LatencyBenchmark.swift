@@ -4,20 +4,21 @@ import Foundation
 import Libpq
 import Synchronization
 
-/// How long a job waits for an idle worker: jobs one at a time, from the end of the INSERT, which is its commit, to the
-/// start of the handler, both by the clock of this process.
+/// Measures how long a job waits for an idle worker. Jobs are inserted one at a time. The wait lasts from the end of
+/// the INSERT, which commits, to the start of the handler. Both times are read from the clock of this process.
 struct LatencyBenchmark {
     var load: BenchLoad
     var jobs: Int
-    /// From one job to the next.
+    /// The time from one job to the next.
     var interval = Duration.milliseconds(20)
-    /// From the worker's start to the first job: until it has found its lanes empty and gone to sleep.
+    /// The time from the worker's start to the first job. By then the worker has found its lanes empty and is idle.
     var warmUp = Duration.seconds(1)
 
     struct Report {
-        /// From the commit; a handler that started before this process heard of the commit waited for nothing.
+        /// The time from the commit. It is zero for a handler that started before this process received the commit's
+        /// answer.
         var sinceCommit: LatencyRecord
-        /// From when the INSERT was sent.
+        /// The time from sending the INSERT.
         var sinceInsert: LatencyRecord
         /// Jobs whose handler had not started ten seconds after the last INSERT.
         var lost: Int
@@ -33,7 +34,7 @@ struct LatencyBenchmark {
         let times = Mutex(Times())
     }
 
-    /// Notes when each job starts.
+    /// Records when each job starts.
     private struct Stopwatch: HandlerPlugin {
         var log: Log
 
@@ -77,7 +78,7 @@ struct LatencyBenchmark {
 
     private func report(_ log: Log) async -> Report {
         let end = ContinuousClock.now + .seconds(10)
-        // There may have been other jobs for it.
+        // The worker may have had other jobs to run first.
         while log.times.withLock({ times in times.committed.keys.contains { times.started[$0] == nil } }), .now < end {
             try? await Task.sleep(for: .milliseconds(20))
         }

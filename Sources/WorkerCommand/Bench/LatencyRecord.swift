@@ -6,19 +6,19 @@ struct LatencyRecord {
 
     var count: Int { Int(histogram.totalCount) }
 
-    /// Takes note of one latency; anything below zero counts as zero, anything above a minute as a minute.
+    /// Records one latency. A negative one counts as zero, one above a minute as a minute.
     mutating func record(_ latency: Duration) {
         let microseconds = max(0, latency / .microseconds(1))
         histogram.record(UInt64(min(microseconds, 60_000_000)))
     }
 
-    /// In milliseconds.
+    /// A percentile in milliseconds.
     func percentile(_ percentile: Double) -> Double { Double(histogram.valueAtPercentile(percentile)) / 1000 }
 
-    /// In milliseconds.
+    /// The longest latency in milliseconds.
     var maximum: Double { count == 0 ? 0 : Double(histogram.maxRecorded) / 1000 }
 
-    /// The figures that people look at, in milliseconds.
+    /// The usual percentiles and the maximum, in milliseconds.
     var json: JSONValue {
         .object([
             "count": .integer(Int64(count)),

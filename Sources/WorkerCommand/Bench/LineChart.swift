@@ -1,13 +1,13 @@
 import Foundation
 
-/// Lines over a common x axis, one panel below the other, as an SVG document that needs nothing else.
+/// Lines over a common x axis, one panel below the other, as a self-contained SVG document.
 ///
-/// It has no background; its colours are readable on white and on black, and follow the reader's scheme where the
-/// viewer knows it.
+/// The document has no background. Its colours are readable on white and on black, and follow the reader's colour
+/// scheme where the viewer supports that.
 struct LineChart {
     struct Line {
         var name: String
-        /// One for each x. What is not finite is a gap.
+        /// One value for each x. A value that is not finite leaves a gap.
         var values: [Double]
     }
 
@@ -18,7 +18,7 @@ struct LineChart {
     }
 
     var title: String
-    /// Ascending.
+    /// The x values in ascending order.
     var x: [Double]
     var xUnit: String
     var panels: [Panel]
@@ -91,7 +91,7 @@ struct LineChart {
         return parts
     }
 
-    /// The line through the points, lifted over the gaps.
+    /// The SVG path through the points, interrupted at the gaps.
     private func path(_ values: [Double], x place: (Double) -> Double, y: (Double) -> Double) -> String {
         var commands: [String] = []
         var isDown = false
@@ -120,7 +120,7 @@ struct LineChart {
         "<line class=\"\(style)\" x1=\"\(text(x1))\" y1=\"\(text(y1))\" x2=\"\(text(x2))\" y2=\"\(text(y2))\"/>"
     }
 
-    /// To a tenth, without a trailing zero.
+    /// The number rounded to a tenth, without a trailing zero.
     private static func text(_ number: Double) -> String {
         let text = String(format: "%.1f", number)
         return text.hasSuffix(".0") ? String(text.dropLast(2)) : text
@@ -143,10 +143,11 @@ struct AxisTicks: Equatable {
         values = (0...max(count, 1)).map { Double($0) * step }
     }
 
-    /// Where the axis ends.
+    /// The value at which the axis ends.
     var limit: Double { values.last ?? 1 }
 
-    /// A tick's number: as many places as the step needs, thousands as `k`, millions as `M`.
+    /// The text of a tick's value, with as many decimal places as the step needs, `k` for thousands and `M` for
+    /// millions.
     func text(_ value: Double) -> String {
         let (unit, name) = limit >= 10_000_000 ? (1e6, "M") : limit >= 10_000 ? (1e3, "k") : (1, "")
         guard value != 0 else { return "0" }
@@ -160,7 +161,7 @@ extension [Double] {
 }
 
 extension String {
-    /// As the text of an element.
+    /// The string escaped for use as an element's text.
     fileprivate var xmlText: String {
         replacing("&", with: "&amp;").replacing("<", with: "&lt;").replacing(">", with: "&gt;")
     }

@@ -1,14 +1,14 @@
 import Foundation
 
-/// What Linux knows of this process.
+/// Figures that Linux keeps about this process.
 enum ProcessFigures {
-    /// The most memory it ever had in RAM, in bytes.
+    /// The peak resident memory, in bytes.
     static var peakMemory: Int64? { status("VmHWM") }
 
-    /// What it has in RAM now, in bytes.
+    /// The resident memory now, in bytes.
     static var memory: Int64? { status("VmRSS") }
 
-    /// How much processor time it has used.
+    /// The processor time that the process has used.
     static var processorTime: Duration {
         var usage = rusage()
         getrusage(__rusage_who_t(RUSAGE_SELF.rawValue), &usage)
@@ -16,9 +16,9 @@ enum ProcessFigures {
             + .microseconds(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec)
     }
 
-    /// How long ago it began, to a hundredth of a second.
+    /// The time since the process started, to a hundredth of a second.
     static var age: Duration? {
-        // The fields of a stat line that follow the name, which may itself hold blanks: the 20th is the start.
+        // The name in a stat line may itself hold blanks. Of the fields after the name, the 20th is the start time.
         guard let stat = text("/proc/self/stat")?.split(separator: ")").last?.split(separator: " "), stat.count > 19,
             let ticks = Double(stat[19]), let uptime = text("/proc/uptime")?.split(separator: " ").first,
             let now = Double(uptime)
@@ -26,7 +26,7 @@ enum ProcessFigures {
         return .seconds(now - ticks / Double(sysconf(Int32(_SC_CLK_TCK))))
     }
 
-    /// A field of its status that is given in kilobytes, in bytes.
+    /// A field of `/proc/self/status`, converted from kilobytes to bytes.
     private static func status(_ field: String) -> Int64? {
         text("/proc/self/status")?.split(separator: "\n")
             .first { $0.hasPrefix(field + ":") }?

@@ -2,17 +2,17 @@ import BreakwaterAdmin
 import Libpq
 import Synchronization
 
-/// How many jobs of a load have been settled as succeeded, looked at again and again.
+/// A repeated count of the jobs of a load that have been settled as succeeded.
 ///
-/// Only the slots that may have changed are read each time: while somebody holds a snapshot, every slot keeps all its
-/// versions, and reading them all would slow down what is measured.
+/// Each count reads only the time slots that may have changed. While any session holds an old snapshot, every slot's
+/// row keeps all its versions, and reading all of them would slow down the workers being measured.
 struct SettledCount {
     private var load: BenchLoad
-    /// The sum of the slots before `since`, which nobody writes any more.
+    /// The sum of the slots before `since`, which no longer change.
     private var before = 0
     private var since: Int64 = 0
 
-    /// Longer than a settling transaction can last.
+    /// An upper bound for the duration of a settling transaction.
     private static let margin = Duration.seconds(30)
 
     init(_ load: BenchLoad) { self.load = load }
@@ -38,7 +38,7 @@ struct SettledCount {
     }
 }
 
-/// A number that one task keeps and another reads, and the wish that the other may end.
+/// A number that one task writes and another reads, and a flag that asks the writing task to stop.
 final class Tally: Sendable {
     private let count = Atomic(0)
     private let stopped = Atomic(false)

@@ -1,6 +1,6 @@
 import ArgumentParser
 
-/// `worker bench`: how fast this database takes jobs in, hands them out and settles them.
+/// `worker bench`: measures how fast this database inserts, claims and settles jobs.
 struct BenchCommand: AsyncParsableCommand {
     static var configuration: CommandConfiguration {
         CommandConfiguration(
@@ -31,7 +31,7 @@ struct BenchCommand: AsyncParsableCommand {
     }
 }
 
-/// What the benchmarks have in common.
+/// The options that all benchmarks have in common.
 struct BenchOptions: ParsableArguments {
     @OptionGroup var database: DatabaseOptions
     @OptionGroup var output: OutputOptions
@@ -43,7 +43,7 @@ struct BenchOptions: ParsableArguments {
     var leaveTraces = false
 }
 
-/// What the benchmark's workers handle.
+/// The options that describe the load.
 struct BenchLoadOptions: ParsableArguments {
     @Option(help: "How many kinds the jobs are of.")
     var kinds = 1
@@ -160,7 +160,7 @@ struct BenchDrainCommand: AsyncParsableCommand {
             leavesTraces: options.leaveTraces
         ) { try await benchmark.run(in: $0) }
         if options.output.json { Terminal.write(report.json) } else { Terminal.write(report.table) }
-        // Fewer than none are lost when jobs of others came to their ends here.
+        // The number of lost jobs is negative if jobs from elsewhere were settled during the run.
         if report.lost > 0 || report.repeated != 0 {
             throw CommandFailure(.unexpected, "\(report.lost) jobs were lost, and \(report.repeated) ran again")
         }

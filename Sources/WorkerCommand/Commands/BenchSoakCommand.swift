@@ -1,3 +1,4 @@
+import Breakwater
 import ArgumentParser
 import Foundation
 
@@ -64,7 +65,7 @@ struct BenchSoakCommand: AsyncParsableCommand {
             failing: Double(failing) / 100,
             scheduled: Double(scheduled) / 100
         )
-        // Hours may pass before it is wanted: what cannot be written is better known now.
+        // The chart is written only after the run, which may take hours. A path that cannot be written should fail now.
         if let svg { try Data().write(to: URL(filePath: svg)) }
         let isCSV = !options.output.json
         let report = try await BenchDatabase.with(

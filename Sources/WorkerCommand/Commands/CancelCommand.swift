@@ -1,7 +1,7 @@
 import BreakwaterAdmin
 import ArgumentParser
 
-/// `worker cancel`: makes dead letters of jobs that wait.
+/// `worker cancel`: dead-letters jobs that wait.
 struct CancelCommand: AsyncParsableCommand {
     static var configuration: CommandConfiguration {
         CommandConfiguration(
@@ -21,7 +21,7 @@ struct CancelCommand: AsyncParsableCommand {
 
     func run() async throws {
         try await selection.apply(done: "cancelled") { admin, id in
-            try await admin.cancel(id: id, why: selection.remark.why, actor: selection.remark.who)
+            try await admin.cancel(id: id, reason: selection.remark.reason, actor: selection.remark.who)
         } refusal: { story in
             switch story {
             case .waitsOrRuns(let job) where job.state == "running":

@@ -2,19 +2,19 @@ import BreakwaterAdmin
 import ArgumentParser
 import Foundation
 
-/// What is done to a circuit by hand: which circuit, why, and who does it.
-struct CircuitChange: ParsableArguments {
+/// The options of a manual change to a circuit: which circuit, why, and who makes the change.
+struct CircuitChangeOptions: ParsableArguments {
     @OptionGroup var selection: CircuitSelection
     @OptionGroup var explanation: Explanation
     @OptionGroup var database: DatabaseOptions
     @OptionGroup var output: OutputOptions
 
-    /// Does it, and says how the circuit stands then.
-    func apply(_ override: CircuitOverride, _ end: OverrideEnd? = nil, done: String) async throws {
+    /// Sets an override and prints the circuit's new state.
+    func apply(_ change: ManualCircuitChange, _ end: OverrideEnd? = nil, done: String) async throws {
         try await apply(done: done) { admin, id in
-            try await admin.override(
+            try await admin.change(
                 id,
-                override,
+                change,
                 reason: explanation.reason,
                 actor: explanation.who,
                 for: end?.duration?.duration,
@@ -23,7 +23,7 @@ struct CircuitChange: ParsableArguments {
         }
     }
 
-    /// Does something else to the circuit, and says how it stands then.
+    /// Makes any other change to the circuit and prints its new state.
     func apply(done: String, _ change: (AdminDatabase, CircuitID) async throws -> Void) async throws {
         let circuit = try await AdminDatabase.with(database.database) { admin in
             let id = try await selection.find(admin).id
@@ -41,7 +41,7 @@ struct CircuitChange: ParsableArguments {
     }
 }
 
-/// When an override ends by itself.
+/// The option that says when an override ends by itself.
 struct OverrideEnd: ParsableArguments {
     @Option(
         name: .customLong("for"),
@@ -68,7 +68,7 @@ extension CircuitsCommand {
             discussion: "Example:\n\n  worker circuits open webhook.deliver --reason \"maintenance\" --for 2h"
         )
 
-        @OptionGroup var change: CircuitChange
+        @OptionGroup var change: CircuitChangeOptions
         @OptionGroup var end: OverrideEnd
 
         func run() async throws { try await change.apply(.open, end, done: "open") }
@@ -82,7 +82,7 @@ extension CircuitsCommand {
             discussion: "Example:\n\n  worker circuits close webhook.deliver --reason \"false alarm\" --for 10m"
         )
 
-        @OptionGroup var change: CircuitChange
+        @OptionGroup var change: CircuitChangeOptions
         @OptionGroup var end: OverrideEnd
 
         func run() async throws { try await change.apply(.close, end, done: "closed") }
@@ -97,7 +97,7 @@ extension CircuitsCommand {
                 "Example:\n\n  worker circuits disable webhook.deliver --reason \"load test\" --until 2030-01-31T08:00:00Z"
         )
 
-        @OptionGroup var change: CircuitChange
+        @OptionGroup var change: CircuitChangeOptions
         @OptionGroup var end: OverrideEnd
 
         func run() async throws { try await change.apply(.disable, end, done: "disabled") }
@@ -111,7 +111,7 @@ extension CircuitsCommand {
             discussion: "Example:\n\n  worker circuits observe webhook.deliver --reason \"trying thresholds\" --for 7d"
         )
 
-        @OptionGroup var change: CircuitChange
+        @OptionGroup var change: CircuitChangeOptions
         @OptionGroup var end: OverrideEnd
 
         func run() async throws { try await change.apply(.observe, end, done: "observed") }
@@ -125,7 +125,7 @@ extension CircuitsCommand {
             discussion: "Example:\n\n  worker circuits reset webhook.deliver --reason \"the provider is back\""
         )
 
-        @OptionGroup var change: CircuitChange
+        @OptionGroup var change: CircuitChangeOptions
 
         func run() async throws { try await change.apply(.reset, done: "reset") }
     }
@@ -138,14 +138,14 @@ extension CircuitsCommand {
             discussion: """
                 Example:
 
-                  worker circuits probe webhook.deliver --why "the provider says that it is back"
+                  worker circuits probe webhook.deliver --reason "the provider says that it is back"
 
                 If the probes fail, the circuit opens again, for as long as it would have without this. A circuit that \
                 somebody holds is not probed: reset it.
                 """
         )
 
-        @OptionGroup var change: CircuitChange
+        @OptionGroup var change: CircuitChangeOptions
 
         func run() async throws {
             try await change.apply(done: "half-open, and is probed now") { admin, id in

@@ -29,7 +29,7 @@ struct CircuitsCommand: AsyncParsableCommand {
     }
 }
 
-/// One circuit, as people name it.
+/// The arguments that name one circuit.
 struct CircuitSelection: ParsableArguments {
     @Argument(help: "The kind of job, or the name of a circuit that several kinds share.")
     var kind: String
@@ -39,9 +39,9 @@ struct CircuitSelection: ParsableArguments {
     )
     var key: String?
 
-    /// Finds it.
+    /// Finds the circuit.
     ///
-    /// - Throws: ``CommandFailure`` when there is none.
+    /// - Throws: ``CommandFailure`` when there is no such circuit.
     func find(_ admin: AdminDatabase) async throws -> CircuitStatus {
         guard
             let id = try await admin.circuitID(kind: kind, key: key),
@@ -139,7 +139,7 @@ extension CircuitsCommand {
             CircuitsCommand.writeSuspensions(circuit.suspensions)
             if !transitions.isEmpty {
                 Terminal.write("\nHISTORY")
-                Terminal.write(CircuitTransition.table(transitions))
+                Terminal.write(RecordedTransition.table(transitions))
             }
         }
     }
@@ -190,7 +190,7 @@ extension CircuitsCommand {
             } else if transitions.isEmpty {
                 Terminal.write("There were no transitions yet.")
             } else {
-                Terminal.write(CircuitTransition.table(transitions))
+                Terminal.write(RecordedTransition.table(transitions))
                 if transitions.count == limit {
                     Terminal.complain("Only the newest \(limit) are shown; --limit shows more.")
                 }
@@ -198,7 +198,7 @@ extension CircuitsCommand {
         }
     }
 
-    /// Suspended workers under a title, if there are any.
+    /// Prints the suspended workers under a title, if there are any.
     fileprivate static func writeSuspensions(_ suspensions: [Suspension]) {
         guard !suspensions.isEmpty else { return }
         Terminal.write("\nSUSPENDED WORKERS")
@@ -207,7 +207,7 @@ extension CircuitsCommand {
 }
 
 extension CommandFailure {
-    /// There is no circuit that goes by this kind or name.
+    /// The failure when no circuit has this kind or name.
     static func noCircuit(_ kind: String) -> CommandFailure {
         CommandFailure(
             .refused,
@@ -216,7 +216,7 @@ extension CommandFailure {
         )
     }
 
-    /// There is no circuit for this key.
+    /// The failure when the kind has no circuit for this key.
     static func noCircuit(_ kind: String, key: String) -> CommandFailure {
         CommandFailure(
             .refused,

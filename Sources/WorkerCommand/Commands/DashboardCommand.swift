@@ -6,7 +6,7 @@ import Libpq
 import Logging
 import ServiceLifecycle
 
-/// `worker dashboard`: pages for people.
+/// `worker dashboard`: serves the dashboard, or hashes a password for it.
 struct DashboardCommand: AsyncParsableCommand {
     static var configuration: CommandConfiguration {
         CommandConfiguration(
@@ -37,7 +37,7 @@ struct DashboardCommand: AsyncParsableCommand {
         )
     }
 
-    /// `worker dashboard`.
+    /// `worker dashboard serve`, which is also what `worker dashboard` runs.
     struct Serve: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "serve",
@@ -135,7 +135,7 @@ struct DashboardCommand: AsyncParsableCommand {
             return try withoutEcho("Password: ")
         }
 
-        /// Asks on the terminal, and does not show what is typed.
+        /// Prompts on the terminal with echo turned off.
         private static func withoutEcho(_ prompt: String) throws -> String {
             FileHandle.standardError.write(Data(prompt.utf8))
             var before = termios()
@@ -153,10 +153,10 @@ struct DashboardCommand: AsyncParsableCommand {
 }
 
 extension LoadedConfiguration {
-    /// The dashboard that the file describes.
+    /// The dashboard that the configuration file describes.
     ///
-    /// - Parameter address: Where it listens; nil for where the file says.
-    /// - Throws: ``CommandFailure`` when the file does not say who gets in, or the address is none.
+    /// - Parameter address: The address to listen on; nil for the one in the file.
+    /// - Throws: ``CommandFailure`` when the file has no `dashboard` section, or the address is invalid.
     func dashboard(at address: String?, logger: Logger) throws -> Dashboard {
         guard var configuration = dashboard else {
             throw CommandFailure(

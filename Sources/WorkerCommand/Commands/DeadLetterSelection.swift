@@ -2,10 +2,10 @@ import BreakwaterAdmin
 import ArgumentParser
 import Libpq
 
-/// The dead letters that a change is for: by id, or by kind, reason and incident, or all of them; never all by leaving
-/// it out.
+/// The dead letters that a command changes. They are selected by id; by kind, reason and incident; or by `--all`.
+/// Without a selection, none are changed.
 struct DeadLetterSelection: ParsableArguments {
-    @Argument(help: "Their ids. Else --kind, --reason, --incident or --all.")
+    @Argument(help: "Their ids. Else --kind, --died-of, --incident or --all.")
     var ids: [Int64] = []
 
     @OptionGroup var which: DeadLetterOptions
@@ -33,9 +33,9 @@ struct DeadLetterSelection: ParsableArguments {
         let isFiltered = which.filter != DeadLetterFilter()
         switch (ids.isEmpty, isFiltered, all) {
         case (true, false, false):
-            throw ValidationError("Say which: ids, --kind, --reason, --incident or --all.")
+            throw ValidationError("Say which: ids, --kind, --died-of, --incident or --all.")
         case (false, true, _), (false, _, true):
-            throw ValidationError("Ids go alone, without --kind, --reason, --incident and --all.")
+            throw ValidationError("Ids go alone, without --kind, --died-of, --incident and --all.")
         default:
             break
         }
@@ -48,23 +48,24 @@ struct DeadLetterSelection: ParsableArguments {
         guard batch <= 100_000 else { throw ValidationError("--batch \(batch) is not allowed; give 1 to 100000.") }
         if !ids.isEmpty, limit != nil || rate != nil || dryRun {
             throw ValidationError(
-                "--limit, --rate and --dry-run go with --kind, --reason, --incident or --all, not with ids."
+                "--limit, --rate and --dry-run go with --kind, --died-of, --incident or --all, not with ids."
             )
         }
     }
 
-    /// Changes them and prints how many there were.
+    /// Changes the selected dead letters and prints how many were changed.
     ///
-    /// Many are changed by portions, each committed by itself. SIGINT ends it after the present one; the same command
-    /// then goes on with the rest.
+    /// Many dead letters are changed in portions, each in its own transaction. SIGINT ends the command after the
+    /// current portion. The same command then continues with the rest.
     ///
     /// - Parameters:
-    ///   - done: What was done, in the words of the message.
+    ///   - done: A participle for the messages, such as `deleted`.
     ///   - key: The key of the count in JSON.
-    ///   - age: Only those that died at least so long before it began.
-    ///   - each: Changes one; false if it is not there.
-    ///   - portion: Changes some of those that died by a time, the oldest first; returns how many, 0 when none is left.
-    /// - Throws: ``CommandFailure`` when an id is not there, after all others were changed; and when it was
+    ///   - age: Only dead letters that died at least this long before the command began are changed.
+    ///   - each: Changes one dead letter; returns false if it does not exist.
+    ///   - portion: Changes some of the dead letters that died by a time, the oldest first. Returns how many, 0 when
+    ///     none are left.
+    /// - Throws: ``CommandFailure`` when an id does not exist, after all others were changed; and when the command was
     ///   interrupted.
     func apply(
         done: String,
@@ -86,7 +87,12 @@ struct DeadLetterSelection: ParsableArguments {
             let goal = min(found, limit ?? .max)
             total = goal
             guard !dryRun else { return goal }
-            var some = DeadLetterPortions(filter: which.filter, diedBy: diedBy, why: remark.why, actor: remark.who)
+            var some = DeadLetterPortions(
+                filter: which.filter,
+                diedBy: diedBy,
+                reason: remark.reason,
+                actor: remark.who
+            )
             return try await applyAll(admin, done: done, goal: goal) { try await portion(admin, &some, $0) }
         }
         let isCutShort = Foreground.stopSignal != nil && count < total ?? 0

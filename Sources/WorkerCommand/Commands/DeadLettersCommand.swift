@@ -1,7 +1,7 @@
 import BreakwaterAdmin
 import ArgumentParser
 
-/// `worker dead-letters`: jobs that ended without success.
+/// `worker dead-letters`: lists, shows, redrives and purges jobs that ended without success.
 struct DeadLettersCommand: AsyncParsableCommand {
     static var configuration: CommandConfiguration {
         CommandConfiguration(
@@ -13,7 +13,7 @@ struct DeadLettersCommand: AsyncParsableCommand {
                   worker dead-letters --kind email.send
                   worker dead-letters show 4711
                   worker dead-letters redrive 4711
-                  worker dead-letters redrive --kind email.send --reason exhausted
+                  worker dead-letters redrive --kind email.send --died-of exhausted
                   worker dead-letters purge --kind email.send --older-than 30d
                 """,
             subcommands: [List.self, Show.self, Redrive.self, Purge.self],
@@ -22,20 +22,20 @@ struct DeadLettersCommand: AsyncParsableCommand {
     }
 }
 
-/// Which dead letters a command is about.
+/// The options that select dead letters.
 struct DeadLetterOptions: ParsableArguments {
     @Option(help: "Only those of this kind.")
     var kind: String?
 
     @Option(help: "Only those that died for this: exhausted, discarded, expired, poison, circuit_open or cancelled.")
-    var reason: String?
+    var diedOf: String?
 
     @Option(help: "Only those that died within this incident, behind its circuit. See worker incidents.")
     var incident: Int64?
 
-    var filter: DeadLetterFilter { DeadLetterFilter(kind: kind, reason: reason, incident: incident) }
+    var filter: DeadLetterFilter { DeadLetterFilter(kind: kind, reason: diedOf, incident: incident) }
 
-    /// - Throws: ``CommandFailure`` when the incident is not there.
+    /// - Throws: ``CommandFailure`` when the incident does not exist.
     func check(_ admin: AdminDatabase) async throws {
         guard let incident, try await admin.incident(id: incident) == nil else { return }
         throw CommandFailure.noIncident(incident)
@@ -138,7 +138,7 @@ extension DeadLettersCommand {
 
         func run() async throws {
             try await selection.apply(done: "put back", key: "redriven") { admin, id in
-                try await admin.redrive(id: id, why: selection.remark.why, actor: selection.remark.who)
+                try await admin.redrive(id: id, reason: selection.remark.reason, actor: selection.remark.who)
             } portion: { admin, some, limit in
                 try await admin.redrive(&some, limit: limit)
             }
@@ -168,7 +168,7 @@ extension DeadLettersCommand {
 
         func validate() throws {
             if olderThan != nil, !selection.ids.isEmpty {
-                throw ValidationError("--older-than goes with --kind, --reason, --incident or --all, not with ids.")
+                throw ValidationError("--older-than goes with --kind, --died-of, --incident or --all, not with ids.")
             }
         }
 
@@ -178,7 +178,7 @@ extension DeadLettersCommand {
                 key: "purged",
                 olderThan: olderThan?.duration ?? .zero
             ) { admin, id in
-                try await admin.purge(id: id, why: selection.remark.why, actor: selection.remark.who)
+                try await admin.purge(id: id, reason: selection.remark.reason, actor: selection.remark.who)
             } portion: { admin, some, limit in
                 try await admin.purge(&some, limit: limit)
             }

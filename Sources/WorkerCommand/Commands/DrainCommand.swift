@@ -1,7 +1,7 @@
 import ArgumentParser
 import BreakwaterAdmin
 
-/// `worker drain`: workers claim nothing more.
+/// `worker drain`: makes workers stop claiming.
 struct DrainCommand: AsyncParsableCommand {
     static var configuration: CommandConfiguration {
         CommandConfiguration(
@@ -30,7 +30,7 @@ struct DrainCommand: AsyncParsableCommand {
     }
 }
 
-/// `worker undrain`: drained workers claim again.
+/// `worker undrain`: makes drained workers claim again.
 struct UndrainCommand: AsyncParsableCommand {
     static var configuration: CommandConfiguration {
         CommandConfiguration(
@@ -51,25 +51,25 @@ struct UndrainCommand: AsyncParsableCommand {
 
     func run() async throws {
         try await selection.apply(in: database, output, "claims again", else: "is not drained") {
-            try await $0.undrain(worker: $1.id, why: remark.why, actor: remark.who)
+            try await $0.undrain(worker: $1.id, reason: remark.reason, actor: remark.who)
         }
     }
 }
 
-/// The workers that a change is for.
+/// The workers that a command changes.
 struct WorkerSelection: ParsableArguments {
     @Argument(help: "Their names or numbers, as worker status shows them. A name means all that have it.")
     var workers: [String]
 
-    /// Changes each and prints which were changed.
+    /// Changes each worker and prints which were changed.
     ///
     /// - Parameters:
-    ///   - database: Where they are registered.
-    ///   - output: Whether for people or for programs.
-    ///   - done: What one does that was changed, in the words of the message.
-    ///   - refusal: What keeps one from being changed.
-    ///   - each: Changes one; false if it cannot.
-    /// - Throws: ``CommandFailure`` when one cannot be changed or is not there, after all others were.
+    ///   - database: The database in which the workers are registered.
+    ///   - output: The format in which the result is printed.
+    ///   - done: A verb phrase for the message about a changed worker.
+    ///   - refusal: The reason for the message about a worker that cannot be changed.
+    ///   - each: Changes one worker; returns false if that is impossible.
+    /// - Throws: ``CommandFailure`` when a worker does not exist or cannot be changed, after all others were changed.
     func apply(
         in database: DatabaseOptions,
         _ output: OutputOptions,
@@ -101,7 +101,7 @@ struct WorkerSelection: ParsableArguments {
         if !refused.isEmpty { throw CommandFailure(.refused, refused.joined(separator: "\n")) }
     }
 
-    /// Those of this name, else the one of this number.
+    /// The workers with this name, or else the worker with this number.
     static func find(_ wanted: String, among workers: [WorkerStatus]) -> [WorkerStatus] {
         let named = workers.filter { $0.name == wanted }
         return named.isEmpty ? workers.filter { Int64(wanted) == $0.id } : named

@@ -131,10 +131,10 @@ struct EnqueueCommand: AsyncParsableCommand {
         }
     }
 
-    /// What a `jsonb` holds in one string or list.
+    /// The largest string or list that a `jsonb` value can hold, in bytes.
     private static let longestPayload = 256 << 20
 
-    /// The payload, checked here so that a slip in a shell's quoting is seen without a database.
+    /// Reads the payload and checks it here, so that a mistake in shell quoting is found before the database is needed.
     private func readPayload() throws -> String {
         var text = payload ?? "{}"
         if payload == "-" {
@@ -157,7 +157,7 @@ struct EnqueueCommand: AsyncParsableCommand {
     }
 }
 
-/// A point in time on the command line: RFC 3339.
+/// A point in time on the command line, in the format of RFC 3339.
 struct TimeArgument: ExpressibleByArgument, Equatable {
     var date: Date
 

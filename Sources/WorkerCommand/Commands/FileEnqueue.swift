@@ -54,27 +54,27 @@ struct EnqueueFileOptions: ParsableArguments {
     }
 }
 
-/// `worker enqueue --file`: adds a job for each line, by portions, and knows at any time where it is.
+/// `worker enqueue --file`: adds a job for each line, in portions, and tracks the last line that was added.
 struct FileEnqueue {
     var path: String
     var options: EnqueueFileOptions
-    /// What holds where a line says nothing; with a kind, the lines are payloads.
+    /// Values for what a line leaves out. If they include a kind, each line is only a payload.
     var defaults: NewJob
     var database: String?
     var isJSON: Bool
 
-    /// What has come of it so far.
+    /// The counts so far.
     private struct Tally {
         var added = 0
-        /// Lines whose unique key a live job had.
+        /// Lines that were skipped because a live job had their unique key.
         var present = 0
-        /// The last line that is in.
+        /// The last line that was added.
         var line = 0
     }
 
-    /// A portion holds so many bytes at most, but for one line alone.
+    /// The most bytes that a portion holds, unless it is a single longer line.
     private static let mostBytes = 4 * 1024 * 1024
-    /// A portion waits so long for more lines.
+    /// How long an incomplete portion waits for more lines.
     private static let patience = Duration.milliseconds(500)
 
     func run() async throws {
@@ -97,7 +97,7 @@ struct FileEnqueue {
         }
     }
 
-    /// Passes over the lines that an import has done already.
+    /// Skips the lines that this import has already added.
     private func goToStart(_ reader: inout LineReader, _ tally: inout Tally, _ admin: AdminDatabase) async throws {
         guard let name = options.importName else { return }
         let position = try await admin.importPosition(name)
@@ -127,7 +127,8 @@ struct FileEnqueue {
         Terminal.complain("The import '\(name)' goes on after line \(position).")
     }
 
-    /// Reads lines and hands them on by portions, until the end or a signal. Returns whether it was a signal.
+    /// Reads lines and passes them on in portions, until the input ends or a signal arrives. Returns whether a signal
+    /// ended it.
     private func work(
         _ reader: inout LineReader,
         _ tally: inout Tally,
@@ -145,7 +146,7 @@ struct FileEnqueue {
             do {
                 isAtEnd = try await fill(&portion, from: &reader, most: most)
             } catch let failure as CommandFailure {
-                // What is before the bad line goes in.
+                // The lines before the bad one are still added.
                 fault = failure
             }
             if !portion.lines.isEmpty {
@@ -181,8 +182,8 @@ struct FileEnqueue {
         return !isAtEnd
     }
 
-    /// Fills a portion: until it is full, nothing comes for a moment, or there is no more. Returns whether there is no
-    /// more.
+    /// Fills a portion until it is full, no line arrives for a moment, or the input ends. Returns whether the input has
+    /// ended.
     private func fill(_ portion: inout JobLines, from reader: inout LineReader, most: Int) async throws -> Bool {
         while portion.lines.count < most, portion.bytes < Self.mostBytes, Foreground.stopSignal == nil {
             switch try await reader.next(within: Self.patience) {
@@ -205,7 +206,7 @@ struct FileEnqueue {
         return false
     }
 
-    /// Adds lines in one transaction. Where the database refuses one of them, those before it go in.
+    /// Adds lines in one transaction. If the database refuses one of them, the lines before it are still added.
     private func add(_ lines: [JobLines.Line], _ admin: AdminDatabase) async throws -> (added: Int, present: Int) {
         do {
             let added = try await admin.enqueue(lines, defaults: defaults, import: options.importName)
@@ -217,7 +218,7 @@ struct FileEnqueue {
                 failure.message = "\(place): \(failure.message)"
                 throw LineRefusal(line: lines[0].number, added: 0, failure: failure)
             }
-            // The refusal does not say which line it is: halves find it.
+            // The database's error does not say which line it is about. Bisection finds the line.
             let half = lines.count / 2
             let first = try await add(Array(lines[..<half]), admin)
             do {
@@ -251,7 +252,7 @@ struct FileEnqueue {
         return "\(jobs) \(tally.added == 1 ? "was" : "were") added\(present)"
     }
 
-    /// A line that cannot be, after all before it went in.
+    /// The failure for an invalid line, after all lines before it were added.
     private func stopped(_ tally: Tally, _ failure: CommandFailure) -> CommandFailure {
         guard !options.dryRun else { return failure }
         return CommandFailure(
@@ -260,7 +261,7 @@ struct FileEnqueue {
         )
     }
 
-    /// The database failed, and whether the last portion went in is not known.
+    /// The failure when the database failed and it is not known whether the last portion was added.
     private func lost(_ tally: Tally, upTo line: Int, _ error: any Error) -> CommandFailure {
         let failure =
             switch error {
@@ -285,23 +286,23 @@ struct FileEnqueue {
     }
 }
 
-/// The database refused a line.
+/// The error that the database refused a line.
 private struct LineRefusal: Error {
     var line: Int
-    /// How many jobs before it, of the same portion, were added.
+    /// How many jobs of the same portion were added before this line.
     var added: Int
     var failure: CommandFailure
 }
 
 extension PostgresError {
-    /// Whether the server refused what was sent, and not the way it was done.
+    /// Whether the server refused the values that were sent, rather than failing for another reason.
     fileprivate var isAboutValues: Bool {
         guard let sqlState else { return code == .invalidParameter }
         return sqlState.hasPrefix("22") || sqlState.hasPrefix("23") || sqlState == "54000"
     }
 }
 
-/// A line of a file of jobs.
+/// The format of a line in a file of jobs.
 enum JobLine {
     static let keys = [
         "kind", "payload", "queue", "priority", "run_at", "max_attempts", "unique_key", "traceparent",
@@ -311,10 +312,10 @@ enum JobLine {
     /// The JSON object of a line's job.
     ///
     /// - Parameters:
-    ///   - text: The line.
-    ///   - isPayload: Whether it is the payload alone.
-    ///   - place: Where it stands, for the refusal.
-    /// - Throws: ``CommandFailure`` when it is no job.
+    ///   - text: The line's text.
+    ///   - isPayload: Whether the line is only the payload.
+    ///   - place: The file's name and the line's number, for the error message.
+    /// - Throws: ``CommandFailure`` when the line does not describe a job.
     static func json(_ text: String, isPayload: Bool, at place: String) throws -> String {
         guard
             let value = try? JSONSerialization.jsonObject(with: Data(text.utf8), options: .fragmentsAllowed)

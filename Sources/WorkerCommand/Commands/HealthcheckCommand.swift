@@ -3,7 +3,7 @@ import BreakwaterEndpoints
 import BreakwaterHTTP
 import Foundation
 
-/// `worker healthcheck`: asks a running worker how it is, for containers that have no curl.
+/// `worker healthcheck`: requests the health of a running worker, for containers that have no curl.
 struct HealthcheckCommand: AsyncParsableCommand {
     static var configuration: CommandConfiguration {
         CommandConfiguration(
@@ -66,7 +66,7 @@ struct HealthcheckCommand: AsyncParsableCommand {
 }
 
 extension ListenAddress {
-    /// The address at which one that listens on every address of this machine is reached.
+    /// The address to connect to. A server that listens on every address is reached at the loopback address.
     fileprivate var asDestination: ListenAddress {
         switch host {
         case "0.0.0.0": ListenAddress(host: "127.0.0.1", port: port)

@@ -1,7 +1,7 @@
 import ArgumentParser
 import BreakwaterAdmin
 
-/// `worker incidents`: what happened while circuits were open, and what it cost.
+/// `worker incidents`: shows what happened while circuits were open, and what it cost.
 struct IncidentsCommand: AsyncParsableCommand {
     static var configuration: CommandConfiguration {
         CommandConfiguration(

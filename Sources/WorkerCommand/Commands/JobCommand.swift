@@ -1,7 +1,7 @@
 import BreakwaterAdmin
 import ArgumentParser
 
-/// `worker job`: the story of one job.
+/// `worker job`: shows the state and the history of one job.
 struct JobCommand: AsyncParsableCommand {
     static var configuration: CommandConfiguration {
         CommandConfiguration(

@@ -1,7 +1,7 @@
 import BreakwaterAdmin
 import ArgumentParser
 
-/// The jobs that a change is for, by their ids.
+/// The jobs that a command changes, by id.
 struct JobSelection: ParsableArguments {
     @Argument(help: "Their ids.")
     var ids: [Int64]
@@ -10,13 +10,13 @@ struct JobSelection: ParsableArguments {
     @OptionGroup var database: DatabaseOptions
     @OptionGroup var output: OutputOptions
 
-    /// Changes each and prints which were changed.
+    /// Changes each job and prints which were changed.
     ///
     /// - Parameters:
-    ///   - done: What was done, in the words of the message.
-    ///   - each: Changes one; false if it cannot.
-    ///   - refusal: Why it cannot, for a job that is known.
-    /// - Throws: ``CommandFailure`` when one cannot be changed, after all others were.
+    ///   - done: A participle for the messages, such as `cancelled`.
+    ///   - each: Changes one job; returns false if that is impossible.
+    ///   - refusal: The reason why a job that exists cannot be changed.
+    /// - Throws: ``CommandFailure`` when a job cannot be changed, after all others were changed.
     func apply(
         done: String,
         each: (AdminDatabase, Int64) async throws -> Bool,

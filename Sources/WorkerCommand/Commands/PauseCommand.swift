@@ -38,7 +38,7 @@ struct PauseCommand: AsyncParsableCommand {
     }
 }
 
-/// `worker resume`: lets a paused queue or kind go on.
+/// `worker resume`: lets a paused queue or kind be claimed again.
 struct ResumeCommand: AsyncParsableCommand {
     static var configuration: CommandConfiguration {
         CommandConfiguration(
@@ -61,7 +61,7 @@ struct ResumeCommand: AsyncParsableCommand {
     func run() async throws {
         let target = scope.target
         let wasPaused = try await AdminDatabase.with(database.database) {
-            try await $0.resume(target, why: remark.why, actor: remark.who)
+            try await $0.resume(target, reason: remark.reason, actor: remark.who)
         }
         guard wasPaused else {
             throw CommandFailure(.refused, "the \(target.description) is not paused.\nRun: worker status")
@@ -74,7 +74,7 @@ struct ResumeCommand: AsyncParsableCommand {
     }
 }
 
-/// A queue or a kind.
+/// The queue or the kind that a command pauses or resumes.
 struct PauseScope: ParsableArguments {
     @Option(help: "The queue. Else --kind.")
     var queue: String?
@@ -91,7 +91,7 @@ struct PauseScope: ParsableArguments {
         }
     }
 
-    /// The one that was given, which validation made sure of.
+    /// The given queue or kind. Validation has made sure that there is exactly one.
     var target: PauseTarget { queue.map { .queue($0) } ?? .kind(kind ?? "") }
 
     func json(isPaused: Bool) -> JSONValue {

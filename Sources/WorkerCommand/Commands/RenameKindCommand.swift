@@ -1,7 +1,7 @@
 import ArgumentParser
 import BreakwaterAdmin
 
-/// `worker rename-kind`: gives what waits under one kind to the handler of another.
+/// `worker rename-kind`: moves the waiting jobs of one kind to another kind.
 struct RenameKindCommand: AsyncParsableCommand {
     static var configuration: CommandConfiguration {
         CommandConfiguration(
@@ -10,7 +10,7 @@ struct RenameKindCommand: AsyncParsableCommand {
             discussion: """
                 Example:
 
-                  worker rename-kind email.send mail.send --why "the handler has a new name"
+                  worker rename-kind email.send mail.send --reason "the handler has a new name"
 
                 Jobs that wait, are scheduled or retry keep their times and attempts; parked ones are ready again. Jobs \
                 that run end under the old name. They are counted, with those whose unique key a job of the new kind has; \
@@ -46,7 +46,7 @@ struct RenameKindCommand: AsyncParsableCommand {
                     from: old,
                     to: new,
                     limit: Self.portion,
-                    why: remark.why,
+                    reason: remark.reason,
                     actor: remark.who,
                     total: &total
                 )

@@ -2,7 +2,7 @@ import BreakwaterAdmin
 import ArgumentParser
 import Foundation
 
-/// `worker`: everything below it.
+/// `worker`: the root of all commands.
 struct RootCommand: AsyncParsableCommand {
     static var configuration: CommandConfiguration {
         CommandConfiguration(
@@ -33,7 +33,7 @@ struct RootCommand: AsyncParsableCommand {
         )
     }
 
-    /// The name in usage texts: that of the executable, which is somebody's own when it links handlers.
+    /// The name in usage texts is the name of the executable, because an application that links handlers has its own.
     static var executableName: String {
         let path = CommandLine.arguments.first ?? ""
         let name = URL(filePath: path.isEmpty ? "worker" : path).lastPathComponent
@@ -41,7 +41,7 @@ struct RootCommand: AsyncParsableCommand {
     }
 }
 
-/// Where the database is.
+/// The option that says where the database is.
 struct DatabaseOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
@@ -52,7 +52,7 @@ struct DatabaseOptions: ParsableArguments {
     var database: String?
 }
 
-/// Whether data is printed for people or for programs.
+/// The option that selects tables or JSON.
 struct OutputOptions: ParsableArguments {
     @Flag(help: "Print one JSON document instead of tables. Times are RFC 3339, durations are seconds.")
     var json = false

@@ -7,7 +7,7 @@ import Logging
 import Metrics
 import Tracing
 
-/// `worker run`: claims jobs and runs their handlers until it is told to stop.
+/// `worker run`: claims jobs and runs their handlers until a signal stops it.
 struct RunCommand: AsyncParsableCommand {
     static var configuration: CommandConfiguration {
         CommandConfiguration(
@@ -103,7 +103,7 @@ struct RunCommand: AsyncParsableCommand {
     )
     var dashboard: String?
 
-    /// The values given, by key. Their texts are read by the same rules as those of the file.
+    /// The flags that were given, by key. Their texts are parsed by the same rules as those of the file.
     var flags: [String: SettingText] {
         let one = [
             "database": database.database, "concurrency": concurrency, "lease": lease, "shutdown_grace": shutdownGrace,
@@ -170,7 +170,7 @@ struct RunCommand: AsyncParsableCommand {
         try await process.run()
     }
 
-    /// Sets tracing up, if it is wanted.
+    /// Sets up tracing if it is configured.
     private func spans(to endpoint: String?) throws -> OTLPExporter? {
         guard
             let configuration = OTLPConfiguration(

@@ -1,7 +1,7 @@
 import ArgumentParser
 import BreakwaterAdmin
 
-/// `worker run-now`: makes jobs ready that wait for their time, or sends one through an open circuit or a pause.
+/// `worker run-now`: makes scheduled jobs ready, or runs one job in spite of an open circuit or a pause.
 struct RunNowCommand: AsyncParsableCommand {
     static var configuration: CommandConfiguration {
         CommandConfiguration(
@@ -37,7 +37,7 @@ struct RunNowCommand: AsyncParsableCommand {
     func run() async throws {
         if through { return try await sendThrough() }
         try await selection.apply(done: "made ready") { admin, id in
-            try await admin.runNow(id: id, why: selection.remark.why, actor: selection.remark.who)
+            try await admin.runNow(id: id, reason: selection.remark.reason, actor: selection.remark.who)
         } refusal: { story in
             switch story {
             case .waitsOrRuns(let job): "it does not wait for its time: it is \(job.state), \(job.why)"
@@ -59,7 +59,8 @@ struct RunNowCommand: AsyncParsableCommand {
         let id = selection.ids[0]
         let result = try await AdminDatabase.with(selection.database.database) { admin in
             let last = try await admin.lastProbeResult()
-            guard try await admin.runThrough(id: id, why: selection.remark.why, actor: selection.remark.who) else {
+            guard try await admin.runThrough(id: id, reason: selection.remark.reason, actor: selection.remark.who)
+            else {
                 guard let story = try await admin.story(ofJob: id) else { throw CommandFailure.noJob(id) }
                 throw CommandFailure(.refused, "job \(id) is not sent through: \(refusal(of: story))")
             }

@@ -1,7 +1,7 @@
 import ArgumentParser
 import BreakwaterAdmin
 
-/// `worker set-priority`: moves jobs that wait to another lane.
+/// `worker set-priority`: moves waiting jobs to the lane of another priority.
 struct SetPriorityCommand: AsyncParsableCommand {
     static var configuration: CommandConfiguration {
         CommandConfiguration(
@@ -30,7 +30,7 @@ struct SetPriorityCommand: AsyncParsableCommand {
 
     func run() async throws {
         try await selection.apply(done: "of priority \(to)") { admin, id in
-            try await admin.setPriority(id: id, to: to, why: selection.remark.why, actor: selection.remark.who)
+            try await admin.setPriority(id: id, to: to, reason: selection.remark.reason, actor: selection.remark.who)
         } refusal: { story in
             switch story {
             case .waitsOrRuns(let job) where job.state == "running": "it is \(job.why)"

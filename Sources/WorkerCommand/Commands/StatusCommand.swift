@@ -1,8 +1,9 @@
+import Breakwater
 import BreakwaterAdmin
 import ArgumentParser
 import Foundation
 
-/// `worker status`: how deep, how old, who works, and what stands in the way.
+/// `worker status`: shows the depth and age of the queues, the workers, and what holds jobs up.
 struct StatusCommand: AsyncParsableCommand {
     static var configuration: CommandConfiguration {
         CommandConfiguration(
@@ -62,7 +63,7 @@ struct StatusCommand: AsyncParsableCommand {
 extension AdminDatabase {
     /// Everything that `worker status` shows.
     func fleetStatus() async throws -> FleetStatus {
-        // First: what they hold up may be all that follows.
+        // The lock waits are read first, because the sessions that hold locks may block the queries below.
         let lockWaits = try await lockWaits().filter { $0.longest >= .seconds(1) }
         return FleetStatus(
             lockWaits: lockWaits,
@@ -77,7 +78,7 @@ extension AdminDatabase {
 }
 
 extension FleetStatus {
-    /// Prints it for people, in full.
+    /// Prints the whole status as tables.
     func print() {
         for (title, table) in tables {
             Terminal.write(title)

@@ -1,16 +1,17 @@
 import BreakwaterAdmin
 import Foundation
 
-/// `worker status --watch`: the fleet, again and again, until it is told to stop.
+/// `worker status --watch`: shows the fleet repeatedly until a key or a signal stops it.
 struct StatusWatch {
     var database: String?
     var isJSON: Bool
     var interval: Duration
 
-    /// Runs until ctrl-C, SIGTERM or the key q. What the terminal showed before is back afterwards, whatever the end.
+    /// Runs until ctrl-C, SIGTERM or the key q. Afterwards the terminal's earlier contents are restored in every case.
     func run() async throws {
         Foreground.takeSignals(isJSON || isatty(STDOUT_FILENO) != 1 ? [] : [SIGWINCH, SIGTSTP, SIGCONT])
-        // The first look comes before the screen is taken: what is wrong with the database then is an ordinary message.
+        // The first query runs before the alternate screen is entered, so that a failure of it is printed as an
+        // ordinary message.
         guard let first = try await look() else { return }
         guard !isJSON, let screen = Screen() else {
             try await printAgainAndAgain(first)
@@ -20,8 +21,8 @@ struct StatusWatch {
         await draw(first, on: screen)
     }
 
-    /// One look at the fleet, over a connection of its own: a restart or a fail-over between two looks then needs no
-    /// care. Returns nil if the command is told to stop first.
+    /// Queries the fleet over a new connection, so that a restart or fail-over between two queries needs no handling.
+    /// Returns nil if a signal stops the command first.
     private func look() async throws -> Look? {
         let clock = ContinuousClock()
         return try await Foreground.unlessStopped { [database] in
@@ -43,11 +44,12 @@ struct StatusWatch {
         var rates: [CallRate]
         var place: String
         var at: Date
-        /// How long it took: counting many millions of jobs takes a while.
+        /// How long the queries took. Counting many millions of jobs takes a while.
         var took: Duration
     }
 
-    /// How long to wait after a look: what was asked for, and so long that looking takes a fifth of the time at most.
+    /// How long to wait until the next query: at least the requested interval, and long enough that queries take at
+    /// most a fifth of the time.
     private func pause(after look: Look) -> Duration { max(interval, look.took * 4) }
 
     private func draw(_ first: Look, on screen: Screen) async {
@@ -71,16 +73,17 @@ struct StatusWatch {
                 guard let next = try await self.look() else { return }
                 (look, trouble) = (next, nil)
             } catch {
-                // An outage of the database is when people look; the last picture stays until it is back.
+                // People watch the status during an outage of the database, so the last picture stays until the
+                // database is back.
                 let message = (error as? CommandFailure)?.message ?? "\(error)"
                 trouble = String(message.prefix { $0 != "\n" }).escapingControlCharacters
             }
         }
     }
 
-    /// Waits for the time of the next look, and meanwhile reacts to keys, to a new size, and to a suspension.
+    /// Waits until the next query is due, and meanwhile handles keys, a new terminal size, and job control.
     ///
-    /// - Returns: False when it is to end.
+    /// - Returns: False when the command is to end.
     private func waitForNext(_ pause: Duration, picture: FleetPicture, screen: Screen, isStyled: Bool) async -> Bool {
         let end = ContinuousClock.now + pause
         var input: Int32? = isatty(STDIN_FILENO) == 1 ? STDIN_FILENO : nil
@@ -92,7 +95,7 @@ struct StatusWatch {
             case .signal(SIGWINCH): screen.draw(picture.lines(screen.size, isStyled: isStyled))
             case .signal(SIGTSTP):
                 screen.leave()
-                // Nobody can catch this one: the shell has the terminal until it lets this go on.
+                // SIGSTOP cannot be caught. The shell has the terminal until it sends SIGCONT.
                 kill(getpid(), SIGSTOP)
             case .signal(SIGCONT):
                 screen.enter()
@@ -104,7 +107,7 @@ struct StatusWatch {
                     input = nil
                     break
                 }
-                // q, Q, and what ctrl-D sends where keys arrive singly.
+                // q, Q, and the byte that ctrl-D sends in non-canonical mode.
                 if [0x71, 0x51, 0x04].contains(key) { return false }
             }
         }

@@ -2,7 +2,7 @@ import ArgumentParser
 import BreakwaterAdmin
 import Foundation
 
-/// `worker tail`: how runs end, as it happens.
+/// `worker tail`: prints the outcomes of runs as they happen.
 struct TailCommand: AsyncParsableCommand {
     static var configuration: CommandConfiguration {
         CommandConfiguration(
@@ -24,7 +24,7 @@ struct TailCommand: AsyncParsableCommand {
         )
     }
 
-    /// Everything that an outcome can be; `circuit` is a transition.
+    /// All outcomes. `circuit` stands for a circuit's transition.
     static let outcomes = [
         "succeeded", "failed", "unavailable", "throttled", "unable", "snoozed", "released", "rescued", "dead_letter",
         "circuit",
@@ -86,7 +86,7 @@ struct TailCommand: AsyncParsableCommand {
         }
     }
 
-    /// Prints what comes until it is told to stop, or nobody reads any more.
+    /// Prints outcomes until a signal stops the command or standard output is closed by its reader.
     private func follow(_ follower: consuming OutcomeFollower) async throws {
         var follower = follower
         let width = Terminal.width
@@ -104,7 +104,7 @@ struct TailCommand: AsyncParsableCommand {
     }
 }
 
-/// Reads outcomes and transitions, each of them once.
+/// Reads each outcome and each transition once.
 struct OutcomeFollower {
     private let admin: AdminDatabase
     private let kinds: [String]
@@ -116,18 +116,19 @@ struct OutcomeFollower {
     private var newestTransition: Int64
     private var seenTransitions: Set<Int64>
 
-    /// One look takes at most so many outcomes.
+    /// The most outcomes that one query returns.
     private static let mostAtOnce = 2000
-    /// Transitions commit in nearly the order of their numbers; so far back one may still appear.
+    /// Transitions commit in almost the order of their ids. A transition may still appear this far behind the newest
+    /// one.
     private static let overlap: Int64 = 100
 
     /// Begins to follow now.
     ///
     /// - Parameters:
-    ///   - admin: The connection, which it keeps using.
-    ///   - kinds: Only of these kinds; empty for all. So are the others.
-    ///   - queues: Only of these queues.
-    ///   - names: Only these outcomes; `circuit` stands for transitions.
+    ///   - admin: The connection, which the follower keeps using.
+    ///   - kinds: The kinds to follow; empty for all.
+    ///   - queues: The queues to follow; empty for all.
+    ///   - names: The outcomes to follow; empty for all. `circuit` stands for transitions.
     init(admin: AdminDatabase, kinds: [String], queues: [String], names: [String]) async throws {
         self.admin = admin
         self.kinds = kinds
@@ -139,7 +140,7 @@ struct OutcomeFollower {
         seenTransitions = Set(try await admin.transitions(after: newestTransition - Self.overlap).map(\.id))
     }
 
-    /// What has come since the last call, as lines.
+    /// The outcomes and transitions since the last call, as lines.
     mutating func next(asJSON isJSON: Bool) async throws -> [String] {
         if renewedAt.duration(to: .now) > .seconds(5) {
             subscriber = try await admin.subscribe(subscriber)
@@ -175,7 +176,7 @@ struct OutcomeFollower {
         return lines.sorted { $0.at < $1.at }.map(\.line)
     }
 
-    /// Ends following, so that workers write nothing down any more.
+    /// Unsubscribes, so that workers stop recording outcomes for this follower.
     func end() async throws {
         try await admin.unsubscribe(subscriber)
     }

@@ -8,11 +8,11 @@ extension AdminDatabase {
     /// Connects, runs `body`, and closes.
     ///
     /// - Parameters:
-    ///   - conninfo: What `--database` gave; nil for `DATABASE_URL`, and without it libpq's own environment.
+    ///   - conninfo: The value of `--database`; nil for `DATABASE_URL` or, if that is unset, libpq's own environment.
     ///   - logLevel: Which of the server's notices are shown: `info` for all, `warning` for warnings. Defaults to
     ///     warnings.
-    ///   - body: What is done with the connection.
-    /// - Throws: ``CommandFailure`` for whatever the database refuses.
+    ///   - body: The work to do with the connection.
+    /// - Throws: ``CommandFailure`` for every error of the database.
     static func with<Value>(
         _ conninfo: String?,
         logLevel: Logger.Level = .warning,
@@ -49,7 +49,7 @@ extension AdminDatabase {
         }
     }
 
-    /// Where to connect to.
+    /// The options with which to connect.
     static func options(_ conninfo: String?, environment: [String: String]) -> ConnectionOptions {
         let given = conninfo ?? environment["BREAKWATER_DATABASE"] ?? environment["DATABASE_URL"] ?? ""
         return ConnectionOptions(given, applicationName: "breakwater-cli")

@@ -2,14 +2,14 @@ import Breakwater
 import Libpq
 
 extension CommandFailure {
-    /// What to do about a database that is not the right one.
+    /// Advice for the case that this is the wrong database.
     static let otherDatabase =
         "Give another one by --database, DATABASE_URL, or libpq's own variables (PGHOST, PGUSER, …)."
 
-    /// What a failure of the database means for whoever gave the command.
+    /// Turns an error of the database into a failure of the command.
     ///
     /// - Parameters:
-    ///   - error: What the database or the way to it said.
+    ///   - error: The error of the database or of the connection.
     ///   - place: Where the database is, without passwords.
     init(_ error: PostgresError, at place: String) {
         switch error.code {
@@ -34,12 +34,12 @@ extension CommandFailure {
         }
     }
 
-    /// What a schema or a configuration that does not fit means for whoever gave the command.
+    /// Turns an error about the schema or the configuration into a failure of the command.
     init(_ error: BreakwaterError, at place: String) {
         self.init(.configuration, "\(error.message) (database: \(place))")
     }
 
-    /// Sorts a server's refusal by its SQLSTATE (PostgreSQL's manual, appendix A).
+    /// Classifies an error of the server by its SQLSTATE (PostgreSQL's manual, appendix A).
     private init(sqlState: String, text: String, place: String) {
         switch sqlState {
         case "42501":
@@ -73,7 +73,7 @@ extension CommandFailure {
         case _ where sqlState.hasPrefix("08") || sqlState.hasPrefix("53") || sqlState.hasPrefix("57"):
             self.init(.unavailable, "the database (\(place)) cannot answer now: \(text)")
         case _ where sqlState.hasPrefix("22") || sqlState.hasPrefix("54"):
-            // Not such a value, or more of it than Postgres holds.
+            // The value is invalid, or exceeds a limit of Postgres.
             self.init(.usage, text)
         case _ where sqlState.hasPrefix("23") || sqlState.hasPrefix("P0"):
             self.init(.refused, text)
@@ -82,13 +82,13 @@ extension CommandFailure {
         }
     }
 
-    /// Failed logins come without a SQLSTATE from libpq before version 18; the server's words then decide.
+    /// Before version 18, libpq reports a failed login without its SQLSTATE, so the server's message decides.
     private static func isAboutPermission(_ error: PostgresError) -> Bool {
         if let state = error.sqlState { return state.hasPrefix("28") || state == "42501" }
         return [
             "authentication failed", "FATAL:  role ", "no pg_hba.conf entry", "permission denied",
             "is not permitted to log in",
-            // A pooler's.
+            // This is the message of a pooler.
             "no such user",
         ]
         .contains { error.message.contains($0) }

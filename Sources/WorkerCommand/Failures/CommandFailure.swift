@@ -1,27 +1,28 @@
-/// Why a command did not do what was asked: one message for people, and the status that scripts see.
+/// The reason why a command failed: a message for people, and an exit status for scripts.
 struct CommandFailure: Error, Equatable, CustomStringConvertible {
-    /// What the process ends with. The numbers are those of sysexits.h, as far as it has one.
+    /// The exit status of the process. The numbers are those of sysexits.h where it has one.
     enum Status: Int32, Sendable, CaseIterable {
-        /// What was asked could not be: no such id, no such circuit, a unique key that is taken.
+        /// The request is impossible, for example because there is no such id or circuit, or because a unique key is
+        /// taken.
         case refused = 1
         /// The arguments are wrong (`EX_USAGE`).
         case usage = 64
-        /// The database cannot be reached, or went away (`EX_UNAVAILABLE`).
+        /// The database cannot be reached, or the connection was lost (`EX_UNAVAILABLE`).
         case unavailable = 69
         /// A fault in this program (`EX_SOFTWARE`).
         case unexpected = 70
-        /// What the command printed could not be written (`EX_IOERR`).
+        /// The command's output could not be written (`EX_IOERR`).
         case output = 74
         /// The database's user lacks a privilege (`EX_NOPERM`).
         case noPermission = 77
-        /// The configuration is wrong, or the schema is not there or of another version (`EX_CONFIG`).
+        /// The configuration is invalid, or the schema is missing or of another version (`EX_CONFIG`).
         case configuration = 78
-        /// It was interrupted, and said how to go on (128 and SIGINT's number).
+        /// The command was interrupted, and printed how to continue (128 plus SIGINT's number).
         case interrupted = 130
     }
 
     var status: Status
-    /// What was wrong, where, and what to do.
+    /// What failed, where, and what to do.
     var message: String
 
     init(_ status: Status, _ message: String) {
@@ -31,7 +32,7 @@ struct CommandFailure: Error, Equatable, CustomStringConvertible {
 
     var description: String { message }
 
-    /// The statuses as a part of the help.
+    /// The section of the help that lists the statuses.
     static let help = """
         EXIT STATUS:
           0   done

@@ -2,17 +2,17 @@ import Breakwater
 import Foundation
 import Logging
 
-/// Writes each event as one line, whatever is in it: control characters are escaped, so that nothing that a job
-/// carries can forge a line or drive a terminal.
+/// Writes each event as one line. Control characters are escaped, so that a job's data can neither forge a line nor
+/// control a terminal.
 struct LineLogHandler: LogHandler {
     let label: String
     private let level: LogLevels.Level
-    /// A level that one logger was given for itself.
+    /// The level that was set on this logger alone.
     private var ownLevel: Logger.Level?
     /// Text or JSON, never auto.
     let format: LogFormat
     let output: any LogOutput
-    /// The time of an event; another one in tests.
+    /// The clock for the time of an event. Tests replace it.
     var now: @Sendable () -> Date = { Date() }
 
     var metadata: Logger.Metadata = [:]
@@ -50,7 +50,7 @@ struct LineLogHandler: LogHandler {
         if let error = event.error, merged["error"] == nil {
             merged["error"] = "\(error)"
         }
-        // Payloads hold other people's data; whoever writes a handler may forget it.
+        // Payloads may hold personal data. A handler might log them by mistake.
         for key in ["payload", "result"] where merged[key] != nil {
             merged[key] = "(withheld)"
         }
@@ -70,7 +70,7 @@ struct LineLogHandler: LogHandler {
         var line = "{\"ts\":\"\(time)\",\"level\":\"\(event.level.rawValue)\""
         line += ",\"msg\":\(event.message.description.jsonText),\"label\":\(label.jsonText)"
         for (key, value) in fields {
-            // A field must not stand in for one of the line's own.
+            // A metadata field must not replace one of the line's own fields.
             let name = ["ts", "level", "msg", "label"].contains(key) ? "field_\(key)" : key
             line += ",\(name.jsonText):\(value.jsonText)"
         }
@@ -88,13 +88,13 @@ struct LineLogHandler: LogHandler {
     }
 }
 
-/// The form of a log line's time: RFC 3339 in UTC with milliseconds.
+/// The format of a log line's time: RFC 3339 in UTC with milliseconds.
 private enum LogTime {
     static let style = Date.ISO8601FormatStyle(includingFractionalSeconds: true)
 }
 
 extension Logger.MetadataValue {
-    /// The value as JSON: texts, lists and objects.
+    /// The value as JSON. It becomes a string, a list or an object.
     fileprivate var jsonText: String {
         switch self {
         case .string(let text): text.jsonText
@@ -111,7 +111,7 @@ extension Logger.MetadataValue {
         }
     }
 
-    /// The value after `key=`: bare where one word is enough, else in quotes.
+    /// The value after `key=`. It is quoted unless it is one plain word.
     fileprivate var fieldText: String {
         let text =
             switch self {

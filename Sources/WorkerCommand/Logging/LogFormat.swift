@@ -1,16 +1,16 @@
 import Foundation
 import Logging
 
-/// How log lines look.
+/// The format of log lines.
 enum LogFormat: String, Sendable, CaseIterable {
-    /// Text when standard error is a terminal, JSON otherwise.
+    /// Text if standard error is a terminal, otherwise JSON.
     case auto
     /// For people: a time, the level, the message, then `key=value`.
     case text
     /// For machines: one JSON object a line.
     case json
 
-    /// Text or JSON, decided.
+    /// The format with `auto` resolved to text or JSON.
     var resolved: LogFormat {
         guard self == .auto else { return self }
         return isatty(STDERR_FILENO) == 1 ? .text : .json
@@ -21,12 +21,12 @@ enum LogFormat: String, Sendable, CaseIterable {
     /// - Parameters:
     ///   - label: The logger's label.
     ///   - level: The least important messages that are written.
-    ///   - output: Where whole lines go.
+    ///   - output: Receives whole lines.
     func handler(label: String, level: Logger.Level, output: any LogOutput) -> any LogHandler {
         LineLogHandler(label: label, logLevel: level, format: resolved, output: output)
     }
 
-    /// Makes this format the program's own. Call it once, before the first logger is made.
+    /// Makes this the format of all loggers of the program. Call it once, before the first logger is made.
     func bootstrap(_ levels: LogLevels) {
         let format = resolved
         LoggingSystem.bootstrap { label in
@@ -35,11 +35,11 @@ enum LogFormat: String, Sendable, CaseIterable {
     }
 }
 
-/// Where log lines go.
+/// The destination of log lines.
 protocol LogOutput: Sendable {
     /// Whether a short line can be written without waiting. Defaults to true.
     var hasRoom: Bool { get }
-    /// Takes one whole line with its line feed; from any thread.
+    /// Writes one whole line, which includes its line feed. May be called from any thread.
     func write(_ line: String)
 }
 
@@ -47,11 +47,11 @@ extension LogOutput {
     var hasRoom: Bool { true }
 }
 
-/// Standard error: one `write` for each line, so that the lines of several threads or processes do not mix.
+/// Standard error. Each line is one `write`, so that the lines of several threads or processes do not mix.
 struct StandardErrorOutput: LogOutput {
     var hasRoom: Bool {
         var stream = pollfd(fd: STDERR_FILENO, events: Int16(POLLOUT), revents: 0)
-        // What is no more, or was never there, takes no time either.
+        // If standard error is closed, poll() reports that at once and a write does not block either.
         return poll(&stream, 1, 0) != 0
     }
 
@@ -61,7 +61,7 @@ struct StandardErrorOutput: LogOutput {
             var rest = bytes[...]
             while !rest.isEmpty {
                 let written = rest.withUnsafeBytes { Foundation.write(STDERR_FILENO, $0.baseAddress, $0.count) }
-                // Nobody reads any more, or the disk is full: a log line is not worth more than the work.
+                // The reader is gone or the disk is full. The line is dropped, because logging must not stop the work.
                 guard written > 0 || errno == EINTR else { return }
                 rest = rest.dropFirst(max(0, written))
             }

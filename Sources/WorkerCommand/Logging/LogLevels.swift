@@ -1,9 +1,10 @@
 import Logging
 import Synchronization
 
-/// The least important messages that are written, by logger; they may change while the program runs.
+/// The log level of each logger. The levels may change while the program runs.
 ///
-/// A level that is set for `breakwater.jobs` holds for that logger and those whose labels go on after it with a dot.
+/// A level that is set for `breakwater.jobs` applies to that logger and to those whose labels begin with
+/// `breakwater.jobs.`.
 final class LogLevels: Sendable {
     /// The level of one label, which all of its loggers share.
     final class Level: Sendable {
@@ -22,7 +23,7 @@ final class LogLevels: Sendable {
         var given: [String: Logger.Level]
         var levels: [String: Level] = [:]
 
-        /// What was given for the label, or for the longest beginning of it.
+        /// The level that was given for the label, or for its longest prefix.
         func level(of label: String) -> Logger.Level {
             var words = label.split(separator: ".", omittingEmptySubsequences: false)
             while !words.isEmpty {
@@ -36,8 +37,8 @@ final class LogLevels: Sendable {
     private let state: Mutex<State>
 
     /// - Parameters:
-    ///   - fallback: For labels that nothing is given for.
-    ///   - given: By label, or by the beginning of labels.
+    ///   - fallback: The level of labels for which none is given.
+    ///   - given: The levels by label or by the prefix of labels.
     init(_ fallback: Logger.Level, _ given: [String: Logger.Level] = [:]) {
         state = Mutex(State(fallback: fallback, given: given))
     }
@@ -52,7 +53,7 @@ final class LogLevels: Sendable {
         }
     }
 
-    /// Changes the levels, of loggers that are in use too.
+    /// Changes the levels, including those of loggers that are in use.
     func change(to fallback: Logger.Level, _ given: [String: Logger.Level]) {
         state.withLock { state in
             state.fallback = fallback

@@ -33,7 +33,7 @@ final class LogQueue: LogOutput {
     private let state = Mutex(State())
 
     /// - Parameters:
-    ///   - output: Where lines go.
+    ///   - output: Receives the lines.
     ///   - report: Reports how many lines were dropped.
     init(_ output: any LogOutput, report: @escaping @Sendable (Int) -> Void) {
         self.output = output
@@ -68,7 +68,7 @@ final class LogQueue: LogOutput {
         if dropped > 0 { report(dropped) }
     }
 
-    /// Waits until what was logged before is written, but no longer than this.
+    /// Waits until the lines that were logged before are written, but no longer than this.
     func flush(upTo time: DispatchTimeInterval) {
         let written = DispatchSemaphore(value: 0)
         queue.async { written.signal() }

@@ -2,10 +2,10 @@ import BreakwaterAdmin
 import Foundation
 
 extension CircuitEvidence {
-    /// More probes than these are left out for people.
+    /// The most probes that are printed for people.
     private static let mostProbes = 20
 
-    /// Prints what is known for people; nothing where nothing is.
+    /// Prints the known evidence for people. Prints nothing if there is none.
     func write() {
         if let opening {
             Terminal.write("\nLATEST OPENING")
@@ -106,7 +106,7 @@ extension CircuitEvidence.Opening {
 }
 
 extension CircuitEvidence.Suspect {
-    /// The suspect for programs.
+    /// A suspected cause for programs.
     fileprivate var json: JSONValue {
         .object([
             "path": .string(path),

@@ -39,7 +39,7 @@ extension CircuitStatus {
         ])
     }
 
-    /// The state as people say it.
+    /// The state in words for people.
     private var stateText: String { state.replacing("_", with: "-") }
 
     /// `open by ada until 2030-01-31 08:00:00Z`.
@@ -50,7 +50,7 @@ extension CircuitStatus {
         }
     }
 
-    /// When the next probe may go, or how many are out.
+    /// The time until the next probe, or how many probes are running.
     private var probesText: String? {
         switch state {
         case "open": nextProbeIn.map { $0 > .zero ? "in \($0.shortText)" : "now" }
@@ -59,7 +59,7 @@ extension CircuitStatus {
         }
     }
 
-    /// `60%/50%`: the share now, and that at which the circuit opens.
+    /// `60%/50%`: the share now, and the threshold at which the circuit opens.
     private static func share(_ now: Double?, of threshold: Double?) -> String {
         "\(now?.percentText ?? "-")/\(threshold?.percentText ?? "off")"
     }
@@ -140,7 +140,7 @@ extension Suspension {
     }
 }
 
-extension CircuitTransition {
+extension RecordedTransition {
     /// The transition for programs.
     var json: JSONValue {
         .object([
@@ -160,7 +160,7 @@ extension CircuitTransition {
     }
 
     /// Transitions under headings.
-    static func table(_ transitions: [CircuitTransition]) -> Table {
+    static func table(_ transitions: [RecordedTransition]) -> Table {
         Table(
             columns: [.text("AT"), .long("CIRCUIT"), .text("FROM"), .text("TO"), .long("BY"), .long("WHY")],
             rows: transitions.map { transition in

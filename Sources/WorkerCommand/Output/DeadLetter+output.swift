@@ -4,7 +4,7 @@ extension DeadLetter {
     /// The dead letter for programs.
     var json: JSONValue { json(state: nil) }
 
-    /// The dead letter for programs, with a state where there are other jobs beside it.
+    /// The dead letter for programs, with a state if the output contains jobs in other states too.
     func json(state: String?) -> JSONValue {
         .object([.init("id", .integer(id))] + (state.map { [.init("state", .string($0))] } ?? []) + facts.members)
     }

@@ -3,7 +3,8 @@ import Foundation
 
 /// The fleet as one screenful: `worker status --watch`.
 ///
-/// A pure value: lines for a screen of any size. What does not fit is cut where it costs least, and says so.
+/// This is a pure value that makes the lines for a screen of any size. Rows that do not fit are left out, and a line
+/// counts them.
 struct FleetPicture {
     var status: FleetStatus
     var rates: [CallRate]
@@ -12,21 +13,21 @@ struct FleetPicture {
     var at: Date
     /// How long until the next picture.
     var interval: Duration
-    /// Why the picture is an old one; nil where it is not.
+    /// The reason why the picture is outdated; nil if it is current.
     var trouble: String?
 
-    /// One part of the picture: a title, and lines below it of which the first are headings.
+    /// One part of the picture: a title, and lines below it. The first `headings` lines are headings.
     private struct Part {
         var title: String
         var lines: [String]
         var headings = 1
     }
 
-    /// The lines, at most as many and as wide as fit.
+    /// The lines, cut to the size of the screen.
     ///
     /// - Parameters:
-    ///   - size: Of the screen.
-    ///   - isStyled: Whether titles are bold and what is not well is coloured.
+    ///   - size: The size of the screen.
+    ///   - isStyled: Whether titles are bold and problems are coloured.
     func lines(_ size: Screen.Size, isStyled: Bool) -> [String] {
         let top = [
             bold("worker status", isStyled) + "  \(place)  \(at.shortText)  every \(interval.shortText)  q ends",
@@ -36,8 +37,8 @@ struct FleetPicture {
         return (top + blocks.joined()).prefix(size.height).map { $0.truncated(toColumns: size.width) }
     }
 
-    /// The parts with as many rows as fit. Each gets one before any gets a second; where not even that fits, the last
-    /// parts go.
+    /// The parts with as many rows as fit. Every part gets one row before any gets a second. If one row each does not
+    /// fit, the last parts are left out.
     private func fitting(_ parts: [Part], in room: Int, isStyled: Bool) -> [[String]] {
         var blocks = parts.map { block($0, rows: 1, isStyled: isStyled) }
         while !blocks.isEmpty, blocks.reduce(0, { $0 + $1.count }) > room { blocks.removeLast() }
@@ -57,7 +58,7 @@ struct FleetPicture {
         return blocks
     }
 
-    /// Depths and rates in one line.
+    /// The depths and rates in one line.
     private var summary: String {
         let depths = status.depths
         let letters = status.deadLetters.reduce(0) { $0 + $1.count }
@@ -73,7 +74,7 @@ struct FleetPicture {
         ].joined(separator: "  ")
     }
 
-    /// The parts with something in them, the most important first: circuits, and what else stands in the way.
+    /// The parts that are not empty, the most important first: circuits, suspensions and pauses come before the rest.
     private func parts(width: Int) -> [Part] {
         var parts = status.watchTables.map { Part(title: $0.title, lines: $0.table.lines(width: width)) }
         if status.circuits.isEmpty {
@@ -91,11 +92,11 @@ struct FleetPicture {
         return parts
     }
 
-    /// A part with at most so many rows, and a line that says how many more there are.
+    /// A part with at most `rows` rows. If there are more, the last line says how many.
     private func block(_ part: Part, rows: Int, isStyled: Bool) -> [String] {
         let all = part.lines.count - part.headings
         let isCut = all > rows
-        // The line that says so takes a row's place.
+        // The line with the number of further rows takes the place of a row.
         let count = isCut ? max(0, rows - 1) : all
         var lines = ["", bold(part.title, isStyled)] + part.lines.prefix(part.headings + count)
         if isCut { lines.append("… \((all - count).groupedText) more") }
@@ -130,7 +131,7 @@ extension CallRate {
 }
 
 extension Double {
-    /// A rate for people: `0`, `0.3`, `4.1`, `12`, `1,234`.
+    /// The number as a rate for people: `0`, `0.3`, `4.1`, `12`, `1,234`.
     fileprivate var rateText: String {
         guard self < 9.95 else { return Int(min(rounded(), 1e15)).groupedText }
         let tenths = Int((self * 10).rounded())
@@ -139,7 +140,7 @@ extension Double {
 }
 
 extension String {
-    /// The text itself or as much of it as fits, where the sequences that style it take no room.
+    /// The text itself, or as much of it as fits. Escape sequences for styles take no columns.
     fileprivate func truncated(toColumns width: Int) -> String {
         guard contains("\u{1B}") else { return truncated(toWidth: width) }
         var text = ""
@@ -153,7 +154,7 @@ extension String {
                 continue
             }
             used += String(character).displayWidth
-            // What follows is sequences, which are kept: they end a style.
+            // Escape sequences after the cut are kept, because they end a style.
             if used < width || (used == width && displayWidthWithoutStyle <= width) {
                 text.append(character)
             } else if used == width {

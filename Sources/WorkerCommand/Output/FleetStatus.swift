@@ -2,17 +2,17 @@ import BreakwaterAdmin
 
 /// Everything that `worker status` shows.
 struct FleetStatus: Equatable {
-    /// Sessions that hold up others.
+    /// Sessions whose locks block others.
     var lockWaits: [LockWait] = []
     var depths: [Depth]
     var workers: [WorkerStatus]
-    /// Those that are not closed, or held by hand.
+    /// The circuits that are not closed or have an override.
     var circuits: [CircuitStatus]
     var suspensions: [Suspension]
     var pauses: [Pause]
     var deadLetters: [DeadLetterCount]
 
-    /// The parts that have something in them, for people.
+    /// The tables that are not empty, for people.
     var tables: [(title: String, table: Table)] {
         wholeTables.map { title, table in
             var table = table
@@ -34,19 +34,19 @@ struct FleetStatus: Equatable {
         ].filter { !$0.1.rows.isEmpty }
     }
 
-    /// The same for a screen: circuits first, and what else stands in the way, before what merely is.
+    /// The tables in the order for a screen: circuits, suspensions and pauses come first.
     var watchTables: [(title: String, table: Table)] {
         let order = ["CIRCUITS NOT CLOSED", "SUSPENDED WORKERS", "PAUSED", "JOBS", "WORKERS", "DEAD LETTERS"]
         return wholeTables.sorted { (order.firstIndex(of: $0.title) ?? 0) < (order.firstIndex(of: $1.title) ?? 0) }
     }
 
-    /// Queues and kinds that have jobs which no living worker takes.
+    /// The queues and kinds with jobs for which no living worker has a handler.
     var unhandled: [Depth] { depths.filter { $0.workers == 0 } }
 
-    /// Whoever can enqueue can make up kinds without end.
+    /// The most kinds that are named. Any client that can enqueue can create any number of kinds.
     private static let mostUnhandled = 20
 
-    /// What somebody should know at once, in words.
+    /// The most important facts in words.
     var sentences: [String] {
         var sentences = lockWaits.map { "For \($0.longest.shortText), \($0.sentence)." }
         sentences += unhandled.prefix(Self.mostUnhandled).map { depth -> String in
@@ -74,7 +74,7 @@ struct FleetStatus: Equatable {
         return sentences
     }
 
-    /// Everything, for programs.
+    /// The whole status for programs.
     var json: JSONValue {
         .object([
             "lock_waits": .array(lockWaits.map(\.json)),
@@ -142,7 +142,7 @@ extension Depth {
 }
 
 extension WorkerStatus {
-    /// What it is called in a sentence.
+    /// The worker's name in a sentence.
     var title: String { "Worker \(id) (\(name))" }
 
     fileprivate var json: JSONValue {

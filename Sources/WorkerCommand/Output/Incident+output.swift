@@ -4,8 +4,8 @@ import Foundation
 extension Incident {
     /// The incident for programs.
     ///
-    /// - Parameter isWhole: Whether what takes longer to find out is part of it: the evidence, and how many dead
-    ///   letters are left.
+    /// - Parameter isWhole: Whether to include what takes longer to query: the evidence, and how many dead letters are
+    ///   left.
     func json(isWhole: Bool) -> JSONValue {
         .object(
             JSONValue.object([
@@ -42,7 +42,7 @@ extension Incident {
         )
     }
 
-    /// How it stands, in a word or two.
+    /// The state of the incident in a word or two.
     var stateText: String { isFalseAlarm ? "false alarm" : endedAt == nil ? "going on" : "over" }
 
     /// The incident for people, one fact a line.

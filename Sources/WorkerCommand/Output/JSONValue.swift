@@ -1,6 +1,7 @@
+import Breakwater
 import Foundation
 
-/// A JSON document for the readers of `--json`, with its keys in the order of writing.
+/// A JSON document for the readers of `--json`. Its keys keep the order in which they were added.
 enum JSONValue: Equatable, ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByBooleanLiteral {
     case string(String)
     case integer(Int64)
@@ -9,7 +10,7 @@ enum JSONValue: Equatable, ExpressibleByStringLiteral, ExpressibleByIntegerLiter
     case null
     case array([JSONValue])
     case object([Member])
-    /// JSON text that the database made.
+    /// JSON text from the database.
     case raw(String)
 
     /// One key of an object.
@@ -32,7 +33,7 @@ enum JSONValue: Equatable, ExpressibleByStringLiteral, ExpressibleByIntegerLiter
         .object(members.map { Member($0.key, $0.value) })
     }
 
-    /// The members of an object; of anything else, none.
+    /// The members of an object. Any other value has none.
     var members: [Member] { if case .object(let members) = self { members } else { [] } }
 
     /// A text, or null.
@@ -55,7 +56,7 @@ enum JSONValue: Equatable, ExpressibleByStringLiteral, ExpressibleByIntegerLiter
     /// The document, indented by two blanks.
     var text: String { text(depth: 0) }
 
-    /// The document on one line, for one of many.
+    /// The document on one line, for output with one document a line.
     var lineText: String {
         switch self {
         case .array(let values): "[\(values.map(\.lineText).joined(separator: ", "))]"
@@ -74,7 +75,7 @@ enum JSONValue: Equatable, ExpressibleByStringLiteral, ExpressibleByIntegerLiter
         case .number(let number): return number.isFinite ? number.shortText : "null"
         case .bool(let flag): return "\(flag)"
         case .null: return "null"
-        // Within JSON such a character can only stand in a string, where its escape means the same.
+        // In valid JSON such a character can only be in a string, where its escape means the same.
         case .raw(let text): return text.escapingControlCharacters
         case .array(let values) where values.isEmpty: return "[]"
         case .array(let values):
@@ -89,19 +90,19 @@ enum JSONValue: Equatable, ExpressibleByStringLiteral, ExpressibleByIntegerLiter
 }
 
 extension Date {
-    /// RFC 3339 in UTC, to the millisecond.
+    /// The time in the format of RFC 3339 in UTC, to the millisecond.
     var timeText: String {
         formatted(Date.ISO8601FormatStyle(includingFractionalSeconds: true))
     }
 
-    /// For tables: to the second, with a blank between date and time.
+    /// The time for tables: to the second, with a blank between date and time.
     var shortText: String {
         formatted(Date.ISO8601FormatStyle()).replacing("T", with: " ")
     }
 }
 
 extension Duration {
-    /// For tables: the two largest units, such as `3m12s`; milliseconds only below a second.
+    /// The duration for tables: in its two largest units, such as `3m12s`; milliseconds only below a second.
     var shortText: String {
         let seconds = components.seconds
         switch seconds {

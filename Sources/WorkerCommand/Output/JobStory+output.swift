@@ -10,7 +10,7 @@ extension JobStory {
         }
     }
 
-    /// The job for programs; `state` says where it stands, or `dead_letter` or `succeeded`.
+    /// The job for programs. `state` is the state of a live job, or `dead_letter` or `succeeded`.
     var json: JSONValue {
         switch self {
         case .waitsOrRuns(let job): job.json
@@ -58,7 +58,7 @@ extension JobStatus {
 }
 
 extension JobPlace {
-    /// What it adds to a job's story, for programs.
+    /// The facts that it adds to a job's story, for programs.
     var json: JSONValue {
         .object([
             "ready_at": .time(readyAt),
@@ -71,7 +71,8 @@ extension JobPlace {
         ])
     }
 
-    /// What it adds to a job's story, for people: where it stands, and who could run it.
+    /// The facts that it adds to a job's story, for people: the job's place in its lane, and the workers that could run
+    /// it.
     var details: [(name: String, value: String)] {
         var details: [(name: String, value: String)] = []
         if let ahead {

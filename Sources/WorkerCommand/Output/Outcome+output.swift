@@ -22,7 +22,7 @@ extension Outcome {
         ])
     }
 
-    /// The outcome on a line for people.
+    /// The outcome as a line for people.
     var line: String {
         guard let job else {
             return OutcomeLine.text(at: at, outcome: outcome, kind: kind, rest: "and \(jobs.groupedText) more jobs")
@@ -40,7 +40,7 @@ extension Outcome {
         return OutcomeLine.text(at: at, outcome: outcome, kind: kind, rest: rest)
     }
 
-    /// When it runs again.
+    /// The text that says when the job runs again.
     private var again: String? {
         guard !["succeeded", "dead_letter"].contains(outcome) else { return nil }
         guard let runAt else { return "ready again" }
@@ -48,11 +48,11 @@ extension Outcome {
     }
 }
 
-extension CircuitTransition {
+extension RecordedTransition {
     /// The transition among outcomes, for programs.
     var outcomeJSON: JSONValue { .object([.init("outcome", "circuit")] + json.members) }
 
-    /// The transition among outcomes, on a line for people.
+    /// The transition among outcomes, as a line for people.
     var outcomeLine: String {
         let states = "\(from) → \(to)".replacing("_", with: "-")
         let by = actor ?? workerName

@@ -1,17 +1,17 @@
 import Foundation
 
-/// How far a long command is, on one line of standard error that is written over: where that is a terminal, and at most
-/// five times a second.
+/// Shows the progress of a long command on one line of standard error, which is overwritten at most five times a
+/// second. Nothing is shown unless standard error is a terminal.
 struct Progress {
-    /// What is done, such as `enqueued`.
+    /// A participle, such as `enqueued`.
     private let done: String
     private let isShown: Bool
     private var lastShown: ContinuousClock.Instant?
-    /// What was done by when, of the last ten seconds, for the rate.
+    /// The counts of the last ten seconds with their times, from which the rate is computed.
     private var samples: [(at: ContinuousClock.Instant, count: Int)] = []
 
     /// - Parameters:
-    ///   - done: What is done with things, such as `enqueued`.
+    ///   - done: A participle that says what was done, such as `enqueued`.
     ///   - isShown: Defaults to whether standard error is a terminal.
     init(_ done: String, isShown: Bool = isatty(STDERR_FILENO) == 1) {
         self.done = done
@@ -19,11 +19,11 @@ struct Progress {
         samples = [(.now, 0)]
     }
 
-    /// Shows how far it is.
+    /// Shows the progress.
     ///
     /// - Parameters:
-    ///   - count: How many things are done.
-    ///   - share: Which share of the whole this is, from 0 to 1; nil where that is not known.
+    ///   - count: The number of items that are done.
+    ///   - share: The share of the whole that is done, from 0 to 1; nil if it is unknown.
     mutating func show(_ count: Int, share: Double?) {
         guard isShown else { return }
         let now = ContinuousClock.now
@@ -36,7 +36,7 @@ struct Progress {
         StandardErrorOutput().write("\r\(Self.text(count, done: done, share: share, rate: rate))\u{1B}[K")
     }
 
-    /// Clears the line, for the message that follows.
+    /// Clears the line for a message that follows.
     func end() {
         if isShown, lastShown != nil { StandardErrorOutput().write("\r\u{1B}[K") }
     }
@@ -54,9 +54,9 @@ struct Progress {
     }
 }
 
-/// How fast a long command may go.
+/// Limits the rate of a long command.
 struct Pace {
-    /// Things a second; nil for as fast as it can.
+    /// The most items a second; nil for no limit.
     var rate: Int?
     private let start = ContinuousClock.now
 
@@ -64,14 +64,14 @@ struct Pace {
         self.rate = rate
     }
 
-    /// How many things at once keep an even pace: a quarter of a second's.
+    /// The size of a portion that keeps the pace even: the items of a quarter of a second.
     ///
-    /// - Parameter most: The most there may be.
+    /// - Parameter most: The largest portion.
     func portion(atMost most: Int) -> Int {
         rate.map { max(1, min(most, $0 / 4)) } ?? most
     }
 
-    /// How long to wait when so many things are done.
+    /// How long to wait after `count` items are done.
     func delay(after count: Int) -> Duration {
         guard let rate else { return .zero }
         return max(.zero, .seconds(Double(count) / Double(rate)) - start.duration(to: .now))
@@ -79,7 +79,7 @@ struct Pace {
 }
 
 extension Int {
-    /// With commas between the thousands.
+    /// The number with commas between the thousands.
     var groupedText: String {
         var text = ""
         for (place, digit) in "\(magnitude)".reversed().enumerated() {

@@ -18,7 +18,7 @@ enum StandardOutput {
     /// The error number (`errno`) of the first write that failed; nil if none did.
     static var failure: Int32? { state.withLock { $0.failure } }
 
-    /// Takes one line, without its line feed.
+    /// Appends one line, which is given without its line feed.
     static func write(_ line: String) {
         state.withLock { state in
             state.kept += line.utf8
@@ -27,7 +27,7 @@ enum StandardOutput {
         }
     }
 
-    /// Sends on what is kept.
+    /// Writes the buffered bytes.
     ///
     /// - Returns: False when a write failed, now or before.
     @discardableResult
@@ -45,7 +45,7 @@ enum StandardOutput {
             if written > 0 {
                 rest = rest.dropFirst(written)
             } else if errno == EAGAIN {
-                // Another process that has the same file open made it non-blocking.
+                // Another process that shares the open file has made it non-blocking.
                 var waiting = pollfd(fd: STDOUT_FILENO, events: Int16(POLLOUT), revents: 0)
                 poll(&waiting, 1, -1)
             } else if errno != EINTR {
@@ -55,18 +55,20 @@ enum StandardOutput {
         state.kept.removeAll(keepingCapacity: true)
     }
 
-    /// Lets nothing else get the numbers of standard streams that the process was started without, such as a connection
-    /// that messages would then be written to. Writing to an output that was closed fails, as it should.
+    /// Occupies the descriptors of standard streams that the process was started without. Otherwise a connection might
+    /// get such a descriptor, and messages would be written to it. Writing to an output that was closed still fails, as
+    /// it should.
     static func reserveClosedStreams() {
         for stream in [STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO] where !isOpen(stream) {
             if stream == STDOUT_FILENO { state.withLock { $0.failure = EBADF } }
-            // The lowest number that is free: this one. From what is written only, nothing can be read.
+            // `open` returns the lowest free descriptor, which is this one. Standard input is opened for writing only,
+            // so that reading it fails.
             if fcntl(stream, F_GETFD) < 0 { _ = open("/dev/null", stream == STDIN_FILENO ? O_WRONLY : O_RDWR) }
         }
     }
 
-    /// Whether this is what the process was started with. The runtime begins before any of this, and may have put
-    /// something of its own in its place, which is no file.
+    /// Whether the process was started with this stream open. The Swift runtime starts earlier, and may have opened an
+    /// anonymous inode of its own at a free descriptor.
     private static func isOpen(_ stream: Int32) -> Bool {
         let place = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/fd/\(stream)")
         return fcntl(stream, F_GETFD) >= 0 && place?.hasPrefix("anon_inode:") != true

@@ -2,13 +2,13 @@
 struct Table {
     /// One column.
     struct Column {
-        /// Its heading.
+        /// The column's heading.
         var title: String
-        /// Whether its cells are numbers, which stand to the right.
+        /// Whether the cells are numbers, which are aligned to the right.
         var isNumber = false
-        /// Whether it may be cut when the lines get too long.
+        /// Whether the cells may be cut when the lines are too long.
         var canShrink = false
-        /// Whether it is left out where all its cells are empty.
+        /// Whether the column is left out when all its cells are empty.
         var isOptional = false
 
         static func text(_ title: String, isOptional: Bool = false) -> Column {
@@ -25,14 +25,14 @@ struct Table {
     var columns: [Column]
     var rows: [[String]] = []
 
-    /// A column is never cut to fewer characters than this.
+    /// The least width to which a column is cut.
     private static let narrowest = 8
 
     /// The lines of the table, without line feeds.
     ///
-    /// Control characters in cells are escaped: what a job carries must not drive a terminal.
+    /// Control characters in cells are escaped, because a job's data must not control a terminal.
     ///
-    /// - Parameter width: What fits a line; nil when there is no terminal, and nothing is cut.
+    /// - Parameter width: The width of a line; nil when there is no terminal, so that nothing is cut.
     func lines(width: Int?) -> [String] {
         let needed = columns.indices.filter { column in
             !columns[column].isOptional || rows.contains { !$0[column].isEmpty }
@@ -59,7 +59,7 @@ struct Table {
         }
     }
 
-    /// Takes from the widest column that may be cut until the line fits, or none can give more.
+    /// Narrows the widest column that may be cut, until the line fits or no column can be narrowed further.
     private func shrink(_ widths: inout [Int], toFit width: Int) {
         let gaps = 2 * (columns.count - 1)
         while widths.reduce(gaps, +) > width {
@@ -73,7 +73,7 @@ struct Table {
 }
 
 extension String {
-    /// How many columns of a terminal the text takes: two for wide characters, such as Chinese ones and emoji.
+    /// How many columns of a terminal the text takes. Wide characters, such as Chinese ones and emoji, take two.
     var displayWidth: Int {
         reduce(0) { $0 + $1.displayWidth }
     }

@@ -1,10 +1,10 @@
 import Foundation
 
-/// What this process prints to.
+/// The output of this process for people and programs.
 enum Terminal {
-    /// How many columns a line of standard output has; nil when it is not a terminal, and lines may be of any length.
+    /// The width of standard output in columns; nil if it is not a terminal, so that lines may be of any length.
     ///
-    /// `COLUMNS` decides where it is set, also for what is not a terminal.
+    /// `COLUMNS` takes precedence if it is set, even if standard output is not a terminal.
     static var width: Int? {
         if let columns = ProcessInfo.processInfo.environment["COLUMNS"].flatMap({ Int($0) }), columns > 0 {
             return columns
@@ -21,7 +21,7 @@ enum Terminal {
         StandardOutput.write(line)
     }
 
-    /// Prints one line that the reader gets at once, also through a pipe.
+    /// Prints one line and flushes it, so that a reader of a pipe receives it at once.
     static func writeNow(_ line: String) {
         StandardOutput.write(line)
         StandardOutput.flush()
@@ -32,7 +32,7 @@ enum Terminal {
         for line in table.lines(width: width) { write(line) }
     }
 
-    /// Prints one fact a line, the names in a column of their own.
+    /// Prints one fact a line, with the names in a separate column.
     static func write(details: [(name: String, value: String)]) {
         let width = details.map(\.name.count).max() ?? 0
         for (name, value) in details {
@@ -46,15 +46,15 @@ enum Terminal {
         write(json.text)
     }
 
-    /// Sends on what was printed. False when nobody reads it any more.
+    /// Flushes the output. Returns false when a write failed, for example because the reader is gone.
     static func flush() -> Bool {
         StandardOutput.flush()
     }
 
-    /// Prints a message beside the data, on standard error. Its lines stay lines; other control characters, which
-    /// the values that it names may hold, are escaped.
+    /// Prints a message on standard error. Its line feeds are kept. Other control characters, which may come from
+    /// values in the message, are escaped.
     static func complain(_ message: String) {
-        // In the order in which they were said.
+        // The output is flushed first, so that it appears before the message.
         StandardOutput.flush()
         let lines = message.split(separator: "\n", omittingEmptySubsequences: false)
         StandardErrorOutput().write(lines.map { String($0).escapingControlCharacters + "\n" }.joined())

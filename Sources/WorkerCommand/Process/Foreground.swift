@@ -1,22 +1,22 @@
 import Foundation
 import Synchronization
 
-/// A command that stays in the foreground for a while: its waits, and the signals that it reacts to.
+/// The waits and the signals of a command that stays in the foreground.
 ///
-/// SIGINT and SIGTERM ask it to stop, which it does at the next good place; a second one ends the process at once,
-/// with the status that shells know (128 and the signal's number).
+/// SIGINT and SIGTERM ask the command to stop, which it does at its next check. A second one ends the process at once,
+/// with the conventional status of 128 plus the signal's number.
 enum Foreground {
-    /// Why a wait is over.
+    /// The reason why a wait ended.
     enum Event: Equatable {
-        /// The time is over.
+        /// The time has elapsed.
         case time
-        /// There is something to read.
+        /// The input can be read.
         case input
-        /// A signal came.
+        /// A signal was received.
         case signal(Int32)
     }
 
-    /// Takes SIGINT, SIGTERM and more signals over from now on. Once in a process.
+    /// Installs handlers for SIGINT, SIGTERM and further signals. Only the first call in a process has an effect.
     static func takeSignals(_ more: [Int32] = []) {
         var ends: [Int32] = [-1, -1]
         guard reader.load(ordering: .sequentiallyConsistent) < 0, pipe(&ends) == 0 else { return }
@@ -24,7 +24,8 @@ enum Foreground {
             _ = fcntl(end, F_SETFD, FD_CLOEXEC)
             _ = fcntl(end, F_SETFL, O_NONBLOCK)
         }
-        // Touched before the handler is installed, for a handler must not initialise them.
+        // These statics are initialised before the handler is installed, because a signal handler must not initialise
+        // them.
         firstStop.store(0, ordering: .sequentiallyConsistent)
         reader.store(ends[0], ordering: .sequentiallyConsistent)
         writer.store(ends[1], ordering: .sequentiallyConsistent)
@@ -51,23 +52,23 @@ enum Foreground {
         for signal in [SIGINT, SIGTERM] + more { sigaction(signal, &action, nil) }
     }
 
-    /// The signal that asked the command to stop; nil as long as none did.
+    /// The signal that asked the command to stop; nil if there was none.
     static var stopSignal: Int32? {
         let signal = firstStop.load(ordering: .sequentiallyConsistent)
         return signal == 0 ? nil : signal
     }
 
-    /// Waits until a signal comes, a descriptor can be read, the time is over, or the task is cancelled.
+    /// Waits until a signal is received, a descriptor can be read, the time has elapsed, or the task is cancelled.
     ///
     /// - Parameters:
-    ///   - duration: The longest wait. Once the command is asked to stop, no wait is long.
+    ///   - duration: The longest wait. Once the command has been asked to stop, a wait ends early.
     ///   - input: The descriptor; nil for none.
-    /// - Returns: The first of these that was there.
+    /// - Returns: The event that ended the wait.
     static func wait(_ duration: Duration, input: Int32? = nil) async -> Event {
         let end = ContinuousClock.now + duration
         while true {
-            // In slices, so that a cancelled task is not waited for. Sleeping in the kernel is done on a thread of
-            // libdispatch, not on one of the few that run Swift's tasks.
+            // The wait is cut into slices, so that the cancellation of the task is noticed. poll() blocks a thread of
+            // libdispatch rather than one of the few threads that run Swift tasks.
             let left = max(.zero, ContinuousClock.now.duration(to: end))
             let slice = Int32(min(left / .milliseconds(1), 100).rounded(.up))
             let event = await withCheckedContinuation { continuation in
@@ -78,7 +79,7 @@ enum Foreground {
         }
     }
 
-    /// Does something, unless the command is asked to stop: then it is cancelled, and the result is nil.
+    /// Runs `body`. If the command is asked to stop meanwhile, cancels `body` and returns nil.
     static func unlessStopped<Value: Sendable>(
         _ body: @Sendable @escaping () async throws -> Value
     ) async throws -> Value? {
@@ -93,14 +94,14 @@ enum Foreground {
         }
     }
 
-    /// The first of the signals that ask to stop; 0 for none.
+    /// The first signal that asked the command to stop; 0 for none.
     private static let firstStop = Atomic<Int32>(0)
-    /// The ends of the pipe through which the handler tells of signals.
+    /// The ends of the pipe to which the signal handler writes.
     private static let reader = Atomic<Int32>(-1)
     private static let writer = Atomic<Int32>(-1)
 
     private static func look(input: Int32?, milliseconds: Int32) -> Event {
-        // poll() passes over what is negative.
+        // poll() ignores negative descriptors.
         var descriptors = [
             pollfd(fd: reader.load(ordering: .sequentiallyConsistent), events: Int16(POLLIN), revents: 0),
             pollfd(fd: input ?? -1, events: Int16(POLLIN), revents: 0),

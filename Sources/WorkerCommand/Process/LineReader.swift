@@ -1,15 +1,15 @@
 import CDispatch
 import Foundation
 
-/// Reads a file or standard input line by line, without ever waiting longer than it is told to.
+/// Reads a file or standard input line by line, with a timeout for each line.
 struct LineReader {
-    /// What came.
+    /// The result of reading.
     enum Next: Equatable {
         /// A line without its line feed.
         case line(String)
-        /// Nothing came in time.
+        /// No line arrived in time.
         case nothing
-        /// There is nothing more.
+        /// The input has ended.
         case end
     }
 
@@ -17,19 +17,19 @@ struct LineReader {
     let name: String
     /// The number of the last line that was read, from 1.
     private(set) var number = 0
-    /// The size in bytes, where it is a file's.
+    /// The size in bytes; nil if the input has no known size.
     let size: Int?
-    /// How many bytes were read into lines.
+    /// How many bytes the lines returned so far took.
     private(set) var consumed = 0
 
     private let descriptor: Int32
     private var buffer: [UInt8] = []
-    /// Where in the buffer the next line begins, and up to where no line feed was found.
+    /// The start of the next line in the buffer, and the end of the part that was searched for a line feed.
     private var start = 0
     private var searched = 0
     private var isAtEnd = false
 
-    /// A line may have so many bytes: more than any payload that Postgres would keep.
+    /// The longest line in bytes. It is longer than any payload that Postgres can store.
     static let longestLine = 256 * 1024 * 1024
 
     /// - Parameter path: The file, or `-` for standard input.
@@ -44,7 +44,7 @@ struct LineReader {
         if pread(descriptor, &byte, 1, 0) < 0, errno == EISDIR {
             throw CommandFailure(.usage, "\(path) is a directory")
         }
-        // Only what has an end has a length.
+        // A pipe or a terminal has no size.
         let here = lseek(descriptor, 0, SEEK_CUR)
         let end = here < 0 ? -1 : lseek(descriptor, 0, SEEK_END)
         if here >= 0 { lseek(descriptor, here, SEEK_SET) }
@@ -58,7 +58,7 @@ struct LineReader {
 
     /// The next line.
     ///
-    /// - Parameter patience: How long to wait for it.
+    /// - Parameter patience: How long to wait for the line.
     /// - Throws: ``CommandFailure`` for a line that is not UTF-8, or too long; or when reading fails.
     mutating func next(within patience: Duration) async throws -> Next {
         while true {
@@ -82,7 +82,7 @@ struct LineReader {
         guard let text = String(validating: bytes, as: UTF8.self) else {
             throw CommandFailure(.usage, "\(name):\(number): the line is not UTF-8")
         }
-        // A byte order mark, and what Windows ends its lines with.
+        // A byte order mark and a carriage return at the end of the line are removed.
         let line = number == 1 && text.hasPrefix("\u{FEFF}") ? String(text.dropFirst()) : text
         return line.hasSuffix("\r") ? String(line.dropLast()) : line
     }

@@ -1,11 +1,11 @@
 import Foundation
 
-/// What this process was called with.
+/// The arguments of this process.
 package enum ProcessArguments {
-    /// The words after the executable's name.
+    /// The arguments after the executable's name.
     ///
-    /// The Swift runtime looks for them beside the environment, and finds none once a preloaded library (libfaketime,
-    /// for one) has moved that. The kernel still knows.
+    /// The Swift runtime locates them next to the environment, and finds none if a preloaded library, such as
+    /// libfaketime, has moved the environment. In that case they are read from `/proc/self/cmdline`.
     package static var words: [String] {
         let known = CommandLine.arguments
         guard known.count <= 1, let line = FileManager.default.contents(atPath: "/proc/self/cmdline") else {

@@ -1,10 +1,10 @@
 import Foundation
 
-/// What other accounts of this machine see of this process, in `ps` and in `/proc`: its arguments.
+/// The arguments of this process as other accounts of the machine see them in `ps` and `/proc`.
 enum ProcessTitle {
-    /// Overwrites the passwords in the process's arguments with `*`, where they are.
+    /// Overwrites the passwords in the process's arguments with `*` in place.
     ///
-    /// Whoever looks before this has run sees them: a password is safer in the environment, in a service file or in
+    /// The passwords are visible until this has run. A password is safer in the environment, in a service file or in
     /// libpq's password file.
     static func maskPasswords() {
         for index in 1..<max(1, Int(CommandLine.argc)) {
@@ -13,24 +13,25 @@ enum ProcessTitle {
         }
     }
 
-    /// Overwrites the passwords of one argument, which keeps its length.
+    /// Overwrites the passwords in one argument, which keeps its length.
     static func mask(_ argument: UnsafeMutablePointer<CChar>) {
         let length = strlen(argument)
         let bytes = UnsafeMutableRawBufferPointer(start: argument, count: length)
         let text = String(decoding: bytes, as: UTF8.self)
-        // A broken character would be longer when repaired, and the places below those of another text.
+        // Swift replaces invalid UTF-8 by longer sequences. The offsets below would then be wrong.
         guard text.utf8.count == length else { return }
         let masked = Secrets.maskingPasswords(inConninfo: text.droppingOptionName)
         let start = length - text.droppingOptionName.utf8.count
         guard masked.utf8.count != length - start || !masked.utf8.elementsEqual(bytes[start...]) else { return }
-        // What both have at their beginning and at their end is no secret; what lies between is.
+        // The common prefix and the common suffix of both texts are no secret. The part between them is.
         let prefix = zip(masked.utf8, bytes[start...]).prefix { $0 == $1 }.count
         let suffix = zip(masked.utf8.reversed(), bytes[start...].reversed()).prefix { $0 == $1 }.count
         let secret = start + prefix..<max(start + prefix, length - suffix)
         for index in secret { bytes[index] = UInt8(ascii: "*") }
     }
 
-    /// Whether every argument is UTF-8; Swift repairs what is not, and would enqueue another text than was given.
+    /// Whether every argument is valid UTF-8. Swift replaces invalid bytes, so a different text than the given one
+    /// would be enqueued.
     static var argumentsAreText: Bool {
         (0..<Int(CommandLine.argc)).allSatisfy { index in
             CommandLine.unsafeArgv[index].map { String(validatingCString: $0) != nil } ?? true
@@ -39,7 +40,7 @@ enum ProcessTitle {
 }
 
 extension String {
-    /// What follows `--name=`; the text itself when it is no such option.
+    /// The part after `--name=`, or the text itself if it is no such option.
     fileprivate var droppingOptionName: String {
         guard hasPrefix("--"), let equals = firstIndex(of: "=") else { return self }
         return String(self[index(after: equals)...])

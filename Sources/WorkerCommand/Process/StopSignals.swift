@@ -2,17 +2,17 @@ import Foundation
 import ServiceLifecycle
 import Synchronization
 
-/// Waits for SIGTERM or SIGINT, and returns: the service group then shuts down gracefully. Calls back on SIGHUP, where
-/// that is wanted.
+/// Returns when SIGTERM or SIGINT is received, whereupon the service group shuts down gracefully. Calls `onHangup`, if
+/// there is one, on SIGHUP.
 ///
-/// A second signal ends the process at once, with the status that shells know (128 and the signal's number), from
-/// within the signal's handler: even where every thread is busy, `kill` works. This is why the group does not watch
-/// the signals itself.
+/// A second signal ends the process at once, with the conventional status of 128 plus the signal's number. The signal
+/// handler itself does this, so `kill` works even if every thread is busy. For this reason the service group does not
+/// watch the signals.
 struct StopSignals: Service {
     private let signals: AsyncStream<Int32>
     private let onHangup: (@Sendable () -> Void)?
 
-    /// Takes the signals over from now on; SIGHUP too, if it is to do something.
+    /// Installs the handlers. SIGHUP is handled only if there is an `onHangup`.
     init(onHangup: (@Sendable () -> Void)? = nil) {
         self.onHangup = onHangup
         signals = Self.install(onHangup == nil ? [SIGTERM, SIGINT] : [SIGTERM, SIGINT, SIGHUP])
@@ -25,9 +25,10 @@ struct StopSignals: Service {
         }
     }
 
-    /// How many signals came. Touched before the handler is installed, for a handler must not initialise it.
+    /// How many signals were received. It is initialised before the handler is installed, because a signal handler must
+    /// not initialise it.
     private static let count = Atomic(0)
-    /// The writing end of the pipe that the handler writes to; likewise.
+    /// The end of the pipe to which the handler writes. It is initialised early for the same reason.
     private static let pipeEnd = Atomic<Int32>(-1)
 
     private static func install(_ taken: [Int32]) -> AsyncStream<Int32> {
@@ -38,7 +39,7 @@ struct StopSignals: Service {
         let reader = ends[0]
         count.store(0, ordering: .sequentiallyConsistent)
         pipeEnd.store(ends[1], ordering: .sequentiallyConsistent)
-        // A handler may do little: count, write one byte, or leave.
+        // A signal handler may only make async-signal-safe calls: this one counts, writes one byte, or exits.
         let handler: @convention(c) (Int32) -> Void = { signal in
             if signal != SIGHUP, StopSignals.count.add(1, ordering: .sequentiallyConsistent).oldValue > 0 {
                 _exit(128 + signal)
@@ -50,7 +51,7 @@ struct StopSignals: Service {
         action.__sigaction_handler.sa_handler = handler
         action.sa_flags = Int32(SA_RESTART)
         for signal in taken { sigaction(signal, &action, nil) }
-        // One thread for the life of the process, which sleeps in read() until the next signal.
+        // This thread lives as long as the process, and blocks in read() until the next signal.
         Thread.detachNewThread {
             var byte: UInt8 = 0
             while true {

@@ -9,29 +9,30 @@ import Libpq
 import Logging
 import ServiceLifecycle
 
-/// A worker as a process: its services, and the signals that end it.
+/// Runs a worker as a process, with its services and the signals that stop it.
 struct WorkerProcess {
     var configuration: WorkerConfiguration
     var logger: Logger
-    /// Where metrics and health are served, and what keeps the metrics.
+    /// The address where metrics and health are served, and the registry of the metrics.
     var metrics: (address: ListenAddress, registry: MetricsRegistry)?
-    /// Served beside the worker, until the worker has ended.
+    /// The dashboard that is served beside the worker until the worker has ended.
     var dashboard: Dashboard?
-    /// What sends spans, if anything does.
+    /// The exporter of spans; nil if tracing is off.
     var spans: OTLPExporter?
-    /// Who is told of incidents; nil for nobody.
+    /// Where incidents are reported; nil if they are not.
     var notify: NotificationTarget?
-    /// What the executable runs beside the worker.
+    /// The services that the executable runs beside the worker.
     var services: [any Service] = []
-    /// What SIGHUP does.
+    /// The action on SIGHUP.
     var onHangup: (@Sendable () -> Void)?
 
-    /// Runs until a signal has been obeyed.
+    /// Runs until a signal has stopped the worker.
     ///
     /// - Throws: ``CommandFailure`` when the worker cannot start.
     func run() async throws {
         let worker = Worker(configuration: configuration, loggers: WorkerLoggers(prefix: logger.label))
-        // Shut down from the last to the first: whoever watches the worker sees it drain.
+        // Services shut down from the last to the first, so those that report the worker's health still run while it
+        // drains.
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
                 services: ownServices + watchers(of: worker.health) + [
@@ -55,7 +56,7 @@ struct WorkerProcess {
         do {
             try await group.run()
         } catch let error as PostgresError where error.sqlState == "22023" {
-            // Registering refuses what only the handlers of the whole fleet show: a circle of reroutes.
+            // Registration fails if the handlers of the whole fleet together have a cycle of reroutes.
             let hint = error.hint.map { "\n\($0)" } ?? ""
             throw CommandFailure(.configuration, "the fleet refuses these handlers: \(error.message)\(hint)")
         } catch let error as PostgresError {

@@ -1,11 +1,12 @@
 import Foundation
 
-/// The datagram socket on which systemd hears from its services (see sd_notify(3)).
+/// The datagram socket on which systemd receives messages from its services (see sd_notify(3)).
 struct NotifySocket: Sendable {
     /// A path, or a name in Linux's abstract space after an `@`.
     let name: String
 
-    /// - Parameter environment: Names it in `NOTIFY_SOCKET`; nil when it does not, or names none that can be.
+    /// - Parameter environment: The environment, whose `NOTIFY_SOCKET` names the socket. The result is nil if the
+    ///   variable is unset or invalid.
     init?(environment: [String: String]) {
         guard let name = environment["NOTIFY_SOCKET"], name.hasPrefix("/") || name.hasPrefix("@"),
             (2...Self.longestName).contains(name.utf8.count)
@@ -13,11 +14,11 @@ struct NotifySocket: Sendable {
         self.name = name
     }
 
-    /// What fits beside the closing NUL of `sockaddr_un`.
+    /// The longest name that fits into `sockaddr_un` with a terminating NUL.
     private static let longestName = MemoryLayout.size(ofValue: sockaddr_un().sun_path) - 1
 
-    /// Sends assignments such as `READY=1`, each on a line of its own. It is no failure of the worker's if nobody
-    /// listens. The call does not wait: if the socket's queue is full, waiting would keep the worker from ending.
+    /// Sends assignments such as `READY=1`, one a line. If sending fails, the worker continues. The call does not
+    /// block, because a full socket queue would keep the worker from ending.
     ///
     /// - Returns: Whether it was sent.
     @discardableResult
@@ -31,7 +32,7 @@ struct NotifySocket: Sendable {
             path.copyBytes(from: name.utf8)
             if name.hasPrefix("@") { path[0] = 0 }
         }
-        // An abstract name ends where the address ends: a NUL would be a part of it.
+        // An abstract name ends where the address ends. A terminating NUL would be a part of the name.
         let length = MemoryLayout<sockaddr_un>.offset(of: \.sun_path).map { $0 + name.utf8.count } ?? 0
         let flags = Int32(MSG_NOSIGNAL) | Int32(MSG_DONTWAIT)
         let message = Array(assignments.joined(separator: "\n").utf8)

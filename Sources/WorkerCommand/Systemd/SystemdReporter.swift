@@ -2,30 +2,31 @@ import Breakwater
 import Foundation
 import ServiceLifecycle
 
-/// Tells systemd how the worker is: that it is ready, what it does, that it stops, and, for the watchdog, that its
-/// loops still turn. For units with `Type=notify` and, if wanted, `WatchdogSec=`.
+/// Reports to systemd that the worker is ready, what its status is, that it is stopping, and, for the watchdog, that
+/// its loops are alive. This serves units with `Type=notify` and optionally `WatchdogSec=`.
 struct SystemdReporter: Service {
-    /// How often the status is looked at, and the watchdog's shortest pause.
+    /// The longest pause between two checks of the worker's health.
     private static let interval = Duration.milliseconds(500)
 
     let socket: NotifySocket
     let health: WorkerHealth
-    /// The unit is ended when nothing was heard for so long; nil without a watchdog.
+    /// The watchdog's timeout: systemd ends the unit if it receives no report for this long. Nil without a watchdog.
     let watchdog: Duration?
 
-    /// - Returns: Nil where no systemd listens.
+    /// - Returns: Nil if systemd does not manage this process.
     init?(environment: [String: String], health: WorkerHealth) {
         guard let socket = NotifySocket(environment: environment) else { return nil }
         self.socket = socket
         self.health = health
-        // Meant for another process, it would be told too much.
+        // `WATCHDOG_PID` says which process the watchdog is for. If it is another process, this one must not report for
+        // it.
         let isMeant = environment["WATCHDOG_PID"].map { $0 == "\(getpid())" } ?? true
         watchdog = environment["WATCHDOG_USEC"].flatMap(Int64.init).flatMap { microseconds in
             isMeant && microseconds > 0 ? .microseconds(microseconds) : nil
         }
     }
 
-    /// Reports until everything else has stopped: it should shut down last.
+    /// Reports until all other services have stopped. It should shut down last.
     func run() async throws {
         await cancelWhenGracefulShutdown {
             var report = SystemdReport()
@@ -37,17 +38,17 @@ struct SystemdReporter: Service {
                     news.append("WATCHDOG=1")
                     nextKick = .now + watchdog / 4
                 }
-                // What was not sent is still news at the next look.
+                // A report that could not be sent is sent again at the next check.
                 if !news.isEmpty, !socket.send(news) { report = told }
                 try? await Task.sleep(for: min(Self.interval, (watchdog ?? Self.interval) / 8))
             }
         }
-        // It may have stopped between two looks; hearing it twice does no harm.
+        // The worker may have started to stop between two checks. Reporting this twice does no harm.
         socket.send(["STOPPING=1"])
     }
 }
 
-/// What systemd has been told, and what it should be told next.
+/// The state that was last reported to systemd, and the changes to report next.
 struct SystemdReport {
     private var saysReady = false
     private var saysStopping = false
@@ -55,7 +56,7 @@ struct SystemdReport {
 
     mutating func news(ready: WorkerHealth.Answer, live: WorkerHealth.Answer, drains: Bool) -> [String] {
         var news: [String] = []
-        // Once ready, a unit stays so: that the database is away is told by the status.
+        // Once reported ready, a unit stays ready. Later outages of the database are reported in the status.
         if !saysReady, ready.isGood {
             saysReady = true
             news.append("READY=1")
@@ -65,7 +66,7 @@ struct SystemdReport {
             news.append("STOPPING=1")
         }
         let reasons = live.reasons + ready.reasons
-        // One line, whatever an error says.
+        // The status must be one line, but an error's message may have several.
         let current = (reasons.isEmpty ? "takes jobs" : reasons.joined(separator: "; ")).replacing("\n", with: " ")
         if current != status {
             status = current

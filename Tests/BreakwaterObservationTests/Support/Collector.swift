@@ -5,7 +5,7 @@ import NIOCore
 import ServiceLifecycle
 import Synchronization
 
-/// An OpenTelemetry collector that decodes and keeps what it gets, and an endpoint for jobs beside.
+/// An OpenTelemetry collector that decodes and keeps the spans it gets. It also has an endpoint for jobs.
 final class Collector: Sendable {
     struct Request: Decodable {
         var resourceSpans: [ResourceSpans]
@@ -85,11 +85,11 @@ final class Collector: Sendable {
 
     private let state: Mutex<State>
 
-    /// - Parameter answers: The statuses of its first answers; 200 after those.
+    /// - Parameter answers: The statuses of its first answers. Later answers are 200.
     init(answers: [Int] = []) { state = Mutex(State(answers: answers)) }
 
     var spans: [Span] { state.withLock(\.spans) }
-    /// How the last sender described itself.
+    /// The attributes with which the last sender described itself.
     var resource: [String: String] { state.withLock(\.resources) }
     /// The headers of each request for spans.
     var headers: [[String: String]] { state.withLock(\.headers) }
@@ -117,7 +117,7 @@ final class Collector: Sendable {
         }
     }
 
-    /// Runs it while the body runs.
+    /// Runs the collector during the body.
     ///
     /// - Parameter body: Receives the base URL.
     func run<Result: Sendable>(_ body: @escaping @Sendable (String) async throws -> Result) async throws -> Result {
@@ -160,5 +160,5 @@ final class Collector: Sendable {
     }
 }
 
-/// Hummingbird's, beside the collector's own.
+/// Hummingbird's type. The collector has a type of the same name.
 private typealias Request_ = Hummingbird.Request

@@ -7,7 +7,7 @@ import Metrics
 import ServiceLifecycle
 import Synchronization
 
-/// Runs a worker with its endpoints and the fleet's metrics, as the command does, while the body runs.
+/// Runs a worker with its endpoints and the fleet's metrics during the body, as the command does.
 ///
 /// - Parameter body: Receives the endpoints' port.
 func withEndpoints<Result: Sendable>(

@@ -1,9 +1,9 @@
-/// Closed until it is opened, for good.
+/// A gate that is closed until it is opened for good.
 actor Gate {
     private var isOpen = false
     private var waiting: [CheckedContinuation<Void, Never>] = []
 
-    /// Returns once it is open.
+    /// Returns once the gate is open.
     func wait() async {
         guard !isOpen else { return }
         await withCheckedContinuation { waiting.append($0) }

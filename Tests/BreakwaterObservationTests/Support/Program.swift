@@ -1,21 +1,21 @@
 import Foundation
 import TestPrograms
 
-/// A program of the system's, such as `promtool`, run by a test.
+/// An installed program, such as `promtool`, that a test runs.
 struct Program {
     var path: String
 
     static let promtool = Program(path: "/usr/bin/promtool")
     static let prometheus = Program(path: "/usr/bin/prometheus")
 
-    /// What a test that needs Prometheus says when there is none.
+    /// The reason why tests that need Prometheus are skipped.
     static let needsPrometheus = "prometheus is not installed: apt-get install prometheus"
 
     var isInstalled: Bool { FileManager.default.isExecutableFile(atPath: path) }
 
-    /// Runs it to its end.
+    /// Runs the program to its end.
     ///
-    /// - Returns: Its status, and both of its outputs.
+    /// - Returns: Its status, and its standard output and error.
     func run(_ arguments: [String], input: String = "", in directory: URL? = nil) async throws -> (
         status: Int32, output: String
     ) {
@@ -26,7 +26,7 @@ struct Program {
         }
     }
 
-    /// One that runs.
+    /// A running program.
     final class Started: Sendable {
         private let child: Child
         private let file: String
@@ -63,7 +63,7 @@ struct Program {
     }
 }
 
-/// Gives a test a directory of its own, and removes it afterwards.
+/// Gives a test a temporary directory of its own, and removes it afterwards.
 func withTemporaryDirectory<Result>(_ body: (URL) async throws -> Result) async throws -> Result {
     let directory = FileManager.default.temporaryDirectory.appending(path: "observe-\(UUID().uuidString)")
     try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)
@@ -74,5 +74,5 @@ func withTemporaryDirectory<Result>(_ body: (URL) async throws -> Result) async 
 /// The root of the repository.
 let repository = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "../../..").standardized
 
-/// What a test that needs the database's server says when there is none.
+/// The reason why tests that need the database's server are skipped.
 let needsServer = "BREAKWATER_TEST_DATABASE is not set"

@@ -6,16 +6,16 @@ import Glibc
     import FoundationNetworking
 #endif
 
-/// A Prometheus that runs for a test.
+/// A Prometheus server that runs for a test.
 struct Prometheus {
     var port: Int
 
-    /// What one of its pages says.
+    /// Returns the text of one of its pages.
     func get(_ path: String) async throws -> String {
         try await fetch("http://127.0.0.1:\(port)\(path)").text
     }
 
-    /// The only value that a query gives; nil while it gives none.
+    /// Returns the only value that a query gives, or nil if it gives none.
     func value(_ query: String) async throws -> Double? {
         let encoded = query.addingPercentEncoding(withAllowedCharacters: .alphanumerics) ?? ""
         let answer = try await get("/api/v1/query?query=\(encoded)")
@@ -70,7 +70,7 @@ func withPrometheus<Result>(scraping port: Int, _ body: (Prometheus) async throw
 
 struct PrometheusError: Error {}
 
-/// A port of 127.0.0.1 that nothing listens on.
+/// A port of 127.0.0.1 on which no server listens.
 func freePort() throws -> Int {
     let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
     defer { close(descriptor) }
@@ -87,7 +87,7 @@ func freePort() throws -> Int {
     return Int(UInt16(bigEndian: address.sin_port))
 }
 
-/// What a page of this machine answers.
+/// Returns the answer of a server on this machine.
 func fetch(_ url: String) async throws -> (status: Int, text: String) {
     guard let url = URL(string: url) else { throw URLError(.badURL) }
     let (data, response) = try await URLSession.shared.data(from: url)

@@ -1,6 +1,6 @@
 import BreakwaterMetrics
 
-/// The output of a registry, read back.
+/// The output of a registry, parsed again.
 struct Scrape {
     private var samples: [String: Double] = [:]
     let text: String
@@ -13,7 +13,7 @@ struct Scrape {
         }
     }
 
-    /// The value of a series, written as in the text, its labels in the order of their names.
+    /// The value of a series. The series is written as in the text, with its labels in the order of their names.
     subscript(series: String) -> Double? { samples[series] }
 
     /// The names of all metrics that were scraped.

@@ -39,7 +39,7 @@ struct CircuitBench: Sendable {
         get async throws { try await database.number("select generation from breakwater.circuit where kind = 'k'") }
     }
 
-    /// How long it stays open from now on, in seconds.
+    /// How long the circuit stays open from now on, in seconds.
     var openTime: Double {
         get async throws {
             let answer = try await worker.query(

@@ -4,7 +4,7 @@ import Testing
 
 @testable import Breakwater
 
-/// How many probes there were, and at once.
+/// Counts the probes, and the most that ran at once.
 private final class Probes: Sendable {
     private struct State {
         var running = 0
@@ -117,7 +117,7 @@ struct CircuitBreakerTests {
         #expect(value == 7)
     }
 
-    @Test("exactly so many probes run at once, however many tasks ask at the same moment")
+    @Test("exactly the configured number of probes run at once, however many tasks ask at the same moment")
     func contention() async throws {
         let breaker = try breaker {
             $0.probes = 5
@@ -138,7 +138,7 @@ struct CircuitBreakerTests {
                             probes.end()
                         }
                     } catch {
-                        // All other calls were refused: the probes may end.
+                        // All other calls were refused, so the probes may end.
                         if probes.refuse() == 495 { opener.finish() }
                     }
                 }
@@ -254,14 +254,14 @@ struct CircuitBreakerTests {
         #expect(breaker.state.reason == "4 of 4 calls were slow in 60 s")
     }
 
-    @Test("after closing it admits a growing share of the concurrency that it was told")
+    @Test("after closing, it admits a growing share of its concurrency")
     func ramp() async throws {
         let breaker = try breaker(concurrency: 100) { $0.successesToClose = 1 }
         await fail(breaker, times: 3)
         clock.advance(by: .seconds(30))
         try await breaker.call {}
         #expect(breaker.state.phase == .closed)
-        /// Calls within calls, as deep as the breaker lets them.
+        /// Nests calls as deep as the breaker admits them, and returns how many that were.
         func depth() async throws -> Int {
             do {
                 return try await breaker.call { try await depth() + 1 }
@@ -299,7 +299,7 @@ struct CircuitBreakerTests {
         try await breaker.call {}
     }
 
-    @Test("tells everybody who watches of each transition, in order, and ends with the breaker")
+    @Test("tells all observers of each transition, in order, and their streams end with the breaker")
     func transitions() async throws {
         var watched: [AsyncStream<CircuitTransition>] = []
         do {

@@ -4,8 +4,8 @@ import Testing
 
 @testable import Breakwater
 
-/// Cases that once went wrong, or nearly did.
-@Suite("Circuits' corners", .enabled(if: TestDatabase.isAvailable, Comment(rawValue: needsServer)))
+/// Cases that were once bugs, or nearly so.
+@Suite("Rare cases of circuits", .enabled(if: TestDatabase.isAvailable, Comment(rawValue: needsServer)))
 struct CircuitCornerTests {
     private func circuit(_ database: TestDatabase, _ column: String, key: String = "") async throws -> String {
         try await database.text(
@@ -14,7 +14,7 @@ struct CircuitCornerTests {
         )
     }
 
-    @Test("no function that forbids sequential scans lets their cost start the JIT compiler")
+    @Test("each function that forbids sequential scans keeps the JIT compiler off, in spite of their cost")
     func noJIT() async throws {
         try await withTestDatabase { database in
             let functions = try await database.texts(
@@ -144,7 +144,7 @@ struct CircuitCornerTests {
         }
     }
 
-    @Test("a kind's own circuit is closed by whatever jobs probe it, with a key or without")
+    @Test("a kind's own circuit is closed by probes with a key and by probes without")
     func ownCircuitOfKeyedKind() async throws {
         for host in ["fine", nil] {
             try await withTestDatabase { database in
@@ -165,7 +165,7 @@ struct CircuitCornerTests {
                         [.text(host), .int4(Int32(count))]
                     )
                 }
-                // A key's circuit is open beside it, so that jobs are sifted.
+                // The open circuit of a key makes the claim sort out that key's jobs.
                 for name in ["broken", nil] {
                     try await insert(3, name)
                     try await worker.settle(try await worker.claim(3), .failed(delay: .seconds(3600)))
@@ -182,7 +182,7 @@ struct CircuitCornerTests {
         }
     }
 
-    @Test("keys beyond the thousandth count for their kind's own circuit, whatever its generation")
+    @Test("failures of keys beyond the thousandth count for their kind's own circuit, in every generation")
     func tooManyKeys() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database) { settings in
@@ -237,7 +237,7 @@ struct CircuitCornerTests {
         }
     }
 
-    @Test("metrics-only suspends nobody")
+    @Test("metrics-only suspends no worker")
     func observesWithoutSuspending() async throws {
         try await withTestDatabase { database in
             func rules(_ settings: inout HandlerSettings) { settings.circuit.consecutiveFailures = 3 }
@@ -255,7 +255,7 @@ struct CircuitCornerTests {
         }
     }
 
-    @Test("a fallback that cannot work is refused when a worker registers, not found out by the leader")
+    @Test("a fallback that cannot work is refused when a worker registers, before a leader would apply it")
     func refusesFallbacks() async throws {
         try await withTestDatabase { database in
             for fallback in [CircuitPolicy.Fallback.succeed(result: "{"), .reroute(kind: "")] {
@@ -274,8 +274,8 @@ struct CircuitCornerTests {
                 settings.circuit.consecutiveFailures = 1
                 settings.circuit.suspendsWorkers = false
             }
-            // a and c share a circuit, b has its own: in the order of kinds, a batch of a and b would lock the shared
-            // one first, and a batch of b and c last.
+            // Kinds a and c share a circuit, and b has its own. In the order of kinds, a batch of a and b would lock
+            // the shared circuit first, and a batch of b and c would lock it last.
             try await database.query("update breakwater.handler set shared_key = 'z' where kind in ('a', 'c')")
             try await database.query("insert into breakwater.circuit (kind, key) values ('*', 'z')")
             for kind in ["b", "c"] { try await database.insert(1, kind: kind) }

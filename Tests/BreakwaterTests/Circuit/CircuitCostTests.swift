@@ -5,11 +5,11 @@ import Testing
 
 @testable import Breakwater
 
-@Suite("What circuits cost", .enabled(if: TestDatabase.isAvailable, Comment(rawValue: needsServer)))
+@Suite("The cost of circuits", .enabled(if: TestDatabase.isAvailable, Comment(rawValue: needsServer)))
 struct CircuitCostTests {
     private static let jobs = 400
 
-    /// Everything that a worker says to Postgres while it runs ``jobs`` healthy jobs.
+    /// Counts everything that a worker sends to Postgres while it runs ``jobs`` healthy jobs.
     private func counts(_ configure: @Sendable (inout CircuitPolicy) -> Void) async throws -> CountingProxy.Counts {
         try await withTestDatabase { database in
             guard var url = URLComponents(string: database.url) else { throw CancellationError() }
@@ -65,7 +65,7 @@ struct CircuitCostTests {
             #expect(trip.count { $0.contains("breakwater.claim(") } <= 1)
             #expect(trip.count <= 2, "\(trip)")
         }
-        // How large batches become is a matter of timing; a round trip more for each would be far beyond that.
+        // The size of batches depends on timing. One more round trip for each batch would be far beyond this bound.
         let least = Double(without.claims.count)
         #expect(Double(with.claims.count) <= least * 1.3 + 10, "\(with.claims.count) round trips; \(least) without")
         print(

@@ -50,7 +50,7 @@ struct CircuitDepthTests {
             }
             worker.setClock(0)
             try await database.insert(10)
-            let slow = FinishedRun.Ending(className: "succeeded", isSlow: true)
+            let slow = FinishedRun.Ending(outcomeClass: .succeeded, isSlow: true)
             try await worker.settle(try await worker.claim(2))
             try await worker.settle(try await worker.claim(1), slow)
             #expect(try await state(database) == "closed")
@@ -81,18 +81,18 @@ struct CircuitDepthTests {
             worker.setClock(10)
             try await worker.settle(try await worker.claim(1))
             #expect(try await state(database) == "closed")
-            // A worker by hand claims with a concurrency of 1000, and with free room for what it asks.
+            // This worker claims with a concurrency of 1000, and with room for all that it asks for.
             #expect(try await worker.claim(1000).count == 100)
             worker.setClock(60)
             #expect(try await worker.claim(1000).count == 500)
-            // Half of its concurrency runs already.
+            // Half of its concurrency is already running.
             #expect(try await worker.claim(500).isEmpty)
             worker.setClock(111)
             #expect(try await worker.claim(1000).count == 1000)
         }
     }
 
-    @Test("half-open without a decision for too long, it re-opens")
+    @Test("a circuit that is half-open without a decision for too long re-opens")
     func halfOpenForTooLong() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database) { settings in
@@ -150,29 +150,39 @@ struct CircuitDepthTests {
         }
     }
 
+    /// Two workers with jobs to run. Their circuit opens after five failures in a row, or when half of at least five
+    /// calls have failed.
+    private func wellAndBroken(_ database: TestDatabase) async throws -> (well: HandWorker, broken: HandWorker) {
+        func rules(_ settings: inout HandlerSettings) {
+            settings.circuit.consecutiveFailures = 5
+            settings.circuit.minimumCalls = 5
+            settings.circuit.openFor = .seconds(60)
+        }
+        let well = try await HandWorker(database, settings: rules)
+        let broken = try await HandWorker(database, settings: rules)
+        try await database.insert(200)
+        return (well, broken)
+    }
+
+    /// Lets each worker claim three jobs. The jobs of `broken` fail, and half a second later those of `well` succeed.
+    private func runThreeEach(_ well: HandWorker, _ broken: HandWorker, second: Double) async throws {
+        broken.setClock(second)
+        try await broken.settle(try await broken.claim(3), .failed(delay: .seconds(60)))
+        well.setClock(second + 0.5)
+        try await well.settle(try await well.claim(3))
+    }
+
     @Test("one broken worker of several is suspended; the fleet's circuit stays closed")
     func suspends() async throws {
         try await withTestDatabase { database in
-            func rules(_ settings: inout HandlerSettings) {
-                settings.circuit.consecutiveFailures = 5
-                settings.circuit.minimumCalls = 5
-                settings.circuit.openFor = .seconds(60)
-            }
-            let well = try await HandWorker(database, settings: rules)
-            let broken = try await HandWorker(database, settings: rules)
-            try await database.insert(200)
-            for second in 0..<3 {
-                well.setClock(Double(second) + 0.5)
-                broken.setClock(Double(second))
-                try await broken.settle(try await broken.claim(3), .failed(delay: .seconds(60)))
-                try await well.settle(try await well.claim(3))
-            }
+            let (well, broken) = try await wellAndBroken(database)
+            for second in 0..<3 { try await runThreeEach(well, broken, second: Double(second)) }
             #expect(try await state(database) == "closed")
             #expect(try await database.number("select count(*) from breakwater.suspension") == 1)
             #expect(try await broken.claim(5).isEmpty)
             #expect(try await well.claim(5).count == 5)
-            // Afterwards one at a time, also where it keeps room for other kinds; a failure suspends it for longer, a
-            // success ends it.
+            // Afterwards the worker gets one job at a time, even if it keeps room for other kinds. A failure suspends
+            // it for longer, and a success ends the suspension.
             broken.setClock(100)
             let trial = try await broken.claim(500)
             #expect(trial.count == 1)
@@ -185,7 +195,42 @@ struct CircuitDepthTests {
         }
     }
 
-    @Test("while it is too early to tell, the failing worker waits; when the others fail too, the circuit opens")
+    @Test("the calls of a suspended worker do not count for the fleet's circuit")
+    func suspendedWorkersCallsDoNotCount() async throws {
+        try await withTestDatabase { database in
+            let (well, broken) = try await wellAndBroken(database)
+            for second in 0..<3 { try await runThreeEach(well, broken, second: Double(second)) }
+            #expect(try await database.number("select count(*) from breakwater.suspension where times = 1") == 1)
+            // After three failures, 3 of the healthy worker's 12 calls have failed. With the suspended worker's calls,
+            // 9 of 18 would have failed, which is enough to open the circuit.
+            well.setClock(3.5)
+            let jobs = try await well.claim(3)
+            #expect(jobs.count == 3)
+            try await well.settle(jobs, .failed(delay: .seconds(60)))
+            #expect(try await state(database) == "closed")
+        }
+    }
+
+    @Test("runs that fail after their worker was suspended do not make the suspension longer")
+    func lateFailuresDoNotProlongASuspension() async throws {
+        try await withTestDatabase { database in
+            let (well, broken) = try await wellAndBroken(database)
+            try await runThreeEach(well, broken, second: 0)
+            broken.setClock(1)
+            let jobs = try await broken.claim(6)
+            #expect(jobs.count == 6)
+            try await broken.settle(Array(jobs.prefix(3)), .failed(delay: .seconds(60)))
+            let suspension = "select times || ' ' || until from breakwater.suspension"
+            let before = try await database.text(suspension)
+            #expect(before.hasPrefix("1 "))
+            broken.setClock(1.1)
+            let late = try await broken.settle(Array(jobs.dropFirst(3)), .failed(delay: .seconds(60)))
+            #expect(late.settled == 3)
+            #expect(try await database.text(suspension) == before)
+        }
+    }
+
+    @Test("while it is too early to judge, the failing worker waits; when the others fail too, the circuit opens")
     func waitsToSee() async throws {
         try await withTestDatabase { database in
             func rules(_ settings: inout HandlerSettings) {

@@ -5,9 +5,9 @@ import Testing
 
 @testable import Breakwater
 
-/// Random sequences through the real SQL functions, each compared with the rules in Swift after every step.
+/// Runs random sequences through the real SQL functions, and compares each step with the rules in Swift.
 ///
-/// `BREAKWATER_MODEL_STEPS` sets how many steps there are altogether, `BREAKWATER_SEED` which.
+/// `BREAKWATER_MODEL_STEPS` sets the total number of steps. `BREAKWATER_SEED` decides which steps they are.
 @Suite("Circuits against a model", .enabled(if: TestDatabase.isAvailable, Comment(rawValue: needsServer)))
 struct CircuitModelTests {
     static let worlds = 2

@@ -52,7 +52,7 @@ struct CircuitPolicyTests {
         Refusal("fallback.reroute is ''") { $0.fallback = .reroute(kind: "") },
     ]
 
-    @Test("refuses what cannot work, by its key and its value", arguments: refusals)
+    @Test("refuses a setting that cannot work, by its key and its value", arguments: refusals)
     func refuses(refusal: Refusal) throws {
         var policy = CircuitPolicy()
         refusal.change(&policy)
@@ -65,7 +65,7 @@ struct CircuitPolicyTests {
         #expect(settings.faults.contains { $0.hasPrefix("circuit.\(refusal.key)") })
     }
 
-    @Test("allows the defaults, and what lies on the bounds")
+    @Test("allows the defaults, and values that lie on the bounds")
     func allows() {
         var policy = CircuitPolicy()
         #expect(policy.faults == [])
@@ -81,7 +81,7 @@ struct CircuitPolicyTests {
         #expect(policy.faults == [])
     }
 
-    @Test("names every fault there is")
+    @Test("names every fault at once")
     func namesAll() {
         var policy = CircuitPolicy()
         policy.probes = 0

@@ -113,7 +113,7 @@ struct CircuitTripTests {
 
 @Suite("A circuit's rules: open and half-open")
 struct CircuitProbeTests {
-    @Test("closed never goes straight to half-open, and open not before its time")
+    @Test("a closed circuit never becomes half-open directly, nor an open one before its time")
     func order() throws {
         var circuit = DrivenCircuit()
         circuit.wait(.seconds(1_000_000))
@@ -128,7 +128,7 @@ struct CircuitProbeTests {
         #expect(circuit.circuit.takeTransitions().map(\.to) == [.open, .halfOpen])
     }
 
-    @Test("becomes half-open by a call that asks, too")
+    @Test("becomes half-open also by a call that asks for admission")
     func byCall() throws {
         var circuit = DrivenCircuit()
         circuit.run(.failure, times: 10)
@@ -137,7 +137,7 @@ struct CircuitProbeTests {
         #expect(circuit.phase == .halfOpen)
     }
 
-    @Test("lets through so many probes and no more, and another for each that ends")
+    @Test("admits the configured number of probes and no more, and another for each that ends")
     func permits() {
         var circuit = DrivenCircuit { $0.successesToClose = 100 }
         circuit.becomeHalfOpen()
@@ -148,7 +148,7 @@ struct CircuitProbeTests {
         #expect(circuit.admit(50).count == 1)
     }
 
-    @Test("needs so many successes to close", arguments: 1...5)
+    @Test("needs the configured number of successes to close", arguments: 1...5)
     func successes(wanted: Int) {
         var circuit = DrivenCircuit { $0.successesToClose = wanted }
         circuit.becomeHalfOpen()
@@ -161,7 +161,8 @@ struct CircuitProbeTests {
 
     @Test("a round is judged by the policy's own rate, and the others' share must reach it as well")
     func verdicts() {
-        // How each circuit's probes end, call by call, and what follows: + closes it, - opens it, . leaves it.
+        // Each case lists how the probes end, call by call, and the verdict after each call. + closes, - opens, . does
+        // neither.
         let cases: [(rate: Double?, calls: String, verdict: String)] = [
             (0.5, "sss", "..+"), (0.5, "fff", "..-"), (0.5, "fsss", "...+"), (0.5, "ffsss", "....+"),
             (0.5, "sffff", "....-"), (0.5, "ssfffff", "......-"), (0.5, "sfsfs", "....+"), (0.5, "sfffsss", "......+"),
@@ -223,7 +224,7 @@ struct CircuitProbeTests {
         #expect(circuit.phase == .closed)
     }
 
-    @Test("a probe that nobody hears of again gives up its place in the end")
+    @Test("a probe that never reports gives up its place in the end")
     func lostProbes() {
         var circuit = DrivenCircuit()
         circuit.becomeHalfOpen()
@@ -272,7 +273,7 @@ struct CircuitProbeTests {
         #expect(circuit.admit(3).count == 1)
     }
 
-    @Test("half-open for too long without a decision, it re-opens")
+    @Test("a circuit that is half-open for too long without a decision re-opens")
     func halfOpenFor() {
         var circuit = DrivenCircuit { $0.halfOpenFor = .seconds(30) }
         circuit.becomeHalfOpen()

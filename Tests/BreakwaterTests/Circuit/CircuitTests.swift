@@ -12,7 +12,7 @@ struct CircuitTests {
             let bench = try await CircuitBench(database)
             try await bench.run(.failed(), .failed(), .failed())
             #expect(try await bench.state == "closed")
-            // 4 of 4.
+            // Now 4 of 4 calls have failed.
             try await bench.run(.failed())
             #expect(try await bench.state == "open")
         }
@@ -24,7 +24,7 @@ struct CircuitTests {
             let bench = try await CircuitBench(database)
             try await bench.run(.succeeded, .succeeded, .succeeded, .failed(), .failed())
             #expect(try await bench.state == "closed")
-            // 3 of 6: at the threshold.
+            // Now 3 of 6 calls have failed, which is at the threshold.
             try await bench.run(.failed())
             #expect(try await bench.state == "open")
         }
@@ -114,7 +114,7 @@ struct CircuitTests {
         }
     }
 
-    @Test("becomes half-open by time alone, with nobody asking")
+    @Test("becomes half-open by time alone, without a claim")
     func halfOpenByTime() async throws {
         try await withTestDatabase { database in
             let bench = try await CircuitBench(database)
@@ -129,7 +129,7 @@ struct CircuitTests {
         }
     }
 
-    @Test("half-open admits exactly N probes, however many sessions ask at once")
+    @Test("half-open admits exactly the configured number of probes, however many sessions ask at once")
     func exactlyN() async throws {
         try await withTestDatabase { database in
             let bench = try await CircuitBench(database) { $0.probes = 3 }
@@ -145,7 +145,7 @@ struct CircuitTests {
                 }
                 return try await group.reduce(into: []) { $0.append($1) }
             }
-            // The open time is over: the first claim makes it half-open.
+            // The open time is over, so the first claim makes the circuit half-open.
             let probes = try await withThrowingTaskGroup(of: [Job].self) { group in
                 for worker in workers {
                     group.addTask {
@@ -198,7 +198,7 @@ struct CircuitTests {
                 #expect(try await bench.worker.runOne(.unavailable()))
                 #expect(try await bench.state == "open")
             }
-            // 2^31 re-openings later it is still the cap.
+            // 2^31 re-openings later, the open time is still the cap.
             try await database.query(
                 "update breakwater.circuit set reopened = 2147483646, state = 'half_open', retry_at = null"
             )
@@ -208,7 +208,8 @@ struct CircuitTests {
             bench.worker.setClock(clock)
             try await bench.worker.runOne(.succeeded)
             #expect(try await bench.state == "closed")
-            // A relapse goes on where it was. A new outage after it was closed for as long starts over.
+            // A relapse keeps the count of re-openings. If the circuit was closed for as long as it was open, a new
+            // outage starts over.
             let openFor = clock
             try await database.query("update breakwater.circuit set reopened = 2")
             bench.worker.setClock(clock + openFor - 1)
@@ -234,7 +235,7 @@ struct CircuitTests {
             #expect(try await bench.state == "open")
             #expect(try await database.number("select max(attempt) from breakwater.job") == 0)
             #expect(try await database.number("select min(handed_back) from breakwater.job") == 1)
-            // For good: the round that follows has its own.
+            // The attempt is not charged later, because the next round judges its own probes.
             try await bench.worker.maintain()
             #expect(try await database.number("select count(*) from breakwater.probe_result where is_pending") == 0)
             #expect(try await database.number("select max(attempt) from breakwater.job") == 0)
@@ -258,7 +259,7 @@ struct CircuitTests {
             #expect(try await bench.state == "half_open")
             #expect(try await bench.worker.claim().count == 1)
             #expect(try await bench.worker.claim().isEmpty)
-            // Good ones that follow still close it.
+            // Good probes that follow still close the circuit.
             try await bench.worker.settle([probes[1]])
             try await bench.worker.runOne(.succeeded)
             #expect(try await bench.state == "closed")
@@ -282,7 +283,7 @@ struct CircuitTests {
             #expect(try await database.count("probe") == 0)
             #expect(try await bench.worker.claim().count == taken)
             #expect(try await bench.worker.claim().isEmpty)
-            // A minute beyond the handler's timeout, no matter which worker holds it.
+            // The probe's lease ends a minute after the handler's timeout, no matter which worker holds the job.
             bench.worker.setClock(11 + 60 + 61)
             #expect(try await bench.worker.claim().count == taken)
         }
@@ -296,7 +297,7 @@ struct CircuitTests {
             let late = try await bench.worker.claim()
             try await bench.trip()
             let (opened, generation) = (try await bench.openTime, try await bench.generation)
-            // Late failures neither lengthen the open time nor re-open; late successes do not close.
+            // Late failures neither lengthen the open time nor re-open the circuit, and late successes do not close it.
             try await bench.worker.settle([late[0]], .failed())
             #expect(try await bench.openTime == opened)
             bench.worker.setClock(11)
@@ -375,14 +376,14 @@ struct CircuitTests {
         }
     }
 
-    @Test("of a key with all its jobs put aside is probed and closes, though no new job comes")
+    @Test("of a key whose jobs are all parked is probed and closes, though no new job comes")
     func parkedKey() async throws {
         try await withTestDatabase { database in
             let down = Door()
             let handler = HandlerRegistration(
                 kind: "k",
                 plugin: ClosureHandler { _, _ in
-                    // Down until the door is opened, without waiting at it.
+                    // The dependency is down until the door is opened. The handler does not wait at the door.
                     if down.isOpen { .succeeded() } else { .unavailable(JobFailure("down", "it is down")) }
                 },
                 settings: {
@@ -403,7 +404,7 @@ struct CircuitTests {
                 #"insert into breakwater.job (kind, payload) select 'k', '{"host": "a"}' from generate_series(1, 10)"#
             )
             try await database.withWorker([handler]) {
-                try await waitUntil("all are put aside") {
+                try await waitUntil("all are parked") {
                     try await database.number("select count(*) from breakwater.job where parked is not null") == 10
                 }
                 down.open()

@@ -20,10 +20,10 @@ struct CircuitOpenTimeTests {
             circuit.wait(.seconds(600))
             circuit.run(.success)
             #expect(circuit.phase == .closed)
-            // Closed for as long as it was open, it starts over.
+            // If the circuit is closed for as long as it was open, its open times start over.
             circuit.wait(circuit.now - openedAt)
         }
-        // A relapse goes on.
+        // After a relapse, the open times continue to grow.
         circuit.run(.failure, times: 10)
         circuit.wait(try #require(circuit.openTime))
         circuit.run(.success)
@@ -71,7 +71,7 @@ struct CircuitOpenTimeTests {
     }
 
     @Test(
-        "what the dependency asked for goes before it, up to the cap",
+        "is at least the dependency's Retry-After, up to the cap",
         arguments: [(1.0, 15.0...30.0), (100, 100...100), (1e9, 600...600), (0, 15...30)]
     )
     func retryAfter(seconds: Double, expected: ClosedRange<Double>) throws {
@@ -126,7 +126,7 @@ struct CircuitOverrideTests {
         #expect(said.first?.generation == circuit.circuit.generation)
     }
 
-    @Test("each ends when told to, closed and with nothing counted", arguments: CircuitOverride.allCases)
+    @Test("each ends on request, closed and with nothing counted", arguments: CircuitOverride.allCases)
     func expires(override: CircuitOverride) {
         var circuit = DrivenCircuit()
         circuit.run(.failure, times: 9)

@@ -4,7 +4,7 @@ import Testing
 
 @Suite("A circuit's window")
 struct CircuitWindowTests {
-    /// One call, as a plain recount remembers it.
+    /// One call, as a plain recount keeps it.
     private struct Call {
         var second: Int64
         var isFailed: Bool

@@ -2,9 +2,9 @@ import Foundation
 import Glibc
 import Synchronization
 
-/// Stands between a client and Postgres, and counts what the client says: statements, and round trips.
+/// Stands between a client and Postgres, and counts the statements and round trips that the client sends.
 final class CountingProxy: Sendable {
-    /// What was said on all connections.
+    /// The requests that were sent on all connections.
     struct Counts: Sendable {
         /// The texts of the statements of each round trip, in order.
         var roundTrips: [[String]] = []
@@ -19,7 +19,7 @@ final class CountingProxy: Sendable {
     private let listener: Int32
     private let server: UInt16
     private let counts = Mutex(Counts())
-    /// While set, nothing that is sent arrives on the other side, and nothing says so.
+    /// While set, the proxy drops all bytes in both directions and gives no sign of it.
     let swallows = Atomic(false)
 
     var seen: Counts { counts.withLock { $0 } }
@@ -32,7 +32,7 @@ final class CountingProxy: Sendable {
         var length = socklen_t(MemoryLayout<sockaddr_in>.size)
         let listener = listener
         let port = withUnsafeMutableBytes(of: &address) { bytes -> UInt16? in
-            // A socket address is passed as its general form.
+            // The function takes the general form of a socket address.
             let general = bytes.baseAddress!.assumingMemoryBound(to: sockaddr.self)
             guard bind(listener, general, length) == 0, listen(listener, 64) == 0,
                 getsockname(listener, general, &length) == 0
@@ -61,7 +61,7 @@ final class CountingProxy: Sendable {
             let upstream = socket(AF_INET, Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0)
             var address = Self.loopback(port: server)
             let isConnected = withUnsafeBytes(of: &address) { bytes in
-                // As above.
+                // This function, too, takes the general form of a socket address.
                 let general = bytes.baseAddress!.assumingMemoryBound(to: sockaddr.self)
                 return connect(upstream, general, socklen_t(bytes.count)) == 0
             }
@@ -70,8 +70,8 @@ final class CountingProxy: Sendable {
                 close(upstream)
                 continue
             }
-            // The thread that ends last closes both: closed before that, their numbers may be another connection's,
-            // which the other thread would then read from and shut down.
+            // The thread that ends last closes both sockets. If they were closed earlier, another connection could get
+            // their descriptors, and the other thread would read from them and shut them down.
             let ends = Ends(client, upstream)
             Thread {
                 var reader = Reader()
@@ -105,7 +105,7 @@ final class CountingProxy: Sendable {
         }
     }
 
-    /// Hands bytes on until one side ends.
+    /// Passes bytes on until one side ends.
     private func pump(_ source: Int32, _ target: Int32, _ look: (ArraySlice<UInt8>) -> Void) {
         var buffer = [UInt8](repeating: 0, count: 65536)
         while true {
@@ -136,7 +136,7 @@ final class CountingProxy: Sendable {
             buffer += bytes
             var trips: [[String]] = []
             while true {
-                // The first messages have no type; the one with the protocol's version is the last of them.
+                // The first messages have no type byte. The one with the protocol's version is the last of them.
                 let header = isStarted ? 5 : 4
                 guard buffer.count >= header else { break }
                 let length = buffer[(header - 4)..<header].reduce(0) { $0 << 8 | Int($1) } + header - 4
@@ -149,7 +149,7 @@ final class CountingProxy: Sendable {
                 }
                 switch message[0] {
                 case UInt8(ascii: "P"):
-                    // The statement's name ends with a zero, then comes its text.
+                    // The statement's name ends with a zero byte, and its text follows.
                     let text = message[5...].drop { $0 != 0 }.dropFirst().prefix { $0 != 0 }
                     statements.append(String(decoding: text, as: UTF8.self))
                 case UInt8(ascii: "B"):

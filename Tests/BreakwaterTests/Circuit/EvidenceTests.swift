@@ -5,7 +5,7 @@ import Testing
 
 @testable import Breakwater
 
-/// What counts as evidence against a dependency, and what a circuit keeps of it, through the SQL by hand.
+/// The rules for evidence against a dependency, and the evidence that a circuit keeps. The tests call the SQL directly.
 @Suite("Evidence", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct EvidenceTests {
     private func worker(
@@ -34,7 +34,7 @@ struct EvidenceTests {
         try await withTestDatabase { database in
             let worker = try await worker(database)
             try await database.insert()
-            // The same job over and over; at first, others succeed.
+            // The same job fails over and over. At first, other jobs succeed.
             for second in 1...30 {
                 worker.setClock(Double(second))
                 try await worker.runOne(.failed())
@@ -49,7 +49,7 @@ struct EvidenceTests {
         }
     }
 
-    @Test("what failed before it was rerouted counts as if it had not failed", arguments: [false, true])
+    @Test("a job that failed before it was rerouted counts as if it had not failed", arguments: [false, true])
     func rerouted(wasRerouted: Bool) async throws {
         try await withTestDatabase { database in
             let worker = try await worker(database)
@@ -68,7 +68,7 @@ struct EvidenceTests {
         }
     }
 
-    @Test("where nobody succeeds, the same few jobs are enough")
+    @Test("if no job succeeds, failures of the same few jobs are enough")
     func fewJobs() async throws {
         try await withTestDatabase { database in
             let worker = try await worker(database)
@@ -82,7 +82,7 @@ struct EvidenceTests {
         }
     }
 
-    @Test("failures of an outage are nobody's fault: after it, each job has a vote again")
+    @Test("failures in an outage are held against no job: after it, each job has a vote again")
     func afterAnOutage() async throws {
         try await withTestDatabase { database in
             let worker = try await worker(database) { $0.circuit.ramp = .zero }
@@ -93,14 +93,14 @@ struct EvidenceTests {
             worker.setClock(100)
             try await worker.settle(try await worker.claim(3))
             #expect(try await circuit(database) == "closed")
-            // All that is left has failed before, and others have succeeded since.
+            // All remaining jobs have failed before, and others have succeeded since.
             worker.setClock(1000)
             try await worker.settle(try await worker.claim(3), .failed())
             #expect(try await circuit(database) == "open")
         }
     }
 
-    @Test("a round waits for others than those that fail alone, which are charged")
+    @Test("a round waits for jobs other than those that fail alone, which are charged")
     func undecided() async throws {
         try await withTestDatabase { database in
             let worker = try await worker(database)
@@ -136,7 +136,7 @@ struct EvidenceTests {
                 try await worker.runOne(.failed(delay: .seconds(864_000)))
                 try await worker.maintain()
             }
-            // It is probed already.
+            // The circuit is already being probed.
             #expect(try await circuit(database) == "half_open")
             let reasons = try await database.texts(
                 "select reason from breakwater.circuit_transition order by id limit 1"
@@ -145,7 +145,7 @@ struct EvidenceTests {
         }
     }
 
-    @Test("a success in between ends a streak that long, and its tallies are forgotten")
+    @Test("a success in between ends such a long streak, and its tallies are forgotten")
     func brokenStreak() async throws {
         try await withTestDatabase { database in
             let worker = try await worker(database) { $0.circuit.consecutiveFailures = 10 }
@@ -177,11 +177,11 @@ struct EvidenceTests {
             #expect(try await circuit(database) == "closed")
             #expect(try await circuit(database, "false_alarms") == "0")
             #expect(try await circuit(database, "extract(epoch from ramp)::integer") == "1")
-            // The next one soon after doubles the ramp.
+            // The next false alarm soon after doubles the ramp.
             for (alarm, ramp) in [(1, "2"), (2, "4"), (3, "8"), (4, "16"), (5, "32"), (6, "64"), (7, "80"), (8, "80")] {
                 worker.setClock(Double(alarm * 10))
                 try await database.query("delete from breakwater.job")
-                // It takes more each time: there are bad jobs about.
+                // More failures are needed each time, because the circuit expects bad jobs by now.
                 let failures = min(3 << alarm, 24)
                 try await database.insert(failures)
                 let jobs = try await worker.claim(1000)
@@ -198,7 +198,7 @@ struct EvidenceTests {
         }
     }
 
-    @Test("no fallback is applied before the first probes have told that the dependency is down")
+    @Test("no fallback is applied before the first probes have shown that the dependency is down")
     func fallbackAfterCheck() async throws {
         try await withTestDatabase { database in
             let worker = try await worker(database) { $0.circuit.fallback = .deadLetter }
@@ -213,7 +213,7 @@ struct EvidenceTests {
         }
     }
 
-    @Test("what was claimed before the circuit opened does not start while it is probed")
+    @Test("jobs that were claimed before the circuit opened do not start while it is probed")
     func stopsTheRest() async throws {
         try await withTestDatabase { database in
             let worker = try await worker(database)
@@ -228,7 +228,7 @@ struct EvidenceTests {
         }
     }
 
-    @Test("a failed probe is charged when its round closes the circuit, and dies of it if it was its last attempt")
+    @Test("a failed probe is charged when its round closes the circuit, and dead-lettered if it has no attempt left")
     func charges() async throws {
         try await withTestDatabase { database in
             let worker = try await worker(database)
@@ -253,13 +253,13 @@ struct EvidenceTests {
             )
             #expect(charged + dead == 2)
             #expect(try await database.number("select coalesce(sum(handed_back), 0) from breakwater.job") == 0)
-            // Once only.
+            // They are charged only once.
             try await worker.maintain()
             #expect(try await database.number("select coalesce(sum(attempt), 0) from breakwater.job") == charged)
         }
     }
 
-    @Test("an opening keeps what failed, three examples, the workers, and the verdicts of its probes")
+    @Test("an opening keeps the failures, three examples, the workers, and the verdicts of its probes")
     func isKept() async throws {
         try await withTestDatabase { database in
             let worker = try await worker(database) { $0.circuit.consecutiveFailures = 5 }
@@ -287,7 +287,7 @@ struct EvidenceTests {
         }
     }
 
-    @Test("a payload field in which failures concentrate is named, and none where they do not")
+    @Test("a payload field in which failures concentrate is named, and none if they do not")
     func suspects() async throws {
         for (planted, path) in [("'x'", "$.account"), ("'a' || n % 7", nil)] {
             try await withTestDatabase { database in

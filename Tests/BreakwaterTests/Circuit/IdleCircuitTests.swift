@@ -3,10 +3,10 @@ import Testing
 
 @testable import Breakwater
 
-/// Half-open circuits of kinds for which nothing waits, through the SQL by hand.
+/// Half-open circuits of kinds without waiting jobs. The tests call the SQL directly.
 @Suite("Circuits without jobs", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct IdleCircuitTests {
-    /// What may still wait for a circuit.
+    /// The jobs that may still wait for a circuit.
     enum Waiting: String, CaseIterable, Sendable {
         case ready, held, retry, handedBack
     }
@@ -28,8 +28,8 @@ struct IdleCircuitTests {
         return worker
     }
 
-    /// Three jobs fail for good, perhaps after others have succeeded, and the circuit is half-open from the 20th second
-    /// on.
+    /// Lets three jobs fail for good, perhaps after another has succeeded. The circuit is half-open from the 20th
+    /// second on.
     private func halfOpen(_ worker: HandWorker, _ database: TestDatabase, afterSuccess: Bool) async throws {
         try await database.insert(4)
         if afterSuccess {
@@ -48,7 +48,7 @@ struct IdleCircuitTests {
         try await database.text("select state || ': ' || reason from breakwater.circuit where kind = 'k' and key = ''")
     }
 
-    @Test("closes after its open time where others had succeeded just before, and its incident ends")
+    @Test("closes after its open time if other jobs had succeeded just before, and its incident ends")
     func closes() async throws {
         try await withTestDatabase { database in
             let worker = try await worker(database)
@@ -67,7 +67,7 @@ struct IdleCircuitTests {
         }
     }
 
-    @Test("waits for an hour where nobody had succeeded")
+    @Test("waits for an hour if no job had succeeded")
     func nobodySucceeded() async throws {
         try await withTestDatabase { database in
             let worker = try await worker(database)
@@ -81,7 +81,7 @@ struct IdleCircuitTests {
         }
     }
 
-    @Test("waits for an hour where a fallback takes the jobs away")
+    @Test("waits for an hour if a fallback takes the jobs away")
     func fallback() async throws {
         try await withTestDatabase { database in
             let worker = try await worker(database, fallback: .deadLetter)

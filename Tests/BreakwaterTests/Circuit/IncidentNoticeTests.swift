@@ -5,7 +5,7 @@ import Testing
 
 @testable import Breakwater
 
-/// Which messages about incidents are due, and when, through the SQL by hand.
+/// The messages about incidents, and the times at which they are due. The tests call the SQL directly.
 @Suite("Notices of incidents", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct IncidentNoticeTests {
     /// A worker whose results open and close the circuit.
@@ -46,7 +46,7 @@ struct IncidentNoticeTests {
             #expect(try await database.text("select state from breakwater.circuit") == "closed")
         }
 
-        /// What is due at this time, as `id type try`; nil for nothing.
+        /// Returns the message that is due at this time, as `id type try`, or nil if there is none.
         func due(at second: Double) async throws -> String? {
             worker.setClock(second)
             return try await worker.query(
@@ -54,7 +54,7 @@ struct IncidentNoticeTests {
             ).first.map { try $0[0].string() }
         }
 
-        /// Says how the last try ended; true if the message is given up.
+        /// Reports how the last try ended. Returns true if the message is given up.
         @discardableResult
         func ended(_ type: String, tries: Int = 1, isDelivered: Bool = true) async throws -> Bool {
             try await worker.query(
@@ -68,7 +68,7 @@ struct IncidentNoticeTests {
         try await withTestDatabase { try await body(Site($0)) }
     }
 
-    @Test("a begin is told when the first probes have failed, an end when the circuit has stayed closed")
+    @Test("the begin is reported when the first probes have failed, the end when the circuit has stayed closed")
     func once() async throws {
         try await withSite { site in
             try await site.open(at: 0)
@@ -87,7 +87,7 @@ struct IncidentNoticeTests {
         }
     }
 
-    @Test("a circuit that flaps is told of once, and its end the later the more it flaps")
+    @Test("a circuit that flaps is reported once, and its end the later the more it flaps")
     func flapping() async throws {
         try await withSite { site in
             try await site.open(at: 0)
@@ -103,14 +103,14 @@ struct IncidentNoticeTests {
                 #expect(try await site.due(at: second + 31) == nil, "\(round)")
             }
             try await site.succeed(at: 260)
-            // Five openings: five windows.
+            // After five openings, the circuit has to stay closed for five windows.
             #expect(try await site.due(at: 260 + 149) == nil)
             #expect(try await site.due(at: 260 + 151) == "incident_1_2_ended ended 1")
             #expect(try await site.database.count("incident") == 1)
         }
     }
 
-    @Test("a false alarm is not told; one that is still undecided after a minute is")
+    @Test("a false alarm is not reported; an opening that is still undecided after a minute is")
     func falseAlarm() async throws {
         try await withSite { site in
             try await site.open(at: 0)
@@ -123,7 +123,7 @@ struct IncidentNoticeTests {
         }
     }
 
-    @Test("one that opens again after its end was told is told of once more, as the same incident")
+    @Test("an incident that relapses after its end was reported is reported once more, as the same incident")
     func relapse() async throws {
         try await withSite { site in
             try await site.open(at: 0)
@@ -137,7 +137,7 @@ struct IncidentNoticeTests {
             try await site.fail(at: 701)
             #expect(try await site.due(at: 759) == nil, "it has to last")
             #expect(try await site.due(at: 761) == "incident_1_3_began began 1")
-            // This try fails: it is still due.
+            // This try fails, so the message is still due.
             try await site.ended("began", isDelivered: false)
             #expect(try await site.due(at: 767) == "incident_1_3_began began 2")
             try await site.ended("began", tries: 2)
@@ -146,7 +146,7 @@ struct IncidentNoticeTests {
         }
     }
 
-    @Test("what is not delivered is tried again with the same id, later each time, and given up after an hour")
+    @Test("an undelivered message is tried again with the same id, later each time, and given up after an hour")
     func retries() async throws {
         try await withSite { site in
             try await site.open(at: 0)
@@ -157,17 +157,17 @@ struct IncidentNoticeTests {
             #expect(try await site.due(at: 8) == "incident_1_1_began began 2")
             #expect(try await site.ended("began", tries: 2, isDelivered: false) == false)
             #expect(try await site.due(at: 17) == nil)
-            // The worker that tries reports nothing: its minute ends.
+            // The worker that tries reports nothing, and its minute ends.
             #expect(try await site.due(at: 19) == "incident_1_1_began began 3")
             #expect(try await site.due(at: 78) == nil)
             #expect(try await site.due(at: 80) == "incident_1_1_began began 4")
-            // The earlier worker's late report of a failure counts for nothing.
+            // The earlier worker reports its failure too late, which changes nothing.
             #expect(try await site.ended("began", tries: 3, isDelivered: false) == false)
             #expect(try await site.due(at: 85.5) == nil)
             #expect(try await site.due(at: 3603) == "incident_1_1_began began 5")
             #expect(try await site.ended("began", tries: 5, isDelivered: false) == true)
             #expect(try await site.due(at: 3700) == nil)
-            // Its end is still reported.
+            // The end of the incident is still reported.
             try await site.succeed(at: 4000)
             #expect(try await site.due(at: 4031) == "incident_1_2_ended ended 1")
         }
@@ -197,7 +197,7 @@ struct IncidentNoticeTests {
         }
     }
 
-    @Test("a message says what happened, by names and numbers, and holds no failure's text")
+    @Test("a message describes the incident by names and numbers, and holds no failure's text")
     func message() async throws {
         try await withSite { site in
             try await site.open(at: 0)

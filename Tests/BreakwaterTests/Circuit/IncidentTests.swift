@@ -5,7 +5,7 @@ import Testing
 
 @testable import Breakwater
 
-/// Incidents: what a circuit's openings add up to, through the SQL by hand.
+/// Incidents, which join the openings of a circuit. The tests call the SQL directly.
 @Suite("Incidents", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct IncidentTests {
     private func worker(
@@ -34,7 +34,7 @@ struct IncidentTests {
         )[0][0].string()
     }
 
-    /// Settles failures at this time, which open the circuit: three, and more of them after false alarms.
+    /// Settles failures at this time, which open the circuit. Three are enough, except after false alarms.
     private func open(_ worker: HandWorker, _ database: TestDatabase, at second: Double, failures: Int = 3) async throws
     {
         worker.setClock(second)
@@ -54,7 +54,7 @@ struct IncidentTests {
         try await worker.settle(probes, ending)
     }
 
-    @Test("one row holds the cause, the length, and what it cost")
+    @Test("one row holds the cause, the length and the cost of the incident")
     func wholeIncident() async throws {
         try await withTestDatabase { database in
             let worker = try await worker(database)
@@ -71,7 +71,7 @@ struct IncidentTests {
             try await worker.maintain()
             #expect(try await incident(worker, "handed_back") == "3")
             #expect(try await incident(worker, "ended_at is null and not is_false_alarm and not is_counted") == "true")
-            // Two that died within it, one before and one after.
+            // Two jobs died within the incident, one before it and one after it.
             try await database.query(
                 """
                 insert into breakwater.dead_letter (id, queue, kind, priority, payload, reason, attempt, enqueued_at, died_at)
@@ -102,19 +102,20 @@ struct IncidentTests {
                     == "k: 3 failures in a row (down) by nobody, 3 probes succeeded, openings 1, 600 to 700, 100, open 100"
             )
             #expect(try await incident(worker, "is_counted and not is_false_alarm") == "true")
-            // The three that opened it; the three probes after them were handed back.
+            // The three jobs that opened the circuit spent attempts. Those of the three probes after them were handed
+            // back.
             #expect(try await incident(worker, "format('%s %s', attempts_spent, handed_back)") == "3 3")
             #expect(try await incident(worker, "format('%s %s', dead_letters, dead_letters_left)") == "2 2")
             #expect(try await incident(worker, "format('%s %s', waiting_at_begin, most_waiting)") == "20 20")
             #expect(try await incident(worker, "waiting_at_end") == "20")
-            // The jobs were inserted now, and the circuit's clock stands in 2030.
+            // The jobs were inserted now, but the circuit's clock stands in 2030.
             #expect(try await incident(worker, "longest_wait > '1 day'") == "true")
-            // 60 calls a minute before it; 3 + 3 + 3 since.
+            // There were 60 calls a minute before the incident, and 3 + 3 + 3 since.
             #expect(
                 try await incident(worker, "format('%s %s %s', calls_a_minute_before, calls, calls_spared)")
                     == "60 9 91"
             )
-            // Counted once.
+            // The incident is counted only once.
             worker.setClock(760)
             try await worker.maintain()
             #expect(try await incident(worker, "format('%s %s', attempts_spent, dead_letters)") == "3 2")
@@ -128,12 +129,12 @@ struct IncidentTests {
             try await open(worker, database, at: 0)
             try await probe(worker, database, at: 1, .succeeded)
             #expect(try await incident(worker, "is_false_alarm and openings = 1 and duration = '1 s'") == "true")
-            // Within the window: the same incident.
+            // This opening is within the window, so it belongs to the same incident.
             try await open(worker, database, at: 40, failures: 6)
             #expect(try await incident(worker, "not is_false_alarm and openings = 2 and ended_at is null") == "true")
             try await probe(worker, database, at: 41, .succeeded)
             #expect(try await incident(worker, "is_false_alarm and time_open = '2 s' and duration = '41 s'") == "true")
-            // The third opening is an outage.
+            // The third opening is a real outage.
             try await open(worker, database, at: 80, failures: 12)
             try await probe(worker, database, at: 81, .unavailable(delay: .seconds(86_400)))
             try await probe(worker, database, at: 100, .succeeded)
@@ -141,7 +142,7 @@ struct IncidentTests {
                 try await incident(worker, "not is_false_alarm and openings = 3 and ended_at is not null") == "true"
             )
             #expect(try await database.count("incident") == 1)
-            // Later than the window, and than it was open.
+            // This opening comes later than the window allows, and later than the time for which the circuit was open.
             try await open(worker, database, at: 300)
             #expect(try await database.count("incident") == 2)
             #expect(try await incident(worker, "openings") == "1")
@@ -155,19 +156,19 @@ struct IncidentTests {
             try await open(worker, database, at: 0)
             try await probe(worker, database, at: 1, .unavailable(delay: .seconds(86_400)))
             try await probe(worker, database, at: 4 * 3600, .succeeded)
-            // It was open for four hours; half an hour later it opens again.
+            // The circuit was open for four hours. Half an hour later it opens again.
             try await open(worker, database, at: 4.5 * 3600)
             #expect(try await incident(worker, "openings = 2 and ended_at is null and end_reason is null") == "true")
             try await probe(worker, database, at: 4.5 * 3600 + 1, .unavailable(delay: .seconds(86_400)))
             try await probe(worker, database, at: 5 * 3600, .succeeded)
             #expect(try await incident(worker, "time_open = '4.5 hours' and duration = '5 hours'") == "true")
-            // Still a relapse by the rules of open times, but no user would call it the same incident.
+            // This is still a relapse by the rules for open times, but no user would call it the same incident.
             try await open(worker, database, at: 6.5 * 3600)
             #expect(try await database.count("incident") == 2)
         }
     }
 
-    @Test("a person's opening is an incident until somebody closes or resets the circuit")
+    @Test("a user's opening is an incident until a user closes or resets the circuit")
     func byHand() async throws {
         try await withTestDatabase { database in
             let worker = try await worker(database)

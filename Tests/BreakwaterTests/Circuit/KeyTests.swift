@@ -6,7 +6,7 @@ import Testing
 
 @Suite("A circuit for each key", .enabled(if: TestDatabase.isAvailable, Comment(rawValue: needsServer)))
 struct KeyTests {
-    /// Three failures in a row open a key's circuit, for a minute.
+    /// Makes three failures in a row open a key's circuit, for a minute.
     private func keyed(_ settings: inout HandlerSettings) {
         settings.circuit.key = .path(["host"])
         settings.circuit.consecutiveFailures = 3
@@ -28,7 +28,7 @@ struct KeyTests {
         )
     }
 
-    /// Opens the circuit of a key, by three jobs of it that fail and are then deleted.
+    /// Opens the circuit of a key with three jobs that fail and are then deleted.
     private func open(_ host: String, with worker: HandWorker, in database: TestDatabase) async throws {
         try await insert(3, host: host, into: database)
         let jobs = try await worker.claim(3)
@@ -64,7 +64,7 @@ struct KeyTests {
         }
     }
 
-    @Test("takes its probes from the jobs put aside, and brings the rest back in order when it closes")
+    @Test("takes its probes from the parked jobs, and brings the rest back in order when it closes")
     func comesBack() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database, settings: keyed)
@@ -90,7 +90,7 @@ struct KeyTests {
         }
     }
 
-    @Test("a failed probe re-opens the key's circuit, and its jobs stay aside")
+    @Test("a failed probe re-opens the key's circuit, and its jobs stay parked")
     func reopens() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database, settings: keyed)

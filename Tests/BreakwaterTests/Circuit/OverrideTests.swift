@@ -6,7 +6,7 @@ import Testing
 
 @Suite("Overriding a circuit", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct OverrideTests {
-    @Test("open holds everything until it is reset, whatever the time")
+    @Test("open holds everything until it is reset, however much time passes")
     func forcedOpen() async throws {
         try await withTestDatabase { database in
             let bench = try await CircuitBench(database)
@@ -32,7 +32,7 @@ struct OverrideTests {
         }
     }
 
-    @Test("closed lets jobs run whatever happens to them; after a reset it counts afresh")
+    @Test("closed lets jobs run however they end; after a reset it counts afresh")
     func forcedClosed() async throws {
         try await withTestDatabase { database in
             let bench = try await CircuitBench(database)
@@ -48,7 +48,7 @@ struct OverrideTests {
         }
     }
 
-    @Test("ends when it is told to, in a clean state", arguments: ["open", "close", "disable", "observe"])
+    @Test("ends on request, in a clean state", arguments: ["open", "close", "disable", "observe"])
     func until(call: String) async throws {
         try await withTestDatabase { database in
             let bench = try await CircuitBench(database)
@@ -81,7 +81,7 @@ struct OverrideTests {
         }
     }
 
-    @Test("disabled counts nothing; observed says once what it would have done")
+    @Test("disabled counts nothing; observed records once that it would have opened")
     func disabledAndObserved() async throws {
         try await withTestDatabase { database in
             let bench = try await CircuitBench(database)

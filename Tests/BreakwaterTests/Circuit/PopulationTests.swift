@@ -5,13 +5,13 @@ import Testing
 
 @testable import Breakwater
 
-/// Random populations of jobs before a dependency, run through the real SQL functions in simulated time, and judged by
-/// an oracle that knows which jobs are bad, when the dependency is down, and which worker is broken.
+/// Runs random populations of jobs with one dependency through the real SQL functions, in simulated time. An oracle
+/// judges the results: it knows which jobs are bad, when the dependency is down, and which worker is broken.
 ///
-/// It prints a table: how long a healthy dependency was stopped, and how an outage was met. `BREAKWATER_SEED` sets
-/// which populations there are, `BREAKWATER_POPULATION_SECONDS` how long each is watched. Without them it is always the
-/// same, so that a change is judged by what it does: by chance, a sample of good and bad jobs may be as bad as in an
-/// outage.
+/// The tests print how long a healthy dependency was stopped, and how each outage was handled. `BREAKWATER_SEED`
+/// decides which populations there are, and `BREAKWATER_POPULATION_SECONDS` how long each is watched. Without these
+/// variables the populations are always the same, so that a change is judged by its own effect: by chance, a sample of
+/// good and bad jobs may be as bad as in an outage.
 @Suite("Populations of good and bad jobs", .enabled(if: TestDatabase.isAvailable, Comment(rawValue: needsServer)))
 struct PopulationTests {
     static let seed =
@@ -23,7 +23,7 @@ struct PopulationTests {
     func healthy(badShare: Double) async throws {
         let report = try await Population(badShare: badShare, label: 1).run(for: Self.seconds)
         print("population: healthy, \(Int(badShare * 100)) % bad: \(report)")
-        // From about the policy's own rate on, an opening is right.
+        // From about the policy's own rate on, the circuit is right to open.
         guard badShare <= 0.3 else { return }
         #expect(report.falseSeconds <= 5, "\(report)")
         #expect(report.goodWaited <= 10, "\(report)")
@@ -35,17 +35,18 @@ struct PopulationTests {
         population.badHead = 60
         let report = try await population.run(for: Self.seconds)
         print("population: sixty bad at the head, \(Int(badShare * 100)) % bad: \(report)")
-        // With three bad ones of ten behind them, a sample may be as bad as in an outage.
+        // With three bad jobs in ten behind them, a sample may be as bad as in an outage.
         if badShare <= 0.1 { #expect(report.falseSeconds <= 8, "\(report)") }
     }
 
     @Test(
-        "an outage is noticed at once and costs no more than at once, whatever jobs there are",
+        "an outage is noticed at once, whatever jobs there are, and costs no more attempts than run at once",
         arguments: [0, 0.1, 0.3, 0.8]
     )
     func outage(badShare: Double) async throws {
         var population = Population(badShare: badShare, label: 3)
-        // Of random length: what ends within the first checks, and what lasts for several open times.
+        // The length is random. A short outage ends within the first checks, and a long one lasts for several open
+        // times.
         var generator = SeededGenerator(seed: Self.seed &+ UInt64(badShare * 100))
         let length = Double.random(in: 5...60, using: &generator).rounded()
         population.outage = 30..<(30 + length)
@@ -53,12 +54,12 @@ struct PopulationTests {
         print("population: outage of \(length) s, \(Int(badShare * 100)) % bad: \(report)")
         #expect(try #require(report.noticedAfter) <= 5, "\(report)")
         #expect(report.chargedInOutage <= 45, "\(report)")
-        // At the end of an open time: of 15 to 30 s, of 30 to 60 s, or where that begins shortly before the end, of 60
-        // to 120 s.
+        // The circuit closes at the end of an open time. That lasts 15 to 30 s, or 30 to 60 s, or 60 to 120 s if it
+        // begins shortly before the outage ends.
         if badShare <= 0.1 { #expect(try #require(report.closedAfter) <= 121, "\(report)") }
     }
 
-    @Test("a worker that is broken stops itself alone", arguments: [0, 0.1, 0.3])
+    @Test("a worker that is broken is suspended alone", arguments: [0, 0.1, 0.3])
     func brokenWorker(badShare: Double) async throws {
         var population = Population(badShare: badShare, label: 4)
         population.brokenWorker = 1
@@ -78,9 +79,9 @@ struct PopulationTests {
     }
 }
 
-/// One population: its jobs, its workers, and what befalls them.
+/// One population: its jobs, its workers and its faults.
 private struct Population {
-    /// Which of the new jobs can never succeed.
+    /// The share of the new jobs that can never succeed.
     var badShare: Double
     /// Makes the seeds of different tests differ.
     var label: UInt64
@@ -94,15 +95,15 @@ private struct Population {
     var badKeys = 0
 
     struct Report: CustomStringConvertible {
-        /// For how long the kind was stopped although the dependency was up, and had been for a second.
+        /// How long the kind was stopped although the dependency had been up for at least a second.
         var falseSeconds = 0.0
         var openings = 0
-        /// How long after the outage began no more than probes were let through.
+        /// The time from the beginning of the outage until no more than probes were admitted.
         var noticedAfter: Double?
-        /// How long after the outage ended everything was let through again.
+        /// The time from the end of the outage until every job was admitted again.
         var closedAfter: Double?
         var chargedInOutage = 0
-        /// The longest time that a good job waited while the dependency was up throughout, in seconds.
+        /// The longest time that a good job waited while the dependency was always up, in seconds.
         var goodWaited = 0.0
         var done = 0
         var dead = 0
@@ -127,7 +128,8 @@ private struct Population {
     }
 
     private static let step = 0.5
-    /// The test makes jobs ready again itself, in its own time.
+    /// The retry delay of failed jobs, which is never over. The test makes the jobs ready again itself, in its own
+    /// time.
     private static let later = Duration.seconds(864_000)
     private static let workers = 3
     private static let concurrency = 6
@@ -160,7 +162,7 @@ private struct Population {
             down = outage?.contains(time) ?? false
             try await insert(&jobs, at: time, on: database, using: &generator)
 
-            // What ran through the last step has ended.
+            // The jobs that ran through the last step have ended.
             for (number, worker) in workers.enumerated() where !running[number].isEmpty {
                 let isBroken = number == brokenWorker && (10..<40).contains(time)
                 var runs: [(job: Job, ending: FinishedRun.Ending)] = []
@@ -197,7 +199,7 @@ private struct Population {
             }
             try await workers[0].maintain()
             for (number, worker) in workers.enumerated() {
-                // The database's chance, from which probes and open times are drawn, comes from the seed as well.
+                // The database draws probes and open times at random. Its seed comes from the test's seed as well.
                 try await worker.query("select setseed($1)", [.float8(.random(in: 0..<1, using: &generator))])
                 let claim = Claim(
                     worker: worker.id,
@@ -221,7 +223,7 @@ private struct Population {
         return report
     }
 
-    /// Six new jobs a step: two thirds of what the workers can do.
+    /// Inserts six jobs, which is two thirds of what the workers can run in a step.
     private func insert(
         _ jobs: inout [Int64: SimulatedJob],
         at time: Double,

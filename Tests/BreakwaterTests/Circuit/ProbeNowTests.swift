@@ -7,12 +7,12 @@ import Testing
 
 @Suite("Probing a circuit by hand", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct ProbeNowTests {
-    /// Something that jobs depend on.
+    /// A dependency that jobs call.
     private final class Dependency: Sendable {
         let isBack = Atomic(false)
     }
 
-    /// What the next opening depends on.
+    /// Selects the columns from which the next open time is derived.
     private let growth = """
         select concat_ws(' ', reopened, opened_at, was_open_for, is_checked, coalesce(false_alarms, -1))
           from breakwater.circuit where kind = 'k'
@@ -28,7 +28,7 @@ struct ProbeNowTests {
             try await bench.trip()
             var clock = 11.0
             for round in 1...3 {
-                // The first probes come when the time is over; those of the last two rounds before.
+                // The first round begins when its open time is over. The other two rounds begin earlier, by hand.
                 if round > 1 {
                     let before = try await database.text(growth)
                     let generation = try await bench.generation
@@ -46,14 +46,14 @@ struct ProbeNowTests {
                 try await bench.worker.settle(probes, .failed(delay: .seconds(3600)))
                 #expect(try await bench.state == "open")
                 #expect(try await database.number("select reopened from breakwater.circuit") == round)
-                // 10 s, doubled with each round, half of it by chance.
+                // The base is 10 s. It doubles with each round, and half of the result is random.
                 let longest = 10.0 * Double(1 << round)
                 let open = try await bench.openTime
                 #expect((longest / 2...longest).contains(open), "round \(round): \(open)")
                 clock += 1
                 bench.worker.setClock(clock)
             }
-            // Probes that succeed close it as ever, and the whole outage is remembered.
+            // Probes that succeed close the circuit as usual, and the whole outage is remembered.
             try await bench.worker.query("select breakwater.probe_circuit('k', 'now it is', 'ann')")
             try await database.insert(2)
             try await bench.worker.settle(try await bench.worker.claim(2))
@@ -63,7 +63,7 @@ struct ProbeNowTests {
         }
     }
 
-    @Test("before the first probes of an opening, keeps that they are a check")
+    @Test("before the first probes of an opening, does not end the opening's check")
     func keepsCheck() async throws {
         try await withTestDatabase { database in
             let bench = try await CircuitBench(database) { $0.consecutiveFailures = 2 }
@@ -78,7 +78,7 @@ struct ProbeNowTests {
         }
     }
 
-    @Test("says who and why, in the history and in the audit log")
+    @Test("records who probed and why, in the history and in the audit log")
     func isWrittenDown() async throws {
         try await withTestDatabase { database in
             let bench = try await CircuitBench(database)
@@ -100,7 +100,7 @@ struct ProbeNowTests {
         }
     }
 
-    @Test("is refused where nothing is to be probed, and says what to do")
+    @Test("is refused if there is nothing to probe, and the error says what to do")
     func refusals() async throws {
         try await withTestDatabase { database in
             let bench = try await CircuitBench(database)
@@ -158,7 +158,7 @@ struct ProbeNowTests {
             }
             try await worker.failFirstChecks()
             for host in ["a", "b"] { try await insert(host) }
-            // Nothing runs; what waits is put aside behind its key's circuit.
+            // No job runs, because the waiting jobs are parked.
             #expect(try await worker.claim().isEmpty)
             try await worker.query("select breakwater.probe_circuit('k', 'r', key => 'a')")
             let probes = try await worker.claim()

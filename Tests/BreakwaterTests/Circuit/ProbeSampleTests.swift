@@ -4,7 +4,7 @@ import Testing
 
 @testable import Breakwater
 
-/// Which jobs a half-open circuit takes as probes.
+/// The choice of probes by a half-open circuit.
 @Suite("Samples of probes", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct ProbeSampleTests {
     @Test("probes come from the whole lane, and jobs that have failed are taken last")
@@ -21,11 +21,11 @@ struct ProbeSampleTests {
             try await database.query("update breakwater.circuit set state = 'half_open'")
             let probes = try await worker.claim().map(\.id)
             #expect(probes.count == 5)
-            // The newest is among them, some from between, and none that had failed.
+            // The newest job is a probe, jobs from the middle are, and no job that has failed is.
             #expect(probes.contains(1000))
             #expect(probes.allSatisfy { $0 > 40 })
             #expect(probes.contains { $0 < 900 })
-            // The lane goes on where it was, and past those that run.
+            // The lane continues where it was, and skips the jobs that run.
             try await database.query("update breakwater.circuit set state = 'closed'")
             let rest = try await worker.claim(2000).map(\.id)
             #expect(rest == (1...1000).filter { !probes.contains($0) })
@@ -49,7 +49,7 @@ struct ProbeSampleTests {
                 try await database.query("vacuum analyze breakwater.job")
                 try await database.query("update breakwater.circuit set state = 'half_open'")
                 let claim = "breakwater.claim(\(worker.id), '{default}', '{k}', '{5}', '{1}', '{30}', '{30}', 30, true)"
-                // The first one reads the catalogue as well.
+                // The first claim reads the catalogue as well.
                 try await worker.connection.script("begin; select * from \(claim); rollback; begin")
                 let plan = try await worker.connection.query(
                     "explain (analyze, buffers, format json) select * from \(claim)"
@@ -64,7 +64,7 @@ struct ProbeSampleTests {
         #expect(pages[1] <= pages[0] * 2)
     }
 
-    @Test("where all have failed, those with the fewest failures are probes, and none twice in a row")
+    @Test("if all jobs have failed, those with the fewest failures are probes, and none twice in a row")
     func samplesOfFailed() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database) { settings in
@@ -100,7 +100,7 @@ struct ProbeSampleTests {
             let claimed = try await worker.claim(15)
             try await worker.settle(claimed, .released, claims: Array(Set(claimed.map(\.lease))))
             try await database.query("update breakwater.circuit set state = 'half_open'")
-            // The oldest and the newest.
+            // The probes are the oldest job and the newest.
             #expect(try await worker.claim().map(\.id).sorted() == [16, 60])
         }
     }

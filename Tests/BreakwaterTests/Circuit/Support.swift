@@ -3,7 +3,7 @@ import Testing
 
 @testable import Breakwater
 
-/// The seed of random tests: `BREAKWATER_SEED`, or another one each time. Tests print it when they fail.
+/// The seed of random tests, from `BREAKWATER_SEED`, or a new one each time. Tests print it when they fail.
 let testSeed: UInt64 = {
     let seed =
         ProcessInfo.processInfo.environment["BREAKWATER_SEED"].flatMap { UInt64($0) } ?? .random(in: 0...UInt64.max)
@@ -11,7 +11,7 @@ let testSeed: UInt64 = {
     return seed
 }()
 
-/// A circuit that a test drives by hand, with its clock and its source of chance.
+/// A circuit that a test drives, with its clock and its random generator.
 struct DrivenCircuit {
     var circuit: Circuit
     var now = Duration.zero
@@ -26,7 +26,7 @@ struct DrivenCircuit {
 
     var phase: CircuitPhase { circuit.state.phase }
 
-    /// The time left until probing may begin; nil when it is not open, or held open.
+    /// The time left until probing may begin. Nil if the circuit is not open, or is held open.
     var openTime: Duration? {
         if case .open(let retryAt?) = circuit.state { retryAt - now } else { nil }
     }
@@ -36,7 +36,7 @@ struct DrivenCircuit {
         circuit.turn(at: now, using: &generator)
     }
 
-    /// Asks for `wanted` calls, and returns those that were let through.
+    /// Asks for `wanted` calls, and returns the admitted ones.
     mutating func admit(_ wanted: Int = 1, running: Int = 0, concurrency: Int? = nil) -> [Call] {
         let admission = circuit.admit(wanted, running: running, concurrency: concurrency, at: now, using: &generator)
         return (0..<admission.count).map { _ in
@@ -56,14 +56,14 @@ struct DrivenCircuit {
         if let calls { circuit.record(calls, of: call.generation, at: now, using: &generator) }
     }
 
-    /// Makes calls one by one, as many as are let through.
+    /// Makes calls one by one, as far as they are admitted.
     mutating func run(_ calls: CircuitCalls?, times: Int = 1) {
         for _ in 0..<times {
             for call in admit() { end(call, calls) }
         }
     }
 
-    /// Opens it, whatever its thresholds, and waits until it is half-open.
+    /// Opens the circuit, whatever its thresholds, and waits until it is half-open.
     mutating func becomeHalfOpen() {
         run(CircuitCalls(failed: 1, trip: "test"))
         wait(circuit.policy.openCap)

@@ -22,7 +22,7 @@ struct SuspensionTests {
             }
             let broken = fleet[2]
             try await database.insert(1000)
-            /// A second in which every worker runs the jobs that it is given.
+            /// Lets every worker claim and run jobs for one second.
             func second(_ time: Double) async throws {
                 for (index, worker) in fleet.enumerated() {
                     worker.setClock(time + Double(index) * 0.1)
@@ -49,7 +49,7 @@ struct SuspensionTests {
                 #expect(try row[0][0].int() == round)
                 let until = try row[0][1].double()
                 lengths.append(until - time)
-                // What it knows of that, by the same clock.
+                // The worker's own heartbeat reports the suspension too, by the same clock.
                 let stopped = try await broken.call(Beat(worker: broken.id, isDraining: false, running: 0))
                     .stopped
                 #expect(stopped["k"] == Int64.max)
@@ -73,7 +73,7 @@ struct SuspensionTests {
                     try await broken.settle(trial)
                 }
             }
-            // 60, 120, 240, 480 seconds, each with half of it by chance.
+            // The suspensions last 60, 120, 240 and 480 seconds, and half of each is random.
             for (index, length) in lengths.enumerated().dropFirst() {
                 let longest = 60.0 * Double(1 << index)
                 #expect((longest / 2...longest + 1).contains(length), "suspension \(index + 1): \(length) s")

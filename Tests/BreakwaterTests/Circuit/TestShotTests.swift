@@ -62,7 +62,7 @@ struct TestShotTests {
         }
     }
 
-    @Test("its success begins the round of probes, of which it is the first")
+    @Test("its success begins the round of probes, and counts as the first of them")
     func succeeds() async throws {
         try await withTestDatabase { database in
             let worker = try await worker(database)
@@ -78,7 +78,7 @@ struct TestShotTests {
         }
     }
 
-    @Test("a circuit that somebody holds open stays so, and a pause is passed")
+    @Test("a circuit that a user holds open stays open, and a pause does not stop the job")
     func heldAndPaused() async throws {
         try await withTestDatabase { database in
             let worker = try await worker(database)
@@ -114,7 +114,7 @@ struct TestShotTests {
         }
     }
 
-    @Test("is refused without a worker, for a job that runs, and put back when nobody takes it")
+    @Test("is refused without a worker and for a running job, and the job is put back if no worker claims it")
     func refusals() async throws {
         try await withTestDatabase { database in
             let worker = try await worker(database)

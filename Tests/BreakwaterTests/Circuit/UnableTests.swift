@@ -7,7 +7,7 @@ import Testing
 
 @Suite("A worker that cannot run its jobs", .enabled(if: TestDatabase.isAvailable, Comment(rawValue: needsServer)))
 struct UnableTests {
-    /// Circuits that one failure would open.
+    /// Rules with which one failure would open the circuit.
     private static func rules(_ settings: inout HandlerSettings) {
         settings.circuit.consecutiveFailures = 1
         settings.circuit.minimumCalls = 1
@@ -62,7 +62,7 @@ struct UnableTests {
         }
     }
 
-    @Test("its trial is one job, whatever room it keeps for other kinds, and however many lanes have jobs")
+    @Test("its trial is one job, however much room it keeps for other kinds, and however many lanes have jobs")
     func trial() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database, ["k", "other"], settings: Self.rules)
@@ -92,7 +92,7 @@ struct UnableTests {
             worker.setClock(0)
             var jobs = try await worker.claim(4, room: ["k": 4])
             try await worker.settle([jobs.removeLast()], .unable)
-            // Where a job has moved, the whole batch is settled another way.
+            // The job's row has moved, so the server settles the whole batch by looking the jobs up.
             if looksUp { try await database.query("update breakwater.job set payload = '[]'") }
             worker.setClock(4)
             try await worker.settle([jobs.removeLast()])
@@ -172,7 +172,7 @@ struct UnableTests {
         }
     }
 
-    @Test("holds for the jobs that are parked behind a key's half-open circuit, and lets one of them be the trial")
+    @Test("also holds for parked jobs of a key's half-open circuit, and one of them is the trial")
     func parked() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database) { $0.circuit.key = .path(["host"]) }
@@ -188,7 +188,7 @@ struct UnableTests {
         }
     }
 
-    @Test("a probe that could not be run decides nothing, and gives its place to another")
+    @Test("a probe that could not be run decides nothing, and gives its place to another job")
     func probe() async throws {
         try await withTestDatabase { database in
             let poor = try await HandWorker(database, settings: Self.rules)
@@ -219,7 +219,7 @@ struct UnableTests {
             var jobs = try await worker.claim(6)
             try await worker.settle([jobs.removeLast()], .unable)
             #expect(try await database.number("select suspended_workers from breakwater.circuit_status") == 0)
-            // Its calls still count, and an opening circuit leaves it suspended.
+            // The worker's calls still count, and a circuit that opens leaves it suspended.
             worker.setClock(1)
             let last = jobs.removeLast()
             try await worker.settle(jobs, .failed(delay: .seconds(60)))
@@ -266,7 +266,7 @@ struct UnableTests {
         }
     }
 
-    @Test("a waiting job says so, as long as no other worker can take it")
+    @Test("the state of a waiting job says so, as long as no other worker can take it")
     func why() async throws {
         try await withTestDatabase { database in
             let poor = try await HandWorker(database)
@@ -282,7 +282,7 @@ struct UnableTests {
         }
     }
 
-    @Test("a Swift handler says so, or throws Foundation's error; the worker runs the job when it can")
+    @Test("a Swift handler reports it, or throws Foundation's error, and the worker runs the job when it can")
     func handler() async throws {
         try await withTestDatabase { database in
             let runs = Notes()
@@ -313,7 +313,7 @@ struct UnableTests {
 extension FinishedRun.Ending {
     /// The failure of a worker that has no descriptors left.
     static let unable = FinishedRun.Ending(
-        className: "unable",
+        outcomeClass: .unable,
         failure: JobFailure(limit: EMFILE, while: "running the job")
     )
 }

@@ -33,7 +33,7 @@ struct ConsumerBench {
         consumer = Consumer(settings, worker: 1, registeredAt: now)
     }
 
-    /// One that has a connection, and whose first claim is under way.
+    /// A consumer that has a connection, and whose first claim is in flight.
     static func connected(concurrency: Int = 10, listens: Bool = false) -> ConsumerBench {
         var bench = ConsumerBench(concurrency: concurrency, listens: listens)
         bench.handle(.connected)
@@ -50,13 +50,13 @@ struct ConsumerBench {
     @discardableResult
     mutating func answer(_ answer: Consumer.Answer) -> [Consumer.Action] {
         guard let first = consumer.inFlight.first else { return [] }
-        // Of two requests the newer one's claim may be answered while the older one is not durable.
+        // The newer request's claim may be answered before the older request is durable.
         let isClaim = if case .claimed = answer { true } else { false }
         let id = isClaim ? consumer.inFlight.first { $0.claimed == nil }?.request.id : first.request.id
         return note(consumer.handle(.answered(id ?? first.request.id, answer), at: now))
     }
 
-    /// Ends runs. What starts in their place is among the actions.
+    /// Ends runs. The actions include the starts of the runs that replace them.
     @discardableResult
     mutating func end(
         _ starts: [HeldJobs.Start],
@@ -70,14 +70,14 @@ struct ConsumerBench {
         return all
     }
 
-    /// Lets the claim that is under way give jobs, and makes it durable.
+    /// Answers the claim in flight with jobs, and makes it durable.
     mutating func start(_ ids: ClosedRange<Int64>) -> [HeldJobs.Start] {
         answer(.claimed(jobs(ids)))
         return answer(.settled()).starts
     }
 
-    /// Of twenty jobs, lets the first nine fail: of five that run at once, four make room for others before the fifth
-    /// fails.
+    /// Lets the first nine of twenty jobs fail. Five run at once, and four of them make room for others before the
+    /// fifth fails.
     mutating func failNine() {
         let first = start(1...20)
         let next = end(first, .failedCall).starts
@@ -160,14 +160,14 @@ extension [Consumer.Action] {
 extension FinishedRun.Ending {
     /// A failure that its circuit counts.
     static var failedCall: FinishedRun.Ending {
-        var ending = FinishedRun.Ending(className: "failed", failure: JobFailure("x", "y"))
+        var ending = FinishedRun.Ending(outcomeClass: .failed, failure: JobFailure("x", "y"))
         ending.effect = .failed
         return ending
     }
 }
 
 extension PostgresError {
-    /// What the server says when it refuses something, with this SQLSTATE.
+    /// The error with which the server refuses a request, with this SQLSTATE.
     static func refusal(_ sqlState: String) -> PostgresError {
         var error = PostgresError(.server, "refused")
         error.sqlState = sqlState

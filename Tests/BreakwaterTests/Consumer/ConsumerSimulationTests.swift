@@ -4,8 +4,8 @@ import Testing
 
 @testable import Breakwater
 
-/// Long random sequences of events, against a small model of the database. See ``ConsumerWorld`` for what must hold.
-@Suite("The consumer, whatever happens")
+/// Long random sequences of events against a small model of the database. ``ConsumerWorld`` checks the rules.
+@Suite("The consumer under random events")
 struct ConsumerSimulationTests {
     @Test("keeps to its limits, starts nothing that it may not, and loses nothing", arguments: 0..<20)
     func random(number: Int) {
@@ -18,7 +18,7 @@ struct ConsumerSimulationTests {
     }
 }
 
-/// A consumer, a database whose answers are all it sees, and everything that can happen between the two.
+/// A consumer, a model of the database whose answers are all that the consumer sees, and the events between the two.
 private struct ConsumerWorld {
     private struct Held {
         var lease: Int64
@@ -37,13 +37,14 @@ private struct ConsumerWorld {
     private var worker: Int64 = 1
     private var lastLease: Int64 = 0
     private var lastJob: Int64 = 0
-    /// The jobs that wait, by kind, and those that this worker holds in the database's eyes.
+    /// The waiting jobs, with their kinds.
     private var waiting: [(id: Int64, kind: String)] = []
+    /// The jobs that this worker holds, as the database sees it.
     private var held: [Int64: Held] = [:]
     private var kinds: [Int64: String] = [:]
     /// The jobs of each claim that is not closed.
     private var claims: [Int64: Set<Int64>] = [:]
-    /// What was sent and not answered, oldest first; a claim that was answered has none.
+    /// The requests that were sent and not fully answered, oldest first.
     private var requests: [(id: Request.ID, work: Request.Work, isClaimAnswered: Bool)] = []
     private var running: [Int: Started] = [:]
     private var isConnected = false
@@ -52,10 +53,11 @@ private struct ConsumerWorld {
     private var hasStopped = false
     private var lastBeat: MonotonicClock.Instant
     private var stopped: Set<String> = []
-    /// Whether every run fails; and by kind, the failures in a row that the worker does not yet know to be recorded.
+    /// Whether every run fails.
     private var isDown = false
+    /// By kind, the failures in a row whose settles were not answered yet.
     private var streaks: [String: Int] = [:]
-    /// Jobs whose last resort was refused too: the database gives them back when the worker leaves.
+    /// Jobs for which even the last resort was refused. The database gives them back when the worker leaves.
     private var abandoned: Set<Int64> = []
 
     private(set) var ended = 0
@@ -88,7 +90,7 @@ private struct ConsumerWorld {
         }
     }
 
-    /// Shuts down, with every answer coming, until nothing is left.
+    /// Shuts down and answers every request, until nothing is left.
     mutating func finish() {
         if !isConnected { connect() }
         isDraining = true
@@ -144,7 +146,7 @@ private struct ConsumerWorld {
 
     private mutating func disconnect() {
         isConnected = false
-        // Each request may have reached the server or not.
+        // Each request may or may not have reached the server.
         for request in requests where roll(2) == 0 {
             if case .exchange(_, let settle?) = request.work { settleInDatabase(settle) }
             if case .exchange(let claim?, _) = request.work, !request.isClaimAnswered { _ = claimInDatabase(claim) }
@@ -153,7 +155,7 @@ private struct ConsumerWorld {
         handle(.disconnected)
     }
 
-    /// Other workers take this worker's jobs.
+    /// Gives this worker's jobs to other workers.
     private mutating func strikeOff() {
         giveBack { _ in true }
         isStruckOff = true
@@ -197,7 +199,7 @@ private struct ConsumerWorld {
         case .settleAlone(let settle):
             requests.removeFirst()
             if roll(4) == 0 {
-                for run in settle.runs where run.ending.className == "snoozed" {
+                for run in settle.runs where run.ending.outcomeClass == .snoozed {
                     abandoned.insert(run.id)
                     streaks[run.kind] = max(0, streaks[run.kind, default: 0] - 1)
                 }
@@ -257,7 +259,7 @@ private struct ConsumerWorld {
             held[run.id] = nil
             claims[run.lease]?.remove(run.id)
             ended += 1
-            if run.ending.className == "released", let kind = kinds[run.id] { waiting.append((run.id, kind)) }
+            if run.ending.outcomeClass == .released, let kind = kinds[run.id] { waiting.append((run.id, kind)) }
         }
         for lease in settle.claims {
             if claims[lease]?.isEmpty == false { fail("claim \(lease) is closed, and holds jobs") }

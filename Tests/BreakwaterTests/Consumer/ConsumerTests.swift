@@ -4,10 +4,10 @@ import Testing
 
 @testable import Breakwater
 
-/// What the consumer decides, by a clock that the test sets, and without a server.
+/// The consumer's decisions, with a clock that the test sets and without a server.
 @Suite("The consumer")
 struct ConsumerTests {
-    @Test("gives back what it never heard of before it claims anything")
+    @Test("gives back claims that it never received before it claims anything")
     func reconcilesFirst() throws {
         var bench = ConsumerBench()
         #expect(bench.handle(.connected).isReconciling)
@@ -17,7 +17,7 @@ struct ConsumerTests {
         #expect(claim.total == 10)
     }
 
-    @Test("starts nothing before a settle or flush behind the claim was answered")
+    @Test("starts nothing before the settle or flush after the claim was answered")
     func waitsForTheDisk() {
         var bench = ConsumerBench.connected()
         #expect(bench.answer(.claimed(bench.jobs(1...3))).starts.isEmpty)
@@ -33,7 +33,7 @@ struct ConsumerTests {
         #expect(bench.consumer.held.isEmpty)
     }
 
-    @Test("settles again what it had sent when the connection was lost")
+    @Test("settles again what was in flight when the connection was lost")
     func settlesAgain() {
         var bench = ConsumerBench.connected()
         let runs = bench.start(1...2)
@@ -61,20 +61,20 @@ struct ConsumerTests {
         let runs = bench.start(1...3)
         bench.end(runs)
         bench.answer(.claimed([]))
-        // The first run to end went alone; the other two gathered.
+        // The first run to end was settled alone. The other two were settled together.
         bench.answer(.settled())
         bench.answer(.claimed([]))
         #expect(bench.answer(.settleRefused(.refusal("22021"))).settledAlone == 2)
         #expect(bench.answer(.settled()).settledAlone == 3)
-        // It is settled as a failure that says why, then as a snooze, and then not at all.
+        // The run is settled as a failure that says why, then as a snooze, and then not at all.
         #expect(bench.answer(.settleRefused(.refusal("22021"))).settle?.runs[0].ending.failure?.name == "unstorable")
-        #expect(bench.answer(.settleRefused(.refusal("22021"))).settle?.runs[0].ending.className == "snoozed")
+        #expect(bench.answer(.settleRefused(.refusal("22021"))).settle?.runs[0].ending.outcomeClass == .snoozed)
         bench.answer(.settleRefused(.refusal("22021")))
         #expect(bench.consumer.isolation == nil)
         #expect(bench.consumer.held.isEmpty)
     }
 
-    @Test("tries a settle again over a new connection while the reason may pass")
+    @Test("tries a settle again over a new connection if the reason may be temporary")
     func reconnectsFirst() {
         var bench = ConsumerBench.connected()
         bench.end(bench.start(1...1))
@@ -108,7 +108,7 @@ struct ConsumerTests {
         #expect(!bench.consumer.mayBegin(run, at: bench.now))
     }
 
-    @Test("struck off, it forgets its claims, and what it was asked for under its old number counts no more")
+    @Test("struck off, it forgets its claims and ignores answers to requests under its old number")
     func struckOff() {
         var bench = ConsumerBench.connected()
         let runs = bench.start(1...2)
@@ -120,7 +120,7 @@ struct ConsumerTests {
         #expect(bench.lastRequestWorker == 2)
     }
 
-    @Test("of a stopped kind, nothing starts that was claimed before; what the database gives later does")
+    @Test("starts no job of a stopped kind that was claimed before, but starts those that are claimed later")
     func stops() {
         var bench = ConsumerBench.connected()
         bench.answer(.claimed(bench.jobs(1...2)))
@@ -128,7 +128,7 @@ struct ConsumerTests {
         bench.handle(.heartbeat(bench.answerToHeartbeat(stopped: ["k": .max]), sent: bench.now))
         let actions = bench.answer(.settled())
         #expect(actions.starts.isEmpty)
-        #expect(actions.settle?.runs.map(\.ending.className) == ["released", "released"])
+        #expect(actions.settle?.runs.map(\.ending.outcomeClass) == [.released, .released])
         bench.now += .milliseconds(1)
         bench.answer(.claimed([]))
         bench.answer(.settled())
@@ -137,7 +137,7 @@ struct ConsumerTests {
         #expect(bench.answer(.settled()).starts.map(\.job.id) == [3])
     }
 
-    @Test("after five failures in a row, what is held of the kind waits until they are recorded; other kinds go on")
+    @Test("after five failures in a row, the kind's jobs wait until those are recorded; other kinds go on")
     func awaitsVerdict() {
         var bench = ConsumerBench(concurrency: 5, kinds: ["k": 4, "other": nil])
         bench.handle(.connected)
@@ -145,7 +145,7 @@ struct ConsumerTests {
         bench.answer(.claimed(bench.jobs(1...12) + bench.jobs(21...24, kind: "other", lease: 2)))
         let first = bench.answer(.settled()).starts
         #expect(first.map(\.job.id) == [1, 2, 3, 4, 21])
-        // Those that end before the fifth has failed make room for others of the kind.
+        // The runs that end before the fifth has failed make room for other jobs of the kind.
         var running = first
         var started: [Int64] = []
         while !running.isEmpty {
@@ -155,7 +155,7 @@ struct ConsumerTests {
             started += next.map(\.job.id)
         }
         #expect(Set(started) == [5, 6, 7, 8, 22, 23, 24])
-        // The first failure was settled by itself, as soon as it was there: seven are too many still.
+        // The first failure was settled by itself, as soon as it arrived. Seven unrecorded failures are still too many.
         let actions = bench.answer(.settled())
         #expect(actions.starts.isEmpty)
         #expect(actions.settle?.runs.count { $0.kind == "k" } == 7)
@@ -164,17 +164,17 @@ struct ConsumerTests {
         #expect(bench.answer(.settled()).starts.map(\.job.id) == [9, 10, 11, 12])
     }
 
-    @Test("a circuit that opened with the failures a settle records stops the kind with the answer to it")
+    @Test("if a settle's failures open a circuit, the answer to that settle stops the kind")
     func verdict() {
         var bench = ConsumerBench.connected(concurrency: 5)
         bench.failNine()
         #expect(bench.answer(.settled()).settle?.runs.count == 8)
         let actions = bench.answer(.settled(stopped: ["k": 2]))
         #expect(actions.starts.isEmpty)
-        #expect(actions.settle?.runs.map(\.ending.className) == Array(repeating: "released", count: 11))
+        #expect(actions.settle?.runs.map(\.ending.outcomeClass) == Array(repeating: .released, count: 11))
     }
 
-    @Test("a claim whose jobs came to all the bytes that it may have did not find the end of its lanes")
+    @Test("a claim that reached its limit of bytes has not emptied its lanes")
     func bytes() {
         var bench = ConsumerBench.connected()
         var jobs = bench.jobs(1...2)
@@ -184,7 +184,7 @@ struct ConsumerTests {
         bench.answer(.claimed(jobs))
         let actions = bench.answer(.settled())
         #expect(actions.starts.count == 2)
-        // The next one asks for few, and takes up the rest of what the worker may hold.
+        // The next claim asks for few jobs, and for all the bytes that the worker may still hold.
         #expect(actions.claim?.total == 4)
         #expect(actions.claim?.bytes == HeldJobs.mostBytesAClaim)
         #expect(bench.consumer.held.payloadBytes == HeldJobs.mostBytesAClaim)
@@ -192,7 +192,7 @@ struct ConsumerTests {
         #expect(bench.consumer.held.payloadBytes == 0)
     }
 
-    @Test("after a refused claim, half as many are asked for, and those that it asked for are looked at one by one")
+    @Test("after a refused claim, the next asks for half as many, and the jobs of the refused one are examined singly")
     func refusedClaim() {
         var bench = ConsumerBench.connected()
         let first = bench.inFlightClaim
@@ -206,7 +206,7 @@ struct ConsumerTests {
         #expect(actions.claim?.total == (first?.total ?? 0) / 2)
     }
 
-    @Test("a success between failures, or a failure that the circuit does not count, holds nothing up")
+    @Test("a success between failures, or a failure that the circuit does not count, delays nothing")
     func noStreak() {
         var bench = ConsumerBench.connected(concurrency: 1)
         var run = bench.start(1...20)
@@ -237,23 +237,23 @@ struct ConsumerTests {
         var bench = ConsumerBench.connected(concurrency: 1)
         let runs = bench.start(1...2)
         let draining = bench.handle(.drain)
-        #expect(draining.settle?.runs.map(\.ending.className) == ["released"])
+        #expect(draining.settle?.runs.map(\.ending.outcomeClass) == [.released])
         #expect(draining.claim == nil)
         bench.answer(.settled())
         #expect(bench.end(runs).settle?.claims == [1])
         #expect(bench.answer(.settled()).stops)
     }
 
-    @Test("is not asked over and over while it can send nothing", arguments: [false, true])
+    @Test("does not ask to be called again at once while it can send nothing", arguments: [false, true])
     func rests(isConnected: Bool) {
-        // Without a connection, or before the answer to its first claim.
+        // The consumer has no connection, or has no answer to its first claim.
         var bench = isConnected ? ConsumerBench.connected() : ConsumerBench()
-        // Its next poll is long due.
+        // The consumer's next poll is long due.
         bench.now += .seconds(10)
         #expect(bench.handle(.tick).waitsUntil == bench.now + .seconds(1))
     }
 
-    @Test("a claim that was cut off after five silent seconds is followed by an examination, and so is one of those")
+    @Test("a claim cut off after five silent seconds is followed by an examination, and so is an examination cut off")
     func examinesAfterSilence() {
         var bench = ConsumerBench.connected()
         bench.now += .milliseconds(4999)
@@ -286,7 +286,7 @@ struct ConsumerTests {
         #expect(bench.handle(.tick).stops)
     }
 
-    @Test("a shutdown waits for a silent server that has not heard how a run ended")
+    @Test("a shutdown waits for a silent server that has not yet recorded how a run ended")
     func waitsForSettle() {
         var bench = ConsumerBench.connected()
         bench.end(bench.start(1...1))
@@ -296,7 +296,7 @@ struct ConsumerTests {
         #expect(bench.answer(.settled()).stops)
     }
 
-    @Test("asks to be woken when it finds nothing, and looks once more before it waits")
+    @Test("asks to be woken when it finds no jobs, and claims once more before it waits")
     func sleeps() {
         var bench = ConsumerBench.connected(listens: true)
         bench.answer(.claimed([]))
@@ -306,7 +306,7 @@ struct ConsumerTests {
         #expect(bench.answer(.settled()).request == nil)
         #expect(bench.handle(.woken(kind: "k")).claim?.lanes.map(\.priority) == [5])
         bench.answer(.claimed([]))
-        // The job that it was woken for may be in another lane.
+        // The job that woke the worker may be in another lane.
         #expect(bench.answer(.settled()).claim?.isWide == true)
     }
 
@@ -314,7 +314,7 @@ struct ConsumerTests {
     func polls() {
         var bench = ConsumerBench.connected(concurrency: 100, listens: true)
         bench.end(bench.start(1...20))
-        // The first run to end went alone, the others gathered.
+        // The first run to end was settled alone, and the others together.
         for _ in 1...2 {
             bench.answer(.claimed([]))
             bench.answer(.settled())
@@ -329,7 +329,7 @@ struct ConsumerTests {
         #expect(bench.answer(.settled()).sleepsFor == [])
     }
 
-    @Test("in a backlog the next claim is sent while the last one is not durable yet, and no third one")
+    @Test("in a backlog sends a second claim while the first is not durable yet, and no third")
     func overlaps() throws {
         var bench = ConsumerBench.connected(concurrency: 4000)
         let first = bench.answer(.claimed(bench.jobs(1...4000)))

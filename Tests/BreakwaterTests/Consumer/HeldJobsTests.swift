@@ -108,7 +108,7 @@ struct HeldJobsTests {
                     concurrency,
                     Dictionary(uniqueKeysWithValues: names.map { ($0, nil) })
                 )
-                // Some kinds hold a slot each, for ever.
+                // Some kinds hold one slot each, for ever.
                 for index in 0..<busy {
                     let id = Int64(index + 1)
                     held.take(jobs(id...id, kind: names[index]), at: now)
@@ -145,7 +145,7 @@ struct HeldJobsTests {
     }
 
     @Test(
-        "claims ahead twice what ends from claim to claim, less and less of it afterwards, and never beyond its bound"
+        "claims ahead twice as many jobs as end between claims, then fewer and fewer, and never more than its bound"
     )
     func prefetch() {
         var held = held(4000)
@@ -161,7 +161,7 @@ struct HeldJobsTests {
     }
 
     @Test(
-        "claims ahead three times what ends from claim to claim while a claim is not durable, and counts what it gave"
+        "claims ahead three times as many while a claim is not durable, and counts the jobs of that claim"
     )
     func claimsAhead() {
         var held = held(4000)
@@ -214,7 +214,7 @@ struct HeldJobsTests {
         #expect(count(of: "k", in: held.planClaim(batches: 2)) >= 2)
     }
 
-    @Test("a claim is struck off with the last of its runs, not before")
+    @Test("a claim is closed with the last of its runs, not before")
     func closedClaims() {
         var held = held(10)
         held.take(jobs(1...2, lease: 7) + jobs(3...3, lease: 8), at: now)
@@ -228,7 +228,7 @@ struct HeldJobsTests {
         #expect(held.knownClaims.isEmpty)
     }
 
-    @Test("what could not be settled comes again, complete")
+    @Test("runs that could not be settled are settled again, all of them")
     func putBack() {
         var held = held(10)
         held.take(jobs(1...5), at: now)
@@ -253,7 +253,7 @@ struct HeldJobsTests {
         let (runs, claims) = held.takeFinished()
         #expect(runs.map(\.lease) == [2])
         #expect(Set(claims) == [1, 2])
-        // Also when the older had been taken and put back.
+        // The same holds if the older run had been taken for a settle and put back.
         held.take(jobs(1...1, lease: 3), at: now)
         end(held.starts(at: now), in: &held)
         let taken = held.takeFinished()
@@ -297,13 +297,13 @@ struct HeldJobsTests {
 }
 
 extension HeldJobs {
-    /// Takes in jobs whose claim is durable.
+    /// Accepts jobs whose claim is durable.
     fileprivate mutating func take(_ jobs: [ClaimedJob], at now: MonotonicClock.Instant) {
         accept(jobs, of: 0)
         confirm(0, askedAt: now)
     }
 
-    /// Everything that can start now.
+    /// Starts every job that can start now.
     fileprivate mutating func starts(at now: MonotonicClock.Instant, atMost limit: Int = .max) -> [Start] {
         var starts: [Start] = []
         while starts.count < limit, let start = nextStart(at: now) { starts.append(start) }

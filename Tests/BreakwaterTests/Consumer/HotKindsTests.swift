@@ -11,7 +11,7 @@ struct HotKindsTests {
         (0..<count).map { ClaimedJob(job: Job(id: Int64($0), kind: kind), position: Int64($0)) }
     }
 
-    @Test("a kind of which many jobs come is hot, and no other")
+    @Test("a kind with many arriving jobs is hot, and no other")
     mutating func many() {
         hotKinds.arrived(jobs(HotKinds.least) + jobs(HotKinds.least - 1, kind: "rare"), at: start)
         hotKinds.review(at: start)
@@ -28,7 +28,7 @@ struct HotKindsTests {
         }
     }
 
-    @Test("lasts while they come, and ends within two slots when they do not")
+    @Test("a kind stays hot while jobs arrive, and ends within two slots when they do not")
     mutating func ends() {
         var now = start
         hotKinds.arrived(jobs(20), at: now)
@@ -42,7 +42,7 @@ struct HotKindsTests {
         #expect(hotKinds.kinds.isEmpty)
     }
 
-    @Test("does not outlast a burst for a trickle")
+    @Test("a kind does not stay hot if a trickle follows a burst")
     mutating func burst() {
         hotKinds.arrived(jobs(HotKinds.least), at: start)
         hotKinds.review(at: start)

@@ -3,8 +3,8 @@ import Testing
 
 @testable import Breakwater
 
-/// A process that was stopped, or a machine that was asleep, goes on in the middle of what it was doing.
-@Suite("A worker that goes on after its lease")
+/// A process that was stopped, or a machine that was asleep, continues in the middle of its work.
+@Suite("A worker that continues after its lease")
 struct LateStartTests {
     private let ran = Notes()
 
@@ -16,7 +16,7 @@ struct LateStartTests {
         }
     }
 
-    /// Lets the engine claim three jobs; the claim is not durable yet.
+    /// Lets the engine claim three jobs. The claim is not durable yet.
     private func claim(with engine: Engine) throws {
         engine.handle(.connected)
         let reconcile = try #require(engine.takeRequest())
@@ -35,7 +35,7 @@ struct LateStartTests {
         engine.handle(.answered(id, .settled()))
     }
 
-    @Test("starts nothing of what it had claimed before, and hands it back")
+    @Test("starts none of the jobs that it had claimed before, and hands them back")
     func claimed() throws {
         let clock = ManualWorkerClock()
         let engine = engine(on: clock)
@@ -47,11 +47,11 @@ struct LateStartTests {
             Issue.record("nothing is settled")
             return
         }
-        #expect(settle.runs.map(\.ending.className) == ["released", "released", "released"])
+        #expect(settle.runs.map(\.ending.outcomeClass) == [.released, .released, .released])
         #expect(ran.all.isEmpty)
     }
 
-    @Test("runs what it had started in time")
+    @Test("runs the jobs that it had started in time")
     func inTime() async throws {
         let clock = ManualWorkerClock()
         let engine = engine(on: clock)

@@ -6,7 +6,7 @@ import Testing
 struct LeaseTests {
     private let start = MonotonicClock.Instant.now
 
-    /// A lease of 20 seconds, and proofs that the database is away at these times, in seconds.
+    /// How long a lease of 20 seconds is sure to last, given proofs at these seconds that the database is away.
     private func sureFor(_ proofs: [Double]) -> Duration {
         var lease = Lease(length: .seconds(20), heldSince: start)
         for proof in proofs { lease.databaseIsAbsent(at: start + .seconds(proof)) }
@@ -16,7 +16,7 @@ struct LeaseTests {
     @Test("lasts three quarters of its length without a heartbeat")
     func silence() { #expect(sureFor([]) == .seconds(15)) }
 
-    @Test("goes on while it is proven that the database is away, but for two seconds of that")
+    @Test("goes on while it is proven that the database is away, except for two seconds of that time")
     func absence() {
         #expect(sureFor([1]) == .seconds(15))
         #expect(sureFor([1, 2, 3]) == .seconds(15))
@@ -31,7 +31,7 @@ struct LeaseTests {
         #expect(sureFor([1, 2, 3, 4, 9, 11, 13]) == .seconds(18))
     }
 
-    @Test("that was in doubt already does not come back without a heartbeat")
+    @Test("does not come back without a heartbeat if it was already in doubt")
     func doubt() { #expect(sureFor([16, 17, 18, 19, 20]) == .seconds(15)) }
 
     @Test("begins anew with a heartbeat")
@@ -40,7 +40,7 @@ struct LeaseTests {
         for second in 1...5 { lease.databaseIsAbsent(at: start + .seconds(second)) }
         lease.regain(asOf: start + .seconds(6))
         #expect(lease.sureUntil == start + .seconds(21))
-        // An absence that ended then is not counted on.
+        // An absence that ended at that time does not extend the lease.
         lease.databaseIsAbsent(at: start + .seconds(7))
         lease.databaseIsAbsent(at: start + .seconds(9))
         #expect(lease.sureUntil == start + .seconds(21))

@@ -6,7 +6,7 @@ import Testing
 struct QuarantineTests {
     private let start = MonotonicClock.Instant.now
 
-    /// A quarantine to be asked within expectations, which take no value that changes.
+    /// Holds a quarantine, so that `#expect` can call its mutating methods.
     @dynamicMemberLookup
     private final class Subject {
         private var quarantine: Quarantine
@@ -38,7 +38,7 @@ struct QuarantineTests {
         #expect(!quarantine.acceptsJobs)
         #expect(!quarantine.wantsSuspect(holdsNothing: true, at: start + .seconds(12)))
         #expect(quarantine.acceptsJobs)
-        // It was away for ten seconds, so it works for ten.
+        // The worker was in quarantine for ten seconds, so it does other work for ten.
         quarantine.suspectWaits(at: start + .seconds(21))
         #expect(quarantine.acceptsJobs)
         quarantine.suspectWaits(at: start + .seconds(22))
@@ -58,7 +58,7 @@ struct QuarantineTests {
         #expect(quarantine.acceptsJobs)
     }
 
-    @Test("ends when there is no suspect any more")
+    @Test("ends when no suspect is left")
     func gone() {
         let quarantine = Subject(Quarantine(patience: .seconds(30), at: start))
         quarantine.suspectWaits(at: start)
@@ -67,7 +67,7 @@ struct QuarantineTests {
         #expect(quarantine.acceptsJobs)
     }
 
-    @Test("is given up when what is held does not end, and waited for twice as long the next time")
+    @Test("is given up if the held jobs do not end, and starts again after twice as long a wait")
     func patience() {
         let quarantine = Subject(Quarantine(patience: .seconds(30), at: start))
         quarantine.suspectWaits(at: start)

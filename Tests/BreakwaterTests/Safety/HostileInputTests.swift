@@ -7,7 +7,7 @@ import Testing
 
 @Suite("Hostile input through SQL and Swift handlers", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct HostileInputTests {
-    /// Enqueues, and returns the refusal if there is one.
+    /// Enqueues a job, and returns the refusal if there is one.
     private func enqueue(
         _ database: TestDatabase,
         kind: String = "k",
@@ -82,7 +82,7 @@ struct HostileInputTests {
                 let refusal = await enqueue(database, payload: sample.value)
                 #expect(refusal == nil, "\(sample): \(refusal.map { String("\($0)".prefix(300)) } ?? "")")
             }
-            // Each handler gives back what it got, and it is the same to the database.
+            // Each handler returns the payload that it got, and the database finds it unchanged.
             try await database.query("create table sent as select id, payload from breakwater.job")
             let handler = HandlerRegistration(
                 kind: "k",
@@ -163,7 +163,7 @@ struct HostileInputTests {
                     [.int8(id)]
                 )
             }
-            // The other numbers are as high.
+            // The other sequences are as high.
             try await database.connection.script(
                 """
                 select setval('breakwater.job_position', 9223372036854775807 - 1000);

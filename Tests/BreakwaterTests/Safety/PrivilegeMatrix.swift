@@ -1,5 +1,5 @@
-/// Which roles may do what with each object of the schema. An object without an entry fails the test of this matrix, so
-/// that a developer who adds one decides here which roles may use it.
+/// The roles that may use each object of the schema. An object without an entry fails the test of this matrix, so that
+/// a developer who adds one decides here which roles may use it.
 enum PrivilegeMatrix {
     enum Role: String, CaseIterable, Sendable {
         case enqueue = "breakwater_enqueue"
@@ -8,7 +8,7 @@ enum PrivilegeMatrix {
         case monitor = "breakwater_monitor"
     }
 
-    /// Tables that administrators read and only their owner writes, save for `exceptions`.
+    /// Tables that administrators read and only their owner writes, except for `exceptions`.
     static let tables: Set<String> = [
         "absence", "audit", "circuit", "circuit_incident", "circuit_transition", "claim", "dead_letter", "failure",
         "fleet_sample",
@@ -26,7 +26,7 @@ enum PrivilegeMatrix {
         "worker_status",
     ]
 
-    /// Sequences that only their owner draws from, save for `exceptions`.
+    /// Sequences that only their owner draws from, except for `exceptions`.
     static let sequences: Set<String> = [
         "anyone_asleep", "audit_id_seq", "circuit_incident_id_seq", "circuit_transition_id_seq", "failure_id_seq",
         "job_id_seq", "job_position",
@@ -34,17 +34,17 @@ enum PrivilegeMatrix {
         "horizon_id_seq", "lane_id_seq", "outcome_id", "recent_call_id_seq", "tail_subscriber_id", "worker_id_seq",
     ]
 
-    /// What a role may do beyond the rules above: as the catalogue test writes it.
+    /// The rights of a role beyond the rules above, in the notation of the catalogue test.
     static let exceptions: [String: [Role: String]] = [
-        // Every INSERT reads it, in the name of any role.
+        // Every INSERT reads this sequence, with the rights of any role.
         "anyone_asleep": Dictionary(uniqueKeysWithValues: Role.allCases.map { ($0, "select") }),
         "job": [
-            // Not id, position, lease, attempt or errors: those are the workers' own.
-            // The id to INSERT … RETURNING id.
+            // Workers alone write id, position, lease, attempt and errors. `INSERT … RETURNING id` needs the right to
+            // read id.
             .enqueue:
                 "insert(kind,max_attempts,payload,priority,queue,run_at,traceparent,tracestate,unique_key),select(id)"
         ],
-        // Every UPDATE of a position asks it.
+        // Every UPDATE of a position reads this sequence.
         "job_position": Dictionary(
             uniqueKeysWithValues: Role.allCases.map { ($0, $0 == .enqueue ? "select,usage" : "select") }
         ),
@@ -58,7 +58,7 @@ enum PrivilegeMatrix {
             ([.enqueue, .admin], ["enqueue", "enqueue_many", "enqueue_lines", "import_position"]),
             ([.admin, .monitor], ["workload"]),
             ([.worker, .admin], ["lock_waits"]),
-            // The table's constraints call it for every role that inserts.
+            // The table's constraints call this function for every role that inserts.
             (Set(Role.allCases), ["has_control_characters"]),
             (
                 [.worker],
@@ -89,6 +89,7 @@ enum PrivilegeMatrix {
             (
                 [],
                 [
+                    "claim_in_order", "claimable_lanes", "may_vacuum",
                     "add_error", "admit", "apply_fallbacks", "check_enqueue", "count_probes", "failure_of",
                     "generation_of", "suspend_briefly", "key_of", "lead", "lease_probes", "open_time", "others_fare",
                     "override_circuit", "pause_scope", "pick_dead_letters", "promote", "prune_calls",
@@ -136,7 +137,7 @@ enum PrivilegeMatrix {
         return Dictionary(groups.flatMap { roles, names in names.map { ($0, roles) } }) { first, _ in first }
     }()
 
-    /// What a role may do with a relation, as the catalogue test writes it; nil for one without an entry.
+    /// The rights of a role on a relation, in the notation of the catalogue test. Nil if the relation has no entry.
     static func privileges(of role: Role, on relation: String, kind: String) -> String? {
         switch kind {
         case "r" where tables.contains(relation), "v" where views.contains(relation),

@@ -80,8 +80,8 @@ struct PrivilegeTests {
         }
     }
 
-    /// Beyond the catalogue: a function that may be called must not fail for want of a privilege within, and one that
-    /// may not must say so.
+    /// Goes beyond the catalogue: a function that the role may call must not fail because a privilege is missing inside
+    /// it, and a function that the role may not call must be refused.
     @Test("when every function is called", arguments: PrivilegeMatrix.Role.allCases)
     func calls(role: PrivilegeMatrix.Role) async throws {
         try await withTestDatabase { database in
@@ -120,7 +120,7 @@ struct PrivilegeTests {
                     let read = await postgresError {
                         _ = try await connection.query("select * from breakwater.\(name)")
                     }
-                    // Not where it may select some columns.
+                    // A role that may read only some columns is refused here.
                     let mayRead = privileges.contains("select") && !privileges.contains("select(")
                     #expect((read == nil) == mayRead, "\(name): \(read.map { "\($0)" } ?? "")")
                     var writes = [

@@ -6,14 +6,14 @@ import Testing
 
 @Suite("Row-level security without a policy", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct RowSecurityTests {
-    /// Does something to every table of the schema.
+    /// Changes every table of the schema in the same way.
     private func alterAll(_ database: TestDatabase, _ change: String) async throws {
         for table in PrivilegeMatrix.tables.sorted() {
             try await database.query("alter table breakwater.\(table) \(change)")
         }
     }
 
-    /// Gives the schema and what is in it to a role that row-level security applies to, as it does not to a superuser.
+    /// Gives the schema and its objects to a role that is subject to row-level security, which a superuser is not.
     private func giveAway(_ database: TestDatabase, to owner: String) async throws {
         try await database.connection.script(
             """
@@ -53,7 +53,7 @@ struct RowSecurityTests {
                         try await waitUntil("the job has run") { try await database.count("job") == 0 }
                     }
                 }
-                // A worker's last request may still be under way in the server.
+                // The server may still be working on a worker's last request.
                 try await waitUntil("nobody is at work there") {
                     try await database.number(
                         """
@@ -80,7 +80,7 @@ struct RowSecurityTests {
                 #expect(refusal?.message.contains("row-level security is forced") == true)
                 #expect(refusal?.message.contains("sees nothing: job") == true)
                 #expect(refusal?.hint?.contains("NO FORCE ROW LEVEL SECURITY") == true)
-                // With a policy, its author knows what it lets through.
+                // A policy lets the worker start again, because its author knows which rows it shows.
                 try await database.query("create policy owner_sees_all on breakwater.job to \(owner) using (true)")
                 let worker = try await HandWorker(database)
                 try await database.query("drop policy owner_sees_all on breakwater.job")

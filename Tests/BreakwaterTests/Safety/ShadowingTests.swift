@@ -4,12 +4,13 @@ import Testing
 
 @testable import Breakwater
 
-/// The schema of an attacker who hopes that a function with its owner's rights takes theirs for the system's.
+/// The schema of an attacker. It has objects with the names of the system's, so that a function with its owner's rights
+/// might use them by mistake.
 private let evilSchema = """
     create schema evil;
     grant usage on schema evil to public;
 
-    -- Whoever calls one of these is told, by an error that no code here expects.
+    -- Each of these raises an error that no code here expects.
     do $$
     declare
         v_one record;
@@ -73,10 +74,11 @@ private let evilSchema = """
     .disabled(if: TestDatabase.isPooled, "a pooler refuses the attacker's sessions")
 )
 struct ShadowingTests {
-    /// How a session of the attacker's begins: the temporary schema would otherwise come first only for relations.
+    /// The options of the attacker's sessions. `pg_temp` is named because it would otherwise come first, for relations
+    /// only.
     private let attack = "-c search_path=evil,pg_temp,pg_catalog"
 
-    @Test("is picked up by no function that runs with its owner's rights")
+    @Test("is used by no function that runs with its owner's rights")
     func attack() async throws {
         try await withTestDatabase { database in
             try await database.connection.script(evilSchema, timeout: .seconds(60))
@@ -89,11 +91,11 @@ struct ShadowingTests {
             options = ConnectionOptions(database.url, keywords: ["options": attack])
             let attacker = try await Connection.connect(options, logger: RecordedLog().logger())
 
-            // The attack works on a session that does not defend itself.
+            // The attack works on an ordinary session.
             let proof = await postgresError { _ = try await attacker.query("select now()") }
             #expect(proof?.message.hasPrefix("evil: ") == true, "\(proof.map { "\($0)" } ?? "nothing was caught")")
 
-            // Inserts find a sleeping worker to notify, and a worker that polls.
+            // These rows let inserts find a sleeping worker to notify, and a worker that polls.
             try await database.connection.script(
                 """
                 select breakwater.sleep(-1, '{k,bad,fails}');
@@ -103,7 +105,7 @@ struct ShadowingTests {
             )
             try await attacker.listen("breakwater")
 
-            // A whole worker's life: success, failure, retry, dead letter, circuit, schedule.
+            // These statements give the worker successes, failures, retries, dead letters, circuits and scheduled jobs.
             for statement in [
                 "insert into breakwater.job (kind) values ('k'), ('bad')",
                 "select breakwater.enqueue('k', unique_key => 'u')",
@@ -148,7 +150,7 @@ struct ShadowingTests {
             #expect(try await database.count("result") == 5)
             #expect(try await database.count("dead_letter") == 3)
 
-            // Functions that the worker had no reason to call, and functions that users call.
+            // The worker had no reason to call these functions, or only users call them.
             let dead = try await database.numbers("select id from breakwater.dead_letter order by id")
             let later = try await database.number("select id from breakwater.job")
             let worker = try await HandWorker(database)
@@ -194,7 +196,7 @@ struct ShadowingTests {
             for table in ["job", "dead_letter", "circuit", "worker"] {
                 #expect(try await database.number("select count(*) from evil.\(table)") == 0)
             }
-            // Every function that runs with its owner's rights has to be called above.
+            // The statements above must have called every function that runs with its owner's rights.
             try await database.query("select pg_stat_force_next_flush()")
             try await waitUntil("the server has counted the calls") {
                 let missing = try await database.texts(

@@ -6,7 +6,8 @@ import Testing
 
 @Suite("Keys that are dead", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct DeadKeyTests {
-    /// Why a dead key's circuit, half-open for longer than the healthy one's, gets no probe.
+    /// The reasons why a dead key's circuit gets no probe, although it has been half-open for longer than a healthy
+    /// one's.
     enum Obstacle: String, CaseIterable, Sendable {
         case noJobs, anotherQueue, pausedQueue, allProbesOut, suspended
     }
@@ -24,7 +25,7 @@ struct DeadKeyTests {
         try await HandWorker(database, queues: queues, settings: Self.settings)
     }
 
-    /// Half-open circuits of keys, the dead ones for the longest.
+    /// Creates half-open circuits of keys. Those with the prefix `dead` have been half-open for longest.
     private func halfOpen(_ prefix: String, _ count: Int, _ database: TestDatabase) async throws {
         try await database.query(
             """
@@ -118,7 +119,7 @@ struct DeadKeyTests {
         }
     }
 
-    @Test("a key's jobs that wait behind those of another queue are found")
+    @Test("a key's jobs are found, even behind jobs of another queue")
     func otherQueueInFront() async throws {
         try await withTestDatabase { database in
             let worker = try await worker(database)
@@ -163,7 +164,7 @@ struct DeadKeyTests {
         }
     }
 
-    @Test("one without jobs stays half-open, however long a round may take")
+    @Test("one without jobs stays half-open, even if that takes longer than half_open_for")
     func isNotReopened() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database) { settings in
@@ -193,7 +194,7 @@ struct DeadKeyTests {
             let count = "select count(*) from breakwater.circuit where key like $1 || '%'"
             #expect(try await database.number(count, [.text("dead")]) == 790)
             #expect(try await database.number(count, [.text("well")]) == 10)
-            // A key that breaks now gets a circuit.
+            // A key that fails now still gets a circuit.
             try await database.query(#"insert into breakwater.job (kind, payload) values ('k', '{"host": "new"}')"#)
             let jobs = try await worker.claim().filter { $0.circuitKey == "new" }
             try await worker.settle(jobs, .failed(delay: .seconds(60)))
@@ -201,7 +202,7 @@ struct DeadKeyTests {
         }
     }
 
-    @Test("jobs that are parked behind a circuit that is gone come back")
+    @Test("jobs whose circuit is gone are no longer parked")
     func missingCircuit() async throws {
         try await withTestDatabase { database in
             let worker = try await worker(database)

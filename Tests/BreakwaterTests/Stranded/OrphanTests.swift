@@ -4,9 +4,9 @@ import Testing
 
 @testable import Breakwater
 
-@Suite("Jobs that nobody holds in truth", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
+@Suite("Jobs whose claim is damaged", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct OrphanTests {
-    /// What is wrong with the claim of three jobs.
+    /// Statements that damage the claim of a worker.
     private static let damages = [
         "delete from breakwater.worker where id = $1",
         "update breakwater.claim set worker = 12345 where worker = $1",
@@ -30,7 +30,7 @@ struct OrphanTests {
                 found.formUnion(claimed)
                 return found.count == 5
             }
-            // The worker that had them settles too late.
+            // The worker that held them settles too late.
             #expect(try await lost.settle(jobs).settled == 0)
             #expect(try await database.number("select max(crashes) from breakwater.job") == 0)
         }
@@ -50,7 +50,7 @@ struct OrphanTests {
         }
     }
 
-    @Test("a suspect runs where it is all that a half-open circuit could be probed with, and decides")
+    @Test("a suspect runs if it is the only job that can probe a half-open circuit, and its result counts")
     func suspectAsProbe() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database) { $0.circuit.successesToClose = 1 }
@@ -67,7 +67,7 @@ struct OrphanTests {
         }
     }
 
-    @Test("what a living worker holds is still refused")
+    @Test("cancelling a job that a living worker holds is still refused")
     func livingWorker() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database)
@@ -78,7 +78,7 @@ struct OrphanTests {
         }
     }
 
-    @Test("a worker's number that an earlier lost worker had stops no rescue")
+    @Test("a worker is rescued even if an earlier lost worker had the same number")
     func lostTwice() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database, ["other"])

@@ -4,9 +4,9 @@ import Testing
 
 @testable import Breakwater
 
-@Suite("A policy changes while state of the old one is there", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
+@Suite("A policy that changes while old state remains", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct PolicyChangeTests {
-    /// What the next version of the handler says of its circuit.
+    /// The changes that the next version of the handler makes to its circuit.
     enum Change: String, CaseIterable, Sendable {
         case keyDropped, keyFromElsewhere, shared, switchedOff
 
@@ -44,7 +44,7 @@ struct PolicyChangeTests {
         )
     }
 
-    /// Opens the circuit of the key `a`, behind which five jobs are parked then.
+    /// Opens the circuit of the key `a`, and then parks five jobs behind it.
     private func openKey(_ worker: HandWorker, _ database: TestDatabase) async throws {
         try await insert(3, host: "a", database)
         try await worker.settle(try await worker.claim(3), .failed(delay: .seconds(3600)))
@@ -56,7 +56,7 @@ struct PolicyChangeTests {
         #expect(try await database.text("select state from breakwater.circuit where key = 'a'") == "open")
     }
 
-    @Test("no job is ended by a fallback, and what was parked runs", arguments: Change.allCases)
+    @Test("no job is ended by a fallback, and parked jobs run", arguments: Change.allCases)
     func openKeyAndChange(change: Change) async throws {
         try await withTestDatabase { database in
             try await openKey(try await HandWorker(database, settings: rules(.hold)), database)
@@ -87,7 +87,7 @@ struct PolicyChangeTests {
         }
     }
 
-    @Test("a fallback still ends what is parked behind an open key, and nothing else")
+    @Test("a fallback still ends the jobs that are parked behind an open key, and no others")
     func fallbackOfKey() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database, settings: rules())
@@ -171,7 +171,7 @@ struct PolicyChangeTests {
         }
     }
 
-    @Test("a handler that is gone rules no circuit that others share")
+    @Test("a handler that no worker has any more does not decide about a shared circuit")
     func sharedWithGone() async throws {
         try await withTestDatabase { database in
             let gone = try await HandWorker(database, ["a"]) { settings in
@@ -205,7 +205,7 @@ struct PolicyChangeTests {
             #expect(
                 try await database.texts("select distinct state from breakwater.job_status") == ["circuit_open"]
             )
-            // Once the circuit is half-open, it is the worker that is missing.
+            // When the circuit is half-open, the jobs wait only for a worker that handles them.
             try await database.query("update breakwater.circuit set state = 'half_open' where key = 'a'")
             #expect(try await database.texts("select distinct state from breakwater.job_status") == ["no_handler"])
         }
@@ -238,7 +238,7 @@ struct PolicyChangeTests {
         }
     }
 
-    @Test("a circuit that closes while the leader comes to its fallback loses no job")
+    @Test("a circuit that closes while the leader applies its fallback loses no job")
     func closesMeanwhile() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database) { settings in
@@ -252,7 +252,7 @@ struct PolicyChangeTests {
             let closing = try await database.connectDirectly()
             _ = try await closing.query("begin")
             _ = try await closing.query("select breakwater.close_circuit('k', 'it is well')")
-            // Still open for others, but not for long.
+            // Other sessions still see the circuit open, until this transaction commits.
             try await database.query("select breakwater.apply_fallbacks(1000)")
             #expect(try await database.count("dead_letter") == 0)
             _ = try await closing.query("commit")

@@ -4,7 +4,7 @@ import Testing
 
 @testable import Breakwater
 
-@Suite("Rows of a registration that somebody deleted", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
+@Suite("Rows of a registration that were deleted", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct RegistrationTests {
     @Test(
         "are put back by the workers that run, and the circuit counts again",
@@ -59,12 +59,12 @@ struct RegistrationTests {
         }
     }
 
-    @Test("a lane that is put back gives nobody what runs, and everything that waits")
+    @Test("when a lane is put back, its running jobs are not claimed again, and its waiting jobs are")
     func lanePutBack() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database)
             try await database.insert(10)
-            // Waits before those that run.
+            // Job 1 waits at a position before the jobs that run.
             try await database.query("update breakwater.job set run_at = now() + interval '1 hour' where id = 1")
             let jobs = try await worker.claim(5)
             #expect(jobs.map(\.id) == [2, 3, 4, 5, 6])
@@ -87,12 +87,12 @@ struct RegistrationTests {
             try await database.insert(1)
             let jobs = try await worker.claim()
             try await database.query("delete from breakwater.handler")
-            try await worker.settle(jobs, .init(className: "succeeded", result: #"{"answer": 42}"#))
+            try await worker.settle(jobs, .init(outcomeClass: .succeeded, result: #"{"answer": 42}"#))
             #expect(try await database.text("select result from breakwater.result") == #"{"answer": 42}"#)
         }
     }
 
-    @Test("a job without a handler's row may run as often as handlers let it unless configured otherwise")
+    @Test("a job without a handler's row may run as often as the default allows")
     func defaultAttempts() async throws {
         try await withTestDatabase { database in
             let attempts = try await database.number("select breakwater.default_max_attempts()")
@@ -115,7 +115,7 @@ struct RegistrationTests {
         }
     }
 
-    @Test("the curves of the dashboard go on when their horizon's row is gone")
+    @Test("the curves of the dashboard continue when the row of their horizon is gone")
     func rateHorizon() async throws {
         try await withTestDatabase { database in
             try await database.query("delete from breakwater.rate_horizon")

@@ -13,7 +13,7 @@ struct RenameKindTests {
         return [try row[0].int(), try row[1].int(), try row[2].int()]
     }
 
-    @Test("moves what waits, is scheduled, retries, is parked or died; what runs ends under the old name")
+    @Test("moves waiting, scheduled, retrying, parked and dead jobs; running jobs end under the old name")
     func everyState() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database)

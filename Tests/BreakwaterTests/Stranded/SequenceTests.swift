@@ -6,7 +6,7 @@ import Testing
 
 @Suite("Sequences that are behind their rows", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct SequenceTests {
-    /// As after an upgrade by logical replication: rows, and every sequence at its start.
+    /// Sets every sequence back to its start, which is the state after an upgrade by logical replication.
     private func restart(_ database: TestDatabase) async throws {
         try await database.query(
             """
@@ -16,7 +16,7 @@ struct SequenceTests {
         )
     }
 
-    /// Jobs in every place: three that ended, a dead letter, a retrying one, and two that are ready.
+    /// Leaves three jobs that ended, a dead letter, a job that retries, and two ready jobs.
     private func fill(_ database: TestDatabase) async throws -> HandWorker {
         let worker = try await HandWorker(database)
         try await database.insert(7)
@@ -27,7 +27,7 @@ struct SequenceTests {
         return worker
     }
 
-    @Test("are found and repaired when a worker starts, which then works as ever")
+    @Test("are found and repaired when a worker starts, and the worker works normally")
     func atStart() async throws {
         try await withTestDatabase { database in
             let before = try await fill(database)
@@ -42,7 +42,7 @@ struct SequenceTests {
         }
     }
 
-    @Test("are found and repaired by the leader of workers that run")
+    @Test("are found and repaired by the leader while workers run")
     func byTheLeader() async throws {
         try await withTestDatabase { database in
             let worker = try await fill(database)
@@ -66,7 +66,7 @@ struct SequenceTests {
         }
     }
 
-    @Test("are named with where they stood and go on")
+    @Test("are named with their old and new numbers")
     func named() async throws {
         try await withTestDatabase { database in
             _ = try await fill(database)
@@ -78,7 +78,7 @@ struct SequenceTests {
         }
     }
 
-    @Test("each sequence of the schema is looked at")
+    @Test("each sequence of the schema is checked")
     func allOfThem() async throws {
         try await withTestDatabase { database in
             let forgotten = try await database.texts(
@@ -93,7 +93,7 @@ struct SequenceTests {
         }
     }
 
-    @Test("a number far beyond all others, written by hand, moves none to its end")
+    @Test("a number far beyond all others, written by hand, does not use up a sequence")
     func absurdNumbers() async throws {
         try await withTestDatabase { database in
             _ = try await fill(database)
@@ -111,7 +111,7 @@ struct SequenceTests {
     func collidingDeadLetter() async throws {
         try await withTestDatabase { database in
             let worker = try await fill(database)
-            // As a producer did before the sequence was repaired.
+            // A producer did this before the sequence was repaired.
             try await database.query(
                 #"insert into breakwater.job (id, kind, payload) overriding system value values (4, 'k', '{"new": true}')"#
             )
@@ -126,7 +126,7 @@ struct SequenceTests {
     }
 
     @Test(
-        "a dead letter whose number a job has is put back under a new one",
+        "a dead letter whose number another job has is redriven under a new number",
         arguments: ["redrive(4)", "redrive('k')"]
     )
     func collidingRedrive(call: String) async throws {

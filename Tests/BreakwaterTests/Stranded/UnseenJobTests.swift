@@ -4,9 +4,9 @@ import Testing
 
 @testable import Breakwater
 
-@Suite("A ready job that no claim would come past", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
+@Suite("A ready job that claims would miss", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct UnseenJobTests {
-    /// Eleven jobs that end, so that the lanes' cursor and floor are beyond the first positions.
+    /// Runs twelve jobs, so that the lanes' cursor and floor are beyond the first positions.
     private func advance(_ worker: HandWorker, _ database: TestDatabase) async throws {
         for _ in 1...3 {
             try await database.insert(4)
@@ -18,7 +18,7 @@ struct UnseenJobTests {
         #expect(try await database.number(floor) >= 12)
     }
 
-    /// Does the chores until the leader has looked at every lane.
+    /// Runs the chores until the leader has checked every lane.
     private func claimAfterChores(_ worker: HandWorker) async throws -> [Job] {
         var jobs: [Job] = []
         try await waitUntil("the leader finds them") {
@@ -55,7 +55,7 @@ struct UnseenJobTests {
     }
 
     @Test(
-        "is free of its circuit when it was parked and an UPDATE by hand takes it out",
+        "is free of its circuit if it was parked and an UPDATE by hand changes that",
         arguments: ["kind = 'other'", "run_at = null", "parked = null", "parked = null, run_at = null"]
     )
     func parked(change: String) async throws {
@@ -79,13 +79,13 @@ struct UnseenJobTests {
             )
             #expect(try row[0][0].bool() && row[0][1].bool() && row[0][2].bool())
             let jobs = try await worker.claim()
-            // Under its old kind, the next claim parks it again: the circuit of its key is open.
+            // A job that keeps its kind is parked again by this claim, because the circuit of its key is open.
             #expect(jobs.map(\.kind) == (change.hasPrefix("kind") ? ["other"] : []))
         }
     }
 
     @Test(
-        "is found by the leader when it was written around the trigger, and says so until then",
+        "is found by the leader if it was written around the trigger, and its status says so until then",
         arguments: [-7, 0, 1, 3]
     )
     func aroundTheTrigger(position: Int) async throws {
@@ -131,7 +131,7 @@ struct UnseenJobTests {
         }
     }
 
-    @Test("is found when the claims' rows are gone, while others run on")
+    @Test("is found when the rows of its claims are gone, while other jobs run on")
     func claimsGone() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database)
@@ -148,7 +148,7 @@ struct UnseenJobTests {
                 return found.count == 7
             }
             #expect(found == [1, 2, 3, 4, 8, 9, 10])
-            // What ran under the claim that is gone changes nothing.
+            // The runs under the claim that is gone change nothing.
             #expect(try await worker.settle(lost).settled == 0)
             #expect(try await worker.settle(kept).settled == 3)
         }

@@ -4,7 +4,7 @@ import Synchronization
 
 @testable import Breakwater
 
-/// A worker whose every move the test makes, so that the SQL is tested without the loops.
+/// A worker whose every step the test takes, so that the SQL is tested without the worker's loops.
 struct HandWorker: Sendable {
     let connection: Connection
     let id: Int64
@@ -13,7 +13,7 @@ struct HandWorker: Sendable {
     private let configuration: WorkerConfiguration
     private let clock = CircuitTime()
 
-    /// Where the circuits' time stands for this worker; nil for the server's own.
+    /// The time that circuits see in this worker's calls. Nil means the server's own time.
     private final class CircuitTime: Sendable { let seconds = Mutex<Double?>(nil) }
 
     /// Registers on a session of its own.
@@ -21,7 +21,8 @@ struct HandWorker: Sendable {
         _ database: TestDatabase,
         _ kinds: [String] = ["k"],
         queues: [String] = ["default"],
-        // Longer than a test takes on a loaded machine: a silent worker is lost only where a test says so.
+        // The lease is longer than a test takes on a loaded machine, so a silent worker is lost only where a test says
+        // so.
         lease: Duration = .seconds(1800),
         settings: (inout HandlerSettings) -> Void = { _ in }
     ) async throws {
@@ -42,12 +43,12 @@ struct HandWorker: Sendable {
         self.configuration = configuration
     }
 
-    /// Sets the time that circuits see in what this worker does from now on: `seconds` after the server's own start of
-    /// 2030.
+    /// Sets the time that circuits see in this worker's calls from now on, as `seconds` after the start of 2030 on the
+    /// server's clock.
     func setClock(_ seconds: Double) { clock.seconds.withLock { $0 = seconds } }
 
-    /// Runs a statement by this worker's clock. The clock is set for the transaction alone, for a pooler may put the
-    /// next one on another session.
+    /// Runs a statement with this worker's clock. The clock is set only for the transaction, because a pooler may run
+    /// the next one in another session.
     @discardableResult
     func query(
         _ sql: String,
@@ -57,7 +58,7 @@ struct HandWorker: Sendable {
         try await run(Statement(sql, parameters), on: other)
     }
 
-    /// Makes a call by this worker's clock.
+    /// Makes a call with this worker's clock.
     @discardableResult
     func call<Call: StoreCall>(_ call: Call, on other: Connection? = nil) async throws(PostgresError) -> Call.Output {
         try call.decode(try await run(call.statement, on: other))
@@ -73,7 +74,7 @@ struct HandWorker: Sendable {
         return try await connection.pipeline([clock, statement])[1]
     }
 
-    /// Claims at most `count` jobs of every lane, late ones too.
+    /// Claims at most `count` jobs of all lanes, late ones too.
     func claim(
         _ count: Int = 100,
         room: [String: Int]? = nil,
@@ -107,7 +108,7 @@ struct HandWorker: Sendable {
         try await call(RenewRegistration(worker: id, configuration: configuration))
     }
 
-    /// Settles jobs, all in the same way.
+    /// Settles jobs, all with the same ending.
     @discardableResult
     func settle(
         _ jobs: [Job],
@@ -123,7 +124,7 @@ struct HandWorker: Sendable {
         try await call(Maintain(worker: id, term: .seconds(5)))
     }
 
-    /// Ends the checks of circuits that have just opened as if their first probes had failed: the open time begins now.
+    /// Ends the checks of circuits that have just opened as if their first probes had failed. The open time begins now.
     func failFirstChecks() async throws {
         try await query(
             """
@@ -136,7 +137,7 @@ struct HandWorker: Sendable {
         )
     }
 
-    /// Claims one job and settles it, as long as it is given one.
+    /// Claims one job and settles it. Returns false if there was none.
     @discardableResult
     func runOne(_ ending: FinishedRun.Ending) async throws -> Bool {
         let jobs = try await claim(1)
@@ -146,11 +147,11 @@ struct HandWorker: Sendable {
 }
 
 extension FinishedRun.Ending {
-    static let succeeded = FinishedRun.Ending(className: "succeeded")
+    static let succeeded = FinishedRun.Ending(outcomeClass: .succeeded)
 
     static func failed(_ name: String = "broken", delay: Duration = .zero) -> FinishedRun.Ending {
         FinishedRun.Ending(
-            className: "failed",
+            outcomeClass: .failed,
             failure: JobFailure(name, "it is \(name)"),
             delay: delay,
             effect: .failed
@@ -159,7 +160,7 @@ extension FinishedRun.Ending {
 
     static func unavailable(_ name: String = "down", delay: Duration = .zero) -> FinishedRun.Ending {
         FinishedRun.Ending(
-            className: "unavailable",
+            outcomeClass: .unavailable,
             failure: JobFailure(name, "it is \(name)"),
             delay: delay,
             effect: .failed
@@ -167,17 +168,17 @@ extension FinishedRun.Ending {
     }
 
     static func throttled(delay: Duration = .zero) -> FinishedRun.Ending {
-        FinishedRun.Ending(className: "throttled", failure: JobFailure("http.429", "too many"), delay: delay)
+        FinishedRun.Ending(outcomeClass: .throttled, failure: JobFailure("http.429", "too many"), delay: delay)
     }
 
-    static let discarded = FinishedRun.Ending(className: "discarded", failure: JobFailure("bad", "it is bad"))
+    static let discarded = FinishedRun.Ending(outcomeClass: .discarded, failure: JobFailure("bad", "it is bad"))
 
     static func snoozed(_ delay: Duration = .zero) -> FinishedRun.Ending {
-        FinishedRun.Ending(className: "snoozed", delay: delay)
+        FinishedRun.Ending(outcomeClass: .snoozed, delay: delay)
     }
 }
 
-/// What a test that needs the server says when there is none.
+/// The reason why tests that need the server are skipped.
 let needsServer = "BREAKWATER_TEST_DATABASE is not set"
 
 extension TestDatabase {
@@ -191,7 +192,7 @@ extension TestDatabase {
 
     func count(_ table: String) async throws -> Int { try await number("select count(*) from breakwater.\(table)") }
 
-    /// How many claims still have jobs. A lane's newest claim stays when its jobs have ended, without them.
+    /// The number of claims that still have jobs. A lane's newest claim stays, without jobs, when its jobs have ended.
     func claimsWithJobs() async throws -> Int {
         try await number("select count(*) from breakwater.claim where jobs <> '{}'")
     }

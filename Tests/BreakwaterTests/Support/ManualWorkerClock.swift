@@ -22,7 +22,7 @@ final class ManualWorkerClock: WorkerClock {
     var now: Instant { state.withLock(\.now) }
     var minimumResolution: Duration { .nanoseconds(1) }
 
-    /// Lets some time pass, and wakes whatever slept for it.
+    /// Lets some time pass, and wakes the tasks that have slept until then.
     func advance(by duration: Duration) {
         let due = state.withLock { state in
             state.now += duration

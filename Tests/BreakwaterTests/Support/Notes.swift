@@ -1,6 +1,6 @@
 import Synchronization
 
-/// What handlers did, noted as they did it.
+/// Notes that handlers make while they run.
 final class Notes: Sendable {
     private let lines = Mutex<[String]>([])
 
@@ -8,11 +8,11 @@ final class Notes: Sendable {
 
     var all: [String] { lines.withLock { $0 } }
 
-    /// How often each line was noted.
+    /// How often each note was made.
     var counts: [String: Int] { Dictionary(all.map { ($0, 1) }, uniquingKeysWith: +) }
 }
 
-/// Counts how many are inside at once, and remembers the most.
+/// Counts how many tasks are inside at once, and keeps the highest number.
 final class Crowd: Sendable {
     private let state = Mutex<(now: Int, most: Int)>((0, 0))
 
@@ -41,7 +41,7 @@ final class Door: Sendable {
 
     var isOpen: Bool { state.withLock { $0.isOpen } }
 
-    /// How many wait at the door.
+    /// How many tasks wait at the door.
     var waiting: Int { state.withLock { $0.waiting.count } }
 
     func open() {
@@ -55,7 +55,7 @@ final class Door: Sendable {
 
     func close() { state.withLock { $0.isOpen = false } }
 
-    /// Returns once the door is open; throws when the task is cancelled first.
+    /// Returns once the door is open, and throws if the task is cancelled first.
     func pass() async throws {
         let place = state.withLock { state in
             state.next += 1

@@ -17,7 +17,7 @@ struct BenchFigureTests {
         )
     }
 
-    @Test("count the speed between the first look that found something and the last")
+    @Test("take the speed between the first sample that found a finished job and the last sample")
     func rate() {
         #expect(report([(100, 50), (200, 150), (600, 450)]).rate == 800)
         #expect(report([]).rate == 0)
@@ -26,7 +26,7 @@ struct BenchFigureTests {
 
     @Test("compare the last tenth of the jobs with the first")
     func tenths() throws {
-        // 100 jobs a look; a look takes 10 ms until half of them are done, and 20 ms after.
+        // There are 100 jobs between two samples. Samples are 10 ms apart until half of the jobs are done, then 20 ms.
         let samples = (0...20).map { ($0 <= 10 ? $0 * 10 : 100 + ($0 - 10) * 20, $0 * 100) }
         let drained = report(samples)
         #expect(drained.tenths.count == 10)
@@ -34,7 +34,7 @@ struct BenchFigureTests {
         #expect(report(Array(samples.prefix(10))).lastTenthToFirst == nil)
     }
 
-    @Test("tell jobs that are lost from those that are left, and those that ran again")
+    @Test("tell lost jobs from those that are left, and from those that ran again")
     func lost() {
         let fine = report([], added: 100, runs: 90, settled: 90, left: 10)
         #expect(fine.lost == 0)
@@ -57,7 +57,7 @@ struct BenchFigureTests {
         #expect(abs(record.maximum - 60_000) <= 60)
     }
 
-    @Test("are what programs read")
+    @Test("are printed as JSON that programs can read")
     func json() {
         let members = report([(0, 1), (10, 2)], added: 2, runs: 2, settled: 2).json.members.map(\.key)
         #expect(

@@ -40,7 +40,7 @@ struct BenchRunTests {
         }
     }
 
-    @Test("adds jobs while others run, and stops when it is told to with none lost")
+    @Test("adds jobs while others run, and stops on request with none lost")
     func feed() async throws {
         try await withTestDatabase { database in
             let ending = try await database.worker(
@@ -144,7 +144,7 @@ struct BenchRunTests {
         }
     }
 
-    @Test("refuses a database with the jobs of others, unless it is told to go on, and leaves those alone")
+    @Test("refuses a database with other jobs unless a flag allows it, and leaves those jobs alone")
     func others() async throws {
         try await withTestDatabase { database in
             try await database.query("insert into breakwater.job (kind) values ('email.send')")
@@ -168,7 +168,7 @@ struct BenchRunTests {
         }
     }
 
-    @Test("says so when time was too short for the jobs")
+    @Test("says so when the time was too short for the jobs")
     func tooShort() async throws {
         try await withTestDatabase { database in
             let ending = try await database.worker(

@@ -3,7 +3,7 @@ import Testing
 
 @testable import WorkerCommand
 
-@Suite("What a soak prints")
+@Suite("The output of a soak")
 struct SoakOutputTests {
     private func sample(_ seconds: Double) -> SoakSample {
         SoakSample(
@@ -54,7 +54,7 @@ struct SoakOutputTests {
         #expect(samples[0]["latency_p50_ms"] as? Double == 1.26)
     }
 
-    @Test("is a drawing that is well-formed, with a panel for each thing and a legend for each line")
+    @Test("is a well-formed drawing, with a panel for each topic and a legend for each line")
     func drawing() throws {
         let report = SoakBenchmark.Report(
             samples: [sample(1), sample(2)],
@@ -96,7 +96,7 @@ struct LineChartTests {
         #expect(points.map { $0[1] } == [208, 133, 58])
     }
 
-    @Test("is lifted over a gap")
+    @Test("is interrupted at a gap")
     func gap() throws {
         let svg = chart([1, 2, .nan, 3, 4])
         let line = try #require(svg.firstMatch(of: /stroke="#3b82c4" d="(M[^"]*L[^"]*)"/)?.1)
@@ -135,7 +135,8 @@ private struct XMLReader {
     var texts: [String] = []
 
     init(_ text: String) {
-        // Without a parser at hand: every element is closed, and no character stands where it may not.
+        // There is no XML parser at hand. This checks that every element is closed, and that no forbidden character
+        // stands.
         var open: [Substring] = []
         var rest = text[...]
         isWellFormed = true

@@ -13,13 +13,13 @@ import Testing
 struct BadInputTests {
     private let cat = "poll_interval: 50ms\nhandlers: { echo: { exec: { command: [cat] }, keep_results: 1h } }"
 
-    /// How `worker run` ends with this file, which it does by itself.
+    /// Runs `worker run` with this file until it ends by itself, and returns how it ended.
     private func run(_ file: String, database url: String) async throws -> WorkerBinary.Ending {
         try await withFile(file) { try await WorkerBinary.run(["run", "--config", $0, "--database", url]) }
     }
 
     @Test(
-        "a database URL that nobody can read",
+        "a database URL that cannot be read",
         arguments: [
             "postgresql://u:hunter2@h:port/x", "host=h sslmod=require password=hunter2", "mysql://u:hunter2@h/x",
         ]
@@ -32,10 +32,10 @@ struct BadInputTests {
         }
     }
 
-    @Test("a database, or a user, that is not there")
+    @Test("a database or a user that does not exist")
     func wrongDatabase() async throws {
         try await withTestDatabase { database in
-            // In the server's own words: a pooler has others.
+            // The test expects the server's own messages. A pooler has others.
             var parts = try #require(URLComponents(string: database.directURL))
             parts.path = "/no_such_database"
             let noDatabase = try await run(cat, database: try #require(parts.string))
@@ -121,7 +121,7 @@ struct BadInputTests {
         }
     }
 
-    @Test("a kind that nobody handles stays queued, and status says so")
+    @Test("a kind that no worker handles stays queued, and status says so")
     func unknownKind() async throws {
         try await withTestDatabase { database in
             try await database.query("insert into breakwater.job (kind) values ('ecoh'), ('echo')")
@@ -143,7 +143,7 @@ struct BadInputTests {
         }
     }
 
-    @Test("a program that is not there when the worker starts")
+    @Test("a program that does not exist when the worker starts")
     func noProgram() async throws {
         try await withTestDatabase { database in
             let ending = try await run(
@@ -219,12 +219,12 @@ struct BadInputTests {
             )[0]
             #expect(try error[0].string() == "discarded")
             #expect(try error[1].int() < 10_000)
-            // Every line of the log is one JSON object, whatever the programs wrote.
+            // Every line of the log is one JSON object, even though the programs wrote other text.
             #expect(ending.logLines.count == ending.errors.split(separator: "\n").count)
         }
     }
 
-    @Test("a job that somebody deletes while it runs: its result is dropped, and the others go on")
+    @Test("a job that is deleted while it runs: its result is dropped, and the others go on")
     func deleted() async throws {
         try await withTestDatabase { database in
             let gate = FileManager.default.temporaryDirectory.appending(path: "gate-\(UUID().uuidString)")

@@ -6,7 +6,7 @@ import Testing
 @testable import WorkerCommand
 
 @Suite(
-    "Commands for many at once",
+    "Commands for many jobs at once",
     .enabled(if: TestDatabase.isAvailable, "\(needsDatabase)"),
     .enabled(if: WorkerBinary.isBuilt, "\(needsBinary)")
 )
@@ -50,7 +50,7 @@ struct BulkCommandTests {
     }
 
     @Test(
-        "enqueue stops at a bad line, with those before it in, and says how to go on",
+        "enqueue stops at a bad line after adding those before it, and says how to go on",
         arguments: [
             ("{\"kind\": \"k\"", "not one JSON value"), ("[1]", "not a JSON object"),
             ("{\"priority\": 1}", "names no kind"),
@@ -123,7 +123,7 @@ struct BulkCommandTests {
         }
     }
 
-    @Test("redrive counts, goes by portions at a rate, and loses nothing when it is interrupted")
+    @Test("redrive counts, works in portions at a given rate, and loses nothing when it is interrupted")
     func redrive() async throws {
         try await withTestDatabase { database in
             try await database.query(
@@ -134,7 +134,7 @@ struct BulkCommandTests {
                   from generate_series(1, 500) n
                 """
             )
-            // Newer jobs have taken these keys, and no job waits behind them.
+            // Newer jobs have taken these unique keys, so these dead letters cannot come back.
             try await database.query(
                 "insert into breakwater.job (kind, unique_key) select 'k', 'u' || n from generate_series(1, 50) n"
             )
@@ -161,7 +161,7 @@ struct BulkCommandTests {
         }
     }
 
-    @Test("redrive does not put back again what dies again meanwhile")
+    @Test("redrive does not put back a job again that dies again meanwhile")
     func redriveOnce() async throws {
         try await withTestDatabase { database in
             try await database.bury(1...20, kind: "k")

@@ -6,12 +6,12 @@ import Testing
 @testable import WorkerCommand
 
 @Suite(
-    "On a database, what the command circuits says of why",
+    "On a database, the reasons that the command circuits shows",
     .enabled(if: TestDatabase.isAvailable, "\(needsDatabase)"),
     .enabled(if: WorkerBinary.isBuilt, "\(needsBinary)")
 )
 struct CircuitCommandEvidenceTests {
-    /// Transitions as the breaker writes them: an older opening, and one with a round of probes since.
+    /// Writes transitions as the breaker does: an older opening, and a newer one with a round of probes.
     private func writeHistory(_ database: TestDatabase, kind: String = "hook") async throws {
         try await database.makeCircuit(kind: kind)
         let opening = """
@@ -62,7 +62,7 @@ struct CircuitCommandEvidenceTests {
                 "LATEST PROBES", "verdict: +open at 2026-01-02 03:05:08Z: 1 of 2 probes failed",
                 " 21 +2026-01-02 03:05:06Z +unavailable +box-5 +http.503: not yet",
                 " 22 +2026-01-02 03:05:07Z +succeeded +6, gone",
-                // In short for what is older.
+                // Older openings are shown in short.
                 #"10 failures in a row: http\.500 \(9\), http\.timeout \(1\)"#, #"3 failures in a row: old \(3\)"#,
                 #"1 of 2 probes failed: http\.503 \(1\), succeeded \(1\)"#,
             ] {
@@ -125,7 +125,7 @@ struct CircuitCommandEvidenceTests {
         }
     }
 
-    @Test("show names no suspect that the circuit's key tells apart already, and tells of a round that goes on")
+    @Test("show names no suspect that the circuit's key already tells apart, and shows a round that is under way")
     func keyAndRound() async throws {
         try await withTestDatabase { database in
             try await writeHistory(database)
@@ -159,7 +159,7 @@ struct CircuitCommandEvidenceTests {
         }
     }
 
-    @Test("show says who opened it by hand, and nothing of the outage before")
+    @Test("show names the user who opened it by hand, and nothing of the outage before")
     func byHand() async throws {
         try await withTestDatabase { database in
             try await writeHistory(database)
@@ -176,7 +176,7 @@ struct CircuitCommandEvidenceTests {
         }
     }
 
-    @Test("show names what a real outage was: its jobs, its worker, and the account that fails")
+    @Test("show describes a real outage: its jobs, its worker, and the account that fails")
     func outage() async throws {
         try await withTestDatabase { database in
             let file = """
@@ -219,16 +219,16 @@ struct CircuitCommandEvidenceTests {
         }
     }
 
-    @Test("probe makes an open circuit half-open, says so, and is refused elsewhere with advice")
+    @Test("probe makes an open circuit half-open, confirms it, and is refused in other states with advice")
     func probe() async throws {
         try await withTestDatabase { database in
             try await database.makeCircuit(kind: "hook")
-            let closed = try await database.worker("circuits", "probe", "hook", "--why", "it is back")
+            let closed = try await database.worker("circuits", "probe", "hook", "--reason", "it is back")
             #expect(closed.status == 64)
             #expect(closed.errors.contains("the circuit of 'hook' is closed"), "\(closed.errors)")
             #expect(closed.errors.contains("Only an open circuit is probed."))
             try await database.query("select breakwater.open_circuit('hook', 'a move', actor => 'ada')")
-            let held = try await database.worker("circuits", "probe", "hook", "--why", "it is back")
+            let held = try await database.worker("circuits", "probe", "hook", "--reason", "it is back")
             #expect(held.status == 64)
             #expect(held.errors.contains("held open by ada") && held.errors.contains("Reset it"), "\(held.errors)")
 
@@ -242,7 +242,7 @@ struct CircuitCommandEvidenceTests {
                 "circuits",
                 "probe",
                 "hook",
-                "--why",
+                "--reason",
                 "it is back",
                 "--actor",
                 "bob"
@@ -254,7 +254,7 @@ struct CircuitCommandEvidenceTests {
                 try await database.text("select actor || action from breakwater.audit order by id desc limit 1")
                     == "bobcircuit.probe"
             )
-            #expect(try await database.worker("circuits", "probe", "none", "--why", "x").status == 1)
+            #expect(try await database.worker("circuits", "probe", "none", "--reason", "x").status == 1)
 
             try await database.makeCircuit(kind: "hook", key: "a")
             try await database.query("update breakwater.circuit set state = 'open' where key = 'a'")

@@ -11,7 +11,7 @@ import Testing
     .enabled(if: WorkerBinary.isBuilt, "\(needsBinary)")
 )
 struct CircuitCommandTests {
-    /// Makes the handlers and circuits that a starting worker would, through `breakwater.register`.
+    /// Registers handlers and their circuits through `breakwater.register`, as a starting worker does.
     private func register(_ handlers: String, on database: TestDatabase) async throws -> Int {
         let policy = """
             {"timeout": "1 minute", "max_attempts": 3, "keep_results": "0", "circuit_enabled": true, "failure_rate": 0.5,
@@ -28,7 +28,7 @@ struct CircuitCommandTests {
         )
     }
 
-    @Test("opens, closes and resets, and keeps who and why")
+    @Test("opens, closes and resets, and records who did it and why")
     func changes() async throws {
         try await withTestDatabase { database in
             let missing = try await database.worker("circuits", "open", "hook", "--reason", "x")
@@ -136,7 +136,7 @@ struct CircuitCommandTests {
             let missing = try await database.worker("circuits", "show", "hook", "--key", "b.example")
             #expect(missing.status == 1)
             #expect(missing.errors.contains("no circuit for the key 'b.example' of the kind 'hook'"))
-            // Without a key the history is that of all keys.
+            // Without a key, the history is that of all keys.
             let history: [[String: Any]] = try await database.worker("circuits", "history", "hook", "--json").json()
             #expect(history.map { $0["key"] as? String } == ["a.example"])
         }
@@ -163,7 +163,7 @@ struct CircuitCommandTests {
             #expect(circuit["name"] as? String == "payments")
             #expect(circuit["kind"] as? String == "*")
             #expect(circuit["waiting"] as? Int == 2)
-            // The own circuits of the two kinds decide nothing, and are not shown.
+            // The kinds' own circuits decide nothing, so they are not shown.
             let list: [[String: Any]] = try await database.worker("circuits", "--json").json()
             #expect(list.map { $0["name"] as? String } == ["mail", "payments"])
             #expect(
@@ -174,7 +174,7 @@ struct CircuitCommandTests {
         }
     }
 
-    @Test("shows what a window holds beside its thresholds, probes, and who is suspended")
+    @Test("shows the window's counts beside its thresholds, the probes, and the suspended workers")
     func depth() async throws {
         try await withTestDatabase { database in
             let worker = try await register(
@@ -226,7 +226,7 @@ struct CircuitCommandTests {
         }
     }
 
-    @Test("tells the history of all circuits, the newest first")
+    @Test("shows the history of all circuits, the newest first")
     func history() async throws {
         try await withTestDatabase { database in
             #expect(try await database.worker("circuits", "history").output == "There were no transitions yet.\n")

@@ -64,14 +64,15 @@ struct CommandParsingTests {
             ["circuits", "history", "--limit", "0"],
             ["circuits", "open", "k", "--reason", "x", "--for", "1h", "--until", "2030-01-31T08:00:00Z"],
             ["circuits", "reset", "k", "--reason", "x", "--for", "1h"], ["circuits", "probe", "k"],
-            ["circuits", "probe", "k", "--why", ""], ["circuits", "probe", "k", "--why", "x", "--for", "1h"], ["job"],
+            ["circuits", "probe", "k", "--reason", ""], ["circuits", "probe", "k", "--reason", "x", "--for", "1h"],
+            ["job"],
             ["job", "x"], ["cancel"], ["run-now"],
             ["pause", "--reason", "x"], ["pause", "--queue", "a", "--kind", "b", "--reason", "x"],
             ["pause", "--queue", "a"], ["pause", "--queue", "", "--reason", "x"], ["resume"],
             ["drain", "--reason", "x"], ["drain", "a"], ["drain", "a", "--reason", ""], ["undrain"],
             ["set-priority", "1"], ["set-priority", "--to", "1"], ["set-priority", "1", "--to", "10"],
             ["rename-kind"], ["rename-kind", "a"], ["rename-kind", "a", "a"], ["rename-kind", "a", ""],
-            ["cancel", "1", "--why", ""], ["cancel", "1", "--actor", ""],
+            ["cancel", "1", "--reason", ""], ["cancel", "1", "--actor", ""],
             ["dead-letters", "redrive"], ["dead-letters", "purge"],
             ["dead-letters", "redrive", "1", "--all"], ["dead-letters", "redrive", "1", "--kind", "k"],
             ["dead-letters", "purge", "1", "--older-than", "1d"], ["dead-letters", "list", "--limit", "0"],
@@ -94,7 +95,7 @@ struct CommandParsingTests {
         #expect(try RootCommand.parseAsRoot(["dead-letters", "--kind", "k"]) is DeadLettersCommand.List)
     }
 
-    @Test("choose the database: a flag, our variable, everybody's variable")
+    @Test("choose the database: by a flag, by our variable, or by the common variable")
     func database() {
         let environment = ["DATABASE_URL": "postgresql:///url", "BREAKWATER_DATABASE": "postgresql:///own"]
         #expect(AdminDatabase.options("x=1", environment: environment).conninfo == "x=1")

@@ -26,7 +26,7 @@ struct DatabaseCommandTests {
         }
     }
 
-    @Test("lets sequences that are behind their rows go on after them when it migrates, and says so")
+    @Test("repairs sequences that are behind their rows when it migrates, and says so")
     func repairsSequences() async throws {
         try await withTestDatabase { database in
             try await database.query("insert into breakwater.job (kind) select 'k' from generate_series(1, 5)")
@@ -45,10 +45,10 @@ struct DatabaseCommandTests {
         }
     }
 
-    @Test("does not wait for long for a lock that somebody else has, changes nothing, and says what to do")
+    @Test("gives up soon on a lock that another session has, changes nothing, and says what to do")
     func lockedMigration() async throws {
         try await withTestDatabase(isMigrated: false) { database in
-            // Another session that makes the same schema has to wait until this transaction ends.
+            // This transaction makes the schema, so another session that makes it has to wait.
             try await database.query("begin")
             try await database.query("create schema breakwater")
             let refused = try await database.worker("migrate", "--lock-timeout", "200ms")
@@ -59,7 +59,7 @@ struct DatabaseCommandTests {
         }
     }
 
-    @Test("status names the session that holds up the others, and goes on as far as it can")
+    @Test("status names the session that holds up the others, and shows what it can")
     func lockWaits() async throws {
         try await withTestDatabase { pooled in
             let database = try await pooled.watchedDirectly()
@@ -92,7 +92,7 @@ struct DatabaseCommandTests {
         }
     }
 
-    @Test("status shows a hundred kinds, says how many there are, and has all of them for programs")
+    @Test("status shows a hundred kinds, says how many there are, and lists all of them with --json")
     func manyKinds() async throws {
         try await withTestDatabase { database in
             try await database.query(
@@ -155,7 +155,7 @@ struct DatabaseCommandTests {
         }
     }
 
-    @Test("refuses what Postgres cannot keep, with 64")
+    @Test("refuses values that Postgres cannot store, with 64")
     func refusedPayload() async throws {
         try await withTestDatabase { database in
             let ending = try await database.worker("enqueue", "email.send", #"{"to": "\u0000"}"#)
@@ -175,7 +175,7 @@ struct DatabaseCommandTests {
         }
     }
 
-    @Test("shows depth, age, and kinds that nobody handles")
+    @Test("shows depth, age, and kinds that no worker handles")
     func status() async throws {
         try await withTestDatabase { database in
             let empty = try await database.worker("status")
@@ -247,7 +247,7 @@ struct DatabaseCommandTests {
             #expect(two.status == 1)
             #expect(two.output == "2 dead letters were put back.\n")
             #expect(two.errors.contains("there is no dead letter with the id 77"))
-            let byReason = try await database.worker("dead-letters", "redrive", "--reason", "exhausted", "--json")
+            let byReason = try await database.worker("dead-letters", "redrive", "--died-of", "exhausted", "--json")
             #expect(try byReason.json(as: [String: Int].self) == ["redriven": 1, "matched": 1])
             #expect(try await database.number("select count(*) from breakwater.job where kind = 'email.send'") == 3)
 

@@ -11,14 +11,14 @@ extension TestDatabase {
         try await WorkerBinary.run(arguments, environment: ["DATABASE_URL": url], input: input)
     }
 
-    /// Runs `worker run` on this database while the body runs, drains it then, and returns how it ended.
+    /// Runs `worker run` on this database during the body, then drains it, and returns how it ended.
     ///
     /// - Parameters:
     ///   - program: The executable. Defaults to `worker`.
     ///   - file: The configuration file's text.
-    ///   - limits: A program, with its arguments, that becomes the executable under limits. Defaults to none.
-    ///   - environment: Variables for it. Defaults to none.
-    ///   - body: What happens meanwhile.
+    ///   - limits: A program with its arguments that sets limits and then becomes the executable. Defaults to none.
+    ///   - environment: Variables for the executable. Defaults to none.
+    ///   - body: It runs beside the worker.
     @discardableResult
     func running(
         _ file: String,
@@ -37,7 +37,7 @@ extension TestDatabase {
             do {
                 try await body(run)
             } catch {
-                // While the worker still runs, or nobody could tell any more.
+                // This reads the state while the worker still runs, because it is gone later.
                 let left = try await texts(
                     """
                     (select format('job %s, %s, attempt %s, %s: %s', s.id, s.kind, s.attempt, s.state, s.why)
@@ -57,7 +57,7 @@ extension TestDatabase {
         }
     }
 
-    /// Puts dead letters there, as settling would.
+    /// Inserts dead letters, as settling would.
     func bury(_ ids: ClosedRange<Int>, kind: String, reason: String = "exhausted") async throws {
         for id in ids {
             try await query(
@@ -72,12 +72,13 @@ extension TestDatabase {
         }
     }
 
-    /// Makes a kind's circuit, as a starting worker would.
+    /// Inserts a kind's circuit, as a starting worker would.
     func makeCircuit(kind: String, key: String = "") async throws {
         try await query("insert into breakwater.circuit (kind, key) values ($1, $2)", [.text(kind), .text(key)])
     }
 
-    /// Makes a role that may log in, for the length of the body, which gets this database's URL as that role.
+    /// Creates a role that may log in. The body gets this database's URL as that role, and the role is dropped
+    /// afterwards.
     func withRole(_ membership: String?, _ body: (_ url: String) async throws -> Void) async throws {
         let role = "u\(UUID().uuidString.lowercased().replacing("-", with: ""))"
         try await connection.script("create role \(role) login; " + (membership.map { "grant \($0) to \(role)" } ?? ""))
@@ -106,6 +107,6 @@ extension WorkerBinary.Ending {
     }
 }
 
-/// What suites of commands on a database need.
+/// The reasons why suites of commands on a database are skipped.
 let needsDatabase = "BREAKWATER_TEST_DATABASE is not set: run scripts/test"
 let needsBinary = "there is no executable 'worker' beside the tests"

@@ -27,7 +27,7 @@ struct HealthcheckTests {
         }
     }
 
-    @Test("tells that nobody answers, and what an address looks like")
+    @Test("says that no server answers, and how an address looks")
     func nobody() async throws {
         let silent = try await WorkerBinary.run(["healthcheck", "--address", "127.0.0.1:1"])
         #expect(silent.status == 69)

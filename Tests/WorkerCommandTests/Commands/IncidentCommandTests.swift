@@ -10,7 +10,7 @@ import Testing
     .enabled(if: WorkerBinary.isBuilt, "\(needsBinary)")
 )
 struct IncidentCommandTests {
-    /// Two incidents: the first is over and was counted, the second goes on.
+    /// Inserts two incidents. The first has ended and was counted, and the second is still under way.
     private func fill(_ database: TestDatabase) async throws {
         try await database.query(
             """
@@ -33,7 +33,7 @@ struct IncidentCommandTests {
         )
         try await database.bury(1...5, kind: "hook")
         try await database.bury(6...6, kind: "other")
-        // 4 died before it, 5 after it.
+        // One job died before the first incident, four within it, and one after it.
         try await database.query(
             """
             update breakwater.dead_letter
@@ -111,7 +111,7 @@ struct IncidentCommandTests {
         }
     }
 
-    @Test("a running worker tells a command of an incident")
+    @Test("a running worker runs the notify command for an incident")
     func notify() async throws {
         try await withTestDatabase { database in
             let path = FileManager.default.temporaryDirectory.appending(path: "told-\(UUID().uuidString)").path
@@ -129,7 +129,7 @@ struct IncidentCommandTests {
                 try await database.query(
                     "insert into breakwater.job (kind) select 'broken' from generate_series(1, 20)"
                 )
-                try await waitUntil("it is told") {
+                try await waitUntil("the message is delivered") {
                     try await database.number("select count(*) from breakwater.incident_notice where told = 'began'")
                         == 1
                 }

@@ -11,7 +11,7 @@ import Testing
     .enabled(if: WorkerBinary.isBuilt, "\(needsBinary)")
 )
 struct JobCommandTests {
-    @Test("tell where a job stands, why, and what went wrong so far")
+    @Test("show the state of a job, the reason for it, and the errors so far")
     func waiting() async throws {
         try await withTestDatabase { database in
             try await database.query(
@@ -37,7 +37,7 @@ struct JobCommandTests {
         }
     }
 
-    @Test("say how many jobs are before one, who could run it, and who of these may not")
+    @Test("say how many jobs come before one, which workers could run it, and which of these may not")
     func place() async throws {
         try await withTestDatabase { database in
             try await database.query(
@@ -51,7 +51,7 @@ struct JobCommandTests {
                 "insert into breakwater.suspension (kind, key, worker, since, until, reason) "
                     + "values ('hook', '', 2, now(), now() + interval '1 hour', 'a test')"
             )
-            // One that runs, one of another kind, and one that is due later are not before it.
+            // A running job, a job of another kind and a job that is due later do not come before it.
             try await database.query(
                 """
                 insert into breakwater.job (kind, priority, run_at, crashes, traceparent)
@@ -79,7 +79,7 @@ struct JobCommandTests {
         }
     }
 
-    @Test("find dead letters and results, and say when nothing is known")
+    @Test("find dead letters and results, and say when a job is unknown")
     func ended() async throws {
         try await withTestDatabase { database in
             try await database.bury(5...5, kind: "hook")
@@ -106,7 +106,7 @@ struct JobCommandTests {
         }
     }
 
-    /// Has a worker of the name `w` run a job.
+    /// Lets a worker of the name `w` claim a job.
     private func hold(_ job: Int64, in database: TestDatabase) async throws {
         try await database.query(
             """
@@ -120,7 +120,7 @@ struct JobCommandTests {
         )
     }
 
-    @Test("cancel what waits, and leave alone what runs")
+    @Test("cancel waiting jobs, and leave running jobs alone")
     func cancel() async throws {
         try await withTestDatabase { database in
             try await database.query("insert into breakwater.job (kind) select 'hook' from generate_series(1, 3)")
@@ -136,7 +136,7 @@ struct JobCommandTests {
         }
     }
 
-    @Test("make ready what waits for its time")
+    @Test("make scheduled jobs ready")
     func runNow() async throws {
         try await withTestDatabase { database in
             try await database.query("select breakwater.enqueue('hook', run_at => now() + interval '1 day')")
@@ -150,7 +150,7 @@ struct JobCommandTests {
         }
     }
 
-    @Test("give what waits another priority, and leave alone what runs")
+    @Test("give waiting jobs another priority, and leave running jobs alone")
     func setPriority() async throws {
         try await withTestDatabase { database in
             try await database.query("insert into breakwater.job (kind) select 'hook' from generate_series(1, 3)")
@@ -199,12 +199,12 @@ struct JobCommandTests {
             let json: [String: Any] = try await database.worker("status", "--json").json()
             #expect((json["workers"] as? [[String: Any]])?.first?["drain_reason"] as? String == "r")
 
-            // A name goes before a number.
+            // A worker's name takes precedence over a number.
             let numbered: [String: Any] = try await database.worker("drain", "7", "10", "--reason", "r", "--json")
                 .json()
             #expect(numbered["changed"] as? [Int] == [9, 10])
 
-            let back = try await database.worker("undrain", "alpha", "gamma", "--why", "moved")
+            let back = try await database.worker("undrain", "alpha", "gamma", "--reason", "moved")
             #expect(back.status == 1)
             #expect(back.output == "Worker 7 (alpha) claims again.\nWorker 8 (alpha) claims again.\n")
             #expect(back.errors.contains("there is no worker 'gamma'.\nRun: worker status"), "\(back.errors)")
@@ -215,7 +215,7 @@ struct JobCommandTests {
         }
     }
 
-    @Test("rename a kind, say how many, and leave what runs")
+    @Test("rename a kind, say how many jobs that changed, and leave running jobs alone")
     func renameKind() async throws {
         try await withTestDatabase { database in
             try await database.query("insert into breakwater.job (kind) select 'hook' from generate_series(1, 3)")
@@ -225,7 +225,7 @@ struct JobCommandTests {
                 "rename-kind",
                 "hook",
                 "web.hook",
-                "--why",
+                "--reason",
                 "new name",
                 "--actor",
                 "ann"
@@ -247,7 +247,7 @@ struct JobCommandTests {
         }
     }
 
-    @Test("tell the audit log who did it, and why")
+    @Test("record in the audit log who did it, and why")
     func audit() async throws {
         try await withTestDatabase { database in
             try await database.query(
@@ -263,7 +263,7 @@ struct JobCommandTests {
                 ["dead-letters", "purge", "6"], ["dead-letters", "redrive", "--kind", "hook", "--limit", "1"],
             ] {
                 let said = try await WorkerBinary.run(
-                    command + ["--why", "w", "--actor", "ada"],
+                    command + ["--reason", "w", "--actor", "ada"],
                     environment: ["DATABASE_URL": database.url]
                 )
                 #expect(said.status == 0, "\(command): \(said.errors)")

@@ -10,7 +10,7 @@ import Testing
     .enabled(if: WorkerBinary.isBuilt, "\(needsBinary)")
 )
 struct OwnServiceTests {
-    @Test("runs beside the worker, and is told to shut down once that has ended")
+    @Test("runs beside the worker, and shuts down after the worker has ended")
     func order() async throws {
         try await withTestDatabase { database in
             let outbox = FileManager.default.temporaryDirectory.appending(path: "outbox-\(UUID().uuidString)")

@@ -23,7 +23,7 @@ struct PoolerTests {
         try await database.number("select count(*) from breakwater.result")
     }
 
-    /// Runs a worker through the pooler while the body runs, and returns how it ended.
+    /// Runs a worker through the pooler during the body, and returns how it ended.
     private func withWorker(
         _ database: TestDatabase,
         _ pooler: Pooler,
@@ -45,11 +45,11 @@ struct PoolerTests {
         }
     }
 
-    @Test("runs jobs by polling, says why it is not woken, and leaves no trace on the sessions it shared")
+    @Test("runs jobs by polling, says why it gets no notifications, and leaves no trace on the shared session")
     func polls() async throws {
         try await withTestDatabase { database in
             try await Pooler.with { pooler in
-                // One session for all of its connections.
+                // The pooler has one session for all of the worker's connections.
                 let ending = try await withWorker(database, pooler, file: file(poll: "100ms")) {
                     try await database.query(
                         "select breakwater.enqueue('echo', to_jsonb(n)) from generate_series(1, 20) n"
@@ -93,7 +93,7 @@ struct PoolerTests {
                     try await waitUntil("it sleeps") {
                         try await database.number("select count(*) from breakwater.sleeper") == 1
                     }
-                    // For its last look around to be over.
+                    // After this pause, the worker's last claim before its sleep has ended.
                     try await Task.sleep(for: .milliseconds(1500))
                     for number in 1...3 {
                         try await database.query("select breakwater.enqueue('echo', '\(number)')")
@@ -106,7 +106,8 @@ struct PoolerTests {
         }
     }
 
-    /// pgbouncer 1.18 gives a session to the next client between the answers to two calls when the first client closes.
+    /// A bug of pgbouncer 1.18: when a client closes between the answers to two calls, the next client gets its
+    /// session.
     @Test("no client gets the answers of another that closed between two of its calls")
     func ownAnswers() async throws {
         try await withTestDatabase { database in
@@ -115,18 +116,23 @@ struct PoolerTests {
                 for number in 1...20 {
                     let leaves = try await Connection.connect(options, logger: RecordedLog().logger())
                     let stays = try await Connection.connect(options, logger: RecordedLog().logger())
-                    // What the second call waits for.
+                    // The second call waits for this lock.
                     let holder = try await database.connectDirectly()
                     _ = try await holder.query("begin")
                     _ = try await holder.query("lock table breakwater.pause")
-                    async let first = leaves.query("select 1")
+                    // Either of these may be sent first.
+                    async let first = try? leaves.query("select 1")
                     async let second = try? leaves.query("select count(*) from breakwater.pause")
-                    _ = try await first
+                    try await waitUntil("the second call waits for the lock") {
+                        try await database.number(
+                            "select count(*) from pg_locks where relation = 'breakwater.pause'::regclass and not granted"
+                        ) == 1
+                    }
                     await leaves.close()
                     async let answer = stays.query("select $1::int4", [.int4(Int32(number))])
                     _ = try await holder.query("commit")
                     #expect(try await answer[0][0].int() == number)
-                    _ = await second
+                    _ = await (first, second)
                     await stays.close()
                     await holder.close()
                 }
@@ -135,7 +141,7 @@ struct PoolerTests {
     }
 }
 
-/// A pgbouncer of a test's own, in front of the tests' server: all its clients share one session.
+/// A pgbouncer that belongs to one test, in front of the tests' server. All its clients share one session.
 struct Pooler: Sendable {
     private let port: Int
 
@@ -167,7 +173,7 @@ struct Pooler: Sendable {
             pool_mode = transaction
             default_pool_size = 1
             """.write(to: directory.appending(path: "ini"), atomically: false, encoding: .utf8)
-            // It refuses to run as root.
+            // pgbouncer refuses to run as root.
             let account = getuid() == 0 ? ["--user=nobody"] : []
             let process = try Child(
                 program,
@@ -179,7 +185,7 @@ struct Pooler: Sendable {
             let pooler = Pooler(port: port)
             let isUp = try await pooler.answers(server) { process.isRunning }
             if isUp { return try await body(pooler) }
-            // Another process had the port.
+            // Another process may have taken the port.
             if attempt == 5 { throw CocoaError(.fileReadUnknown) }
         }
     }

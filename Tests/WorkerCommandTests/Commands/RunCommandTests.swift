@@ -50,7 +50,7 @@ struct RunCommandTests {
                    and application_name = 'breakwater' and backend_type = 'client backend'
                 """
             try await database.running("concurrency: 500\n" + file) { _ in
-                // It listens while it is idle, and leads, for it is alone.
+                // The worker listens while it is idle. It is the leader, because it is the only worker.
                 try await waitUntil("it is idle, and leads") {
                     try await database.number(
                         "select (select count(*) from breakwater.sleeper) + (select count(*) from breakwater.leader)"
@@ -60,7 +60,8 @@ struct RunCommandTests {
                 try await database.query(
                     "insert into breakwater.job (kind) select 'digest' from generate_series(1, 200)"
                 )
-                // One that was closed may linger on a slow machine: the least of many looks is what it needs.
+                // On a slow machine, a closed session may linger. The least number of sessions is the number that it
+                // needs.
                 var least = Int.max
                 try await waitUntil("all jobs have run") {
                     least = min(least, try await database.number(sessions))
@@ -88,14 +89,14 @@ struct RunCommandTests {
         }
     }
 
-    /// Whether a process does anything any more.
+    /// Whether a process is still alive.
     private func isAlive(_ process: String) -> Bool {
-        // After the name in brackets comes the state; Z is an ended process that its parent has not reaped yet.
+        // The state follows the name in brackets. Z is an ended process that its parent has not reaped yet.
         let status = try? String(contentsOfFile: "/proc/\(process)/stat", encoding: .utf8)
         return status.map { !$0.contains(") Z ") } ?? false
     }
 
-    /// Runs a job whose program has a child of its own, and hands both processes' ids to the body once they run.
+    /// Runs a job whose program has a child of its own. The body gets both processes' ids once they run.
     private func withPrograms(
         _ database: TestDatabase,
         grace: String,
@@ -103,7 +104,7 @@ struct RunCommandTests {
     ) async throws {
         let pids = FileManager.default.temporaryDirectory.appending(path: "pids-\(UUID().uuidString)")
         defer { try? FileManager.default.removeItem(at: pids) }
-        // The program has its input only after the worker knows of it.
+        // The program gets its input only after the worker has recorded its process.
         let script = "cat; sleep 600 & echo $$ $! > \(pids.path()).new; mv \(pids.path()).new \(pids.path()); wait"
         let file = """
             poll_interval: 50ms
@@ -137,7 +138,7 @@ struct RunCommandTests {
     }
 
     @Test(
-        "leaves none of its programs behind when the database ends in the moment of SIGTERM",
+        "leaves none of its programs behind when the database ends at the moment of SIGTERM",
         .disabled(if: TestDatabase.isPooled, "what the server sees are the pooler's own sessions"),
         arguments: [true, false]
     )
@@ -145,7 +146,8 @@ struct RunCommandTests {
         try await withTestDatabase { database in
             try await withPrograms(database, grace: "1s") { run, programs in
                 if isSignalledFirst { run.signal(SIGTERM) }
-                // Refused in the database itself.
+                // The last connection to a database cannot be refused from inside it, so this connects to another
+                // database.
                 var other = ConnectionOptions(database.directURL)
                 other.keywords["dbname"] = "postgres"
                 let server = try await Connection.connect(other, logger: RecordedLog().logger())
@@ -162,7 +164,7 @@ struct RunCommandTests {
         }
     }
 
-    @Test("run-now --through sends one job past a pause and an open circuit, and reports its end")
+    @Test("run-now --through sends one job past a pause and an open circuit, and reports how it ended")
     func testShot() async throws {
         let file = """
             poll_interval: 50ms
@@ -178,7 +180,7 @@ struct RunCommandTests {
                 try await database.query("select breakwater.pause_kind('good', 'maintenance')")
                 try await database.query("select breakwater.open_circuit('bad', 'maintenance')")
                 try await database.query("insert into breakwater.job (kind) values ('good'), ('good'), ('bad')")
-                let good = try await database.worker("run-now", "1", "--through", "--why", "a test")
+                let good = try await database.worker("run-now", "1", "--through", "--reason", "a test")
                 #expect(good.status == 0)
                 #expect(good.output.contains("Job 1 was sent through: succeeded."), "\(good.output)\(good.errors)")
                 let bad = try await database.worker("run-now", "3", "--through", "--json")
@@ -196,7 +198,7 @@ struct RunCommandTests {
         }
     }
 
-    @Test("logs a transition once in the fleet: in the worker whose call made it")
+    @Test("logs a transition once in the fleet, in the worker whose call made it")
     func transitions() async throws {
         let file = """
             poll_interval: 50ms

@@ -5,7 +5,7 @@ import Testing
 
 @testable import WorkerCommand
 
-/// The main path under whatever defaults a role, a database or a server may have.
+/// Runs the main commands under each default setting that a role, a database or a server may have.
 @Suite(
     "The program worker migrates, enqueues, works and shows what is there,",
     .enabled(if: TestDatabase.isAvailable, "\(needsDatabase)"),
@@ -68,7 +68,8 @@ struct SettingsTests {
         }
         _ = try await succeed("migrate")
         if limitsTime {
-            // Until the test has seen that it takes longer than a statement, or a transaction, may under the setting.
+            // The trigger waits until the test has seen the call take longer than the setting allows a statement or a
+            // transaction.
             try await database.query("create table public.seen ()")
             try await database.query(
                 """

@@ -6,7 +6,7 @@ import Testing
 
 @testable import WorkerCommand
 
-/// What becomes of a command whose streams are full, closed, or read by nobody.
+/// Commands whose streams are full, closed, or not read.
 @Suite("Standard streams", .enabled(if: WorkerBinary.isBuilt, "the worker is not built"))
 struct StandardStreamTests {
     /// Runs the worker from a shell that redirects its streams.
@@ -19,7 +19,7 @@ struct StandardStreamTests {
     }
 
     @Test(
-        "an answer that cannot be written is said, and gives a status of its own",
+        "an answer that cannot be written is reported, with a status of its own",
         arguments: [
             ("--help > /dev/full", "No space left on device"), ("--version > /dev/full", "No space left on device"),
             ("--version >&-", "Bad file descriptor"), ("status --help 0<&- >&-", "Bad file descriptor"),
@@ -32,14 +32,14 @@ struct StandardStreamTests {
         #expect(ending.output == "")
     }
 
-    @Test("a reader who leaves wanted no more: no error")
+    @Test("a reader who closes the pipe early causes no error")
     func readerLeaves() async throws {
         let ending = try await shell("--help | head -c 1; exit ${PIPESTATUS:-0}")
         #expect(ending.errors == "")
         #expect(ending.output.count == 1)
     }
 
-    @Test("a command whose answer is lost has done what it was told to", .enabled(if: TestDatabase.isAvailable))
+    @Test("a command whose answer is lost has still done its work", .enabled(if: TestDatabase.isAvailable))
     func doneAllTheSame() async throws {
         try await withTestDatabase { database in
             for answer in ["> /dev/full", "--json > /dev/full", ">&-"] {
@@ -50,19 +50,19 @@ struct StandardStreamTests {
         }
     }
 
-    @Test("a failure stays one though its answer is lost as well")
+    @Test("a failure is reported as such even if its answer is lost as well")
     func failure() async throws {
         #expect(try await shell("status --such > /dev/full").status == 64)
     }
 
-    @Test("a log that nobody reads holds nothing up", .enabled(if: TestDatabase.isAvailable))
+    @Test("a log that is not read holds nothing up", .enabled(if: TestDatabase.isAvailable))
     func unreadLog() async throws {
         try await withTestDatabase { database in
             try await database.query("insert into breakwater.job (kind) select 'a' from generate_series(1, 300)")
             var ends: [Int32] = [-1, -1]
             #expect(pipe(&ends) == 0)
             defer { for end in ends { close(end) } }
-            // Full from the beginning.
+            // The pipe is full from the beginning.
             _ = fcntl(ends[1], F_SETFL, O_NONBLOCK)
             while write(ends[1], "x", 1) == 1 {}
             _ = fcntl(ends[1], F_SETFL, 0)

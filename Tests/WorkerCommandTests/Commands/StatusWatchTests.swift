@@ -15,7 +15,7 @@ struct StatusWatchTests {
     private let begin = "\u{1B}[?1049h"
     private let end = "\u{1B}[?1049l"
 
-    @Test("draws circuits first, follows what changes and the terminal's size, and gives the terminal back on ctrl-C")
+    @Test("draws circuits first, follows changes and the terminal's size, and restores the terminal on ctrl-C")
     func draws() async throws {
         try await withTestDatabase { database in
             try await database.makeCircuit(kind: "hook")
@@ -56,7 +56,7 @@ struct StatusWatchTests {
         }
     }
 
-    @Test("gives the terminal back while it is suspended, and takes it again")
+    @Test("restores the terminal while it is suspended, and takes it again")
     func suspends() async throws {
         try await withTestDatabase { database in
             let watch = try TerminalRun(["status", "--watch"], environment: ["DATABASE_URL": database.url])
@@ -78,7 +78,7 @@ struct StatusWatchTests {
             try await database.query("insert into breakwater.job (kind) select 'hook' from generate_series(1, 7)")
             let watch = try TerminalRun(
                 ["status", "--watch", "--interval", "100ms"],
-                // A pooler would go on with the sessions that it has.
+                // A pooler would keep using the sessions that it has.
                 environment: ["DATABASE_URL": database.directURL]
             )
             try await waitUntil("it shows the jobs") { watch.picture.contains { $0.contains("ready 7") } }

@@ -18,7 +18,7 @@ struct TailTests {
           bad: { exec: { command: ["false"] }, retry: { max_attempts: 2, base: 10ms, cap: 10ms } }
         """
 
-    /// Follows on a database for the length of the body, and returns what was printed.
+    /// Runs `worker tail` on a database during the body, and returns its output.
     @discardableResult
     private func following(
         _ database: TestDatabase,
@@ -29,7 +29,7 @@ struct TailTests {
         try await waitUntil("it follows") {
             try await database.number("select count(*) from breakwater.tail_subscriber") == 1
         }
-        // It subscribes first and takes its place then; a look of its own says that it has.
+        // It subscribes first and then reads its start position. A query for outcomes means that it has both.
         try await waitUntil("it looks") {
             try await database.number(
                 """
@@ -57,7 +57,7 @@ struct TailTests {
         }
     }
 
-    @Test("tells of each success, failure and dead letter once, and of circuits, and ends with 0 on ctrl-C")
+    @Test("shows each success, failure and dead letter once, and transitions, and ends with 0 on ctrl-C")
     func follows() async throws {
         try await withTestDatabase { database in
             try await database.running(file) { _ in
@@ -95,7 +95,7 @@ struct TailTests {
         }
     }
 
-    @Test("shows only what is asked for, in words")
+    @Test("shows only the selected kind and outcome, in words")
     func filters() async throws {
         _ = try await withTestDatabase { database in
             try await database.running(file) { _ in
@@ -112,7 +112,7 @@ struct TailTests {
         }
     }
 
-    @Test("costs nothing when nobody follows: no line is written")
+    @Test("costs nothing when no command follows: no row is written")
     func idle() async throws {
         try await withTestDatabase { database in
             try await database.running(file) { _ in

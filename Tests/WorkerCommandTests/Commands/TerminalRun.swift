@@ -5,7 +5,7 @@ import Testing
 
 @testable import WorkerCommand
 
-/// The program on a terminal of its own, as a user would run it: with a size, with keys, and with ctrl-C.
+/// Runs the program on a terminal of its own, as a user would: with a size, with keys, and with ctrl-C.
 final class TerminalRun: Sendable {
     private let run: WorkerBinary.Run
     /// The user's side of the terminal.
@@ -14,15 +14,16 @@ final class TerminalRun: Sendable {
     private let isRead = Mutex(false)
 
     /// - Parameters:
-    ///   - arguments: The program's.
+    ///   - arguments: The program's arguments.
     ///   - environment: Its whole environment, except `PATH` and `TERM`.
     ///   - width: Columns of the terminal.
-    ///   - height: Its lines.
+    ///   - height: Lines of the terminal.
     init(_ arguments: [String], environment: [String: String], width: Int = 100, height: Int = 40) throws {
         let master = open("/dev/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC)
         try #require(master >= 0)
         self.master = master
-        // What unlockpt() and ptsname() do, which Foundation does not pass on: TIOCSPTLCK and TIOCGPTN.
+        // These calls do the work of unlockpt() and ptsname(), which Foundation does not export: TIOCSPTLCK and
+        // TIOCGPTN.
         var isLocked: Int32 = 0
         var number: UInt32 = 0
         try #require(ioctl(master, 0x4004_5431, &isLocked) == 0 && ioctl(master, 0x8004_5430, &number) == 0)
@@ -30,7 +31,7 @@ final class TerminalRun: Sendable {
         let terminal = open(path, O_RDWR | O_NOCTTY)
         try #require(terminal >= 0)
         Self.setSize(master, width: width, height: height)
-        // setsid makes it the controlling terminal, so that what ctrl-C sends is a signal.
+        // setsid makes this the controlling terminal, so that ctrl-C sends a signal.
         run = try WorkerBinary.Run(
             ["--ctty", "--wait", WorkerBinary.path.path()] + arguments,
             program: URL(filePath: "/usr/bin/setsid"),
@@ -38,7 +39,7 @@ final class TerminalRun: Sendable {
             terminal: terminal
         )
         close(terminal)
-        // One thread until the terminal's other side is closed.
+        // This thread reads until the terminal's other side is closed.
         Thread.detachNewThread { [self] in
             var bytes = [UInt8](repeating: 0, count: 65536)
             while true {
@@ -50,15 +51,15 @@ final class TerminalRun: Sendable {
         }
     }
 
-    /// Everything that was written to the terminal so far, with its sequences.
+    /// Everything that was written to the terminal so far, with its escape sequences.
     var text: String { shown.withLock { String(decoding: $0, as: UTF8.self) } }
 
-    /// The last picture that is whole, without sequences, by lines.
+    /// The lines of the last complete picture, without escape sequences.
     var picture: [String] {
         let pictures = text.components(separatedBy: "\u{1B}[?2026h").dropFirst()
         let whole = pictures.last { $0.contains("\u{1B}[?2026l") } ?? ""
         let text = whole.components(separatedBy: "\u{1B}[J")[0].replacing(/\u{1B}\[[?0-9;]*[A-Za-z]/, with: "")
-        // By scalars: a carriage return and a line feed are one character.
+        // This splits by scalars, because a carriage return and a line feed form one character.
         return text.unicodeScalars.filter { $0 != "\r" }.split(separator: "\n").map {
             String(String.UnicodeScalarView($0))
         }
@@ -76,7 +77,7 @@ final class TerminalRun: Sendable {
     /// Gives the terminal another size; a signal notifies the program of it.
     func resize(width: Int, height: Int) { Self.setSize(master, width: width, height: height) }
 
-    /// Waits for its end, until all that it wrote has been read, and returns its status.
+    /// Waits until the program has ended and all of its output has been read, and returns its status.
     func end() async throws -> Int32 {
         let status = try await run.end().status
         try await waitUntil("all it wrote is read") { isRead.withLock(\.self) }

@@ -1,7 +1,7 @@
 import Foundation
 import TestPrograms
 
-/// The built `worker`, run as users run it.
+/// The built `worker`, run in the way that users run it.
 struct WorkerBinary {
     /// The result of a run.
     struct Ending {
@@ -10,7 +10,7 @@ struct WorkerBinary {
         var errors: String
     }
 
-    /// Beside the test bundle, where the package manager puts both.
+    /// The package manager puts the executable beside the test bundle.
     static let path = built("worker")
 
     /// The example of an executable with a handler written in Swift.
@@ -27,20 +27,20 @@ struct WorkerBinary {
             .first { FileManager.default.isExecutableFile(atPath: $0.path()) } ?? URL(filePath: ".build/debug/\(name)")
     }
 
-    /// Whether it was built, for suites that need it.
+    /// Whether the executable was built, for suites that need it.
     static var isBuilt: Bool { FileManager.default.isExecutableFile(atPath: path.path()) }
 
-    /// A run that goes on.
+    /// A running process.
     final class Run: Sendable {
         private let child: Child
         private let directory: String
 
-        /// Every program's environment: a path, and the options of the sanitizer that everything here may run under.
+        /// The environment that every program gets: a path, and the options of the sanitizer, if there is one.
         private static let surroundings = ProcessInfo.processInfo.environment
             .filter { ["ASAN_OPTIONS", "TSAN_OPTIONS"].contains($0.key) }
             .merging(["PATH": "/usr/bin:/bin"]) { $1 }
 
-        /// Starts the binary with exactly this environment, and `PATH`; on a terminal, where one is given.
+        /// Starts the binary with exactly this environment and `PATH`, on a terminal if one is given.
         init(
             _ arguments: [String],
             program: URL = WorkerBinary.path,
@@ -62,19 +62,19 @@ struct WorkerBinary {
             )
         }
 
-        /// Its process number.
+        /// The id of the process.
         var processIdentifier: Int32 { child.processIdentifier }
 
         /// Sends a signal.
         func signal(_ number: Int32) { child.signal(number) }
 
-        /// What it has written to standard output so far.
+        /// The text that the process has written to standard output so far.
         var output: String { text(of: "out") }
 
-        /// What it has written to standard error so far.
+        /// The text that the process has written to standard error so far.
         var errors: String { text(of: "err") }
 
-        /// Waits for its end, and removes its files.
+        /// Waits for the end of the process, and removes its files.
         func end() async throws -> Ending {
             let status = await child.end()
             let ending = Ending(status: status, output: output, errors: errors)
@@ -87,7 +87,7 @@ struct WorkerBinary {
         }
     }
 
-    /// Runs it to its end.
+    /// Runs the executable to its end.
     static func run(
         _ arguments: [String],
         environment: [String: String] = [:],

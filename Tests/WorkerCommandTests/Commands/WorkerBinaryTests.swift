@@ -3,7 +3,7 @@ import Testing
 
 @testable import WorkerCommand
 
-/// A configuration file for the length of a test.
+/// Makes a configuration file that exists during the body.
 func withFile<Value>(_ text: String, _ body: (String) async throws -> Value) async throws -> Value {
     let url = FileManager.default.temporaryDirectory.appending(path: "worker-\(UUID().uuidString).yaml")
     try text.write(to: url, atomically: true, encoding: .utf8)
@@ -51,7 +51,7 @@ struct WorkerBinaryTests {
     }
 
     @Test(
-        "exits with 69 when the database cannot be reached, and says where it looked",
+        "exits with 69 when the database cannot be reached, and says which address it tried",
         arguments: [["status"], ["migrate"], ["enqueue", "k"], ["circuits"], ["dead-letters"]]
     )
     func unreachable(command: [String]) async throws {
@@ -74,7 +74,7 @@ struct WorkerBinaryTests {
         }
     }
 
-    @Test("exits with 78 and lists every problem of the configuration, before it looks for the database")
+    @Test("exits with 78 and lists every problem of the configuration, before it connects to the database")
     func configuration() async throws {
         try await withFile("concurrency: 0\nquques: []\nhandlers: { a: {} }") { path in
             let ending = try await WorkerBinary.run(
@@ -87,7 +87,7 @@ struct WorkerBinaryTests {
         }
     }
 
-    @Test("exits with 78 when there is no such file")
+    @Test("exits with 78 when the file does not exist")
     func noFile() async throws {
         let ending = try await WorkerBinary.run(["run", "--config", "/no/such/worker.yaml", "--check"])
         #expect(ending.status == 78)

@@ -3,8 +3,8 @@ import Foundation
 import Libpq
 import Testing
 
-/// Worker processes that die or stop in the midst of their work. The program is that of `scripts/chaos`, whose handlers
-/// do what their payloads say.
+/// Worker processes that die or stop in the middle of their work. The program is that of `scripts/chaos`, whose
+/// handlers do what their payloads say.
 @Suite(
     "Worker processes that die or stop",
     .enabled(if: TestDatabase.isAvailable && WorkerBinary.isBuilt, "BREAKWATER_TEST_DATABASE or the program is missing")
@@ -32,7 +32,7 @@ struct WorkerDeathTests {
     }
 
     @Test(
-        "a job that kills its process ends as poison; its neighbours end, and are not charged",
+        "a job that kills its process ends as poison; the jobs beside it end, and are not charged",
         arguments: ["abort", "overflow", "eat"]
     )
     func killer(how: String) async throws {
@@ -40,7 +40,7 @@ struct WorkerDeathTests {
             try await enqueue("chaos.killer", how, ms: 100, in: database)
             try await enqueue("chaos.work", "work", ms: 1500, count: 5, in: database)
             try await withFile(Self.file) { path in
-                // Started again whenever it dies, as a supervisor would.
+                // This starts the worker again whenever it dies, as a supervisor would.
                 let supervisor = Task {
                     var deaths = 0
                     while !Task.isCancelled {
@@ -68,7 +68,7 @@ struct WorkerDeathTests {
                     throw error
                 }
                 supervisor.cancel()
-                // Twice among others, then among fewer and fewer suspects, of six at most, and at last alone.
+                // The job dies twice among others, then among fewer and fewer suspects, six at most, and at last alone.
                 #expect(try await (3...6).contains(supervisor.value))
             }
             #expect(try await database.number("select count(*) from breakwater.result") == 5)
@@ -87,7 +87,7 @@ struct WorkerDeathTests {
         }
     }
 
-    @Test("one that was stopped past its lease gives up its runs when it goes on, and changes nothing")
+    @Test("a worker that was stopped past its lease gives up its runs when it goes on, and changes nothing")
     func stopped() async throws {
         try await withTestDatabase { database in
             try await enqueue("chaos.work", "work", ms: 3000, in: database)
@@ -120,13 +120,13 @@ struct WorkerDeathTests {
                     try await database.number("select count(*) from breakwater.lost_worker where worker = \(start)")
                         == 1
                 )
-                // It did not die, and says so.
+                // The worker did not die, and reports that.
                 #expect(try await database.number("select count(*) from breakwater.lost_worker where survived") == 1)
             }
             #expect(log.status == 0)
             #expect(try await database.number("select count(*) from breakwater.result") == 1)
             #expect(try await database.number("select count(*) from breakwater.dead_letter") == 0)
-            // Both runs were the first attempt: losing the worker cost nothing.
+            // Both runs were the first attempt, so losing the worker spent none.
             #expect(!noted("\"attempt\":2"))
         }
     }

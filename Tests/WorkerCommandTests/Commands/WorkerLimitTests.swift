@@ -5,13 +5,13 @@ import Libpq
 import TestPrograms
 import Testing
 
-/// Workers under real limits: what they lack must cost the jobs nothing, and must open no circuit.
+/// Workers under real limits. A worker that lacks a resource must spend no attempt and open no circuit.
 @Suite(
-    "A worker whose machine lacks something",
+    "A worker whose machine lacks a resource",
     .enabled(if: TestDatabase.isAvailable && WorkerBinary.isBuilt, "BREAKWATER_TEST_DATABASE or the program is missing")
 )
 struct WorkerLimitTests {
-    /// Circuits that a few failures open, and jobs with one attempt.
+    /// Rules with which a few failures open the circuit, and with which jobs have one attempt.
     private static let rules = "retry: { max_attempts: 1 }, circuit: { minimum_calls: 5, consecutive_failures: 5 }"
 
     /// Checks that no attempt was spent and that no circuit has counted a call.
@@ -31,7 +31,7 @@ struct WorkerLimitTests {
 
     /// Waits until a worker has suspended itself.
     ///
-    /// - Returns: Why.
+    /// - Returns: The reason of the suspension.
     private func suspensionReason(_ database: TestDatabase) async throws -> String {
         try await waitUntil("the worker suspends itself") {
             try await database.number("select count(*) from breakwater.suspension_status where is_local") > 0
@@ -46,7 +46,7 @@ struct WorkerLimitTests {
         #expect(try await database.number("select sum(succeeded) from breakwater.tally") == count)
     }
 
-    /// How often the worker warned, in its log.
+    /// The warnings in the worker's log.
     private func warnings(_ ending: WorkerBinary.Ending) -> [String] {
         ending.logLines.filter { $0["level"] as? String == "warning" }.compactMap { $0["msg"] as? String }
     }
@@ -100,7 +100,7 @@ struct WorkerLimitTests {
         }
         try await withTestDatabase { database in
             try await database.query("insert into breakwater.job (kind) select 'program' from generate_series(1, 100)")
-            // With so few, not even the first program can be started.
+            // With so few descriptors, not even the first program can be started.
             try await database.running(file(40), limits: ["/usr/bin/prlimit", "--nofile=32"]) { _ in
                 let reason = try await suspensionReason(database)
                 #expect(reason.contains("this worker may have 32 files open"), "\(reason)")
@@ -117,8 +117,8 @@ struct WorkerLimitTests {
         .enabled(if: geteuid() == 0 && isReachableByOthers(WorkerBinary.path), "it takes root to become another user")
     )
     func processes() async throws {
-        // A user of its own, since the limit counts all processes of a user; and not root, which the limit does not
-        // bind.
+        // The worker runs as a user of its own, because the limit counts all processes of a user. The user is not root,
+        // because the limit does not bind root.
         let user = 50_000 + getpid() % 10_000
         let become = ["/usr/bin/setpriv", "--reuid=\(user)", "--regid=\(user)", "--clear-groups"]
         let file = """
@@ -133,8 +133,8 @@ struct WorkerLimitTests {
                 try await waitUntil("the worker is there") {
                     try await database.number("select count(*) from breakwater.worker") == 1
                 }
-                // It has all its connections, which are a thread each, once it has run a job and its threads stay as
-                // many.
+                // Each connection has a thread. The worker has all of its connections when it has run a job and starts
+                // no more threads.
                 try await database.query("insert into breakwater.job (kind) values ('program')")
                 try await waitUntil("a job has run") {
                     try await database.number("select count(*) from breakwater.job") == 0
@@ -207,7 +207,7 @@ struct WorkerLimitTests {
         }
     }
 
-    @Test("the file of certificate authorities is gone: the jobs wait, and say so")
+    @Test("the file of certificate authorities is gone: the jobs wait, and status says why")
     func certificates() async throws {
         let bundle = FileManager.default.temporaryDirectory.appending(path: "ca-\(UUID().uuidString).pem")
         try "".write(to: bundle, atomically: true, encoding: .utf8)
@@ -240,7 +240,7 @@ struct WorkerLimitTests {
     }
 }
 
-/// Changes the limits of a worker that runs.
+/// Changes the limits of a running worker.
 private func prlimit(_ limits: [String], _ run: WorkerBinary.Run, become: [String] = []) async throws {
     let command = become + ["/usr/bin/prlimit"] + limits + ["--pid", "\(run.processIdentifier)"]
     let status = try await Child(command[0], Array(command.dropFirst())).end()
@@ -271,7 +271,7 @@ private final class PatientServer: Sendable {
         address.sin_addr.s_addr = UInt32(0x7F00_0001).bigEndian
         var length = socklen_t(MemoryLayout<sockaddr_in>.size)
         let port = withUnsafeMutableBytes(of: &address) { bytes -> UInt16? in
-            // A socket address is passed as its general form.
+            // The function takes the general form of a socket address.
             let general = bytes.baseAddress!.assumingMemoryBound(to: sockaddr.self)
             guard bind(listener, general, length) == 0, listen(listener, 512) == 0,
                 getsockname(listener, general, &length) == 0
@@ -298,7 +298,7 @@ private final class PatientServer: Sendable {
         close(listener)
     }
 
-    /// Answers whatever comes. The requests have no body to speak of, so each arrives whole.
+    /// Answers each request that arrives. The requests are so small that each arrives whole.
     private static func serve(_ connection: Int32) {
         var buffer = [UInt8](repeating: 0, count: 16_384)
         let answer = Array("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".utf8)

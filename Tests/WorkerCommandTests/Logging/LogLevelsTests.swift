@@ -8,7 +8,7 @@ import Testing
 
 @Suite("Log levels")
 struct LogLevelsTests {
-    @Test("are those of the longest beginning of a label, and change while loggers are in use")
+    @Test("are those of the longest matching prefix of a label, and change while loggers are in use")
     func labels() {
         let levels = LogLevels(.info, ["breakwater": .warning, "breakwater.jobs": .debug])
         let jobs = levels.level(of: "breakwater.jobs")
@@ -21,7 +21,7 @@ struct LogLevelsTests {
     }
 
     @Test(
-        "are read again on SIGHUP, and what a log line says is typed and holds no payload",
+        "are read again on SIGHUP, and a log line has typed values and holds no payload",
         .enabled(if: TestDatabase.isAvailable, "\(needsDatabase)"),
         .enabled(if: WorkerBinary.isBuilt, "\(needsBinary)")
     )

@@ -4,9 +4,9 @@ import Testing
 
 @testable import WorkerCommand
 
-@Suite("Log lines that nobody reads")
+@Suite("Log lines that are not read")
 struct LogQueueTests {
-    /// Keeps what is written to it, once it is let.
+    /// Keeps the lines that are written to it, and blocks writers until it is opened.
     private final class Output: LogOutput {
         private let lines = Mutex<[String]>([])
         private let isOpen: Mutex<Bool>
@@ -31,7 +31,7 @@ struct LogQueueTests {
         }
     }
 
-    @Test("a line for which there is room is written before the caller goes on")
+    @Test("a line that fits is written before the caller goes on")
     func atOnce() {
         let output = Output(isOpen: true)
         let queue = LogQueue(output) { _ in }
@@ -39,7 +39,7 @@ struct LogQueueTests {
         #expect(output.written == ["1\n"])
     }
 
-    @Test("where there is no room, lines wait in their order, those beyond four megabytes are dropped and counted")
+    @Test("lines that do not fit wait in their order, and those beyond four megabytes are dropped and counted")
     func waits() {
         let output = Output(isOpen: false)
         let dropped = Mutex(0)

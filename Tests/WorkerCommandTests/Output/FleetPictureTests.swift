@@ -68,7 +68,7 @@ struct FleetPictureTests {
         }
     }
 
-    @Test("shows all where there is room, and says how much is cut where there is none")
+    @Test("shows everything if there is room, and otherwise says how much is cut")
     func cuts() {
         let all = picture(kinds: 20).lines(Screen.Size(width: 200, height: 100), isStyled: false)
         #expect(all.count { $0.contains("kind.") && $0.hasPrefix("default") } == 20)
@@ -78,7 +78,7 @@ struct FleetPictureTests {
         let shown = some.count { $0.contains("kind.") && $0.hasPrefix("default") }
         #expect(shown > 0)
         #expect(some.contains("… \(20 - shown) more"))
-        // The three workers fit, and are not cut for the sake of the twenty kinds.
+        // The three workers fit, so they are not cut to make room for the twenty kinds.
         #expect(some.count { $0.contains("host:") } == 3)
     }
 
@@ -94,7 +94,7 @@ struct FleetPictureTests {
 
 @Suite("Progress")
 struct ProgressTests {
-    @Test("says how much, which share, how fast, and how long")
+    @Test("shows the count, the share, the speed and the remaining time")
     func text() {
         #expect(Progress.text(1000, done: "enqueued", share: nil, rate: 2) == "1,000 enqueued, 2 a second")
         #expect(

@@ -10,7 +10,7 @@ struct TableTests {
         rows: [["7", "email.send", "ok", ""], ["4711", "webhook.deliver.to.many", "bad", "it said: no\nand more"]]
     )
 
-    @Test("stands in columns, numbers to the right, and is not cut without a terminal")
+    @Test("is aligned in columns, numbers to the right, and is not cut without a terminal")
     func whole() {
         #expect(
             table.lines(width: nil) == [
@@ -51,7 +51,7 @@ struct TableTests {
 
 @Suite("A JSON document")
 struct JSONValueTests {
-    @Test("reads back as what went in")
+    @Test("reads back as the same values")
     func readsBack() throws {
         let value = JSONValue.object([
             "text": "a\"b\\c\n\u{1B}",

@@ -149,7 +149,7 @@ struct HostileCommandTests {
                 #expect(controls(in: json.output) == [], "\(command) --json")
                 _ = try json.json(as: Any.self)
             }
-            // What is escaped is still what it was.
+            // The shown text is escaped, and reads back as the stored one.
             let letters: [[String: Any]] = try await database.worker("dead-letters", "--limit", "1000", "--json").json()
             #expect(
                 Set(letters.compactMap { $0["payload"] as? String }.map { Data($0.utf8) })

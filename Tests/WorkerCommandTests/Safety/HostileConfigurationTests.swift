@@ -6,7 +6,7 @@ import Testing
 
 @Suite("A hostile configuration file")
 struct HostileConfigurationTests {
-    /// Reads a file, and says why it is refused; nil when it is not.
+    /// Reads a file, and returns why it is refused, or nil if it is not.
     private func refusal(of text: String) throws -> String? {
         do {
             _ = try ConfigurationLoader().load(ConfigurationFile(name: "f.yaml", text: text))
@@ -16,7 +16,7 @@ struct HostileConfigurationTests {
         }
     }
 
-    /// Nine aliases to nine aliases to …: nine to the ninth values.
+    /// Aliases that stand for nine aliases each, nine levels deep, which makes nine to the ninth values.
     private static let bomb =
         "a0: &a0 [x, x]\n"
         + (1...9).map { level in
@@ -51,7 +51,7 @@ struct HostileConfigurationTests {
         "with a hundred thousand variables": "lease: \"" + String(repeating: "${X:-}", count: 100_000) + "\"",
     ]
 
-    @Test("is refused quickly, in a few words that say where", arguments: files.keys.sorted())
+    @Test("is refused quickly, in a few words that name the place", arguments: files.keys.sorted())
     func refused(name: String) throws {
         let text = try #require(Self.files[name])
         let start = ContinuousClock.now
@@ -73,7 +73,7 @@ struct HostileConfigurationTests {
         #expect(refusal == nil)
     }
 
-    @Test("with any text as any value is read, or refused in lines of a bearable length")
+    @Test("with any text as any value is read, or refused in lines of a readable length")
     func values() async throws {
         let keys = [
             "lease", "concurrency", "queues", "name", "listen", "log_level", "handlers.k.timeout",
@@ -85,7 +85,7 @@ struct HostileConfigurationTests {
         ]
         for key in keys {
             for sample in HostileCorpus.texts {
-                // Other tests want the thread too.
+                // Other tests need the thread too.
                 await Task.yield()
                 for value in [
                     sample.value.jsonText, "[\(sample.value.jsonText)]", "{ \(sample.value.jsonText): 1 }", "~",
@@ -100,7 +100,7 @@ struct HostileConfigurationTests {
         }
     }
 
-    @Test("that is no text, or no file, is refused")
+    @Test("that is not text, or not a file, is refused")
     func notText() async throws {
         let directory = FileManager.default.temporaryDirectory.appending(path: "hostile-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: directory, withIntermediateDirectories: true)

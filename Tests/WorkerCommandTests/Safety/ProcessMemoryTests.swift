@@ -4,7 +4,7 @@ import Testing
 
 @testable import WorkerCommand
 
-@Suite("What a process has in memory")
+@Suite("The memory of a process")
 struct ProcessMemoryTests {
     @Test(
         "is in no core file, unless that is allowed",

@@ -6,7 +6,7 @@ import Testing
 
 @testable import WorkerCommand
 
-/// Whether this machine lets this user make a PID namespace.
+/// Whether this machine lets this user create a PID namespace.
 private let mayUnshare: Bool = {
     let trial = Process()
     trial.executableURL = URL(filePath: "/usr/bin/unshare")
@@ -18,12 +18,12 @@ private let mayUnshare: Bool = {
 /// `worker` as process 1, in a PID namespace of its own.
 @Suite("As process 1", .enabled(if: WorkerBinary.isBuilt && mayUnshare, "no PID namespace may be made here"))
 struct InitProcessTests {
-    /// The processes whose parent is this one, with their states.
+    /// The children of a process, with their states.
     private func children(of parent: Int32) -> [(pid: Int32, state: String)] {
         let numbers = (try? FileManager.default.contentsOfDirectory(atPath: "/proc"))?.compactMap { Int32($0) } ?? []
         return numbers.compactMap { number in
             guard let line = try? String(contentsOfFile: "/proc/\(number)/stat", encoding: .utf8) else { return nil }
-            // Behind the program's name, which may hold anything.
+            // The fields follow the program's name, which may hold any character.
             let fields = line.split(separator: ")").last?.split(separator: " ") ?? []
             guard fields.count > 1, fields[1] == "\(parent)" else { return nil }
             return (number, String(fields[0]))
@@ -57,7 +57,7 @@ struct InitProcessTests {
                     let left = children(of: first)
                     return left.count == 1 && left[0].state != "Z"
                 }
-                // Both have it among their arguments.
+                // Both processes have the database's URL among their arguments, with the password masked.
                 for process in [first] + children(of: first).map(\.pid) {
                     let arguments = try Data(contentsOf: URL(filePath: "/proc/\(process)/cmdline"))
                     let text = String(decoding: arguments, as: UTF8.self)

@@ -17,7 +17,7 @@ struct SystemdTests {
         #expect(receiver.receive() == ["READY=1", "STATUS=takes jobs"])
     }
 
-    @Test("are not sent where nobody listens, and nobody is bothered")
+    @Test("are not sent if nothing listens, and cause no error")
     func nobody() throws {
         #expect(NotifySocket(environment: [:]) == nil)
         #expect(NotifySocket(environment: ["NOTIFY_SOCKET": "relative"]) == nil)
@@ -26,7 +26,7 @@ struct SystemdTests {
         #expect(!gone.send(["READY=1"]))
     }
 
-    @Test("are not waited for where somebody listens and does not hear")
+    @Test("are not waited for if the listener does not read")
     func deaf() throws {
         let receiver = try NotifyReceiver(abstract: true)
         let socket = try #require(NotifySocket(environment: ["NOTIFY_SOCKET": receiver.name]))
@@ -35,7 +35,7 @@ struct SystemdTests {
         #expect(socket.send(["STOPPING=1"]))
     }
 
-    @Test("say what is new, once")
+    @Test("report each change once")
     func news() {
         var report = SystemdReport()
         let good = WorkerHealth.Answer(reasons: [])
@@ -59,7 +59,7 @@ struct SystemdTests {
             let heard = Mutex<[String]>([])
             let environment = ["NOTIFY_SOCKET": receiver.name, "WATCHDOG_USEC": "400000"]
             let file = "handlers: { k: { exec: { command: [cat] } } }"
-            // As systemd does: all the time, or the queue would be full.
+            // Like systemd, this reads all the time. Otherwise the queue would be full.
             let listening = Task {
                 while !Task.isCancelled {
                     heard.withLock { $0 += receiver.receive() }
@@ -85,7 +85,7 @@ struct SystemdTests {
     }
 }
 
-/// The socket that systemd would listen on.
+/// The socket on which systemd would listen.
 final class NotifyReceiver: Sendable {
     let name: String
     private let descriptor: Int32
@@ -112,7 +112,7 @@ final class NotifyReceiver: Sendable {
         if !name.hasPrefix("@") { unlink(name) }
     }
 
-    /// The lines of the next message; none when there is none.
+    /// The lines of the next message, or none if there is no message.
     func receive() -> [String] {
         var buffer = [UInt8](repeating: 0, count: 4096)
         let count = recv(descriptor, &buffer, buffer.count, 0)

@@ -1,10 +1,10 @@
-/// Which lanes a worker asks at every claim: those that gave jobs lately, and those that a wake-up says may have new
-/// ones.
+/// The lanes that every claim of a worker includes: those that gave jobs recently, and those that may have new jobs
+/// according to a wake-up.
 struct ActiveLanes {
-    /// How long a lane stays among those asked at every claim after it last gave a job.
+    /// How long a lane stays active after it last gave a job.
     static let activeTime = Duration.seconds(5)
 
-    /// Every lane there can be, most important queue first.
+    /// All possible lanes, the most important queue first.
     let all: [Lane]
     private var activeUntil: [Lane: MonotonicClock.Instant] = [:]
 
@@ -14,7 +14,7 @@ struct ActiveLanes {
         }
     }
 
-    /// The lanes to ask in a claim, most important first; among equals, the kind after `rotation` first.
+    /// The lanes for a claim, the most important first. Among equals, kinds are in the order of `rotation`.
     func asked(kinds: Set<String>, rotation: [String], all isWide: Bool, at now: MonotonicClock.Instant) -> [Lane] {
         let ranks = Dictionary(uniqueKeysWithValues: rotation.enumerated().map { ($1, $0) })
         return all.filter { kinds.contains($0.kind) && (isWide || isActive($0, at: now)) }
@@ -31,7 +31,7 @@ struct ActiveLanes {
         return until > now
     }
 
-    /// Takes note of a claim's jobs.
+    /// Marks the lanes of a claim's jobs as active.
     mutating func claimed(_ jobs: [ClaimedJob], at now: MonotonicClock.Instant) {
         var last: Lane?
         for job in jobs where last.map({ !job.isIn($0) }) ?? true {
@@ -40,7 +40,7 @@ struct ActiveLanes {
         }
     }
 
-    /// Takes note that jobs of a kind were inserted somewhere: its likely lanes are asked at the next claim.
+    /// Marks the likely lanes of a kind as active after an insert, so that the next claim includes them.
     mutating func woken(kind: String, at now: MonotonicClock.Instant) {
         for lane in all where lane.kind == kind && (lane.priority == 5 || activeUntil[lane] != nil) {
             activeUntil[lane] = now + Self.activeTime

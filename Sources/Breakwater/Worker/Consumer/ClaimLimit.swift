@@ -1,14 +1,14 @@
-/// The most jobs that a claim asks for. There is no limit unless a claim reached its bytes, or was refused.
+/// The most jobs that a claim asks for. There is no limit unless a claim reached its byte limit or was refused.
 struct ClaimLimit {
-    /// nil: no limit.
+    /// The limit; nil for none.
     private(set) var most: Int?
 
-    /// A claim was refused. The next one asks for half as many jobs, and at least for one, so that the readable ones
-    /// run.
+    /// Records that a claim was refused. The next one asks for half as many jobs, but for at least one, so that the
+    /// readable jobs run.
     mutating func refused(_ total: Int) { most = max(1, min(total, most ?? total) / 2) }
 
-    /// A claim was answered. If it reached its bytes, the next one asks for at most twice as many jobs as it gave.
-    /// Otherwise the limit doubles until there is none.
+    /// Records that a claim was answered. If it reached its byte limit, the next one asks for at most twice as many
+    /// jobs as it returned. Otherwise the limit doubles until it is removed.
     mutating func answered(_ count: Int, bytes: Int, of claim: Claim) {
         if claim.isFull(with: bytes) {
             most = max(1, 2 * count)

@@ -14,7 +14,7 @@ extension Consumer {
         isConnected = false
         for lost in inFlight {
             switch lost.request.work {
-            // The answer may be all that was lost: settling again is harmless.
+            // The settle may have been committed with only its answer lost. Settling again is harmless.
             case .exchange(_, let settle?) where settle.worker == worker:
                 held.putBack(settle.runs, claims: settle.claims)
             case .examine(let lostExamination):
@@ -37,7 +37,7 @@ extension Consumer {
         switch answer {
         case .claimed(let jobs):
             claimed(jobs, of: asked, at: now, &actions)
-            // A suspect's claim is durable by itself, and nothing comes behind it.
+            // A claim of suspects is durable by itself, and no other answer follows.
             if case .claimSuspects = asked.request.work {
                 inFlight.remove(at: place)
             } else {
@@ -77,8 +77,8 @@ extension Consumer {
         case .exchange(let claim?, _):
             hotKinds.arrived(jobs, at: now)
             lanes.claimed(jobs, at: now)
-            // If the worker was struck off meanwhile, these jobs are not its own: the worker that struck it off gives
-            // them back.
+            // If the worker has been deregistered meanwhile, it does not own these jobs. The worker that deregistered
+            // it releases them.
             if claim.worker == worker {
                 held.accept(jobs, of: asked.request.id)
                 unconfirmed.append((asked.request.id, asked.sent))
@@ -97,7 +97,7 @@ extension Consumer {
         }
     }
 
-    /// Records how many jobs a claim gave.
+    /// Records how many jobs a claim returned.
     private mutating func record(_ count: Int, bytes: Int, of claim: Claim, sent: Instant, at now: Instant) {
         claimsWithJobs = count == 0 ? 0 : claimsWithJobs + 1
         claimLimit.answered(count, bytes: bytes, of: claim)
@@ -114,7 +114,7 @@ extension Consumer {
             isWideIfEmpty = false
             nextWideClaim = now + max(Self.longestBlindness, (now - sent) * Self.lateLookPause)
         } else if isWideIfEmpty, count == 0 {
-            // It was woken for a job that is in none of the lanes it asked.
+            // The worker was woken for a job that is in none of the lanes of this claim.
             isWide = true
             isExhausted = false
         }
@@ -131,7 +131,7 @@ extension Consumer {
         examine(after: work)
     }
 
-    /// Has the jobs examined that a claim could have taken, and makes the next claim smaller.
+    /// Schedules an examination of the jobs that the claim could have returned, and makes the next claim smaller.
     private mutating func examine(after work: Request.Work) {
         switch work {
         case .exchange(let claim?, _):
@@ -150,7 +150,7 @@ extension Consumer {
     private mutating func settled(_ asked: InFlight, stopped: [String: Int64], at now: Instant) {
         refusals = 0
         if !stopped.isEmpty { held.stop(kinds: stopped, isComplete: false, at: now) }
-        // Claims left out the kinds that waited for this.
+        // Claims may include the kinds that waited for these runs to be recorded.
         if let settle = asked.request.work.settle, held.recorded(settle.runs) { isExhausted = false }
         if case .settleAlone = asked.request.work {
             isolation?.settled()
@@ -158,7 +158,7 @@ extension Consumer {
         } else {
             refusedRuns = [:]
         }
-        // The server's log is in order: every claim before this is durable as well.
+        // The server's write-ahead log is sequential, so every earlier claim is durable as well.
         for claim in unconfirmed where claim.id <= asked.request.id {
             held.confirm(claim.id, askedAt: claim.sent)
         }
@@ -197,7 +197,7 @@ extension Consumer {
         }
     }
 
-    /// Nothing more is sent over this connection.
+    /// Closes the connection. Nothing more is sent over it.
     private mutating func reconnect(_ error: PostgresError, _ actions: inout [Action]) {
         isConnected = false
         actions.append(.reconnect(error))
@@ -208,7 +208,7 @@ extension Consumer {
         endIsolationIfDone(&actions)
     }
 
-    /// Every run of the refused batch was settled by itself, or is left for later.
+    /// Ends the isolation once every run of the refused batch was settled by itself or is left for later.
     private mutating func endIsolationIfDone(_ actions: inout [Action]) {
         guard isolation != nil, isolation?.nextRun() == nil, let done = isolation else { return }
         isolation = nil

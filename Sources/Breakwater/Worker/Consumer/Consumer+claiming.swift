@@ -1,7 +1,7 @@
 import Libpq
 
 extension Consumer {
-    /// Sends what may be sent now: at most one request at a time, or two in a backlog.
+    /// Sends the requests that are possible now: at most one at a time, or two in a backlog.
     mutating func sendRequests(at now: Instant, _ actions: inout [Action]) {
         guard isConnected, phase != .stopped else { return }
         if inFlight.isEmpty {
@@ -13,11 +13,11 @@ extension Consumer {
         }
     }
 
-    /// The request that must go alone and before all others, if there is one.
+    /// The request that must be sent alone and before all others, if there is one.
     private mutating func exclusiveRequest(at now: Instant) -> Request.Work? {
         if now >= nextReconciliation {
             nextReconciliation = now + settings.lease
-            // Nothing is claimed meanwhile, so that every answered claim is known.
+            // No claim is in flight meanwhile, so the worker knows every claim that was answered.
             return .reconcile(Reconcile(worker: worker, known: held.knownClaims))
         }
         if let examination, phase == .working {
@@ -34,8 +34,8 @@ extension Consumer {
         return nil
     }
 
-    /// Whether the server may be given more work while it still has some: the only request under way claimed a large
-    /// batch, and more jobs are waiting.
+    /// Whether a second request may be sent while the first is in flight: the first has claimed a large batch, and more
+    /// jobs are waiting.
     private func mayOverlap(at now: Instant) -> Bool {
         guard inFlight.count == 1, let claimed = inFlight[0].claimed, claimed >= Self.manyJobs, !isExhausted,
             case .exchange = inFlight[0].request.work
@@ -43,10 +43,10 @@ extension Consumer {
         return wakeUps != .asleep && isolation == nil && now < nextReconciliation
     }
 
-    /// Claims what there is room for, and settles what has ended.
+    /// Claims jobs for the free slots, and settles the runs that have ended.
     ///
-    /// While one request is under way, ended runs gather for the next: batches grow with the load by themselves, and a
-    /// lone job is settled at once.
+    /// While a request is in flight, ended runs are collected for the next one. So batches grow with the load, and a
+    /// single job is settled at once.
     private mutating func exchange(at now: Instant, isOverlapping: Bool = false) -> Request.Work? {
         if now >= nextPoll {
             nextPoll = now + settings.pollInterval
@@ -55,7 +55,7 @@ extension Consumer {
         }
         if case .polling(_, _, let nextLook) = wakeUps, now >= nextLook { isExhausted = false }
         if owesLateLook, now >= nextLateLook { isExhausted = false }
-        // No insert wakes this worker, although it is idle, so it looks again.
+        // No insert notifies this worker although it is idle, so it claims again.
         if settings.listens, wakeUps == .none, now >= nextWideClaim { isExhausted = false }
         if !isOverlapping, now >= nextWideClaim, !isExhausted, wakeUps != .asleep { isWide = true }
 
@@ -109,7 +109,8 @@ extension Consumer {
         case .polling(let kinds, let renewAt, _) where !polled.isEmpty:
             return kinds != polled || now >= renewAt ? poll(polled) : nil
         case .polling:
-            // While it polled, inserts notified no worker. The answer to this request triggers one more look for them.
+            // While it polled, inserts notified no worker. The answer to this request triggers one more claim to find
+            // their jobs.
             return .sleep(Sleep(worker: worker, kinds: isFull ? [] : settings.kinds))
         case .none, .asleep:
             if !polled.isEmpty { return poll(polled) }

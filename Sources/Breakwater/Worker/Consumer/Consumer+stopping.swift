@@ -1,5 +1,6 @@
 extension Consumer {
-    /// A heartbeat was answered: until the lease has passed since it was sent, nobody else may have this worker's jobs.
+    /// Handles an answered heartbeat. For the length of the lease after it was sent, no other worker may have this
+    /// worker's jobs.
     mutating func heartbeat(_ answer: Beat.Output, sent: Instant, at now: Instant, _ actions: inout [Action]) {
         if !lease.isHeld {
             actions.append(.report(.leaseRegained))
@@ -11,7 +12,8 @@ extension Consumer {
         if answer.hostsSuspect { quarantine.suspectWaits(at: now) }
     }
 
-    /// Others have this worker's jobs: it forgets them, and cancels what runs.
+    /// Handles the worker's deregistration: its jobs were released to other workers, so it forgets them and cancels its
+    /// runs.
     mutating func struckOff(at now: Instant, _ actions: inout [Action]) {
         lease.lose()
         cancel(for: .leaseLost, at: now, &actions)
@@ -28,24 +30,25 @@ extension Consumer {
         isWide = true
     }
 
-    /// Nothing new is claimed or started; what has not started is released.
+    /// Starts to drain: nothing more is claimed or started, and jobs that have not started are released.
     mutating func drain(at now: Instant) {
         guard phase == .working else { return }
         phase = .draining(since: now)
         held.releaseWaiting()
     }
 
-    /// When the worker stops; nil while it works or holds something.
+    /// When the worker stops; nil while it works or holds jobs.
     ///
-    /// A silent server may have given it jobs in a claim that is not answered. Those jobs come back when the worker
-    /// leaves, or when its lease ends.
+    /// A server that does not respond may have committed a claim without answering it. Those jobs are released when the
+    /// worker deregisters, or when its lease ends.
     func timeToStop(at now: Instant) -> Instant? {
         guard case .draining(let since) = phase, held.isEmpty else { return nil }
         if inFlight.isEmpty { return now }
         return inFlight.contains { $0.request.work.settle != nil } ? nil : since + Self.longestSilence
     }
 
-    /// What time alone does: runs whose time is up are cancelled, and all of them before the lease may have ended.
+    /// Handles the passing of time: cancels the runs whose deadline has passed, and all runs before the lease may have
+    /// ended.
     mutating func checkTime(at now: Instant, _ actions: inout [Action]) {
         if lease.isHeld, !lease.isSure(at: now) {
             lease.lose()
@@ -75,7 +78,7 @@ extension Consumer {
 }
 
 extension FinishedRun.Ending {
-    /// Stands for the outcome of a run that went on long after it was cancelled.
+    /// The recorded ending of a run that continued long after it was cancelled.
     static func unresponsive(_ run: HeldJobs.Running, settings: HandlerSettings) -> FinishedRun.Ending {
         guard run.cancelReason == .timeout else { return .released }
         let failure = JobFailure(

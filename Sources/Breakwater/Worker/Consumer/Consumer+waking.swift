@@ -1,5 +1,6 @@
 extension Consumer {
-    /// Jobs may have come: of one kind, whose likely lanes the next claim asks; or of any kind, if it is nil.
+    /// Records that jobs may have been inserted. The next claim includes the likely lanes of the kind, or all lanes if
+    /// the kind is nil.
     mutating func woken(kind: String?, at now: Instant) {
         isExhausted = false
         if let kind {
@@ -10,7 +11,8 @@ extension Consumer {
         }
     }
 
-    /// The database has noted how this worker hears of inserts. Earlier inserts woke no worker, so a look must follow.
+    /// Records that the database has stored how this worker learns of inserts. Earlier inserts notified no worker, so a
+    /// claim must follow.
     mutating func recordWakeUps(_ asked: InFlight, at now: Instant) {
         switch asked.request.work {
         case .sleep(let sleep):
@@ -28,8 +30,8 @@ extension Consumer {
         }
     }
 
-    /// A worker that finds jobs again and again is too busy to need waking. If a polling worker cannot keep up, it
-    /// stops polling so that other workers are notified.
+    /// Ends the notifications of a worker that finds jobs at every claim, because it is busy. If a polling worker
+    /// cannot keep up, it stops polling so that other workers are notified.
     mutating func leaveWakeUpsIfBusy(_ count: Int, of claim: Claim) {
         switch wakeUps {
         case .asleep where claimsWithJobs >= Self.busyClaims: isTooBusyToBeWoken = true

@@ -2,57 +2,58 @@ import Libpq
 
 /// Decides what a worker claims, starts, cancels and settles, and when.
 ///
-/// A pure value: events and the time go in, actions come out. Its shell, ``ConsumerService`` and ``Engine``, sends the
-/// requests, runs the handlers and tells it what happened. Each state's comment says where it may go.
+/// This is a pure value that takes events and the time, and returns actions. ``ConsumerService`` and ``Engine`` send
+/// the requests, run the handlers and pass the results back as events. Each state's comment lists its legal
+/// transitions.
 struct Consumer {
     typealias Instant = MonotonicClock.Instant
 
-    /// What the shell is told.
+    /// The events that ``Engine`` passes in.
     enum Event {
-        /// A connection stands. Of what was asked over the last one, nothing is known.
+        /// A connection was established. The results of unanswered requests on the last one are unknown.
         case connected
-        /// The connection is lost, and with it the answers to what was asked.
+        /// The connection was lost, and with it the answers to its requests.
         case disconnected
-        /// The answer to a request, or to a half of it.
+        /// A request, or a half of it, was answered.
         case answered(Request.ID, Answer)
-        /// There may be jobs: of a kind, or of any.
+        /// There may be new jobs, of one kind or of any.
         case woken(kind: String?)
         /// A heartbeat that was sent at a certain time was answered.
         case heartbeat(Beat.Output, sent: Instant)
-        /// The connection for heartbeats was refused because the database is away: it serves nobody now.
+        /// The connection for heartbeats was refused because the database is down for all clients.
         case databaseAbsent
-        /// Others have this worker's jobs now.
+        /// The worker was deregistered, and its jobs were released to other workers.
         case struckOff
-        /// It has registered under a new number; asked at a certain time.
+        /// The worker has registered under a new number. The request was sent at this time.
         case registered(worker: Int64, sent: Instant)
-        /// Shut down: claim and start nothing more.
+        /// A shutdown has begun: the worker must claim and start nothing more.
         case drain
-        /// The time that running handlers may take after that is over.
+        /// The time that running handlers have after a shutdown has elapsed.
         case graceEnded
-        /// Some time has passed.
+        /// Time has passed.
         case tick
     }
 
-    /// What the database said.
+    /// The answers of the database.
     enum Answer {
-        /// The claim of a request gave these jobs. They may not start yet.
+        /// The claim of a request returned these jobs. They must not start yet.
         case claimed([ClaimedJob])
-        /// What was to be settled or flushed is durable, and so is every claim before it. Where calls failed it also
-        /// says which kinds are stopped (see ``Beat/Output/stopped``); kinds it does not name may be stopped too.
+        /// The settle or flush is durable, and so is every earlier claim. If calls failed, the answer also names kinds
+        /// that are stopped (see ``Beat/Output/stopped``). Kinds that it does not name may be stopped too.
         case settled(stopped: [String: Int64] = [:])
         /// The server refused the claim of a request, or the whole request.
         case claimRefused(PostgresError)
         /// The server refused to settle.
         case settleRefused(PostgresError)
-        /// Some jobs were given back whose claim was never answered.
+        /// Jobs were released because their claim was never answered.
         case reconciled(jobs: Int)
-        /// These jobs, which no claim could hand out, are dead letters now.
+        /// These jobs were dead-lettered because no claim could read them.
         case examined(unreadable: [Int64])
-        /// This worker will be woken, or others know that it polls.
+        /// The worker's sleep or poll request was recorded.
         case done
     }
 
-    /// What the shell is to do.
+    /// The actions that ``Engine`` performs.
     enum Action {
         case send(Request)
         case start(HeldJobs.Start)
@@ -60,24 +61,24 @@ struct Consumer {
         case cancel(slots: [Int])
         /// Close the connection, because of this error, and connect again after a pause.
         case reconnect(PostgresError)
-        /// Come back with a tick at this time at the latest.
+        /// Send a tick at this time at the latest.
         case wait(until: Instant)
-        /// Tell people.
+        /// Log this report.
         case report(Report)
-        /// Nothing is left to do after a shutdown.
+        /// Stop, because nothing is left to do after a shutdown.
         case stop
     }
 
-    /// What people should know.
+    /// Events that are logged for people.
     enum Report {
-        /// No heartbeat was answered for too long; so many runs are cancelled.
+        /// No heartbeat was answered for too long, so this many runs were cancelled.
         case leaseInDoubt(cancelled: Int)
         /// A heartbeat was answered again, in time.
         case leaseRegained
         case reconciled(jobs: Int)
-        /// A run goes on long after it was cancelled.
+        /// A run still continues long after it was cancelled.
         case unresponsive(HeldJobs.Running)
-        /// Its slot is given to other jobs.
+        /// The slot of such a run is given to other jobs.
         case gaveUp(HeldJobs.Running)
         /// The outcome of a run cannot be stored.
         case cannotRecord(FinishedRun, PostgresError)
@@ -86,7 +87,7 @@ struct Consumer {
         case unreadable([Int64])
     }
 
-    /// What does not change.
+    /// The settings, which do not change.
     struct Settings {
         var queues: [String]
         var handlers: [(kind: String, settings: HandlerSettings)]
@@ -99,49 +100,50 @@ struct Consumer {
     }
 
     enum Phase: Equatable {
-        /// Claims and runs. Goes to `draining`.
+        /// The worker claims and runs jobs. Goes to `draining`.
         case working
-        /// Runs what has started; claims nothing. Goes to `stopped`.
+        /// The worker runs the jobs that have started, and claims nothing. Goes to `stopped`.
         case draining(since: Instant)
-        /// The end.
+        /// The worker has stopped. This state is final.
         case stopped
     }
 
-    /// How this worker hears of inserts.
+    /// How this worker learns of inserts.
     enum WakeUps: Equatable {
-        /// It polls; inserts notify nobody for its sake. Goes to `asleep` and `polling`.
+        /// The worker claims repeatedly, and inserts send no notification for it. Goes to `asleep` and `polling`.
         case none
-        /// Inserts wake it. Goes to `none` and `polling`.
+        /// Inserts notify the worker. Goes to `none` and `polling`.
         case asleep
-        /// It looks for these kinds by itself, and others rely on it. Goes to `none` and `asleep`.
+        /// The worker polls for these kinds, so that their inserts need to notify no worker. Goes to `none` and
+        /// `asleep`.
         case polling(Set<String>, renewAt: Instant, nextLook: Instant)
     }
 
-    /// A request that was not answered in full.
+    /// A request that was not answered completely.
     struct InFlight {
         var request: Request
         var sent: Instant
-        /// How many jobs its claim gave, once that is known.
+        /// How many jobs the claim returned, once that is known.
         var claimed: Int?
     }
 
-    /// In a backlog, a second request is sent when the claim of the one before gave at least so many jobs.
+    /// In a backlog, a second request is sent if the claim of the previous one returned at least this many jobs.
     static let manyJobs = 500
-    /// After so many claims in a row that found jobs, a worker no longer asks to be woken.
+    /// After this many claims in a row that found jobs, a worker no longer asks for notifications.
     static let busyClaims = 16
-    /// A look for late jobs is followed by this many times its own duration without one,
+    /// The pause after a search for late jobs, as a multiple of the search's own duration.
     static let lateLookPause = 20
-    /// and at least by this.
+    /// The shortest pause after a search for late jobs.
     static let leastLateLookPause = Duration.milliseconds(5)
-    /// A worker that finds jobs at every claim looks for late ones, and into all lanes, this often nevertheless.
+    /// A worker that finds jobs at every claim still searches for late jobs, and in all lanes, this often.
     static let longestBlindness = Duration.seconds(1)
-    /// A claim that got no answer for this long may have met a job that the server cannot read in that time.
+    /// A claim that got no answer for this long may include a job that the server cannot read in that time.
     static let suspiciousSilence = Duration.seconds(5)
-    /// A draining worker that holds nothing waits this long for the answers of a silent server.
+    /// How long a draining worker that holds nothing waits for a server that does not answer.
     static let longestSilence = Duration.seconds(2)
 
     let settings: Settings
-    /// This worker's row in `breakwater.worker`; it changes when the lease was lost and the worker registers anew.
+    /// The id of this worker in `breakwater.worker`. It changes when the worker has lost its lease and registers again.
     var worker: Int64
     var phase = Phase.working
     var held: HeldJobs
@@ -156,30 +158,30 @@ struct Consumer {
 
     /// Claims whose commit may not be durable yet, with the time they were sent.
     var unconfirmed: [(id: Request.ID, sent: Instant)] = []
-    /// Whether no other worker takes jobs of the same kinds and queues, as far as the last heartbeat knows.
+    /// Whether this worker is the sole consumer of its kinds and queues, according to the last heartbeat.
     var isSoleConsumer = false
-    /// Whether a claim would find nothing, as far as is known.
+    /// Whether a claim is expected to find nothing.
     var isExhausted = false
-    /// Whether the next claim asks all lanes, and whether that is due as soon as a claim finds nothing.
+    /// Whether the next claim includes all lanes, and whether that is to happen as soon as a claim finds nothing.
     var isWide = true
     var isWideIfEmpty = false
     var claimsWithJobs = 0
-    /// Whether the last claim gave all that it asked for.
+    /// Whether the last claim returned as many jobs as it asked for.
     var isBacklog = false
-    /// Whether it is to ask for no more wake-ups.
+    /// Whether to cancel the worker's notifications, because it is busy.
     var isTooBusyToBeWoken = false
     var nextPoll: Instant
     var nextWideClaim: Instant
     var nextLateLook: Instant
-    /// Whether the last claim came back short without having looked for late jobs.
+    /// Whether the last claim returned fewer jobs than it asked for without a search for late jobs.
     var owesLateLook = false
     var nextReconciliation: Instant
     var claimLimit = ClaimLimit()
-    /// After a refused claim: among the jobs that it asked for there may be some that cannot be read.
+    /// The examination to send after a refused claim, because some of its jobs may be unreadable.
     var examination: DeadLetterUnreadable?
-    /// After a refused batch.
+    /// The isolation of the runs at fault, after a refused settle.
     var isolation: SettleIsolation?
-    /// Settles that the server refused, in a row, and runs that it refused by themselves for reasons that may pass.
+    /// The number of refused settles in a row, and how often single runs were refused for transient reasons.
     var refusals = 0
     var refusedRuns: [HeldJobs.RunKey: Int] = [:]
 
@@ -194,12 +196,12 @@ struct Consumer {
         nextReconciliation = registeredAt
     }
 
-    /// Takes in an event.
+    /// Handles an event.
     ///
     /// - Parameters:
-    ///   - event: What happened.
+    ///   - event: The event.
     ///   - now: The time.
-    /// - Returns: What to do, in this order.
+    /// - Returns: The actions, in this order.
     mutating func handle(_ event: Event, at now: Instant) -> [Action] {
         var actions: [Action] = []
         switch event {
@@ -226,15 +228,16 @@ struct Consumer {
         return actions
     }
 
-    /// A run has ended. The same as an event, but made for what happens once for each job.
+    /// Records that a run has ended. This is like an event, but efficient enough to be called once for each job.
     ///
     /// - Parameters:
     ///   - start: The run.
-    ///   - times: How long it took.
+    ///   - times: How long the run took.
     ///   - now: The time.
-    ///   - judge: What is recorded of it, given why it was cancelled, if it was; nil for a plain success.
-    /// - Returns: Whether its end counts (its slot may have been given up), what the same task runs next, and what to
-    ///   do.
+    ///   - judge: Returns the ending to record, given the reason of the run's cancellation, if any; nil for a plain
+    ///     success.
+    /// - Returns: Whether the end counts (the slot may have been given up), the job that the same task runs next, and
+    ///   the actions.
     mutating func ended(
         _ start: HeldJobs.Start,
         _ times: FinishedRun.Times,
@@ -245,14 +248,14 @@ struct Consumer {
         let ending = judge(run.cancelReason)
         held.record(ending, ofKindAt: run.kind)
         held.finish(start.job, ending, times)
-        // A task that was cancelled, or is about to be, would carry that over.
+        // A task that was or will be cancelled must not run another job, which would be cancelled too.
         let next = run.cancelReason == nil && mayStart(at: now) ? held.nextStart(at: now) : nil
-        // While a request is under way, ended runs gather for the next.
+        // While a request is in flight, ended runs are collected for the next one.
         let isGathering = !inFlight.isEmpty && phase == .working && run.cancelReason == nil
         return (true, next, isGathering ? [] : handle(.tick, at: now))
     }
 
-    /// Whether a run that was started may begin, when its task got its thread some time after that.
+    /// Whether a run that was started may still begin, because its task may have waited for a thread.
     func mayBegin(_ start: HeldJobs.Start, at now: Instant) -> Bool {
         guard lease.isSure(at: now), let run = held.slots[start.slot], run.serial == start.serial else { return false }
         return run.cancelReason == nil
@@ -272,9 +275,9 @@ struct Consumer {
         return .send(request)
     }
 
-    /// When something is due by itself.
+    /// When the next tick is needed.
     private func nextTick(after now: Instant) -> Instant {
-        // With no request to send, only an event brings more to do.
+        // Without a request to send, only an event can create more work.
         var next = now + settings.pollInterval
         if let end = timeToStop(at: now) { next = min(next, end) }
         if isConnected, inFlight.isEmpty {

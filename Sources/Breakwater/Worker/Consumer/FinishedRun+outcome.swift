@@ -1,45 +1,45 @@
 extension FinishedRun.Ending {
-    /// What is recorded of an outcome: its class after the retry rules, how long until the next run, and what the
-    /// circuit learns.
+    /// The ending to record for an outcome: its class after the retry rules, the delay until the next run, and the
+    /// effect on the circuit.
     ///
     /// - Parameters:
-    ///   - outcome: What the handler said.
-    ///   - job: The job it ran.
-    ///   - duration: How long it took.
-    ///   - settings: The rules around the handler.
+    ///   - outcome: The handler's outcome.
+    ///   - job: The job that ran.
+    ///   - duration: How long the run took.
+    ///   - settings: The handler's settings.
     init(_ outcome: JobOutcome, of job: Job, duration: Duration, settings: HandlerSettings) {
         let policy = settings.retry
         var generator = SystemRandomNumberGenerator()
         switch policy.applyRules(to: outcome) {
         case .succeeded(let result):
-            self.init(className: "succeeded", result: settings.keepResults > .zero ? result : nil)
+            self.init(outcomeClass: .succeeded, result: settings.keepResults > .zero ? result : nil)
         case .failed(let failure):
             self.init(
-                className: "failed",
+                outcomeClass: .failed,
                 failure: failure.storable,
                 delay: policy.delay(afterAttempt: job.attempt + job.handedBack, using: &generator)
             )
         case .unavailable(let failure, let retryAfter):
             let backoff = policy.delay(afterAttempt: job.attempt + job.handedBack, using: &generator)
-            // What the dependency asks for may be longer than the job's own backoff, never shorter.
+            // The dependency may ask for a longer delay than the job's own backoff, but not for a shorter one.
             self.init(
-                className: "unavailable",
+                outcomeClass: .unavailable,
                 failure: failure.storable,
                 delay: max(backoff, retryAfter ?? .zero)
             )
         case .throttled(let failure, let retryAfter):
-            self.init(className: "throttled", failure: failure.storable, delay: retryAfter)
+            self.init(outcomeClass: .throttled, failure: failure.storable, delay: retryAfter)
         case .unable(let failure):
-            // The settling decides when it runs again.
-            self.init(className: "unable", failure: failure.storable)
+            // The settle decides when the job runs again.
+            self.init(outcomeClass: .unable, failure: failure.storable)
         case .discarded(let failure):
-            self.init(className: "discarded", failure: failure.storable)
+            self.init(outcomeClass: .discarded, failure: failure.storable)
         case .snoozed(let delay):
-            self.init(className: "snoozed", delay: delay)
+            self.init(outcomeClass: .snoozed, delay: delay)
         case .released:
             self = .released
         }
-        // Beyond this the database's own time may end.
+        // A longer delay could exceed the range of the database's timestamps.
         delay = min(delay, HandlerSettings.longestDuration)
         let circuit = settings.circuit
         effect = circuit.effect(of: outcome)
@@ -49,10 +49,11 @@ extension FinishedRun.Ending {
 }
 
 extension CircuitPolicy {
-    /// What a run that did not succeed means to the circuit: its class says, unless a rule for its failure's name does.
+    /// The effect on the circuit of a run that did not succeed. Its class decides, unless a rule for the failure's name
+    /// does.
     func effect(of outcome: JobOutcome) -> FinishedRun.Effect {
         guard let failure = outcome.failure else { return .ignored }
-        // It says nothing about the dependency, whatever the failure's name is.
+        // The outcome says nothing about the dependency, whatever the failure's name is.
         if case .unable = outcome { return .ignored }
         if failure.matches(any: ignoreOn) { return .ignored }
         if failure.matches(any: tripOn) { return .tripped }
@@ -61,29 +62,6 @@ extension CircuitPolicy {
         case .failed, .unavailable: .failed
         case .throttled: honoursRetryAfter ? .tripped : .ignored
         case .succeeded, .unable, .discarded, .snoozed, .released: .ignored
-        }
-    }
-}
-
-extension JobOutcome {
-    var isSuccess: Bool { if case .succeeded = self { true } else { false } }
-
-    /// What went wrong, if anything did.
-    var failure: JobFailure? {
-        switch self {
-        case .failed(let failure), .unavailable(let failure, _), .throttled(let failure, _), .unable(let failure),
-            .discarded(let failure):
-            failure
-        case .succeeded, .snoozed, .released:
-            nil
-        }
-    }
-
-    fileprivate var retryAfter: Duration? {
-        switch self {
-        case .unavailable(_, let retryAfter): retryAfter
-        case .throttled(_, let retryAfter): retryAfter
-        case .succeeded, .failed, .unable, .discarded, .snoozed, .released: nil
         }
     }
 }

@@ -5,15 +5,15 @@ extension HeldJobs {
         var lease: Int64
     }
 
-    /// Why a run was cancelled from outside, which decides what its end means.
+    /// The reason why a run was cancelled. It decides what the end of the run means.
     enum CancelReason {
         case timeout, shutdown, leaseLost
     }
 
-    /// A job that is to start, and where.
+    /// A job to start, and its slot.
     struct Start {
         var job: Job
-        /// The place among the running jobs. A later run in the same slot has another serial number.
+        /// The index of the slot. A later run in the same slot has another serial number.
         var slot: Int
         var serial: Int
         var time: Instant
@@ -31,15 +31,15 @@ extension HeldJobs {
         var isReported = false
     }
 
-    /// How many jobs to claim.
+    /// The number of jobs to claim.
     struct ClaimPlan {
         var kinds: [(kind: String, count: Int, concurrency: Int)]
         var total: Int
-        /// The kinds in the order in which equals are asked.
+        /// The order of kinds among lanes of equal importance.
         var rotation: [String]
     }
 
-    /// How many jobs of a kind run, and how many are claimed and not started.
+    /// How many jobs of a kind are running, and how many are claimed and not started.
     struct Occupancy {
         var kind: String
         var running: Int

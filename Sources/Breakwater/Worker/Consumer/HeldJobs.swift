@@ -1,15 +1,15 @@
 /// The jobs that one worker holds, from the answer to a claim until their settle is answered.
 ///
-/// A job goes `unconfirmed → waiting → running → finished → gone`. One that is not to run (shutdown, an open circuit, a
-/// lost lease) goes straight from `waiting` to `finished`, released.
+/// A job goes `unconfirmed → waiting → running → finished → gone`. A job that is not to run (because of a shutdown, an
+/// open circuit or a lost lease) goes directly from `waiting` to `finished` as released.
 struct HeldJobs {
     typealias Instant = MonotonicClock.Instant
 
-    /// A claim takes at most this many jobs beyond the slots that are free.
+    /// The most jobs that a claim takes beyond the free slots.
     static let mostAhead = 3000
     /// The most bytes of payloads that a worker holds before it stops claiming.
     static let mostBytes = 64 << 20
-    /// The most bytes of payloads that a claim takes; the last job may exceed it.
+    /// The most bytes of payloads that a claim takes. The last job may exceed it.
     static let mostBytesAClaim = 8 << 20
     /// A cancelled run that has not ended after this long is reported.
     static let patienceWithCancelled = Duration.seconds(10)
@@ -18,7 +18,7 @@ struct HeldJobs {
 
     let concurrency: Int
     var kinds: [KindQueue]
-    /// For each kind's name, its place among the kinds.
+    /// The index of each kind in ``kinds``, by name.
     let places: [String: Int]
     private var rotation: [String]
     private(set) var slots: [Running?] = []
@@ -28,9 +28,10 @@ struct HeldJobs {
     /// The serial numbers of runs that have not ended although their slots were given to other jobs.
     private(set) var lostRuns: Set<Int> = []
     private var waitingCount = 0
-    /// The places of the kinds that may have waiting jobs, the next to start first: few, where there may be hundreds.
+    /// The indexes of the kinds that may have waiting jobs, the next to start first. Usually these are few of possibly
+    /// hundreds of kinds.
     private var startOrder: [Int] = []
-    /// Claimed jobs by request. Their claim could still be lost in a crash of the server.
+    /// Claimed jobs by request. Their claims could still be lost if the server crashes.
     private var unconfirmed: [Request.ID: [ClaimedJob]] = [:]
     private var unconfirmedCount = 0
     /// The payload bytes of the jobs that have not ended.
@@ -38,11 +39,11 @@ struct HeldJobs {
     private var finished: [FinishedRun] = []
     /// For each claim, how many of its jobs are not settled yet.
     private var unsettled: [Int64: Int] = [:]
-    /// Claims whose runs have all finished; the next settle closes them.
+    /// Claims whose runs have all finished. The next settle closes them.
     private var closedClaims: [Int64] = []
     /// Claims that must stay open because some of their runs could not be settled.
     private var abandoned: Set<Int64> = []
-    /// No deadline of a running job is before this.
+    /// A lower bound of the deadlines of the running jobs.
     private(set) var nextDeadline: Instant?
 
     init(concurrency: Int, handlers: [(kind: String, settings: HandlerSettings)]) {
@@ -52,12 +53,12 @@ struct HeldJobs {
         places = Dictionary(handlers.enumerated().map { ($1.kind, $0) }) { first, _ in first }
     }
 
-    /// Whether nothing is held any more.
+    /// Whether the worker holds nothing.
     var isEmpty: Bool {
         runningCount == 0 && waitingCount == 0 && unconfirmedCount == 0 && finished.isEmpty && closedClaims.isEmpty
     }
 
-    /// Claims whose jobs this worker knows of.
+    /// The claims whose jobs this worker knows.
     var knownClaims: [Int64] { unsettled.keys + closedClaims }
 
     var hasFinished: Bool { !finished.isEmpty || !closedClaims.isEmpty }
@@ -65,14 +66,15 @@ struct HeldJobs {
 
     // MARK: Claiming
 
-    /// Plans a claim. Each call lets another kind go first among equals.
+    /// Plans a claim. Each call rotates the order of kinds among equals.
     ///
-    /// A kind takes free slots, and beyond them a few times as many jobs as usually end between two claims, so that
-    /// runs and claims do not wait for each other. So a burst is taken in large batches, while a worker with a slow
-    /// handler hoards no jobs. One slot is left to every other kind that runs nothing, so that a slow kind cannot take
-    /// them all.
+    /// A kind gets free slots and, beyond them, a few times as many jobs as usually end between two claims, so that
+    /// runs and claims do not wait for each other. So a burst is claimed in large batches, while a worker with a slow
+    /// handler does not hoard jobs. One slot is left for every other kind that runs nothing, so that a slow kind cannot
+    /// take all slots.
     ///
-    /// - Parameter batches: How many times that number of jobs to take beyond the free slots.
+    /// - Parameter batches: How many times the number of runs that end between two claims is taken beyond the free
+    ///   slots.
     mutating func planClaim(batches: Int) -> ClaimPlan {
         if !rotation.isEmpty { rotation.append(rotation.removeFirst()) }
         if !startOrder.isEmpty { startOrder.append(startOrder.removeFirst()) }
@@ -87,8 +89,8 @@ struct HeldJobs {
             guard let place = places[name], !kinds[place].awaitsVerdict else { continue }
             let kind = kinds[place]
             let own = kind.concurrency + batches * kind.pace - kind.held
-            // Half of the slots at most are kept for other kinds that run nothing. An idle kind may always have one of
-            // the free slots.
+            // At most half of the slots are reserved for other kinds that run nothing. An idle kind may always use one
+            // of the free slots.
             let reserved = min(kind.isIdle ? idle - 1 : idle, concurrency / 2)
             let count = min(own, max(total - reserved, kind.isIdle ? min(1, total) : 0))
             if count > 0 { plan.append((name, count, kind.concurrency)) }
@@ -96,13 +98,13 @@ struct HeldJobs {
         return ClaimPlan(kinds: plan, total: total, rotation: rotation)
     }
 
-    /// Whether one of these kinds has no slot left, its own or the worker's.
+    /// Whether one of these kinds has no slot left, because of its own or the worker's limit.
     func isFull(forAnyOf names: Set<String>) -> Bool {
         runningCount + waitingCount + unconfirmedCount >= concurrency || payloadBytes >= Self.mostBytes
             || names.contains { name in places[name].map { kinds[$0].held >= kinds[$0].concurrency } ?? false }
     }
 
-    /// Takes in the jobs of a claim. They start after ``confirm(_:askedAt:)``.
+    /// Adds the jobs of a claim. They may start after ``confirm(_:askedAt:)``.
     mutating func accept(_ jobs: [ClaimedJob], of request: Request.ID) {
         guard !jobs.isEmpty else { return }
         eachKind(of: jobs) { held, place, run in
@@ -114,7 +116,7 @@ struct HeldJobs {
         payloadBytes += jobs.payloadBytes
     }
 
-    /// The claim of a request, sent at `askedAt`, can no longer be lost: its jobs now wait to be started.
+    /// Records that the claim of a request, sent at `askedAt`, is durable. Its jobs now wait to be started.
     mutating func confirm(_ request: Request.ID, askedAt: Instant) {
         guard let jobs = unconfirmed.removeValue(forKey: request) else { return }
         unconfirmedCount -= jobs.count
@@ -128,8 +130,8 @@ struct HeldJobs {
         releaseStopped()
     }
 
-    /// The answers that would have confirmed these claims will not come. If the claims were committed, the database
-    /// gives their jobs back.
+    /// Forgets the unconfirmed claims, because their connection was lost. If they were committed, the database releases
+    /// their jobs.
     mutating func forgetUnconfirmed() {
         for jobs in unconfirmed.values {
             payloadBytes -= jobs.payloadBytes
@@ -142,7 +144,7 @@ struct HeldJobs {
         unconfirmedCount = 0
     }
 
-    /// Goes through jobs in groups of one claim and kind; mostly one group holds them all.
+    /// Calls `body` with groups of jobs of one claim and kind. Usually one group has all jobs.
     private mutating func eachKind(
         of jobs: [ClaimedJob],
         _ body: (inout HeldJobs, Int, ArraySlice<ClaimedJob>) -> Void
@@ -158,7 +160,7 @@ struct HeldJobs {
 
     // MARK: Running
 
-    /// The job to start now, if there is one; it counts as running from here on.
+    /// Takes the job to start now, if there is one. It counts as running from now on.
     mutating func nextStart(at now: Instant) -> Start? {
         guard waitingCount > 0, runningCount < concurrency else { return nil }
         var index = 0
@@ -200,7 +202,7 @@ struct HeldJobs {
         return Start(job: job, slot: slot, serial: lastSerial, time: now)
     }
 
-    /// Takes a run out of the running ones; nil if its slot was given up before.
+    /// Removes a run that has ended. Returns nil if its slot was given up before.
     mutating func ended(slot: Int, serial: Int) -> Running? {
         guard let run = slots[slot], run.serial == serial else {
             lostRuns.remove(serial)
@@ -219,7 +221,7 @@ struct HeldJobs {
         payloadBytes -= run.payloadBytes
     }
 
-    /// Gives up the slot of a run that ignores its cancellation, and settles it as if it had ended.
+    /// Frees the slot of a run that ignores its cancellation. The run is settled as if it had ended.
     mutating func giveUp(slot: Int) -> Running? {
         guard let run = slots[slot] else { return nil }
         free(slot, run)
@@ -227,15 +229,15 @@ struct HeldJobs {
         return run
     }
 
-    /// Takes note of how a run of a kind ended.
+    /// Records how a run of a kind ended.
     mutating func record(_ ending: FinishedRun.Ending?, ofKindAt place: Int) { kinds[place].record(ending) }
 
-    /// Puts a run's end among those to be settled, unless its claim was forgotten with the lease.
+    /// Adds a run to those to settle, unless its claim was forgotten because the lease was lost.
     ///
     /// - Parameters:
     ///   - job: The job that ran.
-    ///   - ending: What is recorded of its outcome; nil for a success with nothing to keep of it.
-    ///   - times: How long it took.
+    ///   - ending: The ending to record; nil for a success without anything to keep.
+    ///   - times: How long the run took.
     mutating func finish(_ job: Job, _ ending: FinishedRun.Ending?, _ times: FinishedRun.Times = .init()) {
         guard let left = unsettled[job.lease] else { return }
         var run = FinishedRun(job, ending)
@@ -251,9 +253,9 @@ struct HeldJobs {
 
     // MARK: Settling
 
-    /// Takes out the runs to settle now. If the settle fails, they must be put back.
+    /// Removes and returns the runs to settle now. If the settle fails, they must be put back.
     mutating func takeFinished(atMost limit: Int = 2 * Self.mostAhead) -> (runs: [FinishedRun], claims: [Int64]) {
-        // A claim may be closed only together with the last of its runs.
+        // A claim must only be closed together with the last of its runs.
         guard finished.count <= limit else {
             defer { finished.removeFirst(limit) }
             return (newestOfEachJob(in: Array(finished.prefix(limit))), [])
@@ -264,14 +266,14 @@ struct HeldJobs {
 
     private mutating func newestOfEachJob(in runs: [FinishedRun]) -> [FinishedRun] {
         let newest = runs.newestOfEachJob
-        // What is left out will never be recorded.
+        // The runs that were left out will never be recorded.
         if newest.count < runs.count {
             for place in kinds.indices { kinds[place].recorded() }
         }
         return newest
     }
 
-    /// Runs are recorded or given up, so kinds that waited for that may start jobs again.
+    /// Notes that runs were recorded or given up, so that kinds that waited for this may start jobs again.
     ///
     /// A failure that could not be stored may be recorded as something else, so any end but a success counts.
     ///
@@ -294,8 +296,8 @@ struct HeldJobs {
         closedClaims = claims.filter { abandoned.remove($0) == nil } + closedClaims
     }
 
-    /// Leaves a run that cannot be settled to the database: its claim is not closed, so that the job is given back when
-    /// this worker no longer knows of the claim.
+    /// Abandons a run that cannot be settled. Its claim stays open, so that the database releases the job when this
+    /// worker no longer reports the claim as known.
     mutating func abandon(_ run: FinishedRun) {
         recorded([run])
         if let place = closedClaims.firstIndex(of: run.lease) {
@@ -311,7 +313,7 @@ struct HeldJobs {
     ///
     /// - Parameters:
     ///   - stopped: The kinds, with the generations.
-    ///   - isComplete: Whether all other kinds may start jobs. Otherwise they stay as they are.
+    ///   - isComplete: Whether all other kinds may start jobs. Otherwise their state is unchanged.
     ///   - now: The time.
     mutating func stop(kinds stopped: [String: Int64], isComplete: Bool, at now: Instant) {
         for (name, place) in places where isComplete || stopped[name] != nil {
@@ -325,7 +327,7 @@ struct HeldJobs {
         releaseWaiting { $0.stops($1) }
     }
 
-    /// Releases what has not started.
+    /// Releases the jobs that have not started.
     mutating func releaseWaiting() { releaseWaiting { _, _ in true } }
 
     private mutating func releaseWaiting(where isChosen: (KindQueue, Job) -> Bool) {
@@ -338,7 +340,7 @@ struct HeldJobs {
         }
     }
 
-    /// Marks runs as cancelled for a reason, and returns their slots. A reason given earlier stays.
+    /// Marks runs as cancelled for a reason, and returns their slots. An earlier reason is kept.
     mutating func cancel(
         for reason: CancelReason,
         at now: Instant,
@@ -352,11 +354,11 @@ struct HeldJobs {
         }
     }
 
-    /// Goes through the deadlines.
+    /// Checks the deadlines of all runs.
     ///
-    /// - Returns: The slots of three groups of runs. `due`: their time is up, and they are now cancelled.
-    ///   `unresponsive`: they were cancelled a while ago and go on, which is to be reported once. `lost`: they have
-    ///   gone on for too long.
+    /// - Returns: The slots of three groups of runs. `due`: the deadline has passed, and the run is now marked as
+    ///   cancelled. `unresponsive`: the run was cancelled a while ago and still continues, which is reported once.
+    ///   `lost`: the run has continued for too long.
     mutating func checkDeadlines(at now: Instant) -> (due: [Int], unresponsive: [Int], lost: [Int]) {
         let due = cancel(for: .timeout, at: now) { $0.deadline <= now }
         var (unresponsive, lost): ([Int], [Int]) = ([], [])
@@ -382,10 +384,10 @@ struct HeldJobs {
         return (due, unresponsive, lost)
     }
 
-    /// How many runs were cancelled a while ago and go on.
+    /// How many runs were cancelled a while ago and still continue.
     var unresponsiveCount: Int { lostRuns.count + slots.count { $0?.isReported == true } }
 
-    /// Other workers have this worker's jobs now: forgets whatever was to be started or settled.
+    /// Forgets all jobs to start or settle, because they were released to other workers.
     mutating func forgetClaims() {
         forgetUnconfirmed()
         finished = []

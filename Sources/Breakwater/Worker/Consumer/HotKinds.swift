@@ -1,20 +1,21 @@
-/// The kinds whose jobs come so often that a worker polls for them instead of being woken for each.
+/// The kinds whose inserts are so frequent that a worker polls for their jobs instead of being notified of each.
 ///
-/// A wake-up takes a lock at the commit of each insert, one after another. So while jobs of a kind come faster than one
-/// each ten milliseconds, its worker polls its lanes each ``interval``, and inserts notify no worker. When jobs come
-/// more slowly, the worker sleeps again, and each insert wakes it at once.
+/// A notification takes a lock at the commit of each insert, which serializes the inserts. So while jobs of a kind
+/// arrive faster than one each ten milliseconds, the worker polls its lanes each ``interval``, and inserts notify no
+/// worker. When jobs arrive more slowly, the worker waits for notifications again, and each insert wakes it at once.
 struct HotKinds {
     typealias Instant = MonotonicClock.Instant
 
-    /// The time from one look to the next.
+    /// The time from one poll to the next.
     static let interval = Duration.milliseconds(5)
     /// Inserts stay unnoticed for at most this long after a polling worker dies.
     static let term = Duration.seconds(1)
     /// Jobs are counted in slots of this length.
     static let slot = Duration.milliseconds(100)
-    /// A kind becomes hot at this many jobs in a slot,
+    /// A kind becomes hot when this many jobs arrive in a slot.
     static let least = 10
-    /// and stays hot until there are fewer than this: close to ``least``, so that a burst is soon forgotten.
+    /// A hot kind stays hot until fewer jobs than this arrive. The number is close to ``least``, so that a short burst
+    /// soon loses its effect.
     static let few = 7
 
     private struct Arrivals {
@@ -35,7 +36,7 @@ struct HotKinds {
     /// The kinds that are hot.
     private(set) var kinds: Set<String> = []
 
-    /// Takes note of a claim's jobs.
+    /// Counts the jobs of a claim as arrivals.
     mutating func arrived(_ jobs: [ClaimedJob], at now: Instant) {
         var rest = jobs[...]
         while let first = rest.first {
@@ -46,7 +47,7 @@ struct HotKinds {
         }
     }
 
-    /// Decides anew which kinds are hot.
+    /// Decides again which kinds are hot.
     mutating func review(at now: Instant) {
         for kind in arrivals.keys {
             arrivals[kind]?.roll(to: now)

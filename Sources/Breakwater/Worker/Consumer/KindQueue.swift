@@ -5,9 +5,9 @@ struct KindQueue {
     let settings: HandlerSettings
     let concurrency: Int
     var running = 0
-    /// How many jobs are claimed by claims that could still be lost.
+    /// How many jobs belong to claims that could still be lost.
     var unconfirmed = 0
-    /// Jobs claimed and not started, the earliest ones. The last element starts next.
+    /// The earliest jobs that are claimed and not started. The last element starts next.
     private var next: [ClaimedJob] = []
     /// Jobs claimed later than those in ``next``, in the order in which they start.
     private var later: [ClaimedJob] = []
@@ -15,14 +15,14 @@ struct KindQueue {
     var ended = 0
     /// How many runs end between two claims: the recent maximum, which shrinks by a quarter with each claim.
     private(set) var pace = 0
-    /// The generation of the kind's circuit, which is not closed, or the highest number if the kind is paused: jobs
+    /// The generation of the kind's circuit if that is not closed, or the highest number if the kind is paused. Jobs
     /// that were claimed under an earlier generation do not start.
     private var stoppedBefore = Int64.min
-    /// When the worker heard of that. For a claim that is sent later, the database has already taken it into account.
+    /// When the worker learned of the stop. The database has already considered it for claims that were sent later.
     private var heardAt: Instant?
-    /// The failures since the last success that the circuit will count and that are not recorded yet.
+    /// The failures since the last success that count for the circuit and are not recorded yet.
     private var failuresInARow = 0
-    /// The number of such failures that holds up the kind until they are recorded.
+    /// With this many such failures, the kind starts no jobs until they are recorded.
     private let longestStreak: Int
 
     /// The value of ``longestStreak``, unless the circuit opens after fewer failures.
@@ -36,13 +36,13 @@ struct KindQueue {
     }
 
     var waitingCount: Int { next.count + later.count }
-    /// How many jobs of this kind the worker holds.
+    /// The number of jobs of this kind that the worker holds.
     var held: Int { running + waitingCount + unconfirmed }
     var isIdle: Bool { held == 0 }
     /// Whether a waiting job may start.
     var mayStart: Bool { running < concurrency && !awaitsVerdict }
 
-    /// Takes in jobs of one claim. Mostly they come in the order of their lane and belong behind all waiting jobs.
+    /// Adds jobs of one claim. Usually they are in the order of their lane, and belong after all waiting jobs.
     mutating func wait(for jobs: some RandomAccessCollection<ClaimedJob>) {
         let isSorted = zip(jobs, jobs.dropFirst()).allSatisfy { $0.startsBefore($1) }
         let isBehind = jobs.first.flatMap { first in (later.last ?? next.first)?.startsBefore(first) } ?? true
@@ -61,7 +61,7 @@ struct KindQueue {
         return next.popLast()?.job
     }
 
-    /// Takes out some of the waiting jobs.
+    /// Removes and returns some of the waiting jobs.
     mutating func remove(where isChosen: (Job) -> Bool) -> [ClaimedJob] {
         let removed = next.reversed().filter { isChosen($0.job) } + later.filter { isChosen($0.job) }
         guard !removed.isEmpty else { return [] }
@@ -70,7 +70,7 @@ struct KindQueue {
         return removed
     }
 
-    /// A claim is planned: takes note of how many runs ended since the last one.
+    /// Updates ``pace`` with the number of runs that ended since the last claim. Called when a claim is planned.
     mutating func keepPace(upTo most: Int) {
         pace = max(min(ended, most), pace * 3 / 4)
         ended = 0
@@ -78,8 +78,8 @@ struct KindQueue {
 
     // MARK: Stopping
 
-    /// Whether the kind waits for the database to say whether its circuit opened. It does after several failures in a
-    /// row. Otherwise a worker would run all the jobs that it has claimed ahead against a dependency that is down.
+    /// Whether the kind waits until the database has decided whether its circuit opens. It waits after several failures
+    /// in a row. Otherwise a worker would run all jobs that it has claimed ahead against a dependency that is down.
     var awaitsVerdict: Bool { failuresInARow >= longestStreak }
 
     /// Whether some of its failures are not recorded yet.
@@ -91,16 +91,16 @@ struct KindQueue {
         if ending.isFailedCall { failuresInARow += 1 }
     }
 
-    /// Some failures are recorded, or given up. By default all of them are.
+    /// Records that failures were stored or given up. By default all of them were.
     mutating func recorded(failures count: Int = .max) { failuresInARow = max(0, failuresInARow - count) }
 
-    /// Jobs claimed under an earlier generation than the given one no longer start; with nil, all jobs may.
+    /// Stops jobs that were claimed under an earlier generation than the given one. With nil, all jobs may start.
     mutating func stop(before generation: Int64?, at now: Instant) {
         stoppedBefore = generation ?? .min
         heardAt = now
     }
 
-    /// Jobs come from a claim that was sent at `askedAt`: a stop that was heard before then no longer counts.
+    /// Ends a stop that the worker learned of before `askedAt`, when the claim of newly arrived jobs was sent.
     mutating func forgetStop(heardBefore askedAt: Instant) {
         if let heardAt, heardAt <= askedAt { stoppedBefore = .min }
     }

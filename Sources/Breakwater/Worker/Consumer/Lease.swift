@@ -1,23 +1,25 @@
-/// Whether a worker still has the right to its jobs.
+/// Decides whether a worker may still run its jobs.
 struct Lease {
     typealias Instant = MonotonicClock.Instant
 
     let length: Duration
-    /// False while the lease may have ended: nothing is claimed or started.
+    /// Whether the lease is held. While this is false, nothing is claimed or started.
     private(set) var isHeld = true
-    /// Three quarters of the lease after the last answered heartbeat, not counting proven absences of the database:
-    /// until then no other worker can have this worker's jobs. Later nothing starts, whether or not the loss was
-    /// noticed: a process that was stopped for a while finds out only by looking at the clock.
+    /// Until this time no other worker can have this worker's jobs: three quarters of the lease after the last answered
+    /// heartbeat, not counting proven outages of the database. Afterwards nothing starts, even if the loss was not yet
+    /// handled, because a process that was suspended notices this only by reading the clock.
     private(set) var sureUntil: Instant
 
-    /// A time in which the database served nobody, as far as this worker has proof of it.
+    /// A period in which this worker has proof that the database served no client.
     private var absence: (began: Instant, proven: Instant)?
 
-    /// The database counts at most half as much of an absence as silence (see breakwater.record_absence).
+    /// How much of an absence may count as the worker's silence. The database counts at most half as much (see
+    /// breakwater.record_absence).
     private static let countedAbsence = Duration.seconds(2)
 
-    /// An absence that is not proven again for longer may have ended. If it did end and begin again within that time,
-    /// the database counts no more than the last quarter of the lease, which this worker leaves out.
+    /// The longest time between two proofs of one absence. After a longer time the absence may have ended. If it ends
+    /// and begins again within this time, the database counts no more than the last quarter of the lease, which this
+    /// worker does not use.
     private var longestGap: Duration { length / 5 }
 
     init(length: Duration, heldSince start: Instant) {
@@ -28,11 +30,11 @@ struct Lease {
     /// Whether it is certain that no other worker has this worker's jobs.
     func isSure(at now: Instant) -> Bool { isHeld && now <= sureUntil }
 
-    /// It may have ended.
+    /// Records that the lease may have ended.
     mutating func lose() { isHeld = false }
 
-    /// The database serves nobody now. While this is proven again and again, the lease goes on: the database does not
-    /// count that time as silence.
+    /// Records proof that the database serves no client now. While such proof continues, the lease is extended, because
+    /// the database does not count that time as silence.
     mutating func databaseIsAbsent(at now: Instant) {
         guard isSure(at: now) else { return }
         guard let last = absence, now - last.proven <= longestGap else {
@@ -44,7 +46,8 @@ struct Lease {
         absence = (last.began, now)
     }
 
-    /// It was held when this heartbeat was sent, which is earlier than when the database saw it.
+    /// Records that the lease was held when this heartbeat was sent. The database received the heartbeat later than
+    /// that.
     mutating func regain(asOf sent: Instant) {
         isHeld = true
         absence = nil

@@ -1,30 +1,30 @@
-/// When a worker makes itself free for suspects: jobs that may have killed their workers, and must run apart from
-/// others.
+/// Decides when a worker stops claiming other jobs in order to run suspects: jobs that may have killed their workers,
+/// and must run apart from others.
 ///
-/// A pure value: it decides, and the claim loop acts. It is fair to the other jobs: the worker works as usual for at
-/// least as long as it was withdrawn, before it withdraws again.
+/// This is a pure value whose decisions the claim loop executes. To be fair to other jobs, the worker claims as usual
+/// for at least as long as it was withdrawn, before it withdraws again.
 struct Quarantine {
     typealias Instant = MonotonicClock.Instant
 
     private enum Phase {
-        /// Works as usual, at least until then. Goes to `withdrawing`.
+        /// The worker claims as usual, at least until this time. Goes to `withdrawing`.
         case accepting(until: Instant)
-        /// Claims nothing more, and waits until everything it holds has ended. Goes to `alone` or `accepting`.
+        /// The worker claims nothing more, and waits until all its jobs have ended. Goes to `alone` or `accepting`.
         case withdrawing(since: Instant)
-        /// Runs one group of suspects after another. Goes to `accepting`.
+        /// The worker runs one group of suspects after another. Goes to `accepting`.
         case alone(since: Instant)
     }
 
-    /// Once it holds nothing else, the worker keeps claiming further groups of suspects for this long.
+    /// How long the worker keeps claiming groups of suspects once it holds nothing else.
     static let longestRow = Duration.seconds(1)
 
-    /// How long the worker first waits for the jobs that it holds to end. The wait doubles each time it was in vain.
+    /// How long the worker first waits for its jobs to end. The wait doubles each time they do not end in time.
     let firstPatience: Duration
     private var patience: Duration
     private var phase: Phase
 
     /// - Parameters:
-    ///   - patience: How long it waits at first for what it holds to end.
+    ///   - patience: How long the worker first waits for its jobs to end.
     ///   - now: The time.
     init(patience: Duration, at now: Instant) {
         firstPatience = patience
@@ -32,12 +32,12 @@ struct Quarantine {
         phase = .accepting(until: now)
     }
 
-    /// Whether it claims as usual.
+    /// Whether the worker claims as usual.
     var acceptsJobs: Bool {
         if case .accepting = phase { true } else { false }
     }
 
-    /// Suspects wait that this worker should run.
+    /// Records that suspects wait which this worker should run.
     mutating func suspectWaits(at now: Instant) {
         if case .accepting(let until) = phase, now >= until { phase = .withdrawing(since: now) }
     }
@@ -45,7 +45,7 @@ struct Quarantine {
     /// Whether to claim suspects now.
     ///
     /// - Parameters:
-    ///   - holdsNothing: Whether everything the worker held has ended and is settled.
+    ///   - holdsNothing: Whether all jobs of the worker have ended and are settled.
     ///   - now: The time.
     mutating func wantsSuspect(holdsNothing: Bool, at now: Instant) -> Bool {
         switch phase {
@@ -66,7 +66,7 @@ struct Quarantine {
         }
     }
 
-    /// Takes note of whether suspects were there to claim.
+    /// Records whether a claim found suspects.
     mutating func claimed(_ found: Bool, at now: Instant) {
         patience = firstPatience
         switch phase {

@@ -1,21 +1,21 @@
-/// Something for the consumer's connection to do: one round trip.
+/// A request for the consumer's connection, which takes one round trip.
 struct Request: Sendable {
-    /// Grows with each request.
+    /// The number of a request. It increases with each request.
     typealias ID = Int
 
     enum Work: Sendable {
         /// Claims in a transaction that does not wait for the disk, and then settles or flushes in one that does.
-        /// Either half may be missing; with a claim and nothing to settle it flushes.
+        /// Either half may be missing. A claim without a settle is followed by a flush.
         case exchange(Claim?, Settle?)
         /// Settles one run of a refused batch by itself.
         case settleAlone(Settle)
-        /// Gives back claims in this worker's name whose answers it never received.
+        /// Releases the claims of this worker whose answers it never received.
         case reconcile(Reconcile)
-        /// Asks for wake-ups, or for none.
+        /// Asks for notifications, or for none.
         case sleep(Sleep)
-        /// Says that this worker polls hot kinds, so that their inserts need not notify a sleeping worker.
+        /// Records that this worker polls hot kinds, so that their inserts need not notify a worker.
         case poll(PollHotKinds)
-        /// Claims a job that must run alone.
+        /// Claims suspects, which must run apart from other jobs.
         case claimSuspects(ClaimSuspects)
         /// Examines the jobs that a refused claim asked for, one by one.
         case examine(DeadLetterUnreadable)

@@ -1,37 +1,37 @@
 import Libpq
 
-/// Finds the runs at fault after the server refused to settle a batch: each is settled by itself.
+/// Finds the runs at fault after the server refused to settle a batch, by settling each run by itself.
 ///
-/// A run at fault is settled as a failure that says why; if not even that can be stored, it is snoozed; and if that is
-/// refused too, it is left to the database, which gives the job back after a while.
+/// A run at fault is settled as a failure with the error. If that cannot be stored either, the job is snoozed. If that
+/// is refused too, the run is abandoned, and the database releases the job after a while.
 struct SettleIsolation {
     /// Retries of a transiently refused settle before the bad run is isolated, and of a run by itself before it counts
     /// as the one at fault.
     static let patience = 4
 
     private enum Stage {
-        /// As its handler ended it. Goes to `unstorable`.
+        /// The run is settled as its handler ended it. Goes to `unstorable`.
         case asItIs
-        /// As a failure that says that its outcome cannot be stored. Goes to `snoozed`.
+        /// The run is settled as a failure, which says that the outcome cannot be stored. Goes to `snoozed`.
         case unstorable
-        /// Last resort, because even a failure cannot be stored.
+        /// The job is snoozed, because not even a failure can be stored.
         case snoozed
     }
 
-    /// What became of a run that was settled by itself.
+    /// What to do after a run was settled by itself.
     enum Verdict {
-        /// On to the next one.
+        /// Continue with the next run.
         case next
-        /// It cannot be settled in any way.
+        /// Abandon the run, because it cannot be settled in any way.
         case abandon(FinishedRun)
     }
 
     private var queue: [FinishedRun]
     private var stage = Stage.asItIs
     let claims: [Int64]
-    /// Refused for reasons that may pass, to be tried again later.
+    /// Runs that were refused for transient reasons, to be tried again later.
     private(set) var left: [FinishedRun] = []
-    /// The reason of the last of those.
+    /// The last transient error.
     private(set) var lastError: PostgresError?
     private var current: FinishedRun?
 
@@ -40,7 +40,7 @@ struct SettleIsolation {
         self.claims = claims
     }
 
-    /// The run to settle by itself now; nil when all have been.
+    /// The run to settle by itself now; nil when there are no more.
     mutating func nextRun() -> FinishedRun? {
         if current == nil {
             current = queue.popLast()
@@ -49,16 +49,16 @@ struct SettleIsolation {
         return current
     }
 
-    /// What has not been settled.
+    /// The runs that have not been settled.
     var unsettled: [FinishedRun] { left + [current].compactMap(\.self) + queue.reversed() }
 
     mutating func settled() { current = nil }
 
-    /// The run by itself was refused.
+    /// Records that the current run was refused.
     ///
     /// - Parameters:
-    ///   - error: Why.
-    ///   - refusals: How often this run was refused before for reasons that may pass.
+    ///   - error: The server's error.
+    ///   - refusals: How often this run was refused before for transient reasons.
     mutating func refused(_ error: PostgresError, refusals: Int) -> Verdict {
         guard var run = current else { return .next }
         if error.mayPass, refusals + 1 < Self.patience {

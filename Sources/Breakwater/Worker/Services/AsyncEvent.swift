@@ -1,7 +1,7 @@
 import Synchronization
 
 /// An event that one task waits for and any number of others raise. If no task waits, a raise is kept for the next
-/// wait; several count as one.
+/// wait. Several raises count as one.
 final class AsyncEvent: Sendable {
     private enum State {
         /// The event is not raised, and no task waits. Goes to `raised` or `waiting`.
@@ -14,7 +14,7 @@ final class AsyncEvent: Sendable {
 
     private let state = Mutex(State.idle)
 
-    /// Lets the waiting task, or else the next that waits, go on.
+    /// Resumes the waiting task, or else lets the next wait return at once.
     func raise() {
         let waiter: CheckedContinuation<Void, Never>? = state.withLock { state in
             guard case .waiting(let waiter) = state else {
@@ -47,7 +47,7 @@ final class AsyncEvent: Sendable {
         }
     }
 
-    /// Returns when the event is raised, at the latest at a certain time, or when the task is cancelled.
+    /// Returns when the event is raised, when the deadline has passed, or when the task is cancelled.
     func wait(until deadline: MonotonicClock.Instant, on clock: any WorkerClock) async {
         await withTaskGroup { group in
             group.addTask { await self.wait() }

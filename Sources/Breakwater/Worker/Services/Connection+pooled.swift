@@ -3,10 +3,10 @@ import Libpq
 extension Connection {
     /// Gives this session the settings that a worker needs.
     ///
-    /// A session behind a pooler is shared, so its settings are not changed, only checked once.
+    /// A session behind a pooler is shared, so its settings are not changed but only checked once.
     ///
-    /// - Throws: ``BreakwaterError`` with the code `unsuitableDatabase` where a pooler's sessions have another
-    ///   isolation level or are read-only; `PostgresError`.
+    /// - Throws: ``BreakwaterError`` with the code `unsuitableDatabase` if a pooler's sessions have another isolation
+    ///   level or are read-only; `PostgresError`.
     func useWorkerSettings() async throws {
         guard isPooled else { return try await useOwnSettings() }
         let row = try await query(
@@ -16,7 +16,7 @@ extension Connection {
             """
         ).row(0)
         let isolation = try row[0].string()
-        // A standby is read-only whatever its settings are.
+        // A standby is read-only regardless of its settings.
         let isReadOnly = try row[1].string() == "on" && !row[2].bool()
         guard isolation != "read committed" || isReadOnly else { return }
         let (setting, value) =

@@ -3,12 +3,12 @@ import Logging
 
 /// Sends the consumer's requests over one connection after another, and passes the answers back.
 ///
-/// It runs on its connection's thread, so that the next request is under way while the jobs of the one before run: on
-/// the threads that run handlers, it would wait behind those jobs.
+/// It runs on its connection's thread. On the threads that run handlers it would have to wait for the jobs of the last
+/// claim before it could send the next request.
 struct ConsumerService {
     let engine: Engine
     private var runMetrics: RunMetrics
-    /// What was sent and not answered, oldest first.
+    /// The requests that were sent and not answered, the oldest first.
     private var sent: [Sent] = []
 
     private struct Sent {
@@ -17,7 +17,7 @@ struct ConsumerService {
         /// The answer to the claim, if there is one, and the answer that ends the request.
         var claim: Answer?
         var end: Answer
-        /// Why the settle could not be sent. It counts as a refusal by the server.
+        /// The error if the settle could not be sent. It counts as a refusal by the server.
         var refusal: PostgresError?
     }
 
@@ -63,7 +63,7 @@ struct ConsumerService {
             } else {
                 sent.removeFirst()
                 let answer = try await end(of: first)
-                // Only a durable settle or flush proves that the next claim need not wait.
+                // Only a durable settle or flush proves that the connection works, so that a reconnect need not wait.
                 if case .settled = answer { delay.reset() }
                 engine.handle(.answered(first.request.id, answer))
             }
@@ -74,7 +74,8 @@ struct ConsumerService {
         func call(_ statement: Statement) throws(PostgresError) -> Answer {
             try connection.send([statement], timeout: engine.timeout, resultsFirst: false)
         }
-        /// A settle that cannot even be sent, such as a text with NUL, counts as refused by the server.
+        /// Sends a settle, or a flush if there is none. A settle that cannot be sent, for example because of a NUL in a
+        /// text, counts as refused by the server.
         func callOrFlush(_ settle: Settle?) throws(PostgresError) -> (Answer, PostgresError?) {
             var refusal: PostgresError?
             do {
@@ -155,7 +156,7 @@ struct ConsumerService {
         }
     }
 
-    /// Returns the kinds that are stopped, as far as the answer says.
+    /// Returns the kinds that are stopped according to the answer.
     private mutating func record(_ answer: Settle.Output, of settle: Settle) -> [String: Int64] {
         engine.metrics.settled(settle.runs, stale: answer.stale, in: &runMetrics)
         engine.logger.trace("settled", metadata: settle.metadata(answer))

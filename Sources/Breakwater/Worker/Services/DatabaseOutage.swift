@@ -2,16 +2,16 @@ import Libpq
 import Logging
 import Synchronization
 
-/// Whether the database is away, for the log, and for the connections that wait until it is back.
+/// Tracks whether the database is down, for the log and for the connections that wait until it is back.
 final class DatabaseOutage: Sendable {
     private struct State {
         var began: MonotonicClock.Instant?
         var logged: MonotonicClock.Instant?
-        /// Whether the last try has shown it.
+        /// Whether the last attempt to connect has proved the outage.
         var isProven = false
     }
 
-    /// How often an outage that goes on is logged.
+    /// How often a continuing outage is logged.
     private static let interval = Duration.seconds(60)
 
     private let clock: any WorkerClock
@@ -23,10 +23,11 @@ final class DatabaseOutage: Sendable {
         self.logger = logger
     }
 
-    /// Whether the last try to connect has shown that the database is away.
+    /// Whether the last attempt to connect has proved that the database is down.
     var isProven: Bool { state.withLock(\.isProven) }
 
-    /// Records that the database was away when a connection was tried. Logs the first time, and then once a minute.
+    /// Records that an attempt to connect has proved that the database is down. Logs the first time, and then once a
+    /// minute.
     func record(_ error: PostgresError) {
         let now = clock.now
         let duration: Duration? = state.withLock { state in
@@ -51,10 +52,10 @@ final class DatabaseOutage: Sendable {
         }
     }
 
-    /// Records a try to connect that failed in a way which does not tell whether the database is away.
+    /// Records an attempt to connect that failed without showing whether the database is down.
     func isInDoubt() { state.withLock { $0.isProven = false } }
 
-    /// Records that the database took a connection.
+    /// Records that the database accepted a connection.
     func end() {
         let began = state.withLock { state in
             defer { state = State() }

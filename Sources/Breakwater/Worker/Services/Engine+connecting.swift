@@ -2,19 +2,21 @@ import Libpq
 import Logging
 
 extension Engine {
-    /// Runs `body` over one connection after another, as connections fail, until it returns or the task is cancelled.
+    /// Runs `body` with a connection, and again with a new one whenever the connection fails, until `body` returns or
+    /// the task is cancelled.
     ///
     /// - Parameters:
-    ///   - purpose: What cannot go on without a connection, for the log.
-    ///   - database: Where to connect to. Defaults to where the jobs are.
-    ///   - body: What is done. It resets the delay once the connection has proved itself.
+    ///   - purpose: The loop that needs the connection, for the log.
+    ///   - database: The database to connect to. Defaults to the one with the jobs.
+    ///   - body: The work with the connection. It resets the delay once the connection has proved to work.
     func keepConnected(
         for purpose: WorkerMetrics.Loop,
         to database: ConnectionOptions? = nil,
         _ body: (Connection, inout ReconnectDelay) async throws(PostgresError) -> Void
     ) async {
         var delay = ReconnectDelay()
-        // Several tries must fit between a heartbeat and the end of the lease, and a late settle is in vain.
+        // Several attempts must fit between a heartbeat and the end of the lease, and a settle after its end has no
+        // effect.
         let longestPause = min(.seconds(5), configuration.lease / 10)
         let isMain = database == nil
         while !Task.isCancelled {
@@ -60,8 +62,8 @@ extension Engine {
         }
     }
 
-    /// Waits while the database is away: only the connection for heartbeats is tried then, so that a fleet does not
-    /// come back with all its connections at once.
+    /// Waits while the database is down. Only the connection for heartbeats is attempted then, so that a fleet does not
+    /// reconnect with all its connections at once.
     private func waitForOutage(_ purpose: WorkerMetrics.Loop) async {
         while outage.isProven, !Task.isCancelled {
             try? await Task.sleep(for: .milliseconds(.random(in: 50...300)))

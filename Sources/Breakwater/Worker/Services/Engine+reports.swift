@@ -31,7 +31,7 @@ extension Engine {
             logger.error(
                 "the outcome of a job cannot be recorded",
                 metadata: [
-                    "job": .stringConvertible(run.id), "outcome": "\(run.ending.className)", "error": "\(error)",
+                    "job": .stringConvertible(run.id), "outcome": "\(run.ending.outcomeClass)", "error": "\(error)",
                 ]
             )
         case .unreadable(let jobs):

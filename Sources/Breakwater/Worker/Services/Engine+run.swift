@@ -1,8 +1,8 @@
 import Logging
 
 extension Engine {
-    /// A task that runs one job after another yields its thread after this long, so that thousands of short runs delay
-    /// neither the loops nor each other.
+    /// How long a task that runs one job after another uses its thread before it yields, so that thousands of short
+    /// runs delay neither the loops nor each other.
     private static let turn = Duration.microseconds(200)
 
     /// Runs one job that the consumer has started, and reports its end to the consumer. The same task then runs the
@@ -10,10 +10,10 @@ extension Engine {
     func run(_ first: HeldJobs.Start) async {
         var next: HeldJobs.Start? = first
         var turn = clock.now
-        // Before a task gets or regains its thread, any amount of time may pass, and the lease may end.
+        // Any amount of time may pass before a task gets its thread, and the lease may end meanwhile.
         var hasWaited = true
         while let start = next {
-            // The consumer starts no other kinds than those it has handlers for.
+            // The consumer only starts kinds for which there are handlers.
             guard let handler = handlers[start.job.kind] else { return }
             let mayBegin = !hasWaited || read { $0.mayBegin(start, at: clock.now) }
             let outcome = mayBegin ? await outcome(of: start, handler) : .released
@@ -34,7 +34,7 @@ extension Engine {
         guard let tracer else { return await perform(job, until: deadline, handler) }
         return await tracer.run(job) { job in
             let outcome = await perform(job, until: deadline, handler)
-            // As it will be judged once it has ended.
+            // The outcome is adjusted for a cancellation, as it will be when the run is recorded.
             let reason = read { consumer in
                 consumer.held.slots[start.slot].flatMap { $0.serial == start.serial ? $0.cancelReason : nil }
             }
@@ -58,7 +58,7 @@ extension Engine {
 
     /// Records the end of a run.
     ///
-    /// - Returns: What the same task runs next.
+    /// - Returns: The job that the same task runs next.
     private func end(
         _ start: HeldJobs.Start,
         _ outcome: JobOutcome,
@@ -68,7 +68,7 @@ extension Engine {
         let job = start.job
         let duration = now - start.time
         let times = metrics.isWanted ? FinishedRun.Times(job, startedAt: start.time, duration) : .init()
-        // A success stays a success whatever else happened, so it need not be judged while others wait for the lock.
+        // A success does not depend on a cancellation, so its ending can be made before the lock is taken.
         let isPlain = outcome.isSuccess && !handler.isNotable(successAfter: duration)
         var ending: FinishedRun.Ending?
         if outcome.isSuccess, !isPlain {
@@ -96,7 +96,7 @@ extension Engine {
             loggers.jobs.debug(
                 "job ended",
                 metadata: job.metadata(with: [
-                    "outcome": "\(ending.className)", "run_seconds": .seconds(duration),
+                    "outcome": "\(ending.outcomeClass)", "run_seconds": .seconds(duration),
                 ])
             )
             return
@@ -104,7 +104,7 @@ extension Engine {
         loggers.jobs.info(
             "job failed",
             metadata: job.metadata(with: [
-                "outcome": "\(ending.className)", "run_seconds": .seconds(duration),
+                "outcome": "\(ending.outcomeClass)", "run_seconds": .seconds(duration),
                 "error": "\(failure.name)",
                 "message": "\(PayloadRedaction(payload: job.payload).applied(to: failure.message))",
             ])
@@ -113,7 +113,7 @@ extension Engine {
 }
 
 extension JobOutcome {
-    /// What an outcome means after its run was cancelled: a success still counts; any other outcome is put down to the
+    /// The outcome after its run was cancelled. A success still counts. Any other outcome is attributed to the
     /// cancellation.
     func judged(for reason: HeldJobs.CancelReason?, timeout: Duration) -> JobOutcome {
         if isSuccess { return self }
@@ -126,7 +126,7 @@ extension JobOutcome {
 }
 
 extension Job {
-    /// The keys that every log line about a job carries.
+    /// The metadata of every log line about a job.
     func metadata(with more: Logger.Metadata = [:]) -> Logger.Metadata {
         var metadata = more
         metadata["job"] = .stringConvertible(id)

@@ -2,29 +2,30 @@ import Libpq
 import Logging
 import Synchronization
 
-/// What the services of one worker share: its consumer behind a lock, and what the consumer wants done.
+/// The state that the services of one worker share: the consumer behind a lock, and the actions for the services to
+/// perform.
 ///
-/// It decides nothing: it passes events to the ``Consumer`` and carries out the actions that come back.
+/// It decides nothing. It passes events to the ``Consumer`` and performs the actions that the consumer returns.
 final class Engine: Sendable {
     fileprivate struct State {
         var consumer: Consumer
         /// The task in each slot.
         var tasks: [Task<Void, Never>?] = []
-        /// For the connection that claims.
+        /// The requests for the connection that claims.
         var requests: [Request] = []
         var fault: PostgresError?
         /// When the consumer wants a tick.
         var nextTick: MonotonicClock.Instant
-        /// Whether a heartbeat is wanted before its time, to learn which kinds are stopped.
+        /// Whether a heartbeat is to be sent early, to learn which kinds are stopped.
         var isBeatWanted = false
     }
 
-    /// A registered handler, as something that is handed around by reference.
+    /// A registered handler as a reference type, which is cheap to copy.
     final class Handler: Sendable {
         let plugin: any HandlerPlugin
         let settings: HandlerSettings
         let timeout: Duration
-        /// A run that takes at least this long is slow.
+        /// The duration at which a run counts as slow.
         private let slowCall: Duration?
         private let keepsResults: Bool
 
@@ -36,7 +37,7 @@ final class Engine: Sendable {
             keepsResults = settings.keepResults > .zero
         }
 
-        /// Whether more is to be recorded of a success than that the run succeeded.
+        /// Whether a success is recorded with more than the fact that the run succeeded.
         func isNotable(successAfter duration: Duration) -> Bool {
             keepsResults || slowCall.map { duration >= $0 } ?? false
         }
@@ -47,12 +48,13 @@ final class Engine: Sendable {
     let loggers: WorkerLoggers
     let metrics: WorkerMetrics
     let health: WorkerHealth
-    /// Nil if tracing is not set up.
+    /// The tracer of runs; nil if tracing is not set up.
     let tracer: RunTracer?
-    /// What runs each kind, and its rules.
+    /// The handlers by kind.
     let handlers: [String: Handler]
-    /// Which calls are unanswered, and which sessions they wait for.
+    /// Tracks which calls are unanswered, and which sessions they wait for.
     let lockWatch = LockWatch()
+    let vacuum = JobVacuum()
     let outage: DatabaseOutage
     /// Raised when the connection that claims has something to do.
     let requests = AsyncEvent()
@@ -98,21 +100,21 @@ final class Engine: Sendable {
         )
     }
 
-    /// How long to wait for an answer about jobs. An answer after the end of the lease would be of little use.
+    /// The timeout of calls about jobs. An answer after the end of the lease would be of little use.
     var timeout: Duration { max(.seconds(5), min(.seconds(30), configuration.lease)) }
 
-    /// For what concerns the worker as a whole.
+    /// The logger for the worker as a whole.
     var logger: Logger { loggers.worker }
 
     // MARK: The consumer
 
-    /// Passes an event to the consumer, and performs the actions that come back.
+    /// Passes an event to the consumer, and performs the actions that it returns.
     func handle(_ event: Consumer.Event) {
         let now = clock.now
         perform(state.withLock { state in stored(state.consumer.handle(event, at: now), in: &state) })
     }
 
-    /// Asks the consumer something.
+    /// Reads from the consumer.
     func read<Result: Sendable>(_ body: (Consumer) -> Result) -> Result { state.withLock { body($0.consumer) } }
 
     var worker: Int64 { read(\.worker) }
@@ -129,7 +131,7 @@ final class Engine: Sendable {
             let task = state.tasks[start.slot]
             let (counts, next, actions) = state.consumer.ended(start, times, at: now, judge)
             if let next {
-                // Mostly the same slot.
+                // Usually the next job has the same slot.
                 if next.slot != start.slot { state.tasks[start.slot] = nil }
                 state.keep(task, in: next.slot)
             }
@@ -139,7 +141,7 @@ final class Engine: Sendable {
         return (counts, next)
     }
 
-    /// Stores what the services come for, and returns the actions that are still to be performed.
+    /// Stores the actions that the services fetch, and returns those that are still to be performed.
     private func stored(_ actions: [Consumer.Action], in state: inout State) -> [Consumer.Action] {
         actions.filter { action in
             switch action {
@@ -150,8 +152,8 @@ final class Engine: Sendable {
                 state.nextTick = tick
                 return isEarlier
             case .start(let start):
-                // Unstructured, so that one run can be cancelled by itself; the consumer stops only when no run is left
-                // or the grace is over.
+                // The task is unstructured, so that one run can be cancelled alone. The consumer stops only when no run
+                // is left or the grace time has elapsed.
                 state.keep(Task { await self.run(start) }, in: start.slot)
                 return false
             case .cancel, .report, .stop: break
@@ -180,13 +182,13 @@ final class Engine: Sendable {
         for task in tasks { task.cancel() }
     }
 
-    // MARK: What its services come for
+    // MARK: The services
 
     func takeRequest() -> Request? {
         state.withLock { $0.requests.isEmpty ? nil : $0.requests.removeFirst() }
     }
 
-    /// Why the connection is to be closed, if it is.
+    /// Takes the error for which the connection is to be closed, if there is one.
     func takeFault() -> PostgresError? {
         state.withLock { state in
             defer { state.fault = nil }
@@ -194,7 +196,7 @@ final class Engine: Sendable {
         }
     }
 
-    /// The connection is lost: what was to be sent over it is void.
+    /// Drops the requests that were not sent, because the connection is lost.
     func dropRequests() {
         state.withLock { state in
             state.requests = []
@@ -203,8 +205,8 @@ final class Engine: Sendable {
         handle(.disconnected)
     }
 
-    /// Gives the consumer its ticks until it stops, or the task is cancelled. A consumer that has stopped names no next
-    /// tick, so going on would keep a thread busy without a pause.
+    /// Sends the consumer its ticks until it stops or the task is cancelled. A stopped consumer sets no time for the
+    /// next tick, so this loop would otherwise spin.
     func keepTime() async {
         var nextRecord = clock.now
         while !Task.isCancelled, !hasStopped {
@@ -219,13 +221,13 @@ final class Engine: Sendable {
         }
     }
 
-    /// Asks for a heartbeat before its time, to learn which kinds are stopped.
+    /// Requests an early heartbeat, to learn which kinds are stopped.
     func wantHeartbeat() {
         state.withLock { $0.isBeatWanted = true }
         heartbeat.raise()
     }
 
-    /// Whether `wantHeartbeat` was called since the last time this was asked.
+    /// Whether `wantHeartbeat` was called since the last call of this method.
     func takeHeartbeatWanted() -> Bool {
         state.withLock { state in
             defer { state.isBeatWanted = false }

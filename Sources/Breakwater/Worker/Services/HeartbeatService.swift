@@ -42,7 +42,7 @@ struct HeartbeatService {
         }
         engine.lockWatch.callBegan(.beats, at: sent)
         defer { engine.lockWatch.callEnded(.beats) }
-        // An answer later than this could not be trusted any more.
+        // A later answer would not prove that the lease is still held.
         let answer = try await connection.call(beat, timeout: engine.configuration.lease / 2)
         engine.metrics.record(.beat, since: sent)
         nextBeat = sent + min(.seconds(5), engine.configuration.lease / 5)
@@ -55,13 +55,14 @@ struct HeartbeatService {
         }
     }
 
-    /// Without those rows, its kinds would have no policy and no circuit.
+    /// Restores the rows that this worker had registered. Without them its kinds would have no policy and no circuit.
     private func renewRegistration(on connection: Connection) async throws(PostgresError) {
         try await connection.call(RenewRegistration(worker: engine.worker, configuration: engine.configuration))
         engine.logger.warning("rows that this worker had registered were missing, and are back: somebody deleted them")
     }
 
-    /// Other workers have this worker's jobs now: it stops whatever it was doing, and comes back as a new worker.
+    /// Registers again as a new worker after the worker was deregistered and its jobs were released to others. All its
+    /// work is stopped first.
     private mutating func registerAnew(on connection: Connection) async throws(PostgresError) {
         let lost = engine.worker
         if engine.read(\.lease.isHeld) { engine.metrics.leaseLost() }
@@ -69,7 +70,7 @@ struct HeartbeatService {
         engine.logger.error("this worker was silent for too long and lost its jobs to others; registering anew")
         let sent = engine.clock.now
         let worker = try await connection.call(Register(configuration: engine.configuration))
-        // The jobs that ran then did not kill this process.
+        // This process is alive, so the jobs that ran then did not kill it and are no suspects.
         let cleared = try await connection.call(Survived(worker: lost))
         engine.logger.debug("what ran then is not suspected", metadata: ["jobs": .stringConvertible(cleared)])
         engine.handle(.registered(worker: worker, sent: sent))

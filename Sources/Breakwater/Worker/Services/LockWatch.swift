@@ -2,10 +2,10 @@ import Libpq
 import Logging
 import Synchronization
 
-/// Knows which of a worker's calls are not answered yet, and finds out which sessions they wait for.
+/// Tracks which of a worker's calls are unanswered, and finds out which sessions they wait for.
 ///
-/// A call that waits for a lock cannot report that itself. So once a call has been unanswered for half a second, the
-/// server is asked over a separate connection, which is then closed again: usually there is none.
+/// A call that waits for a lock cannot report this itself. So once a call has been unanswered for half a second, this
+/// queries the server over a separate connection. That connection is closed afterwards, so usually there is none.
 final class LockWatch: Sendable {
     /// A call that has been unanswered for this long may be waiting for a lock.
     static let patience = Duration.milliseconds(500)
@@ -23,7 +23,7 @@ final class LockWatch: Sendable {
 
     private let state = Mutex(State())
 
-    /// A call of a loop was sent.
+    /// Records that a call of a loop was sent.
     func callBegan(_ loop: WorkerMetrics.Loop, at now: MonotonicClock.Instant) {
         state.withLock { state in
             state.begun[loop] = now
@@ -31,7 +31,7 @@ final class LockWatch: Sendable {
         }
     }
 
-    /// The call of a loop was answered, or will not be.
+    /// Records that the call of a loop was answered, or will not be.
     func callEnded(_ loop: WorkerMetrics.Loop) { state.withLock { $0.begun[loop] = nil } }
 
     /// The session that the last call of a loop waited for; nil if it did not wait, or if that is unknown.
@@ -44,9 +44,9 @@ final class LockWatch: Sendable {
         }
     }
 
-    /// Notes which sessions the calls of some loops wait for.
+    /// Records which sessions the calls of some loops wait for.
     ///
-    /// - Returns: The sessions among them that were not logged lately.
+    /// - Returns: The sessions among them that were not logged recently.
     func found(_ waits: [LockWaits.Blocker], for loops: [WorkerMetrics.Loop], at now: MonotonicClock.Instant)
         -> [LockWaits.Blocker]
     {
@@ -60,7 +60,7 @@ final class LockWatch: Sendable {
         }
     }
 
-    /// Looks again and again, until the task is cancelled.
+    /// Checks periodically until the task is cancelled.
     func run(_ engine: Engine) async {
         while !Task.isCancelled {
             try? await Task.sleep(for: Self.interval)

@@ -1,25 +1,27 @@
 import Libpq
 import Logging
 
-/// Does the fleet's chores while this worker leads: promotion, rescue, what time alone does to circuits.
+/// Does the fleet's maintenance chores while this worker leads: promotion, rescue, and time-based transitions of
+/// circuits.
 ///
-/// The other workers ask now and then whether the leader still leads.
+/// The other workers check periodically whether there is still a leader.
 struct MaintenanceService {
-    /// A leader renews its term at each round of chores. If it does not, another worker takes over after this long.
+    /// The leader's term, which it renews at each round of chores. If it does not, another worker takes over after this
+    /// time.
     private static let term = Duration.seconds(5)
     static let leaderInterval = Duration.seconds(1)
     static let followerInterval = Duration.milliseconds(2500)
-    /// The most jobs that one round of `breakwater.maintain` promotes, ends or brings back, each.
+    /// The most jobs that one round of `breakwater.maintain` promotes, applies a fallback to or unparks, each.
     static let portion = 1000
-    /// A chore that fails in each round for the same reason is logged once in this time.
+    /// How often a chore that fails for the same reason in each round is logged.
     private static let silence = Duration.seconds(60)
-    /// After a chore has failed, each is a transaction of its own for this long.
+    /// After a failure, each chore has its own transaction for this long.
     private static let caution = Duration.seconds(60)
 
     let engine: Engine
     private var leads = false
     private var cautiousUntil: MonotonicClock.Instant
-    /// What was last logged of each chore, and when.
+    /// The last logged failure of each chore, and its time.
     private var logged: [String: (failure: Maintain.Failure, blocker: String?, at: MonotonicClock.Instant)] = [:]
 
     init(_ engine: Engine) {
@@ -52,12 +54,12 @@ struct MaintenanceService {
         for portion in portions {
             let one = try await doChores(portion, on: connection)
             if !one.failures.isEmpty { cautiousUntil = engine.clock.now + Self.caution }
-            // The next job may be due in a thousand years.
+            // The pause is limited, because the next job may be due in a thousand years.
             if let due = one.nextDue { nextDue = engine.clock.now + min(due, Self.leaderInterval) }
             done.add(one)
             guard done.leads else { break }
         }
-        // The chores that came after it took some time.
+        // `nextDue` is now relative to the end of the round, because later chores took some time.
         done.nextDue = nextDue.map { $0 - engine.clock.now }
         engine.metrics.record(.maintain, since: sent)
         engine.metrics.record(done)
@@ -65,6 +67,7 @@ struct MaintenanceService {
             leads = done.leads
             engine.logger.debug(leads ? "leads the fleet" : "follows")
         }
+        if let rows = done.rows { engine.vacuum.report(rows, at: engine.clock.now) }
         if done.fellBack > 0 {
             engine.logger.info(
                 "ended jobs behind open circuits by their fallback",
@@ -84,7 +87,7 @@ struct MaintenanceService {
         do {
             done = try await connection.call(Maintain(worker: engine.worker, term: Self.term, chores: chores))
         } catch {
-            // The statement was cancelled. Only its own chores have failed.
+            // The statement was cancelled, so only its chores have failed.
             guard error.sqlState == "57014" else { throw error }
             done = Maintain.Output(
                 leads: true,
@@ -99,7 +102,7 @@ struct MaintenanceService {
         let now = engine.clock.now
         let blocker = engine.lockWatch.blocker(of: .chores)
         if let last = logged[failure.chore], last.failure == failure, now - last.at < Self.silence,
-            // The blocking session is news once it is known.
+            // A repeated failure is logged again once its blocking session is known.
             blocker == nil || last.blocker != nil
         {
             return
@@ -110,8 +113,8 @@ struct MaintenanceService {
         engine.logger.warning("a chore of the fleet failed; the others go on", metadata: metadata)
     }
 
-    /// How long until the next round. The chores are done in bounded portions: the next round follows at once after a
-    /// full portion, and otherwise when the next job is due.
+    /// How long until the next round. Chores are done in bounded portions. The next round follows soon after a full
+    /// portion, and otherwise when the next job is due.
     static func pause(after done: Maintain.Output) -> Duration {
         guard done.leads else { return followerInterval }
         let hasMore = max(done.promoted, done.fellBack, done.unparked) >= portion

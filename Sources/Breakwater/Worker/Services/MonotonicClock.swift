@@ -1,12 +1,13 @@
 import Glibc
 
-/// A clock that a worker can be given: the machine's, or one that a test advances.
+/// The clock of a worker: the machine's, or one that a test advances.
 package protocol WorkerClock: Clock, Sendable where Duration == Swift.Duration, Instant == MonotonicClock.Instant {}
 
-/// The clock that `ContinuousClock` reads, in whole nanoseconds.
+/// The same clock as `ContinuousClock`, in whole nanoseconds.
 ///
-/// Its instants have a fixed size. The compiler does not know the size of a `ContinuousClock.Instant`, and copies
-/// whatever holds one step by step, by way of the runtime; that costs too much for what is copied once for each job.
+/// Its instants have a size that the compiler knows. The size of a `ContinuousClock.Instant` is unknown at compile
+/// time, so types that contain one are copied by the runtime. That is too expensive for values that are copied for each
+/// job.
 package struct MonotonicClock: WorkerClock {
     /// A point in time.
     package struct Instant: InstantProtocol {
@@ -38,13 +39,13 @@ package struct MonotonicClock: WorkerClock {
 
         package static func - (end: Instant, start: Instant) -> Duration { start.duration(to: end) }
 
-        /// The same point in time on both clocks, so that one of these always is the same instant.
+        /// One point in time on both clocks, from which instants are converted in both directions.
         private static let both = (here: Instant.now, there: ContinuousClock.now)
 
-        /// For code that needs an instant of `ContinuousClock`.
+        /// The instant of `ContinuousClock`.
         var continuous: ContinuousClock.Instant { Self.both.there + (self - Self.both.here) }
 
-        /// - Parameter instant: The point in time; beyond a hundred years from now, it counts as that.
+        /// - Parameter instant: The point in time. It is limited to a hundred years from now.
         init(_ instant: ContinuousClock.Instant) {
             let longest = HandlerSettings.longestDuration
             self = Self.both.here + max(.zero - longest, min(longest, instant - Self.both.there))

@@ -1,5 +1,5 @@
 /// How long to wait before connecting again: doubling from 100 ms to 5 s, with full jitter, so that a fleet does not
-/// come back all at once.
+/// reconnect all at once.
 struct ReconnectDelay {
     private var failures = 0
 

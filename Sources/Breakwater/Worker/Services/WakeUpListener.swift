@@ -1,8 +1,8 @@
 import Libpq
 import Logging
 
-/// Receives wake-ups from inserts and news of circuits and pauses, on a connection of its own. Everything works without
-/// it, only later: by the poll and the next heartbeat.
+/// Receives notifications of inserts, circuits and pauses on a separate connection. Without it, the worker learns of
+/// these later, by its poll and the next heartbeat.
 struct WakeUpListener {
     let engine: Engine
 
@@ -13,7 +13,7 @@ struct WakeUpListener {
             delay throws(PostgresError) in
             try await connection.listen("breakwater")
             delay.reset()
-            // Catches up on notifications that came while this worker was not listening.
+            // Catches up on notifications that were sent while this worker was not listening.
             engine.wantHeartbeat()
             engine.handle(.woken(kind: nil))
             for await notification in connection.notifications { handle(notification.payload) }

@@ -4,19 +4,19 @@ import BreakwaterAdmin
 import Foundation
 import Libpq
 
-/// A long steady load, as an application would put it on: jobs are added at a rate, some fail at first and are
-/// retried, some are for later; and every while it is noted how things stand.
+/// A long steady load, such as that of an application. Jobs are added at a constant rate, some fail at first and are
+/// retried, and some are scheduled for later. Samples are taken at an interval.
 struct SoakBenchmark {
     var load: BenchLoad
-    /// Jobs added a second.
+    /// The number of jobs added a second.
     var rate: Double
-    /// How long jobs are added.
+    /// The time during which jobs are added.
     var duration: Duration
-    /// From one sample to the next.
+    /// The time from one sample to the next.
     var interval: Duration
     /// The share of the jobs whose first run fails.
     var failing = 0.05
-    /// The share of the jobs that are due one to ten seconds later.
+    /// The share of the jobs that are scheduled for one to ten seconds later.
     var scheduled = 0.1
     /// How long the last jobs may take to end once no more are added.
     var patience = Duration.seconds(120)
@@ -31,14 +31,14 @@ struct SoakBenchmark {
         var lost: Int { added - settled - deadLetters }
     }
 
-    /// From one statement that adds jobs to the next.
+    /// The time from one statement that adds jobs to the next.
     private static let portionInterval = Duration.milliseconds(20)
-    /// When the server falls behind, it is not asked for more than this at once.
+    /// The most jobs that one statement adds, so that a server that has fallen behind can catch up.
     private static let largestPortion = 10_000
 
     /// - Parameters:
-    ///   - database: Where.
-    ///   - onSample: Gets each sample as soon as it is taken.
+    ///   - database: The database to run in.
+    ///   - onSample: Receives each sample as soon as it is taken.
     func run(
         in database: BenchDatabase,
         onSample: @escaping @Sendable (SoakSample) -> Void = { _ in }
@@ -46,7 +46,8 @@ struct SoakBenchmark {
         let log = SoakLog()
         var configuration = load.configuration(database.options) { _ in SoakHandler(log: log, time: load.handlerTime) }
         for index in configuration.handlers.indices {
-            // A retry is to come back while it can still be seen, and every one of them.
+            // Every failed job must be retried before the benchmark ends, so delays are short and the retry budget is
+            // off.
             configuration.handlers[index].settings.retry.cap = .seconds(10)
             configuration.handlers[index].settings.retry.budget = nil
         }
@@ -89,7 +90,7 @@ struct SoakBenchmark {
     }
 
     private func add(_ numbers: Range<Int>, to database: BenchDatabase, _ log: SoakLog) async throws {
-        // 7 and 100 have no divisor in common, so the failing ones are spread over those for later.
+        // 7 and 100 are coprime, so the failing jobs are spread evenly over the scheduled and the ready ones.
         let rows = try await database.admin.connection.query(
             """
             insert into breakwater.job (queue, kind, priority, payload, run_at)
@@ -155,7 +156,7 @@ struct SoakBenchmark {
         return samples
     }
 
-    /// Waits for the retries and the jobs for later, then counts.
+    /// Waits for the retries and the scheduled jobs, then counts.
     private func report(_ samples: [SoakSample], _ log: SoakLog, in database: BenchDatabase) async throws -> Report {
         let end = ContinuousClock.now + patience
         func open() async throws -> Int {

@@ -1,7 +1,7 @@
 import Breakwater
 import Synchronization
 
-/// What the worker of a soak and the one that adds its jobs tell each other.
+/// Counts and times that the worker of a soak and the task that adds its jobs share.
 final class SoakLog: Sendable {
     private struct State {
         var added = 0
@@ -9,7 +9,7 @@ final class SoakLog: Sendable {
         var failed = 0
         /// Jobs that are ready and have not started, with the time of their commit.
         var waiting: [Int64: ContinuousClock.Instant] = [:]
-        /// Jobs that started before their commit was heard of.
+        /// Jobs that started before `add` recorded their commit.
         var early: Set<Int64> = []
         var latency = LatencyRecord()
     }
@@ -20,7 +20,7 @@ final class SoakLog: Sendable {
     var succeeded: Int { state.withLock { $0.succeeded } }
     var failed: Int { state.withLock { $0.failed } }
 
-    /// Takes note of jobs that were added, and of those among them that are to start at once.
+    /// Records jobs that were added, and the ids of those among them that were ready at once.
     func add(_ count: Int, ready: [Int64], committed: ContinuousClock.Instant) {
         state.withLock { state in
             state.added += count
@@ -34,7 +34,7 @@ final class SoakLog: Sendable {
         }
     }
 
-    /// Takes note of the first start of a job that was ready when it was added.
+    /// Records the first start of a job that was ready when it was added.
     func start(_ id: Int64) {
         let now = ContinuousClock.now
         state.withLock { state in
@@ -52,7 +52,7 @@ final class SoakLog: Sendable {
         }
     }
 
-    /// The latencies since this was last called.
+    /// The latencies since the last call of this method.
     func takeLatency() -> LatencyRecord {
         state.withLock { state in
             let latency = state.latency
@@ -62,7 +62,7 @@ final class SoakLog: Sendable {
     }
 }
 
-/// The handler of a soak: fails on the first run of the jobs that say so.
+/// The handler of a soak. It fails the first run of a job whose payload asks for that.
 struct SoakHandler: HandlerPlugin {
     var log: SoakLog
     var time: Duration

@@ -2,23 +2,23 @@ import BreakwaterAdmin
 import Foundation
 import Libpq
 
-/// How things stood at one time of a soak.
+/// The measurements at one time of a soak.
 struct SoakSample: Equatable {
-    /// Since the load began.
+    /// The time since the load began.
     var seconds: Double
     var addedPerSecond: Double
     var settledPerSecond: Double
-    /// From a job's commit to the start of its handler, in milliseconds, since the sample before.
+    /// The time from a job's commit to the start of its handler, in milliseconds, for jobs since the previous sample.
     var p50: Double
     var p99: Double
     var max: Double
-    /// Runs that failed so far.
+    /// The number of runs that have failed so far.
     var failedRuns: Int
     var storage: SoakStorage
-    /// What the worker's process has in RAM, in bytes.
+    /// The resident memory of the worker's process, in bytes.
     var memory: Int64
 
-    /// What a line of CSV holds, in its order.
+    /// The columns of the CSV, in order.
     static let columns: [(name: String, value: @Sendable (SoakSample) -> String)] = [
         ("seconds", { $0.seconds.csv(1) }),
         ("enqueued_per_second", { $0.addedPerSecond.csv(0) }),
@@ -38,23 +38,23 @@ struct SoakSample: Equatable {
 
     static var csvHeader: String { columns.map(\.name).joined(separator: ",") }
 
-    /// The sample as a line of CSV. All of it is numbers, so nothing needs quotes.
+    /// The sample as a line of CSV. All values are numbers, so none needs quotes.
     var csv: String { Self.columns.map { $0.value(self) }.joined(separator: ",") }
 
-    /// The same for programs.
+    /// The sample as JSON.
     var json: JSONValue { .object(Self.columns.map { JSONValue.Member($0.name, .raw($0.value(self))) }) }
 }
 
-/// What the jobs take on disk.
+/// The jobs' rows and their size on disk.
 struct SoakStorage: Equatable {
     var ready: Int
-    /// For a retry, or for their time.
+    /// Jobs that wait for a retry or for their scheduled time.
     var waiting: Int
-    /// In bytes.
+    /// The size of the table in bytes.
     var table: Int64
     var laneIndex: Int64
     var otherIndexes: Int64
-    /// By the server's own statistics.
+    /// The dead rows, as the server's statistics count them.
     var deadTuples: Int64
 }
 
@@ -83,6 +83,6 @@ extension SoakStorage {
 }
 
 extension Double {
-    /// With so many decimal places, and a point whatever the locale.
+    /// The number with this many decimal places, and a decimal point in every locale.
     fileprivate func csv(_ places: Int) -> String { String(format: "%.\(places)f", self) }
 }

@@ -1,6 +1,6 @@
 @testable import Breakwater
 
-/// One handler, or several that share a circuit, with its workers, its jobs and its circuits, as the model knows them.
+/// One handler, or several that share a circuit. The model keeps its workers, its jobs and its circuits.
 struct ModelUnit {
     struct CircuitID: Hashable, Comparable, CustomStringConvertible {
         var kind: String
@@ -12,45 +12,46 @@ struct ModelUnit {
     }
 
     enum Place {
-        /// Ready, in its lane.
+        /// The job is ready in its lane.
         case waiting
-        /// Put aside behind its key's circuit.
+        /// The job is parked behind its key's circuit.
         case parked
-        /// Its worker was lost twice in a row: it is out of its lane until a worker runs it apart from others.
+        /// The job's worker was lost twice in a row. The job is out of its lane until a worker runs it apart from
+        /// others.
         case suspect
-        /// Its worker was lost while it held this one alone. The hearing outlasts the test.
+        /// The job's worker was lost while it held this job alone. The quarantine outlasts the test.
         case accused
-        /// Claimed by a worker, under the lease that the job carries.
+        /// A worker has claimed the job, under the lease that the job carries.
         case held(Job, worker: Int64)
     }
 
     struct ModelJob {
         var kind: String
-        /// What its payload names as the key.
+        /// The key in the job's payload.
         var key: String
         var place = Place.waiting
         var attempt = 0
         var crashes = 0
-        /// How many suspects at most it runs with.
+        /// How many suspects may run together with the job, itself included.
         var group = 100
-        /// When it last failed, or found its dependency unavailable.
+        /// When the job last failed, or found its dependency unavailable.
         var failedAt: Duration?
-        /// Whether any error is in its history.
+        /// Whether the job's history has any error.
         var hasErrors = false
-        /// Whether it has failed again although its dependency was well.
+        /// Whether the job has failed again although its dependency was up.
         var failsAlone = false
-        /// Failed runs as a probe that were handed back.
+        /// How many failed runs as a probe were handed back.
         var handedBack = 0
 
         var isAccused: Bool { if case .accused = place { true } else { false } }
 
-        /// Where it goes when it is given back.
+        /// Puts the job where it belongs when it is given back.
         mutating func returns() {
             place = crashes >= 3 ? .accused : crashes == 2 ? .suspect : .waiting
         }
     }
 
-    /// How the calls of the dependency go at the moment.
+    /// How calls of the dependency end at the moment.
     enum Weather {
         case good, mixed, bad
 
@@ -68,7 +69,7 @@ struct ModelUnit {
     var kinds: [String]
     var keys: [String] = [""]
     var policy = CircuitPolicy()
-    /// How many jobs there are at once.
+    /// How many jobs exist at once.
     var population = 20
     var concurrency = 10
     var workerCount = 3
@@ -77,18 +78,18 @@ struct ModelUnit {
     var jobs: [Int64: ModelJob] = [:]
     var circuits: [CircuitID: Circuit] = [:]
     var weather = Weather.good
-    /// For each claim, how many of its jobs are not settled yet.
+    /// The number of unsettled jobs of each claim.
     var unsettled: [Int64: Int] = [:]
-    /// Runs whose jobs were given to others, by the worker that ran them.
+    /// Runs whose jobs were given to other workers, with the worker that ran them.
     var stale: [(job: Job, worker: Int64)] = []
 
     /// When a call of each circuit last succeeded, in any generation.
     var successes: [CircuitID: Duration] = [:]
-    /// How probes ended: their jobs, by circuit and round.
+    /// The jobs that were probes, by circuit, each with its round.
     var probed: [CircuitID: [(job: Int64, generation: Int64)]] = [:]
     /// Probes whose failures are not charged yet, in the order of their ends.
     var pending: [(job: Int64, circuit: CircuitID, generation: Int64)] = []
-    /// Where each generation of a circuit began.
+    /// The phase in which each generation of a circuit began.
     var phases: [CircuitID: [Int64: CircuitPhase]] = [:]
 
     var isKeyed: Bool {
@@ -110,7 +111,7 @@ struct ModelUnit {
         return CircuitID(kind: kind, key: "")
     }
 
-    /// The circuit that a job's call belongs to: a key's, once it has one.
+    /// The circuit that a job's call belongs to. It is the key's circuit, if the key has one.
     func circuit(of job: Job) -> CircuitID {
         let id = CircuitID(kind: job.kind, key: job.circuitKey)
         return isKeyed && circuits[id] != nil ? id : gate(of: job.kind)
@@ -131,7 +132,7 @@ struct ModelUnit {
         jobs.filter { if case .waiting = $0.value.place { $0.value.kind == kind } else { false } }.keys.sorted()
     }
 
-    /// Suspects that may run now, and how many at most with each.
+    /// The suspects that may run now, each with the number of suspects that may run together with it.
     func hostable(at now: Duration) -> [Int64: Int] {
         jobs.compactMapValues { job in
             guard case .suspect = job.place else { return nil }
@@ -141,7 +142,7 @@ struct ModelUnit {
         }
     }
 
-    /// Whether some suspect runs.
+    /// Whether a suspect is running.
     var hostsSuspect: Bool {
         jobs.values.contains { job in
             if case .held = job.place { job.crashes >= 2 } else { false }
@@ -151,7 +152,7 @@ struct ModelUnit {
     /// Whether the round that let a probe through has closed the circuit.
     func hasClosed(_ id: CircuitID, after generation: Int64) -> Bool { phases[id]?[generation + 1] == .closed }
 
-    /// Whether a job was a probe in this round or in the one before.
+    /// Whether a job was a probe in this round or in the one before it.
     func wasProbe(_ job: Int64, of id: CircuitID, lately generation: Int64) -> Bool {
         probed[id]?.contains { $0.job == job && $0.generation >= generation - 2 } ?? false
     }
@@ -164,7 +165,7 @@ struct ModelUnit {
 }
 
 extension ModelUnit {
-    /// Policies of every sort.
+    /// Units with policies of every sort.
     static func all() -> [ModelUnit] {
         func unit(_ kinds: [String], _ configure: (inout ModelUnit) -> Void) -> ModelUnit {
             var unit = ModelUnit(kinds: kinds)
@@ -233,7 +234,7 @@ extension ModelUnit {
                 $0.policy.successesToClose = 2
                 $0.policy.probes = 2
                 $0.population = 40
-                // More than there are jobs: nothing promises which of several keys gets the last slot.
+                // This is more than there are jobs, because no rule says which of several keys gets the last slot.
                 $0.concurrency = 1000
             },
             unit(["shared.1", "shared.2"]) {
@@ -248,7 +249,7 @@ extension ModelUnit {
 }
 
 extension Circuit {
-    /// Whether it waits for a probe, and none is under way.
+    /// Whether the circuit waits for a probe, and no probe is running.
     fileprivate func isHalfOpenAndIdle(at now: Duration) -> Bool {
         state.phase == .halfOpen && liveProbes(at: now) == 0
     }

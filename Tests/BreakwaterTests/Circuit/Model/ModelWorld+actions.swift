@@ -3,7 +3,7 @@ import Libpq
 @testable import Breakwater
 
 extension ModelWorld {
-    /// One random action of one unit.
+    /// Makes one random action of one unit.
     func act(_ index: Int) -> [Move] {
         let slot = Int.random(in: 0..<units[index].workers.count, using: &generator)
         switch Int.random(in: 0..<1000, using: &generator) {
@@ -27,7 +27,7 @@ extension ModelWorld {
             let count = Int.random(in: 1...min(6, held.count), using: &generator)
             runs = held.prefix(count).map { ($0, ending(index)) }
         }
-        // Now and then a result that comes too late.
+        // Now and then, a result comes too late.
         if !units[index].stale.isEmpty, chance(worker == nil ? 1 : 0.05) {
             let old = units[index].stale.remove(at: .random(in: 0..<units[index].stale.count, using: &generator))
             if worker == nil || worker == old.worker, !runs.contains(where: { $0.job.id == old.job.id }) {
@@ -67,7 +67,7 @@ extension ModelWorld {
         }
     }
 
-    /// What becomes of a settled job.
+    /// Updates the model with a settled job.
     private func finish(_ index: Int, _ claimed: Job, _ ending: FinishedRun.Ending) {
         guard var job = units[index].jobs[claimed.id] else { return }
         let id = units[index].circuitOfProbe(claimed)
@@ -75,13 +75,13 @@ extension ModelWorld {
             free(index, probe: claimed.id)
             units[index].probed[id, default: []].append((claimed.id, claimed.generation))
         }
-        switch ending.className {
-        case "succeeded", "discarded":
+        switch ending.outcomeClass {
+        case .succeeded, .discarded:
             units[index].jobs[claimed.id] = nil
             return
-        case "failed": break
-        case "unavailable":
-            // Its round decides later whether that was its own fault.
+        case .failed: break
+        case .unavailable:
+            // The probe's round decides later whether the failure was the job's own fault.
             if claimed.isProbe, job.handedBack < 100, !units[index].hasClosed(id, after: claimed.generation) {
                 job.attempt -= 1
                 job.handedBack += 1
@@ -89,10 +89,10 @@ extension ModelWorld {
             }
         default: job.attempt -= 1
         }
-        if ending.className == "failed" || ending.className == "unavailable" { job.failedAt = now }
+        if ending.outcomeClass == .failed || ending.outcomeClass == .unavailable { job.failedAt = now }
         if ending.failure != nil { job.hasErrors = true }
-        // A run that was given up says nothing.
-        if ending.className != "released" { (job.crashes, job.group) = (0, 100) }
+        // A run that was given up says nothing about the job.
+        if ending.outcomeClass != .released { (job.crashes, job.group) = (0, 100) }
         job.returns()
         units[index].jobs[claimed.id] = job
     }
@@ -101,8 +101,8 @@ extension ModelWorld {
         for circuit in units[index].circuits.keys { units[index].circuits[circuit]?.free(probe: id) }
     }
 
-    /// Records the calls with the circuits, a generation at a time. What was settled together counts before any circuit
-    /// is judged.
+    /// Records the calls with the circuits, one generation after the other. All calls that were settled together are
+    /// counted before any circuit is judged.
     private func record(
         _ index: Int,
         _ runs: [(job: Job, ending: FinishedRun.Ending)],
@@ -113,7 +113,7 @@ extension ModelWorld {
             var generation: Int64
         }
         let counted = runs.filter { $0.ending.isSuccess || $0.ending.effect != .ignored }
-        // A key gets its circuit with its first failure.
+        // The first failure of a key creates its circuit.
         if units[index].isKeyed {
             for (job, ending) in counted where job.circuitKey != "" && !ending.isSuccess {
                 let id = ModelUnit.CircuitID(kind: job.kind, key: job.circuitKey)
@@ -140,7 +140,7 @@ extension ModelWorld {
                 tally.repeats += isRepeat ? 1 : 0
             }
             groups[Group(circuit: id, generation: max(1, generation)), default: CircuitCalls()].add(ending, isRepeat)
-            // The kind's own circuit sees the successes of keys beside its own calls.
+            // The kind's own circuit also counts the successes of keys.
             let own = units[index].gate(of: job.kind)
             if id != own, ending.isSuccess, units[index].circuits[id]?.hold?.override != .disabled,
                 let circuit = units[index].circuits[own], circuit.state.phase == .closed
@@ -166,7 +166,7 @@ extension ModelWorld {
         let policy = units[index].policy
         var ending: FinishedRun.Ending
         switch Double.random(in: 0..<1, using: &generator) {
-        case ..<0.05: ending = FinishedRun.Ending(className: "released")
+        case ..<0.05: ending = FinishedRun.Ending(outcomeClass: .released)
         case ..<0.08: ending = .snoozed()
         case ..<0.10: ending = .discarded
         case ..<0.12:
@@ -188,7 +188,7 @@ extension ModelWorld {
 
     // MARK: Losing jobs
 
-    /// A worker dies, its lease ends, and another comes in its place.
+    /// Lets a worker die and its lease end, and replaces it.
     private func crash(_ index: Int, _ slot: Int) -> [Move] {
         let worker = units[index].workers[slot]
         let lose = Statement(
@@ -201,14 +201,14 @@ extension ModelWorld {
             let held = self.units[index].held(by: worker)
             let rescued = try result[0][0].int()
             try self.require(rescued == held.count, "rescued \(rescued) of \(held.count)")
-            // Of suspects that ran together, none is accused.
+            // If suspects ran together, none of them goes into quarantine.
             let suspects = held.filter { (self.units[index].jobs[$0.id]?.crashes ?? 0) >= 2 }
             for job in held { self.giveBack(index, job, worker, crashed: true, among: suspects.count) }
         }
         return [Move(lose), rescue, register(index, slot: slot)]
     }
 
-    /// A worker goes by itself, and another comes in its place.
+    /// Lets a worker leave, and replaces it.
     private func leave(_ index: Int, _ slot: Int) -> [Move] {
         let worker = units[index].workers[slot]
         let leave = Move(Leave(worker: worker)) { count in
@@ -220,7 +220,7 @@ extension ModelWorld {
         return [leave, register(index, slot: slot)]
     }
 
-    /// The answers to some of a worker's claims never reached it.
+    /// Reconciles a worker to which the answers of some claims were lost.
     private func reconcile(_ index: Int, _ slot: Int) -> Move {
         let worker = units[index].workers[slot]
         let leases = Set(units[index].held(by: worker).map(\.lease)).sorted()
@@ -251,7 +251,7 @@ extension ModelWorld {
 
     // MARK: Time and people
 
-    /// Lets time make its transitions, in all circuits.
+    /// Lets time make its transitions in all circuits.
     func turn() -> Move {
         Move(Statement("select breakwater.advance_circuits()")) { result in
             self.note("turn")
@@ -297,7 +297,7 @@ extension ModelWorld {
         }
     }
 
-    /// Brings back the jobs of keys whose circuits are closed.
+    /// Brings back the parked jobs of keys whose circuits are closed.
     func unpark() -> [Move] {
         [
             Move(Statement("select breakwater.unpark(1000)")) { result in
@@ -316,10 +316,10 @@ extension ModelWorld {
         ]
     }
 
-    /// A user overrides a circuit, or gives it back.
+    /// Overrides a circuit as a user would, or resets it.
     private func override(_ index: Int) -> [Move] {
         guard let id = units[index].circuits.keys.sorted().randomElement(using: &generator) else { return [] }
-        // Mostly back to normal, so that there is something else to see.
+        // Most circuits are set back to normal, so that the test also sees the other actions.
         let override = chance(0.4) ? nil : CircuitOverride.allCases.randomElement(using: &generator)
         let function =
             switch override {
@@ -370,5 +370,5 @@ extension CircuitCalls {
 }
 
 extension FinishedRun.Ending {
-    fileprivate var summary: String { "\(className)/\(effect.rawValue)\(isSlow ? "/slow" : "")" }
+    fileprivate var summary: String { "\(outcomeClass)/\(effect.rawValue)\(isSlow ? "/slow" : "")" }
 }

@@ -3,12 +3,12 @@ import Libpq
 @testable import Breakwater
 
 extension ModelWorld {
-    /// A worker claims, from every lane of its kinds.
+    /// Lets a worker claim from every lane of its kinds.
     func claim(_ index: Int, _ slot: Int) -> Move {
         let worker = units[index].workers[slot]
         let concurrency = units[index].concurrency
         let running = units[index].held(by: worker).count
-        // A keyed unit has room for everything, see there.
+        // A unit with keys has room for all jobs. `ModelUnit.all()` says why.
         let room = units[index].isKeyed ? concurrency : max(0, concurrency - running)
         let total = units[index].isKeyed ? concurrency : Int.random(in: 0...max(1, room), using: &generator)
         let kinds = units[index].kinds
@@ -26,15 +26,15 @@ extension ModelWorld {
         }
     }
 
-    /// A worker takes some suspects, if there are any and none runs anywhere. All have the same group size, and that
-    /// many are taken.
+    /// Lets a worker claim suspects, if there are any and none is running in any unit. All of them have the same group
+    /// size, and the worker claims that many.
     func host(_ index: Int, _ slot: Int) -> Move {
         let worker = units[index].workers[slot]
         return Move(ClaimSuspects(worker: worker)) { claimed in
             self.note("host \(worker): \(claimed.map { "\($0.job.id) \($0.job.circuitKey)@\($0.job.generation)" })")
             let hostable =
                 self.units.contains(where: \.hostsSuspect) ? [:] : self.units[index].hostable(at: self.now)
-            // Whichever of them comes first decides.
+            // The first claimed suspect decides the size of the group.
             let size = claimed.first.flatMap { hostable[$0.job.id] } ?? 0
             let likeIt = hostable.values.count { $0 == size }
             let expected = min(size, likeIt, self.units[index].concurrency)
@@ -56,7 +56,7 @@ extension ModelWorld {
 
     private func accept(_ index: Int, _ claimed: [ClaimedJob], by worker: Int64, room: Int, total: Int) throws {
         let before = units[index].circuits
-        // Jobs from behind a key's circuit are probes of that key.
+        // Parked jobs are claimed only as probes of their key.
         let isAside = { (job: Job) in self.units[index].isKeyed && job.isProbe && job.circuitKey != "" }
         let fromLanes = claimed.map(\.job).filter { !isAside($0) }
         let fromAside = claimed.map(\.job).filter(isAside)
@@ -67,7 +67,7 @@ extension ModelWorld {
             guard let circuit = before[id], circuit.mayAdmit(at: now), waiting[kind]?.isEmpty == false else { continue }
             let admission = admit(index, id, min(left, room), room: room)
             guard admission.count > 0 else { continue }
-            // A sample leaves those of keys that are not let through where they are, unless there are no others.
+            // A sample of probes skips jobs whose key does not admit them, unless there are no others.
             let letThrough = units[index].waiting(of: kind).filter { self.isLetThrough(index, kind, $0, before) }
             let isSample = admission.isProbe && !letThrough.isEmpty
             if units[index].isKeyed, !isSample { park(index, kind, before) }
@@ -99,7 +99,7 @@ extension ModelWorld {
         for job in claimed.map(\.job) { units[index].unsettled[job.lease, default: 0] += 1 }
     }
 
-    /// Whether a job's key lets it through.
+    /// Whether a job's key admits it.
     private func isLetThrough(
         _ index: Int,
         _ kind: String,
@@ -110,7 +110,7 @@ extension ModelWorld {
         return (circuits[ModelUnit.CircuitID(kind: kind, key: key)]?.state.phase ?? .closed) == .closed
     }
 
-    /// Probes are jobs that have not failed and were none lately, as long as there are such.
+    /// Checks that probes are jobs that have not failed and were not probes lately, as long as there are such jobs.
     private func checkSample(
         _ index: Int,
         _ jobs: [Job],
@@ -148,7 +148,7 @@ extension ModelWorld {
         )
     }
 
-    /// Puts aside the jobs whose key's circuit is not closed, if there is such a key.
+    /// Parks the jobs whose key's circuit is not closed.
     private func park(_ index: Int, _ kind: String, _ circuits: [ModelUnit.CircuitID: Circuit]) {
         for id in units[index].waiting(of: kind) {
             guard let key = units[index].jobs[id]?.key, key != "" else { continue }
@@ -157,7 +157,7 @@ extension ModelWorld {
         }
     }
 
-    /// Takes note of a claimed job, which must be just as the circuit that let it through says.
+    /// Records a claimed job, after checking that it matches the circuit that admitted it.
     private func take(
         _ index: Int,
         _ claimed: Job,
@@ -190,7 +190,7 @@ extension ModelWorld {
 }
 
 extension Circuit {
-    /// Whether a claim asks it at all.
+    /// Whether a claim would ask this circuit at all.
     fileprivate func mayAdmit(at now: Duration) -> Bool {
         guard case .open(let retryAt) = state else { return true }
         return retryAt.map { $0 <= now } ?? false

@@ -3,7 +3,7 @@ import Libpq
 @testable import Breakwater
 
 extension ModelWorld {
-    /// Compares everything that circuits are made of.
+    /// Compares the whole state of the circuits.
     func comparison() -> [Move] { [history(), circuits(), probes()] }
 
     /// Compares every job.
@@ -37,7 +37,7 @@ extension ModelWorld {
         try require(actual.count == expected.count, "\(actual.count) jobs, not \(expected.count)")
     }
 
-    /// Each transition is in the history once, in order, and nothing else is.
+    /// Checks that the history has each transition once, in order, and nothing else.
     private func history() -> Move {
         let statement = Statement(
             """
@@ -75,7 +75,7 @@ extension ModelWorld {
         }
     }
 
-    /// A reason without the time in it.
+    /// Returns a reason without the time in it.
     private static func comparable(_ reason: String) -> String {
         reason.firstRange(of: " until ").map { String(reason[..<$0.upperBound]) } ?? reason
     }
@@ -123,7 +123,8 @@ extension ModelWorld {
         }
     }
 
-    /// The jitter is the database's; it must lie within its bounds, and the model goes on with it.
+    /// The database adds the jitter. This checks that it lies within its bounds, and takes its result over into the
+    /// model.
     private func adopt(_ retryAt: Duration?, _ id: ModelUnit.CircuitID, _ circuit: inout Circuit) throws {
         guard let retryAt, case .open(_?) = circuit.state, circuit.since == now, circuit.isChecked else { return }
         let longest = circuit.policy.longestOpenTime(reopened: circuit.reopened)
@@ -137,7 +138,7 @@ extension ModelWorld {
         circuit.state = .open(retryAt: retryAt)
     }
 
-    /// The live probes are those that were leased and have not ended, and never more than the policy allows.
+    /// Checks that the live probes are those that were leased and have not ended, and no more than the policy allows.
     private func probes() -> Move {
         Move(Statement("select job, kind, key from breakwater.probe where expires_at > breakwater.clock()")) { result in
             var actual: [ModelUnit.CircuitID: Set<Int64>] = [:]
@@ -166,7 +167,7 @@ extension ModelUnit.ModelJob {
 }
 
 extension Circuit {
-    /// What is compared with the database's row.
+    /// The state that is compared with the database's row.
     fileprivate var summary: String {
         var (round, ramp, retry) = (Round(), Ramp?.none, Duration?.none)
         switch state {

@@ -3,16 +3,16 @@ import Libpq
 
 @testable import Breakwater
 
-/// A database and the model of it, kept in step: each action goes to both, and both must agree.
+/// A database and its model. Each action goes to both, and both must agree.
 ///
 /// A round moves the clock, lets time make its transitions, makes one random action for each unit, and then compares
-/// everything that circuits are made of. It is one round trip.
+/// the whole state of the circuits. It takes one round trip.
 final class ModelWorld {
     struct Disagreement: Error, CustomStringConvertible {
         var description: String
     }
 
-    /// A statement, and what to do with its answer, in order.
+    /// A statement, and the function that checks its answer.
     struct Move {
         var statement: Statement
         var check: (QueryResult) throws -> Void
@@ -27,7 +27,7 @@ final class ModelWorld {
         }
     }
 
-    /// What happened, to show whether the test saw enough.
+    /// Counts of events, to show whether the test saw enough of them.
     struct Tally {
         var steps = 0
         var claimed = 0
@@ -45,12 +45,12 @@ final class ModelWorld {
     let connection: Connection
     let options: ConnectionOptions
     var generator: SeededGenerator
-    /// Since the beginning of 2030, in whole microseconds.
+    /// The time since the beginning of 2030, in whole microseconds.
     var now = Duration.seconds(1)
     var units = ModelUnit.all()
     var tally = Tally()
     var lastTransition: Int64 = 0
-    /// What the dependency asked for when a circuit was opened in this round.
+    /// The Retry-After with which a circuit was opened in this round.
     var retryAfter: [ModelUnit.CircuitID: Duration] = [:]
     private var log: [String] = []
 
@@ -70,7 +70,7 @@ final class ModelWorld {
 
     // MARK: Rounds
 
-    /// One round: a step for each unit.
+    /// Makes one round, with a step for each unit.
     func round() async throws {
         now += step()
         var moves = stage()
@@ -108,7 +108,8 @@ final class ModelWorld {
         if !holds { throw Disagreement(description: try what()) }
     }
 
-    /// How far the clock moves: mostly a little, sometimes to where something is just due or just not.
+    /// Returns how far the clock moves: usually a little, sometimes to a time just before or just after something is
+    /// due.
     private func step() -> Duration {
         let due = units.flatMap { unit in
             unit.circuits.sorted { $0.key < $1.key }.map(\.value).compactMap { circuit -> Duration? in
@@ -133,8 +134,8 @@ final class ModelWorld {
         }
     }
 
-    /// Sets the database's clock for the transaction, and its chance, so that its jitter comes from the seed, too. In
-    /// each transaction, for a pooler may put it on another session than the last.
+    /// Sets the database's clock for the transaction, and its random seed, so that its jitter depends on the test's
+    /// seed. Each transaction sets both, because a pooler may run it in another session than the last one.
     private func stage() -> [Move] {
         let clock = Statement(
             """
