@@ -38,7 +38,7 @@ extension AdminDatabase {
     ///   - cap: The most jobs to count.
     package func findJobs(_ filter: JobFilter, before: Int64?, page: Int, cap: Int) async throws -> FoundJobs {
         let found = try await read(
-            "select ids, looked_down_to from breakwater.find_jobs($1, $2, $3, $4, $5::text::jsonpath, $6, '80ms')",
+            "select ids, searched_to from breakwater.find_jobs($1, $2, $3, $4, $5::text::jsonpath, $6, '80ms')",
             [
                 .int8(before), .text(filter.kind), .text(filter.queue), .text(filter.state?.rawValue),
                 .text(filter.path), .int4(Int32(clamping: cap)),
@@ -46,7 +46,7 @@ extension AdminDatabase {
         )
         guard let row = found.first else { return FoundJobs(jobs: [], count: 0, next: nil, isUnfinished: false) }
         let ids = try row["ids"].int64Array()
-        let lookedDownTo = try row["looked_down_to"].int64OrNil()
+        let lookedDownTo = try row["searched_to"].int64OrNil()
         let shown = Array(ids.prefix(page))
         let isMore = ids.count > page
         return FoundJobs(

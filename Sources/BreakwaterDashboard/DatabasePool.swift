@@ -31,7 +31,7 @@ actor DatabasePool {
 
     /// Calls `body` with a connection.
     func with<Value: Sendable>(_ body: @Sendable (AdminDatabase) async throws -> Value) async throws -> Value {
-        let number = try await take()
+        let number = try await checkOut()
         defer { members[number]?.calls -= 1 }
         guard let member = members[number] else { throw PostgresError(.connectionLost, "the connection was closed") }
         return try await body(AdminDatabase(connection: member.connection, place: "\(options)", limit: limit))
@@ -45,7 +45,7 @@ actor DatabasePool {
     }
 
     /// Picks a connection and counts one more call on it. Returns the connection's number.
-    private func take() async throws -> Int {
+    private func checkOut() async throws -> Int {
         for (number, member) in members where member.connection.isClosed { members[number] = nil }
         let idlest = members.min { $0.value.calls < $1.value.calls }
         if let idlest, idlest.value.calls == 0 || members.count + isOpening >= Self.most {

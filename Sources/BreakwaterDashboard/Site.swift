@@ -189,7 +189,7 @@ struct Exchange: Sendable {
         layout.openCircuits = counts.reduce(0) { $0 + ($1.key == "closed" ? 0 : $1.value) }
         if let viewer {
             layout.token = site.gate.formToken(of: viewer)
-            layout.notice = site.gate.takeNotice(for: viewer)
+            layout.notice = site.gate.consumeNotice(for: viewer)
         }
         return .page(layout.page { content(layout) })
     }

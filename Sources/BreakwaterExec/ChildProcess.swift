@@ -55,15 +55,15 @@ struct ChildProcess: Sendable {
     private func start(stops: AsyncStream<Void>) async throws -> Outcome {
         var options = PlatformOptions()
         options.createSession = true
-        let turn: ProgramStarts.Start
+        let begun: ProgramStarts.Start
         do {
-            turn = try await ProgramStarts.shared.begin(startingProgram)
+            begun = try await ProgramStarts.shared.begin(startingProgram)
         } catch {
             return .unable(error)
         }
-        defer { turn.end(isRunning: false) }
+        defer { begun.end(isRunning: false) }
         let start = ContinuousClock.now
-        let result: ExecutionResult<Said, SequenceOutput, SequenceOutput>
+        let result: ExecutionResult<Captured, SequenceOutput, SequenceOutput>
         do {
             result = try await Subprocess.run(
                 .path(FilePath(executable)),
@@ -80,19 +80,19 @@ struct ChildProcess: Sendable {
                 output: .sequence,
                 error: .sequence
             ) { execution in
-                turn.end(isRunning: true)
+                begun.end(isRunning: true)
                 return await supervise(execution, startedAfter: start, stops: stops)
             }
         } catch let error as SubprocessError {
             return outcome(of: error)
         }
-        let said = result.closureResult
-        if said.wasStopped { throw CancellationError() }
-        return .ended(Ending(status: result.terminationStatus, output: said.output, errorTail: said.errorTail))
+        let captured = result.closureResult
+        if captured.wasStopped { throw CancellationError() }
+        return .ended(Ending(status: result.terminationStatus, output: captured.output, errorTail: captured.errorTail))
     }
 
     /// What a program wrote while it ran.
-    private struct Said: Sendable {
+    private struct Captured: Sendable {
         var output = BoundedOutput(limit: 0)
         var errorTail = ""
         var wasStopped = false
@@ -115,7 +115,7 @@ struct ChildProcess: Sendable {
         _ child: Child,
         startedAfter start: ContinuousClock.Instant,
         stops: AsyncStream<Void>
-    ) async -> Said {
+    ) async -> Captured {
         // The program leads its own session, and so its own process group.
         ProcessGroupWatchdog.shared.watch(child.processIdentifier.value)
         return await withTaskGroup(of: Finished.self) { group in
@@ -143,13 +143,13 @@ struct ChildProcess: Sendable {
                 return .stopped(true)
             }
 
-            var said = Said()
+            var captured = Captured()
             var streams = 2
             while let finished = await group.next() {
                 switch finished {
-                case .output(let output): said.output = output
-                case .error(let tail): said.errorTail = tail
-                case .stopped(let wasStopped): said.wasStopped = wasStopped
+                case .output(let output): captured.output = output
+                case .error(let tail): captured.errorTail = tail
+                case .stopped(let wasStopped): captured.wasStopped = wasStopped
                 case .fed: break
                 }
                 switch finished {
@@ -167,7 +167,7 @@ struct ChildProcess: Sendable {
                     group.cancelAll()
                 }
             }
-            return said
+            return captured
         }
     }
 

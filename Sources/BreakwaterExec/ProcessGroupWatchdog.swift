@@ -103,12 +103,12 @@ final class ProcessGroupWatchdog: Sendable {
         // The watchdog has its own session, because signals from a terminal reach the terminal's whole session.
         posix_spawnattr_setflags(&attributes, setSession)
 
-        let words = ["sh", "-c", script, "breakwater-guard", "\(RunMark.variable)=\(worker)"]
+        let words = ["sh", "-c", script, "breakwater-watchdog", "\(RunMark.variable)=\(worker)"]
         let arguments: [UnsafeMutablePointer<CChar>?] = words.map { strdup($0) } + [nil]
         defer { for argument in arguments { free(argument) } }
         let noEnvironment: [UnsafeMutablePointer<CChar>?] = [nil]
-        var guardID: pid_t = 0
-        guard posix_spawn(&guardID, "/bin/sh", &actions, &attributes, arguments, noEnvironment) == 0 else {
+        var watchdogID: pid_t = 0
+        guard posix_spawn(&watchdogID, "/bin/sh", &actions, &attributes, arguments, noEnvironment) == 0 else {
             close(ends[1])
             return -1
         }

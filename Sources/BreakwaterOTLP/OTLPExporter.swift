@@ -64,7 +64,7 @@ public struct OTLPExporter: Service {
                 group.addTask {
                     while !Task.isCancelled {
                         try? await Task.sleep(for: configuration.delay)
-                        queue.wantsSending()
+                        queue.requestSending()
                     }
                 }
                 group.addTask {
@@ -81,7 +81,7 @@ public struct OTLPExporter: Service {
 
     private func sendAll(tries: Int) async {
         while !Task.isCancelled {
-            let spans = queue.take()
+            let spans = queue.dequeueBatch()
             guard !spans.isEmpty else { return }
             await send(spans, tries: tries)
         }

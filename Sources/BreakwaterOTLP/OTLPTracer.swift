@@ -43,7 +43,7 @@ public struct OTLPTracer: Tracer {
     }
 
     /// Requests that waiting spans are sent now, without waiting for this.
-    public func forceFlush() { queue.wantsSending() }
+    public func forceFlush() { queue.requestSending() }
 
     /// Reads the W3C trace context.
     public func extract<Carrier, Extract>(

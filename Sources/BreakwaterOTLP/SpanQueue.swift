@@ -34,11 +34,11 @@ final class SpanQueue: Sendable {
     }
 
     /// Resumes the waiting task.
-    func wantsSending() {
+    func requestSending() {
         state.withLock { $0.wake() }?.resume()
     }
 
-    /// Waits for a full batch, or until ``wantsSending()`` is called. One task may wait at a time.
+    /// Waits for a full batch, or until ``requestSending()`` is called. One task may wait at a time.
     func wait() async {
         await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
@@ -53,12 +53,12 @@ final class SpanQueue: Sendable {
                 if goesOn { continuation.resume() }
             }
         } onCancel: {
-            wantsSending()
+            requestSending()
         }
     }
 
     /// The oldest spans, at most a batch of them.
-    func take() -> [OTLPSpan] {
+    func dequeueBatch() -> [OTLPSpan] {
         state.withLock { state in
             let taken = Array(state.spans.prefix(batch))
             state.spans.removeFirst(taken.count)

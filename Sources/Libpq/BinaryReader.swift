@@ -21,7 +21,7 @@ struct BinaryReader {
 
     /// Reads an integer of the width of `type`, the most significant byte first.
     mutating func integer<Integer: FixedWidthInteger>(_ type: Integer.Type) -> Integer? {
-        guard let taken = take(MemoryLayout<Integer>.size) else { return nil }
+        guard let taken = read(count: MemoryLayout<Integer>.size) else { return nil }
         return Integer(bigEndian: taken.loadUnaligned(as: Integer.self))
     }
 
@@ -59,11 +59,11 @@ struct BinaryReader {
 
     /// Reads a copy of the remaining bytes.
     mutating func rest() -> [UInt8]? {
-        take(bytes.count).map { Array($0) }
+        read(count: bytes.count).map { Array($0) }
     }
 
     /// Reads the remaining bytes in place, without a copy.
-    mutating func slice() -> UnsafeRawBufferPointer? { take(bytes.count) }
+    mutating func slice() -> UnsafeRawBufferPointer? { read(count: bytes.count) }
 
     /// Reads the location of a row in its table.
     mutating func tupleID() -> TupleID? {
@@ -109,7 +109,7 @@ struct BinaryReader {
                 values.append(nil)
                 continue
             }
-            guard let taken = take(Int(length)) else { return nil }
+            guard let taken = read(count: Int(length)) else { return nil }
             var reader = BinaryReader(taken)
             guard let value = element(&reader), reader.isAtEnd else { return nil }
             values.append(value)
@@ -117,7 +117,7 @@ struct BinaryReader {
         return values
     }
 
-    private mutating func take(_ count: Int) -> UnsafeRawBufferPointer? {
+    private mutating func read(count: Int) -> UnsafeRawBufferPointer? {
         guard count <= bytes.count else { return nil }
         let taken = UnsafeRawBufferPointer(rebasing: bytes[bytes.startIndex..<bytes.startIndex + count])
         bytes = UnsafeRawBufferPointer(rebasing: bytes[(bytes.startIndex + count)...])

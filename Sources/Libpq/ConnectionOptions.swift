@@ -67,7 +67,7 @@ public struct ConnectionOptions: Sendable {
         }
         defer { PQconninfoFree(options) }
         let values = Self.values(of: options)
-        if Self.looksTorn(values) {
+        if Self.isSplitByUnescapedCharacter(values) {
             throw PostgresError(
                 .connectionFailed,
                 "the conninfo cannot be read: its host, port or database name holds what belongs to the password; "
@@ -79,7 +79,7 @@ public struct ConnectionOptions: Sendable {
 
     /// Whether a character that should have been encoded has split a URL at the wrong place. libpq and logs would show
     /// the pieces, which may contain parts of the password. (A host that begins with @ is an abstract socket.)
-    private static func looksTorn(_ values: [String: String]) -> Bool {
+    private static func isSplitByUnescapedCharacter(_ values: [String: String]) -> Bool {
         let hosts = values["host"]?.split(separator: ",") ?? []
         return hosts.contains { $0.dropFirst().contains("@") }
             || values["port"]?.contains { !$0.isNumber && $0 != "," } ?? false

@@ -84,7 +84,7 @@ struct PipelineState {
     }
 
     /// Takes the unit to send now, which is then in flight; nil when none may be sent.
-    mutating func takeNextToSend() -> Unit? {
+    mutating func dequeueNextToSend() -> Unit? {
         guard canSend else { return nil }
         let next = waiting.removeFirst()
         inFlight.append(next)

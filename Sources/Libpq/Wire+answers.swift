@@ -5,13 +5,13 @@ extension Wire {
     func readAnswers() {
         // PQisBusy parses the bytes that have been read. Without it PQgetResult would block.
         while let connection, let head = pipeline.head, PQisBusy(connection) == 0 {
-            guard take(PQgetResult(connection), for: head) else { return closeAsLost() }
+            guard handleResult(PQgetResult(connection), for: head) else { return closeAsLost() }
         }
     }
 
     /// Handles one answer for `head`, or nil, which separates the answers of statements. Returns false when the
     /// connection is unusable.
-    private func take(_ result: OpaquePointer?, for head: PipelineState.Unit) -> Bool {
+    private func handleResult(_ result: OpaquePointer?, for head: PipelineState.Unit) -> Bool {
         guard let result else {
             if head.kind == .script {
                 endUnit()

@@ -70,7 +70,7 @@ extension Wire {
 
     /// Sends every unit that may be sent now.
     func sendWaiting() {
-        while let connection, let unit = pipeline.takeNextToSend() {
+        while let connection, let unit = pipeline.dequeueNextToSend() {
             let (work, resultsFirst) = (calls[unit.id]?.work, calls[unit.id]?.resultsFirst ?? false)
             calls[unit.id]?.work = nil
             guard let work, send(work, resultsFirst: resultsFirst, on: connection) else {

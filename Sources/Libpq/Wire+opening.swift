@@ -82,7 +82,7 @@ extension Wire {
         // Without this, the text of a refusal does not contain its SQLSTATE.
         PQsetErrorVerbosity(connection, PQERRORS_VERBOSE)
         if PQstatus(connection) == CONNECTION_BAD { return failOpening() }
-        noteServer()
+        startServerDeadline()
     }
 
     func prepareToWaitForOpening() -> EventLoop.Interest? {
@@ -106,7 +106,7 @@ extension Wire {
         case PGRES_POLLING_READING, PGRES_POLLING_WRITING:
             opening.events = Int16(progress == PGRES_POLLING_READING ? POLLIN : POLLOUT)
             phase = .opening(opening)
-            noteServer()
+            startServerDeadline()
         case PGRES_POLLING_OK:
             // A pooler's startup message has another process id than the backend that answers. The function's name is
             // qualified, because the role's search path may find another user's function first.
@@ -149,7 +149,7 @@ extension Wire {
 
     /// Gives each server that libpq tries its share of the time. libpq itself would wait forever for one that never
     /// answers, because its `connect_timeout` applies only to blocking calls.
-    private func noteServer() {
+    private func startServerDeadline() {
         guard case .opening(var opening) = phase, let connection else { return }
         let (host, address) = (Self.text(PQhost(connection)), Self.text(PQhostaddr(connection)))
         let place = address.isEmpty || address == host ? host : "\(host) (\(address))"

@@ -180,8 +180,8 @@ struct AccessTests {
         let bob = Viewer(name: "bob", role: .readOnly, session: "2", canLogOut: true)
         gate.leave(.init(text: "done"), for: ann)
         for number in 0..<2000 { gate.leave(.init(text: "\(number)"), for: bob) }
-        #expect(gate.takeNotice(for: ann)?.text == "done")
-        #expect(gate.takeNotice(for: bob)?.text == "1999" && gate.takeNotice(for: bob) == nil)
+        #expect(gate.consumeNotice(for: ann)?.text == "done")
+        #expect(gate.consumeNotice(for: bob)?.text == "1999" && gate.consumeNotice(for: bob) == nil)
     }
 
     @Test("a session ends when its time is over, when it has been idle, and when it is ended")

@@ -138,7 +138,7 @@ struct ReadingTests {
                   from generate_series(0, 3) m, generate_series(1, 2) w
                 """
             )
-            for _ in 1...2 { try await database.query("select breakwater.sum_up_rates()") }
+            for _ in 1...2 { try await database.query("select breakwater.aggregate_rates()") }
             let rates = try await admin(database).rates(minutes: 4)
             // If a minute ends during the test, one more minute is shown after it.
             let all = rates.map(\.succeeded) + [0]

@@ -71,7 +71,7 @@ struct ClaimNumberTests {
             try await database.insert(2)
             #expect(try await dead.claim().count == 2)
             // The state is now as if the worker's claims had been released just before this claim was made.
-            try await database.query("select breakwater.strike_off($1)", [.int8(dead.id)])
+            try await database.query("select breakwater.deregister_worker($1)", [.int8(dead.id)])
             #expect(try await alive.maintain().rescued == 2)
             #expect(try await alive.claim().count == 2)
         }

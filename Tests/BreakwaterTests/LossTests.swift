@@ -44,7 +44,7 @@ struct LossTests {
     }
 
     @Test("a worker that was struck off cancels its runs, registers anew, and works on")
-    func struckOff() async throws {
+    func deregistered() async throws {
         try await withTestDatabase { pooled in
             let database = try await pooled.watchedDirectly()
             let (door, cancelled, ran) = (Door(), Notes(), Notes())
@@ -66,7 +66,7 @@ struct LossTests {
                 // A rescue strikes off a worker in the same way.
                 try await database.query(
                     """
-                    select breakwater.strike_off(\(first))
+                    select breakwater.deregister_worker(\(first))
                       from breakwater.release_claims(\(first), '{}', interval '5 seconds')
                     """
                 )

@@ -22,7 +22,7 @@ struct PipelineStateTests {
     private func state(_ units: [PipelineState.Unit], sending: Bool = true) -> PipelineState {
         var state = PipelineState()
         for unit in units { state.submit(unit) }
-        while sending, state.takeNextToSend() != nil {}
+        while sending, state.dequeueNextToSend() != nil {}
         return state
     }
 
@@ -36,26 +36,26 @@ struct PipelineStateTests {
         var state = PipelineState()
         state.maximumInFlight = 1
         for id in 1...2 { state.submit(unit(UInt64(id))) }
-        check(state.takeNextToSend()?.id, 1)
-        check(state.takeNextToSend(), nil)
+        check(state.dequeueNextToSend()?.id, 1)
+        check(state.dequeueNextToSend(), nil)
         _ = state.unitEnded(at: start)
-        check(state.takeNextToSend()?.id, 2)
+        check(state.dequeueNextToSend()?.id, 2)
     }
 
     @Test func `a script goes alone`() {
         var state = state([unit(1), unit(2, .script), unit(3)])
         #expect(state.inFlight.map(\.id) == [1])
         _ = state.unitEnded(at: start)
-        check(state.takeNextToSend()?.id, 2)
-        check(state.takeNextToSend(), nil)
+        check(state.dequeueNextToSend()?.id, 2)
+        check(state.dequeueNextToSend(), nil)
         _ = state.unitEnded(at: start)
-        check(state.takeNextToSend()?.id, 3)
+        check(state.dequeueNextToSend()?.id, 3)
     }
 
     @Test func `a unit that was not sent is refused without a word to the server`() {
         var state = state([unit(1)], sending: false)
         check(state.stop(1, .cancelled, at: start) == .refuse(1, .cancelled), true)
-        check(state.takeNextToSend(), nil)
+        check(state.dequeueNextToSend(), nil)
         check(state.stop(1, .cancelled, at: start), .nothing)
     }
 
@@ -64,11 +64,11 @@ struct PipelineStateTests {
             var state = state([unit(1)])
             check(state.stop(1, .cancelled, at: start) == .cancelOnServer(1, .cancelled), true)
             state.submit(unit(2))
-            check(state.takeNextToSend(), nil)
+            check(state.dequeueNextToSend(), nil)
             if requestFirst { state.cancelRequestReturned() } else { _ = state.unitEnded(at: start) }
-            check(state.takeNextToSend(), nil)
+            check(state.dequeueNextToSend(), nil)
             if requestFirst { _ = state.unitEnded(at: start) } else { state.cancelRequestReturned() }
-            check(state.takeNextToSend()?.id, 2)
+            check(state.dequeueNextToSend()?.id, 2)
         }
     }
 
@@ -81,7 +81,7 @@ struct PipelineStateTests {
         var state = state([unit(1), unit(2)])
         check(state.stop(2, .cancelled, at: start) == .abandon(2, .cancelled), true)
         state.submit(unit(3))
-        check(state.takeNextToSend(), nil)
+        check(state.dequeueNextToSend(), nil)
         let ended = state.unitEnded(at: start)
         #expect(ended?.ended.id == 1)
         #expect(ended?.1 == .cancelOnServer(2, .cancelled))

@@ -99,7 +99,7 @@ $$;
 --
 -- Locks: the job, if it is still where the claim found it; the other lane's row, so that no claim of that lane is in
 -- progress. Both by SKIP LOCKED.
-create function breakwater.may_take(
+create function breakwater.may_claim(
     p_id bigint, p_position bigint, p_lease bigint, p_moved_from bigint, p_new bigint
 ) returns boolean
 language plpgsql set search_path = pg_catalog, pg_temp

@@ -317,7 +317,7 @@ begin
                  where j.queue = v_queue and j.kind = v_kind and j.priority = p_priority
                    and j.position > v_cursor and j.run_at is null
                    and ((j.xmax = '0' and j.moved_from is null and j.lease < p_lease)
-                        or breakwater.may_take(j.id, j.position, j.lease, j.moved_from, p_lease))
+                        or breakwater.may_claim(j.id, j.position, j.lease, j.moved_from, p_lease))
                  order by j.position
                  limit v_permits) j;
         exit when pg_column_size(v_jobs.payloads) <= p_bytes or v_jobs.ids is null;

@@ -31,7 +31,7 @@ begin
              where j.id = any (breakwater.without_held(p_late.ids, p_lane)) and num_nulls(j.run_at) = 1
                and j.queue = v_queue and j.kind = v_kind and j.priority = p_priority and j.position <= p_cursor
                and ((j.xmax = '0' and j.moved_from is null and j.lease < p_lease)
-                    or breakwater.may_take(j.id, j.position, j.lease, j.moved_from, p_lease))
+                    or breakwater.may_claim(j.id, j.position, j.lease, j.moved_from, p_lease))
              order by j.position
              limit p_permits);
         if p_is_filtered then
@@ -63,7 +63,7 @@ begin
                  where j.queue = v_queue and j.kind = v_kind and j.priority = p_priority and j.position > v_last
                    and j.run_at is null
                    and ((j.xmax = '0' and j.moved_from is null and j.lease < p_lease)
-                        or breakwater.may_take(j.id, j.position, j.lease, j.moved_from, p_lease))
+                        or breakwater.may_claim(j.id, j.position, j.lease, j.moved_from, p_lease))
                  order by j.position
                  limit v_limit) t;
         exit when v_ids is null;

@@ -179,7 +179,7 @@ begin
                 v_policy, greatest(v_policy.consecutive_failures, breakwater.streak_limit(p_circuit, v_policy)), v_own.calls,
                 v_own.failed, v_own.slow, v_own.streak);
             if v_alone is not null then
-                case breakwater.others_fare(p_circuit, p_worker)
+                case breakwater.others_result(p_circuit, p_worker)
                     when 'well' then
                         perform breakwater.suspend(p_circuit, v_policy, p_worker, v_alone);
                         return;

@@ -9,7 +9,7 @@
 --
 -- Calls are settled some time after they end, so only a success at least a quarter of a second later counts. Other
 -- workers that succeeded a moment ago get a second to have a result.
-create function breakwater.others_fare(p_circuit breakwater.circuit, p_worker bigint) returns text
+create function breakwater.others_result(p_circuit breakwater.circuit, p_worker bigint) returns text
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare

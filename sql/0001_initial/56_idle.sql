@@ -38,7 +38,7 @@ $$;
 -- How long a half-open circuit waits for a job: an hour. If calls succeeded just before the circuit opened, open_for is
 -- enough, because perhaps only some bad jobs failed, and they have ended. This does not apply to a key's circuit, or if
 -- a fallback removes the jobs, because there the lack of waiting jobs means little.
-create function breakwater.patience_without_jobs(p_circuit breakwater.circuit) returns interval
+create function breakwater.idle_timeout(p_circuit breakwater.circuit) returns interval
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -80,7 +80,7 @@ begin
          where c.state = 'half_open' and c.override is null
            -- The cheaper condition comes first, because there may be a thousand keys, and most of them have not waited
            -- long enough.
-           and case when c.since <= breakwater.clock() - breakwater.patience_without_jobs(c) then breakwater.is_idle(c) end
+           and case when c.since <= breakwater.clock() - breakwater.idle_timeout(c) then breakwater.is_idle(c) end
            for update skip locked
     loop
         perform breakwater.transition(

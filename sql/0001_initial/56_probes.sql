@@ -121,7 +121,7 @@ begin
          where j.lease = 0 and j.errors is null and j.attempt + j.handed_back = 0 and j.id <> all (p_but)
            and (not p_is_filtered or breakwater.is_let_through(j.kind, j.payload, j.enqueued_at))
            and ((j.xmax = '0' and j.moved_from is null)
-                or breakwater.may_take(j.id, j.position, j.lease, j.moved_from, 9223372036854775807))
+                or breakwater.may_claim(j.id, j.position, j.lease, j.moved_from, 9223372036854775807))
          limit 1;
         return v_id;
     end if;
@@ -145,7 +145,7 @@ begin
      where j.errors is null and j.attempt + j.handed_back = 0 and j.id <> all (p_but)
        and (not p_is_filtered or breakwater.is_let_through(j.kind, j.payload, j.enqueued_at))
        and ((j.xmax = '0' and j.moved_from is null)
-            or breakwater.may_take(j.id, j.position, j.lease, j.moved_from, 9223372036854775807))
+            or breakwater.may_claim(j.id, j.position, j.lease, j.moved_from, 9223372036854775807))
      limit 1;
     return v_id;
 end
@@ -168,7 +168,7 @@ begin
              where j.queue = v_lane.queue and j.kind = v_lane.kind and j.priority = v_lane.priority
                and j.position > (breakwater.newest_claim(v_lane)).last and j.run_at is null
                and ((j.xmax = '0' and j.moved_from is null)
-                    or breakwater.may_take(j.id, j.position, j.lease, j.moved_from, 9223372036854775807))
+                    or breakwater.may_claim(j.id, j.position, j.lease, j.moved_from, 9223372036854775807))
              order by j.position
              limit 50);
     end loop;

@@ -90,7 +90,7 @@ as $$
 $$;
 
 -- Whether a dead letter's job belonged to a circuit, as far as its payload shows. The caller has checked its kind.
-create function breakwater.is_behind(p_dead breakwater.dead_letter, p_kind text, p_key text) returns boolean
+create function breakwater.belongs_to_circuit(p_dead breakwater.dead_letter, p_kind text, p_key text) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
     select p_kind = '*' or p_key = ''
@@ -114,7 +114,7 @@ begin
     return query
         select d.* from breakwater.dead_letter d
          where d.kind = any (v_kinds) and d.died_at >= v_incident.began_at and d.died_at <= v_incident.ended_at
-           and breakwater.is_behind(d, v_incident.kind, v_incident.key)
+           and breakwater.belongs_to_circuit(d, v_incident.kind, v_incident.key)
          limit p_limit;
 end
 $$;
@@ -181,7 +181,7 @@ begin
            dead_letters = m.dead_letters
                           + (select count(*) from breakwater.dead_letter d
                               where d.kind = any (v_kinds) and d.died_at > v_from and d.died_at <= v_to
-                                and breakwater.is_behind(d, p_incident.kind, p_incident.key)),
+                                and breakwater.belongs_to_circuit(d, p_incident.kind, p_incident.key)),
            first_waiting = coalesce(m.first_waiting, v_waiting),
            most_waiting = greatest(m.most_waiting, v_waiting),
            last_waiting = coalesce(v_waiting, m.last_waiting),

@@ -136,7 +136,7 @@ begin
     registered := breakwater.is_registered(p_worker);
     -- A session that has locked the table of jobs blocks the work, but must not make a worker lose its jobs.
     begin
-        hosts := alive and breakwater.should_host(p_worker, p_running);
+        hosts := alive and breakwater.should_run_suspects(p_worker, p_running);
     exception when lock_not_available then
         hosts := false;
     end;

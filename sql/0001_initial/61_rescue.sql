@@ -54,7 +54,7 @@ begin
             on conflict (worker) do update
                set name = excluded.name, beat_at = excluded.beat_at, lost_at = now(), jobs = excluded.jobs,
                    survived = false;
-            perform breakwater.strike_off(v_lost.id);
+            perform breakwater.deregister_worker(v_lost.id);
             raise notice 'the worker % (%) was silent for % s, longer than its lease; its % jobs were given back', v_lost.name,
                 v_lost.id, round(extract(epoch from breakwater.silence(v_lost.beat_at)), 1), cardinality(v_jobs)
                 using errcode = 'BW005', detail = jsonb_build_object(
@@ -182,7 +182,7 @@ $$;
 
 -- Deregisters a worker whose claims were released. Claims that say where a lane's next claim begins are assigned to
 -- worker 0. A claim that was in progress and has committed since is left to rescue(), which finds it by its worker.
-create function breakwater.strike_off(p_worker bigint) returns void
+create function breakwater.deregister_worker(p_worker bigint) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
     update breakwater.claim c set worker = 0 where c.worker = p_worker and c.jobs = '{}';
@@ -204,7 +204,7 @@ declare
     v_count integer;
 begin
     v_count := cardinality(breakwater.release_claims(p_worker, '{}', null));
-    perform breakwater.strike_off(p_worker);
+    perform breakwater.deregister_worker(p_worker);
     update breakwater.leader l set expires_at = now() where l.worker = p_worker;
     perform breakwater.forget_sleepers();
     return v_count;

@@ -6,12 +6,12 @@
 -- killer among n jobs is found in log2(n) losses.
 
 -- The run_at of a job that was released, by the number of losses counted against it: null for now in its lane; infinity
--- for a suspect, which runs apart from others; or, for an accused job, the time p_hearing from now, by which its worker
+-- for a suspect, which runs apart from others; or, for an accused job, the time p_grace from now, by which its worker
 -- may register again.
-create function breakwater.run_at_after(p_crashes integer, p_hearing interval) returns timestamptz
+create function breakwater.run_at_after(p_crashes integer, p_grace interval) returns timestamptz
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-    select case when p_crashes >= 3 then now() + p_hearing when p_crashes = 2 then 'infinity'::timestamptz end
+    select case when p_crashes >= 3 then now() + p_grace when p_crashes = 2 then 'infinity'::timestamptz end
 $$;
 
 -- The suspects that are running now.
@@ -72,7 +72,7 @@ $$;
 
 -- Whether a worker should stop claiming other jobs in order to run suspects: some wait, and no other worker that could
 -- run them runs fewer jobs.
-create function breakwater.should_host(p_worker bigint, p_running integer) returns boolean
+create function breakwater.should_run_suspects(p_worker bigint, p_running integer) returns boolean
 language sql stable set search_path = pg_catalog, pg_temp set jit = off set lock_timeout = '1s'
 as $$
     select exists (

@@ -87,7 +87,7 @@ begin
            and (w <> 0 or exists (select from breakwater.claim c where c.worker = 0 and c.jobs <> '{}'))
     loop
         v_count := v_count + cardinality(breakwater.release_claims(v_worker, '{}', null));
-        perform breakwater.strike_off(v_worker);
+        perform breakwater.deregister_worker(v_worker);
     end loop;
     return v_count;
 end

@@ -5,7 +5,7 @@ create function breakwater.chores() returns text[]
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
     select array['check_sequences', 'record_horizon', 'promote', 'rescue', 'dead_letter_poison', 'advance_circuits', 'charge_probes',
-                 'return_test_shots', 'apply_fallbacks', 'unpark', 'return_stranded', 'measure_incidents', 'sum_up_rates', 'prune_calls',
+                 'return_test_shots', 'apply_fallbacks', 'unpark', 'return_stranded', 'measure_incidents', 'aggregate_rates', 'prune_calls',
                  'prune_results', 'prune_circuits', 'prune_workers', 'prune_history', 'forget_sleepers']
 $$;
 
@@ -28,7 +28,7 @@ begin
         when 'unpark' then return breakwater.unpark(1000);
         when 'return_stranded' then return breakwater.return_stranded(1000, 0.05);
         when 'measure_incidents' then perform breakwater.measure_incidents(5);
-        when 'sum_up_rates' then perform breakwater.sum_up_rates();
+        when 'aggregate_rates' then perform breakwater.aggregate_rates();
         when 'prune_calls' then perform breakwater.prune_calls(1000);
         when 'prune_results' then perform breakwater.prune_results(1000);
         when 'prune_circuits' then perform breakwater.prune_circuits(1000);

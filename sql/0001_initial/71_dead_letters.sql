@@ -69,7 +69,7 @@ begin
            and (p_died_until is null or d.died_at <= p_died_until)
            and (p_incident is null
                 or (d.kind = any (v_kinds) and d.died_at >= v_incident.began_at and d.died_at <= v_incident.ended_at
-                    and breakwater.is_behind(d, v_incident.kind, v_incident.key)))
+                    and breakwater.belongs_to_circuit(d, v_incident.kind, v_incident.key)))
            and not (p_to_be_jobs and d.reason = 'unreadable')
            and not (p_to_be_jobs and d.unique_key is not null and exists (
                    select from breakwater.job j where j.kind = d.kind and j.unique_key = d.unique_key))

@@ -21,7 +21,7 @@ alter table breakwater.dead_letter
 create index dead_letter_by_failure on breakwater.dead_letter (kind, failure, died_at);
 
 -- Sums the tallies of each minute that has ended, once. The newest ten seconds may still change.
-create function breakwater.sum_up_rates() returns void
+create function breakwater.aggregate_rates() returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -246,11 +246,11 @@ $$;
 -- Finds jobs below the id p_before, the newest first, that meet all conditions that are not null. p_state is as in
 -- job_status; p_path is a JSON path that the payload must match (`$.customer.id ? (@ == 17)`).
 --
--- It stops when p_limit jobs are found or p_patience has elapsed. `looked_down_to` is the lowest id that it examined,
+-- It stops when p_limit jobs are found or p_patience has elapsed. `searched_to` is the lowest id that it examined,
 -- null for the end.
 create function breakwater.find_jobs(
     p_before bigint, p_kind text, p_queue text, p_state text, p_path jsonpath, p_limit integer, p_patience interval,
-    out ids bigint[], out looked_down_to bigint
+    out ids bigint[], out searched_to bigint
 )
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
@@ -263,24 +263,24 @@ declare
     v_next     bigint[];
 begin
     ids := '{}';
-    looked_down_to := coalesce(p_before, 9223372036854775807);
+    searched_to := coalesce(p_before, 9223372036854775807);
     if p_state = 'running' then
         -- There are few of these, and they are found through the claims.
         ids := array(
             select j.id
               from breakwater.held h
               join breakwater.job j on j.id = h.job
-             where j.id < looked_down_to
+             where j.id < searched_to
                and (p_kind is null or j.kind = p_kind collate "C") and (p_queue is null or j.queue = p_queue collate "C")
                and (p_path is null or breakwater.matches_path(j.payload, p_path))
              order by j.id desc limit p_limit);
-        looked_down_to := case when cardinality(ids) = p_limit then ids[p_limit] end;
+        searched_to := case when cardinality(ids) = p_limit then ids[p_limit] end;
         return;
     end if;
     loop
         with looked as (
             select j.*, j.id in (select h.job from breakwater.held h) as is_held
-              from breakwater.job j where j.id < looked_down_to order by j.id desc limit v_portion
+              from breakwater.job j where j.id < searched_to order by j.id desc limit v_portion
         )
         select min(l.id), array(
             select m.id from looked m
@@ -299,13 +299,13 @@ begin
           from looked l;
         ids := ids || coalesce(v_next, '{}');
         if v_seen is null then
-            looked_down_to := null;
+            searched_to := null;
             return;
         elsif cardinality(ids) >= p_limit then
-            looked_down_to := ids[p_limit];
+            searched_to := ids[p_limit];
             return;
         end if;
-        looked_down_to := v_seen;
+        searched_to := v_seen;
         exit when clock_timestamp() > v_deadline;
         v_portion := least(v_portion * 2, 8000);
     end loop;

@@ -110,7 +110,7 @@ struct Circuit: Sendable {
     }
 
     /// The transitions since the last call of this method, in order.
-    mutating func takeTransitions() -> [CircuitTransition] {
+    mutating func drainTransitions() -> [CircuitTransition] {
         defer { transitions = [] }
         return transitions
     }
@@ -118,7 +118,7 @@ struct Circuit: Sendable {
     // MARK: Time
 
     /// Makes the transition that is due because of the time, if there is one.
-    mutating func turn(at now: Duration, using generator: inout some RandomNumberGenerator) {
+    mutating func applyDueTransition(at now: Duration, using generator: inout some RandomNumberGenerator) {
         if let hold {
             if let until = hold.until, until <= now {
                 move(to: .closed, "\(hold.override.rawValue) until its time", at: now, using: &generator)

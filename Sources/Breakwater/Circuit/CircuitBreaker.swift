@@ -90,10 +90,10 @@ public final class CircuitBreaker: Sendable {
     func withCircuit<Value>(_ body: (inout sending Guarded, Duration) -> sending Value) -> sending Value {
         guarded.withLock { guarded in
             let now = now()
-            guarded.circuit.turn(at: now, using: &guarded.generator)
+            guarded.circuit.applyDueTransition(at: now, using: &guarded.generator)
             let value = body(&guarded, now)
             // The transitions are sent under the lock, so that every listener receives them in order.
-            for transition in guarded.circuit.takeTransitions() {
+            for transition in guarded.circuit.drainTransitions() {
                 for listener in guarded.listeners.values { listener.yield(transition) }
             }
             return value

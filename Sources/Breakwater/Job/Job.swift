@@ -153,5 +153,5 @@ public struct Job: Sendable, Identifiable {
     func isLike(_ other: Job) -> Bool { lease == other.lease && (origin === other.origin || kind == other.kind) }
 
     /// Copies the payload out of the claim's answer, so that one long run does not keep the whole answer in memory.
-    mutating func takePayload() { payload = payload }
+    mutating func detachPayload() { payload = payload }
 }

@@ -81,7 +81,7 @@ public struct Worker: Service {
             logger.notice("draining: nothing more is claimed")
             health.drains()
             engine.handle(.drain)
-            engine.wantHeartbeat()
+            engine.requestHeartbeat()
         }
         health.stopped()
         await leave(engine)
@@ -139,7 +139,7 @@ public struct Worker: Service {
             if engine.configuration.listens {
                 group.addTask { await WakeUpListener(engine: engine).run() }
             }
-            group.addTask { await engine.keepTime() }
+            group.addTask { await engine.runTimer() }
             group.addTask { await engine.lockWatch.run(engine) }
             group.addTask { await engine.vacuum.run(engine) }
             await withTaskGroup { consuming in

@@ -9,7 +9,7 @@ struct AllowedHosts: Sendable {
     private let addresses: [AddressRange]
     /// Whether any IP address is allowed as `Host`. A dashboard that listens on all addresses is requested under any of
     /// them, and DNS rebinding needs a name.
-    private let takesEveryAddress: Bool
+    private let allowsEveryAddress: Bool
 
     /// - Parameters:
     ///   - host: The address that the dashboard listens on.
@@ -18,14 +18,14 @@ struct AllowedHosts: Sendable {
         let all = ["localhost", "127.0.0.0/8", "::1", host] + others
         addresses = all.compactMap(AddressRange.init)
         names = Set(all.map { $0.lowercased() })
-        takesEveryAddress = ["0.0.0.0", "::"].compactMap(ClientAddress.init).contains { $0 == ClientAddress(host) }
+        allowsEveryAddress = ["0.0.0.0", "::"].compactMap(ClientAddress.init).contains { $0 == ClientAddress(host) }
     }
 
     /// Whether a request's `Host` is an allowed name or address, with any port.
     func contain(_ header: String?) -> Bool {
         guard let name = header.flatMap(Self.nameOfHost) else { return false }
         guard let address = ClientAddress(name) else { return names.contains(name.lowercased()) }
-        return takesEveryAddress || addresses.contains { $0.contains(address) }
+        return allowsEveryAddress || addresses.contains { $0.contains(address) }
     }
 
     /// Whether a text is a name or an address without a port, as the configuration requires.

@@ -155,7 +155,7 @@ final class Gatekeeper: Sendable {
     }
 
     /// Removes and returns the session's notice, if there is one.
-    func takeNotice(for viewer: Viewer) -> Notice? {
+    func consumeNotice(for viewer: Viewer) -> Notice? {
         state.withLock { state in
             let place = state.notices.firstIndex { $0.session == viewer.session }
             return place.map { state.notices.remove(at: $0).notice }

@@ -56,7 +56,7 @@ enum JobPage {
 
     /// A badge with the state and its colour.
     static func badge(_ state: String) -> HTML {
-        let (title, look) =
+        let (title, cssClass) =
             switch state {
             case "ready": ("Ready", "")
             case "running": ("Running", "is-good")
@@ -70,7 +70,7 @@ enum JobPage {
             case "succeeded": ("Succeeded", "is-good")
             default: (state, "")
             }
-        return el(.span, .class("badge \(look)"), text: title)
+        return el(.span, .class("badge \(cssClass)"), text: title)
     }
 
     @HTMLBuilder private static func alive(_ job: JobStatus, _ facts: Facts, _ layout: Layout?) -> HTML {
@@ -180,19 +180,19 @@ enum JobPage {
     private static func timeline(_ facts: Facts, enqueuedAt: Date?, end: (at: Date, text: String)?) -> HTML {
         struct Event {
             var at: Date
-            var look: String
+            var cssClass: String
             var title: String
             var text = ""
         }
         var events: [Event] = []
-        if let enqueuedAt { events.append(Event(at: enqueuedAt, look: "", title: "Enqueued")) }
+        if let enqueuedAt { events.append(Event(at: enqueuedAt, cssClass: "", title: "Enqueued")) }
         for run in facts.runs {
             let attempt = run.attempt.map { "Attempt \($0)" } ?? "A run"
             let worker = run.worker.isEmpty ? "" : " on \(run.worker)"
             events.append(
                 Event(
                     at: run.at ?? .distantPast,
-                    look: "is-open",
+                    cssClass: "is-open",
                     title: "\(attempt) \(run.className)\(worker)",
                     text: run.failure
                 )
@@ -202,7 +202,7 @@ enum JobPage {
             events.append(
                 Event(
                     at: entry.at,
-                    look: "is-hand",
+                    cssClass: "is-hand",
                     title: "\(entry.actor): \(entry.action)",
                     text: entry.reason ?? ""
                 )
@@ -211,8 +211,8 @@ enum JobPage {
         if let end {
             // The recorded end is the start of its transaction, which may be slightly before the time of the last run.
             let at = max(end.at, facts.runs.compactMap(\.at).max() ?? end.at)
-            let look = end.text == "Succeeded" ? "is-closed" : "is-open"
-            events.insert(Event(at: at, look: look, title: end.text), at: 0)
+            let cssClass = end.text == "Succeeded" ? "is-closed" : "is-open"
+            events.insert(Event(at: at, cssClass: cssClass, title: end.text), at: 0)
         }
         // Events are sorted with the newest first. Events of the same time keep the order above.
         let sorted = events.enumerated()
@@ -222,7 +222,7 @@ enum JobPage {
             el(.h2, text: "What happened")
             el(.ol, .class("timeline dots")) {
                 for event in sorted {
-                    el(.li, .class(event.look)) {
+                    el(.li, .class(event.cssClass)) {
                         el(.div) {
                             el(.p) {
                                 el(.strong, text: event.title)

@@ -12,7 +12,7 @@ struct ConnectionTable: Sendable {
         /// Whether a request is complete and its answer is not.
         var isBusy = false
         /// A number that increases with each change of `isBusy` of any connection.
-        var turn: Int
+        var lastUse: Int
     }
 
     /// The most connections in total.
@@ -21,7 +21,7 @@ struct ConnectionTable: Sendable {
     let mostOfClient: Int
 
     private var entries: [Int: Entry] = [:]
-    private var turns = 0
+    private var sequence = 0
 
     init(most: Int, mostOfClient: Int) {
         self.most = most
@@ -48,17 +48,17 @@ struct ConnectionTable: Sendable {
                 Int?.none
             }
         if let leaving { entries[leaving] = nil }
-        turns += 1
-        entries[id] = Entry(client: client, turn: turns)
+        sequence += 1
+        entries[id] = Entry(client: client, lastUse: sequence)
         return leaving
     }
 
     /// Records that a request or its answer is complete.
     mutating func mark(_ id: Int, isBusy: Bool) {
-        turns += 1
-        let turn = turns
+        sequence += 1
+        let lastUse = sequence
         entries[id]?.isBusy = isBusy
-        entries[id]?.turn = turn
+        entries[id]?.lastUse = lastUse
     }
 
     /// Records that a connection is closed.
@@ -66,10 +66,10 @@ struct ConnectionTable: Sendable {
 
     private static func next(of entries: [Int: Entry]) -> Int? {
         let idle = entries.filter { !$0.value.isBusy }
-        guard !idle.isEmpty else { return entries.min { $0.value.turn < $1.value.turn }?.key }
+        guard !idle.isEmpty else { return entries.min { $0.value.lastUse < $1.value.lastUse }?.key }
         var counts: [ClientAddress: Int] = [:]
         for case let client? in entries.values.map(\.client) { counts[client, default: 0] += 1 }
         func count(_ entry: Entry) -> Int { entry.client.flatMap { counts[$0] } ?? 1 }
-        return idle.min { (-count($0.value), $0.value.turn) < (-count($1.value), $1.value.turn) }?.key
+        return idle.min { (-count($0.value), $0.value.lastUse) < (-count($1.value), $1.value.lastUse) }?.key
     }
 }

@@ -76,7 +76,7 @@ struct DeadLetterSelection: ParsableArguments {
     ) async throws {
         var missing: [Int64] = []
         var total: Int?
-        Foreground.takeSignals()
+        Foreground.installHandlers()
         let count = try await AdminDatabase.with(database.database) { admin in
             guard ids.isEmpty else {
                 for id in ids where try await !each(admin, id) { missing.append(id) }

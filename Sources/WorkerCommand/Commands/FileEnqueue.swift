@@ -78,7 +78,7 @@ struct FileEnqueue {
     private static let patience = Duration.milliseconds(500)
 
     func run() async throws {
-        Foreground.takeSignals()
+        Foreground.installHandlers()
         var reader = try LineReader(path: path)
         defer { reader.close() }
         var tally = Tally()

@@ -9,10 +9,10 @@ struct StatusWatch {
 
     /// Runs until ctrl-C, SIGTERM or the key q. Afterwards the terminal's earlier contents are restored in every case.
     func run() async throws {
-        Foreground.takeSignals(isJSON || isatty(STDOUT_FILENO) != 1 ? [] : [SIGWINCH, SIGTSTP, SIGCONT])
+        Foreground.installHandlers(isJSON || isatty(STDOUT_FILENO) != 1 ? [] : [SIGWINCH, SIGTSTP, SIGCONT])
         // The first query runs before the alternate screen is entered, so that a failure of it is printed as an
         // ordinary message.
-        guard let first = try await look() else { return }
+        guard let first = try await query() else { return }
         guard !isJSON, let screen = Screen() else {
             try await printAgainAndAgain(first)
             return
@@ -23,55 +23,55 @@ struct StatusWatch {
 
     /// Queries the fleet over a new connection, so that a restart or fail-over between two queries needs no handling.
     /// Returns nil if a signal stops the command first.
-    private func look() async throws -> Look? {
+    private func query() async throws -> Snapshot? {
         let clock = ContinuousClock()
         return try await Foreground.unlessStopped { [database] in
             let start = clock.now
             return try await AdminDatabase.with(database) { admin in
-                Look(
+                Snapshot(
                     status: try await admin.fleetStatus(),
                     rates: try await admin.callRates(),
                     place: admin.place,
                     at: Date.now,
-                    took: start.duration(to: clock.now)
+                    queryTime: start.duration(to: clock.now)
                 )
             }
         }
     }
 
-    private struct Look: Sendable {
+    private struct Snapshot: Sendable {
         var status: FleetStatus
         var rates: [CallRate]
         var place: String
         var at: Date
         /// How long the queries took. Counting many millions of jobs takes a while.
-        var took: Duration
+        var queryTime: Duration
     }
 
     /// How long to wait until the next query: at least the requested interval, and long enough that queries take at
     /// most a fifth of the time.
-    private func pause(after look: Look) -> Duration { max(interval, look.took * 4) }
+    private func pause(after snapshot: Snapshot) -> Duration { max(interval, snapshot.queryTime * 4) }
 
-    private func draw(_ first: Look, on screen: Screen) async {
+    private func draw(_ first: Snapshot, on screen: Screen) async {
         let isStyled = (ProcessInfo.processInfo.environment["NO_COLOR"] ?? "").isEmpty
-        var look = first
+        var snapshot = first
         var trouble: String?
         while Foreground.stopSignal == nil {
             let picture = FleetPicture(
-                status: look.status,
-                rates: look.rates,
-                place: look.place,
-                at: look.at,
-                interval: pause(after: look),
+                status: snapshot.status,
+                rates: snapshot.rates,
+                place: snapshot.place,
+                at: snapshot.at,
+                interval: pause(after: snapshot),
                 trouble: trouble
             )
             screen.draw(picture.lines(screen.size, isStyled: isStyled))
-            guard await waitForNext(pause(after: look), picture: picture, screen: screen, isStyled: isStyled) else {
+            guard await waitForNext(pause(after: snapshot), picture: picture, screen: screen, isStyled: isStyled) else {
                 return
             }
             do {
-                guard let next = try await self.look() else { return }
-                (look, trouble) = (next, nil)
+                guard let next = try await self.query() else { return }
+                (snapshot, trouble) = (next, nil)
             } catch {
                 // People watch the status during an outage of the database, so the last picture stays until the
                 // database is back.
@@ -113,30 +113,30 @@ struct StatusWatch {
         }
     }
 
-    private func printAgainAndAgain(_ first: Look) async throws {
-        var look = first
+    private func printAgainAndAgain(_ first: Snapshot) async throws {
+        var snapshot = first
         while true {
             if isJSON {
                 let extra = [
-                    JSONValue.Member("at", .time(look.at)), .init("rates", .array(look.rates.map(\.json))),
+                    JSONValue.Member("at", .time(snapshot.at)), .init("rates", .array(snapshot.rates.map(\.json))),
                 ]
-                Terminal.write(JSONValue.object(extra + look.status.json.members).lineText)
+                Terminal.write(JSONValue.object(extra + snapshot.status.json.members).lineText)
             } else {
-                Terminal.write("==> \(look.at.shortText)")
-                look.status.print()
-                if !look.rates.isEmpty {
+                Terminal.write("==> \(snapshot.at.shortText)")
+                snapshot.status.print()
+                if !snapshot.rates.isEmpty {
                     Terminal.write("RATES, OF THE LAST 10 S")
-                    Terminal.write(CallRate.table(look.rates))
+                    Terminal.write(CallRate.table(snapshot.rates))
                 }
                 Terminal.write("")
             }
             guard Terminal.flush() else { return }
-            let end = ContinuousClock.now + pause(after: look)
+            let end = ContinuousClock.now + pause(after: snapshot)
             while ContinuousClock.now < end, Foreground.stopSignal == nil {
                 _ = await Foreground.wait(ContinuousClock.now.duration(to: end))
             }
-            guard Foreground.stopSignal == nil, let next = try await self.look() else { return }
-            look = next
+            guard Foreground.stopSignal == nil, let next = try await self.query() else { return }
+            snapshot = next
         }
     }
 }

@@ -58,7 +58,7 @@ struct TailCommand: AsyncParsableCommand {
     }
 
     func run() async throws {
-        Foreground.takeSignals()
+        Foreground.installHandlers()
         var hasBegun = false
         while Foreground.stopSignal == nil {
             do {

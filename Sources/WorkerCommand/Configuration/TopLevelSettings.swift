@@ -48,8 +48,8 @@ struct TopLevelSettings {
     ) {
         let source = Source(layers: layers, substituted: substituted, report: report)
         var shown: [EffectiveEntry] = []
-        func take<Value>(_ key: String, _ rule: ValueRule<Value>, _ value: inout Value) {
-            shown.append(source.take(key, rule, into: &value))
+        func read<Value>(_ key: String, _ rule: ValueRule<Value>, _ value: inout Value) {
+            shown.append(source.read(key, rule, into: &value))
         }
         let conninfo = ValueRule<String>(
             allowed: Self.aDatabase,
@@ -64,16 +64,16 @@ struct TopLevelSettings {
             },
             text: { $0 }
         )
-        shown.append(source.take("database", conninfo, into: &database, mask: Secrets.maskingPasswords(inConninfo:)))
+        shown.append(source.read("database", conninfo, into: &database, mask: Secrets.maskingPasswords(inConninfo:)))
         shown.append(
-            source.takeList("queues", ValueRule.text("a queue's name", bytes: SettingLimits.nameBytes), into: &queues)
+            source.readList("queues", ValueRule.text("a queue's name", bytes: SettingLimits.nameBytes), into: &queues)
         )
-        take("concurrency", .whole(SettingLimits.concurrency), &concurrency)
-        take("lease", .duration(SettingLimits.lease), &lease)
-        take("shutdown_grace", .duration(SettingLimits.shutdownGrace), &shutdownGrace)
-        take("poll_interval", .duration(SettingLimits.pollInterval), &pollInterval)
-        take("listen", .flag, &listens)
-        let listenEntry = source.take(
+        read("concurrency", .whole(SettingLimits.concurrency), &concurrency)
+        read("lease", .duration(SettingLimits.lease), &lease)
+        read("shutdown_grace", .duration(SettingLimits.shutdownGrace), &shutdownGrace)
+        read("poll_interval", .duration(SettingLimits.pollInterval), &pollInterval)
+        read("listen", .flag, &listens)
+        let listenEntry = source.read(
             "listen_database",
             conninfo,
             into: &listenDatabase,
@@ -81,22 +81,22 @@ struct TopLevelSettings {
         )
         if !listenDatabase.isEmpty { shown.append(listenEntry) }
         var givenName = ""
-        let nameEntry = source.take("name", ValueRule.text("a name", bytes: SettingLimits.nameBytes), into: &givenName)
+        let nameEntry = source.read("name", ValueRule.text("a name", bytes: SettingLimits.nameBytes), into: &givenName)
         if !givenName.isEmpty {
             name = givenName
             shown.append(nameEntry)
         }
-        take("log_level", .choice, &logLevel)
-        shown.append(source.takeLevels("log_levels", into: &logLevels))
-        take("log_format", .choice, &logFormat)
+        read("log_level", .choice, &logLevel)
+        shown.append(source.readLevels("log_levels", into: &logLevels))
+        read("log_format", .choice, &logFormat)
         var metrics = ListenAddress(host: "127.0.0.1", port: 9464)
-        let metricsEntry = source.take("metrics", .address, into: &metrics)
+        let metricsEntry = source.read("metrics", .address, into: &metrics)
         if layers.text("metrics") != nil {
             self.metrics = metrics
             shown.append(metricsEntry)
         }
         var traces = ""
-        let tracesEntry = source.take("traces", .collector, into: &traces, mask: Secrets.maskingPasswords(inURL:))
+        let tracesEntry = source.read("traces", .collector, into: &traces, mask: Secrets.maskingPasswords(inURL:))
         if !traces.isEmpty {
             self.traces = traces
             shown.append(tracesEntry)
@@ -112,7 +112,7 @@ struct TopLevelSettings {
         var substituted: [String: String]
         var report: (ConfigurationProblem) -> Void
 
-        func take<Value>(
+        func read<Value>(
             _ key: String,
             _ rule: ValueRule<Value>,
             into value: inout Value,
@@ -134,7 +134,7 @@ struct TopLevelSettings {
         }
 
         /// Reads `label=level`, any number of them.
-        func takeLevels(_ key: String, into levels: inout [String: Logger.Level]) -> EffectiveEntry {
+        func readLevels(_ key: String, into levels: inout [String: Logger.Level]) -> EffectiveEntry {
             var origin = SettingOrigin.fallback
             if let given = layers.texts(key) {
                 origin = given.origin
@@ -158,7 +158,7 @@ struct TopLevelSettings {
             return EffectiveEntry(key: key, value: .map(entries), comment: origin.label)
         }
 
-        func takeList(
+        func readList(
             _ key: String,
             _ rule: ValueRule<String>,
             into values: inout [String]

@@ -17,7 +17,7 @@ enum Foreground {
     }
 
     /// Installs handlers for SIGINT, SIGTERM and further signals. Only the first call in a process has an effect.
-    static func takeSignals(_ more: [Int32] = []) {
+    static func installHandlers(_ more: [Int32] = []) {
         var ends: [Int32] = [-1, -1]
         guard reader.load(ordering: .sequentiallyConsistent) < 0, pipe(&ends) == 0 else { return }
         for end in ends {
@@ -72,7 +72,7 @@ enum Foreground {
             let left = max(.zero, ContinuousClock.now.duration(to: end))
             let slice = Int32(min(left / .milliseconds(1), 100).rounded(.up))
             let event = await withCheckedContinuation { continuation in
-                DispatchQueue.global().async { continuation.resume(returning: look(input: input, milliseconds: slice)) }
+                DispatchQueue.global().async { continuation.resume(returning: waitForEvent(input: input, milliseconds: slice)) }
             }
             if event != .time { return event }
             if stopSignal != nil || Task.isCancelled || ContinuousClock.now >= end { return .time }
@@ -100,7 +100,7 @@ enum Foreground {
     private static let reader = Atomic<Int32>(-1)
     private static let writer = Atomic<Int32>(-1)
 
-    private static func look(input: Int32?, milliseconds: Int32) -> Event {
+    private static func waitForEvent(input: Int32?, milliseconds: Int32) -> Event {
         // poll() ignores negative descriptors.
         var descriptors = [
             pollfd(fd: reader.load(ordering: .sequentiallyConsistent), events: Int16(POLLIN), revents: 0),

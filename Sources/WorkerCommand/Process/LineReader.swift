@@ -62,9 +62,9 @@ struct LineReader {
     /// - Throws: ``CommandFailure`` for a line that is not UTF-8, or too long; or when reading fails.
     mutating func next(within patience: Duration) async throws -> Next {
         while true {
-            if let end = buffer[searched...].firstIndex(of: 0x0A) { return .line(try take(to: end, skipping: 1)) }
+            if let end = buffer[searched...].firstIndex(of: 0x0A) { return .line(try extractLine(to: end, skipping: 1)) }
             searched = buffer.count
-            if isAtEnd { return start < buffer.count ? .line(try take(to: buffer.count, skipping: 0)) : .end }
+            if isAtEnd { return start < buffer.count ? .line(try extractLine(to: buffer.count, skipping: 0)) : .end }
             guard buffer.count - start <= Self.longestLine else {
                 throw CommandFailure(.usage, "\(name):\(number + 1): the line is longer than 256 MiB")
             }
@@ -73,7 +73,7 @@ struct LineReader {
         }
     }
 
-    private mutating func take(to end: Int, skipping: Int) throws -> String {
+    private mutating func extractLine(to end: Int, skipping: Int) throws -> String {
         number += 1
         let bytes = buffer[start..<end]
         consumed += bytes.count + skipping

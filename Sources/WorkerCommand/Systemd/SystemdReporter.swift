@@ -32,14 +32,14 @@ struct SystemdReporter: Service {
             var report = SystemdReport()
             var nextKick = ContinuousClock.now
             while !Task.isCancelled {
-                let told = report
-                var news = report.news(ready: health.readiness(), live: health.liveness(), drains: health.isDraining)
+                let previous = report
+                var changes = report.changes(ready: health.readiness(), live: health.liveness(), drains: health.isDraining)
                 if let watchdog, .now >= nextKick, health.liveness().isGood {
-                    news.append("WATCHDOG=1")
+                    changes.append("WATCHDOG=1")
                     nextKick = .now + watchdog / 4
                 }
                 // A report that could not be sent is sent again at the next check.
-                if !news.isEmpty, !socket.send(news) { report = told }
+                if !changes.isEmpty, !socket.send(changes) { report = previous }
                 try? await Task.sleep(for: min(Self.interval, (watchdog ?? Self.interval) / 8))
             }
         }
@@ -54,24 +54,24 @@ struct SystemdReport {
     private var saysStopping = false
     private var status = ""
 
-    mutating func news(ready: WorkerHealth.Answer, live: WorkerHealth.Answer, drains: Bool) -> [String] {
-        var news: [String] = []
+    mutating func changes(ready: WorkerHealth.Answer, live: WorkerHealth.Answer, drains: Bool) -> [String] {
+        var changes: [String] = []
         // Once reported ready, a unit stays ready. Later outages of the database are reported in the status.
         if !saysReady, ready.isGood {
             saysReady = true
-            news.append("READY=1")
+            changes.append("READY=1")
         }
         if !saysStopping, drains {
             saysStopping = true
-            news.append("STOPPING=1")
+            changes.append("STOPPING=1")
         }
         let reasons = live.reasons + ready.reasons
         // The status must be one line, but an error's message may have several.
         let current = (reasons.isEmpty ? "takes jobs" : reasons.joined(separator: "; ")).replacing("\n", with: " ")
         if current != status {
             status = current
-            news.append("STATUS=\(current)")
+            changes.append("STATUS=\(current)")
         }
-        return news
+        return changes
     }
 }

@@ -125,7 +125,7 @@ struct CircuitProbeTests {
         #expect(circuit.admit().isEmpty)
         circuit.wait(.nanoseconds(1))
         #expect(circuit.phase == .halfOpen)
-        #expect(circuit.circuit.takeTransitions().map(\.to) == [.open, .halfOpen])
+        #expect(circuit.circuit.drainTransitions().map(\.to) == [.open, .halfOpen])
     }
 
     @Test("becomes half-open also by a call that asks for admission")

@@ -119,9 +119,9 @@ struct CircuitOverrideTests {
     func metricsOnly() {
         var circuit = DrivenCircuit()
         circuit.circuit.override(.metricsOnly, reason: "r", actor: "ann", at: circuit.now, using: &circuit.generator)
-        _ = circuit.circuit.takeTransitions()
+        _ = circuit.circuit.drainTransitions()
         circuit.run(.failure, times: 100)
-        let said = circuit.circuit.takeTransitions()
+        let said = circuit.circuit.drainTransitions()
         #expect(said.map(\.reason) == ["would have opened: 10 failures in a row"])
         #expect(said.first?.generation == circuit.circuit.generation)
     }
@@ -175,7 +175,7 @@ struct CircuitOverrideTests {
             circuit.wait(.seconds(600))
             circuit.run(.success, times: 3)
         }
-        let transitions = circuit.circuit.takeTransitions()
+        let transitions = circuit.circuit.drainTransitions()
         #expect(transitions.map(\.generation) == Array(2...Int64(transitions.count + 1)))
         #expect(zip(transitions, transitions.dropFirst()).allSatisfy { $0.to == $1.from && $0.to != $1.to })
     }

@@ -33,7 +33,7 @@ struct DrivenCircuit {
 
     mutating func wait(_ duration: Duration) {
         now += duration
-        circuit.turn(at: now, using: &generator)
+        circuit.applyDueTransition(at: now, using: &generator)
     }
 
     /// Asks for `wanted` calls, and returns the admitted ones.

@@ -161,7 +161,7 @@ private struct ConsumerWorld {
         isStruckOff = true
         streaks = [:]
         worker += 1000
-        handle(.struckOff)
+        handle(.deregistered)
         if !running.values.allSatisfy(\.isCancelled) { fail("something runs on after the worker was struck off") }
     }
 

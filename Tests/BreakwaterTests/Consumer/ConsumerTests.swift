@@ -104,15 +104,15 @@ struct ConsumerTests {
         let run = try #require(bench.start(1...1).first)
         #expect(bench.consumer.mayBegin(run, at: bench.now + .seconds(29)))
         #expect(!bench.consumer.mayBegin(run, at: bench.now + .seconds(31)))
-        bench.handle(.struckOff)
+        bench.handle(.deregistered)
         #expect(!bench.consumer.mayBegin(run, at: bench.now))
     }
 
     @Test("struck off, it forgets its claims and ignores answers to requests under its old number")
-    func struckOff() {
+    func deregistered() {
         var bench = ConsumerBench.connected()
         let runs = bench.start(1...2)
-        #expect(bench.handle(.struckOff).cancels)
+        #expect(bench.handle(.deregistered).cancels)
         bench.end(runs, .released)
         #expect(bench.consumer.held.isEmpty)
         bench.handle(.registered(worker: 2, sent: bench.now))

@@ -194,7 +194,7 @@ struct HeldJobsTests {
         held.take(jobs(1...3, kind: "a") + jobs(4...6, kind: "b"), at: now)
         #expect(held.starts(at: now).count == 2)
         held.stop(kinds: ["a": 2], isComplete: true, at: now)
-        let (runs, claims) = held.takeFinished()
+        let (runs, claims) = held.drainFinished()
         #expect(Set(runs.map(\.id)) == [2, 3])
         #expect(runs.allSatisfy { $0.ending == .released })
         #expect(claims.isEmpty)
@@ -209,7 +209,7 @@ struct HeldJobsTests {
         held.forgetClaims()
         #expect(held.knownClaims.isEmpty)
         end(started, in: &held)
-        #expect(held.takeFinished().runs.isEmpty)
+        #expect(held.drainFinished().runs.isEmpty)
         #expect(held.isEmpty)
         #expect(count(of: "k", in: held.planClaim(batches: 2)) >= 2)
     }
@@ -221,10 +221,10 @@ struct HeldJobsTests {
         let started = held.starts(at: now).sorted { $0.job.id < $1.job.id }
         end([started[0], started[2]], in: &held)
         #expect(Set(held.knownClaims) == [7, 8])
-        #expect(held.takeFinished(atMost: 1).claims.isEmpty)
-        #expect(held.takeFinished(atMost: 1).claims == [8])
+        #expect(held.drainFinished(atMost: 1).claims.isEmpty)
+        #expect(held.drainFinished(atMost: 1).claims == [8])
         end([started[1]], in: &held)
-        #expect(held.takeFinished().claims == [7])
+        #expect(held.drainFinished().claims == [7])
         #expect(held.knownClaims.isEmpty)
     }
 
@@ -233,12 +233,12 @@ struct HeldJobsTests {
         var held = held(10)
         held.take(jobs(1...5), at: now)
         end(held.starts(at: now), in: &held)
-        let (runs, claims) = held.takeFinished()
+        let (runs, claims) = held.drainFinished()
         #expect(held.isEmpty)
         held.putBack(runs, claims: claims)
         #expect(!held.isEmpty)
         #expect(held.knownClaims == claims)
-        let again = held.takeFinished()
+        let again = held.drainFinished()
         #expect(Set(again.runs.map(\.id)) == [1, 2, 3, 4, 5])
         #expect(again.claims == claims)
     }
@@ -250,17 +250,17 @@ struct HeldJobsTests {
         end(held.starts(at: now), in: &held)
         held.take(jobs(1...1, lease: 2), at: now)
         end(held.starts(at: now), in: &held)
-        let (runs, claims) = held.takeFinished()
+        let (runs, claims) = held.drainFinished()
         #expect(runs.map(\.lease) == [2])
         #expect(Set(claims) == [1, 2])
         // The same holds if the older run had been taken for a settle and put back.
         held.take(jobs(1...1, lease: 3), at: now)
         end(held.starts(at: now), in: &held)
-        let taken = held.takeFinished()
+        let taken = held.drainFinished()
         held.take(jobs(1...1, lease: 4), at: now)
         end(held.starts(at: now), in: &held)
         held.putBack(taken.runs, claims: taken.claims)
-        #expect(held.takeFinished().runs.map(\.lease) == [4])
+        #expect(held.drainFinished().runs.map(\.lease) == [4])
     }
 
     @Test("the reason of the first cancellation stays")

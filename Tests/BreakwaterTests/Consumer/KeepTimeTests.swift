@@ -13,6 +13,6 @@ struct KeepTimeTests {
         let engine = Engine.test(on: MonotonicClock())
         engine.handle(.drain)
         #expect(engine.hasStopped)
-        await engine.keepTime()
+        await engine.runTimer()
     }
 }

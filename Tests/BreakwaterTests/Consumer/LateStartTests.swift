@@ -19,9 +19,9 @@ struct LateStartTests {
     /// Lets the engine claim three jobs. The claim is not durable yet.
     private func claim(with engine: Engine) throws {
         engine.handle(.connected)
-        let reconcile = try #require(engine.takeRequest())
+        let reconcile = try #require(engine.dequeueRequest())
         engine.handle(.answered(reconcile.id, .reconciled(jobs: 0)))
-        let exchange = try #require(engine.takeRequest())
+        let exchange = try #require(engine.dequeueRequest())
         let jobs = (Int64(1)...3).map { id in
             var job = Job(id: id, kind: "k")
             job.lease = 1
@@ -43,7 +43,7 @@ struct LateStartTests {
         clock.advance(by: .seconds(31))
         try makeDurable(engine)
         #expect(engine.read { $0.held.runningCount } == 0)
-        guard case .exchange(_, let settle?)? = engine.takeRequest()?.work else {
+        guard case .exchange(_, let settle?)? = engine.dequeueRequest()?.work else {
             Issue.record("nothing is settled")
             return
         }

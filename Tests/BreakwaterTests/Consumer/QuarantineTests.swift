@@ -15,7 +15,7 @@ struct QuarantineTests {
 
         subscript<Value>(dynamicMember path: KeyPath<Quarantine, Value>) -> Value { quarantine[keyPath: path] }
 
-        func suspectWaits(at now: MonotonicClock.Instant) { quarantine.suspectWaits(at: now) }
+        func recordWaitingSuspect(at now: MonotonicClock.Instant) { quarantine.recordWaitingSuspect(at: now) }
 
         func wantsSuspect(holdsNothing: Bool, at now: MonotonicClock.Instant) -> Bool {
             quarantine.wantsSuspect(holdsNothing: holdsNothing, at: now)
@@ -29,7 +29,7 @@ struct QuarantineTests {
         let quarantine = Subject(Quarantine(patience: .seconds(30), at: start))
         #expect(quarantine.acceptsJobs)
         #expect(!quarantine.wantsSuspect(holdsNothing: true, at: start))
-        quarantine.suspectWaits(at: start)
+        quarantine.recordWaitingSuspect(at: start)
         #expect(!quarantine.acceptsJobs)
         #expect(!quarantine.wantsSuspect(holdsNothing: false, at: start + .seconds(1)))
         #expect(quarantine.wantsSuspect(holdsNothing: true, at: start + .seconds(2)))
@@ -39,16 +39,16 @@ struct QuarantineTests {
         #expect(!quarantine.wantsSuspect(holdsNothing: true, at: start + .seconds(12)))
         #expect(quarantine.acceptsJobs)
         // The worker was in quarantine for ten seconds, so it does other work for ten.
-        quarantine.suspectWaits(at: start + .seconds(21))
+        quarantine.recordWaitingSuspect(at: start + .seconds(21))
         #expect(quarantine.acceptsJobs)
-        quarantine.suspectWaits(at: start + .seconds(22))
+        quarantine.recordWaitingSuspect(at: start + .seconds(22))
         #expect(!quarantine.acceptsJobs)
     }
 
     @Test("goes on for a second while suspects are quick")
     func row() {
         let quarantine = Subject(Quarantine(patience: .seconds(30), at: start))
-        quarantine.suspectWaits(at: start)
+        quarantine.recordWaitingSuspect(at: start)
         var time = start
         while quarantine.wantsSuspect(holdsNothing: true, at: time) {
             quarantine.claimed(true, at: time)
@@ -61,7 +61,7 @@ struct QuarantineTests {
     @Test("ends when no suspect is left")
     func gone() {
         let quarantine = Subject(Quarantine(patience: .seconds(30), at: start))
-        quarantine.suspectWaits(at: start)
+        quarantine.recordWaitingSuspect(at: start)
         #expect(quarantine.wantsSuspect(holdsNothing: true, at: start))
         quarantine.claimed(false, at: start)
         #expect(quarantine.acceptsJobs)
@@ -70,14 +70,14 @@ struct QuarantineTests {
     @Test("is given up if the held jobs do not end, and starts again after twice as long a wait")
     func patience() {
         let quarantine = Subject(Quarantine(patience: .seconds(30), at: start))
-        quarantine.suspectWaits(at: start)
+        quarantine.recordWaitingSuspect(at: start)
         #expect(!quarantine.wantsSuspect(holdsNothing: false, at: start + .seconds(29)))
         #expect(!quarantine.acceptsJobs)
         #expect(!quarantine.wantsSuspect(holdsNothing: false, at: start + .seconds(30)))
         #expect(quarantine.acceptsJobs)
-        quarantine.suspectWaits(at: start + .seconds(59))
+        quarantine.recordWaitingSuspect(at: start + .seconds(59))
         #expect(quarantine.acceptsJobs)
-        quarantine.suspectWaits(at: start + .seconds(60))
+        quarantine.recordWaitingSuspect(at: start + .seconds(60))
         #expect(!quarantine.wantsSuspect(holdsNothing: false, at: start + .seconds(119)))
         #expect(!quarantine.acceptsJobs)
         #expect(!quarantine.wantsSuspect(holdsNothing: false, at: start + .seconds(120)))

@@ -40,11 +40,11 @@ struct SystemdTests {
         var report = SystemdReport()
         let good = WorkerHealth.Answer(reasons: [])
         let bad = WorkerHealth.Answer(reasons: ["no connection:\nrefused"])
-        #expect(report.news(ready: bad, live: good, drains: false) == ["STATUS=no connection: refused"])
-        #expect(report.news(ready: good, live: good, drains: false) == ["READY=1", "STATUS=takes jobs"])
-        #expect(report.news(ready: good, live: good, drains: false) == [])
-        #expect(report.news(ready: bad, live: good, drains: true) == ["STOPPING=1", "STATUS=no connection: refused"])
-        #expect(report.news(ready: bad, live: good, drains: true) == [])
+        #expect(report.changes(ready: bad, live: good, drains: false) == ["STATUS=no connection: refused"])
+        #expect(report.changes(ready: good, live: good, drains: false) == ["READY=1", "STATUS=takes jobs"])
+        #expect(report.changes(ready: good, live: good, drains: false) == [])
+        #expect(report.changes(ready: bad, live: good, drains: true) == ["STOPPING=1", "STATUS=no connection: refused"])
+        #expect(report.changes(ready: bad, live: good, drains: true) == [])
     }
 
     @Test(

@@ -104,15 +104,15 @@ extension Consumer {
         isExhausted = count < claim.total && !claim.isFull(with: bytes)
         isBacklog = !isExhausted
         if claim.isLate {
-            nextLateLook = now + max(Self.leastLateLookPause, (now - sent) * Self.lateLookPause)
-            owesLateLook = false
+            nextLateSearch = now + max(Self.leastLateSearchPause, (now - sent) * Self.lateSearchPause)
+            owesLateSearch = false
         } else if isExhausted {
-            owesLateLook = true
+            owesLateSearch = true
         }
         if claim.isWide {
             isWide = false
             isWideIfEmpty = false
-            nextWideClaim = now + max(Self.longestBlindness, (now - sent) * Self.lateLookPause)
+            nextWideClaim = now + max(Self.longestWideClaimPause, (now - sent) * Self.lateSearchPause)
         } else if isWideIfEmpty, count == 0 {
             // The worker was woken for a job that is in none of the lanes of this claim.
             isWide = true
@@ -127,7 +127,7 @@ extension Consumer {
     /// The server refused a claim. One job may be the reason, and must not keep the others from being claimed.
     private mutating func claimRefused(_ work: Request.Work, _ error: PostgresError) {
         // 53200 is out of memory: the claim may have been too large.
-        guard !error.mayPass || error.sqlState == "53200" else { return }
+        guard !error.isTransient || error.sqlState == "53200" else { return }
         examine(after: work)
     }
 
@@ -172,11 +172,11 @@ extension Consumer {
         case .exchange(_, let settle?) where settle.worker == worker:
             held.putBack(settle.runs, claims: settle.claims)
             refusals += 1
-            if error.mayPass, refusals < SettleIsolation.patience {
+            if error.isTransient, refusals < SettleIsolation.patience {
                 // A transiently refused settle is retried unchanged, over a new connection.
                 reconnect(error, &actions)
             } else {
-                let (runs, claims) = held.takeFinished()
+                let (runs, claims) = held.drainFinished()
                 isolation = SettleIsolation(runs: runs, claims: claims)
                 endIsolationIfDone()
             }
@@ -184,9 +184,9 @@ extension Consumer {
             guard let run = settle.runs.first else { return }
             let key = HeldJobs.RunKey(id: run.id, lease: run.lease)
             let before = refusedRuns[key, default: 0]
-            if error.mayPass { refusedRuns[key] = before + 1 }
+            if error.isTransient { refusedRuns[key] = before + 1 }
             let verdict = isolation?.refused(error, refusals: before)
-            if !error.mayPass || before + 1 >= SettleIsolation.patience {
+            if !error.isTransient || before + 1 >= SettleIsolation.patience {
                 actions.append(.report(.cannotRecord(run, error)))
             }
             if case .abandon(let run)? = verdict { held.abandon(run) }

@@ -24,8 +24,8 @@ extension Consumer {
             self.examination = nil
             return .examine(examination)
         }
-        if isTooBusyToBeWoken {
-            isTooBusyToBeWoken = false
+        if mustCancelNotifications {
+            mustCancelNotifications = false
             return .sleep(Sleep(worker: worker, kinds: []))
         }
         if let run = isolation?.nextRun() {
@@ -54,14 +54,14 @@ extension Consumer {
             isWide = true
         }
         if case .polling(_, _, let nextLook) = wakeUps, now >= nextLook { isExhausted = false }
-        if owesLateLook, now >= nextLateLook { isExhausted = false }
+        if owesLateSearch, now >= nextLateSearch { isExhausted = false }
         // No insert notifies this worker although it is idle, so it claims again.
         if settings.listens, wakeUps == .none, now >= nextWideClaim { isExhausted = false }
         if !isOverlapping, now >= nextWideClaim, !isExhausted, wakeUps != .asleep { isWide = true }
 
         let claim = planClaim(at: now, isOverlapping: isOverlapping)
         if isOverlapping, claim == nil || claim.map({ $0.total < Self.manyJobs }) == true { return nil }
-        let (runs, closed) = held.takeFinished()
+        let (runs, closed) = held.drainFinished()
         let settle = runs.isEmpty && closed.isEmpty ? nil : Settle(worker: worker, runs: runs, claims: closed)
         guard claim != nil || settle != nil || !unconfirmed.isEmpty else { return nil }
         return .exchange(claim, settle)
@@ -81,7 +81,7 @@ extension Consumer {
             isExhausted = true
             return nil
         }
-        let isLate = now >= nextLateLook && (!isBacklog || now >= nextWideClaim)
+        let isLate = now >= nextLateSearch && (!isBacklog || now >= nextWideClaim)
         return Claim(
             worker: worker,
             lanes: asked,

@@ -9,12 +9,12 @@ extension Consumer {
         lease.regain(asOf: sent)
         isSoleConsumer = answer.isSoleConsumer
         held.stop(kinds: answer.stopped, isComplete: true, at: now)
-        if answer.hostsSuspect { quarantine.suspectWaits(at: now) }
+        if answer.hostsSuspect { quarantine.recordWaitingSuspect(at: now) }
     }
 
     /// Handles the worker's deregistration: its jobs were released to other workers, so it forgets them and cancels its
     /// runs.
-    mutating func struckOff(at now: Instant, _ actions: inout [Action]) {
+    mutating func deregistered(at now: Instant, _ actions: inout [Action]) {
         lease.lose()
         cancel(for: .leaseLost, at: now, &actions)
         held.forgetClaims()

@@ -34,8 +34,8 @@ extension Consumer {
     /// cannot keep up, it stops polling so that other workers are notified.
     mutating func leaveWakeUpsIfBusy(_ count: Int, of claim: Claim) {
         switch wakeUps {
-        case .asleep where claimsWithJobs >= Self.busyClaims: isTooBusyToBeWoken = true
-        case .polling where count == claim.total: isTooBusyToBeWoken = true
+        case .asleep where claimsWithJobs >= Self.busyClaims: mustCancelNotifications = true
+        case .polling where count == claim.total: mustCancelNotifications = true
         default: break
         }
     }

@@ -23,7 +23,7 @@ struct Consumer {
         /// The connection for heartbeats was refused because the database is down for all clients.
         case databaseAbsent
         /// The worker was deregistered, and its jobs were released to other workers.
-        case struckOff
+        case deregistered
         /// The worker has registered under a new number. The request was sent at this time.
         case registered(worker: Int64, sent: Instant)
         /// A shutdown has begun: the worker must claim and start nothing more.
@@ -132,11 +132,11 @@ struct Consumer {
     /// After this many claims in a row that found jobs, a worker no longer asks for notifications.
     static let busyClaims = 16
     /// The pause after a search for late jobs, as a multiple of the search's own duration.
-    static let lateLookPause = 20
+    static let lateSearchPause = 20
     /// The shortest pause after a search for late jobs.
-    static let leastLateLookPause = Duration.milliseconds(5)
+    static let leastLateSearchPause = Duration.milliseconds(5)
     /// A worker that finds jobs at every claim still searches for late jobs, and in all lanes, this often.
-    static let longestBlindness = Duration.seconds(1)
+    static let longestWideClaimPause = Duration.seconds(1)
     /// A claim that got no answer for this long may include a job that the server cannot read in that time.
     static let suspiciousSilence = Duration.seconds(5)
     /// How long a draining worker that holds nothing waits for a server that does not answer.
@@ -169,12 +169,12 @@ struct Consumer {
     /// Whether the last claim returned as many jobs as it asked for.
     var isBacklog = false
     /// Whether to cancel the worker's notifications, because it is busy.
-    var isTooBusyToBeWoken = false
+    var mustCancelNotifications = false
     var nextPoll: Instant
     var nextWideClaim: Instant
-    var nextLateLook: Instant
+    var nextLateSearch: Instant
     /// Whether the last claim returned fewer jobs than it asked for without a search for late jobs.
-    var owesLateLook = false
+    var owesLateSearch = false
     var nextReconciliation: Instant
     var claimLimit = ClaimLimit()
     /// The examination to send after a refused claim, because some of its jobs may be unreadable.
@@ -192,7 +192,7 @@ struct Consumer {
         lanes = ActiveLanes(queues: settings.queues, kinds: settings.kinds)
         lease = Lease(length: settings.lease, heldSince: registeredAt)
         quarantine = Quarantine(patience: settings.lease, at: registeredAt)
-        (nextPoll, nextWideClaim, nextLateLook) = (registeredAt, registeredAt, registeredAt)
+        (nextPoll, nextWideClaim, nextLateSearch) = (registeredAt, registeredAt, registeredAt)
         nextReconciliation = registeredAt
     }
 
@@ -211,7 +211,7 @@ struct Consumer {
         case .woken(let kind): woken(kind: kind, at: now)
         case .databaseAbsent: lease.databaseIsAbsent(at: now)
         case .heartbeat(let answer, let sent): heartbeat(answer, sent: sent, at: now, &actions)
-        case .struckOff: struckOff(at: now, &actions)
+        case .deregistered: deregistered(at: now, &actions)
         case .registered(let worker, let sent): registered(worker, sent: sent)
         case .drain: drain(at: now)
         case .graceEnded: cancel(for: .shutdown, at: now, &actions)
@@ -282,7 +282,7 @@ struct Consumer {
         if let end = timeToStop(at: now) { next = min(next, end) }
         if isConnected, inFlight.isEmpty {
             next = min(next, nextPoll)
-            if owesLateLook || (!isExhausted && phase == .working) { next = min(next, max(nextLateLook, now)) }
+            if owesLateSearch || (!isExhausted && phase == .working) { next = min(next, max(nextLateSearch, now)) }
             if settings.listens, wakeUps == .none { next = min(next, max(nextWideClaim, now)) }
             next = min(next, nextReconciliation)
             if case .polling(_, let renewAt, let nextLook) = wakeUps { next = min(next, renewAt, nextLook) }

@@ -12,7 +12,7 @@ struct HeldJobs {
     /// The most bytes of payloads that a claim takes. The last job may exceed it.
     static let mostBytesAClaim = 8 << 20
     /// A cancelled run that has not ended after this long is reported.
-    static let patienceWithCancelled = Duration.seconds(10)
+    static let cancelledReportDelay = Duration.seconds(10)
     /// A cancelled run that has not ended after this long loses its slot to other jobs.
     static let longestCancelled = Duration.seconds(60)
 
@@ -79,7 +79,7 @@ struct HeldJobs {
         if !rotation.isEmpty { rotation.append(rotation.removeFirst()) }
         if !startOrder.isEmpty { startOrder.append(startOrder.removeFirst()) }
         let idle = kinds.count { $0.isIdle }
-        for place in kinds.indices { kinds[place].keepPace(upTo: Self.mostAhead) }
+        for place in kinds.indices { kinds[place].updatePace(upTo: Self.mostAhead) }
         let ahead = min(batches * kinds.reduce(0) { $0 + $1.pace }, 2 * Self.mostAhead)
         let held = runningCount + waitingCount + unconfirmedCount
         let isRoom = payloadBytes < Self.mostBytes
@@ -124,7 +124,7 @@ struct HeldJobs {
             held.kinds[place].unconfirmed -= run.count
             held.waitingCount += run.count
             if !held.startOrder.contains(place) { held.startOrder.append(place) }
-            held.kinds[place].forgetStop(heardBefore: askedAt)
+            held.kinds[place].endStop(learnedBefore: askedAt)
             held.kinds[place].wait(for: run)
         }
         releaseStopped()
@@ -254,7 +254,7 @@ struct HeldJobs {
     // MARK: Settling
 
     /// Removes and returns the runs to settle now. If the settle fails, they must be put back.
-    mutating func takeFinished(atMost limit: Int = 2 * Self.mostAhead) -> (runs: [FinishedRun], claims: [Int64]) {
+    mutating func drainFinished(atMost limit: Int = 2 * Self.mostAhead) -> (runs: [FinishedRun], claims: [Int64]) {
         // A claim must only be closed together with the last of its runs.
         guard finished.count <= limit else {
             defer { finished.removeFirst(limit) }
@@ -372,11 +372,11 @@ struct HeldJobs {
                     lost.append(slot)
                     continue
                 }
-                if age >= Self.patienceWithCancelled, !run.isReported {
+                if age >= Self.cancelledReportDelay, !run.isReported {
                     slots[slot]?.isReported = true
                     unresponsive.append(slot)
                 }
-                let patience = age < Self.patienceWithCancelled ? Self.patienceWithCancelled : Self.longestCancelled
+                let patience = age < Self.cancelledReportDelay ? Self.cancelledReportDelay : Self.longestCancelled
                 next = cancelledAt + patience
             }
             nextDeadline = min(nextDeadline ?? next, next)

@@ -71,7 +71,7 @@ struct KindQueue {
     }
 
     /// Updates ``pace`` with the number of runs that ended since the last claim. Called when a claim is planned.
-    mutating func keepPace(upTo most: Int) {
+    mutating func updatePace(upTo most: Int) {
         pace = max(min(ended, most), pace * 3 / 4)
         ended = 0
     }
@@ -101,7 +101,7 @@ struct KindQueue {
     }
 
     /// Ends a stop that the worker learned of before `askedAt`, when the claim of newly arrived jobs was sent.
-    mutating func forgetStop(heardBefore askedAt: Instant) {
+    mutating func endStop(learnedBefore askedAt: Instant) {
         if let heardAt, heardAt <= askedAt { stoppedBefore = .min }
     }
 

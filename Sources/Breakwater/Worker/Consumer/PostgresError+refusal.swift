@@ -7,7 +7,7 @@ extension PostgresError {
 
     /// Whether the reason for a refusal may be transient: a connection or the role of the server (classes 08 and 25), a
     /// rollback (40), resources such as a full disk (53), locks (55), an operator or a timeout (57), the system (58).
-    var mayPass: Bool {
+    var isTransient: Bool {
         guard let sqlState else { return false }
         return ["08", "25", "40", "53", "55", "57", "58"].contains { sqlState.hasPrefix($0) }
     }
@@ -28,5 +28,5 @@ extension FinishedRun.Ending {
 
     /// The last resort when not even a failure can be stored is to snooze the job. The failure that is the job's last
     /// attempt may be refused too.
-    static let putOff = FinishedRun.Ending(outcomeClass: .snoozed, delay: wait)
+    static let snoozedEnding = FinishedRun.Ending(outcomeClass: .snoozed, delay: wait)
 }

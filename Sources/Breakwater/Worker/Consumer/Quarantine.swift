@@ -38,7 +38,7 @@ struct Quarantine {
     }
 
     /// Records that suspects wait which this worker should run.
-    mutating func suspectWaits(at now: Instant) {
+    mutating func recordWaitingSuspect(at now: Instant) {
         if case .accepting(let until) = phase, now >= until { phase = .withdrawing(since: now) }
     }
 

@@ -61,7 +61,7 @@ struct SettleIsolation {
     ///   - refusals: How often this run was refused before for transient reasons.
     mutating func refused(_ error: PostgresError, refusals: Int) -> Verdict {
         guard var run = current else { return .next }
-        if error.mayPass, refusals + 1 < Self.patience {
+        if error.isTransient, refusals + 1 < Self.patience {
             lastError = error
             left.append(run)
             current = nil
@@ -73,7 +73,7 @@ struct SettleIsolation {
             run.ending = .unstorable(error)
         case .unstorable:
             stage = .snoozed
-            run.ending = .putOff
+            run.ending = .snoozedEnding
         case .snoozed:
             current = nil
             return .abandon(run)

@@ -46,8 +46,8 @@ struct ConsumerService {
     {
         while !Task.isCancelled {
             engine.health.recordIteration(of: .claims)
-            if let fault = engine.takeFault() { throw fault }
-            while let request = engine.takeRequest() { sent.append(try send(request, on: connection)) }
+            if let fault = engine.consumeFault() { throw fault }
+            while let request = engine.dequeueRequest() { sent.append(try send(request, on: connection)) }
             if engine.hasStopped { return }
             guard let first = sent.first else {
                 engine.lockWatch.callEnded(.claims)

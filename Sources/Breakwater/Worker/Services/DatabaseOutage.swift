@@ -53,7 +53,7 @@ final class DatabaseOutage: Sendable {
     }
 
     /// Records an attempt to connect that failed without showing whether the database is down.
-    func isInDoubt() { state.withLock { $0.isProven = false } }
+    func recordUnclearFailure() { state.withLock { $0.isProven = false } }
 
     /// Records that the database accepted a connection.
     func end() {

@@ -51,7 +51,7 @@ extension Engine {
                     if purpose == .beats { handle(.databaseAbsent) }
                     pause = min(.milliseconds(.random(in: 100...900)), longestPause)
                 } else {
-                    if purpose == .beats { outage.isInDoubt() }
+                    if purpose == .beats { outage.recordUnclearFailure() }
                     loggers.database.warning(
                         "connecting again for \(purpose.rawValue)",
                         metadata: ["error": "\(error)", "pause_seconds": .seconds(pause)]

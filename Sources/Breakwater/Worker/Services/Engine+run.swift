@@ -29,7 +29,7 @@ extension Engine {
 
     private func outcome(of start: HeldJobs.Start, _ handler: Handler) async -> JobOutcome {
         var job = start.job
-        job.takePayload()
+        job.detachPayload()
         let deadline = start.time + handler.timeout
         guard let tracer else { return await perform(job, until: deadline, handler) }
         return await tracer.run(job) { job in

@@ -17,7 +17,7 @@ final class Engine: Sendable {
         /// When the consumer wants a tick.
         var nextTick: MonotonicClock.Instant
         /// Whether a heartbeat is to be sent early, to learn which kinds are stopped.
-        var isBeatWanted = false
+        var isHeartbeatRequested = false
     }
 
     /// A registered handler as a reference type, which is cheap to copy.
@@ -184,12 +184,12 @@ final class Engine: Sendable {
 
     // MARK: The services
 
-    func takeRequest() -> Request? {
+    func dequeueRequest() -> Request? {
         state.withLock { $0.requests.isEmpty ? nil : $0.requests.removeFirst() }
     }
 
     /// Takes the error for which the connection is to be closed, if there is one.
-    func takeFault() -> PostgresError? {
+    func consumeFault() -> PostgresError? {
         state.withLock { state in
             defer { state.fault = nil }
             return state.fault
@@ -207,7 +207,7 @@ final class Engine: Sendable {
 
     /// Sends the consumer its ticks until it stops or the task is cancelled. A stopped consumer sets no time for the
     /// next tick, so this loop would otherwise spin.
-    func keepTime() async {
+    func runTimer() async {
         var nextRecord = clock.now
         while !Task.isCancelled, !hasStopped {
             health.ticked()
@@ -222,16 +222,16 @@ final class Engine: Sendable {
     }
 
     /// Requests an early heartbeat, to learn which kinds are stopped.
-    func wantHeartbeat() {
-        state.withLock { $0.isBeatWanted = true }
+    func requestHeartbeat() {
+        state.withLock { $0.isHeartbeatRequested = true }
         heartbeat.raise()
     }
 
-    /// Whether `wantHeartbeat` was called since the last call of this method.
-    func takeHeartbeatWanted() -> Bool {
+    /// Whether `requestHeartbeat` was called since the last call of this method.
+    func consumeHeartbeatRequest() -> Bool {
         state.withLock { state in
-            defer { state.isBeatWanted = false }
-            return state.isBeatWanted
+            defer { state.isHeartbeatRequested = false }
+            return state.isHeartbeatRequested
         }
     }
 }

@@ -24,7 +24,7 @@ struct HeartbeatService {
                     delay.reset()
                 }
                 await engine.heartbeat.wait(until: nextBeat, on: engine.clock)
-                if engine.takeHeartbeatWanted() { nextBeat = engine.clock.now }
+                if engine.consumeHeartbeatRequest() { nextBeat = engine.clock.now }
                 if connection.isClosed { throw await connection.waitUntilClosed() }
             }
         }
@@ -66,7 +66,7 @@ struct HeartbeatService {
     private mutating func registerAnew(on connection: Connection) async throws(PostgresError) {
         let lost = engine.worker
         if engine.read(\.lease.isHeld) { engine.metrics.leaseLost() }
-        engine.handle(.struckOff)
+        engine.handle(.deregistered)
         engine.logger.error("this worker was silent for too long and lost its jobs to others; registering anew")
         let sent = engine.clock.now
         let worker = try await connection.call(Register(configuration: engine.configuration))

@@ -47,16 +47,16 @@ final class LockWatch: Sendable {
     /// Records which sessions the calls of some loops wait for.
     ///
     /// - Returns: The sessions among them that were not logged recently.
-    func found(_ waits: [LockWaits.Blocker], for loops: [WorkerMetrics.Loop], at now: MonotonicClock.Instant)
+    func recordBlockers(_ waits: [LockWaits.Blocker], for loops: [WorkerMetrics.Loop], at now: MonotonicClock.Instant)
         -> [LockWaits.Blocker]
     {
         state.withLock { state in
             state.logged = state.logged.filter { now - $0.value < Self.silence }
             guard let first = waits.first else { return [] }
             for loop in loops where state.begun[loop] != nil { state.blockers[loop] = first.words }
-            let news = waits.filter { state.logged[$0.pid] == nil }
-            for wait in news { state.logged[wait.pid] = now }
-            return news
+            let unlogged = waits.filter { state.logged[$0.pid] == nil }
+            for wait in unlogged { state.logged[wait.pid] = now }
+            return unlogged
         }
     }
 
@@ -66,7 +66,7 @@ final class LockWatch: Sendable {
             try? await Task.sleep(for: Self.interval)
             let loops = overdue(at: engine.clock.now)
             guard !loops.isEmpty, let waits = try? await ask(engine) else { continue }
-            for wait in found(waits, for: loops, at: engine.clock.now) {
+            for wait in recordBlockers(waits, for: loops, at: engine.clock.now) {
                 engine.loggers.database.warning(
                     "waits for a lock that another session has",
                     metadata: [

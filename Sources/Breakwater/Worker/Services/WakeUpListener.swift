@@ -14,7 +14,7 @@ struct WakeUpListener {
             try await connection.listen("breakwater")
             delay.reset()
             // Catches up on notifications that were sent while this worker was not listening.
-            engine.wantHeartbeat()
+            engine.requestHeartbeat()
             engine.handle(.woken(kind: nil))
             for await notification in connection.notifications { handle(notification.payload) }
             // The notifications end with the connection.
@@ -29,7 +29,7 @@ struct WakeUpListener {
             guard let kind = words.last.map(String.init), engine.handlers[kind] != nil else { return }
             engine.handle(.woken(kind: kind))
         case "circuit", "pause", "resume":
-            engine.wantHeartbeat()
+            engine.requestHeartbeat()
             engine.handle(.woken(kind: nil))
         default:
             break

@@ -259,7 +259,7 @@ extension ModelWorld {
             for index in self.units.indices {
                 for (id, circuit) in self.units[index].circuits {
                     var circuit = circuit
-                    circuit.turn(at: self.now, using: &self.generator)
+                    circuit.applyDueTransition(at: self.now, using: &self.generator)
                     if circuit.generation != self.units[index].circuits[id]?.generation { advanced += 1 }
                     self.units[index].circuits[id] = circuit
                 }

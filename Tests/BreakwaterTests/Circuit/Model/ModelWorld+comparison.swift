@@ -58,7 +58,7 @@ extension ModelWorld {
             }
             for index in self.units.indices {
                 for id in self.units[index].circuits.keys.sorted() {
-                    let transitions = self.units[index].circuits[id]?.takeTransitions() ?? []
+                    let transitions = self.units[index].circuits[id]?.drainTransitions() ?? []
                     for transition in transitions where transition.from != transition.to || transition.actor != nil {
                         self.units[index].phases[id, default: [:]][transition.generation] = transition.to
                     }
