@@ -168,7 +168,13 @@ public func withTestDatabase<Result>(
     let url = TestDatabase.poolerURL.map { urlOfDatabase(name, on: $0) } ?? directURL
     do {
         let connection = try await Connection.connect(ConnectionOptions(url), logger: testLogger)
-        let result = try await body(TestDatabase(name: name, url: url, directURL: directURL, connection: connection))
+        let database = TestDatabase(name: name, url: url, directURL: directURL, connection: connection)
+        let result: Result
+        do {
+            result = try await body(database)
+        } catch let error as BreakwaterTestingError {
+            throw await error.adding(summaryOf: database)
+        }
         await connection.close()
         try await drop(name, on: server)
         await server.close()
@@ -207,6 +213,31 @@ public struct BreakwaterTestingError: Error, CustomStringConvertible {
     public var description: String
 
     init(_ description: String) { self.description = description }
+
+    /// The same error, with what was in the database when it happened.
+    func adding(summaryOf database: TestDatabase) async -> Self {
+        // The test's own connection may be in the middle of something.
+        guard let connection = try? await database.connectDirectly() else { return self }
+        let summary = try? await connection.query(
+            """
+            (select format('job %s of %s is %s: %s', s.id, s.kind, s.state, s.why) from breakwater.job_status s limit 5)
+            union all
+            (select format('%s dead letters of %s: %s', count(*), d.kind, d.reason) from breakwater.dead_letter d
+              group by d.kind, d.reason limit 5)
+            union all
+            (select format('the circuit of %s is %s: %s', breakwater.circuit_name(c.kind, c.key), c.state, c.reason)
+               from breakwater.circuit c where c.state <> 'closed' limit 5)
+            union all
+            (select format('worker %s is %s, and was heard %s ago', w.name, w.state, now() - w.beat_at)
+               from breakwater.worker w limit 5)
+            """
+        )
+        await connection.close()
+        // A test may have a database without the schema.
+        guard let summary else { return self }
+        let lines = summary.compactMap { try? $0[0].string() }
+        return Self(description + "\n  " + (lines.isEmpty ? "no jobs, no workers" : lines.joined(separator: "\n  ")))
+    }
 }
 
 /// Waits until a condition holds, which is checked every 20 ms.
@@ -223,7 +254,7 @@ public func waitUntil(
 ) async throws {
     let end = ContinuousClock.now + deadline
     while try await !condition() {
-        guard .now < end else { throw BreakwaterTestingError("waited \(deadline) in vain: \(what)") }
+        guard .now < end else { throw BreakwaterTestingError("waited \(deadline) for what did not happen: \(what)") }
         try await Task.sleep(for: .milliseconds(20))
     }
 }

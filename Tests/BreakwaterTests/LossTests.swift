@@ -43,7 +43,7 @@ struct LossTests {
         }
     }
 
-    @Test("a worker that was struck off cancels its runs, registers anew, and works on")
+    @Test("a worker that was deregistered cancels its runs, registers again, and continues")
     func deregistered() async throws {
         try await withTestDatabase { pooled in
             let database = try await pooled.watchedDirectly()
@@ -63,7 +63,7 @@ struct LossTests {
             try await database.withWorker([handler], configure: { $0.lease = .seconds(5) }) {
                 try await waitUntil("they run") { door.waiting == 5 }
                 let first = try await database.number("select id from breakwater.worker")
-                // A rescue strikes off a worker in the same way.
+                // A rescue deregisters a worker in the same way.
                 try await database.query(
                     """
                     select breakwater.deregister_worker(\(first))

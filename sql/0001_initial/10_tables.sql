@@ -317,3 +317,64 @@ create index audit_by_time on breakwater.audit (at);
 create index audit_by_target on breakwater.audit (target, id);
 create index audit_by_actor on breakwater.audit (actor, id);
 create index audit_by_action on breakwater.audit (action, id);
+
+-- Imports: the position of each named input. It is written in the transaction that adds the jobs, so that no line is
+-- added twice or left out, however the last attempt ended.
+create table breakwater.import (
+    -- The login that imports. Each login has its own names, so no client can change another's import.
+    owner      text collate "C" not null default session_user,
+    name       text collate "C" not null
+               constraint import_name_is_1_to_200_bytes check (octet_length(name) between 1 and 200),
+    -- How many lines of the input have been added.
+    lines      bigint not null,
+    -- The hash of the last of those lines, by which another input under the same name is detected.
+    last_line  text not null,
+    updated_at timestamptz not null default now(),
+    primary key (owner, name)
+);
+
+-- Clients that subscribe to outcomes (`worker tail`), and when each subscription expires. The rows are lost in a crash,
+-- and written again by the next renewal.
+--
+-- The ids come from logged sequences. The sequence of an unlogged table's identity would be unlogged too, and might not
+-- exist on a standby that is promoted.
+create sequence breakwater.tail_subscriber_id;
+create unlogged table breakwater.tail_subscriber (
+    id         bigint primary key default nextval('breakwater.tail_subscriber_id'),
+    expires_at timestamptz not null
+);
+
+-- The outcomes of about the last minute, while a client subscribes. They have no payloads.
+create sequence breakwater.outcome_id;
+create unlogged table breakwater.outcome (
+    id           bigint primary key default nextval('breakwater.outcome_id'),
+    -- The transaction that wrote the line. Readers select the lines that have become visible since their last query.
+    xid          xid8 not null default pg_current_xact_id(),
+    at           timestamptz not null default clock_timestamp(),
+    -- succeeded, failed, unavailable, throttled, unable, snoozed, released, rescued or dead_letter.
+    outcome      text not null,
+    queue        text collate "C" not null,
+    kind         text collate "C" not null,
+    -- null: the line counts several jobs that are not reported one by one.
+    job          bigint,
+    jobs         integer not null default 1,
+    attempt      integer,
+    max_attempts integer,
+    worker       bigint,
+    -- The time from the claim to settling, if the claim is known.
+    took         interval,
+    -- The reason of the dead letter.
+    reason       text,
+    name         text,
+    message      text,
+    -- When the job runs again; null: as soon as a worker is free.
+    run_at       timestamptz
+);
+create index outcome_by_xid on breakwater.outcome (xid);
+
+-- The last sample of the fleet's metrics. If a crash loses it, it is taken again.
+create unlogged table breakwater.fleet_sample (
+    only_one boolean primary key default true check (only_one),
+    taken_at timestamptz not null,
+    sample   jsonb not null
+);

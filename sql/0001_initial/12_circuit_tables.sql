@@ -301,3 +301,11 @@ create table breakwater.suspension (
     is_local boolean not null default false,
     primary key (kind, key, worker, is_local)
 );
+
+-- Test shots: the jobs that run in spite of an open circuit or a pause. A job stays here until a worker claims it, or
+-- for a minute.
+create table breakwater.test_shot (
+    job   bigint primary key,
+    actor text not null,
+    at    timestamptz not null default clock_timestamp()
+);

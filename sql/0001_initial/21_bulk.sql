@@ -1,21 +1,6 @@
 -- Enqueueing in bulk. A long input is added in portions that are each committed, so that it can be interrupted and
 -- resumed.
 
--- The position of each named input. It is written in the transaction that adds the jobs, so that no line is added twice
--- or left out, however the last attempt ended.
-create table breakwater.import (
-    -- The login that imports. Each login has its own names, so no client can change another's import.
-    owner      text collate "C" not null default session_user,
-    name       text collate "C" not null
-               constraint import_name_is_1_to_200_bytes check (octet_length(name) between 1 and 200),
-    -- How many lines of the input have been added.
-    lines      bigint not null,
-    -- The hash of the last of those lines, by which another input under the same name is detected.
-    last_line  text not null,
-    updated_at timestamptz not null default now(),
-    primary key (owner, name)
-);
-
 -- The position of an input of this login: 0 lines if it is unknown. `is_same` says whether the given line is the last
 -- one that was added (true if no line was added).
 create function breakwater.import_position(name text, line text default null, out lines bigint, out is_same boolean)

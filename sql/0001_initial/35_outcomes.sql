@@ -1,48 +1,9 @@
 -- Outcomes: the ends of runs, which are reported as they happen, and only while a client subscribes (`worker tail`).
 --
 -- A finished job is deleted, so its outcome could not be read later. While there is a subscriber, the transaction that
--- ends a run also writes a line here. Without one this costs almost nothing, because each settle only reads an empty
--- table. This is a table and not a NOTIFY, because a NOTIFY takes a database-wide lock at commit, is limited to 8000
--- bytes, and does not reach a client behind a pooler.
-
--- The subscribers, and when each subscription expires. The rows are lost in a crash, and written again by the next
--- renewal.
---
--- The ids come from logged sequences. The sequence of an unlogged table's identity would be unlogged too, and might not
--- exist on a standby that is promoted.
-create sequence breakwater.tail_subscriber_id;
-create unlogged table breakwater.tail_subscriber (
-    id         bigint primary key default nextval('breakwater.tail_subscriber_id'),
-    expires_at timestamptz not null
-);
-
--- The lines of about the last minute. They have no payloads.
-create sequence breakwater.outcome_id;
-create unlogged table breakwater.outcome (
-    id           bigint primary key default nextval('breakwater.outcome_id'),
-    -- The transaction that wrote the line. Readers select the lines that have become visible since their last query.
-    xid          xid8 not null default pg_current_xact_id(),
-    at           timestamptz not null default clock_timestamp(),
-    -- succeeded, failed, unavailable, throttled, unable, snoozed, released, rescued or dead_letter.
-    outcome      text not null,
-    queue        text collate "C" not null,
-    kind         text collate "C" not null,
-    -- null: the line counts several jobs that are not reported one by one.
-    job          bigint,
-    jobs         integer not null default 1,
-    attempt      integer,
-    max_attempts integer,
-    worker       bigint,
-    -- The time from the claim to settling, if the claim is known.
-    took         interval,
-    -- The reason of the dead letter.
-    reason       text,
-    name         text,
-    message      text,
-    -- When the job runs again; null: as soon as a worker is free.
-    run_at       timestamptz
-);
-create index outcome_by_xid on breakwater.outcome (xid);
+-- ends a run also writes a line to breakwater.outcome. Without one this costs almost nothing, because each settle only
+-- reads an empty table. This is a table and not a NOTIFY, because a NOTIFY takes a database-wide lock at commit, is
+-- limited to 8000 bytes, and does not reach a client behind a pooler.
 
 -- Whether there is a subscriber now.
 create function breakwater.has_subscribers() returns boolean

@@ -1,12 +1,5 @@
 -- Test shots. A test shot is a job that an operator runs in spite of an open circuit or a pause, to see how it ends.
 
--- The jobs to run. A job stays here until a worker claims it, or for a minute.
-create table breakwater.test_shot (
-    job   bigint primary key,
-    actor text not null,
-    at    timestamptz not null default clock_timestamp()
-);
-
 -- Makes a job a test shot: the next worker that handles its kind and has a free slot runs it, even if its circuit, a
 -- pause or its scheduled time would prevent this. Its outcome counts as that of a probe. Returns false if no such job
 -- waits.

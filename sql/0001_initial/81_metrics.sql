@@ -1,13 +1,6 @@
 -- Metrics of the fleet as a whole. Every worker that serves metrics reports the same numbers, from one sample that all
 -- workers share, so that a large fleet costs the database no more than a small one.
 
--- The last sample. If a crash loses it, it is taken again.
-create unlogged table breakwater.fleet_sample (
-    only_one boolean primary key default true check (only_one),
-    taken_at timestamptz not null,
-    sample   jsonb not null
-);
-
 -- The numbers of the fleet, no older than p_max_age seconds unless another session is just taking a new sample.
 --
 -- However many jobs wait, it reads at most 10,000 of a lane, 50,000 in total, and then 100 of each further lane. A

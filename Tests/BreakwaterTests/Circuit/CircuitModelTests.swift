@@ -12,7 +12,7 @@ import Testing
 struct CircuitModelTests {
     static let worlds = 2
     static let steps =
-        ProcessInfo.processInfo.environment["BREAKWATER_MODEL_STEPS"].flatMap { Int($0) } ?? 100_000
+        ProcessInfo.processInfo.environment["BREAKWATER_MODEL_STEPS"].flatMap { Int($0) } ?? 10_000
 
     @Test("the SQL does what the rules say, step by step", arguments: 0..<worlds)
     func agrees(number: Int) async throws {
