@@ -67,7 +67,8 @@ let package = Package(
             dependencies: ["Breakwater", "BreakwaterTesting", "Libpq", "TestPrograms"]
         ),
 
-        // What people look at and change, one Swift door to each view and function: for the command line and the dashboard.
+        // For the command line and the dashboard: one Swift function for each view that they read and each SQL function
+        // that they call.
         .target(name: "BreakwaterAdmin", dependencies: ["Libpq"]),
 
         // Handler plugins.
@@ -94,7 +95,7 @@ let package = Package(
             ]
         ),
 
-        // Seen from outside: metrics in Prometheus' text form; the HTTP endpoints, which alone bring NIO; traces.
+        // Observation: metrics in Prometheus' text form; the HTTP endpoints, the only part that needs NIO; traces.
         .target(
             name: "BreakwaterMetrics",
             dependencies: ["Breakwater", .product(name: "Metrics", package: "swift-metrics")]
@@ -133,7 +134,7 @@ let package = Package(
             ]
         ),
 
-        // What tells a program of the operator's about incidents.
+        // Notifications of incidents, to a URL or a command.
         .target(
             name: "BreakwaterNotify",
             dependencies: [
@@ -182,7 +183,7 @@ let package = Package(
         .systemLibrary(name: "CSpawn", path: "Tests/CSpawn"),
         .target(name: "TestPrograms", dependencies: ["CSpawn"], path: "Tests/TestPrograms"),
 
-        // What Swift cannot call of the system's.
+        // System calls that Swift's overlays lack.
         .systemLibrary(name: "CProcess"),
 
         // The command line, as a library for those who link handlers of their own, and as the product `worker`.
@@ -223,7 +224,7 @@ let package = Package(
     swiftLanguageModes: [.v6]
 )
 
-// What reads foreign input, under seeded random input; or, for `scripts/fuzz`, as a program of libFuzzer's.
+// Parsers of foreign input under seeded random input; or, for `scripts/fuzz`, as a program of libFuzzer's.
 let fuzzDependencies: [Target.Dependency] = [
     "Breakwater", "BreakwaterExec", "BreakwaterHTTP", "CLibpq", "Libpq", "WorkerCommand",
     .product(name: "Logging", package: "swift-log"),
@@ -254,16 +255,16 @@ for target in package.targets where ![.system, .plugin].contains(target.type) {
         (target.swiftSettings ?? []) + [
             // `any` is written where a value's type is erased at run time.
             .enableUpcomingFeature("ExistentialAny"),
-            // An import is for this file alone unless it says otherwise.
+            // An import is visible in its file alone unless it says otherwise.
             .enableUpcomingFeature("InternalImportsByDefault"),
             // A member is found only where its module is imported.
             .enableUpcomingFeature("MemberImportVisibility"),
         ]
-    // What is fuzzed tells libFuzzer where it goes. Not everything can be built so: a tool would lose its own `main`.
+    // Instrumented code reports its coverage to libFuzzer. Tools are left out: they would lose their own `main`.
     if isFuzzing, fuzzed.contains(target.name) {
         target.swiftSettings?.append(.unsafeFlags(["-sanitize=fuzzer"]))
     }
-    // In CI, and for our own targets only: what we depend on is not ours to mend.
+    // In CI, and for our own targets only: warnings in dependencies are not ours to mend.
     if warningsAreErrors {
         target.swiftSettings?.append(.treatAllWarnings(as: .error))
     }

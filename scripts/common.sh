@@ -272,8 +272,7 @@ start_postgres() {
     for attempt in 1 2 3 4 5 6 7 8 9 10; do
         PG_PORT=$(free_port)
         rm -f "$PG_DIR/log" # It may be root's, and must be the server's.
-        if as_postgres "$PG_BIN/pg_ctl" start --wait --timeout=60 --silent --pgdata="$PG_DIR/data" \
-            --log="$PG_DIR/log" --options="-p $PG_PORT" >/dev/null 2>&1; then
+        if control_server start "$PG_DIR" "$PG_PORT"; then
             PG_URL=postgresql://postgres@127.0.0.1:$PG_PORT/postgres
             say "port $PG_PORT, data in $PG_DIR"
             return
@@ -299,6 +298,17 @@ postgres_settings() {
 		log_line_prefix = '%m [%p] %q%d %a '
 	SETTINGS
     [[ $1 == durable ]] || printf '%s\n' 'fsync = off' 'full_page_writes = off'
+}
+
+# control_server start|restart DIR PORT
+control_server() {
+    as_postgres "$PG_BIN/pg_ctl" "$1" --wait --timeout=60 --silent --pgdata="$2/data" --log="$2/log" \
+        --options="-p $3" >/dev/null 2>&1
+}
+
+# Restarts the private server, for settings that take effect only then.
+restart_postgres() {
+    control_server restart "$PG_DIR" "$PG_PORT" || fail "Postgres did not start again: $(tail -n 5 "$PG_DIR/log")"
 }
 
 # MODE is a mode of pg_ctl. It defaults to immediate, because the data of a private cluster is thrown away.

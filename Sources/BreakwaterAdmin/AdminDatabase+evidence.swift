@@ -6,7 +6,7 @@ extension AdminDatabase {
         let openings = try await read(
             """
             select t.generation, t.at, t.reason, t.actor, t.evidence,
-                   coalesce(t.evidence #>> '{suspect,path}'
+                   coalesce(t.evidence #>> '{common_value,path}'
                             = '$.' || array_to_string((breakwater.policy_of(t.kind, t.key)).key_path, '.'), false) as has_key
               from breakwater.circuit_transition t
              where t.kind = $1 and t.key = $2 and t.from_state = 'closed' and (t.to_state = 'open' or t.evidence is not null)
@@ -36,7 +36,7 @@ extension AdminDatabase {
         opening.repeats = kept.repeats ?? 0
         opening.examples = kept.examples ?? []
         opening.workers = kept.workers ?? []
-        opening.suspect = try row["has_key"].bool() ? nil : kept.suspect
+        opening.commonValue = try row["has_key"].bool() ? nil : kept.commonValue
         return opening
     }
 

@@ -24,7 +24,7 @@ package struct CircuitEvidence: Equatable, Sendable {
         /// The workers that had the failures, the one with the most failures first.
         package var workers: [WorkerCount] = []
         /// The payload value that the failed jobs share. Also nil if the circuit's key already separates such jobs.
-        package var suspect: Suspect?
+        package var commonValue: CommonValue?
     }
 
     /// The number of failures with one name.
@@ -50,7 +50,7 @@ package struct CircuitEvidence: Equatable, Sendable {
     }
 
     /// A payload value that the failed jobs have and the waiting jobs do not.
-    package struct Suspect: Decodable, Equatable, Sendable {
+    package struct CommonValue: Decodable, Equatable, Sendable {
         package var path: String
         package var value: String
         /// How many failed jobs have the value, of the `ofFailed` that were examined.
@@ -106,8 +106,13 @@ struct KeptEvidence: Decodable {
     var repeats: Int?
     var examples: [CircuitEvidence.FailedJob]?
     var workers: [CircuitEvidence.WorkerCount]?
-    var suspect: CircuitEvidence.Suspect?
+    var commonValue: CircuitEvidence.CommonValue?
     var probes: [CircuitEvidence.Probe]?
+
+    private enum CodingKeys: String, CodingKey {
+        case failures, repeats, examples, workers, probes
+        case commonValue = "common_value"
+    }
 
     init(json: String) throws {
         let decoder = JSONDecoder()

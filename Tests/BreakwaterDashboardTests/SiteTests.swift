@@ -59,7 +59,7 @@ struct SiteTests {
                         'examples', jsonb_build_array(jsonb_build_object('job', 1, 'name', $2::text, 'message', $2::text,
                                                                          'at', now())),
                         'workers', jsonb_build_array(jsonb_build_object('worker', 1, 'name', $2::text, 'count', 7)),
-                        'suspect', jsonb_build_object('path', $2::text, 'value', $2::text, 'failed', 7, 'of_failed', 7,
+                        'common_value', jsonb_build_object('path', $2::text, 'value', $2::text, 'failed', 7, 'of_failed', 7,
                                                       'others', 0, 'of_others', 9)), now()),
                    ($1, '', 1001, 'half_open', 'open', $2, jsonb_build_object(
                         'probes', jsonb_build_array(jsonb_build_object(

@@ -12,7 +12,7 @@ wait_until() {
         ((SECONDS < end)) || {
             worker status || true
             tail -n 5 "$DIR"/*.log || true
-            fail "waited $DEADLINE seconds for this in vain: $what"
+            fail "waited $DEADLINE seconds for what did not happen: $what"
         }
         sleep 0.3
     done

@@ -201,7 +201,7 @@ class Browser:
         deadline = time.monotonic() + timeout
         while not self.run(script):
             if time.monotonic() > deadline:
-                raise BrowserError(f"waited {timeout} s in vain: {what}. The page says:\n{self.text()}")
+                raise BrowserError(f"waited {timeout} s for what did not happen: {what}. The page says:\n{self.text()}")
             time.sleep(0.1)
 
     def size(self, width, height, scale=1, dark=False):

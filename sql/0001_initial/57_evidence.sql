@@ -35,7 +35,7 @@ begin
                       from (select f.worker, (select o.name from breakwater.worker o where o.id = f.worker) as name,
                                    sum(f.failed) as count
                               from unnest(v_failures) f group by f.worker order by 3 desc, 1 limit 20) w),
-        'suspect', breakwater.suspect_among(
+        'common_value', breakwater.common_value_among(
             case when p_circuit.kind <> '*' then p_circuit.kind end, v_jobs)));
 end
 $$;
@@ -78,7 +78,7 @@ $$;
 --
 -- It reads at most a hundred payloads of each group, none of more than 64 kB, and in each of them the fields of two
 -- levels.
-create function breakwater.suspect_among(p_kind text, p_failed bigint[]) returns jsonb
+create function breakwater.common_value_among(p_kind text, p_failed bigint[]) returns jsonb
 language sql stable set search_path = pg_catalog, pg_temp set enable_sort = on
 as $$
     with failed as (

@@ -22,10 +22,10 @@ extension CircuitEvidence {
                 ": "
                 el(.span, .class("reason"), text: opening.reason)
             }
-            if let suspect = opening.suspect {
+            if let commonValue = opening.commonValue {
                 el(.p, .class("notice is-warn")) {
-                    "\(suspect.finding): "
-                    el(.code, text: suspect.remedy)
+                    "\(commonValue.finding): "
+                    el(.code, text: commonValue.remedy)
                     " would keep the others running."
                 }
             }

@@ -80,7 +80,7 @@ extension CircuitEvidence.Opening {
                     ])
                 }
             ),
-            "suspect": suspect?.json ?? .null,
+            "common_value": commonValue?.json ?? .null,
         ])
     }
 
@@ -98,15 +98,15 @@ extension CircuitEvidence.Opening {
             let names = workers.map { "\($0.name ?? "worker \($0.worker)") (\($0.count))" }
             details.append(("seen by", names.joined(separator: ", ")))
         }
-        if let suspect {
-            details.append(("suspect", "\(suspect.finding): `\(suspect.remedy)` would keep the others running."))
+        if let commonValue {
+            details.append(("common value", "\(commonValue.finding): `\(commonValue.remedy)` would keep the others running."))
         }
         return details
     }
 }
 
-extension CircuitEvidence.Suspect {
-    /// A suspected cause for programs.
+extension CircuitEvidence.CommonValue {
+    /// The common value for programs.
     fileprivate var json: JSONValue {
         .object([
             "path": .string(path),

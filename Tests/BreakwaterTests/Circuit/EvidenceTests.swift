@@ -309,8 +309,8 @@ struct EvidenceTests {
                 try await worker.settle(bad, .failed("http.500", delay: .seconds(600)))
                 let suspect = try await database.query(
                     """
-                    select evidence -> 'suspect' ->> 'path', evidence -> 'suspect' ->> 'value',
-                           (evidence -> 'suspect' -> 'failed')::integer
+                    select evidence -> 'common_value' ->> 'path', evidence -> 'common_value' ->> 'value',
+                           (evidence -> 'common_value' -> 'failed')::integer
                       from breakwater.circuit_transition where to_state = 'open' order by id limit 1
                     """
                 )

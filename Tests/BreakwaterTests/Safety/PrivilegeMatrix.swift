@@ -120,7 +120,7 @@ enum PrivilegeMatrix {
                     "find_any_probes", "find_parked_probes", "find_probe", "is_in_streak", "is_let_through",
                     "is_too_many", "last_failure_in", "last_success", "latest_probes", "mark_repeats", "newest_claim",
                     "pending_probes", "probes_of_round", "ramp_time", "record_who_fails_alone", "streak_limit",
-                    "suspect_among", "tally_calls", "require_read_committed", "return_test_shots", "deregister_worker",
+                    "common_value_among", "tally_calls", "require_read_committed", "return_test_shots", "deregister_worker",
                     "without_held", "workers_with_claims", "begin_measure", "belongs_to_circuit", "kinds_of",
                     "longest_wait_behind", "measure_incident", "measure_incidents", "record_handed_back",
                     "record_incident",

@@ -19,7 +19,7 @@ struct CircuitCommandEvidenceTests {
              "examples": [{"job": 12, "name": "http.timeout", "message": "no answer", "at": "2026-01-02T03:04:05.25+00:00"},
                           {"job": 11, "name": "http.500", "at": "2026-01-02T04:04:04+01:00"}],
              "workers": [{"worker": 5, "name": "box-5", "count": 8}, {"worker": 6, "count": 2}],
-             "suspect": {"path": "$.account", "value": "x", "failed": 60, "of_failed": 60, "others": 0, "of_others": 100}}
+             "common_value": {"path": "$.account", "value": "x", "failed": 60, "of_failed": 60, "others": 0, "of_others": 100}}
             """
         let round = """
             {"probes": [{"job": 21, "outcome": "unavailable", "name": "http.503", "message": "not yet", "worker": 5,
@@ -46,7 +46,7 @@ struct CircuitCommandEvidenceTests {
         )
     }
 
-    @Test("show prints the failures by name, examples, workers, the suspect, and the verdicts of the latest probes")
+    @Test("show prints the failures by name, examples, workers, the common value, and the verdicts of the latest probes")
     func text() async throws {
         try await withTestDatabase { database in
             try await writeHistory(database)
@@ -56,7 +56,7 @@ struct CircuitCommandEvidenceTests {
                 "LATEST OPENING", "at: +2026-01-02 03:04:06Z", "why: +10 failures in a row",
                 #"failures: +http\.500 \(9\), http\.timeout \(1\)"#, "not counted: +2 of these",
                 #"seen by: +box-5 \(8\), worker 6 \(2\)"#,
-                #"suspect: +60 of 60 failed jobs have \$\.account = x, and 0 of 100 jobs that wait: "#
+                #"common value: +60 of 60 failed jobs have \$\.account = x, and 0 of 100 jobs that wait: "#
                     + #"`key: \$\.account` would keep the others running\."#,
                 " 12 +2026-01-02 03:04:05Z +http.timeout: no answer", " 11 +2026-01-02 03:04:04Z +http.500",
                 "LATEST PROBES", "verdict: +open at 2026-01-02 03:05:08Z: 1 of 2 probes failed",
@@ -82,7 +82,7 @@ struct CircuitCommandEvidenceTests {
             let opening = try #require(shown["opening"] as? [String: Any])
             #expect(
                 Set(opening.keys) == [
-                    "at", "reason", "actor", "failures", "repeats", "examples", "workers", "suspect",
+                    "at", "reason", "actor", "failures", "repeats", "examples", "workers", "common_value",
                 ]
             )
             #expect(opening["at"] as? String == "2026-01-02T03:04:06.000Z")
@@ -101,11 +101,11 @@ struct CircuitCommandEvidenceTests {
             #expect(workers.map { $0["count"] as? Int } == [8, 2])
             #expect(workers[0]["name"] as? String == "box-5")
             #expect(workers[1]["name"] is NSNull)
-            let suspect = try #require(opening["suspect"] as? [String: Any])
-            #expect(suspect["path"] as? String == "$.account")
-            #expect(suspect["value"] as? String == "x")
+            let commonValue = try #require(opening["common_value"] as? [String: Any])
+            #expect(commonValue["path"] as? String == "$.account")
+            #expect(commonValue["value"] as? String == "x")
             #expect(
-                ["failed", "of_failed", "others", "of_others"].map { suspect[$0] as? Int } == [60, 60, 0, 100]
+                ["failed", "of_failed", "others", "of_others"].map { commonValue[$0] as? Int } == [60, 60, 0, 100]
             )
             let round = try #require(shown["round"] as? [String: Any])
             #expect(round["to"] as? String == "open")
@@ -125,7 +125,7 @@ struct CircuitCommandEvidenceTests {
         }
     }
 
-    @Test("show names no suspect that the circuit's key already tells apart, and shows a round that is under way")
+    @Test("show names no common value that the circuit's key already tells apart, and shows a round that is under way")
     func keyAndRound() async throws {
         try await withTestDatabase { database in
             try await writeHistory(database)
@@ -142,7 +142,7 @@ struct CircuitCommandEvidenceTests {
                 "update breakwater.circuit set state = 'half_open', generation = 7 where kind = 'hook'"
             )
             let before: [String: Any] = try await database.worker("circuits", "show", "hook", "--json").json()
-            #expect((before["opening"] as? [String: Any])?["suspect"] is NSNull)
+            #expect((before["opening"] as? [String: Any])?["common_value"] is NSNull)
             #expect((before["round"] as? [String: Any])?["to"] as? String == "open", "none of this round has ended")
             try await database.query(
                 """
@@ -155,7 +155,7 @@ struct CircuitCommandEvidenceTests {
             #expect(round["to"] is NSNull && round["at"] is NSNull)
             #expect((round["probes"] as? [[String: Any]])?.first?["job"] as? Int == 31)
             let text = try await database.worker("circuits", "show", "hook").output
-            #expect(text.contains("none yet") && !text.contains("suspect"), "\(text)")
+            #expect(text.contains("none yet") && !text.contains("common value"), "\(text)")
         }
     }
 

@@ -118,7 +118,7 @@ struct HostileCommandTests {
                            'failures', jsonb_agg(jsonb_build_object('name', t, 'count', 1)),
                            'examples', jsonb_agg(jsonb_build_object('job', 1, 'name', t, 'message', t, 'at', now())),
                            'workers', jsonb_agg(jsonb_build_object('worker', 1, 'name', t, 'count', 1)),
-                           'suspect', jsonb_build_object('path', '$.a', 'value', string_agg(t, ''), 'failed', 7,
+                           'common_value', jsonb_build_object('path', '$.a', 'value', string_agg(t, ''), 'failed', 7,
                                                          'of_failed', 7, 'others', 0, 'of_others', 9)), now()
                   from unnest($1::text[]) t
                 union all
