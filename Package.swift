@@ -172,11 +172,7 @@ let package = Package(
         // For tests: a migrated database of its own for each suite, conditions with a deadline.
         .target(
             name: "BreakwaterTesting",
-            dependencies: [
-                "Breakwater", "Libpq",
-                .product(name: "Logging", package: "swift-log"),
-                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
-            ]
+            dependencies: ["Breakwater", "Libpq", .product(name: "Logging", package: "swift-log")]
         ),
 
         // Programs that tests start.

@@ -1,6 +1,5 @@
 import Breakwater
 import Logging
-import ServiceLifecycle
 
 /// A worker inside this process, for as long as a body runs.
 enum BenchWorker {
@@ -12,21 +11,9 @@ enum BenchWorker {
         let logger = Logger(label: "worker") { label in
             LogFormat.auto.handler(label: label, level: .warning, output: StandardErrorOutput())
         }
-        let group = ServiceGroup(services: [Worker(configuration: configuration, logger: logger)], logger: logger)
-        return try await withThrowingTaskGroup(of: Value?.self) { tasks in
-            tasks.addTask {
-                try await group.run()
-                return nil
-            }
-            tasks.addTask { try await body() }
-            // Whatever ends first: the body, or a worker that cannot go on.
-            let first = try await tasks.next() ?? nil
-            await group.triggerGracefulShutdown()
-            let second = try await tasks.next() ?? nil
-            guard let value = first ?? second else {
-                throw CommandFailure(.unexpected, "the worker stopped before the benchmark had ended")
-            }
-            return value
+        guard let value = try await Worker.withWorker(configuration, logger: logger, body) else {
+            throw CommandFailure(.unexpected, "the worker stopped before the benchmark had ended")
         }
+        return value
     }
 }
