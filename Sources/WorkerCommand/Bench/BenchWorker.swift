@@ -8,10 +8,7 @@ enum BenchWorker {
         _ configuration: WorkerConfiguration,
         _ body: @escaping @Sendable () async throws -> Value
     ) async throws -> Value {
-        let logger = Logger(label: "worker") { label in
-            LogFormat.auto.handler(label: label, level: .warning, output: StandardErrorOutput())
-        }
-        guard let value = try await Worker.withWorker(configuration, logger: logger, body) else {
+        guard let value = try await Worker.withWorker(configuration, logger: .command(level: .warning), body) else {
             throw CommandFailure(.unexpected, "the worker stopped before the benchmark had ended")
         }
         return value

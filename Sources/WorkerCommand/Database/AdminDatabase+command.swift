@@ -26,10 +26,7 @@ extension AdminDatabase {
             throw CommandFailure(.configuration, "\(error.message)\n\(CommandFailure.otherDatabase)")
         }
         do {
-            let logger = Logger(label: "worker") { label in
-                LogFormat.auto.handler(label: label, level: logLevel, output: StandardErrorOutput())
-            }
-            let connection = try await Connection.connect(options, logger: logger)
+            let connection = try await Connection.connect(options, logger: .command(level: logLevel))
             let admin = AdminDatabase(connection: connection, place: place)
             do {
                 try await connection.useOwnSettings(lockTimeout: lockTimeout)
