@@ -23,14 +23,19 @@ struct RootCommand: AsyncParsableCommand {
                 \(CommandFailure.help)
                 """,
             version: WorkerCommand.version,
-            subcommands: [
-                RunCommand.self, MigrateCommand.self, EnqueueCommand.self, StatusCommand.self, TailCommand.self,
-                CircuitsCommand.self, IncidentsCommand.self, DeadLettersCommand.self, JobCommand.self,
-                CancelCommand.self, RunNowCommand.self, SetPriorityCommand.self, RenameKindCommand.self,
-                PauseCommand.self, ResumeCommand.self, DrainCommand.self, UndrainCommand.self,
-                DashboardCommand.self, HealthcheckCommand.self, BenchCommand.self,
-            ]
+            subcommands: ownSubcommands + WorkerCommand.addedSubcommands
         )
+    }
+
+    /// The subcommands of every executable that links this library, in the order of the help.
+    private static var ownSubcommands: [any ParsableCommand.Type] {
+        [
+            RunCommand.self, MigrateCommand.self, EnqueueCommand.self, StatusCommand.self, TailCommand.self,
+            CircuitsCommand.self, IncidentsCommand.self, DeadLettersCommand.self, JobCommand.self,
+            CancelCommand.self, RunNowCommand.self, SetPriorityCommand.self, RenameKindCommand.self,
+            PauseCommand.self, ResumeCommand.self, DrainCommand.self, UndrainCommand.self,
+            DashboardCommand.self, HealthcheckCommand.self, BenchCommand.self,
+        ]
     }
 
     /// The name in usage texts: that of the executable, which is somebody's own when it links handlers.
