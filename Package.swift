@@ -190,7 +190,6 @@ let package = Package(
                 "BreakwaterHTTP", "BreakwaterMetrics", "BreakwaterNotify", "BreakwaterOTLP", "CProcess", "Libpq",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Configuration", package: "swift-configuration"),
-                .product(name: "Histogram", package: "hdrhistogram-swift"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "Metrics", package: "swift-metrics"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
@@ -198,7 +197,23 @@ let package = Package(
                 .product(name: "Yams", package: "Yams"),
             ]
         ),
-        .executableTarget(name: "worker", dependencies: ["WorkerCommand"]),
+        // The benchmarks and the soak. Only the product `worker` links them.
+        .target(
+            name: "WorkerBench",
+            dependencies: [
+                "Breakwater", "BreakwaterAdmin", "Libpq", "WorkerCommand",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Histogram", package: "hdrhistogram-swift"),
+                .product(name: "Logging", package: "swift-log"),
+            ]
+        ),
+        .testTarget(
+            name: "WorkerBenchTests",
+            dependencies: [
+                "WorkerBench", "WorkerCommand", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ]
+        ),
+        .executableTarget(name: "worker", dependencies: ["WorkerBench", "WorkerCommand"]),
         .executableTarget(
             name: "ExampleWorker",
             dependencies: [

@@ -1,4 +1,4 @@
-// A worker with a handler of its own, written in Swift. It has every command that `worker` has:
+// A worker with a handler of its own, written in Swift. It has every command that `worker` has, except `bench`:
 //
 //     export DATABASE_URL=postgresql:///app
 //     ExampleWorker migrate

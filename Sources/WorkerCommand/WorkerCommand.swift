@@ -14,8 +14,8 @@ public import ServiceLifecycle
 /// ])
 /// ```
 ///
-/// The executable then has every command that `worker` has: `run`, `migrate`, `enqueue`, `status`, …. A configuration
-/// file can add handlers, and settings for those registered here under `swift: {}`.
+/// The executable then has every command that `worker` has, except `bench`: `run`, `migrate`, `enqueue`, `status`, ….
+/// A configuration file can add handlers, and settings for those registered here under `swift: {}`.
 public enum WorkerCommand {
     /// The version that `--version` prints.
     public static var version: String { breakwaterVersion }

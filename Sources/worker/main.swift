@@ -1,5 +1,7 @@
-// The command line without handlers of its own: what the configuration file names is what it runs.
+// The command line without handlers of its own: what the configuration file names is what it runs. It alone has the
+// benchmarks.
 
+import WorkerBench
 import WorkerCommand
 
-await WorkerCommand.main()
+await WorkerCommand.main(addedSubcommands: [BenchCommand.self])

@@ -87,7 +87,8 @@ struct ObservabilityPageTests {
         // The benchmarks, the example and the schema's embedding are no part of a worker; the dashboard and the
         // administration log nothing of a worker's.
         let others = [
-            "/Bench/", "/ExampleWorker/", "/embed-schema/", "/EmbedSchema/", "LineLogHandler", "/BreakwaterTesting/",
+            "/WorkerBench/", "/ExampleWorker/", "/embed-schema/", "/EmbedSchema/", "LineLogHandler",
+            "/BreakwaterTesting/",
         ]
         for case let file as URL in files where file.pathExtension == "swift" {
             guard !others.contains(where: { file.path().contains($0) }) else { continue }

@@ -1,5 +1,5 @@
 import BreakwaterAdmin
-import ArgumentParser
+package import ArgumentParser
 import Foundation
 
 /// `worker`: everything below it.
@@ -34,7 +34,7 @@ struct RootCommand: AsyncParsableCommand {
             CircuitsCommand.self, IncidentsCommand.self, DeadLettersCommand.self, JobCommand.self,
             CancelCommand.self, RunNowCommand.self, SetPriorityCommand.self, RenameKindCommand.self,
             PauseCommand.self, ResumeCommand.self, DrainCommand.self, UndrainCommand.self,
-            DashboardCommand.self, HealthcheckCommand.self, BenchCommand.self,
+            DashboardCommand.self, HealthcheckCommand.self,
         ]
     }
 
@@ -47,27 +47,31 @@ struct RootCommand: AsyncParsableCommand {
 }
 
 /// Where the database is.
-struct DatabaseOptions: ParsableArguments {
+package struct DatabaseOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
             "The database, as a URL or a connection string. Else DATABASE_URL, else libpq's environment.",
             valueName: "conninfo"
         )
     )
-    var database: String?
+    package var database: String?
+
+    package init() {}
 }
 
 /// Whether data is printed for people or for programs.
-struct OutputOptions: ParsableArguments {
+package struct OutputOptions: ParsableArguments {
     @Flag(help: "Print one JSON document instead of tables. Times are RFC 3339, durations are seconds.")
-    var json = false
+    package var json = false
+
+    package init() {}
 }
 
 /// A duration on the command line.
-struct DurationArgument: ExpressibleByArgument, Equatable {
-    var duration: Duration
+package struct DurationArgument: ExpressibleByArgument, Equatable {
+    package var duration: Duration
 
-    init?(argument: String) {
+    package init?(argument: String) {
         guard let duration = try? Duration(text: argument) else { return nil }
         self.duration = duration
     }

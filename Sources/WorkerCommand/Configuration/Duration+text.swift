@@ -53,7 +53,7 @@ extension Duration {
     }
 
     /// The text that reads back as this duration, to the millisecond: `1h30m`.
-    var text: String {
+    package var text: String {
         let (seconds, attoseconds) = components
         var rest = seconds.multipliedReportingOverflow(by: 1000).partialValue + attoseconds / 1_000_000_000_000_000
         var text = ""

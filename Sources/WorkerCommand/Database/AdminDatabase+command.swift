@@ -1,8 +1,8 @@
 import Breakwater
-import BreakwaterAdmin
+package import BreakwaterAdmin
 import Foundation
-import Libpq
-import Logging
+package import Libpq
+package import Logging
 
 extension AdminDatabase {
     /// Connects, runs `body`, and closes.
@@ -13,7 +13,7 @@ extension AdminDatabase {
     ///     warnings.
     ///   - body: What is done with the connection.
     /// - Throws: ``CommandFailure`` for whatever the database refuses.
-    static func with<Value>(
+    package static func with<Value>(
         _ conninfo: String?,
         logLevel: Logger.Level = .warning,
         _ body: (AdminDatabase) async throws -> Value
@@ -47,7 +47,7 @@ extension AdminDatabase {
     }
 
     /// Where to connect to.
-    static func options(_ conninfo: String?, environment: [String: String]) -> ConnectionOptions {
+    package static func options(_ conninfo: String?, environment: [String: String]) -> ConnectionOptions {
         let given = conninfo ?? environment["BREAKWATER_DATABASE"] ?? environment["DATABASE_URL"] ?? ""
         return ConnectionOptions(given, applicationName: "breakwater-cli")
     }

@@ -1,7 +1,7 @@
 /// Why a command did not do what was asked: one message for people, and the status that scripts see.
-struct CommandFailure: Error, Equatable, CustomStringConvertible {
+package struct CommandFailure: Error, Equatable, CustomStringConvertible {
     /// What the process ends with. The numbers are those of sysexits.h, as far as it has one.
-    enum Status: Int32, Sendable, CaseIterable {
+    package enum Status: Int32, Sendable, CaseIterable {
         /// What was asked could not be: no such id, no such circuit, a unique key that is taken.
         case refused = 1
         /// The arguments are wrong (`EX_USAGE`).
@@ -24,12 +24,12 @@ struct CommandFailure: Error, Equatable, CustomStringConvertible {
     /// What was wrong, where, and what to do.
     var message: String
 
-    init(_ status: Status, _ message: String) {
+    package init(_ status: Status, _ message: String) {
         self.status = status
         self.message = message
     }
 
-    var description: String { message }
+    package var description: String { message }
 
     /// The statuses as a part of the help.
     static let help = """

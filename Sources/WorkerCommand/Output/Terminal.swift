@@ -1,7 +1,7 @@
 import Foundation
 
 /// What this process prints to.
-enum Terminal {
+package enum Terminal {
     /// How many columns a line of standard output has; nil when it is not a terminal, and lines may be of any length.
     ///
     /// `COLUMNS` decides where it is set, also for what is not a terminal.
@@ -17,18 +17,18 @@ enum Terminal {
     }
 
     /// Prints one line for the reader of standard output.
-    static func write(_ line: String) {
+    package static func write(_ line: String) {
         StandardOutput.write(line)
     }
 
     /// Prints one line that the reader gets at once, also through a pipe.
-    static func writeNow(_ line: String) {
+    package static func writeNow(_ line: String) {
         StandardOutput.write(line)
         StandardOutput.flush()
     }
 
     /// Prints a table that fits the terminal.
-    static func write(_ table: Table) {
+    package static func write(_ table: Table) {
         for line in table.lines(width: width) { write(line) }
     }
 
@@ -42,7 +42,7 @@ enum Terminal {
     }
 
     /// Prints one JSON document.
-    static func write(_ json: JSONValue) {
+    package static func write(_ json: JSONValue) {
         write(json.text)
     }
 
@@ -53,7 +53,7 @@ enum Terminal {
 
     /// Prints a message beside the data, on standard error. Its lines stay lines; other control characters, which
     /// the values that it names may hold, are escaped.
-    static func complain(_ message: String) {
+    package static func complain(_ message: String) {
         // In the order in which they were said.
         StandardOutput.flush()
         let lines = message.split(separator: "\n", omittingEmptySubsequences: false)

@@ -8,17 +8,17 @@ import Synchronization
 /// A second signal ends the process at once, with the status that shells know (128 and the signal's number), from
 /// within the signal's handler: even where every thread is busy, `kill` works. This is why the group does not watch
 /// the signals itself.
-struct StopSignals: Service {
+package struct StopSignals: Service {
     private let signals: AsyncStream<Int32>
     private let onHangup: (@Sendable () -> Void)?
 
     /// Takes the signals over from now on; SIGHUP too, if it is to do something.
-    init(onHangup: (@Sendable () -> Void)? = nil) {
+    package init(onHangup: (@Sendable () -> Void)? = nil) {
         self.onHangup = onHangup
         signals = Self.install(onHangup == nil ? [SIGTERM, SIGINT] : [SIGTERM, SIGINT, SIGHUP])
     }
 
-    func run() async throws {
+    package func run() async throws {
         for await signal in signals.cancelOnGracefulShutdown() {
             guard signal == SIGHUP else { return }
             onHangup?()

@@ -1,6 +1,7 @@
 import Foundation
 import Testing
 
+@testable import WorkerBench
 @testable import WorkerCommand
 
 @Suite("What a soak prints")

@@ -1,5 +1,6 @@
 import ArgumentParser
 import Foundation
+import WorkerCommand
 
 /// `worker bench soak`.
 struct BenchSoakCommand: AsyncParsableCommand {

@@ -3,6 +3,7 @@ import Breakwater
 import Foundation
 import Libpq
 import Synchronization
+import WorkerCommand
 
 /// How fast workers settle jobs.
 ///

@@ -1,5 +1,6 @@
 import Breakwater
 import Logging
+import WorkerCommand
 
 /// A worker inside this process, for as long as a body runs.
 enum BenchWorker {

@@ -2,6 +2,7 @@ import Breakwater
 import Foundation
 import Libpq
 import Logging
+import WorkerCommand
 
 /// How fast clients add jobs: each in a session of its own, one statement and one commit after another.
 struct EnqueueBenchmark {

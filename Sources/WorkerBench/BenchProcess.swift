@@ -1,6 +1,7 @@
 import Breakwater
 import Foundation
 import Libpq
+import WorkerCommand
 
 /// A worker in a process of its own: `worker bench work`.
 struct BenchProcess {

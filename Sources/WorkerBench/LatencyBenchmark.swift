@@ -3,6 +3,7 @@ import Breakwater
 import Foundation
 import Libpq
 import Synchronization
+import WorkerCommand
 
 /// How long a job waits for an idle worker: jobs one at a time, from the end of the INSERT, which is its commit, to the
 /// start of the handler, both by the clock of this process.
