@@ -172,11 +172,7 @@ let package = Package(
         // For tests: a migrated database of its own for each suite, conditions with a deadline.
         .target(
             name: "BreakwaterTesting",
-            dependencies: [
-                "Breakwater", "Libpq",
-                .product(name: "Logging", package: "swift-log"),
-                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
-            ]
+            dependencies: ["Breakwater", "Libpq", .product(name: "Logging", package: "swift-log")]
         ),
 
         // Programs that tests start.
@@ -193,7 +189,6 @@ let package = Package(
                 "Breakwater", "BreakwaterAdmin", "BreakwaterDashboard", "BreakwaterEndpoints", "BreakwaterExec",
                 "BreakwaterHTTP", "BreakwaterMetrics", "BreakwaterNotify", "BreakwaterOTLP", "CProcess", "Libpq",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
-                .product(name: "Histogram", package: "hdrhistogram-swift"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "Metrics", package: "swift-metrics"),
                 .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
@@ -201,7 +196,23 @@ let package = Package(
                 .product(name: "Yams", package: "Yams"),
             ]
         ),
-        .executableTarget(name: "worker", dependencies: ["WorkerCommand"]),
+        // The benchmarks and the soak. Only the product `worker` links them.
+        .target(
+            name: "WorkerBench",
+            dependencies: [
+                "Breakwater", "BreakwaterAdmin", "Libpq", "WorkerCommand",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+                .product(name: "Histogram", package: "hdrhistogram-swift"),
+                .product(name: "Logging", package: "swift-log"),
+            ]
+        ),
+        .testTarget(
+            name: "WorkerBenchTests",
+            dependencies: [
+                "WorkerBench", "WorkerCommand", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ]
+        ),
+        .executableTarget(name: "worker", dependencies: ["WorkerBench", "WorkerCommand"]),
         .executableTarget(
             name: "ExampleWorker",
             dependencies: [

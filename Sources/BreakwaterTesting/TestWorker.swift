@@ -2,7 +2,6 @@ public import Breakwater
 import Foundation
 import Libpq
 import Logging
-import ServiceLifecycle
 
 extension TestDatabase {
     /// Runs a worker on this database while the body runs, and drains it afterwards.
@@ -25,23 +24,10 @@ extension TestDatabase {
         configuration.shutdownGrace = .seconds(10)
         if TestDatabase.isPooled { configuration.listenDatabase = ConnectionOptions(directURL) }
         configure(&configuration)
-        let group = ServiceGroup(
-            services: [Worker(configuration: configuration, logger: testLogger)],
-            logger: testLogger
-        )
-        return try await withThrowingTaskGroup(of: Result?.self) { tasks in
-            tasks.addTask {
-                try await group.run()
-                return nil
-            }
-            tasks.addTask { try await body() }
-            // Either the body ends first, or the worker does because it failed.
-            let first = try await tasks.next() ?? nil
-            await group.triggerGracefulShutdown()
-            let second = try await tasks.next() ?? nil
-            guard let result = first ?? second else { throw BreakwaterTestingError("the worker stopped by itself") }
-            return result
+        guard let result = try await Worker.withWorker(configuration, logger: testLogger, body) else {
+            throw BreakwaterTestingError("the worker stopped by itself")
         }
+        return result
     }
 }
 

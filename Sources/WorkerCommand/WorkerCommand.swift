@@ -1,4 +1,4 @@
-import ArgumentParser
+package import ArgumentParser
 public import Breakwater
 import Foundation
 public import ServiceLifecycle
@@ -14,8 +14,8 @@ public import ServiceLifecycle
 /// ])
 /// ```
 ///
-/// The executable then has every command that `worker` has: `run`, `migrate`, `enqueue`, `status`, …. A configuration
-/// file can add handlers, and settings for those registered here under `swift: {}`.
+/// The executable then has every command that `worker` has, except `bench`: `run`, `migrate`, `enqueue`, `status`, ….
+/// A configuration file can add handlers, and settings for those registered here under `swift: {}`.
 public enum WorkerCommand {
     /// The version that `--version` prints.
     public static var version: String { breakwaterVersion }
@@ -24,6 +24,8 @@ public enum WorkerCommand {
     @TaskLocal static var handlers: [HandlerRegistration] = []
     /// The services that the executable runs beside the worker.
     @TaskLocal static var services: [any Service] = []
+    /// The subcommands that the executable adds to those of this library.
+    @TaskLocal static var addedSubcommands: [any ParsableCommand.Type] = []
 
     /// Runs the command that the process's arguments name, and ends the process with its exit status.
     ///
@@ -34,6 +36,20 @@ public enum WorkerCommand {
     ///     earlier. If one throws, the worker is drained and the process ends with status 70. Other commands do not run
     ///     them. Defaults to none.
     public static func main(handlers: [HandlerRegistration] = [], services: [any Service] = []) async -> Never {
+        await main(handlers: handlers, services: services, addedSubcommands: [])
+    }
+
+    /// Runs the command that the process's arguments name, which may be one that only this executable has.
+    ///
+    /// - Parameters:
+    ///   - handlers: The handlers written in Swift. Defaults to none.
+    ///   - services: What `run` runs beside the worker. Defaults to none.
+    ///   - addedSubcommands: The executable's own subcommands. The help lists them last.
+    package static func main(
+        handlers: [HandlerRegistration] = [],
+        services: [any Service] = [],
+        addedSubcommands: [any ParsableCommand.Type]
+    ) async -> Never {
         // If the reader of the output is gone, the write fails instead of a signal ending the process.
         signal(SIGPIPE, SIG_IGN)
         StandardOutput.reserveClosedStreams()
@@ -46,7 +62,9 @@ public enum WorkerCommand {
         }
         ProcessTitle.maskPasswords()
         let status = await $handlers.withValue(handlers) {
-            await $services.withValue(services) { await run(arguments) }
+            await $services.withValue(services) {
+                await $addedSubcommands.withValue(addedSubcommands) { await run(arguments) }
+            }
         }
         let delivery = deliverOutput()
         exit(status == 0 ? delivery : status)

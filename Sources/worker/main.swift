@@ -1,5 +1,6 @@
 // The command line without registered handlers. It runs the handlers that the configuration file names.
 
+import WorkerBench
 import WorkerCommand
 
-await WorkerCommand.main()
+await WorkerCommand.main(addedSubcommands: [BenchCommand.self])

@@ -87,7 +87,8 @@ struct ObservabilityPageTests {
         // The benchmarks, the example and the schema's embedding are not part of a worker. The dashboard and the
         // administration write no log lines of a worker.
         let others = [
-            "/Bench/", "/ExampleWorker/", "/embed-schema/", "/EmbedSchema/", "LineLogHandler", "/BreakwaterTesting/",
+            "/WorkerBench/", "/ExampleWorker/", "/embed-schema/", "/EmbedSchema/", "LineLogHandler",
+            "/BreakwaterTesting/",
         ]
         for case let file as URL in files where file.pathExtension == "swift" {
             guard !others.contains(where: { file.path().contains($0) }) else { continue }

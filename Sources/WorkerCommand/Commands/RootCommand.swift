@@ -1,5 +1,5 @@
 import BreakwaterAdmin
-import ArgumentParser
+package import ArgumentParser
 import Foundation
 
 /// `worker`: the root of all commands.
@@ -23,14 +23,19 @@ struct RootCommand: AsyncParsableCommand {
                 \(CommandFailure.help)
                 """,
             version: WorkerCommand.version,
-            subcommands: [
-                RunCommand.self, MigrateCommand.self, EnqueueCommand.self, StatusCommand.self, TailCommand.self,
-                CircuitsCommand.self, IncidentsCommand.self, DeadLettersCommand.self, JobCommand.self,
-                CancelCommand.self, RunNowCommand.self, SetPriorityCommand.self, RenameKindCommand.self,
-                PauseCommand.self, ResumeCommand.self, DrainCommand.self, UndrainCommand.self,
-                DashboardCommand.self, HealthcheckCommand.self, BenchCommand.self,
-            ]
+            subcommands: ownSubcommands + WorkerCommand.addedSubcommands
         )
+    }
+
+    /// The subcommands of every executable that links this library, in the order of the help.
+    private static var ownSubcommands: [any ParsableCommand.Type] {
+        [
+            RunCommand.self, MigrateCommand.self, EnqueueCommand.self, StatusCommand.self, TailCommand.self,
+            CircuitsCommand.self, IncidentsCommand.self, DeadLettersCommand.self, JobCommand.self,
+            CancelCommand.self, RunNowCommand.self, SetPriorityCommand.self, RenameKindCommand.self,
+            PauseCommand.self, ResumeCommand.self, DrainCommand.self, UndrainCommand.self,
+            DashboardCommand.self, HealthcheckCommand.self,
+        ]
     }
 
     /// The name in usage texts is the name of the executable, because an application that links handlers has its own.
@@ -42,27 +47,31 @@ struct RootCommand: AsyncParsableCommand {
 }
 
 /// The option that says where the database is.
-struct DatabaseOptions: ParsableArguments {
+package struct DatabaseOptions: ParsableArguments {
     @Option(
         help: ArgumentHelp(
             "The database, as a URL or a connection string. Else DATABASE_URL, else libpq's environment.",
             valueName: "conninfo"
         )
     )
-    var database: String?
+    package var database: String?
+
+    package init() {}
 }
 
 /// The option that selects tables or JSON.
-struct OutputOptions: ParsableArguments {
+package struct OutputOptions: ParsableArguments {
     @Flag(help: "Print one JSON document instead of tables. Times are RFC 3339, durations are seconds.")
-    var json = false
+    package var json = false
+
+    package init() {}
 }
 
 /// A duration on the command line.
-struct DurationArgument: ExpressibleByArgument, Equatable {
-    var duration: Duration
+package struct DurationArgument: ExpressibleByArgument, Equatable {
+    package var duration: Duration
 
-    init?(argument: String) {
+    package init?(argument: String) {
         guard let duration = try? Duration(text: argument) else { return nil }
         self.duration = duration
     }

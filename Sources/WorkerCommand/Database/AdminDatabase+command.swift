@@ -1,8 +1,8 @@
 import Breakwater
-import BreakwaterAdmin
+package import BreakwaterAdmin
 import Foundation
-import Libpq
-import Logging
+package import Libpq
+package import Logging
 
 extension AdminDatabase {
     /// Connects, runs `body`, and closes.
@@ -13,7 +13,7 @@ extension AdminDatabase {
     ///     warnings.
     ///   - body: The work to do with the connection.
     /// - Throws: ``CommandFailure`` for every error of the database.
-    static func with<Value>(
+    package static func with<Value>(
         _ conninfo: String?,
         logLevel: Logger.Level = .warning,
         _ body: (AdminDatabase) async throws -> Value
@@ -26,10 +26,7 @@ extension AdminDatabase {
             throw CommandFailure(.configuration, "\(error.message)\n\(CommandFailure.otherDatabase)")
         }
         do {
-            let logger = Logger(label: "worker") { label in
-                LogFormat.auto.handler(label: label, level: logLevel, output: StandardErrorOutput())
-            }
-            let connection = try await Connection.connect(options, logger: logger)
+            let connection = try await Connection.connect(options, logger: .command(level: logLevel))
             let admin = AdminDatabase(connection: connection, place: place)
             do {
                 try await connection.useOwnSettings(lockTimeout: lockTimeout)
@@ -50,7 +47,7 @@ extension AdminDatabase {
     }
 
     /// The options with which to connect.
-    static func options(_ conninfo: String?, environment: [String: String]) -> ConnectionOptions {
+    package static func options(_ conninfo: String?, environment: [String: String]) -> ConnectionOptions {
         let given = conninfo ?? environment["BREAKWATER_DATABASE"] ?? environment["DATABASE_URL"] ?? ""
         return ConnectionOptions(given, applicationName: "breakwater-cli")
     }

@@ -1,7 +1,7 @@
 /// The reason why a command failed: a message for people, and an exit status for scripts.
-struct CommandFailure: Error, Equatable, CustomStringConvertible {
+package struct CommandFailure: Error, Equatable, CustomStringConvertible {
     /// The exit status of the process. The numbers are those of sysexits.h where it has one.
-    enum Status: Int32, Sendable, CaseIterable {
+    package enum Status: Int32, Sendable, CaseIterable {
         /// The request is impossible, for example because there is no such id or circuit, or because a unique key is
         /// taken.
         case refused = 1
@@ -25,12 +25,12 @@ struct CommandFailure: Error, Equatable, CustomStringConvertible {
     /// What failed, where, and what to do.
     var message: String
 
-    init(_ status: Status, _ message: String) {
+    package init(_ status: Status, _ message: String) {
         self.status = status
         self.message = message
     }
 
-    var description: String { message }
+    package var description: String { message }
 
     /// The section of the help that lists the statuses.
     static let help = """

@@ -2,7 +2,8 @@ import Breakwater
 import Foundation
 
 /// A JSON document for the readers of `--json`. Its keys keep the order in which they were added.
-enum JSONValue: Equatable, ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByBooleanLiteral {
+package enum JSONValue: Equatable, ExpressibleByStringLiteral, ExpressibleByIntegerLiteral, ExpressibleByBooleanLiteral
+{
     case string(String)
     case integer(Int64)
     case number(Double)
@@ -14,22 +15,22 @@ enum JSONValue: Equatable, ExpressibleByStringLiteral, ExpressibleByIntegerLiter
     case raw(String)
 
     /// One key of an object.
-    struct Member: Equatable {
+    package struct Member: Equatable {
         var key: String
         var value: JSONValue
 
-        init(_ key: String, _ value: JSONValue) {
+        package init(_ key: String, _ value: JSONValue) {
             self.key = key
             self.value = value
         }
     }
 
-    init(stringLiteral value: String) { self = .string(value) }
-    init(integerLiteral value: Int64) { self = .integer(value) }
-    init(booleanLiteral value: Bool) { self = .bool(value) }
+    package init(stringLiteral value: String) { self = .string(value) }
+    package init(integerLiteral value: Int64) { self = .integer(value) }
+    package init(booleanLiteral value: Bool) { self = .bool(value) }
 
     /// An object from its members.
-    static func object(_ members: KeyValuePairs<String, JSONValue>) -> JSONValue {
+    package static func object(_ members: KeyValuePairs<String, JSONValue>) -> JSONValue {
         .object(members.map { Member($0.key, $0.value) })
     }
 
@@ -49,7 +50,7 @@ enum JSONValue: Equatable, ExpressibleByStringLiteral, ExpressibleByIntegerLiter
     static func time(_ date: Date?) -> JSONValue { date.map { .string($0.timeText) } ?? .null }
 
     /// A duration in seconds, or null.
-    static func seconds(_ duration: Duration?) -> JSONValue {
+    package static func seconds(_ duration: Duration?) -> JSONValue {
         duration.map { .number(Double($0 / .milliseconds(1)) / 1000) } ?? .null
     }
 
@@ -103,7 +104,7 @@ extension Date {
 
 extension Duration {
     /// The duration for tables: in its two largest units, such as `3m12s`; milliseconds only below a second.
-    var shortText: String {
+    package var shortText: String {
         let seconds = components.seconds
         switch seconds {
         case ..<1: return self <= .zero ? "0s" : Duration.milliseconds(Int64(self / .milliseconds(1))).text

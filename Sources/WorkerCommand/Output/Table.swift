@@ -1,7 +1,7 @@
 /// Rows under headings, for people.
-struct Table {
+package struct Table {
     /// One column.
-    struct Column {
+    package struct Column {
         /// The column's heading.
         var title: String
         /// Whether the cells are numbers, which are aligned to the right.
@@ -11,10 +11,10 @@ struct Table {
         /// Whether the column is left out when all its cells are empty.
         var isOptional = false
 
-        static func text(_ title: String, isOptional: Bool = false) -> Column {
+        package static func text(_ title: String, isOptional: Bool = false) -> Column {
             Column(title: title, isOptional: isOptional)
         }
-        static func number(_ title: String, isOptional: Bool = false) -> Column {
+        package static func number(_ title: String, isOptional: Bool = false) -> Column {
             Column(title: title, isNumber: true, isOptional: isOptional)
         }
         static func long(_ title: String, isOptional: Bool = false) -> Column {
@@ -23,10 +23,15 @@ struct Table {
     }
 
     var columns: [Column]
-    var rows: [[String]] = []
+    package var rows: [[String]]
 
     /// The least width to which a column is cut.
     private static let narrowest = 8
+
+    package init(columns: [Column], rows: [[String]] = []) {
+        self.columns = columns
+        self.rows = rows
+    }
 
     /// The lines of the table, without line feeds.
     ///

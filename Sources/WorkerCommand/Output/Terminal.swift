@@ -1,7 +1,7 @@
 import Foundation
 
 /// The output of this process for people and programs.
-enum Terminal {
+package enum Terminal {
     /// The width of standard output in columns; nil if it is not a terminal, so that lines may be of any length.
     ///
     /// `COLUMNS` takes precedence if it is set, even if standard output is not a terminal.
@@ -17,18 +17,18 @@ enum Terminal {
     }
 
     /// Prints one line for the reader of standard output.
-    static func write(_ line: String) {
+    package static func write(_ line: String) {
         StandardOutput.write(line)
     }
 
     /// Prints one line and flushes it, so that a reader of a pipe receives it at once.
-    static func writeNow(_ line: String) {
+    package static func writeNow(_ line: String) {
         StandardOutput.write(line)
         StandardOutput.flush()
     }
 
     /// Prints a table that fits the terminal.
-    static func write(_ table: Table) {
+    package static func write(_ table: Table) {
         for line in table.lines(width: width) { write(line) }
     }
 
@@ -42,7 +42,7 @@ enum Terminal {
     }
 
     /// Prints one JSON document.
-    static func write(_ json: JSONValue) {
+    package static func write(_ json: JSONValue) {
         write(json.text)
     }
 
@@ -53,7 +53,7 @@ enum Terminal {
 
     /// Prints a message on standard error. Its line feeds are kept. Other control characters, which may come from
     /// values in the message, are escaped.
-    static func complain(_ message: String) {
+    package static func complain(_ message: String) {
         // The output is flushed first, so that it appears before the message.
         StandardOutput.flush()
         let lines = message.split(separator: "\n", omittingEmptySubsequences: false)

@@ -8,17 +8,17 @@ import Synchronization
 /// A second signal ends the process at once, with the conventional status of 128 plus the signal's number. The signal
 /// handler itself does this, so `kill` works even if every thread is busy. For this reason the service group does not
 /// watch the signals.
-struct StopSignals: Service {
+package struct StopSignals: Service {
     private let signals: AsyncStream<Int32>
     private let onHangup: (@Sendable () -> Void)?
 
     /// Installs the handlers. SIGHUP is handled only if there is an `onHangup`.
-    init(onHangup: (@Sendable () -> Void)? = nil) {
+    package init(onHangup: (@Sendable () -> Void)? = nil) {
         self.onHangup = onHangup
         signals = Self.install(onHangup == nil ? [SIGTERM, SIGINT] : [SIGTERM, SIGINT, SIGHUP])
     }
 
-    func run() async throws {
+    package func run() async throws {
         for await signal in signals.cancelOnGracefulShutdown() {
             guard signal == SIGHUP else { return }
             onHangup?()

@@ -1,3 +1,5 @@
+import WorkerCommand
+
 extension SoakBenchmark.Report {
     var json: JSONValue {
         .object([

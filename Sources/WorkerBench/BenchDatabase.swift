@@ -2,6 +2,7 @@ import BreakwaterAdmin
 import Breakwater
 import Foundation
 import Libpq
+import WorkerCommand
 
 /// The database that a benchmark runs in.
 struct BenchDatabase {

@@ -1,8 +1,9 @@
-import ArgumentParser
+package import ArgumentParser
+import WorkerCommand
 
 /// `worker bench`: measures how fast this database inserts, claims and settles jobs.
-struct BenchCommand: AsyncParsableCommand {
-    static var configuration: CommandConfiguration {
+package struct BenchCommand: AsyncParsableCommand {
+    package static var configuration: CommandConfiguration {
         CommandConfiguration(
             commandName: "bench",
             abstract: "Measure how fast a database takes jobs in, hands them out and settles them.",
@@ -29,6 +30,8 @@ struct BenchCommand: AsyncParsableCommand {
             ]
         )
     }
+
+    package init() {}
 }
 
 /// The options that all benchmarks have in common.

@@ -1,15 +1,26 @@
 import ArgumentParser
 import Testing
 
+@testable import WorkerBench
 @testable import WorkerCommand
 
 @Suite("Arguments of bench")
 struct BenchParsingTests {
+    @Test("are read by an executable that adds the command, and by no other")
+    func added() throws {
+        let arguments = ["bench", "drain", "--jobs", "9"]
+        let command = try WorkerCommand.$addedSubcommands.withValue([BenchCommand.self]) {
+            try RootCommand.parseAsRoot(arguments)
+        }
+        #expect(command is BenchDrainCommand)
+        #expect(throws: (any Error).self) { try RootCommand.parseAsRoot(arguments) }
+    }
+
     @Test("of drain become a load")
     func drain() throws {
         let command = try #require(
-            try RootCommand.parseAsRoot([
-                "bench", "drain", "--jobs", "9", "--processes", "2", "--priorities", "3", "--feed", "4", "--limit",
+            try BenchCommand.parseAsRoot([
+                "drain", "--jobs", "9", "--processes", "2", "--priorities", "3", "--feed", "4", "--limit",
                 "5s",
                 "--no-fill", "--kinds", "2", "--queues", "3", "--idle-kinds", "1", "--handler-time", "1ms",
                 "--concurrency", "256", "--circuit-key", "text", "--poll-interval", "200ms", "--no-listen",
@@ -35,8 +46,8 @@ struct BenchParsingTests {
     @Test("of soak become a load")
     func soak() throws {
         let command = try #require(
-            try RootCommand.parseAsRoot([
-                "bench", "soak", "--duration", "1h", "--rate", "2000", "--failing", "20", "--scheduled", "0",
+            try BenchCommand.parseAsRoot([
+                "soak", "--duration", "1h", "--rate", "2000", "--failing", "20", "--scheduled", "0",
                 "--interval", "10s", "--svg", "s.svg",
             ]) as? BenchSoakCommand
         )
@@ -55,7 +66,7 @@ struct BenchParsingTests {
         load.pollInterval = .seconds(2)
         load.listens = false
         let command = try #require(
-            try RootCommand.parseAsRoot(["bench", "work"] + load.arguments) as? BenchWorkCommand
+            try BenchCommand.parseAsRoot(["work"] + load.arguments) as? BenchWorkCommand
         )
         #expect(command.load.load == load)
     }
@@ -75,6 +86,6 @@ struct BenchParsingTests {
         ]
     )
     func refused(arguments: [String]) {
-        #expect(throws: (any Error).self) { try RootCommand.parseAsRoot(["bench"] + arguments) }
+        #expect(throws: (any Error).self) { try BenchCommand.parseAsRoot(arguments) }
     }
 }

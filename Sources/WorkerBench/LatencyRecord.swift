@@ -1,4 +1,5 @@
 import Histogram
+import WorkerCommand
 
 /// Latencies, in an HDR histogram of microseconds with three significant digits.
 struct LatencyRecord {

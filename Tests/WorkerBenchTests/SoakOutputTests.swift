@@ -1,6 +1,7 @@
 import Foundation
 import Testing
 
+@testable import WorkerBench
 @testable import WorkerCommand
 
 @Suite("The output of a soak")

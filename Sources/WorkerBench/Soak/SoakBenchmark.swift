@@ -1,4 +1,3 @@
-import BreakwaterAdmin
 import Breakwater
 import BreakwaterAdmin
 import Foundation

@@ -133,7 +133,7 @@ struct BenchRunTests {
                 #expect(ending.status == 0, "\(ending.errors)")
                 let lines = ending.output.split(separator: "\n")
                 #expect(lines.count == 3, "\(ending.output)")
-                #expect(lines[0] == SoakSample.csvHeader)
+                #expect(lines[0].hasPrefix("seconds,enqueued_per_second,"))
                 let fields = lines[0].split(separator: ",").count
                 #expect(lines.allSatisfy { $0.split(separator: ",").count == fields })
                 #expect(ending.errors.contains("0 lost"), "\(ending.errors)")
@@ -186,5 +186,23 @@ struct BenchRunTests {
             #expect(ending.status == 1, "\(ending.errors)")
             #expect(ending.errors.contains("of 100 jobs were settled in time"), "\(ending.errors)")
         }
+    }
+}
+
+@Suite("The command bench", .enabled(if: WorkerBinary.isBuilt, "\(needsBinary)"))
+struct BenchHelpTests {
+    @Test("is the last command in the help of worker")
+    func help() async throws {
+        let help = try await WorkerBinary.run(["--help"]).output
+        let commands = try #require(help.firstRange(of: "SUBCOMMANDS:"))
+        let names = help[commands.upperBound...].matches(of: /\n  ([a-z-]+)\s/).map { String($0.1) }
+        #expect(names.first == "run")
+        #expect(names.last == "bench", "\(names)")
+    }
+
+    @Test("is unknown to executables that link the library")
+    func notLinked() async throws {
+        let ending = try await WorkerBinary.Run(["bench", "drain"], program: WorkerBinary.example).end()
+        #expect(ending.status == 64, "\(ending.errors)")
     }
 }

@@ -2,6 +2,7 @@ import Breakwater
 import Foundation
 import Libpq
 import Logging
+import WorkerCommand
 
 /// Measures how fast clients add jobs. Each client has its own session and commits after every statement.
 struct EnqueueBenchmark {

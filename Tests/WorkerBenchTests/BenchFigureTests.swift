@@ -1,5 +1,6 @@
 import Testing
 
+@testable import WorkerBench
 @testable import WorkerCommand
 
 @Suite("Figures of bench")

@@ -3,6 +3,7 @@ import Breakwater
 import Foundation
 import Libpq
 import Synchronization
+import WorkerCommand
 
 /// Measures how long a job waits for an idle worker. Jobs are inserted one at a time. The wait lasts from the end of
 /// the INSERT, which commits, to the start of the handler. Both times are read from the clock of this process.

@@ -1,6 +1,7 @@
 import Breakwater
 import ArgumentParser
 import Foundation
+import WorkerCommand
 
 /// `worker bench soak`.
 struct BenchSoakCommand: AsyncParsableCommand {

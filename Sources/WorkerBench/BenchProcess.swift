@@ -1,6 +1,7 @@
 import Breakwater
 import Foundation
 import Libpq
+import WorkerCommand
 
 /// A worker in a separate process, which runs `worker bench work`.
 struct BenchProcess {

@@ -3,6 +3,7 @@ import Breakwater
 import Foundation
 import Libpq
 import Synchronization
+import WorkerCommand
 
 /// Measures how fast workers settle jobs.
 ///

@@ -1,6 +1,7 @@
 import BreakwaterAdmin
 import Foundation
 import Libpq
+import WorkerCommand
 
 /// The measurements at one time of a soak.
 struct SoakSample: Equatable {
