@@ -99,7 +99,9 @@ extension CircuitEvidence.Opening {
             details.append(("seen by", names.joined(separator: ", ")))
         }
         if let commonValue {
-            details.append(("common value", "\(commonValue.finding): `\(commonValue.remedy)` would keep the others running."))
+            details.append(
+                ("common value", "\(commonValue.finding): `\(commonValue.remedy)` would keep the others running.")
+            )
         }
         return details
     }

@@ -72,7 +72,9 @@ enum Foreground {
             let left = max(.zero, ContinuousClock.now.duration(to: end))
             let slice = Int32(min(left / .milliseconds(1), 100).rounded(.up))
             let event = await withCheckedContinuation { continuation in
-                DispatchQueue.global().async { continuation.resume(returning: waitForEvent(input: input, milliseconds: slice)) }
+                DispatchQueue.global().async {
+                    continuation.resume(returning: waitForEvent(input: input, milliseconds: slice))
+                }
             }
             if event != .time { return event }
             if stopSignal != nil || Task.isCancelled || ContinuousClock.now >= end { return .time }

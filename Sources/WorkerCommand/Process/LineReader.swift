@@ -62,7 +62,9 @@ struct LineReader {
     /// - Throws: ``CommandFailure`` for a line that is not UTF-8, or too long; or when reading fails.
     mutating func next(within patience: Duration) async throws -> Next {
         while true {
-            if let end = buffer[searched...].firstIndex(of: 0x0A) { return .line(try extractLine(to: end, skipping: 1)) }
+            if let end = buffer[searched...].firstIndex(of: 0x0A) {
+                return .line(try extractLine(to: end, skipping: 1))
+            }
             searched = buffer.count
             if isAtEnd { return start < buffer.count ? .line(try extractLine(to: buffer.count, skipping: 0)) : .end }
             guard buffer.count - start <= Self.longestLine else {

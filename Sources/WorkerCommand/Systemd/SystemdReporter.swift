@@ -33,7 +33,11 @@ struct SystemdReporter: Service {
             var nextKick = ContinuousClock.now
             while !Task.isCancelled {
                 let previous = report
-                var changes = report.changes(ready: health.readiness(), live: health.liveness(), drains: health.isDraining)
+                var changes = report.changes(
+                    ready: health.readiness(),
+                    live: health.liveness(),
+                    drains: health.isDraining
+                )
                 if let watchdog, .now >= nextKick, health.liveness().isGood {
                     changes.append("WATCHDOG=1")
                     nextKick = .now + watchdog / 4

@@ -46,7 +46,9 @@ struct CircuitCommandEvidenceTests {
         )
     }
 
-    @Test("show prints the failures by name, examples, workers, the common value, and the verdicts of the latest probes")
+    @Test(
+        "show prints the failures by name, examples, workers, the common value, and the verdicts of the latest probes"
+    )
     func text() async throws {
         try await withTestDatabase { database in
             try await writeHistory(database)
@@ -210,7 +212,7 @@ struct CircuitCommandEvidenceTests {
                 let shown = try await database.worker("circuits", "show", "hook")
                 for line in [
                     "why: +5 failures in a row", #"failures: +exit\.7 \(5\)"#, #"seen by: +box-9 \(5\)"#,
-                    #"suspect: +5 of 5 failed jobs have \$\.account = acme, and 0 of \d+ jobs that wait"#,
+                    #"common value: +5 of 5 failed jobs have \$\.account = acme, and 0 of \d+ jobs that wait"#,
                     "exit\\.7: .*too many requests",
                 ] {
                     #expect(try shown.output.contains(Regex(line)), "\(line) is missing in\n\(shown.output)")

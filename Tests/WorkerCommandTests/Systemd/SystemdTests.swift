@@ -43,7 +43,9 @@ struct SystemdTests {
         #expect(report.changes(ready: bad, live: good, drains: false) == ["STATUS=no connection: refused"])
         #expect(report.changes(ready: good, live: good, drains: false) == ["READY=1", "STATUS=takes jobs"])
         #expect(report.changes(ready: good, live: good, drains: false) == [])
-        #expect(report.changes(ready: bad, live: good, drains: true) == ["STOPPING=1", "STATUS=no connection: refused"])
+        #expect(
+            report.changes(ready: bad, live: good, drains: true) == ["STOPPING=1", "STATUS=no connection: refused"]
+        )
         #expect(report.changes(ready: bad, live: good, drains: true) == [])
     }
 
