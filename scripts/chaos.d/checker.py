@@ -12,6 +12,8 @@ SLACK = 0.05
 INDEPENDENT = {"work", "fail", "discard", "snooze"}
 # Jobs must end again this soon after a fault is over, in seconds.
 LONGEST_PAUSE = 30
+# The jobs of a process that died are given back within this time, in seconds, also if the server is away meanwhile.
+LONGEST_SILENCE = 45
 
 
 def check(history):
@@ -206,11 +208,15 @@ def circuits(history):
 
 
 def outages(history):
-    """Finds workers that were considered lost, though only the server was away and no fault acted on a worker."""
+    """Finds workers that were considered lost, though only the server was away and no worker of that name was killed."""
     kinds = {kind for kind, _, _ in history.faults}
-    if not kinds or kinds - {"away", "crash", "restart"}:
+    if not kinds or kinds - {"away", "crash", "restart", "kill"}:
         return []
-    return [f"{name} at {at:.3f}" for name, at in history.losses]
+    return [
+        f"{name} at {at:.3f}"
+        for name, at in history.losses
+        if not any(worker == name and at - LONGEST_SILENCE <= time <= at for worker, _, time in history.deaths)
+    ]
 
 
 def pauses(history):

@@ -54,6 +54,7 @@ KINDS = {
 SCENARIOS = {
     "calm": ([], "no fault at all: what the load is like by itself"),
     **{kind.name: ([kind.name], kind.text) for kind in KINDS.values()},
+    "deaths": (["away", "kill"], "Postgres away for longer than a lease, while workers are killed"),
     "workers": (["kill", "pause", "blink", "term"], "what befalls worker processes"),
     "server": (["terminate", "crash", "restart", "connections", "timeouts"], "what befalls Postgres"),
     "network": (["slow", "resets", "blackhole", "unanswered"], "what befalls the network between them"),

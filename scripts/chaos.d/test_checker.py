@@ -39,6 +39,12 @@ class CheckerTests(unittest.TestCase):
         history.losses = [("w1", 10.0)]
         history.faults = [["away", 4.0, 9.0]]
         self.assertBreaks(history, "taken for lost in an outage")
+        history.faults.append(["kill", 5.0, 5.0])
+        history.deaths.append(("w2", 22, 5.0))
+        self.assertBreaks(history, "taken for lost in an outage")
+        history.deaths.append(("w1", 21, 5.0))
+        self.assertBreaks(history)
+        history.deaths.clear()
         history.faults.append(["pause", 4.0, 9.0])
         self.assertBreaks(history)
 
