@@ -24,8 +24,8 @@ struct CircuitPageTests {
                     {"failures": [{"name": "http.500", "count": 9}, {"name": "http.timeout", "count": 1}], "repeats": 2,
                      "examples": [{"job": 12, "name": "http.500", "message": "it broke", "at": "2026-01-02T03:04:05.25+00:00"}],
                      "workers": [{"worker": 1, "name": "box-1", "count": 8}, {"worker": 6, "count": 2}],
-                     "suspect": {"path": "$.account", "value": "x", "failed": 60, "of_failed": 60, "others": 0,
-                                 "of_others": 100}}
+                     "common_value": {"path": "$.account", "value": "x", "failed": 60, "of_failed": 60, "others": 0,
+                                      "of_others": 100}}
                     """
                 ),
                 .jsonb(
@@ -38,7 +38,7 @@ struct CircuitPageTests {
         )
     }
 
-    @Test("shows why it opened, which workers saw it, what the suspect is, and how the probes ended")
+    @Test("shows why it opened, which workers saw it, what the failed jobs have in common, and how the probes ended")
     func evidence() async throws {
         try await withSite { test in
             try await SiteTests.furnish(test.database)

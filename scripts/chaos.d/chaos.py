@@ -19,6 +19,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 # If no job ends for this long, the remaining jobs are stuck. Poison takes longest: three workers are lost, each after a
 # lease, and a quarantine follows.
 DRAIN_SECONDS = 120
+LONGEST_DRAIN_SECONDS = 900
 LEFT = """
     (select format('job %s, %s, attempt %s: %s', s.id, s.kind, s.attempt, s.why) from breakwater.job_status s limit 20)
     union all
@@ -96,7 +97,7 @@ def work(options, plan, server, fleet, load, faults):
     while left := int(server.sql("select count(*) from breakwater.job")):
         if left < least:
             least, moved = left, time.monotonic()
-        elif time.monotonic() > moved + DRAIN_SECONDS:
+        if time.monotonic() > min(moved + DRAIN_SECONDS, drained + LONGEST_DRAIN_SECONDS):
             break
         time.sleep(0.2)
     seconds = time.monotonic() - drained

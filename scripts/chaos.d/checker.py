@@ -212,11 +212,15 @@ def outages(history):
     kinds = {kind for kind, _, _ in history.faults}
     if not kinds or kinds - {"away", "crash", "restart", "kill"}:
         return []
-    return [
-        f"{name} at {at:.3f}"
-        for name, at in history.losses
-        if not any(worker == name and at - LONGEST_SILENCE <= time <= at for worker, _, time in history.deaths)
-    ]
+    # Each process that was killed explains one loss.
+    kills, wrong = sorted(history.kills, key=lambda kill: kill[1]), []
+    for name, at in sorted(history.losses, key=lambda loss: loss[1]):
+        reason = next((k for k in kills if k[0] == name and at - LONGEST_SILENCE <= k[1] <= at), None)
+        if reason is None:
+            wrong.append(f"{name} at {at:.3f}")
+        else:
+            kills.remove(reason)
+    return wrong
 
 
 def pauses(history):

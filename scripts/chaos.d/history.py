@@ -73,6 +73,8 @@ class History:
     # From the journal: faults (kind, start, end), and (worker, pid, time) of processes that ended.
     faults: list = field(default_factory=list)
     deaths: list = field(default_factory=list)
+    # (worker, time) of those that were ended by SIGKILL.
+    kills: list = field(default_factory=list)
 
 
 def lines(path):
@@ -132,6 +134,8 @@ def read_journal(history, path):
                 history.faults.append([event["kind"], event["t"], None])
             case "died":
                 history.deaths.append((event["worker"], event["pid"], event["t"]))
+                if event["status"] == -9:
+                    history.kills.append((event["worker"], event["t"]))
 
 
 def read_notes(history, path):

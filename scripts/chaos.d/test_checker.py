@@ -40,11 +40,12 @@ class CheckerTests(unittest.TestCase):
         history.faults = [["away", 4.0, 9.0]]
         self.assertBreaks(history, "taken for lost in an outage")
         history.faults.append(["kill", 5.0, 5.0])
-        history.deaths.append(("w2", 22, 5.0))
+        history.kills.append(("w2", 5.0))
         self.assertBreaks(history, "taken for lost in an outage")
-        history.deaths.append(("w1", 21, 5.0))
+        history.kills.append(("w1", 5.0))
         self.assertBreaks(history)
-        history.deaths.clear()
+        history.losses.append(("w1", 11.0))
+        self.assertBreaks(history, "taken for lost in an outage")
         history.faults.append(["pause", 4.0, 9.0])
         self.assertBreaks(history)
 

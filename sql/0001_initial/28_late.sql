@@ -72,7 +72,8 @@ begin
       from pg_locks k
      where k.locktype = 'relation' and k.relation = 'breakwater.job'::regclass
        and k.database = (select d.oid from pg_database d where d.datname = current_database())
-       and k.mode not in ('AccessShareLock', 'RowShareLock')
+       -- Readers, and vacuums, which may take long.
+       and k.mode not in ('AccessShareLock', 'RowShareLock', 'ShareUpdateExclusiveLock')
        and k.pid is distinct from pg_backend_pid();
     v_proven := case when v_holders = '{}' then v_highest
                      -- A transaction gets another name when it is prepared, so nothing is proven while there is a

@@ -100,9 +100,14 @@ begin
             reasons := reasons || format('%s (SQLSTATE %s)', v_reason, v_state);
         end;
     end loop;
-    if breakwater.may_vacuum() then
-        dead_rows := pg_stat_get_dead_tuples('breakwater.job'::regclass);
-        live_rows := pg_stat_get_live_tuples('breakwater.job'::regclass);
-    end if;
+    begin
+        if breakwater.may_vacuum() then
+            dead_rows := pg_stat_get_dead_tuples('breakwater.job'::regclass);
+            live_rows := pg_stat_get_live_tuples('breakwater.job'::regclass);
+        end if;
+    exception when others then
+        -- The session's role may have been dropped.
+        null;
+    end;
 end
 $$;

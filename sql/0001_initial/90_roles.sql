@@ -55,10 +55,6 @@ begin
             breakwater.sample_fleet, breakwater.transitions_after, breakwater.lock_waits,
             breakwater.next_notice, breakwater.notice_ended
             to breakwater_worker;
-        -- The leader vacuums the table of jobs. Before PostgreSQL 17, only the table's owner may.
-        if current_setting('server_version_num')::integer >= 170000 then
-            execute 'grant maintain on breakwater.job to breakwater_worker';
-        end if;
     end if;
 
     if exists (select from pg_roles where rolname = 'breakwater_monitor') then

@@ -38,17 +38,18 @@ public struct CircuitPolicy: Sendable, Equatable {
     /// The share of failed calls in the window, above 0 and up to 1, at which the circuit opens; nil for never.
     /// Defaults to 0.5, as in resilience4j and Hystrix.
     public var failureRate: Double? = 0.5
-    /// How long a call takes to count as slow; nil if none does. Defaults to nil.
+    /// How long a call takes to count as slow, 1 millisecond or more; nil if none does. Defaults to nil.
     public var slowCall: Duration?
     /// The share of slow calls in the window, above 0 and up to 1, at which the circuit opens. It has no effect unless
     /// ``slowCall`` is set. Defaults to 1, as in resilience4j.
     public var slowRate = 1.0
     /// The calls that count for the rates. Defaults to the last 60 seconds.
     public var window = Window.time(.seconds(60))
-    /// How many calls must be in the window before the rates count; at least 1, and at most the size of a window of
-    /// calls. Defaults to 20, as in Hystrix.
+    /// How many calls must be in the window before the rates count; 1 to 1,000,000, and at most the size of a window
+    /// of calls. Defaults to 20, as in Hystrix.
     public var minimumCalls = 20
-    /// How many failures in a row open the circuit, however few calls there were; nil for never. Defaults to 10.
+    /// How many failures in a row open the circuit, however few calls there were; 1 to 1,000,000, nil for never.
+    /// Defaults to 10.
     public var consecutiveFailures: Int? = 10
     /// Names of failures that count as failed calls although their outcome would be ignored. Defaults to none.
     ///
@@ -62,21 +63,21 @@ public struct CircuitPolicy: Sendable, Equatable {
     /// throttled call (429) with one opens it. Defaults to false.
     public var honoursRetryAfter = false
     /// How long the circuit stays open the first time. Half of this time is fixed and half is random (equal jitter).
-    /// Defaults to 30 seconds.
+    /// At least 1 millisecond. Defaults to 30 seconds.
     public var openFor = Duration.seconds(30)
     /// The factor by which each further opening multiplies the open time; 1 to 1000. Defaults to 2.
     public var openFactor = 2.0
-    /// The longest open time, also for `Retry-After`; at most a year. Defaults to 10 minutes.
+    /// The longest open time, also for `Retry-After`; ``openFor`` to 366 days. Defaults to 10 minutes.
     public var openCap = Duration.seconds(600)
-    /// How many jobs a half-open circuit lets through at once, in the whole fleet; at least 1. Defaults to 3.
+    /// How many jobs a half-open circuit lets through at once, in the whole fleet; 1 to 10,000. Defaults to 3.
     public var probes = 3
-    /// How many probes must succeed to close the circuit; at least 1. Defaults to 3.
+    /// How many probes must succeed to close the circuit; 1 to 10,000. Defaults to 3.
     public var successesToClose = 3
-    /// How long the circuit may be half-open without a decision before it opens again; nil for no limit. Defaults to
-    /// nil.
+    /// How long the circuit may be half-open without a decision before it opens again; 1 second to 3650 days, nil for
+    /// no limit. Defaults to nil.
     public var halfOpenFor: Duration?
     /// How long after closing a worker may use only a share of its concurrency, which grows from a tenth to all of it.
-    /// Zero admits everything at once. Defaults to 10 seconds.
+    /// Zero admits everything at once; at most 3650 days. Defaults to 10 seconds.
     public var ramp = Duration.seconds(10)
     /// Whether a worker whose calls fail while those of others succeed is suspended for the kind, instead of opening
     /// the fleet's circuit. Defaults to true.

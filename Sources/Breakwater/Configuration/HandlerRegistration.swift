@@ -30,15 +30,17 @@ public struct HandlerRegistration: Sendable {
 
 /// The settings for one kind's handler.
 public struct HandlerSettings: Sendable, Equatable {
-    /// The most jobs of this kind that run at once in one worker; nil for the worker's own limit. Defaults to nil.
+    /// The most jobs of this kind that run at once in one worker, 1 to 10,000; nil for the worker's own limit. Defaults
+    /// to nil.
     public var concurrency: Int?
-    /// How long one run may take before it is cancelled and counts as failed. Defaults to 60 seconds.
+    /// How long one run may take before it is cancelled and counts as failed; 1 millisecond to ten years (3650 days).
+    /// Defaults to 60 seconds.
     public var timeout = Duration.seconds(60)
     /// When and how often failed jobs run again.
     public var retry = RetryPolicy()
     /// When the kind's circuit opens and closes.
     public var circuit = CircuitPolicy()
-    /// How long results stay in `breakwater.result`; zero keeps none. Defaults to zero.
+    /// How long results stay in `breakwater.result`, up to 3650 days; zero keeps none. Defaults to zero.
     public var keepResults = Duration.zero
 
     /// The defaults.

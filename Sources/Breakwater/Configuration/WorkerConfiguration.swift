@@ -6,13 +6,14 @@ public struct WorkerConfiguration: Sendable {
     public var database: ConnectionOptions
     /// The queues from which the worker claims jobs, the most important first. Defaults to `default` alone.
     public var queues: [String] = ["default"]
-    /// The most handlers that run at once in this worker. Defaults to 200.
+    /// The most handlers that run at once in this worker, 1 to 10,000. Defaults to 200.
     public var concurrency = 200
-    /// A worker that is silent for this long loses its jobs to the others; at least 1 second. Defaults to 30 seconds.
+    /// A worker that is silent for this long loses its jobs to the others; 1 second to 1 day. Defaults to 30 seconds.
     public var lease = Duration.seconds(30)
-    /// How long running handlers may continue after a shutdown signal. Defaults to 30 seconds.
+    /// How long running handlers may continue after a shutdown signal, up to 1 day. Defaults to 30 seconds.
     public var shutdownGrace = Duration.seconds(30)
-    /// How often an idle worker polls for jobs when it receives no wake-up. Defaults to 1 second.
+    /// How often an idle worker polls for jobs when it receives no wake-up; 10 milliseconds to 1 day. Defaults to
+    /// 1 second.
     public var pollInterval = Duration.seconds(1)
     /// Whether an idle worker listens for wake-ups on a separate connection. Defaults to true. Behind a pooler this
     /// also needs ``listenDatabase``: a worker whose session is shared with others only polls.

@@ -27,16 +27,16 @@ public struct RetryPolicy: Sendable, Equatable {
         case none
     }
 
-    /// The most counted runs of a job before it becomes a dead letter; at least 1. A job's own `max_attempts` takes
+    /// The most counted runs of a job before it becomes a dead letter; 1 to 1,000,000. A job's own `max_attempts` takes
     /// precedence. Defaults to 20.
     public var maxAttempts = 20
     /// The growth of the delay. Defaults to exponential.
     public var backoff = Backoff.exponential
-    /// The delay after the first attempt, before jitter. Defaults to 1 second.
+    /// The delay after the first attempt, before jitter, up to 3650 days. Defaults to 1 second.
     public var base = Duration.seconds(1)
-    /// The factor by which each further attempt multiplies an exponential delay; at least 1. Defaults to 2.
+    /// The factor by which each further attempt multiplies an exponential delay; 1 to 1000. Defaults to 2.
     public var factor = 2.0
-    /// The longest delay. Defaults to 1 hour.
+    /// The longest delay, from ``base`` to 3650 days. Defaults to 1 hour.
     public var cap = Duration.seconds(3600)
     /// The randomisation of the delay. Defaults to full.
     public var jitter = Jitter.full
@@ -49,11 +49,11 @@ public struct RetryPolicy: Sendable, Equatable {
 
     /// If not empty, failures with any other name are dead-lettered at once. Defaults to none.
     public var onlyOn: [String] = []
-    /// The age after which a job does not run again, but becomes a dead letter with the reason `expired`; nil for no
-    /// limit. Defaults to nil.
+    /// The age after which a job does not run again, but becomes a dead letter with the reason `expired`; 1 second to
+    /// 3650 days, nil for no limit. Defaults to nil.
     public var maxAge: Duration?
-    /// The retries of a kind in the whole fleet, as a share of its first attempts over the last minute; nil for no
-    /// limit. Ten retries a second are always allowed. Defaults to 0.2, as in Finagle.
+    /// The retries of a kind in the whole fleet, as a share of its first attempts over the last minute, 0 to 100;
+    /// nil for no limit. Ten retries a second are always allowed. Defaults to 0.2, as in Finagle.
     public var budget: Double? = 0.2
 
     /// The defaults.

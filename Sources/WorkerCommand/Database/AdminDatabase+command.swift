@@ -48,7 +48,9 @@ extension AdminDatabase {
 
     /// The options with which to connect.
     package static func options(_ conninfo: String?, environment: [String: String]) -> ConnectionOptions {
-        let given = conninfo ?? environment["BREAKWATER_DATABASE"] ?? environment["DATABASE_URL"] ?? ""
+        // An empty variable counts as unset.
+        let variables = ["BREAKWATER_DATABASE", "DATABASE_URL"].lazy.compactMap { environment[$0] }
+        let given = conninfo ?? variables.first { !$0.isEmpty } ?? ""
         return ConnectionOptions(given, applicationName: "breakwater-cli")
     }
 }
