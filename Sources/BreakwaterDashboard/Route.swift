@@ -25,7 +25,7 @@ struct Route: Sendable {
     }
 
     /// A page that only shows data.
-    private static func look(
+    private static func page(
         _ pattern: String,
         _ answer: @escaping @Sendable (Exchange) async throws -> WebAnswer
     ) -> Route {
@@ -33,7 +33,7 @@ struct Route: Sendable {
     }
 
     /// An action. Its form is read only after its token has been checked.
-    private static func act(
+    private static func action(
         _ pattern: String,
         _ answer: @escaping @Sendable (Exchange) async throws -> WebAnswer
     ) -> Route {
@@ -48,30 +48,30 @@ struct Route: Sendable {
         Route(method: .get, pattern: "/assets/style.css", role: nil) { _ in Assets.stylesheet.answer },
         Route(method: .get, pattern: "/assets/live.js", role: nil) { _ in Assets.script.answer },
         Route(method: .get, pattern: "/assets/icon.svg", role: nil) { _ in Assets.icon.answer },
-        look("/", OverviewPage.show),
-        look("/circuits", CircuitsPage.show),
-        look("/circuits/one", CircuitPage.show),
-        act("/circuits/change", CircuitPage.change),
-        look("/incidents", IncidentsPage.show),
-        look("/incidents/#", IncidentsPage.showOne),
-        look("/queues", QueuesPage.show),
-        act("/queues/pause", QueuesPage.pause),
-        act("/queues/resume", QueuesPage.resume),
-        look("/jobs", JobsPage.show),
-        look("/jobs/#", JobPage.show),
-        act("/jobs/#/run-now", JobPage.runNow),
-        act("/jobs/#/run-through", JobPage.runThrough),
-        act("/jobs/#/cancel", JobPage.cancel),
-        act("/jobs/#/priority", JobPage.setPriority),
-        look("/dead-letters", DeadLettersPage.show),
-        act("/dead-letters/prepare", DeadLettersPage.prepare),
-        act("/dead-letters/redrive", DeadLettersPage.redrive),
-        act("/dead-letters/purge", DeadLettersPage.purge),
-        act("/dead-letters/stop", DeadLettersPage.stop),
-        look("/workers", WorkersPage.show),
-        act("/workers/#/drain", WorkersPage.drain),
-        act("/workers/#/undrain", WorkersPage.undrain),
-        look("/audit", AuditPage.show),
+        page("/", OverviewPage.show),
+        page("/circuits", CircuitsPage.show),
+        page("/circuits/one", CircuitPage.show),
+        action("/circuits/change", CircuitPage.change),
+        page("/incidents", IncidentsPage.show),
+        page("/incidents/#", IncidentsPage.showOne),
+        page("/queues", QueuesPage.show),
+        action("/queues/pause", QueuesPage.pause),
+        action("/queues/resume", QueuesPage.resume),
+        page("/jobs", JobsPage.show),
+        page("/jobs/#", JobPage.show),
+        action("/jobs/#/run-now", JobPage.runNow),
+        action("/jobs/#/run-through", JobPage.runThrough),
+        action("/jobs/#/cancel", JobPage.cancel),
+        action("/jobs/#/priority", JobPage.setPriority),
+        page("/dead-letters", DeadLettersPage.show),
+        action("/dead-letters/prepare", DeadLettersPage.prepare),
+        action("/dead-letters/redrive", DeadLettersPage.redrive),
+        action("/dead-letters/purge", DeadLettersPage.purge),
+        action("/dead-letters/stop", DeadLettersPage.stop),
+        page("/workers", WorkersPage.show),
+        action("/workers/#/drain", WorkersPage.drain),
+        action("/workers/#/undrain", WorkersPage.undrain),
+        page("/audit", AuditPage.show),
     ]
 }
 

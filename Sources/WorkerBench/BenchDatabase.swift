@@ -10,8 +10,8 @@ struct BenchDatabase {
     var options: ConnectionOptions
 
     /// The timeout of one preparatory statement.
-    private static let patience = Duration.seconds(1200)
-    private static let ours = "\(BenchLoad.prefix)%"
+    private static let timeout = Duration.seconds(1200)
+    private static let benchmarkKinds = "\(BenchLoad.prefix)%"
 
     /// Connects, checks that no other jobs would be disturbed, runs `body`, and removes what the benchmark left.
     ///
@@ -39,7 +39,7 @@ struct BenchDatabase {
     private func refuseOthersJobs() async throws {
         let row = try await admin.one(
             "select exists (select from breakwater.job where kind not like $1)",
-            [.text(Self.ours)]
+            [.text(Self.benchmarkKinds)]
         )
         guard try row[0].bool() else { return }
         throw CommandFailure(
@@ -63,7 +63,7 @@ struct BenchDatabase {
                 .int8(Int64(jobs)), .textArray(load.queueNames), .textArray(load.kindNames),
                 .int8(Int64(load.priorities)), .int8(Int64(load.kinds)),
             ],
-            timeout: Self.patience
+            timeout: Self.timeout
         )
     }
 
@@ -82,8 +82,8 @@ struct BenchDatabase {
         for table in ["job", "dead_letter", "handler", "circuit", "tally"] {
             _ = try await admin.connection.query(
                 "delete from breakwater.\(table) where kind like $1",
-                [.text(Self.ours)],
-                timeout: Self.patience
+                [.text(Self.benchmarkKinds)],
+                timeout: Self.timeout
             )
         }
         _ = try await admin.connection.query(
@@ -91,7 +91,7 @@ struct BenchDatabase {
             with gone as (delete from breakwater.lane where kind like $1 returning id)
             delete from breakwater.claim c using gone g where c.lane = g.id
             """,
-            [.text(Self.ours)]
+            [.text(Self.benchmarkKinds)]
         )
     }
 }

@@ -71,7 +71,7 @@ struct DrainBenchmark {
         }
     }
 
-    private static let lookInterval = Duration.milliseconds(20)
+    private static let sampleInterval = Duration.milliseconds(20)
 
     func run(in database: BenchDatabase) async throws -> Report {
         if !isFilled, feed == 0 {
@@ -152,7 +152,7 @@ struct DrainBenchmark {
             }
             let end = ContinuousClock.now + limit
             while try await database.settled(load) - already < added.total, .now < end {
-                try await Task.sleep(for: Self.lookInterval)
+                try await Task.sleep(for: Self.sampleInterval)
             }
             return samples
         }
@@ -180,7 +180,7 @@ struct DrainBenchmark {
             let now = ContinuousClock.now - start
             if settled.total > 0 { samples.append(Sample(time: now, settled: settled.total)) }
             if settled.total >= jobs || now > limit { return samples }
-            try await Task.sleep(for: Self.lookInterval)
+            try await Task.sleep(for: Self.sampleInterval)
         }
     }
 

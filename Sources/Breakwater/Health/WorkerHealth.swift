@@ -26,7 +26,7 @@ public final class WorkerHealth: Sendable {
 
     /// How long a loop may take for one iteration. An idle loop iterates several times a second. One call to the
     /// database, one attempt to connect and the pause between them may delay it, and all of these have deadlines.
-    static let patience = Duration.seconds(90)
+    static let stallLimit = Duration.seconds(90)
 
     private enum Phase {
         /// The worker has not registered yet. Goes to `working`.
@@ -41,7 +41,7 @@ public final class WorkerHealth: Sendable {
 
     private struct State {
         var phase = Phase.starting
-        var patience = WorkerHealth.patience
+        var stallLimit = WorkerHealth.stallLimit
         /// When each loop last began an iteration.
         var iterations: [WorkerMetrics.Loop: ContinuousClock.Instant] = [:]
         var lastTick = ContinuousClock.now
@@ -67,11 +67,11 @@ public final class WorkerHealth: Sendable {
         state.withLock { state in
             guard state.phase == .working || state.phase == .draining else { return Answer(reasons: []) }
             var reasons: [String] = []
-            if now - state.lastTick > state.patience {
+            if now - state.lastTick > state.stallLimit {
                 reasons.append("the clock's loop has been stuck for \((now - state.lastTick).wholeSeconds) s")
             }
             for (loop, turn) in state.iterations.sorted(by: { $0.key.rawValue < $1.key.rawValue })
-            where now - turn > state.patience {
+            where now - turn > state.stallLimit {
                 // The loop for wake-ups waits until a notification arrives. The loop for claims ends before the others.
                 if loop == .wakeUps || (loop == .claims && state.phase == .draining) { continue }
                 reasons.append("the loop for \(loop.rawValue) has been stuck for \((now - turn).wholeSeconds) s")
@@ -122,7 +122,7 @@ public final class WorkerHealth: Sendable {
         state.withLock { state in
             state.phase = .working
             // A heartbeat may take half a lease.
-            state.patience = max(Self.patience, lease)
+            state.stallLimit = max(Self.stallLimit, lease)
             state.lastTick = .now
         }
     }

@@ -179,13 +179,13 @@ public struct Worker: Service {
         // here, so it does not outlive this call, and each of its calls has a deadline.
         await Task {
             // If a request is unanswered, the worker has already waited for the server, so it now waits only briefly.
-            let patience = engine.read(\.inFlight.isEmpty) ? Duration.seconds(10) : .seconds(1)
+            let timeout = engine.read(\.inFlight.isEmpty) ? Duration.seconds(10) : .seconds(1)
             var database = configuration.database
-            database.connectTimeout = min(database.connectTimeout, patience)
+            database.connectTimeout = min(database.connectTimeout, timeout)
             do {
                 let connection = try await Connection.connect(database, logger: loggers.database)
                 try await connection.useOwnSettings()
-                let released = try await connection.call(Leave(worker: engine.worker), timeout: patience)
+                let released = try await connection.call(Leave(worker: engine.worker), timeout: timeout)
                 await connection.close()
                 logger.notice("worker stopped", metadata: ["handed_back": .stringConvertible(released)])
             } catch {

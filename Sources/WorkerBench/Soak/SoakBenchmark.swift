@@ -18,7 +18,7 @@ struct SoakBenchmark {
     /// The share of the jobs that are scheduled for one to ten seconds later.
     var scheduled = 0.1
     /// How long the last jobs may take to end once no more are added.
-    var patience = Duration.seconds(120)
+    var drainTimeout = Duration.seconds(120)
 
     struct Report {
         var samples: [SoakSample]
@@ -132,7 +132,7 @@ struct SoakBenchmark {
         while next < start + duration {
             next = min(next + interval, start + duration)
             try await clock.sleep(until: next, tolerance: .zero)
-            let latency = log.takeLatency()
+            let latency = log.drainLatency()
             let now = (
                 time: clock.now - start, added: log.added, settled: try await settled.total(in: database) - already
             )
@@ -157,7 +157,7 @@ struct SoakBenchmark {
 
     /// Waits for the retries and the scheduled jobs, then counts.
     private func report(_ samples: [SoakSample], _ log: SoakLog, in database: BenchDatabase) async throws -> Report {
-        let end = ContinuousClock.now + patience
+        let end = ContinuousClock.now + drainTimeout
         func open() async throws -> Int {
             try await database.admin.one(
                 "select count(*) from breakwater.job where kind = any ($1)",

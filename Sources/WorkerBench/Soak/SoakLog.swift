@@ -53,7 +53,7 @@ final class SoakLog: Sendable {
     }
 
     /// The latencies since the last call of this method.
-    func takeLatency() -> LatencyRecord {
+    func drainLatency() -> LatencyRecord {
         state.withLock { state in
             let latency = state.latency
             state.latency = LatencyRecord()

@@ -75,7 +75,7 @@ struct FileEnqueue {
     /// The most bytes that a portion holds, unless it is a single longer line.
     private static let mostBytes = 4 * 1024 * 1024
     /// How long an incomplete portion waits for more lines.
-    private static let patience = Duration.milliseconds(500)
+    private static let lineTimeout = Duration.milliseconds(500)
 
     func run() async throws {
         Foreground.installHandlers()
@@ -186,7 +186,7 @@ struct FileEnqueue {
     /// ended.
     private func fill(_ portion: inout JobLines, from reader: inout LineReader, most: Int) async throws -> Bool {
         while portion.lines.count < most, portion.bytes < Self.mostBytes, Foreground.stopSignal == nil {
-            switch try await reader.next(within: Self.patience) {
+            switch try await reader.next(within: Self.lineTimeout) {
             case .end: return true
             case .nothing:
                 if !portion.lines.isEmpty { return false }

@@ -58,9 +58,9 @@ struct LineReader {
 
     /// The next line.
     ///
-    /// - Parameter patience: How long to wait for the line.
+    /// - Parameter timeout: How long to wait for the line.
     /// - Throws: ``CommandFailure`` for a line that is not UTF-8, or too long; or when reading fails.
-    mutating func next(within patience: Duration) async throws -> Next {
+    mutating func next(within timeout: Duration) async throws -> Next {
         while true {
             if let end = buffer[searched...].firstIndex(of: 0x0A) {
                 return .line(try extractLine(to: end, skipping: 1))
@@ -70,7 +70,7 @@ struct LineReader {
             guard buffer.count - start <= Self.longestLine else {
                 throw CommandFailure(.usage, "\(name):\(number + 1): the line is longer than 256 MiB")
             }
-            guard await Foreground.wait(patience, input: descriptor) == .input else { return .nothing }
+            guard await Foreground.wait(timeout, input: descriptor) == .input else { return .nothing }
             try readMore()
         }
     }

@@ -26,7 +26,7 @@ struct QuarantineTests {
 
     @Test("begins when a suspect waits, and lasts until it has run")
     func course() {
-        let quarantine = Subject(Quarantine(patience: .seconds(30), at: start))
+        let quarantine = Subject(Quarantine(waitLimit: .seconds(30), at: start))
         #expect(quarantine.acceptsJobs)
         #expect(!quarantine.wantsSuspect(holdsNothing: true, at: start))
         quarantine.recordWaitingSuspect(at: start)
@@ -47,7 +47,7 @@ struct QuarantineTests {
 
     @Test("goes on for a second while suspects are quick")
     func row() {
-        let quarantine = Subject(Quarantine(patience: .seconds(30), at: start))
+        let quarantine = Subject(Quarantine(waitLimit: .seconds(30), at: start))
         quarantine.recordWaitingSuspect(at: start)
         var time = start
         while quarantine.wantsSuspect(holdsNothing: true, at: time) {
@@ -60,7 +60,7 @@ struct QuarantineTests {
 
     @Test("ends when no suspect is left")
     func gone() {
-        let quarantine = Subject(Quarantine(patience: .seconds(30), at: start))
+        let quarantine = Subject(Quarantine(waitLimit: .seconds(30), at: start))
         quarantine.recordWaitingSuspect(at: start)
         #expect(quarantine.wantsSuspect(holdsNothing: true, at: start))
         quarantine.claimed(false, at: start)
@@ -68,8 +68,8 @@ struct QuarantineTests {
     }
 
     @Test("is given up if the held jobs do not end, and starts again after twice as long a wait")
-    func patience() {
-        let quarantine = Subject(Quarantine(patience: .seconds(30), at: start))
+    func waitLimit() {
+        let quarantine = Subject(Quarantine(waitLimit: .seconds(30), at: start))
         quarantine.recordWaitingSuspect(at: start)
         #expect(!quarantine.wantsSuspect(holdsNothing: false, at: start + .seconds(29)))
         #expect(!quarantine.acceptsJobs)

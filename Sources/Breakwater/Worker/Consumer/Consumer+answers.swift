@@ -172,7 +172,7 @@ extension Consumer {
         case .exchange(_, let settle?) where settle.worker == worker:
             held.putBack(settle.runs, claims: settle.claims)
             refusals += 1
-            if error.isTransient, refusals < SettleIsolation.patience {
+            if error.isTransient, refusals < SettleIsolation.mostRefusals {
                 // A transiently refused settle is retried unchanged, over a new connection.
                 reconnect(error, &actions)
             } else {
@@ -186,7 +186,7 @@ extension Consumer {
             let before = refusedRuns[key, default: 0]
             if error.isTransient { refusedRuns[key] = before + 1 }
             let verdict = isolation?.refused(error, refusals: before)
-            if !error.isTransient || before + 1 >= SettleIsolation.patience {
+            if !error.isTransient || before + 1 >= SettleIsolation.mostRefusals {
                 actions.append(.report(.cannotRecord(run, error)))
             }
             if case .abandon(let run)? = verdict { held.abandon(run) }

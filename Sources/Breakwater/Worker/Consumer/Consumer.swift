@@ -191,7 +191,7 @@ struct Consumer {
         held = HeldJobs(concurrency: settings.concurrency, handlers: settings.handlers)
         lanes = ActiveLanes(queues: settings.queues, kinds: settings.kinds)
         lease = Lease(length: settings.lease, heldSince: registeredAt)
-        quarantine = Quarantine(patience: settings.lease, at: registeredAt)
+        quarantine = Quarantine(waitLimit: settings.lease, at: registeredAt)
         (nextPoll, nextWideClaim, nextLateSearch) = (registeredAt, registeredAt, registeredAt)
         nextReconciliation = registeredAt
     }

@@ -376,8 +376,8 @@ struct HeldJobs {
                     slots[slot]?.isReported = true
                     unresponsive.append(slot)
                 }
-                let patience = age < Self.cancelledReportDelay ? Self.cancelledReportDelay : Self.longestCancelled
-                next = cancelledAt + patience
+                let delay = age < Self.cancelledReportDelay ? Self.cancelledReportDelay : Self.longestCancelled
+                next = cancelledAt + delay
             }
             nextDeadline = min(nextDeadline ?? next, next)
         }

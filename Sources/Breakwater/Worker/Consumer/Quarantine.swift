@@ -19,16 +19,16 @@ struct Quarantine {
     static let longestRow = Duration.seconds(1)
 
     /// How long the worker first waits for its jobs to end. The wait doubles each time they do not end in time.
-    let firstPatience: Duration
-    private var patience: Duration
+    let firstWaitLimit: Duration
+    private var waitLimit: Duration
     private var phase: Phase
 
     /// - Parameters:
-    ///   - patience: How long the worker first waits for its jobs to end.
+    ///   - waitLimit: How long the worker first waits for its jobs to end.
     ///   - now: The time.
-    init(patience: Duration, at now: Instant) {
-        firstPatience = patience
-        self.patience = patience
+    init(waitLimit: Duration, at now: Instant) {
+        firstWaitLimit = waitLimit
+        self.waitLimit = waitLimit
         phase = .accepting(until: now)
     }
 
@@ -53,8 +53,8 @@ struct Quarantine {
             return false
         case .withdrawing(let since):
             if holdsNothing { return true }
-            if now - since >= patience {
-                patience = min(patience * 2, .seconds(3600))
+            if now - since >= waitLimit {
+                waitLimit = min(waitLimit * 2, .seconds(3600))
                 phase = .accepting(until: now + (now - since))
             }
             return false
@@ -68,7 +68,7 @@ struct Quarantine {
 
     /// Records whether a claim found suspects.
     mutating func claimed(_ found: Bool, at now: Instant) {
-        patience = firstPatience
+        waitLimit = firstWaitLimit
         switch phase {
         case .accepting:
             break

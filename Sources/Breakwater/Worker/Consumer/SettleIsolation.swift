@@ -7,7 +7,7 @@ import Libpq
 struct SettleIsolation {
     /// Retries of a transiently refused settle before the bad run is isolated, and of a run by itself before it counts
     /// as the one at fault.
-    static let patience = 4
+    static let mostRefusals = 4
 
     private enum Stage {
         /// The run is settled as its handler ended it. Goes to `unstorable`.
@@ -61,7 +61,7 @@ struct SettleIsolation {
     ///   - refusals: How often this run was refused before for transient reasons.
     mutating func refused(_ error: PostgresError, refusals: Int) -> Verdict {
         guard var run = current else { return .next }
-        if error.isTransient, refusals + 1 < Self.patience {
+        if error.isTransient, refusals + 1 < Self.mostRefusals {
             lastError = error
             left.append(run)
             current = nil

@@ -8,7 +8,7 @@ import Synchronization
 /// queries the server over a separate connection. That connection is closed afterwards, so usually there is none.
 final class LockWatch: Sendable {
     /// A call that has been unanswered for this long may be waiting for a lock.
-    static let patience = Duration.milliseconds(500)
+    static let overdueTime = Duration.milliseconds(500)
     private static let interval = Duration.milliseconds(250)
     /// The same session is logged once in this time.
     private static let silence = Duration.seconds(60)
@@ -37,10 +37,10 @@ final class LockWatch: Sendable {
     /// The session that the last call of a loop waited for; nil if it did not wait, or if that is unknown.
     func blocker(of loop: WorkerMetrics.Loop) -> String? { state.withLock { $0.blockers[loop] } }
 
-    /// The loops whose calls have been unanswered for at least ``patience``.
+    /// The loops whose calls have been unanswered for at least ``overdueTime``.
     func overdue(at now: MonotonicClock.Instant) -> [WorkerMetrics.Loop] {
         state.withLock { state in
-            state.begun.filter { now - $0.value >= Self.patience }.map(\.key).sorted { $0.rawValue < $1.rawValue }
+            state.begun.filter { now - $0.value >= Self.overdueTime }.map(\.key).sorted { $0.rawValue < $1.rawValue }
         }
     }
 
