@@ -146,7 +146,7 @@ as $$
      where s.kind = p_kind collate "C" and s.key = '' and s.worker = p_worker and s.is_local
 $$;
 
--- Ends a worker's expired suspensions of itself, for the kinds of which it has just run a job.
+-- Ends a worker's expired suspensions of itself, for the kinds that it has just run a job of.
 create function breakwater.resume_self(p_worker bigint, p_kinds text[]) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$

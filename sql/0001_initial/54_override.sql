@@ -10,7 +10,7 @@ declare
 begin
     if p_reason is null or p_reason = '' then
         raise exception 'a reason is needed' using errcode = '22023',
-            hint = 'It goes into the circuit''s history, for whoever reads it next.';
+            hint = 'It goes into the circuit''s history, for the people who read it next.';
     end if;
     select * into v_circuit from breakwater.circuit c
      where c.kind = p_kind collate "C" and c.key = p_key collate "C" for update;

@@ -17,7 +17,7 @@ extension CircuitPolicy {
             )
             faults.require(
                 minimumCalls <= max(1, calls),
-                "minimum_calls is \(minimumCalls); the window of \(calls) calls never holds so many"
+                "minimum_calls is \(minimumCalls); the window of \(calls) calls never holds that many"
             )
         }
         faults.check("open_for", openFor, SettingLimits.openTime)

@@ -167,7 +167,7 @@ extension Metric {
     static let sampleFailures = Metric(
         "breakwater_sample_failures_total",
         .counter,
-        "How often this worker asked for the fleet's numbers in vain; the last ones stay."
+        "How often this worker asked for the fleet's numbers without an answer; the last ones stay."
     )
     package static let spans = Metric(
         "breakwater_spans_total",

@@ -60,7 +60,7 @@ extension DeadLettersPage {
                         hidden("expected", "\(count)")
                         if count > 1 {
                             el(.label) {
-                                "At most so many a second"
+                                "At most this many a second"
                                 el(
                                     .input,
                                     .type("number"),

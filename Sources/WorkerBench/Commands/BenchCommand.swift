@@ -54,7 +54,7 @@ struct BenchLoadOptions: ParsableArguments {
     @Option(help: "How many queues they are in.")
     var queues = 1
 
-    @Option(help: "How many more kinds the worker handles, of which there are no jobs.")
+    @Option(help: "How many more kinds the worker handles, that have no jobs.")
     var idleKinds = 0
 
     @Option(help: ArgumentHelp("How long each handler takes.", valueName: "duration"))

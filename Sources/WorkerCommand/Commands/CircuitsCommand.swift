@@ -165,7 +165,7 @@ extension CircuitsCommand {
         @Option(help: "Only those of the circuit of this key.")
         var key: String?
 
-        @Option(help: "At most so many.")
+        @Option(help: "The most to show.")
         var limit = 50
 
         @OptionGroup var database: DatabaseOptions

@@ -41,7 +41,7 @@ struct DashboardCommand: AsyncParsableCommand {
     struct Serve: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "serve",
-            abstract: "Serve the dashboard until it is told to stop. This is what `dashboard` alone does.",
+            abstract: "Serve the dashboard until it is stopped. This is what `dashboard` alone does.",
             discussion: "Example:\n\n  worker dashboard --config worker.yaml"
         )
 

@@ -13,13 +13,13 @@ struct DeadLetterSelection: ParsableArguments {
     @Flag(help: "All of them.")
     var all = false
 
-    @Option(help: "At most so many, oldest first. Else all that there were when it began.")
+    @Option(help: "At most this many, oldest first. Else all that existed when the command began.")
     var limit: Int?
 
-    @Option(help: "At most so many a second. Else as fast as it can.")
+    @Option(help: "At most this many a second. Else as fast as possible.")
     var rate: Int?
 
-    @Option(help: "So many in one transaction.")
+    @Option(help: "How many in one transaction.")
     var batch = 1000
 
     @Flag(help: "Only say how many there are.")

@@ -59,7 +59,7 @@ extension DeadLettersCommand {
 
         @OptionGroup var which: DeadLetterOptions
 
-        @Option(help: "At most so many.")
+        @Option(help: "The most to show.")
         var limit = 50
 
         @OptionGroup var database: DatabaseOptions

@@ -3,7 +3,7 @@ import Foundation
 
 /// The options of a manual change that must be explained to other operators: the reason, and who makes the change.
 struct Explanation: ParsableArguments {
-    @Option(help: "Why, for the people who look at it next.")
+    @Option(help: "Why, for the people who read it next.")
     var reason: String
 
     @Option(help: "Who does it. Else the user of this machine, else that of the database.")

@@ -25,10 +25,10 @@ struct EnqueueFileOptions: ParsableArguments {
     @Option(help: "With --file: begin with this line.")
     var fromLine: Int?
 
-    @Option(help: "With --file: at most so many lines a second. Else as fast as it can.")
+    @Option(help: "With --file: at most this many lines a second. Else as fast as possible.")
     var rate: Int?
 
-    @Option(help: "With --file: so many lines in one transaction. Defaults to 1000.")
+    @Option(help: "With --file: how many lines in one transaction. Defaults to 1000.")
     var batch: Int?
 
     @Flag(help: "With --file: only check the lines.")

@@ -50,7 +50,7 @@ extension IncidentsCommand {
         @Option(help: "Only those that began at most so long ago, such as 7d, or go on.")
         var since: DurationArgument?
 
-        @Option(help: "At most so many.")
+        @Option(help: "The most to show.")
         var limit = 50
 
         @OptionGroup var database: DatabaseOptions

@@ -12,7 +12,7 @@ struct RunCommand: AsyncParsableCommand {
     static var configuration: CommandConfiguration {
         CommandConfiguration(
             commandName: "run",
-            abstract: "Run a worker: claim jobs, run their handlers, until it is told to stop.",
+            abstract: "Run a worker: claim jobs, run their handlers, until it is stopped.",
             discussion: """
                 Examples:
 

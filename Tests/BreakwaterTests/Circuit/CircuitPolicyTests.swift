@@ -27,7 +27,7 @@ struct CircuitPolicyTests {
         Refusal("consecutive_failures is 0") { $0.consecutiveFailures = 0 },
         Refusal("consecutive_failures is 3000000000") { $0.consecutiveFailures = 3_000_000_000 },
         Refusal("minimum_calls is 0") { $0.minimumCalls = 0 },
-        Refusal("minimum_calls is 20; the window of 10 calls never holds so many") { $0.window = .calls(10) },
+        Refusal("minimum_calls is 20; the window of 10 calls never holds that many") { $0.window = .calls(10) },
         Refusal("window is 0 calls") {
             $0.window = .calls(0)
             $0.minimumCalls = 1
