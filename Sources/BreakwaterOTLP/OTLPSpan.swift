@@ -23,7 +23,7 @@ public final class OTLPSpan: Span {
     let identity: SpanIdentity
     let parent: String?
     let start: UInt64
-    /// The queue for the ended span; nil for a span that is not sampled, of which nothing is kept.
+    /// The queue for the ended span; nil if the span is not sampled and so is not exported.
     private let queue: SpanQueue?
     private let state: Mutex<Record>
 

@@ -197,6 +197,7 @@ import Testing
                 command: ["sh", "-c", "trap : TERM; sh -c '\(child)' & wait; wait"],
                 killAfter: .seconds(30)
             )
+            // Unstructured, because the test goes on beside it and cancels it. It is awaited below.
             let job = Task { try await run(plugin, Job(kind: "test")) }
             try await waitUntil("the child runs") { processNumber(in: ready) != nil }
             job.cancel()

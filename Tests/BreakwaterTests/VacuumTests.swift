@@ -80,6 +80,24 @@ struct VacuumTests {
         }
     }
 
+    @Test("may be vacuumed for long without holding back the horizon of positions")
+    func horizon() async throws {
+        try await withTestDatabase { database in
+            let worker = try await HandWorker(database)
+            try await database.insert(3)
+            // A vacuum holds this lock until it ends.
+            let vacuum = try await database.connectDirectly()
+            _ = try await vacuum.query("begin")
+            _ = try await vacuum.query("lock table breakwater.job in share update exclusive mode")
+            _ = try await worker.maintain()
+            #expect(
+                try await database.number("select proven from breakwater.horizon order by id desc limit 1")
+                    == database.number("select last_value from breakwater.job_position")
+            )
+            await vacuum.close()
+        }
+    }
+
     @Test("is left to autovacuum where the worker's role may not vacuum it")
     func otherRole() async throws {
         try await withTestDatabase { database in

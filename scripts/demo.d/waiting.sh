@@ -26,8 +26,8 @@ third_is_delivered() {
     ((count >= DELIVERIES / 3 || (count >= 200 && SECONDS - enqueued > 30)))
 }
 
-# Waits until no job is left, and prints every five seconds how many there are. Fails the demo if none of them ends
-# within the deadline.
+# Waits until no job is left, and prints the number of jobs every five seconds. Fails the demo if no job ends within
+# the deadline.
 wait_until_drained() {
     local next_progress=0 least_left=$((DELIVERIES + DIGESTS + 1)) end_of_drain=$((SECONDS + DEADLINE))
     until queue_is_drained; do

@@ -3,7 +3,7 @@ import BreakwaterEndpoints
 /// Slows down clients that guess passwords.
 ///
 /// An attempt is counted before the password is checked, so that many concurrent attempts do not evade the limit. There
-/// are three separate counts, each of which ends after ten minutes without a failure:
+/// are three separate counts. A count ends after ten minutes without a failure:
 ///
 /// - attempts for one name from one address: five failures are free,
 /// - attempts from one address with any names: thirty are free,

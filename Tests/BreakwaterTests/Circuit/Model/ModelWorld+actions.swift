@@ -201,7 +201,7 @@ extension ModelWorld {
             let held = self.units[index].held(by: worker)
             let rescued = try result[0][0].int()
             try self.require(rescued == held.count, "rescued \(rescued) of \(held.count)")
-            // If suspects ran together, none of them goes into quarantine.
+            // Suspects that ran together are not accused. They run again in smaller groups.
             let suspects = held.filter { (self.units[index].jobs[$0.id]?.crashes ?? 0) >= 2 }
             for job in held { self.giveBack(index, job, worker, crashed: true, among: suspects.count) }
         }
