@@ -76,6 +76,12 @@ create table breakwater.job (
     tracestate   text constraint tracestate_is_at_most_2000_bytes check (octet_length(tracestate) <= 2000),
     -- The key of the open circuit for which the job is parked (its run_at is infinity then).
     parked       text collate "C",
+    -- The rule that holds the job back, and the value of the rule's key (its run_at is infinity then; see
+    -- 34_held_back.sql).
+    rule         bigint,
+    rule_key     text collate "C",
+    -- The job's ordered key, once the job was held back or has run. Jobs of the key that were enqueued later wait for it.
+    order_key    text collate "C",
     -- The lane from which an UPDATE by hand took the job; a claim there may still hold it. null: none; 0: one whose row
     -- is gone.
     moved_from   bigint,
@@ -112,6 +118,12 @@ create index job_retry on breakwater.job (kind, run_at) where run_at is not null
 
 -- Parked jobs, in the order in which they become ready again when the circuit of their key lets them through.
 create index job_parked on breakwater.job (kind, parked, queue, priority, position) where parked is not null;
+
+-- Jobs that a rule holds back, in the order in which they run.
+create index job_held_back on breakwater.job (kind, rule, rule_key, priority, id) where rule is not null;
+
+-- The jobs of ordered keys that others wait for, in their order.
+create index job_ordered on breakwater.job (kind, order_key, id) where order_key is not null;
 
 -- Suspects and accused jobs, which are few even among millions of jobs.
 create index job_suspect on breakwater.job (position) where crashes >= 2;
@@ -229,7 +241,11 @@ create table breakwater.claim (
     -- The lane's floor: no job waits at or below it, and none can appear there.
     floor      bigint not null,
     claimed_at timestamptz not null default now(),
-    jobs       bigint[] not null
+    jobs       bigint[] not null,
+    -- The rules with a key that the jobs obey, and the jobs' keys: of all jobs for the first rule, then for the next.
+    -- null: no rule had a key, or the keys have to be read from the payloads.
+    rules      bigint[],
+    keys       text[] collate "C"
 ) with (
     -- The ids of a thousand jobs fit into one page. Kept there, they cost a third of what they cost elsewhere.
     toast_tuple_target = 8160,

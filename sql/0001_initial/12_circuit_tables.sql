@@ -36,6 +36,10 @@ create table breakwater.handler (
     fallback_result      text,
     fallback_kind        text collate "C",
     updated_at           timestamptz not null default now(),
+    -- The limits that the kind's configuration names, and the rules that apply to the kind, in the order in which claims
+    -- check them (see breakwater.refresh_rules). null: none.
+    limits               text[] collate "C",
+    rules                bigint[],
     -- An invalid result is refused here, because a fallback that fails would undo the fallbacks of all kinds.
     constraint fallback_result_is_json
         check (case when fallback = 'succeed' then coalesce(fallback_result::jsonb is not null, false) else true end),

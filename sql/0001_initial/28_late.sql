@@ -143,6 +143,15 @@ begin
         new.parked := null;
         new.run_at := nullif(new.run_at, old.run_at);
     end if;
+    -- The same for a job that a rule held back. Its order counts for its old kind only.
+    if old.rule is not null and (new.kind, new.run_at) is distinct from (old.kind, old.run_at) then
+        new.run_at := nullif(new.run_at, old.run_at);
+        new.rule := null;
+        new.rule_key := null;
+    end if;
+    if new.kind <> old.kind then
+        new.order_key := null;
+    end if;
     if old.run_at is not null and new.run_at is null and new.ready_at = old.ready_at then
         new.ready_at := now();
     end if;
@@ -155,10 +164,11 @@ begin
 end
 $$;
 
--- Breakwater's own functions draw a new position, write `lease` to end a hold, or park a job, so they do not fire this
--- trigger.
+-- Breakwater's own functions draw a new position, write `lease` to end a hold, park a job, or hold it back, so they do
+-- not fire this trigger.
 create trigger record_move before update of queue, kind, priority, position, run_at, parked on breakwater.job
     for each row when (new.lease = old.lease and not (old.parked is null and new.parked is not null)
+                       and (new.rule, new.rule_key) is not distinct from (old.rule, old.rule_key)
                        and (new.position < old.position
                             or (new.position = old.position
                                 and (new.queue, new.kind, new.priority, new.run_at, new.parked)

@@ -26,7 +26,12 @@ create type breakwater.claimed_jobs as (
     tracestates   text[],
     -- The circuit's key and generation: of each job, or one element for all of them.
     circuit_keys  text[],
-    generations   bigint[]
+    generations   bigint[],
+    -- How many seconds each job must wait before it starts, so that a rate is kept evenly. null: none must.
+    delays        double precision[],
+    -- If not null, the row has no jobs: jobs of the kind are held back by a rule, and the worker should claim again after
+    -- this many seconds, or when it has settled runs of the kind.
+    retry_after   double precision
 );
 
 -- The jobs that are held, and the claims that hold them.
@@ -36,6 +41,14 @@ create view breakwater.held as
 select c.id as job, c.lease, c.worker, c.lane, c.claimed_at
   from (select k.lease, k.worker, k.lane, k.claimed_at, unnest(k.jobs) as id from breakwater.claim k offset 0) c
   join breakwater.job j on j.id = c.id and j.lease < c.lease;
+
+-- Whether a claim of a kind may find jobs that a rule held back.
+create function breakwater.may_have_held_back(p_kind text, p_rules bigint[]) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select exists (select from breakwater.freed_key f where f.kind = p_kind collate "C" and f.due_at <= now() + interval '1 second')
+        or exists (select from breakwater.share_turn t where t.rule = any (p_rules))
+$$;
 
 -- A worker's lanes that may have jobs for it, in its order of preference: those with jobs above their cursor or, if
 -- `p_late`, with a gap between floor and cursor where late jobs may be. Paused lanes and open circuits are left out.
@@ -61,7 +74,11 @@ create function breakwater.claimable_lanes(
     -- Whether breakwater.admit must say how many jobs may be taken.
     is_limited   boolean,
     -- Whether jobs of the lane may have to be parked or dead-lettered instead of taken.
-    is_filtered  boolean
+    is_filtered  boolean,
+    -- Whether the lane has jobs above its cursor.
+    has_jobs     boolean,
+    -- Whether the kind has rules (see 29_rules.sql).
+    has_rules    boolean
 )
 language sql stable
 as $$
@@ -76,7 +93,8 @@ as $$
                   and (s.is_local and s.kind = a.kind or s.kind = c.kind and s.key = c.key)),
            h.max_age is not null or (h.key_path is not null and exists (
                select from breakwater.circuit k
-                where k.kind = l.kind collate "C" and k.key <> '' and k.state <> 'closed'))
+                where k.kind = l.kind collate "C" and k.key <> '' and k.state <> 'closed')),
+           f.position is not null, h.rules is not null
       from unnest(p_queues, p_kinds, p_priorities, p_slots) with ordinality
            as l(queue, kind, priority, slot, place)
       join breakwater.lane a on a.queue = l.queue collate "C" and a.kind = l.kind collate "C"
@@ -94,7 +112,8 @@ as $$
             limit 1) f on true
       left join breakwater.handler h on h.kind = l.kind collate "C"
       left join breakwater.circuit c on breakwater.is_circuit_of(c.kind, c.key, l.kind, h.shared_key, '')
-     where (f.position is not null or (p_late and n.floor < n.last))
+     where (f.position is not null or (p_late and n.floor < n.last)
+            or (h.rules is not null and breakwater.may_have_held_back(h.kind, h.rules)))
        and not exists (select from breakwater.pause p where breakwater.is_pause_of(p.scope, p.name, l.queue, l.kind))
        and (c.state is distinct from 'open' or c.retry_at <= breakwater.clock())
      order by l.place
@@ -160,6 +179,11 @@ declare
     v_lease bigint;
     v_taken integer;
     v_slot integer;
+    v_states breakwater.rule_state[];
+    v_wait  double precision;
+    v_has_keys boolean := false;
+    v_shared text[] collate "C" := '{}';
+    v_is_shared boolean := false;
 begin
     perform breakwater.require_read_committed();
     -- A worker whose jobs were released to others claims nothing until it has registered again. A worker that an
@@ -172,7 +196,7 @@ begin
     for v_lane in
         select l.* from breakwater.claimable_lanes(p_worker, p_queues, p_kinds, p_priorities, p_slots, p_late) l
     loop
-        exit when v_left <= 0 or v_bytes <= 0;
+        exit when v_bytes <= 0 or (v_left <= 0 and not v_lane.has_rules);
         v_permits := least(v_left, v_room[v_lane.slot]);
         v_generation := v_lane.generation;
         v_is_probe := false;
@@ -182,7 +206,7 @@ begin
                                     least(v_permits, breakwater.admit_self(v_lane.kind, p_worker)),
                                     v_room[v_lane.slot], p_concurrency[v_lane.slot]) a;
         end if;
-        continue when v_permits <= 0;
+        continue when v_permits <= 0 and not v_lane.has_rules;
 
         if v_is_probe then
             v_taken := 0;
@@ -219,31 +243,87 @@ begin
             exit when v_floor is not null or v_has_lane;
             perform pg_sleep(0.001);
         end loop;
-        continue when v_floor is null;
+        if v_floor is null then
+            if v_lane.has_rules then
+                return next breakwater.held_back(v_kind, 0.01);
+            end if;
+            continue;
+        end if;
         v_has_lane := true;
         -- This is read only now, because another claim may have committed before the lock was free.
-        select c.lease, c.last, c.floor, c.jobs = '{}' as has_ended into v_newest from breakwater.claim c
-         where c.lane = v_lane.id
-         order by c.last desc, c.lease desc limit 1;
+        select c.lease, c.last, c.floor, c.jobs = '{}' as has_ended, h.rules into v_newest
+          from (select v_kind as kind) k
+          left join breakwater.handler h on h.kind = k.kind
+          left join lateral (
+               select * from breakwater.claim c where c.lane = v_lane.id
+                order by c.last desc, c.lease desc limit 1) c on true;
         v_cursor := coalesce(v_newest.last, v_floor);
         v_floor := coalesce(v_newest.floor, v_floor);
 
+        v_states := null;
+        if v_newest.rules is not null then
+            -- A kind with rules: they decide how many jobs may start, and jobs that they held back come first.
+            v_states := breakwater.lock_rules(v_newest.rules);
+            v_wait := 0.005;
+            v_taken := 0;
+            if v_states is not null then
+                select s.permits, s.wait into v_permits, v_wait
+                  from breakwater.free_starts(v_states, p_worker, v_permits, p_concurrency[v_lane.slot], v_kind) s;
+                select bool_or((s.rule).type = 'share'),
+                       bool_or(num_nonnulls((s.rule).key_path, (s.rule).weight_path) > 0)
+                  into v_is_shared, v_has_keys
+                  from unnest(v_states) s;
+                if v_is_shared then
+                    -- All lanes of a shared kind are one.
+                    continue when v_kind = any (v_shared);
+                    v_shared := v_shared || v_kind;
+                    perform breakwater.hold_back_lanes(
+                        p_worker, v_states, v_kind, p_queues, p_kinds, p_priorities, p_slots, p_late, v_bytes);
+                end if;
+                if v_permits > 0 and v_has_keys and not v_is_probe then
+                    for v_jobs in
+                        select b.* from breakwater.claim_held_back(
+                            p_worker, v_kind, v_states, breakwater.queues_to_claim(p_queues, p_kinds, v_kind), v_permits,
+                            v_bytes, v_lane.key_path, v_lane.is_filtered, v_lane.circuit_key, v_generation) b
+                    loop
+                        return next v_jobs;
+                        v_taken := v_taken + cardinality(v_jobs.ids);
+                        v_bytes := v_bytes - pg_column_size(v_jobs.payloads);
+                    end loop;
+                    if v_taken > 0 then
+                        -- The logs have new rows now.
+                        v_states := breakwater.lock_rules(v_newest.rules);
+                    end if;
+                end if;
+                if v_has_keys then
+                    v_wait := coalesce(v_wait, breakwater.next_held_back(v_kind, v_newest.rules));
+                end if;
+                v_permits := v_permits - v_taken;
+                v_left := v_left - v_taken;
+                v_room[v_lane.slot] := v_room[v_lane.slot] - v_taken;
+            end if;
+            if v_wait is not null then
+                return next breakwater.held_back(v_kind, v_wait);
+            end if;
+            continue when v_states is null or v_permits <= 0 or v_bytes <= 0 or v_is_shared;
+        end if;
+
         v_lease := nextval('breakwater.lease');
-        if coalesce(v_late.ids, '{}') = '{}' and not v_lane.is_filtered and not v_is_probe and v_lane.key_path is null then
+        if coalesce(v_late.ids, '{}') = '{}' and (v_states is null or not v_has_keys) and not v_lane.is_filtered and not v_is_probe and v_lane.key_path is null then
             v_jobs := breakwater.claim_in_order(
                 p_worker, v_lane.id, v_queue, v_kind, v_priority, v_lease, v_cursor, v_floor, v_lane.proven, v_late,
                 v_permits, v_bytes, v_lane.circuit_key, v_generation);
+            if v_states is not null and v_jobs.ids is not null then
+                v_jobs.delays := (breakwater.record_starts(v_states, v_kind, v_lease, v_jobs.ids)).delays;
+            end if;
         else
             v_jobs := breakwater.claim_with_care(
                 p_worker, v_lane.id, v_queue, v_kind, v_priority, v_lease, v_cursor, v_floor, v_late, v_permits, v_bytes,
-                v_lane.key_path, v_lane.is_filtered, v_lane.circuit_kind, v_lane.circuit_key, v_generation, v_is_probe);
+                v_lane.key_path, v_lane.is_filtered, v_lane.circuit_kind, v_lane.circuit_key, v_generation, v_is_probe,
+                v_states, false);
         end if;
-        -- The claim that was the lane's newest until now is not needed any more if all its jobs have ended.
         if v_newest.has_ended then
-            delete from breakwater.claim c
-             where c.lease = v_newest.lease
-               and exists (select from breakwater.claim n where n.lane = v_lane.id
-                                                            and (n.last, n.lease) > (c.last, c.lease));
+            perform breakwater.forget_claim(v_newest.lease, true, v_lane.id);
         end if;
         continue when v_jobs.ids is null;
         return next v_jobs;
@@ -270,6 +350,49 @@ begin
             p_worker, p_queues, p_kinds, p_slots, v_room, p_concurrency, v_left) k;
     end if;
 end
+$$;
+
+-- Deletes the claim that was a lane's newest until now, if all its jobs have ended and there is a newer one.
+create function breakwater.forget_claim(p_lease bigint, p_has_ended boolean, p_lane bigint) returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+    delete from breakwater.claim c
+     where p_has_ended and c.lease = p_lease
+       and exists (select from breakwater.claim n where n.lane = p_lane and (n.last, n.lease) > (c.last, c.lease))
+$$;
+
+-- The row that tells a worker to claim a kind again after some seconds, because a rule holds back jobs.
+create function breakwater.held_back(p_kind text, p_seconds double precision) returns breakwater.claimed_jobs
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_row breakwater.claimed_jobs;
+begin
+    v_row.kind := p_kind;
+    v_row.retry_after := p_seconds;
+    return v_row;
+end
+$$;
+
+-- After how many seconds a claim of a kind may find more jobs that a rule held back; null: none is held back.
+create function breakwater.next_held_back(p_kind text, p_rules bigint[]) returns double precision
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select case when n.due_at is not null or exists (
+                    select from breakwater.job j where j.kind = p_kind collate "C" and j.rule = any (p_rules))
+                then least(0.25, greatest(extract(epoch from n.due_at - clock_timestamp()), 0)) end
+      from (select min(f.due_at) as due_at from breakwater.freed_key f
+             where f.kind = p_kind collate "C" and f.due_at > '-infinity') n
+$$;
+
+-- The queues from which a worker claims a kind, without the paused ones.
+create function breakwater.queues_to_claim(p_queues text[], p_kinds text[], p_kind text) returns text[]
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select array(
+        select distinct l.queue from unnest(p_queues, p_kinds) l(queue, kind)
+         where l.kind = p_kind
+           and not exists (select from breakwater.pause p where breakwater.is_pause_of(p.scope, p.name, l.queue, null)))
 $$;
 
 -- Takes the next jobs of one lane, above its cursor, and writes the claim. Its caller holds the lane, and has checked

@@ -1,15 +1,20 @@
 -- Claims with more checks than usual, and the form in which jobs are sent to their worker.
 
 -- Claims from one lane, whose row the caller has locked, where some jobs need more checks: late ones, those of a kind
--- with keys or a max_age, and probes.
+-- with keys, a max_age or rules, and probes. p_states are the kind's rules, which the caller has locked; null: none. With
+-- p_for_shares, no job is taken: they are held back for a fair share (see 34_shares.sql).
 create function breakwater.claim_with_care(
     p_worker bigint, p_lane bigint, p_queue text, p_kind text, p_priority smallint, p_lease bigint, p_cursor bigint,
     p_floor bigint, p_late breakwater.late_jobs, p_permits integer, p_bytes integer, p_key_path text[], p_is_filtered boolean,
-    p_circuit_kind text, p_circuit_key text, p_generation bigint, p_is_probe boolean
+    p_circuit_kind text, p_circuit_key text, p_generation bigint, p_is_probe boolean,
+    p_states breakwater.rule_state[] default null, p_for_shares boolean default false
 ) returns breakwater.claimed_jobs
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
+    v_states breakwater.rule_state[] := case when not p_for_shares then p_states end;
+    v_chosen record;
+    v_starts record;
     v_queue  text collate "C" := p_queue;
     v_kind   text collate "C" := p_kind;
     v_ids    bigint[];
@@ -37,6 +42,9 @@ begin
         if p_is_filtered then
             v_ids := breakwater.park_or_expire(v_kind, v_ids, p_key_path, p_permits);
         end if;
+        if v_states is not null and v_ids <> '{}' then
+            v_ids := (breakwater.choose(v_states, v_kind, v_ids, '{}', p_permits, true)).chosen;
+        end if;
         v_taken := v_ids;
         -- Another session may be changing one of them, or the circuit of its key.
         v_is_complete := v_is_complete and not exists (
@@ -54,7 +62,8 @@ begin
     end if;
 
     -- If all jobs of a portion are parked or expired, it tries another, five in all. Then other lanes have their turn.
-    v_limit := case when p_is_filtered then greatest(p_permits, 500) else p_permits - cardinality(v_taken) end;
+    v_limit := case when p_is_filtered or v_states is not null then greatest(p_permits, 500)
+                    else p_permits - cardinality(v_taken) end;
     for round in 1..5 loop
         exit when cardinality(v_taken) >= p_permits;
         select array_agg(t.id), array_agg(t.position) into v_ids, v_positions
@@ -71,15 +80,34 @@ begin
         if p_is_filtered then
             v_found := breakwater.park_or_expire(v_kind, v_ids, p_key_path, p_permits - cardinality(v_taken));
         end if;
+        if v_states is not null and v_found <> '{}' then
+            v_chosen := breakwater.choose(v_states, v_kind, v_found, v_taken, p_permits - cardinality(v_taken), true);
+            v_found := v_chosen.chosen;
+            -- Jobs that a limit without a key stops stay where they are, so the cursor stops below them.
+            if v_chosen.surplus <> '{}' and cardinality(v_taken) + cardinality(v_found) < p_permits then
+                v_taken := v_taken || v_found;
+                v_last := greatest(v_last, (
+                    select max(o.position) from unnest(v_ids, v_positions) o(id, position)
+                     where o.position < (select min(s.position) from unnest(v_ids, v_positions) s(id, position)
+                                          where s.id = any (v_chosen.surplus))));
+                exit;
+            end if;
+        end if;
         v_taken := v_taken || v_found;
         -- The cursor stops at the last job taken if there are enough. Otherwise the whole portion has been searched.
         v_last := case when cardinality(v_taken) >= p_permits
                        then v_positions[array_position(v_ids, v_found[cardinality(v_found)])]
                        else v_positions[cardinality(v_positions)] end;
-        exit when not p_is_filtered or v_found <> '{}';
+        exit when not (p_is_filtered or v_states is not null) or v_found <> '{}';
     end loop;
 
+    if p_for_shares and v_taken <> '{}' then
+        perform breakwater.hold_back_for_shares(p_states, v_kind, v_taken);
+        v_taken := '{}';
+    end if;
+
     loop
+        exit when v_taken = '{}';
         select t.* into v_jobs
           from breakwater.jobs_of_claim(
                v_taken, p_lease, case when p_is_probe then null else p_key_path end, p_circuit_key, p_generation,
@@ -96,10 +124,18 @@ begin
     if p_is_probe and v_taken <> '{}' then
         perform breakwater.lease_probes(p_circuit_kind, p_circuit_key, p_generation, v_kind, v_taken, p_lease);
     end if;
+    if v_states is not null and v_taken <> '{}' then
+        -- The jobs in the order in which they are sent, as are the delays.
+        v_taken := v_jobs.ids[1:cardinality(v_taken)];
+        v_starts := breakwater.record_starts(v_states, v_kind, p_lease, v_taken);
+        v_jobs.delays := v_starts.delays;
+    else
+        select null::bigint[] as rules, null::text[] as keys into v_starts;
+    end if;
     -- A claim without jobs records how far the lane has been searched.
     if v_taken <> '{}' or v_last > p_cursor or (v_floor > p_floor and v_floor >= least(v_last, p_floor + 1000)) then
-        insert into breakwater.claim (lease, worker, lane, last, floor, jobs)
-        values (p_lease, p_worker, p_lane, v_last, v_floor, v_taken);
+        insert into breakwater.claim (lease, worker, lane, last, floor, jobs, rules, keys)
+        values (p_lease, p_worker, p_lane, v_last, v_floor, v_taken, v_starts.rules, v_starts.keys);
     end if;
     return v_jobs;
 end
@@ -201,7 +237,7 @@ begin
                             where j.id = any (v_ids) and j.enqueued_at < breakwater.clock() - v_max_age);
         perform breakwater.dead_letter_job(i, 'expired', null)
            from unnest(array(select j.id from breakwater.job j
-                              where j.id = any (v_expired) and num_nulls(j.run_at) = 1
+                              where j.id = any (v_expired) and (num_nulls(j.run_at) = 1 or j.rule is not null)
                               order by j.position for update skip locked)) i;
         v_ids := array(select i from unnest(v_ids) i where i <> all (v_expired));
     end if;
@@ -218,12 +254,13 @@ begin
                                  for share skip locked);
             -- The jobs are chosen by id alone, so that the planner has nothing to join.
             update breakwater.job j
-               set run_at = 'infinity', parked = v_keys[array_position(v_ids, j.id)]
+               set run_at = 'infinity', parked = v_keys[array_position(v_ids, j.id)], rule = null, rule_key = null,
+                   order_key = coalesce(j.order_key, breakwater.order_key_of(j.kind, j.payload))
              where j.id = any (array(
                    select o.id from breakwater.job o
                     where o.id = any (array(select a.id from unnest(v_ids, v_keys) a(id, key)
                                              where a.key = any (v_locked)))
-                      and num_nulls(o.run_at) = 1
+                      and (num_nulls(o.run_at) = 1 or o.rule is not null)
                       for update skip locked));
         end if;
     end if;

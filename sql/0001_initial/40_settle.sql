@@ -187,6 +187,10 @@ begin
         end loop;
     end if;
 
+    -- Nearly always no rule has a key, and nothing more has to be checked.
+    if exists (select from breakwater.flow_rule r where r.key_path is not null) then
+        perform breakwater.free_keys_of_runs(p_done || p_ids, p_done_leases || p_leases);
+    end if;
     if cardinality(p_claims) > 0 then
         perform breakwater.close_claims(p_worker, p_claims);
     end if;
@@ -276,7 +280,7 @@ begin
                                        where n.lane = c.lane and (n.last, n.lease) > (c.last, c.lease)));
     get diagnostics v_deleted = row_count;
     if v_deleted < cardinality(p_claims) then
-        update breakwater.claim c set jobs = '{}'
+        update breakwater.claim c set jobs = '{}', rules = null, keys = null
          where c.lease = any (p_claims) and c.worker = p_worker and c.jobs <> '{}';
     end if;
 end
@@ -298,6 +302,7 @@ as $$
 declare
     v_job    breakwater.job;
     v_spent  boolean;
+    v_asked  double precision := p_delay;
     v_errors jsonb;
     v_policy breakwater.handler;
 begin
@@ -338,6 +343,10 @@ begin
            set lease = p_lease,
                moved_from = null,
                parked = null,
+               rule = null,
+               rule_key = null,
+               order_key = case when v_policy.rules is not null
+                                then coalesce(j.order_key, breakwater.order_key_of(j.kind, j.payload)) end,
                attempt = v_job.attempt + v_spent::integer,
                handed_back = v_job.handed_back + p_is_pending::integer,
                -- A run that ended resets the count. A run that was released proves nothing, so the count stays.
@@ -349,6 +358,9 @@ begin
                ready_at = case when p_class = 'released' then j.ready_at else now() end,
                position = nextval('breakwater.job_position')
          where j.id = p_id;
+        if p_class = 'throttled' and v_policy.rules is not null then
+            perform breakwater.pause_rates(v_job, v_asked);
+        end if;
         if exists (select from breakwater.tail_subscriber) then
             perform breakwater.record_run(p_id, p_class, p_worker, attempt, p_name, p_message);
         end if;

@@ -42,7 +42,18 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_number bigint := p_id;
+    v_halts  boolean := false;
+    v_job    breakwater.job;
 begin
+    -- Others may wait for it (see 34_held_back.sql).
+    select j.* into v_job from breakwater.job j
+      join breakwater.handler h on h.kind = j.kind and h.rules is not null
+     where j.id = p_id;
+    if found and v_job.id is not null then
+        select coalesce(bool_or(r.on_dead = 'halt'), false) and p_reason <> 'cancelled' into v_halts
+          from breakwater.flow_rule r where r.type = 'order' and r.name = v_job.kind;
+        perform breakwater.free_keys_of_job(v_job);
+    end if;
     if exists (select from breakwater.dead_letter d where d.id = p_id)
        and exists (select from breakwater.job j where j.id = p_id)
     then
@@ -70,6 +81,11 @@ begin
     select v_number, g.queue, g.kind, g.priority, g.payload, p_reason, g.attempts, g.max_attempts, g.unique_key,
            g.traceparent, g.tracestate, coalesce(p_errors, g.errors, '[]'), g.enqueued_at
       from gone g;
+    if v_halts then
+        insert into breakwater.halted_key (kind, key, dead_letter)
+        values (v_job.kind, breakwater.order_key_of(v_job.kind, v_job.payload), v_number)
+        on conflict do nothing;
+    end if;
 end
 $$;
 

@@ -115,7 +115,7 @@ declare
     v_count integer;
 begin
     update breakwater.job j
-       set kind = p_kind, run_at = null, parked = null, ready_at = now(), attempt = 0, handed_back = 0,
+       set kind = p_kind, run_at = null, parked = null, rule = null, rule_key = null, order_key = null, ready_at = now(), attempt = 0, handed_back = 0,
            fails_alone = false, position = nextval('breakwater.job_position'),
            errors = breakwater.add_error(j.errors, j.attempt, 'rerouted', 'circuit_open', 'rerouted from ' || j.kind, null)
      where j.id = any (p_ids)
@@ -192,7 +192,7 @@ begin
              limit p_limit - v_count))
         loop
             update breakwater.job j
-               set run_at = null, parked = null, position = nextval('breakwater.job_position')
+               set run_at = null, parked = null, rule = null, rule_key = null, position = nextval('breakwater.job_position')
              where j.id = v_id;
             v_count := v_count + 1;
         end loop;

@@ -67,9 +67,11 @@ begin
                and (j.queue, j.priority) = (v_lane.queue, v_lane.priority)
                for no key update skip locked);
         continue when v_of_lane = '{}';
-        update breakwater.job j set moved_from = v_lane.id where j.id = any (v_of_lane);
         v_newest := breakwater.newest_claim(v_lane);
         v_lease := nextval('breakwater.lease');
+        v_of_lane := breakwater.start_by_rules(p_kind, v_of_lane, v_lease, p_worker);
+        continue when v_of_lane = '{}';
+        update breakwater.job j set moved_from = v_lane.id where j.id = any (v_of_lane);
         insert into breakwater.claim (lease, worker, lane, last, floor, jobs)
         values (v_lease, p_worker, v_lane.id, v_newest.last, v_newest.floor, v_of_lane);
         perform breakwater.lease_probes(p_circuit_kind, p_circuit_key, p_generation, v_kind, v_of_lane, v_lease);
@@ -286,6 +288,8 @@ begin
                         where j.id = any (v_ids) and j.parked = v_circuit.key for update skip locked);
         continue when v_ids = '{}';
         v_lease := nextval('breakwater.lease');
+        v_ids := breakwater.start_by_rules(v_circuit.kind, v_ids, v_lease, p_worker);
+        continue when v_ids = '{}';
         insert into breakwater.claim (lease, worker, last, floor, jobs) values (v_lease, p_worker, 0, 0, v_ids);
         perform breakwater.lease_probes(
             v_circuit.kind, v_circuit.key, v_admitted.generation, v_circuit.kind, v_ids, v_lease);

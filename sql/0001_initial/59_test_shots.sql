@@ -27,7 +27,7 @@ begin
             using errcode = '22023', hint = 'worker status lists the workers.';
     end if;
     update breakwater.job j
-       set run_at = 'infinity', parked = null, moved_from = null, position = nextval('breakwater.job_position')
+       set run_at = 'infinity', parked = null, rule = null, rule_key = null, moved_from = null, position = nextval('breakwater.job_position')
      where j.id = v_job.id;
     insert into breakwater.test_shot (job, actor) values (v_job.id, actor)
     on conflict (job) do update set actor = excluded.actor, at = excluded.at;
@@ -68,9 +68,10 @@ begin
          where j.id = v_id
            for update of j skip locked;
         continue when v_shot.slot is null or v_room[v_shot.slot] <= 0 or breakwater.without_held(array[v_id]) = '{}';
+        v_lease := nextval('breakwater.lease');
+        continue when breakwater.start_by_rules(v_shot.kind, array[v_id], v_lease, p_worker) = '{}';
         delete from breakwater.test_shot s where s.job = v_id;
         v_circuit := breakwater.circuit_of_shot(v_shot.kind, v_shot.shared_key, v_shot.key);
-        v_lease := nextval('breakwater.lease');
         insert into breakwater.claim (lease, worker, last, floor, jobs) values (v_lease, p_worker, 0, 0, array[v_shot.id]);
         perform breakwater.lease_probes(
             coalesce(v_circuit.kind, v_shot.kind), coalesce(v_circuit.key, ''), coalesce(v_circuit.generation, 0),

@@ -32,6 +32,7 @@ begin
             excluded.key_path, excluded.fallback, excluded.fallback_result, excluded.fallback_kind, now());
     perform breakwater.refuse_reroute_cycles(array(select h ->> 'kind' from jsonb_array_elements(v_handlers) h));
     perform breakwater.add_circuits_and_lanes(v_handlers, p_queues);
+    perform breakwater.configure_rules(v_handlers);
 
     insert into breakwater.worker (name, version, queues, kinds, concurrency, lease)
     values (p_name, p_version, p_queues,
@@ -111,6 +112,7 @@ begin
     on conflict (kind) do nothing;
     perform breakwater.add_circuits_and_lanes(
         v_handlers, (select w.queues from breakwater.worker w where w.id = p_worker));
+    perform breakwater.configure_rules(v_handlers);
 end
 $$;
 

@@ -122,7 +122,7 @@ begin
                     end if;
                 end;
             end loop;
-            update breakwater.claim c set jobs = v_stuck where c.lease = v_claim.lease;
+            update breakwater.claim c set jobs = v_stuck, rules = null, keys = null where c.lease = v_claim.lease;
             if v_stuck = '{}' then
                 perform breakwater.close_claims(p_worker, array[v_claim.lease]);
             end if;
@@ -162,7 +162,9 @@ begin
     loop
         v_crashes := v_job.crashes + (p_crash is not null and p_group <= 1)::integer;
         update breakwater.job j
-           set lease = p_claim.lease, moved_from = null, parked = null, ready_at = now(), crashes = v_crashes,
+           set lease = p_claim.lease, moved_from = null, parked = null, rule = null, rule_key = null,
+               order_key = coalesce(j.order_key, breakwater.order_key_of(j.kind, j.payload)),
+               ready_at = now(), crashes = v_crashes,
                suspect_group = case when p_crash is not null and p_group > 1 then (p_group + 1) / 2 else j.suspect_group end,
                run_at = breakwater.run_at_after(v_crashes, p_crash),
                position = nextval('breakwater.job_position')
@@ -175,6 +177,9 @@ begin
         end if;
     end loop;
     delete from breakwater.probe p where p.job = any (p_jobs) and p.lease = p_claim.lease;
+    if v_jobs <> '{}' and exists (select from breakwater.flow_rule r where r.key_path is not null) then
+        perform breakwater.free_keys_of_runs(v_jobs, array[p_claim.lease]);
+    end if;
     perform breakwater.wake(v_kinds);
     return v_jobs;
 end

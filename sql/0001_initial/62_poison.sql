@@ -101,10 +101,14 @@ begin
          order by j.position
            for update skip locked);
     v_ids := breakwater.without_held(v_ids);
+    v_lease := nextval('breakwater.lease');
+    v_ids := array(
+        select unnest(breakwater.start_by_rules(k.kind, k.ids, v_lease, p_worker))
+          from (select j.kind, array_agg(j.id order by j.position) as ids from breakwater.job j where j.id = any (v_ids)
+                 group by j.kind) k);
     if v_ids = '{}' then
         return;
     end if;
-    v_lease := nextval('breakwater.lease');
     loop
         v_jobs := array(
             select t

@@ -2,7 +2,8 @@
 -- control characters than fit into a value, or a broken page. A claim that includes such a job fails as a whole. Its
 -- worker then asks for fewer jobs, and requests that the jobs which the claim could have taken are checked one by one.
 
--- Checks the first p_limit jobs of each lane, and the first p_limit parked jobs and suspects of the lanes' kinds.
+-- Checks the first p_limit jobs of each lane, and the first p_limit parked jobs, jobs that a rule holds back, and
+-- suspects of the lanes' kinds.
 -- Dead-letters those that cannot be read, as `unreadable`, and returns them. Their payloads are lost.
 --
 -- Locks: the jobs that it ends, by SKIP LOCKED.
@@ -34,6 +35,12 @@ begin
          cross join lateral (
                select j.id from breakwater.job j where j.kind = k.kind and j.parked is not null
                 order by j.position limit p_limit) j
+        union all
+        select j.id
+          from breakwater.handler h
+         cross join lateral (
+               select j.id from breakwater.job j where j.kind = h.kind and j.rule = any (h.rules) limit p_limit) j
+         where h.kind = any (p_kinds) and h.rules is not null
         union all
         (select j.id from breakwater.job j
           where j.crashes >= 2 and j.kind = any (p_kinds) order by j.position limit p_limit)

@@ -28,6 +28,11 @@ declare
     v_audit      bigint := breakwater.last_number('audit_id_seq');
     v_subscriber bigint := breakwater.last_number('tail_subscriber_id');
     v_outcome    bigint := breakwater.last_number('outcome_id');
+    v_rule       bigint := breakwater.last_number('flow_rule_id_seq');
+    v_number     bigint := breakwater.last_number('rule_claim_number');
+    v_freed      bigint := breakwater.last_number('freed_key_id_seq');
+    v_pause      bigint := breakwater.last_number('rate_pause_id_seq');
+    v_turn       bigint := breakwater.last_number('share_turn_id_seq');
     v_jobs       record;
 begin
     select null::bigint as highest_lease, null::bigint as highest_position into v_jobs;
@@ -73,7 +78,18 @@ begin
         ('breakwater.tail_subscriber_id'::regclass, v_subscriber,
          (select max(r.id) from breakwater.tail_subscriber r where r.id > v_subscriber)),
         ('breakwater.outcome_id'::regclass, v_outcome,
-         (select max(r.id) from breakwater.outcome r where r.id > v_outcome));
+         (select max(r.id) from breakwater.outcome r where r.id > v_outcome)),
+        ('breakwater.flow_rule_id_seq'::regclass, v_rule, (select max(r.id) from breakwater.flow_rule r where r.id > v_rule)),
+        ('breakwater.rule_claim_number'::regclass, v_number, greatest(
+            (select max(r.number) from breakwater.rule_claim r where r.number > v_number),
+            -- The index of this table begins with the rule.
+            (select max(r.number) from breakwater.key_clock r where p_thorough and r.number > v_number))),
+        ('breakwater.freed_key_id_seq'::regclass, v_freed,
+         (select max(r.id) from breakwater.freed_key r where r.id > v_freed)),
+        ('breakwater.rate_pause_id_seq'::regclass, v_pause,
+         (select max(r.id) from breakwater.rate_pause r where r.id > v_pause)),
+        ('breakwater.share_turn_id_seq'::regclass, v_turn,
+         (select max(r.id) from breakwater.share_turn r where p_thorough and r.id > v_turn));
 end
 $$;
 

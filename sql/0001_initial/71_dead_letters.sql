@@ -23,12 +23,13 @@ begin
         v_number := breakwater.new_job_number();
     end if;
     insert into breakwater.job (
-        id, lease, queue, kind, priority, payload, max_attempts, unique_key, traceparent, tracestate, errors, enqueued_at)
+        id, lease, queue, kind, priority, payload, max_attempts, unique_key, traceparent, tracestate, errors, enqueued_at,
+        order_key)
     overriding system value
     -- It keeps its id, but its lease is a new number, so that no earlier claim holds it again.
     values (v_number, nextval('breakwater.lease'), v_dead.queue, v_dead.kind, v_dead.priority, v_dead.payload,
             v_dead.max_attempts, v_dead.unique_key, v_dead.traceparent, v_dead.tracestate, nullif(v_dead.errors, '[]'),
-            v_dead.enqueued_at)
+            v_dead.enqueued_at, breakwater.order_key_of(v_dead.kind, v_dead.payload))
     on conflict (kind, unique_key) where unique_key is not null do nothing;
     if not found then
         raise exception 'dead letter % has the unique key ''%'', which a newer job of the kind ''%'' has now',
@@ -36,6 +37,7 @@ begin
             using errcode = '23505', hint = 'Redrive it when that job has ended, or purge it.';
     end if;
     delete from breakwater.dead_letter d where d.id = v_dead.id;
+    perform breakwater.end_halts();
     perform breakwater.record_action(actor, 'dead_letter.redrive', 'job ' || id, redrive.reason,
                                      jsonb_strip_nulls(jsonb_build_object(
                                          'id', id, 'kind', v_dead.kind, 'new_id', nullif(v_number, v_dead.id))));
@@ -127,17 +129,19 @@ begin
     ), back as (
         insert into breakwater.job (
             id, lease, queue, kind, priority, payload, max_attempts, unique_key, traceparent, tracestate, errors,
-            enqueued_at)
+            enqueued_at, order_key)
         overriding system value
         -- As in redrive(id).
         select d.number, nextval('breakwater.lease'), d.queue, d.kind, d.priority, d.payload, d.max_attempts, d.unique_key,
-               d.traceparent, d.tracestate, nullif(d.errors, '[]'), d.enqueued_at
+               d.traceparent, d.tracestate, nullif(d.errors, '[]'), d.enqueued_at,
+               breakwater.order_key_of(d.kind, d.payload)
           from chosen d order by d.died_at, d.id
         on conflict (kind, unique_key) where unique_key is not null do nothing
         returning job.id
     )
     delete from breakwater.dead_letter d using back b join chosen c on c.number = b.id where d.id = c.id;
     get diagnostics done = row_count;
+    perform breakwater.end_halts();
     audit := breakwater.record_portion(p_audit, p_actor, 'dead_letter.redrive', p_reason, done, p_ids, p_kind, p_died_of,
                                        p_failure, p_died_until, p_incident);
 end
@@ -159,6 +163,7 @@ begin
     picked := cardinality(v_ids);
     delete from breakwater.dead_letter d where d.id = any (v_ids);
     get diagnostics done = row_count;
+    perform breakwater.end_halts();
     audit := breakwater.record_portion(p_audit, p_actor, 'dead_letter.purge', p_reason, done, p_ids, p_kind, p_died_of,
                                        p_failure, p_died_until, p_incident);
 end
@@ -194,6 +199,7 @@ begin
     if not found then
         return false;
     end if;
+    perform breakwater.end_halts();
     perform breakwater.record_action(actor, 'dead_letter.purge', 'job ' || id, purge.reason,
                                      jsonb_build_object('id', id, 'kind', v_kind));
     return true;

@@ -38,7 +38,7 @@ begin
             using errcode = '22023', hint = 'It runs apart from others, as soon as a worker holds no other job. Or cancel it.';
     end if;
     update breakwater.job j
-       set run_at = null, parked = null, ready_at = now(), position = nextval('breakwater.job_position')
+       set run_at = null, parked = null, rule = null, rule_key = null, ready_at = now(), position = nextval('breakwater.job_position')
      where j.id = run_now.id and j.run_at is not null
     returning j.kind into v_kind;
     if v_kind is null then

@@ -34,7 +34,9 @@ begin
                     where j.id = any (v_seen) and j.kind = rename_kind_some.old_kind collate "C");
     v_locked := breakwater.lock_waiting(v_ids);
     update breakwater.job j
-       set kind = rename_kind_some.new_kind, run_at = case when j.parked is null then j.run_at end, parked = null,
+       set kind = rename_kind_some.new_kind,
+           run_at = case when j.parked is null and j.rule is null then j.run_at end, parked = null,
+           rule = null, rule_key = null, order_key = null,
            ready_at = case when j.parked is null then j.ready_at else now() end,
            position = nextval('breakwater.job_position')
      where j.id = any (v_locked) and j.kind = rename_kind_some.old_kind collate "C"

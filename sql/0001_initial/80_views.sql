@@ -5,11 +5,12 @@ create view breakwater.depth as
 select j.queue, j.kind,
        count(*) filter (where j.run_at is null and r.job is null) as ready,
        count(*) filter (where r.job is not null) as running,
-       count(*) filter (where j.run_at is not null and j.parked is null and r.job is null
+       count(*) filter (where j.run_at is not null and num_nonnulls(j.parked, j.rule) = 0 and r.job is null
                               and not breakwater.has_run(j.attempt, j.errors)) as scheduled,
-       count(*) filter (where j.run_at is not null and j.parked is null and r.job is null
+       count(*) filter (where j.run_at is not null and num_nonnulls(j.parked, j.rule) = 0 and r.job is null
                               and breakwater.has_run(j.attempt, j.errors)) as retrying,
-       count(*) filter (where j.parked is not null and r.job is null) as parked,
+       -- Those that wait outside their lanes for the circuit of a key, or because a rule holds them back.
+       count(*) filter (where num_nonnulls(j.parked, j.rule) > 0 and r.job is null) as parked,
        now() - min(j.ready_at) filter (where j.run_at is null and r.job is null) as oldest_ready,
        min(j.run_at) filter (where j.run_at < 'infinity') as next_due,
        exists (select from breakwater.pause p
@@ -61,11 +62,14 @@ select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integ
                                            coalesce(c.retry_at::text, c.override_until::text, 'somebody closes it'),
                                            c.reason)
            when 'circuit_half_open' then format('the circuit of ''%s'' is half-open: only probes run', n.name)
+           when 'limited' then b.why
+           when 'ordered' then b.why
            when 'no_handler' then format('no worker that is alive handles ''%s'' in the queue ''%s''', j.kind, j.queue)
            else coalesce(case when j.parked is not null and j.run_at is not null
                               then format('the circuit of ''%s'' is closed again: the job comes back in a moment',
                                           breakwater.circuit_name(j.kind, j.parked)) end,
                          breakwater.self_suspensions(j.queue, j.kind),
+                         b.why,
                          breakwater.why_unseen(j.queue, j.kind, j.priority, j.position, j.lease),
                          'waiting for a free worker')
        end as why,
@@ -83,17 +87,24 @@ select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integ
  cross join lateral (
        select exists (select from breakwater.active_worker a
                        where j.kind = any (a.kinds) and j.queue = any (a.queues)) as is_taken) a
+ -- Most kinds have no rules.
+ cross join lateral (
+       select case when h.rules is not null and k.job is null and (j.run_at is null or j.rule is not null)
+                   then breakwater.why_held_back(j) end as why,
+              case when j.rule is not null then (select r.type from breakwater.flow_rule r where r.id = j.rule) end as type) b
  cross join lateral (
        select case when k.job is not null then 'running'
                    when j.crashes >= 2 and j.run_at is not null then 'suspect'
                    when j.parked is not null and c.state = 'open' then 'circuit_open'
                    when j.parked is not null and c.state = 'half_open' and a.is_taken then 'circuit_half_open'
-                   when j.parked is null and j.run_at is not null
+                   when num_nonnulls(j.parked, j.rule) = 0 and j.run_at is not null
                        then case when breakwater.has_run(j.attempt, j.errors) then 'retrying' else 'scheduled' end
                    when p.name is not null then 'paused'
                    when not a.is_taken then 'no_handler'
                    when c.state = 'open' then 'circuit_open'
                    when c.state = 'half_open' then 'circuit_half_open'
+                   when b.type = 'order' then 'ordered'
+                   when b.why is not null and b.type is distinct from 'share' then 'limited'
                    else 'ready'
               end as state) s;
 

@@ -100,7 +100,23 @@ begin
                                 where j.kind = h.kind and j.parked is not null
                                 limit 10000) p
                          where h.key_path is not null
-                         group by p.queue, h.kind) d
+                         group by p.queue, h.kind
+                        union all
+                        -- Jobs that a rule holds back.
+                        select p.queue, h.kind, 'parked', count(*), min(p.ready_at)
+                          from breakwater.handler h
+                         cross join lateral unnest(h.rules) r(rule)
+                         cross join lateral (
+                               select j.queue, j.ready_at from breakwater.job j
+                                where j.kind = h.kind and j.rule = r.rule
+                                  and j.id not in (select k.job from breakwater.held k)
+                                limit 10000) p
+                         group by p.queue, h.kind
+                        union all
+                        select j.queue, j.kind, 'running', count(*), min(j.ready_at)
+                          from breakwater.held k join breakwater.job j on j.id = k.job
+                         where j.rule is not null
+                         group by j.queue, j.kind) d
                  group by 1, 2, 3) g),
         'dead_letters', (
             select jsonb_agg(to_jsonb(g)) from (

@@ -126,9 +126,10 @@ as $$
         select l.queue, l.kind, l.priority from breakwater.ready_lanes(1000) l
     ), running as (
         -- Running jobs are found through the claims.
-        select j.queue, j.kind, count(*) as jobs
+        select j.queue, j.kind, count(*) filter (where j.run_at is null) as jobs,
+               count(*) filter (where j.run_at is null or j.rule is not null) as all_jobs
           from breakwater.held h join breakwater.job j on j.id = h.job
-         where j.run_at is null
+         where j.run_at is null or j.rule is not null
          group by j.queue, j.kind
     ), ready as (
         select g.queue, g.kind, greatest(c.jobs - coalesce(r.jobs, 0), 0) as jobs, g.oldest
@@ -158,6 +159,16 @@ as $$
                               where j.kind = h.kind and j.parked is not null limit p_cap) s
          where h.key_path is not null
          group by s.queue, s.kind
+        union all
+        -- Jobs that a rule holds back.
+        select s.queue, s.kind, count(*)
+          from breakwater.handler h
+         cross join lateral unnest(h.rules) r(rule)
+         cross join lateral (select j.queue, j.kind from breakwater.job j
+                              where j.kind = h.kind and j.rule = r.rule
+                                and j.id not in (select k.job from breakwater.held k)
+                              limit p_cap) s
+         group by s.queue, s.kind
     ), name as (
         select r.queue, r.kind from ready r union select r.queue, r.kind from running r
         union select d.queue, d.kind from due d union select p.queue, p.kind from parked p
@@ -167,13 +178,15 @@ as $$
          order by exists (select from breakwater.handler h where h.kind = n.kind collate "C") desc, n.queue, n.kind
          limit p_names
     )
-    select n.queue, n.kind, coalesce(r.jobs, 0), coalesce(g.jobs, 0), coalesce(d.scheduled, 0),
+    select n.queue, n.kind, coalesce(r.jobs, 0), coalesce(g.all_jobs, 0), coalesce(d.scheduled, 0),
            coalesce(d.retrying, 0), coalesce(p.jobs, 0),
            case when r.jobs > 0 then greatest(now() - r.oldest, interval '0') end,
            coalesce(r.jobs >= p_cap or p.jobs >= p_cap or d.scheduled + d.retrying >= p_cap, false)
       from shown n
       left join ready r using (queue, kind) left join running g using (queue, kind)
-      left join due d using (queue, kind) left join parked p using (queue, kind)
+      left join due d using (queue, kind)
+      left join (select s.queue, s.kind, sum(s.jobs)::bigint as jobs from parked s group by s.queue, s.kind) p
+        using (queue, kind)
      order by n.queue, n.kind
 $$;
 
@@ -286,11 +299,13 @@ begin
             select m.id from looked m
              where (p_kind is null or m.kind = p_kind collate "C") and (p_queue is null or m.queue = p_queue collate "C")
                and case p_state when 'ready' then m.run_at is null and not m.is_held
-                                when 'scheduled' then m.run_at is not null and m.parked is null and not m.is_held
+                                when 'scheduled' then m.run_at is not null and num_nonnulls(m.parked, m.rule) = 0
+                                                      and not m.is_held
                                                       and not breakwater.has_run(m.attempt, m.errors)
-                                when 'retrying' then m.run_at is not null and m.parked is null and not m.is_held
+                                when 'retrying' then m.run_at is not null and num_nonnulls(m.parked, m.rule) = 0
+                                                     and not m.is_held
                                                      and breakwater.has_run(m.attempt, m.errors)
-                                when 'parked' then m.parked is not null and not m.is_held
+                                when 'parked' then num_nonnulls(m.parked, m.rule) > 0 and not m.is_held
                                 else true end
                and (p_path is null or breakwater.matches_path(m.payload, p_path))
              order by m.id desc

@@ -78,6 +78,7 @@ begin
             breakwater.pause_queue, breakwater.pause_kind, breakwater.resume_queue, breakwater.resume_kind,
             breakwater.open_circuit, breakwater.close_circuit, breakwater.disable_circuit,
             breakwater.observe_circuit, breakwater.reset_circuit, breakwater.probe_circuit,
+            breakwater.set_limit, breakwater.remove_limit, breakwater.set_share_weight,
             -- These are for the dashboard.
             breakwater.rates, breakwater.backlog, breakwater.ready_lanes, breakwater.waiting_for_time,
             breakwater.kinds_with_retries, breakwater.waiting_behind, breakwater.window_parts,
@@ -87,6 +88,9 @@ begin
             -- The views call these, with the rights of the user who reads the view.
             breakwater.is_circuit_of, breakwater.is_handler_of, breakwater.is_pause_of, breakwater.has_run,
             breakwater.circuit_name, breakwater.policy_of, breakwater.window_of, breakwater.clock,
+            breakwater.why_held_back, breakwater.rule_in_words, breakwater.kinds_of_rule, breakwater.applies_to,
+            breakwater.state_of_rule, breakwater.held_under, breakwater.held_back_by, breakwater.paused_until,
+            breakwater.starts_left, breakwater.key_of, breakwater.weight_of, breakwater.most_weight,
             breakwater.self_suspensions, breakwater.why_unseen, breakwater.retries_left, breakwater.lock_waits
             to breakwater_admin;
     end if;

@@ -42,6 +42,14 @@ public struct HandlerSettings: Sendable, Equatable {
     public var circuit = CircuitPolicy()
     /// How long results stay in `breakwater.result`, up to 3650 days; zero keeps none. Defaults to zero.
     public var keepResults = Duration.zero
+    /// The limits of the kind in the whole fleet. Each must have another name, and at most one without a name may have
+    /// no key. Defaults to none.
+    public var limits: [JobLimit] = []
+    /// The order of the jobs of each key; nil for none. Defaults to nil.
+    public var order: KeyOrder?
+    /// The path of the payload's value that names a tenant, such as `["tenant"]`: tenants with waiting jobs share the
+    /// slots of the kind evenly, or by their weights. nil: jobs run in their order. Defaults to nil.
+    public var share: [String]?
 
     /// The defaults.
     public init() {}

@@ -36,6 +36,11 @@ package enum SettingLimits {
     /// The limits of `probes` and `successes_to_close`.
     package static let probes = 1...10_000
     package static let ramp = Duration.zero...longest
+
+    /// The limits of a limit's `concurrency` and `burst`.
+    package static let limitedConcurrency = 1...1_000_000
+    /// The limits of a limit's rate: one start a year to a million a second.
+    package static let startsPerSecond = 1.0 / 31_622_400...1_000_000
 }
 
 /// Collects the invalid settings, each with its key, its value and what is allowed.

@@ -49,6 +49,13 @@ extension HandlerSettings {
             faults.require(slow < timeout, "circuit.slow_call is \(slow); it must be below the timeout")
         }
         faults.add(circuit.faults, in: "circuit")
+        for (index, limit) in limits.enumerated() { faults.add(limit.faults, in: "limits[\(index)]") }
+        faults.require(
+            Set(limits.map { $0.fullName(of: "") }).count == limits.count,
+            "limits has two limits of one name; give each a name of its own"
+        )
+        faults.require(order?.key.isEmpty != true, "order has an empty key; it must name a value of the payload")
+        faults.require(share?.isEmpty != true, "share is an empty path; it must name a value of the payload")
         return faults.faults
     }
 }

@@ -50,6 +50,16 @@ package struct Claim: StoreCall {
     package func decode(_ result: QueryResult) throws(PostgresError) -> [ClaimedJob] {
         try ClaimedJob.all(of: result)
     }
+
+    /// The kinds of which rules hold back jobs, each with the time after which to claim it again.
+    package func heldBack(_ result: QueryResult) throws(PostgresError) -> [String: Duration] {
+        var kinds: [String: Duration] = [:]
+        for row in result where !row["retry_after"].isNull {
+            let (kind, wait) = (try row["kind"].string(), Duration.seconds(try row["retry_after"].double()))
+            kinds[kind] = min(kinds[kind] ?? wait, wait)
+        }
+        return kinds
+    }
 }
 
 /// `breakwater.dead_letter_unreadable`: dead-letters jobs that no claim can read, after a claim was refused. Returns
@@ -107,6 +117,8 @@ package struct ClaimSuspects: StoreCall {
 package struct ClaimedJob: Sendable {
     package var job: Job
     package var position: Int64
+    /// When the job may start, if a rate makes it wait.
+    var startsAt: MonotonicClock.Instant?
 
     package var lane: Lane { Lane(queue: job.queue, kind: job.kind, priority: Int16(clamping: job.priority)) }
 
@@ -124,8 +136,9 @@ package struct ClaimedJob: Sendable {
     fileprivate static func all(of result: QueryResult) throws(PostgresError) -> [ClaimedJob] {
         let now = MonotonicClock.Instant.now
         var jobs: [ClaimedJob] = []
-        for row in result {
+        for row in result where row["retry_after"].isNull {
             let ids = try row["ids"].int64Array()
+            let delays = row["delays"].isNull ? [] : try row["delays"].doubleArray()
             let positions = try row["positions"].int64Array()
             let payloads = try row["payloads"].textSlices()
             let attempts = try row["attempts"].int64Array()
@@ -142,7 +155,7 @@ package struct ClaimedJob: Sendable {
                 positions.count, payloads.count, attempts.count, handedBack.count, maxAttempts.count, dates.count,
                 waited.count, tuples.count, traceparents.count, tracestates.count,
             ]
-            guard counts.allSatisfy({ $0 == ids.count }), keys.count == generations.count, let key = keys.first,
+            guard counts.allSatisfy({ $0 == ids.count }), delays.isEmpty || delays.count == ids.count, keys.count == generations.count, let key = keys.first,
                 keys.count == 1 || keys.count == ids.count
             else { throw PostgresError(.decoding, "breakwater.claim answered with arrays of different lengths") }
 
@@ -175,7 +188,9 @@ package struct ClaimedJob: Sendable {
                     if keys.count > 1 { texts.circuitKey = keys[place] }
                     job.origin = Job.Origin(texts)
                 }
-                jobs.append(ClaimedJob(job: job, position: positions[place]))
+                var claimed = ClaimedJob(job: job, position: positions[place])
+                if !delays.isEmpty, delays[place] > 0 { claimed.startsAt = now + .seconds(delays[place]) }
+                jobs.append(claimed)
             }
         }
         return jobs

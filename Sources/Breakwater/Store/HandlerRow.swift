@@ -1,6 +1,6 @@
 import Foundation
 
-/// A row of `breakwater.handler` as JSON for `jsonb_populate_recordset`.
+/// A row of `breakwater.handler` as JSON for `jsonb_populate_recordset`, with the kind's rules in `flow`.
 struct HandlerRow: Encodable {
     var kind: String
     var settings: HandlerSettings
@@ -57,6 +57,8 @@ struct HandlerRow: Encodable {
         case .path(let path): try set("key_path", path)
         case .shared(let name): try set("shared_key", name)
         }
+        let rules = FlowRule.all(of: kind, settings)
+        if !rules.isEmpty { try set("flow", rules) }
         switch circuit.fallback {
         case .hold: try set("fallback", "hold")
         case .deadLetter: try set("fallback", "dead_letter")

@@ -54,7 +54,7 @@ extension HandlerRegistration {
     fileprivate init?(_ section: ConfigurationSection, kind: String, registered: [HandlerRegistration]) {
         let inSwift = registered.first { $0.kind == kind }
         let plugin = Self.plugin(section, kind: kind, inSwift: inSwift)
-        let settings = HandlerSettings(section, defaults: inSwift?.settings ?? HandlerSettings())
+        let settings = HandlerSettings(section, kind: kind, defaults: inSwift?.settings ?? HandlerSettings())
         guard let plugin else { return nil }
         self.init(kind: kind, plugin: plugin, settings: settings)
     }
@@ -104,7 +104,7 @@ extension HandlerRegistration {
 
 extension HandlerSettings {
     /// Reads the rules around a handler.
-    fileprivate init(_ section: ConfigurationSection, defaults: HandlerSettings) {
+    fileprivate init(_ section: ConfigurationSection, kind: String, defaults: HandlerSettings) {
         self = defaults
         concurrency = section.read(
             "concurrency",
@@ -117,5 +117,6 @@ extension HandlerSettings {
         retry = RetryPolicy(retrySection, defaults: defaults.retry)
         section.record(retrySection, as: "retry")
         circuit = CircuitPolicy(in: section, defaults: defaults.circuit, timeout: timeout)
+        readFlow(section, kind: kind, defaults: defaults)
     }
 }

@@ -16,12 +16,14 @@ enum PrivilegeMatrix {
         "import", "incident_measure", "incident_notice",
         "job", "lane", "leader",
         "lost_worker", "outcome", "pause", "probe", "probe_result", "rate", "rate_horizon", "recent_call", "result",
+        "flow_rule", "freed_key", "halted_key", "key_clock", "key_search", "rate_pause", "rule_claim", "share_turn",
+        "share_weight",
         "schema_version", "sleeper", "sleeper_lock", "suspension", "tally", "test_shot", "tail_subscriber", "worker",
     ]
 
     /// Views that administrators read.
     static let views: Set<String> = [
-        "active_worker", "circuit_status", "depth", "held", "incident", "job_status", "obsolete_circuit", "scaling",
+        "active_worker", "circuit_status", "depth", "held", "incident", "job_status", "limit_status", "obsolete_circuit", "scaling",
         "suspension_status",
         "worker_status",
     ]
@@ -31,6 +33,7 @@ enum PrivilegeMatrix {
         "anyone_asleep", "audit_id_seq", "circuit_incident_id_seq", "circuit_transition_id_seq", "failure_id_seq",
         "job_id_seq", "job_position",
         "lease", "probe_result_id_seq",
+        "flow_rule_id_seq", "freed_key_id_seq", "rate_pause_id_seq", "rule_claim_number", "share_turn_id_seq",
         "horizon_id_seq", "lane_id_seq", "outcome_id", "recent_call_id_seq", "tail_subscriber_id", "worker_id_seq",
     ]
 
@@ -84,6 +87,9 @@ enum PrivilegeMatrix {
                     "is_circuit_of", "is_handler_of", "is_pause_of", "has_run",
                     "policy_of", "window_of", "clock", "self_suspensions", "retries_left", "dead_letters_of_incident",
                     "failures_in_words", "probes_in_words", "evidence_of_round",
+                    "set_limit", "remove_limit", "set_share_weight", "why_held_back", "rule_in_words", "kinds_of_rule",
+                    "applies_to", "state_of_rule", "held_under", "held_back_by", "paused_until", "starts_left", "key_of",
+                    "weight_of", "most_weight",
                 ]
             ),
             (
@@ -91,7 +97,7 @@ enum PrivilegeMatrix {
                 [
                     "claim_in_order", "claimable_lanes", "may_vacuum",
                     "add_error", "admit", "apply_fallbacks", "check_enqueue", "count_probes", "failure_of",
-                    "generation_of", "suspend_briefly", "key_of", "lead", "lease_probes", "open_time", "others_result",
+                    "generation_of", "suspend_briefly", "lead", "lease_probes", "open_time", "others_result",
                     "override_circuit", "pause_scope", "pick_dead_letters", "promote", "prune_calls",
                     "prune_recent_calls", "prune_results", "prune_circuits", "prune_workers", "prune_history",
                     "do_chore",
@@ -133,6 +139,14 @@ enum PrivilegeMatrix {
                     "new_job_number",
                     "default_max_attempts",
                     "handlers_as_of_now", "add_circuits_and_lanes", "is_registered",
+                    "may_have_held_back", "next_held_back", "queues_to_claim", "forget_claim", "held_back",
+                    "start_horizon", "start_interval", "lock_rules", "claims_of_rule", "starts_allowed", "free_starts",
+                    "choose", "keys_of_jobs", "key_starts", "record_starts", "start_times", "start_keys", "next_start",
+                    "start_by_rules", "hold_back", "free_keys", "free_keys_of", "free_keys_of_runs",
+                    "free_keys_of_job", "order_key_of", "claim_held_back", "take_freed", "free_held_back", "end_halts",
+                    "pause_rates", "free_forgotten_keys", "return_to_lanes", "hold_back_for_shares", "hold_back_lanes", "next_of_shares",
+                    "lock_lanes", "refresh_rules", "check_limit", "parse_path", "rule_settings", "write_rule",
+                    "delete_rule", "free_first_keys", "configured_rule", "configure_rules", "seconds_in_words",
                 ]
             ),
         ]

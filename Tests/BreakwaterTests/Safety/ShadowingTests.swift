@@ -162,6 +162,8 @@ struct ShadowingTests {
                 "select breakwater.purge('fails')", "select breakwater.run_now(\(later))",
                 "select breakwater.run_through(breakwater.enqueue('k'))",
                 "select breakwater.set_priority(\(later), 1)", "select breakwater.pause_queue('q', 'r')",
+                "select breakwater.set_limit('k', concurrency => 5, rate => 10)", "select breakwater.remove_limit('k')",
+                "select breakwater.set_share_weight('k', 't', 2)",
                 "select breakwater.resume_queue('q')", "select breakwater.pause_kind('k', 'r')",
                 "select breakwater.resume_kind('k')", "select breakwater.drain_worker(\(worker.id), 'r')",
                 "select breakwater.undrain_worker(\(worker.id))", "select breakwater.open_circuit('k', 'r')",

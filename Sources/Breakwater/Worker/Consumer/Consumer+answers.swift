@@ -35,8 +35,11 @@ extension Consumer {
         guard let place = inFlight.firstIndex(where: { $0.request.id == id }) else { return }
         let asked = inFlight[place]
         switch answer {
-        case .claimed(let jobs):
+        case .claimed(let jobs, let heldBack):
             claimed(jobs, of: asked, at: now, &actions)
+            if case .exchange(let claim?, _) = asked.request.work {
+                for kind in claim.room { self.heldBack[kind.kind] = heldBack[kind.kind].map { now + $0 } }
+            }
             // A claim of suspects is durable by itself, and no other answer follows.
             if case .claimSuspects = asked.request.work {
                 inFlight.remove(at: place)
@@ -152,6 +155,12 @@ extension Consumer {
         if !stopped.isEmpty { held.stop(kinds: stopped, isComplete: false, at: now) }
         // Claims may include the kinds that waited for these runs to be recorded.
         if let settle = asked.request.work.settle, held.recorded(settle.runs) { isExhausted = false }
+        // They made room for jobs that rules hold back.
+        if !heldBack.isEmpty, case .exchange(_?, let settle?) = asked.request.work,
+            settle.runs.contains(where: { heldBack[$0.kind] != nil })
+        {
+            isExhausted = false
+        }
         if case .settleAlone = asked.request.work {
             isolation?.settled()
             endIsolationIfDone()

@@ -7,6 +7,12 @@ extension Consumer {
         if inFlight.isEmpty {
             if let request = exclusiveRequest(at: now) ?? exchange(at: now) ?? idleRequest(at: now) {
                 actions.append(nextRequest(request, at: now))
+                // Runs of a kind that rules hold back are settled first, because they make room for the claim.
+                if case .exchange(nil, _?) = request, !heldBack.isEmpty,
+                    let claim = planClaim(at: now, isOverlapping: false)
+                {
+                    actions.append(nextRequest(.exchange(claim, nil), at: now))
+                }
             }
         } else if mayOverlap(at: now), let request = exchange(at: now, isOverlapping: true) {
             actions.append(nextRequest(request, at: now))
@@ -55,10 +61,16 @@ extension Consumer {
         }
         if case .polling(_, _, let nextLook) = wakeUps, now >= nextLook { isExhausted = false }
         if owesLateSearch, now >= nextLateSearch { isExhausted = false }
+        if let due = heldBack.values.min(), due <= now { isExhausted = false }
         // No insert notifies this worker although it is idle, so it claims again.
         if settings.listens, wakeUps == .none, now >= nextWideClaim { isExhausted = false }
         if !isOverlapping, now >= nextWideClaim, !isExhausted, wakeUps != .asleep { isWide = true }
 
+        if !isOverlapping, !heldBack.isEmpty, held.hasFinished(ofAnyOf: heldBack) {
+            isExhausted = false
+            let (runs, closed) = held.drainFinished()
+            return .exchange(nil, Settle(worker: worker, runs: runs, claims: closed))
+        }
         let claim = planClaim(at: now, isOverlapping: isOverlapping)
         if isOverlapping, claim == nil || claim.map({ $0.total < Self.manyJobs }) == true { return nil }
         let (runs, closed) = held.drainFinished()

@@ -36,8 +36,9 @@ struct Consumer {
 
     /// The answers of the database.
     enum Answer {
-        /// The claim of a request returned these jobs. They must not start yet.
-        case claimed([ClaimedJob])
+        /// The claim of a request returned these jobs. They must not start yet. Rules hold back jobs of some kinds,
+        /// which the worker should claim again after the given times.
+        case claimed([ClaimedJob], heldBack: [String: Duration] = [:])
         /// The settle or flush is durable, and so is every earlier claim. If calls failed, the answer also names kinds
         /// that are stopped (see ``Beat/Output/stopped``). Kinds that it does not name may be stopped too.
         case settled(stopped: [String: Int64] = [:])
@@ -162,6 +163,8 @@ struct Consumer {
     var isSoleConsumer = false
     /// Whether a claim is expected to find nothing.
     var isExhausted = false
+    /// The kinds of which rules hold back jobs, and when to claim each again.
+    var heldBack: [String: Instant] = [:]
     /// Whether the next claim includes all lanes, and whether that is to happen as soon as a claim finds nothing.
     var isWide = true
     var isWideIfEmpty = false
@@ -285,10 +288,12 @@ struct Consumer {
             if owesLateSearch || (!isExhausted && phase == .working) { next = min(next, max(nextLateSearch, now)) }
             if settings.listens, wakeUps == .none { next = min(next, max(nextWideClaim, now)) }
             next = min(next, nextReconciliation)
+            if let due = heldBack.values.min(), phase == .working { next = min(next, due) }
             if case .polling(_, let renewAt, let nextLook) = wakeUps { next = min(next, renewAt, nextLook) }
         }
         if lease.isHeld { next = min(next, lease.sureUntil + .milliseconds(1)) }
         if let deadline = held.nextDeadline { next = min(next, deadline) }
+        if phase == .working, let due = held.nextDueStart { next = min(next, due) }
         return max(next, now + .milliseconds(1))
     }
 }

@@ -64,6 +64,15 @@ struct HeldJobs {
     var hasFinished: Bool { !finished.isEmpty || !closedClaims.isEmpty }
     var finishedCount: Int { finished.count }
 
+    /// Whether runs of one of these kinds have ended and are not settled.
+    func hasFinished(ofAnyOf kinds: [String: Instant]) -> Bool { finished.contains { kinds[$0.kind] != nil } }
+
+    /// When the next job may start that a rate makes wait, among kinds that have a free slot.
+    var nextDueStart: Instant? {
+        guard waitingCount > 0, runningCount < concurrency else { return nil }
+        return startOrder.lazy.compactMap { kinds[$0].mayStart ? kinds[$0].nextStartsAt : nil }.min()
+    }
+
     // MARK: Claiming
 
     /// Plans a claim. Each call rotates the order of kinds among equals.
@@ -166,7 +175,7 @@ struct HeldJobs {
         var index = 0
         while index < startOrder.count {
             let place = startOrder[index]
-            if kinds[place].mayStart, var job = kinds[place].popNext() {
+            if kinds[place].mayStart, kinds[place].isNextDue(at: now), var job = kinds[place].popNext() {
                 if job.maxAttempts == 0 { job.maxAttempts = kinds[place].settings.retry.maxAttempts }
                 waitingCount -= 1
                 return start(job, of: place, at: now)

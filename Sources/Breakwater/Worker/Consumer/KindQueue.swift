@@ -42,6 +42,11 @@ struct KindQueue {
     /// Whether a waiting job may start.
     var mayStart: Bool { running < concurrency && !awaitsVerdict }
 
+    /// When the next job may start, if a rate makes it wait.
+    var nextStartsAt: Instant? { (next.last ?? later.first)?.startsAt }
+
+    func isNextDue(at now: Instant) -> Bool { nextStartsAt.map { $0 <= now } ?? true }
+
     /// Adds jobs of one claim. Usually they are in the order of their lane, and belong after all waiting jobs.
     mutating func wait(for jobs: some RandomAccessCollection<ClaimedJob>) {
         let isSorted = zip(jobs, jobs.dropFirst()).allSatisfy { $0.startsBefore($1) }

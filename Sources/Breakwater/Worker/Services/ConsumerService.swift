@@ -115,10 +115,11 @@ struct ConsumerService {
     private func answer(to request: Request, _ answer: Answer) async throws(PostgresError) -> Consumer.Answer {
         guard case .exchange(let claim?, _) = request.work else { return .done }
         do {
-            let jobs = try claim.decode(try await answer.end()[0])
+            let result = try await answer.end()[0]
+            let jobs = try claim.decode(result)
             engine.metrics.claimed(jobs.count)
             engine.logger.trace("claimed", metadata: claim.metadata(jobs))
-            return .claimed(jobs)
+            return .claimed(jobs, heldBack: try claim.heldBack(result))
         } catch {
             guard error.isAnswer else { throw error }
             return .claimRefused(error)

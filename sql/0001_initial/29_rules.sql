@@ -1,0 +1,457 @@
+-- Flow control: how many jobs the rules of a kind let start, and which.
+--
+-- A rule is a limit, the order of keys, or a fair share (see 14_flow_tables.sql). A claim checks the rules of its kind
+-- after it has locked the lane: it locks the rules, counts the jobs that are held under each, chooses jobs that all rules
+-- let through, and records the claim in each rule's log. Because the count is taken from the claims themselves, nothing
+-- has to be given back when a job ends or a worker is lost.
+
+-- A rule that a claim has locked, with the newest row of its log.
+create type breakwater.rule_state as (
+    rule   breakwater.flow_rule,
+    -- The claims that may hold jobs of the rule.
+    leases bigint[],
+    due_at timestamptz,
+    number bigint
+);
+
+-- How far ahead of its time a start may be claimed. The worker then waits until it is due, so that a rate is kept evenly
+-- although jobs are claimed in batches.
+create function breakwater.start_horizon() returns interval
+language sql immutable parallel safe
+return interval '50 milliseconds';
+
+-- The time between two starts at a rate. It is one percent longer than the rate says, because jobs start a moment after
+-- they were claimed, and that moment varies.
+create function breakwater.start_interval(p_rate double precision) returns interval
+language sql immutable parallel safe
+return make_interval(secs => 1.01 / p_rate);
+
+-- For how many starts a job counts: the number at a path of its payload, rounded up, but at least 1, and at most p_most,
+-- so that every job can run at some time.
+create function breakwater.weight_of(p_payload jsonb, p_path text[], p_most integer) returns integer
+language sql immutable parallel safe
+return case when p_path is not null and jsonb_typeof(p_payload #> p_path) = 'number'
+            then least(greatest(ceil((p_payload #>> p_path)::numeric), 1), p_most)::integer else 1 end;
+
+-- The largest weight that a rule counts.
+create function breakwater.most_weight(p_rule breakwater.flow_rule) returns integer
+language sql immutable parallel safe
+return least(coalesce((p_rule).concurrency, 1000000), coalesce((p_rule).burst, 1000000));
+
+-- Locks rules, and returns them in the order of the ids; null if another claim has locked one of them.
+-- Locks: the rules, by SKIP LOCKED.
+create function breakwater.lock_rules(p_rules bigint[]) returns breakwater.rule_state[]
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_rules  breakwater.flow_rule[];
+begin
+    v_rules := array(select r from breakwater.flow_rule r where r.id = any (p_rules) order by r.id for update skip locked);
+    if cardinality(v_rules) < cardinality(p_rules) then
+        return null;
+    end if;
+    -- The logs are read only now, because another claim may have committed before the rules were free.
+    return array(
+        select row(r.rule,
+                   -- Claims that have ended are left out.
+                   array(select l.lease from unnest(coalesce(c.leases, breakwater.claims_of_rule((r.rule).id))) l(lease)
+                          where exists (select from breakwater.claim k where k.lease = l.lease and k.jobs <> '{}')),
+                   c.due_at, coalesce(c.number, 0))::breakwater.rule_state
+          from (select v as rule from unnest(v_rules) v) r
+          left join lateral (select * from breakwater.rule_claim c where c.rule = (r.rule).id
+                              order by c.number desc limit 1) c on true
+         order by array_position(p_rules, (r.rule).id));
+end
+$$;
+
+-- All claims that may hold jobs of a rule. This is for rules that have no log yet, since it reads all claims.
+create function breakwater.claims_of_rule(p_rule bigint) returns bigint[]
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select array(
+        select c.lease from breakwater.claim c
+          left join breakwater.lane a on a.id = c.lane
+         where c.jobs <> '{}'
+           and (a.id is null or exists (select from breakwater.handler h where h.kind = a.kind and p_rule = any (h.rules)))
+         order by c.lease)
+$$;
+
+-- The jobs that are held under a rule, with the rule's key. With p_keys, only jobs of these keys.
+create function breakwater.held_under(p_state breakwater.rule_state, p_keys text[] default null)
+returns table (job bigint, lease bigint, worker bigint, key text, weight integer)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_rule   bigint := ((p_state).rule).id;
+    v_path   text[] := ((p_state).rule).key_path;
+    v_weight text[] := ((p_state).rule).weight_path;
+    v_most   integer := breakwater.most_weight((p_state).rule);
+begin
+    return query
+    select u.job, u.lease, u.worker,
+           coalesce(u.key, case when v_path is null then '' else breakwater.key_of(j.payload, v_path) end),
+           case when v_weight is null then 1 else breakwater.weight_of(j.payload, v_weight, v_most) end
+      from (select l.job, c.lease, c.worker, l.key::text as key, c.lane
+              from unnest((p_state).leases) o(lease)
+              join breakwater.claim c on c.lease = o.lease
+             cross join lateral (select array_position(c.rules, v_rule) as place, cardinality(c.jobs) as jobs) p
+             cross join lateral unnest(c.jobs, c.keys[(p.place - 1) * p.jobs + 1 : p.place * p.jobs]) l(job, key)
+             where l.job is not null and (p_keys is null or l.key is null or l.key in (select k from unnest(p_keys) k))
+            offset 0) u
+      join breakwater.job j on j.id = u.job and j.lease < u.lease
+     where (p_keys is null or u.key is not null or breakwater.key_of(j.payload, v_path) in (select k from unnest(p_keys) k))
+       -- A claim from outside the lanes may hold jobs of several kinds.
+       and (u.lane is not null
+            or exists (select from breakwater.handler h where h.kind = j.kind and v_rule = any (h.rules)));
+end
+$$;
+
+-- How many starts a rate allows by now, and how long until the next one. p_due_at is the clock of the rate or of its
+-- key.
+--
+-- This is the generic cell rate algorithm (GCRA, ITU-T I.371): each start moves the clock on by one interval, and the
+-- clock may be ahead of the time by the burst less one. A clock that is further ahead than starts can have moved it is
+-- ignored: the rate was raised, or the database's time was set back.
+create function breakwater.starts_allowed(
+    p_rule breakwater.flow_rule, p_due_at timestamptz, p_until timestamptz, p_now timestamptz,
+    out starts bigint, out wait double precision, out clock timestamptz
+)
+language sql immutable parallel safe
+as $$
+    with rate as (
+        select extract(epoch from breakwater.start_interval((p_rule).rate))::double precision as step,
+               extract(epoch from breakwater.start_horizon())::double precision as horizon
+    ), ahead as (
+        -- How many seconds the clock is ahead.
+        select r.*, case when p_due_at - p_now <= make_interval(secs => (p_rule).burst * r.step + r.horizon)
+                         then greatest(extract(epoch from p_due_at - p_now)::double precision, 0) else 0 end as seconds
+          from rate r
+    )
+    select case when p_until > p_now + breakwater.start_horizon() then 0
+                -- The small addition is for rounding.
+                else greatest(0, floor(((p_rule).burst * a.step + a.horizon - coalesce(a.seconds, 0)) / a.step + 1e-6))::bigint end,
+           greatest(coalesce(a.seconds, 0) - ((p_rule).burst - 1) * a.step - a.horizon,
+                    extract(epoch from p_until - p_now)::double precision - a.horizon, 0),
+           p_now + make_interval(secs => coalesce(a.seconds, 0))
+      from ahead a
+$$;
+
+-- Until when a rule or a key of it is paused because the dependency asked for it; null: it is not.
+create function breakwater.paused_until(p_rule bigint, p_key text) returns timestamptz
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select p.until from breakwater.rate_pause p
+     where p.rule = p_rule and p.key = p_key collate "C" and p.until > clock_timestamp()
+     order by p.until desc limit 1
+$$;
+
+-- How many jobs of a kind the limits without a key let start, at most p_wanted; and if that is fewer, after how many
+-- seconds a worker should ask again.
+--
+-- While a limit binds, a worker gets no more jobs than it has free slots, because jobs that it only keeps for later
+-- would count against the limit.
+create function breakwater.free_starts(
+    p_states breakwater.rule_state[], p_worker bigint, p_wanted integer, p_concurrency integer, p_kind text,
+    out permits integer, out wait double precision
+)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_state breakwater.rule_state;
+    v_rule  breakwater.flow_rule;
+    v_most  bigint;
+    v_held  bigint;
+    v_own   bigint;
+    v_wait  double precision;
+begin
+    permits := p_wanted;
+    foreach v_state in array p_states loop
+        v_rule := v_state.rule;
+        continue when v_rule.type <> 'limit' or v_rule.key_path is not null;
+        if v_rule.concurrency is not null then
+            -- Usually all jobs that these claims ever held would fit, and none has to be looked up.
+            if v_rule.weight_path is null then
+                select sum(cardinality(c.jobs)) into v_held
+                  from unnest(v_state.leases) l(lease) join breakwater.claim c on c.lease = l.lease;
+            end if;
+            if v_rule.weight_path is not null or coalesce(v_held, 0) + permits > v_rule.concurrency then
+                select coalesce(sum(h.weight), 0), count(*) filter (where h.worker = p_worker and j.kind = p_kind collate "C")
+                  into v_held, v_own
+                  from breakwater.held_under(v_state) h join breakwater.job j on j.id = h.job;
+                v_most := greatest(0, v_rule.concurrency - v_held);
+                if v_most < permits then
+                    permits := least(v_most, greatest(0, p_concurrency - v_own));
+                    wait := greatest(wait, 0.25);
+                end if;
+            end if;
+        end if;
+        if v_rule.rate is not null then
+            select a.starts, a.wait into v_most, v_wait
+              from breakwater.starts_allowed(
+                   v_rule, v_state.due_at, breakwater.paused_until(v_rule.id, ''), clock_timestamp()) a;
+            if v_most < permits then
+                permits := v_most;
+                -- Some may start now, and the next one an interval later.
+                wait := greatest(wait, case when v_most > 0 then 1.01 / v_rule.rate else v_wait end);
+            end if;
+        end if;
+    end loop;
+end
+$$;
+
+-- Chooses jobs of a kind that its rules let start, in the order given, at most p_most. p_taken are the jobs that the same
+-- claim takes already. With p_parks, jobs that a key's limit, rate or order stops are held back, so that the claim can
+-- pass them (see 34_held_back.sql). `surplus` are jobs that could have started but for p_most or a limit without a key.
+create function breakwater.choose(
+    p_states breakwater.rule_state[], p_kind text, p_ids bigint[], p_taken bigint[], p_most integer, p_parks boolean,
+    out chosen bigint[], out surplus bigint[]
+)
+language plpgsql set search_path = pg_catalog, pg_temp set enable_sort = on
+as $$
+declare
+    v_state   breakwater.rule_state;
+    v_rule    breakwater.flow_rule;
+    v_rules   bigint[] := '{}';
+    v_order_keys text[];
+    v_ordered bigint[];
+    v_keys    text[];
+    v_weights integer[];
+    v_taken_keys text[];
+    v_taken_weights integer[];
+    v_held_keys text[];
+    v_held    bigint[];
+    v_taken   bigint[];
+    v_blocked bigint[];
+    v_blocked_keys text[];
+begin
+    chosen := p_ids;
+    surplus := '{}';
+    foreach v_state in array p_states loop
+        v_rule := v_state.rule;
+        continue when v_rule.type = 'share' or chosen = '{}' or (v_rule.key_path is null and v_rule.weight_path is null);
+        select t.keys, t.weights into v_keys, v_weights from breakwater.keys_of_jobs(v_rule, chosen) t;
+        select t.keys, t.weights into v_taken_keys, v_taken_weights from breakwater.keys_of_jobs(v_rule, p_taken) t;
+        if v_rule.type = 'order' then
+            v_order_keys := v_keys;
+            v_ordered := chosen;
+        end if;
+        -- What is held for each key, and what this claim takes already.
+        select array_agg(t.key), array_agg(t.weight), array_agg(t.taken) into v_held_keys, v_held, v_taken
+          from (select h.key, sum(h.weight) as weight, sum(h.taken) as taken
+                  from (select u.key, u.weight, 0 as taken
+                          from breakwater.held_under(v_state, case when v_rule.key_path is not null then v_keys end) u
+                         where v_rule.type = 'order' or v_rule.concurrency is not null
+                        union all
+                        select t.key, t.weight, t.weight from unnest(v_taken_keys, v_taken_weights) t(key, weight)) h
+                 group by h.key) t;
+        select coalesce(array_agg(t.id order by t.place) filter (where t.may_start), '{}'),
+               coalesce(array_agg(t.id order by t.place) filter (where not t.may_start), '{}'),
+               coalesce(array_agg(t.key order by t.place) filter (where not t.may_start), '{}')
+          into chosen, v_blocked, v_blocked_keys
+          from (select c.id, c.place, c.key,
+                       case v_rule.type
+                       when 'order' then
+                           h.weight is null
+                           and c.id = min(c.id) over (partition by c.key)
+                           and coalesce((select j.id from breakwater.job j
+                                          where j.kind = p_kind collate "C" and j.order_key = c.key collate "C"
+                                          order by j.id limit 1) >= c.id, true)
+                           and not exists (select from breakwater.halted_key b
+                                            where b.kind = p_kind collate "C" and b.key = c.key collate "C")
+                       else
+                           coalesce(h.weight, 0) + sum(c.weight) over (partition by c.key order by c.place)
+                           <= least(v_rule.concurrency,
+                                    case when v_rule.rate is not null
+                                         then coalesce(h.taken, 0) + breakwater.key_starts(v_rule, v_state, c.key) end)
+                       end as may_start
+                  from unnest(chosen, v_keys, v_weights) with ordinality c(id, key, weight, place)
+                  left join unnest(v_held_keys, v_held, v_taken) h(key, weight, taken) on h.key = c.key) t;
+        if v_rule.key_path is null then
+            surplus := surplus || v_blocked;
+        elsif v_blocked <> '{}' and p_parks then
+            perform breakwater.hold_back(v_rule, p_kind, v_blocked, v_blocked_keys, v_ordered, v_order_keys);
+            -- The keys of the rules that these jobs had passed may let other jobs start instead.
+            perform breakwater.free_keys_of(p_kind, v_rules, v_blocked);
+        end if;
+        if v_rule.type = 'limit' and v_rule.key_path is not null then
+            v_rules := v_rules || v_rule.id;
+        end if;
+    end loop;
+    if cardinality(chosen) > p_most then
+        surplus := chosen[p_most + 1:] || surplus;
+        chosen := chosen[:p_most];
+    end if;
+end
+$$;
+
+-- The keys and weights of some jobs under a rule, in the order of the jobs.
+create function breakwater.keys_of_jobs(
+    p_rule breakwater.flow_rule, p_ids bigint[], out keys text[], out weights integer[]
+)
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_path   text[] := (p_rule).key_path;
+    v_weight text[] := (p_rule).weight_path;
+    v_most   integer := breakwater.most_weight(p_rule);
+begin
+    if p_ids = '{}' then
+        return;
+    end if;
+    select array_agg(case when v_path is null then '' else breakwater.key_of(j.payload, v_path) end),
+           array_agg(case when v_weight is null then 1 else breakwater.weight_of(j.payload, v_weight, v_most) end)
+      into keys, weights
+      from unnest(p_ids) i(id)
+      left join breakwater.job j on j.id = i.id;
+end
+$$;
+
+-- How many starts the rate of a key allows by now.
+create function breakwater.key_starts(p_rule breakwater.flow_rule, p_state breakwater.rule_state, p_key text) returns bigint
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select a.starts
+      from (select case when (p_rule).key_path is null then (p_state).due_at
+                        else (select k.due_at from breakwater.key_clock k
+                               where k.rule = (p_rule).id and k.key = p_key collate "C"
+                               order by k.number desc limit 1) end as due_at) c
+     cross join lateral breakwater.starts_allowed(
+           p_rule, c.due_at, breakwater.paused_until((p_rule).id, p_key), clock_timestamp()) a
+$$;
+
+-- Records the jobs of a claim in the logs of the rules. `delays` are the seconds after which each job may start; null:
+-- all of them at once. `rules` and `keys` belong in the claim's row.
+create function breakwater.record_starts(
+    p_states breakwater.rule_state[], p_kind text, p_lease bigint, p_ids bigint[],
+    out delays double precision[], out rules bigint[], out keys text[]
+)
+language plpgsql set search_path = pg_catalog, pg_temp set enable_sort = on
+as $$
+declare
+    v_state  breakwater.rule_state;
+    v_rule   breakwater.flow_rule;
+    v_keys   text[];
+    v_weights integer[];
+    v_due    timestamptz;
+    v_delays double precision[];
+begin
+    foreach v_state in array p_states loop
+        v_rule := v_state.rule;
+        v_due := v_state.due_at;
+        if v_rule.key_path is not null or v_rule.weight_path is not null then
+            select t.keys, t.weights into v_keys, v_weights from breakwater.keys_of_jobs(v_rule, p_ids) t;
+        else
+            v_weights := array_fill(1, array[cardinality(p_ids)]);
+        end if;
+        if v_rule.key_path is not null then
+            rules := rules || v_rule.id;
+            keys := keys || v_keys;
+        end if;
+        if v_rule.rate is not null then
+            if v_rule.key_path is null then
+                select t.delays, t.due_at into v_delays, v_due
+                  from breakwater.start_times(v_rule, v_due, v_weights) t;
+            else
+                v_delays := breakwater.start_keys(v_rule, p_kind, v_keys, v_weights);
+            end if;
+            delays := array(select greatest(d.old, d.new) from unnest(delays, v_delays) with ordinality d(old, new, place)
+                             order by d.place);
+        end if;
+        insert into breakwater.rule_claim (rule, number, leases, due_at)
+        values (v_rule.id, nextval('breakwater.rule_claim_number'), v_state.leases || p_lease, v_due);
+        delete from breakwater.rule_claim c where c.rule = v_rule.id and c.number = v_state.number;
+    end loop;
+    if not exists (select from unnest(delays) d where d > 0) then
+        delays := null;
+    end if;
+end
+$$;
+
+-- When some jobs may start under a rate, in seconds from now, in their order, and the rate's clock afterwards.
+create function breakwater.start_times(
+    p_rule breakwater.flow_rule, p_due_at timestamptz, p_weights integer[], out delays double precision[], out due_at timestamptz
+)
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_now   timestamptz := clock_timestamp();
+    v_clock timestamptz := (select a.clock from breakwater.starts_allowed(p_rule, p_due_at, null, v_now) a);
+    v_step  double precision := extract(epoch from breakwater.start_interval((p_rule).rate));
+    v_ahead double precision := extract(epoch from v_clock - v_now) - ((p_rule).burst - 1) * v_step;
+begin
+    -- A job of weight n takes n places, and starts when the last of them is due.
+    delays := array(
+        select greatest(0, v_ahead + (sum(w.weight) over (order by w.place) - 1) * v_step)
+          from unnest(p_weights) with ordinality w(weight, place) order by w.place);
+    due_at := v_clock + make_interval(secs => (select sum(w) from unnest(p_weights) w) * v_step);
+end
+$$;
+
+-- The same for a rate that has a key: moves the clocks of the jobs' keys. When a key's next start is due, claims look for
+-- jobs that are held back for it.
+create function breakwater.start_keys(
+    p_rule breakwater.flow_rule, p_kind text, p_keys text[], p_weights integer[]
+) returns double precision[]
+language plpgsql set search_path = pg_catalog, pg_temp set enable_sort = on
+as $$
+declare
+    v_key    record;
+    v_times  record;
+    v_delays double precision[] := array_fill(0::double precision, array[cardinality(p_keys)]);
+    v_number bigint;
+begin
+    for v_key in
+        select k.key, array_agg(k.place order by k.place) as places, array_agg(k.weight order by k.place) as weights
+          from unnest(p_keys, p_weights) with ordinality k(key, weight, place)
+         group by k.key
+    loop
+        select c.due_at, c.number into v_times from breakwater.key_clock c
+         where c.rule = (p_rule).id and c.key = v_key.key collate "C" order by c.number desc limit 1;
+        v_number := v_times.number;
+        select t.delays, t.due_at into v_times from breakwater.start_times(p_rule, v_times.due_at, v_key.weights) t;
+        for i in 1 .. cardinality(v_key.places) loop
+            v_delays[v_key.places[i]] := v_times.delays[i];
+        end loop;
+        insert into breakwater.key_clock (rule, key, number, due_at)
+        values ((p_rule).id, v_key.key, nextval('breakwater.rule_claim_number'), v_times.due_at);
+        delete from breakwater.key_clock c
+         where c.rule = (p_rule).id and c.key = v_key.key collate "C" and c.number = v_number;
+        insert into breakwater.freed_key (kind, rule, keys, due_at)
+        values (p_kind, (p_rule).id, array[v_key.key], breakwater.next_start(p_rule, v_times.due_at));
+    end loop;
+    return v_delays;
+end
+$$;
+
+-- When the next start is allowed, given a rate's clock.
+create function breakwater.next_start(p_rule breakwater.flow_rule, p_due_at timestamptz) returns timestamptz
+language sql immutable parallel safe
+return p_due_at - ((p_rule).burst - 1) * breakwater.start_interval((p_rule).rate) - breakwater.start_horizon();
+
+-- For claims from outside the lanes (probes, suspects, test shots): of some jobs of a kind, those that its rules let
+-- start, and records them as started under a lease. Jobs that a rule stops are left where they are.
+-- Locks: the rules, by SKIP LOCKED.
+create function breakwater.start_by_rules(p_kind text, p_ids bigint[], p_lease bigint, p_worker bigint) returns bigint[]
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_rules  bigint[] := (select h.rules from breakwater.handler h where h.kind = p_kind collate "C");
+    v_states breakwater.rule_state[];
+    v_most   integer;
+    v_ids    bigint[];
+begin
+    if v_rules is null or p_ids = '{}' then
+        return p_ids;
+    end if;
+    v_states := breakwater.lock_rules(v_rules);
+    if v_states is null then
+        return '{}';
+    end if;
+    v_most := (select s.permits from breakwater.free_starts(v_states, p_worker, cardinality(p_ids), 1000000, p_kind) s);
+    v_ids := (select c.chosen from breakwater.choose(v_states, p_kind, p_ids, '{}', greatest(v_most, 0), false) c);
+    if v_ids <> '{}' then
+        perform breakwater.record_starts(v_states, p_kind, p_lease, v_ids);
+    end if;
+    return v_ids;
+end
+$$;
