@@ -329,6 +329,9 @@ declare
     v_kinds text[];
 begin
     select array_agg(h ->> 'kind') into v_kinds from jsonb_array_elements(p_handlers) h;
+    if v_kinds is null then
+        return;
+    end if;
     update breakwater.handler h
        set limits = g.limits
       from (select e.h ->> 'kind' as kind,
