@@ -54,6 +54,7 @@ struct Route: Sendable {
         action("/circuits/change", CircuitPage.change),
         page("/incidents", IncidentsPage.show),
         page("/incidents/#", IncidentsPage.showOne),
+        page("/limits", LimitsPage.show),
         page("/queues", QueuesPage.show),
         action("/queues/pause", QueuesPage.pause),
         action("/queues/resume", QueuesPage.resume),

@@ -29,7 +29,7 @@ let plugin = ChaosPlugin(
     outage: environment["CHAOS_OUTAGE"] ?? "/nonexistent"
 )
 await WorkerCommand.main(
-    handlers: ["chaos.work", "chaos.call", "chaos.host", "chaos.killer"].map {
+    handlers: ["chaos.work", "chaos.limited", "chaos.ordered", "chaos.call", "chaos.host", "chaos.killer"].map {
         HandlerRegistration(kind: $0, plugin: plugin)
     }
 )

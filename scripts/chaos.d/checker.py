@@ -25,6 +25,8 @@ def check(history):
         "ran after its end": ran_after_end(history),
         "ran without being enqueued": ran_uninvited(history),
         "ran twice at once without a loss": overlaps(history),
+        "more at once than the limit": limits(history),
+        "an ordered key's jobs out of order": orders(history),
         "claimed by nobody and run": unclaimed(history),
         "attempts wrongly charged": attempts(history),
         "dead for a wrong reason": wrong_reasons(history),
@@ -99,6 +101,44 @@ def overlaps(history):
                     f"job {job} ran from {earlier.start:.3f} to {earlier.end:.3f} on {earlier.worker} and from"
                     f" {later.start:.3f} on {later.worker}, and {earlier.worker} was not lost in between"
                 )
+    return wrong
+
+
+def owned_until(history, run):
+    """When a run ended or, if that was earlier, its worker was considered lost."""
+    losses = (at for name, at in history.losses if name == run.worker and at >= run.start - SLACK)
+    return min([run.end, *losses])
+
+
+def limits(history):
+    """Finds runs under the limit of one job at once that began while another one's worker owned its job."""
+    wrong = []
+    runs = sorted((run for run in history.runs if history.sent.get(run.n) == "limited"), key=lambda run: run.start)
+    for place, later in enumerate(runs):
+        for earlier in runs[:place]:
+            if earlier.job != later.job and later.start < owned_until(history, earlier) - SLACK:
+                wrong.append(
+                    f"job {later.job} ran from {later.start:.3f} on {later.worker} while job {earlier.job} ran on"
+                    f" {earlier.worker} until {owned_until(history, earlier):.3f}"
+                )
+    return wrong
+
+
+def orders(history):
+    """Finds runs of an ordered key that overlap, or that began after a later job of the key had begun."""
+    wrong = []
+    by_key = defaultdict(list)
+    for run in history.runs:
+        # A job without an answer may have been committed late.
+        if run.n in history.keys and run.n in history.enqueued:
+            by_key[history.keys[run.n]].append(run)
+    for key, runs in by_key.items():
+        runs.sort(key=lambda run: run.start)
+        for earlier, later in zip(runs, runs[1:]):
+            if later.job < earlier.job:
+                wrong.append(f"{key}: job {later.job} began at {later.start:.3f}, after job {earlier.job} had begun")
+            elif later.job != earlier.job and later.start < owned_until(history, earlier) - SLACK:
+                wrong.append(f"{key}: job {later.job} began at {later.start:.3f} while job {earlier.job} ran")
     return wrong
 
 

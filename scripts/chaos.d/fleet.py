@@ -31,6 +31,18 @@ handlers:
     retry: {{ max_attempts: 3, base: 100ms, cap: 1s }}
     circuit: off
   chaos.killer: *rules
+  chaos.limited:
+    swift: {{}}
+    timeout: 2s
+    keep_results: 1h
+    limits: {{ concurrency: 1 }}
+    circuit: off
+  chaos.ordered:
+    swift: {{}}
+    timeout: 2s
+    keep_results: 1h
+    order: $.key
+    circuit: off
   chaos.call:
     swift: {{}}
     timeout: 5s

@@ -54,6 +54,8 @@ class History:
     enqueued: dict = field(default_factory=dict)
     unanswered: set = field(default_factory=set)
     enqueued_at: dict = field(default_factory=dict)
+    # The keys of ordered jobs, by number.
+    keys: dict = field(default_factory=dict)
     runs: list = field(default_factory=list)
     settled: list = field(default_factory=list)
     # The (job, lease) pairs in the answers to claims.
@@ -113,7 +115,10 @@ def read_client(history, path):
         n = event.get("n")
         match event["e"]:
             case "sent":
-                history.sent[n] = json.loads(event["payload"])["what"]
+                payload = json.loads(event["payload"])
+                history.sent[n] = payload["what"]
+                if "key" in payload:
+                    history.keys[n] = payload["key"]
             case "enqueued":
                 history.enqueued[n] = event["job"]
                 history.enqueued_at[event["job"]] = event["t"]

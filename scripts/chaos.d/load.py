@@ -8,13 +8,15 @@ import time
 
 # How many of a hundred jobs do this.
 MIX = {
-    ("chaos.work", "work"): 62,
+    ("chaos.work", "work"): 52,
     ("chaos.work", "fail"): 8,
     ("chaos.work", "discard"): 3,
     ("chaos.work", "snooze"): 6,
     ("chaos.work", "deaf"): 2,
     ("chaos.work", "hang"): 1,
     ("chaos.call", "call"): 14,
+    ("chaos.limited", "limited"): 6,
+    ("chaos.ordered", "ordered"): 4,
     ("chaos.exec", "work"): 1,
     ("chaos.exec", "fork"): 1,
     ("chaos.exec", "fill"): 1,
@@ -38,6 +40,8 @@ def jobs(seed):
         if what == "fail":
             # The number of failures is beyond max_attempts or within it.
             payload["times"] = dice.choice([1, 1, 2, 99])
+        if what == "ordered":
+            payload["key"] = f"key{dice.randint(1, 3)}"
         yield number, kind, payload
 
 

@@ -56,6 +56,24 @@ class CheckerTests(unittest.TestCase):
     def test_sound_history_holds(self):
         self.assertBreaks(sound())
 
+    def test_limit_exceeded(self):
+        history = sound()
+        history.sent.update({1: "limited", 2: "limited"})
+        self.assertBreaks(history, "more at once than the limit")
+        # The first worker was considered lost before the other run began.
+        history.runs[0].worker = "w2"
+        history.losses = [("w2", 1.99), ("w2", 2.0)]
+        self.assertBreaks(history)
+
+    def test_order_broken(self):
+        history = sound()
+        history.keys.update({1: "a", 2: "a"})
+        self.assertBreaks(history, "an ordered key's jobs out of order")
+        history.runs[1].start = history.runs[1].end = 3.5
+        self.assertBreaks(history)
+        history.runs[0].start, history.runs[0].end = 6.5, 7
+        self.assertBreaks(history, "an ordered key's jobs out of order", "ran after its end")
+
     def test_lost_job(self):
         history = sound()
         del history.results[101]

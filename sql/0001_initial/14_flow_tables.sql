@@ -1,12 +1,12 @@
 -- The tables of flow control: limits, ordered keys and shares. A claim obeys them under the lane's lock (see
 -- 29_rules.sql). A kind without rules pays for one look at its handler's row.
 
--- The rules. Each is a limit, the order of a kind's keys, or the shares of a kind's tenants. A claim locks the rows of
+-- The rules. Each is a limit, an adaptive limit, the order of a kind's keys, or the shares of its tenants. A claim locks the rows of
 -- its kind's rules until it commits, so the claims of a rule run one after the other. Locking writes no new version.
 create table breakwater.flow_rule (
     id          bigint generated always as identity primary key,
-    type        text not null check (type in ('order', 'limit', 'share')),
-    -- A limit's name; for an order and for shares, the kind.
+    type        text not null check (type in ('order', 'limit', 'adapt', 'share')),
+    -- A limit's name; for the other types, the kind.
     name        text collate "C" not null
                 constraint name_is_1_to_200_bytes check (octet_length(name) between 1 and 200),
     -- Where the payload has the key: each value has its own count. null: one count for all jobs.
@@ -14,6 +14,8 @@ create table breakwater.flow_rule (
     -- How many jobs may run at once in the whole fleet, and how many may start a second; null: any number.
     concurrency integer constraint concurrency_is_1_to_1000000 check (concurrency between 1 and 1000000),
     rate        double precision constraint rate_is_positive check (rate > 0 and rate <= 1000000),
+    -- For an adaptive limit: the lowest concurrency; the highest is the rule's own.
+    least       integer constraint least_is_1_to_1000000 check (least between 1 and 1000000),
     -- How many may start at once after a pause.
     burst       integer constraint burst_is_1_to_1000000 check (burst between 1 and 1000000),
     -- Where the payload says how many jobs a job counts for; null: each counts for one.
@@ -31,8 +33,9 @@ create table breakwater.flow_rule (
     reason      text,
     updated_at  timestamptz not null default now(),
     unique (type, name),
-    constraint an_order_and_shares_have_a_key check (type = 'limit' or key_path is not null),
+    constraint an_order_and_shares_have_a_key check (type in ('limit', 'adapt') or key_path is not null),
     constraint a_limit_limits_something check (type <> 'limit' or num_nonnulls(concurrency, rate) > 0),
+    constraint an_adaptive_limit_has_bounds check (type <> 'adapt' or (least <= concurrency) is true),
     constraint a_rate_has_a_burst check (num_nulls(rate, burst) in (0, 2)),
     constraint name_has_no_control_characters check (not breakwater.has_control_characters(name))
 );

@@ -167,7 +167,10 @@ begin
     permits := p_wanted;
     foreach v_state in array p_states loop
         v_rule := v_state.rule;
-        continue when v_rule.type <> 'limit' or v_rule.key_path is not null;
+        continue when v_rule.type not in ('limit', 'adapt') or v_rule.key_path is not null;
+        if v_rule.type = 'adapt' then
+            v_rule.concurrency := breakwater.adapted_concurrency(v_rule);
+        end if;
         if v_rule.concurrency is not null then
             -- Usually all jobs that these claims ever held would fit, and none has to be looked up.
             if v_rule.weight_path is null then

@@ -115,6 +115,8 @@ as $$
      where (f.position is not null or (p_late and n.floor < n.last)
             or (h.rules is not null and breakwater.may_have_held_back(h.kind, h.rules)))
        and not exists (select from breakwater.pause p where breakwater.is_pause_of(p.scope, p.name, l.queue, l.kind))
+       -- If a user deleted the handler's row, its rules are unknown until a worker puts it back.
+       and (h.kind is not null or not exists (select from breakwater.flow_rule))
        and (c.state is distinct from 'open' or c.retry_at <= breakwater.clock())
      order by l.place
 $$;

@@ -48,6 +48,9 @@ create type breakwater.failed_call as (
 -- have the counts by kind, key and generation. The jobs are then deleted without being looked up or counted. If one of
 -- them has moved, or is not held any more, all of them are looked up.
 --
+-- `p_measured…` are, for kinds with an adaptive limit, how many calls ended, the sum of their times, and how many were
+-- slow, throttled or unavailable.
+--
 -- Returns how many runs were settled, the ids that this worker no longer held, and, if calls failed, the kinds that are
 -- stopped (see stopped_kinds), so that the worker does not start jobs that it claimed ahead while their dependency is
 -- down.
@@ -81,6 +84,10 @@ create function breakwater.settle(
     p_tally_succeeded  integer[] default '{}',
     p_tally_slow       integer[] default '{}',
     p_tally_retries    integer[] default '{}',
+    p_measured_kinds   text[] default '{}',
+    p_measured_calls   integer[] default '{}',
+    p_measured_seconds double precision[] default '{}',
+    p_measured_bad     integer[] default '{}',
     out settled integer,
     out stale bigint[],
     out stopped text[],
@@ -187,6 +194,11 @@ begin
         end loop;
     end if;
 
+    if cardinality(p_measured_kinds) > 0 then
+        insert into breakwater.call_time (kind, calls, seconds, bad)
+        select m.kind, m.calls, m.seconds, m.bad
+          from unnest(p_measured_kinds, p_measured_calls, p_measured_seconds, p_measured_bad) m(kind, calls, seconds, bad);
+    end if;
     -- Nearly always no rule has a key, and nothing more has to be checked.
     if exists (select from breakwater.flow_rule r where r.key_path is not null) then
         perform breakwater.free_keys_of_runs(p_done || p_ids, p_done_leases || p_leases);

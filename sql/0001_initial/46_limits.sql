@@ -34,7 +34,7 @@ declare
 begin
     for v_change in
         select h.kind, h.rules as old,
-               (select array_agg(r.id order by r.type = 'share', r.type = 'limit', r.key_path is not null, r.id)
+               (select array_agg(r.id order by r.type = 'share', r.type <> 'order', r.key_path is not null, r.id)
                   from breakwater.flow_rule r where breakwater.applies_to(r, h.kind, h.limits)) as new
           from breakwater.handler h
          where h.kind = any (p_kinds)
@@ -195,7 +195,8 @@ begin
     if coalesce(octet_length(set_share_weight.kind), 0) not between 1 and 200 or set_share_weight.tenant is null then
         raise exception 'a weight needs a kind and a tenant' using errcode = '22023';
     elsif set_share_weight.weight <= 0 or set_share_weight.weight > 1000000 or set_share_weight.weight = 'NaN' then
-        raise exception 'the weight % of the tenant %L is not above 0 and at most 1000000', set_share_weight.weight, left(tenant, 100)
+        raise exception 'the weight % of the tenant % is not above 0 and at most 1000000', set_share_weight.weight,
+            quote_literal(left(tenant, 100))
             using errcode = '22023';
     end if;
     delete from breakwater.share_weight w
@@ -238,13 +239,13 @@ begin
         delete from breakwater.flow_rule r where r.id = v_old.id;
     end if;
     insert into breakwater.flow_rule as r (
-        type, name, key_path, concurrency, rate, burst, weight_path, on_dead, kinds, configured, source, actor, reason)
-    select (p_rule).type, (p_rule).name, (p_rule).key_path, (p_rule).concurrency, (p_rule).rate, (p_rule).burst,
-           (p_rule).weight_path, (p_rule).on_dead, coalesce((p_rule).kinds, '{}'), (p_rule).configured, (p_rule).source,
+        type, name, key_path, concurrency, rate, least, burst, weight_path, on_dead, kinds, configured, source, actor, reason)
+    select (p_rule).type, (p_rule).name, (p_rule).key_path, (p_rule).concurrency, (p_rule).rate, (p_rule).least,
+           (p_rule).burst, (p_rule).weight_path, (p_rule).on_dead, coalesce((p_rule).kinds, '{}'), (p_rule).configured, (p_rule).source,
            (p_rule).actor, (p_rule).reason
     on conflict (type, name) do update
-       set (concurrency, rate, burst, weight_path, on_dead, kinds, configured, source, actor, reason, updated_at)
-         = (excluded.concurrency, excluded.rate, excluded.burst, excluded.weight_path, excluded.on_dead, excluded.kinds,
+       set (concurrency, rate, least, burst, weight_path, on_dead, kinds, configured, source, actor, reason, updated_at)
+         = (excluded.concurrency, excluded.rate, excluded.least, excluded.burst, excluded.weight_path, excluded.on_dead, excluded.kinds,
             excluded.configured, excluded.source, excluded.actor, excluded.reason, now());
     perform breakwater.refresh_rules(v_kinds);
     -- Jobs that the old settings held back may be able to run.
@@ -371,7 +372,7 @@ begin
     if exists (select from breakwater.handler h
                 where h.kind = any (v_kinds)
                   and h.rules is distinct from (
-                      select array_agg(r.id order by r.type = 'share', r.type = 'limit', r.key_path is not null, r.id)
+                      select array_agg(r.id order by r.type = 'share', r.type <> 'order', r.key_path is not null, r.id)
                         from breakwater.flow_rule r where breakwater.applies_to(r, h.kind, h.limits))) then
         perform breakwater.lock_lanes(v_kinds);
         perform breakwater.refresh_rules(v_kinds);

@@ -33,6 +33,7 @@ declare
     v_freed      bigint := breakwater.last_number('freed_key_id_seq');
     v_pause      bigint := breakwater.last_number('rate_pause_id_seq');
     v_turn       bigint := breakwater.last_number('share_turn_id_seq');
+    v_time       bigint := breakwater.last_number('call_time_id_seq');
     v_jobs       record;
 begin
     select null::bigint as highest_lease, null::bigint as highest_position into v_jobs;
@@ -82,10 +83,13 @@ begin
         ('breakwater.flow_rule_id_seq'::regclass, v_rule, (select max(r.id) from breakwater.flow_rule r where r.id > v_rule)),
         ('breakwater.rule_claim_number'::regclass, v_number, greatest(
             (select max(r.number) from breakwater.rule_claim r where r.number > v_number),
+            (select max(r.number) from breakwater.adaptive_step r where r.number > v_number),
             -- The index of this table begins with the rule.
             (select max(r.number) from breakwater.key_clock r where p_thorough and r.number > v_number))),
         ('breakwater.freed_key_id_seq'::regclass, v_freed,
          (select max(r.id) from breakwater.freed_key r where r.id > v_freed)),
+        ('breakwater.call_time_id_seq'::regclass, v_time,
+         (select max(r.id) from breakwater.call_time r where r.id > v_time)),
         ('breakwater.rate_pause_id_seq'::regclass, v_pause,
          (select max(r.id) from breakwater.rate_pause r where r.id > v_pause)),
         ('breakwater.share_turn_id_seq'::regclass, v_turn,

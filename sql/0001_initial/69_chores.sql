@@ -5,7 +5,7 @@ create function breakwater.chores() returns text[]
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
     select array['check_sequences', 'record_horizon', 'promote', 'rescue', 'dead_letter_poison', 'advance_circuits', 'charge_probes',
-                 'return_test_shots', 'apply_fallbacks', 'unpark', 'free_forgotten_keys', 'return_stranded', 'measure_incidents', 'aggregate_rates', 'prune_calls',
+                 'return_test_shots', 'apply_fallbacks', 'unpark', 'free_forgotten_keys', 'adapt_limits', 'return_stranded', 'measure_incidents', 'aggregate_rates', 'prune_calls',
                  'prune_results', 'prune_circuits', 'prune_workers', 'prune_history', 'forget_sleepers']
 $$;
 
@@ -26,6 +26,7 @@ begin
         when 'return_test_shots' then perform breakwater.return_test_shots();
         when 'apply_fallbacks' then return breakwater.apply_fallbacks(1000);
         when 'unpark' then return breakwater.unpark(1000);
+        when 'adapt_limits' then perform breakwater.adapt_limits();
         when 'free_forgotten_keys' then return breakwater.free_forgotten_keys(1000);
         when 'return_stranded' then return breakwater.return_stranded(1000, 0.05);
         when 'measure_incidents' then perform breakwater.measure_incidents(5);

@@ -18,11 +18,13 @@ $$;
 
 -- A rule's limits in words, such as `5 at once, 10/s`.
 create function breakwater.rule_in_words(p_rule breakwater.flow_rule) returns text
-language sql immutable set search_path = pg_catalog, pg_temp
+language sql stable set search_path = pg_catalog, pg_temp
 as $$
     select case (p_rule).type
            when 'order' then 'one at a time, in order'
            when 'share' then 'fair shares'
+           when 'adapt' then format('%s at once now (%s to %s, as the dependency takes)', breakwater.adapted_concurrency(p_rule),
+                                    (p_rule).least, (p_rule).concurrency)
            else concat_ws(', ', (p_rule).concurrency || ' at once',
                           case when (p_rule).rate >= 0.995 then round((p_rule).rate::numeric, 2)::float8 || '/s'
                                when (p_rule).rate >= 0.995 / 60 then round(((p_rule).rate * 60)::numeric, 2)::float8 || '/min'
@@ -58,7 +60,7 @@ begin
     for v_rule in
         select r.* from breakwater.handler h join breakwater.flow_rule r on r.id = any (h.rules)
          where h.kind = (p_job).kind
-           and case when (p_job).rule is not null then r.id = (p_job).rule else r.type = 'limit' and r.key_path is null end
+           and case when (p_job).rule is not null then r.id = (p_job).rule else r.type in ('limit', 'adapt') and r.key_path is null end
          order by r.id
     loop
         v_state := breakwater.state_of_rule(v_rule);
@@ -90,11 +92,16 @@ begin
         if v_rule.key_path is null then
             v_name := 'the kind';
         end if;
+        if v_rule.type = 'adapt' then
+            v_rule.concurrency := breakwater.adapted_concurrency(v_rule);
+        end if;
         if v_rule.concurrency is not null then
             select coalesce(sum(h.weight), 0) into v_held
               from breakwater.held_under(v_state, case when v_rule.key_path is not null then array[(p_job).rule_key] end) h;
             if v_held >= v_rule.concurrency then
-                return format('the limit ''%s'' lets %s run at once%s, and %s run', v_rule.name, v_rule.concurrency,
+                return format('the %s ''%s'' lets %s run at once%s, and %s run',
+                              case v_rule.type when 'adapt' then 'adaptive limit of' else 'limit' end, v_rule.name,
+                              v_rule.concurrency,
                               case when v_rule.key_path is not null then ' of ' || v_name else '' end, v_held);
             end if;
         end if;
@@ -132,9 +139,12 @@ declare
 begin
     for v_rule in
         select r.* from breakwater.handler h join breakwater.flow_rule r on r.id = any (h.rules)
-         where h.kind = p_kind collate "C" and r.type = 'limit' and r.key_path is null
+         where h.kind = p_kind collate "C" and r.type in ('limit', 'adapt') and r.key_path is null
     loop
         v_state := breakwater.state_of_rule(v_rule);
+        if v_rule.type = 'adapt' then
+            v_rule.concurrency := breakwater.adapted_concurrency(v_rule);
+        end if;
         if v_rule.concurrency is not null then
             v_left := least(v_left, greatest(0, v_rule.concurrency - coalesce(
                 (select sum(h.weight) from breakwater.held_under(v_state) h), 0)));

@@ -90,7 +90,8 @@ begin
             breakwater.circuit_name, breakwater.policy_of, breakwater.window_of, breakwater.clock,
             breakwater.why_held_back, breakwater.rule_in_words, breakwater.kinds_of_rule, breakwater.applies_to,
             breakwater.state_of_rule, breakwater.held_under, breakwater.held_back_by, breakwater.paused_until,
-            breakwater.starts_left, breakwater.key_of, breakwater.weight_of, breakwater.most_weight,
+            breakwater.starts_left, breakwater.adapted_concurrency, breakwater.adaptation_of, breakwater.first_adaptation,
+            breakwater.key_of, breakwater.weight_of, breakwater.most_weight,
             breakwater.self_suspensions, breakwater.why_unseen, breakwater.retries_left, breakwater.lock_waits
             to breakwater_admin;
     end if;

@@ -45,6 +45,9 @@ public struct HandlerSettings: Sendable, Equatable {
     /// The limits of the kind in the whole fleet. Each must have another name, and at most one without a name may have
     /// no key. Defaults to none.
     public var limits: [JobLimit] = []
+    /// The bounds of the kind's adaptive concurrency in the whole fleet: it grows and shrinks with what the dependency
+    /// takes. nil: no adaptive limit. Each bound is 1 to 1,000,000. Defaults to nil.
+    public var adapt: ClosedRange<Int>?
     /// The order of the jobs of each key; nil for none. Defaults to nil.
     public var order: KeyOrder?
     /// The path of the payload's value that names a tenant, such as `["tenant"]`: tenants with waiting jobs share the

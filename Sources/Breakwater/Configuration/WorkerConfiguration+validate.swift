@@ -54,6 +54,8 @@ extension HandlerSettings {
             Set(limits.map { $0.fullName(of: "") }).count == limits.count,
             "limits has two limits of one name; give each a name of its own"
         )
+        faults.check("adapt.min", adapt?.lowerBound, SettingLimits.limitedConcurrency)
+        faults.check("adapt.max", adapt?.upperBound, SettingLimits.limitedConcurrency)
         faults.require(order?.key.isEmpty != true, "order has an empty key; it must name a value of the payload")
         faults.require(share?.isEmpty != true, "share is an empty path; it must name a value of the payload")
         return faults.faults

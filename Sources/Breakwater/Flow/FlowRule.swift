@@ -1,13 +1,15 @@
 /// A rule of flow control as a handler brings it to the database: an element of `flow` in its registration.
 struct FlowRule: Encodable {
     enum RuleType: String, Encodable {
-        case order, limit, share
+        case order, limit, adapt, share
     }
 
     /// The columns of `breakwater.flow_rule` that a configuration sets.
     struct Settings: Encodable {
         var keyPath: [String]?
         var concurrency: Int?
+        /// The lowest concurrency of an adaptive limit.
+        var least: Int?
         /// Starts a second.
         var rate: Double?
         var burst: Int?
@@ -16,7 +18,7 @@ struct FlowRule: Encodable {
 
         private enum CodingKeys: String, CodingKey {
             case keyPath = "key_path"
-            case concurrency, rate, burst
+            case concurrency, least, rate, burst
             case weightPath = "weight_path"
             case onDead = "on_dead"
         }
@@ -42,6 +44,10 @@ struct FlowRule: Encodable {
                 weightPath: limit.weight
             )
             rules.append(FlowRule(type: .limit, name: limit.fullName(of: kind), settings: settings))
+        }
+        if let bounds = settings.adapt {
+            let settings = Settings(concurrency: bounds.upperBound, least: bounds.lowerBound)
+            rules.append(FlowRule(type: .adapt, name: kind, settings: settings))
         }
         if let share = settings.share {
             rules.append(FlowRule(type: .share, name: kind, settings: Settings(keyPath: share)))

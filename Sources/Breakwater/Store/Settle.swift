@@ -8,6 +8,18 @@ package struct Settle: StoreCall {
     package var runs: [FinishedRun]
     /// The claims that have nothing left to settle after this.
     package var claims: [Int64]
+    /// What the calls of kinds with an adaptive limit took.
+    package var measured: [MeasuredCalls] = []
+
+    /// The calls of one kind.
+    package struct MeasuredCalls: Sendable {
+        package var kind: String
+        package var calls: Int32 = 0
+        /// The sum of their times.
+        package var seconds = 0.0
+        /// How many were slow, throttled or unavailable.
+        package var bad: Int32 = 0
+    }
 
     /// Whether there is nothing to record.
     var isEmpty: Bool { runs.isEmpty && claims.isEmpty }
@@ -27,7 +39,7 @@ package struct Settle: StoreCall {
         return Statement(
             """
             select settled, stale, stopped, generations from breakwater.settle($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
-            $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)
+            $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31)
             """,
             [.int8(worker)]
                 + successes.parameters
@@ -49,6 +61,10 @@ package struct Settle: StoreCall {
                     .int8Array(runs.filter(\.isProbe).map(\.id)),
                 ]
                 + successes.placeParameters
+                + [
+                    .textArray(measured.map(\.kind)), .int4Array(measured.map(\.calls)),
+                    .float8Array(measured.map(\.seconds)), .int4Array(measured.map(\.bad)),
+                ]
         )
     }
 

@@ -3,13 +3,14 @@ import Foundation
 
 /// The sections in the navigation of the dashboard.
 enum Section: CaseIterable {
-    case overview, circuits, incidents, queues, jobs, deadLetters, workers, audit
+    case overview, circuits, incidents, limits, queues, jobs, deadLetters, workers, audit
 
     var title: String {
         switch self {
         case .overview: "Overview"
         case .circuits: "Circuits"
         case .incidents: "Incidents"
+        case .limits: "Limits"
         case .queues: "Queues"
         case .jobs: "Jobs"
         case .deadLetters: "Dead letters"
@@ -23,6 +24,7 @@ enum Section: CaseIterable {
         case .overview: Link("/")
         case .circuits: Link("/circuits")
         case .incidents: Link("/incidents")
+        case .limits: Link("/limits")
         case .queues: Link("/queues")
         case .jobs: Link("/jobs")
         case .deadLetters: Link("/dead-letters")

@@ -2,12 +2,32 @@ import Breakwater
 
 extension [HandlerRegistration] {
     /// Checks the handlers together: for reroutes that form a cycle or name a kind without a handler, and for rules of
-    /// a shared circuit that differ.
+    /// a shared circuit or settings of a shared limit that differ.
     ///
     /// - Parameter context: Receives the problems and warnings. It knows where the file gives each handler's keys.
     func checkTogether(_ context: ConfigurationContext) {
         checkReroutes(context)
         checkSharedCircuits(context)
+        checkSharedLimits(context)
+    }
+
+    /// Refuses a limit that several handlers name and set differently, because only one of them could hold.
+    private func checkSharedLimits(_ context: ConfigurationContext) {
+        var first: [String: (kind: String, limit: JobLimit)] = [:]
+        for handler in self {
+            for limit in handler.settings.limits {
+                guard let name = limit.name, let other = first[name] else {
+                    if let name = limit.name { first[name] = (handler.kind, limit) }
+                    continue
+                }
+                guard other.limit != limit else { continue }
+                let key = "handlers.\(handler.kind.escapingControlCharacters).limits"
+                let message =
+                    "the limit '\(name)' is set differently by '\(other.kind)'; set it the same in both, "
+                    + "or give one of them another name"
+                context.report(context.problem(with: key, message))
+            }
+        }
     }
 
     private func checkReroutes(_ context: ConfigurationContext) {

@@ -6,8 +6,39 @@ extension HandlerSettings {
     mutating func readFlow(_ section: ConfigurationSection, kind: String, defaults: HandlerSettings) {
         limits = [JobLimit](in: section, kind: kind, default: defaults.limits)
         order = KeyOrder?(in: section, default: defaults.order)
+        adapt = Self.readBounds(section, default: defaults.adapt)
         let share = section.read("share", ValueRule.payloadPath.orOff(), default: defaults.share.map { JSONPath(segments: $0) })
         self.share = share?.segments
+    }
+
+    /// Reads `adapt`, which has `min` and `max`, or is the word `off`.
+    private static func readBounds(_ section: ConfigurationSection, default fallback: ClosedRange<Int>?) -> ClosedRange<Int>? {
+        guard let entry = section.entry("adapt") else {
+            guard let fallback else {
+                section.effective.append(EffectiveEntry(key: "adapt", value: .text("off")))
+                return nil
+            }
+            let shown = [("min", fallback.lowerBound), ("max", fallback.upperBound)].map {
+                EffectiveEntry(key: $0, value: .text("\($1)"))
+            }
+            section.effective.append(EffectiveEntry(key: "adapt", value: .map(shown)))
+            return fallback
+        }
+        if entry.node.scalar?.string == "off" {
+            section.effective.append(EffectiveEntry(key: "adapt", value: .text("off")))
+            return nil
+        }
+        let inner = section.readSection("adapt")
+        let least = inner.read("min", .whole(SettingLimits.limitedConcurrency), default: fallback?.lowerBound ?? 1)
+        let most = inner.readIfPresent("max", .whole(SettingLimits.limitedConcurrency)) ?? fallback?.upperBound
+        if most == nil, !inner.has("max"), !inner.isMalformed {
+            inner.report("nothing says how many jobs may run at once at most; give { min: 2, max: 200 }")
+        }
+        if let most, least > most {
+            inner.report("min", "min, \(least), is above max, \(most)")
+        }
+        section.record(inner, as: "adapt")
+        return most.flatMap { least <= $0 ? least...$0 : nil }
     }
 }
 

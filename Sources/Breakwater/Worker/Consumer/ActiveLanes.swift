@@ -14,10 +14,17 @@ struct ActiveLanes {
         }
     }
 
-    /// The lanes for a claim, the most important first. Among equals, kinds are in the order of `rotation`.
-    func asked(kinds: Set<String>, rotation: [String], all isWide: Bool, at now: MonotonicClock.Instant) -> [Lane] {
+    /// The lanes for a claim, the most important first. Among equals, kinds are in the order of `rotation`. Of the kinds
+    /// in `whole`, it has all lanes, because rules hold back their jobs outside the lanes.
+    func asked(
+        kinds: Set<String>,
+        rotation: [String],
+        all isWide: Bool,
+        whole: Set<String> = [],
+        at now: MonotonicClock.Instant
+    ) -> [Lane] {
         let ranks = Dictionary(uniqueKeysWithValues: rotation.enumerated().map { ($1, $0) })
-        return all.filter { kinds.contains($0.kind) && (isWide || isActive($0, at: now)) }
+        return all.filter { kinds.contains($0.kind) && (isWide || whole.contains($0.kind) || isActive($0, at: now)) }
             .enumerated()
             .sorted {
                 ($0.element.priority, ranks[$0.element.kind] ?? 0, $0.offset)

@@ -69,14 +69,18 @@ extension Consumer {
         if !isOverlapping, !heldBack.isEmpty, held.hasFinished(ofAnyOf: heldBack) {
             isExhausted = false
             let (runs, closed) = held.drainFinished()
-            return .exchange(nil, Settle(worker: worker, runs: runs, claims: closed))
+            return .exchange(nil, settle(runs, closed))
         }
         let claim = planClaim(at: now, isOverlapping: isOverlapping)
         if isOverlapping, claim == nil || claim.map({ $0.total < Self.manyJobs }) == true { return nil }
         let (runs, closed) = held.drainFinished()
-        let settle = runs.isEmpty && closed.isEmpty ? nil : Settle(worker: worker, runs: runs, claims: closed)
+        let settle = runs.isEmpty && closed.isEmpty ? nil : settle(runs, closed)
         guard claim != nil || settle != nil || !unconfirmed.isEmpty else { return nil }
         return .exchange(claim, settle)
+    }
+
+    private func settle(_ runs: [FinishedRun], _ closed: [Int64]) -> Settle {
+        Settle(worker: worker, runs: runs, claims: closed, measured: held.measure(runs))
     }
 
     private mutating func planClaim(at now: Instant, isOverlapping: Bool) -> Claim? {
@@ -87,6 +91,7 @@ extension Consumer {
             kinds: Set(plan.kinds.map(\.kind)),
             rotation: plan.rotation,
             all: isWide,
+            whole: Set(heldBack.keys),
             at: now
         )
         guard !asked.isEmpty else {

@@ -20,6 +20,7 @@ struct HeldJobs {
     var kinds: [KindQueue]
     /// The index of each kind in ``kinds``, by name.
     let places: [String: Int]
+    private let hasAdaptiveKinds: Bool
     private var rotation: [String]
     private(set) var slots: [Running?] = []
     private var freeSlots: [Int] = []
@@ -50,6 +51,7 @@ struct HeldJobs {
         self.concurrency = concurrency
         rotation = handlers.map(\.kind)
         kinds = handlers.map { KindQueue($0.settings, concurrency: $0.settings.concurrency ?? concurrency) }
+        hasAdaptiveKinds = handlers.contains { $0.settings.adapt != nil }
         places = Dictionary(handlers.enumerated().map { ($1.kind, $0) }) { first, _ in first }
     }
 
@@ -66,6 +68,24 @@ struct HeldJobs {
 
     /// Whether runs of one of these kinds have ended and are not settled.
     func hasFinished(ofAnyOf kinds: [String: Instant]) -> Bool { finished.contains { kinds[$0.kind] != nil } }
+
+    /// What the calls of kinds with an adaptive limit took.
+    func measure(_ runs: [FinishedRun]) -> [Settle.MeasuredCalls] {
+        guard hasAdaptiveKinds else { return [] }
+        var measured: [String: Settle.MeasuredCalls] = [:]
+        for run in runs {
+            guard let place = places[run.kind], kinds[place].settings.adapt != nil, !run.isProbe,
+                ![.released, .unable, .snoozed].contains(run.ending.outcomeClass)
+            else { continue }
+            var calls = measured[run.kind] ?? Settle.MeasuredCalls(kind: run.kind)
+            let ending = run.ending
+            calls.calls += 1
+            calls.seconds += Double(run.times.run) / 1e9
+            if ending.isSlow || [.unavailable, .throttled].contains(ending.outcomeClass) { calls.bad += 1 }
+            measured[run.kind] = calls
+        }
+        return Array(measured.values)
+    }
 
     /// When the next job may start that a rate makes wait, among kinds that have a free slot.
     var nextDueStart: Instant? {

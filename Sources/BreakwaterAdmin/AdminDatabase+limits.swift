@@ -1,0 +1,139 @@
+package import Foundation
+import Libpq
+
+/// A row of `breakwater.limit_status`: a limit, the order of a kind's keys, or the shares of a kind's tenants.
+package struct LimitStatus: Equatable, Sendable {
+    package var name: String
+    /// `limit`, `order` or `share`.
+    package var type: String
+    package var kinds: [String]
+    /// The path of the key, such as `$.customer`; nil for one limit for all jobs.
+    package var key: String?
+    package var weight: String?
+    package var concurrency: Int?
+    /// Starts a second.
+    package var rate: Double?
+    package var burst: Int?
+    package var onDead: String?
+    /// What it allows, in words.
+    package var allows: String
+    /// How many jobs run under it, by their weights, and of how many keys.
+    package var running: Int
+    package var keysRunning: Int
+    /// How many jobs it holds back, counted up to 10,000 for each kind.
+    package var heldBack: Int
+    /// How many ordered keys wait because one of their jobs died.
+    package var haltedKeys: Int?
+    /// Until when the dependency asked to wait.
+    package var pausedUntil: Date?
+    /// `configuration` or `operator`.
+    package var source: String
+    package var overridesConfiguration: Bool
+    package var actor: String?
+    package var reason: String?
+    package var updatedAt: Date
+}
+
+/// The settings of a limit, as `breakwater.set_limit` takes them.
+package struct LimitSettings: Equatable, Sendable {
+    package var concurrency: Int?
+    /// How many starts in how many seconds.
+    package var rate: (count: Double, seconds: Double)?
+    package var burst: Int?
+    package var key: String?
+    /// The kinds that it applies to beside that of its name; nil leaves them as they are.
+    package var kinds: [String]?
+    package var weight: String?
+
+    package init() {}
+
+    package static func == (one: LimitSettings, other: LimitSettings) -> Bool {
+        one.concurrency == other.concurrency && one.rate?.count == other.rate?.count
+            && one.rate?.seconds == other.rate?.seconds && one.burst == other.burst && one.key == other.key
+            && one.kinds == other.kinds && one.weight == other.weight
+    }
+}
+
+extension AdminDatabase {
+    /// `breakwater.limit_status`, by name.
+    ///
+    /// - Parameter name: Only those of this name. Defaults to all.
+    package func limits(named name: String? = nil) async throws -> [LimitStatus] {
+        try await read(
+            """
+            select name, type, kinds, key, weight, concurrency, rate, burst, on_dead, allows, running, keys_running,
+                   held_back, halted_keys, paused_until, source, overrides_configuration, actor, reason, updated_at
+              from breakwater.limit_status
+             where $1::text is null or name = $1
+             order by name, type
+            """,
+            [.text(name)]
+        ).map { row in
+            LimitStatus(
+                name: try row["name"].string(),
+                type: try row["type"].string(),
+                kinds: try row["kinds"].stringArray(),
+                key: try row["key"].stringOrNil(),
+                weight: try row["weight"].stringOrNil(),
+                concurrency: try row["concurrency"].intOrNil(),
+                rate: try row["rate"].doubleOrNil(),
+                burst: try row["burst"].intOrNil(),
+                onDead: try row["on_dead"].stringOrNil(),
+                allows: try row["allows"].string(),
+                running: try row["running"].int(),
+                keysRunning: try row["keys_running"].int(),
+                heldBack: try row["held_back"].int(),
+                haltedKeys: try row["halted_keys"].intOrNil(),
+                pausedUntil: try row["paused_until"].dateOrNil(),
+                source: try row["source"].string(),
+                overridesConfiguration: try row["overrides_configuration"].bool(),
+                actor: try row["actor"].stringOrNil(),
+                reason: try row["reason"].stringOrNil(),
+                updatedAt: try row["updated_at"].date()
+            )
+        }
+    }
+
+    /// `breakwater.set_limit`.
+    ///
+    /// - Parameter actor: Who makes the change; nil for the database's user.
+    package func setLimit(_ name: String, _ settings: LimitSettings, reason: String?, actor: String?) async throws {
+        _ = try await one(
+            """
+            select breakwater.set_limit($1, $2, $3, make_interval(secs => $4), $5, $6, $7::text[], $8, $9,
+                                        coalesce($10, session_user))
+            """,
+            [
+                .text(name), .int4(settings.concurrency.map { Int32(clamping: $0) }), .float8(settings.rate?.count),
+                .float8(settings.rate?.seconds ?? 1), .int4(settings.burst.map { Int32(clamping: $0) }),
+                .text(settings.key), settings.kinds.map { .textArray($0) } ?? .text(nil), .text(settings.weight),
+                .text(reason), .text(actor),
+            ]
+        )
+    }
+
+    /// `breakwater.remove_limit`.
+    ///
+    /// - Parameter actor: Who makes the change; nil for the database's user.
+    /// - Returns: Whether there was such a limit.
+    package func removeLimit(_ name: String, reason: String?, actor: String?) async throws -> Bool {
+        try await one(
+            "select breakwater.remove_limit($1, $2, coalesce($3, session_user))",
+            [.text(name), .text(reason), .text(actor)]
+        )[0].bool()
+    }
+
+    /// `breakwater.set_share_weight`; a nil weight removes it.
+    package func setShareWeight(
+        _ kind: String,
+        _ tenant: String,
+        _ weight: Double?,
+        reason: String?,
+        actor: String?
+    ) async throws {
+        _ = try await one(
+            "select breakwater.set_share_weight($1, $2, $3, $4, coalesce($5, session_user))",
+            [.text(kind), .text(tenant), .float8(weight), .text(reason), .text(actor)]
+        )
+    }
+}
