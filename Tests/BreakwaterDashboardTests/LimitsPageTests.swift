@@ -24,7 +24,8 @@ struct LimitsPageTests {
             )
             let text = await bob.get("/limits").text
             for part in [
-                "&lt;b&gt;api&lt;/b&gt;", "5 at once, 10/s", "$.customer", "ann: their &lt;quota&gt;", "one at a time, in order",
+                "&lt;b&gt;api&lt;/b&gt;", "5 at once, 10/s", "$.customer", "ann: their &lt;quota&gt;",
+                "one at a time, in order",
                 "$.to", "configuration",
             ] {
                 #expect(text.contains(part), "\(part)")

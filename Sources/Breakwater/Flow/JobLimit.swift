@@ -27,6 +27,11 @@ public struct JobLimit: Sendable, Equatable {
         /// The time in which they may start, above zero.
         public var period: Duration
 
+        /// Creates a rate.
+        ///
+        /// - Parameters:
+        ///   - count: How many jobs may start in the period.
+        ///   - period: The period.
         public init(_ count: Double, per period: Duration) {
             self.count = count
             self.period = period
@@ -98,6 +103,11 @@ public struct KeyOrder: Sendable, Equatable {
     /// What happens when a job of the key dies. Defaults to `continue`.
     public var onDead: OnDead
 
+    /// Creates an order.
+    ///
+    /// - Parameters:
+    ///   - key: The path of the value.
+    ///   - onDead: What happens when a job of the key dies. Defaults to `continue`.
     public init(by key: [String], onDead: OnDead = .continue) {
         self.key = key
         self.onDead = onDead

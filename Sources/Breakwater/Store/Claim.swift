@@ -155,7 +155,8 @@ package struct ClaimedJob: Sendable {
                 positions.count, payloads.count, attempts.count, handedBack.count, maxAttempts.count, dates.count,
                 waited.count, tuples.count, traceparents.count, tracestates.count,
             ]
-            guard counts.allSatisfy({ $0 == ids.count }), delays.isEmpty || delays.count == ids.count, keys.count == generations.count, let key = keys.first,
+            guard counts.allSatisfy({ $0 == ids.count }), delays.isEmpty || delays.count == ids.count,
+                keys.count == generations.count, let key = keys.first,
                 keys.count == 1 || keys.count == ids.count
             else { throw PostgresError(.decoding, "breakwater.claim answered with arrays of different lengths") }
 

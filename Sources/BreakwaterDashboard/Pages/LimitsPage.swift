@@ -52,7 +52,11 @@ enum LimitsPage {
             el(.td, .named("data-label", "Allows")) {
                 limit.allows
                 if let until = limit.pausedUntil, until > now {
-                    el(.span, .class("badge is-warn"), text: "Paused for \(Duration.seconds(until.timeIntervalSince(now)).short)")
+                    el(
+                        .span,
+                        .class("badge is-warn"),
+                        text: "Paused for \(Duration.seconds(until.timeIntervalSince(now)).short)"
+                    )
                 }
             }
             el(.td, .named("data-label", "Running"), .class("number"), text: limit.running.grouped)

@@ -146,7 +146,9 @@ extension LimitsCommand {
             for limit in limits {
                 Terminal.write("The limit '\(name)' allows \(limit.allows).".escapingControlCharacters)
                 if limit.kinds.isEmpty {
-                    Terminal.complain("It applies to no kind that a worker handles; is the name right? Else give --kind.")
+                    Terminal.complain(
+                        "It applies to no kind that a worker handles; is the name right? Else give --kind."
+                    )
                 }
             }
         }
@@ -189,7 +191,8 @@ extension LimitsCommand {
         static let configuration = CommandConfiguration(
             commandName: "weight",
             abstract: "Set a tenant's weight in the fair shares of a kind; without a number, remove it.",
-            discussion: "Examples:\n\n  worker limits weight api.call gold-customer 3\n  worker limits weight api.call gold-customer"
+            discussion:
+                "Examples:\n\n  worker limits weight api.call gold-customer 3\n  worker limits weight api.call gold-customer"
         )
 
         @Argument(help: "The kind.")

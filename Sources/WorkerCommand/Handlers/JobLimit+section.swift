@@ -7,12 +7,18 @@ extension HandlerSettings {
         limits = [JobLimit](in: section, kind: kind, default: defaults.limits)
         order = KeyOrder?(in: section, default: defaults.order)
         adapt = Self.readBounds(section, default: defaults.adapt)
-        let share = section.read("share", ValueRule.payloadPath.orOff(), default: defaults.share.map { JSONPath(segments: $0) })
+        let share = section.read(
+            "share",
+            ValueRule.payloadPath.orOff(),
+            default: defaults.share.map { JSONPath(segments: $0) }
+        )
         self.share = share?.segments
     }
 
     /// Reads `adapt`, which has `min` and `max`, or is the word `off`.
-    private static func readBounds(_ section: ConfigurationSection, default fallback: ClosedRange<Int>?) -> ClosedRange<Int>? {
+    private static func readBounds(_ section: ConfigurationSection, default fallback: ClosedRange<Int>?) -> ClosedRange<
+        Int
+    >? {
         guard let entry = section.entry("adapt") else {
             guard let fallback else {
                 section.effective.append(EffectiveEntry(key: "adapt", value: .text("off")))
@@ -118,7 +124,11 @@ extension KeyOrder? {
     /// Reads `order`, which is a path, a section with `key` and `on_dead`, or the word `off`.
     fileprivate init(in section: ConfigurationSection, default fallback: KeyOrder?) {
         guard case .mapping? = section.entry("order")?.node else {
-            let path = section.read("order", ValueRule.payloadPath.orOff(), default: fallback.map { JSONPath(segments: $0.key) })
+            let path = section.read(
+                "order",
+                ValueRule.payloadPath.orOff(),
+                default: fallback.map { JSONPath(segments: $0.key) }
+            )
             self = path.map { KeyOrder(by: $0.segments, onDead: fallback?.onDead ?? .continue) }
             return
         }

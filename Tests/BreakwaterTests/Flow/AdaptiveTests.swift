@@ -39,7 +39,10 @@ struct AdaptiveTests {
         }
     }
 
-    @Test("reaches at least 0.8 of the best fixed limit's throughput, at less than twice its latency", arguments: Course.allCases)
+    @Test(
+        "reaches at least 0.8 of the best fixed limit's throughput, at less than twice its latency",
+        arguments: Course.allCases
+    )
     func simulation(_ course: Course) async throws {
         try await withTestDatabase { database in
             var random = SystemRandomNumberGenerator()
@@ -48,7 +51,8 @@ struct AdaptiveTests {
             for second in 0..<160 {
                 let server = course.server(at: second)
                 let allowed = try await database.query(
-                    "select floor((($1)::breakwater.adaptation).allowed)", [.text(state)]
+                    "select floor((($1)::breakwater.adaptation).allowed)",
+                    [.text(state)]
                 )[0][0].double()
                 let answer = server.answer(allowed)
                 // What is measured has noise.

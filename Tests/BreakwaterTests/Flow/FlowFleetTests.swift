@@ -97,12 +97,17 @@ struct FlowFleetTests {
                 }) { job, _ in
                     let key = job.payload
                     state.withLock { state in
-                        if let other = state.running[key] { state.faults.append("\(key): \(job.id) while \(other) runs") }
-                        if let last = state.last[key], last > job.id { state.faults.append("\(key): \(job.id) after \(last)") }
+                        if let other = state.running[key] {
+                            state.faults.append("\(key): \(job.id) while \(other) runs")
+                        }
+                        if let last = state.last[key], last > job.id {
+                            state.faults.append("\(key): \(job.id) after \(last)")
+                        }
                         state.running[key] = job.id
                     }
                     try await Task.sleep(for: .milliseconds(1))
-                    let fails = (UInt64(job.id) &* 2_654_435_761 &+ seed + UInt64(job.attempt)) % 5 == 0 && job.attempt < 3
+                    let fails =
+                        (UInt64(job.id) &* 2_654_435_761 &+ seed + UInt64(job.attempt)) % 5 == 0 && job.attempt < 3
                     state.withLock { state in
                         state.running[key] = nil
                         if !fails { state.last[key] = job.id }

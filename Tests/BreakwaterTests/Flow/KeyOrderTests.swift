@@ -31,19 +31,25 @@ struct KeyOrderTests {
             #expect(second.map(\.id) == [3])
             #expect(try await database.text("select state from breakwater.job_status where id = 2") == "ordered")
             #expect(
-                try await database.text("select (why like 'c a waits for its job 1, which runs again at %')::text from breakwater.job_status where id = 2")
+                try await database.text(
+                    "select (why like 'c a waits for its job 1, which runs again at %')::text from breakwater.job_status where id = 2"
+                )
                     == "true"
             )
             try await worker.settle(second)
             #expect(try await worker.claim().map(\.id) == [5])
             #expect(
-                try await database.text("select (why like 'c a waits for its job 1%')::text from breakwater.job_status where id = 4") == "true"
+                try await database.text(
+                    "select (why like 'c a waits for its job 1%')::text from breakwater.job_status where id = 4"
+                ) == "true"
             )
             try await database.query("select breakwater.run_now(1, 'now')")
             let third = try await worker.claim()
             #expect(third.map(\.id) == [1])
             #expect(
-                try await database.text("select (why like 'c a runs another job, 1, since %')::text from breakwater.job_status where id = 2")
+                try await database.text(
+                    "select (why like 'c a runs another job, 1, since %')::text from breakwater.job_status where id = 2"
+                )
                     == "true"
             )
             try await worker.settle(third)
@@ -62,7 +68,8 @@ struct KeyOrderTests {
             #expect(try await one.claim().map(\.id) == [1])
             #expect(try await two.claim().isEmpty)
             try await database.query(
-                "update breakwater.worker set beat_at = now() - interval '2 hours' where id = $1", [.int8(one.id)]
+                "update breakwater.worker set beat_at = now() - interval '2 hours' where id = $1",
+                [.int8(one.id)]
             )
             try await two.maintain()
             let again = try await two.claim()
@@ -95,7 +102,9 @@ struct KeyOrderTests {
             try await worker.settle(first, .discarded)
             #expect(try await worker.claim().isEmpty)
             #expect(
-                try await database.text("select (why like 'c a is halted since %, because job 1 died: redrive or purge that dead letter')::text from breakwater.job_status where id = 2")
+                try await database.text(
+                    "select (why like 'c a is halted since %, because job 1 died: redrive or purge that dead letter')::text from breakwater.job_status where id = 2"
+                )
                     == "true"
             )
             #expect(try await database.number("select halted_keys from breakwater.limit_status") == 2)
@@ -106,6 +115,17 @@ struct KeyOrderTests {
             #expect(try await worker.claim().map(\.id) == [2])
             try await database.query("select breakwater.purge(3)")
             #expect(try await worker.claim().map(\.id) == [4])
+        }
+    }
+
+    @Test("that halt go on after a user cancelled a job")
+    func cancelledDoesNotHalt() async throws {
+        try await withTestDatabase { database in
+            let worker = try await worker(database, onDead: .halt)
+            try await insert(["a", "a"], into: database)
+            try await worker.settle(try await worker.claim(), .failed(delay: .seconds(3600)))
+            try await database.query("select breakwater.cancel(1, 'not needed')")
+            #expect(try await worker.claim().map(\.id) == [2])
         }
     }
 

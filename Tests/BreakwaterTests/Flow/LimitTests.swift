@@ -38,7 +38,8 @@ struct LimitTests {
             #expect(lost.count == 3)
             #expect(try await two.claim().isEmpty)
             try await database.query(
-                "update breakwater.worker set beat_at = now() - interval '2 hours' where id = $1", [.int8(one.id)]
+                "update breakwater.worker set beat_at = now() - interval '2 hours' where id = $1",
+                [.int8(one.id)]
             )
             try await two.maintain()
             #expect(try await two.claim().count == 3)
@@ -60,7 +61,9 @@ struct LimitTests {
             try await database.insert(3, kind: "d")
             #expect(try await worker.claim().count == 4)
             #expect(try await other.claim().count == 3)
-            #expect(try await database.text("select array_to_string(kinds, ',') from breakwater.limit_status") == "a,b,c")
+            #expect(
+                try await database.text("select array_to_string(kinds, ',') from breakwater.limit_status") == "a,b,c"
+            )
         }
     }
 
@@ -130,7 +133,9 @@ struct LimitTests {
             try await database.query("select breakwater.remove_limit('k')")
             #expect(try await worker.claim().count == 19)
             #expect(
-                try await database.text("select string_agg(action || ' ' || target, ', ' order by id) from breakwater.audit")
+                try await database.text(
+                    "select string_agg(action || ' ' || target, ', ' order by id) from breakwater.audit"
+                )
                     == "limit.set k, limit.set k, limit.remove k"
             )
         }
@@ -158,8 +163,12 @@ struct LimitTests {
     func removedKeyed() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database)
-            try await database.query("select breakwater.set_limit('per tenant', concurrency => 1, key => '$.t', kinds => '{k}')")
-            try await database.query("insert into breakwater.job (kind, payload) select 'k', '{\"t\": 1}' from generate_series(1, 40)")
+            try await database.query(
+                "select breakwater.set_limit('per tenant', concurrency => 1, key => '$.t', kinds => '{k}')"
+            )
+            try await database.query(
+                "insert into breakwater.job (kind, payload) select 'k', '{\"t\": 1}' from generate_series(1, 40)"
+            )
             #expect(try await worker.claim().map(\.id) == [1])
             #expect(try await database.number("select count(*) from breakwater.job where rule is not null") == 39)
             try await database.query("select breakwater.remove_limit('per tenant')")
@@ -178,13 +187,22 @@ struct LimitTests {
             ("'k', rate => 0", "the limit 'k' has rate 0, which is not above 0"),
             ("'k', rate => 'NaN'", "the limit 'k' has rate NaN, which is not above 0"),
             ("'k', rate => 5, per => '-1 s'", "the limit 'k' has a rate per -00:00:01, which is no positive time"),
-            ("'k', rate => 5e9", "the limit 'k' has a rate of 5000000000 a second, which is not between one a year and 1000000 a second"),
+            (
+                "'k', rate => 5e9",
+                "the limit 'k' has a rate of 5000000000 a second, which is not between one a year and 1000000 a second"
+            ),
             ("'k', concurrency => 5, burst => 3", "the limit 'k' has a burst but no rate"),
             ("'k', rate => 5, burst => 0", "the limit 'k' has burst 0, which is not 1 to 1000000"),
             ("'', concurrency => 5", "a limit needs a name of 1 to 200 bytes, without control characters"),
             ("null, concurrency => 5", "a limit needs a name of 1 to 200 bytes, without control characters"),
-            ("repeat('x', 201), concurrency => 5", "a limit needs a name of 1 to 200 bytes, without control characters"),
-            ("'k', concurrency => 5, key => '$.a[*]'", "the limit 'k' has the path '$.a[*]', which is not one such as $.customer.id"),
+            (
+                "repeat('x', 201), concurrency => 5",
+                "a limit needs a name of 1 to 200 bytes, without control characters"
+            ),
+            (
+                "'k', concurrency => 5, key => '$.a[*]'",
+                "the limit 'k' has the path '$.a[*]', which is not one such as $.customer.id"
+            ),
         ]
     )
     func refused(_ arguments: String, _ message: String) async throws {
@@ -229,7 +247,9 @@ struct LimitTests {
             }
             try await database.insert(5)
             try await database.query("select breakwater.open_circuit('k', 'test')")
-            try await database.query("update breakwater.circuit set state = 'half_open', override = null where kind = 'k'")
+            try await database.query(
+                "update breakwater.circuit set state = 'half_open', override = null where kind = 'k'"
+            )
             let probe = try await worker.claim()
             #expect(probe.count == 1)
             #expect(try await worker.claim().isEmpty)

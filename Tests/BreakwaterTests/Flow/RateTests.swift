@@ -97,7 +97,11 @@ struct RateTests {
             #expect(starts[0..<10].allSatisfy { $0 == nil })
             let later = starts.compactMap { $0 }
             #expect(later.count >= jobs.count - 11)
-            #expect(zip(later, later.dropFirst()).allSatisfy { ($1 - $0) > .microseconds(900) && ($1 - $0) < .microseconds(1200) })
+            #expect(
+                zip(later, later.dropFirst()).allSatisfy {
+                    ($1 - $0) > .microseconds(900) && ($1 - $0) < .microseconds(1200)
+                }
+            )
             let heldBack = try claim.heldBack(result)
             #expect(heldBack["k"].map { $0 < .milliseconds(100) } == true)
         }

@@ -21,7 +21,9 @@ struct ShareTests {
     }
 
     private func tenants(_ jobs: [Job]) -> [String: Int] {
-        Dictionary(grouping: jobs) { $0.payload.split(separator: "\"")[3] }.reduce(into: [:]) { $0[String($1.key)] = $1.value.count }
+        Dictionary(grouping: jobs) { $0.payload.split(separator: "\"")[3] }.reduce(into: [:]) {
+            $0[String($1.key)] = $1.value.count
+        }
     }
 
     @Test("give each tenant as many slots, however many jobs one of them enqueued first")
@@ -97,7 +99,10 @@ struct ShareTests {
                 try await database.text("select why from breakwater.job_status where id = 9")
                     == "its turn among the tenants has not come: tenant a runs 4 jobs"
             )
-            #expect(try await database.text("select ready || ' ' || running || ' ' || held from breakwater.scaling") == "6 4 0")
+            #expect(
+                try await database.text("select ready || ' ' || running || ' ' || held from breakwater.scaling")
+                    == "6 4 0"
+            )
         }
     }
 

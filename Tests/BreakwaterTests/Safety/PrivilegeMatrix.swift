@@ -16,14 +16,16 @@ enum PrivilegeMatrix {
         "import", "incident_measure", "incident_notice",
         "job", "lane", "leader",
         "lost_worker", "outcome", "pause", "probe", "probe_result", "rate", "rate_horizon", "recent_call", "result",
-        "adaptive_step", "call_time", "flow_rule", "freed_key", "halted_key", "key_clock", "key_search", "rate_pause", "rule_claim", "share_turn",
+        "adaptive_step", "call_time", "flow_rule", "freed_key", "halted_key", "key_clock", "key_search", "rate_pause",
+        "rule_claim", "share_turn",
         "share_weight",
         "schema_version", "sleeper", "sleeper_lock", "suspension", "tally", "test_shot", "tail_subscriber", "worker",
     ]
 
     /// Views that administrators read.
     static let views: Set<String> = [
-        "active_worker", "circuit_status", "depth", "held", "incident", "job_status", "limit_status", "obsolete_circuit", "scaling",
+        "active_worker", "circuit_status", "depth", "held", "incident", "job_status", "limit_status",
+        "obsolete_circuit", "scaling",
         "suspension_status",
         "worker_status",
     ]
@@ -33,7 +35,8 @@ enum PrivilegeMatrix {
         "anyone_asleep", "audit_id_seq", "circuit_incident_id_seq", "circuit_transition_id_seq", "failure_id_seq",
         "job_id_seq", "job_position",
         "lease", "probe_result_id_seq",
-        "call_time_id_seq", "flow_rule_id_seq", "freed_key_id_seq", "rate_pause_id_seq", "rule_claim_number", "share_turn_id_seq",
+        "call_time_id_seq", "flow_rule_id_seq", "freed_key_id_seq", "rate_pause_id_seq", "rule_claim_number",
+        "share_turn_id_seq",
         "horizon_id_seq", "lane_id_seq", "outcome_id", "recent_call_id_seq", "tail_subscriber_id", "worker_id_seq",
     ]
 
@@ -88,7 +91,8 @@ enum PrivilegeMatrix {
                     "policy_of", "window_of", "clock", "self_suspensions", "retries_left", "dead_letters_of_incident",
                     "failures_in_words", "probes_in_words", "evidence_of_round",
                     "set_limit", "remove_limit", "set_share_weight", "why_held_back", "rule_in_words", "kinds_of_rule",
-                    "applies_to", "state_of_rule", "held_under", "held_back_by", "paused_until", "starts_left", "key_of",
+                    "applies_to", "state_of_rule", "held_under", "held_back_by", "paused_until", "starts_left",
+                    "key_of",
                     "adapted_concurrency", "adaptation_of", "first_adaptation",
                     "weight_of", "most_weight",
                 ]
@@ -145,9 +149,11 @@ enum PrivilegeMatrix {
                     "choose", "keys_of_jobs", "key_starts", "record_starts", "start_times", "start_keys", "next_start",
                     "start_by_rules", "hold_back", "free_keys", "free_keys_of", "free_keys_of_runs",
                     "free_keys_of_job", "order_key_of", "claim_held_back", "take_freed", "free_held_back", "end_halts",
-                    "pause_rates", "free_forgotten_keys", "return_to_lanes", "hold_back_for_shares", "hold_back_lanes", "next_of_shares",
+                    "pause_rates", "free_forgotten_keys", "return_to_lanes", "hold_back_for_shares", "hold_back_lanes",
+                    "next_of_shares",
                     "lock_lanes", "refresh_rules", "check_limit", "parse_path", "rule_settings", "write_rule",
-                    "delete_rule", "free_first_keys", "adapt", "adapt_limits", "record_adaptation", "configured_rule", "configure_rules", "seconds_in_words",
+                    "delete_rule", "free_first_keys", "adapt", "adapt_limits", "record_adaptation", "configured_rule",
+                    "configure_rules", "seconds_in_words",
                 ]
             ),
         ]

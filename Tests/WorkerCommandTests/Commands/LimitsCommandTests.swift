@@ -15,11 +15,24 @@ struct LimitsCommandTests {
         try await withTestDatabase { database in
             #expect(try await database.worker("limits").output == "There are no limits.\n")
             let set = try await database.worker(
-                "limits", "set", "crm", "--rate", "600/min", "--burst", "20", "--concurrency", "7", "--kind", "crm.update",
-                "--reason", "their quota"
+                "limits",
+                "set",
+                "crm",
+                "--rate",
+                "600/min",
+                "--burst",
+                "20",
+                "--concurrency",
+                "7",
+                "--kind",
+                "crm.update",
+                "--reason",
+                "their quota"
             )
             #expect(set.output == "The limit 'crm' allows 7 at once, 10/s.\n", "\(set)")
-            #expect(set.errors.contains("It applies to no kind that a worker handles; is the name right? Else give --kind."))
+            #expect(
+                set.errors.contains("It applies to no kind that a worker handles; is the name right? Else give --kind.")
+            )
             let all: [[String: Any]] = try await database.worker("limits", "list", "--json").json()
             #expect(all.count == 1)
             #expect(all[0]["name"] as? String == "crm" && all[0]["rate_per_second"] as? Double == 10)
@@ -53,12 +66,14 @@ struct LimitsCommandTests {
     func explained() async throws {
         try await withTestDatabase { database in
             #expect(
-                try await database.worker("limits", "weight", "api", "gold", "3").output == "The tenant 'gold' of 'api' has the weight 3.\n"
+                try await database.worker("limits", "weight", "api", "gold", "3").output
+                    == "The tenant 'gold' of 'api' has the weight 3.\n"
             )
             let refused = try await database.worker("limits", "weight", "api", "gold", "0")
             #expect(refused.errors.contains("the weight 0 of the tenant 'gold' is not above 0"), "\(refused)")
             #expect(
-                try await database.worker("limits", "weight", "api", "gold").output == "The tenant 'gold' of 'api' has the weight 1 again.\n"
+                try await database.worker("limits", "weight", "api", "gold").output
+                    == "The tenant 'gold' of 'api' has the weight 1 again.\n"
             )
         }
     }

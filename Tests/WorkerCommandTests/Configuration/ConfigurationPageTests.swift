@@ -34,13 +34,14 @@ struct ConfigurationPageTests {
         return rows
     }
 
-    /// Loads a configuration with a handler of each plugin and no optional key.
+    /// Loads a configuration with a handler of each plugin and no optional key but a limit, whose keys are known only if
+    /// there is one.
     private func loaded() throws -> LoadedConfiguration {
         try load(
             """
             dashboard: { proxy: { header: X-User, secret: 0123456789abcdef } }
             handlers:
-              exec-kind: { exec: { command: [cat] } }
+              exec-kind: { exec: { command: [cat] }, limits: { concurrency: 5 } }
               http-kind: { http: { url: "http://h/" } }
               swift-kind: { swift: {} }
             """,
