@@ -39,6 +39,23 @@ struct FleetMetricsTests {
         return Scrape(registry)
     }
 
+    @Test("tell what runs under each limit, and what it holds back")
+    func limits() async throws {
+        try await withTestDatabase { database in
+            var settings = HandlerSettings()
+            settings.limits = [JobLimit(concurrency: 2), JobLimit(concurrency: 1, key: ["c"])]
+            let worker = try await register(database, ["k"], settings: settings)
+            try await database.query("insert into breakwater.job (kind) select 'k' from generate_series(1, 5)")
+            let lanes = ActiveLanes(queues: ["default"], kinds: ["k"]).all
+            let claim = Claim(worker: worker, lanes: lanes, room: [("k", 10, concurrency: 10)], total: 10)
+            #expect(try await database.connection.call(claim).count == 1)
+            let scrape = try await told(database)
+            #expect(scrape[#"breakwater_fleet_limit_running{limit="k",type="limit"}"#] == 1)
+            #expect(scrape[#"breakwater_fleet_limit_concurrency{limit="k",type="limit"}"#] == 2)
+            #expect(scrape[#"breakwater_fleet_limit_held_back{limit="k $.c",type="limit"}"#] == 4)
+        }
+    }
+
     @Test("count jobs by queue, kind and state, with the age of the oldest; unknown names are 'other'")
     func jobs() async throws {
         try await withTestDatabase { database in

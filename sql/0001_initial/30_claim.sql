@@ -75,6 +75,8 @@ create function breakwater.claimable_lanes(
     is_limited   boolean,
     -- Whether jobs of the lane may have to be parked or dead-lettered instead of taken.
     is_filtered  boolean,
+    -- Since when the circuit is closed, while it ramps up; null: it does not.
+    ramps_since  timestamptz,
     -- Whether the lane has jobs above its cursor.
     has_jobs     boolean,
     -- Whether the kind has rules (see 29_rules.sql).
@@ -94,6 +96,7 @@ as $$
            h.max_age is not null or (h.key_path is not null and exists (
                select from breakwater.circuit k
                 where k.kind = l.kind collate "C" and k.key <> '' and k.state <> 'closed')),
+           case when c.ramp_until > breakwater.clock() then c.since end,
            f.position is not null, h.rules is not null
       from unnest(p_queues, p_kinds, p_priorities, p_slots) with ordinality
            as l(queue, kind, priority, slot, place)
@@ -308,6 +311,22 @@ begin
                 return next breakwater.held_back(v_kind, v_wait);
             end if;
             continue when v_states is null or v_permits <= 0 or v_bytes <= 0 or v_is_shared;
+        end if;
+
+        if v_lane.ramps_since is not null and v_permits > 1 and not v_is_probe and v_lane.key_path is null
+           and v_states is null and not v_lane.is_filtered
+        then
+            -- After an outage, new jobs do not wait for the whole backlog.
+            v_jobs := breakwater.claim_newest(
+                p_worker, v_lane.id, v_queue, v_kind, v_priority, v_cursor, v_floor, least(v_permits / 2, 100), v_lane.ramps_since,
+                v_lane.circuit_key, v_generation);
+            if v_jobs.ids is not null then
+                return next v_jobs;
+                v_permits := v_permits - cardinality(v_jobs.ids);
+                v_bytes := v_bytes - pg_column_size(v_jobs.payloads);
+                v_left := v_left - cardinality(v_jobs.ids);
+                v_room[v_lane.slot] := v_room[v_lane.slot] - cardinality(v_jobs.ids);
+            end if;
         end if;
 
         v_lease := nextval('breakwater.lease');

@@ -141,6 +141,47 @@ begin
 end
 $$;
 
+-- Claims some of the newest jobs of a lane, at most p_limit: those that became ready after p_since. Claims use it while a
+-- circuit that has just closed ramps up, so that new jobs get half of the places beside the backlog. Its caller has
+-- locked the lane.
+--
+-- Each job stays where it is in its lane. `moved_from` records that a claim may hold it, so that later claims that reach
+-- the job check this. Locks: the jobs, by SKIP LOCKED.
+create function breakwater.claim_newest(
+    p_worker bigint, p_lane bigint, p_queue text, p_kind text, p_priority smallint, p_cursor bigint, p_floor bigint,
+    p_limit integer, p_since timestamptz, p_circuit_key text, p_generation bigint
+) returns breakwater.claimed_jobs
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_ids   bigint[];
+    v_lease bigint;
+    v_jobs  breakwater.claimed_jobs;
+begin
+    v_ids := array(
+        select n.id
+          from (select j.id, j.ready_at, j.lease, j.moved_from from breakwater.job j
+                 where j.queue = p_queue collate "C" and j.kind = p_kind collate "C" and j.priority = p_priority
+                   and j.position > p_cursor and j.run_at is null
+                 order by j.position desc
+                 limit p_limit) n
+         where n.ready_at > p_since and n.lease = 0 and n.moved_from is null);
+    v_ids := array(
+        select j.id from breakwater.job j
+         where j.id = any (v_ids) and num_nulls(j.run_at) = 1 and j.moved_from is null
+           for no key update skip locked);
+    if v_ids = '{}' then
+        return null;
+    end if;
+    update breakwater.job j set moved_from = p_lane where j.id = any (v_ids);
+    v_lease := nextval('breakwater.lease');
+    insert into breakwater.claim (lease, worker, lane, last, floor, jobs)
+    values (v_lease, p_worker, p_lane, p_cursor, p_floor, v_ids);
+    select t.* into v_jobs from breakwater.jobs_of_claim(v_ids, v_lease, null, p_circuit_key, p_generation, false) t;
+    return v_jobs;
+end
+$$;
+
 -- How many of these payloads a claim with a limit of p_bytes bytes takes. It ends with the payload that reaches the
 -- limit.
 create function breakwater.count_within(p_payloads text[], p_bytes integer) returns integer

@@ -30,7 +30,8 @@ begin
         return (select nullif(s.sample, '{}') from breakwater.fleet_sample s);
     end if;
     v_sample := jsonb_build_object('sampled_at', extract(epoch from clock_timestamp()))
-             || breakwater.sample_jobs() || breakwater.sample_circuits() || breakwater.sample_workers();
+             || breakwater.sample_jobs() || breakwater.sample_circuits() || breakwater.sample_workers()
+             || breakwater.sample_limits();
     update breakwater.fleet_sample s set taken_at = clock_timestamp(), sample = v_sample;
     return v_sample;
 end
@@ -135,6 +136,19 @@ begin
                          where l.died_at > now() - interval '5 minutes' limit 10000) d
                  group by 1, 2) g));
 end
+$$;
+
+-- The limits, ordered keys and shares: at most a hundred.
+create function breakwater.sample_limits() returns jsonb
+language sql set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_build_object('limits', (
+        select jsonb_agg(jsonb_build_object(
+                   'name', r.name, 'type', r.type,
+                   'running', (select coalesce(sum(h.weight), 0) from breakwater.held_under(breakwater.state_of_rule(r)) h),
+                   'held_back', breakwater.held_back_by(r, breakwater.kinds_of_rule(r)),
+                   'concurrency', case when r.type = 'adapt' then breakwater.adapted_concurrency(r) else r.concurrency end))
+          from (select * from breakwater.flow_rule f order by f.name, f.type limit 100) r))
 $$;
 
 -- The circuits. There may be many circuits of keys, so they are counted by kind.

@@ -130,6 +130,13 @@ extension FleetMetrics {
             for suspended in sample.suspendedWorkers ?? [] {
                 set(.fleetSuspended, suspended.circuit, to: suspended.workers)
             }
+            for limit in sample.limits ?? [] {
+                set(.fleetLimitRunning, limit.name, limit.type, to: limit.running)
+                set(.fleetLimitHeldBack, limit.name, limit.type, to: limit.heldBack)
+                if let concurrency = limit.concurrency {
+                    set(.fleetLimitConcurrency, limit.name, limit.type, to: concurrency)
+                }
+            }
             for (state, count) in sample.workers { set(.fleetWorkers, state, to: count) }
             for (scope, count) in sample.pauses { set(.fleetPauses, scope, to: count) }
             set(.fleetSlots, to: sample.slots)

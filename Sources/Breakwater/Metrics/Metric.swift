@@ -251,6 +251,24 @@ extension Metric {
         ["circuit"],
         "Workers that get no jobs of a circuit: their calls failed while others succeeded, or they cannot run such jobs."
     )
+    static let fleetLimitRunning = Metric(
+        "breakwater_fleet_limit_running",
+        .gauge,
+        ["limit", "type"],
+        "Jobs that run under a limit, an order of keys or fair shares, by their weights."
+    )
+    static let fleetLimitHeldBack = Metric(
+        "breakwater_fleet_limit_held_back",
+        .gauge,
+        ["limit", "type"],
+        "Jobs that a limit, an order of keys or fair shares holds back; counted up to 10,000 for each kind."
+    )
+    static let fleetLimitConcurrency = Metric(
+        "breakwater_fleet_limit_concurrency",
+        .gauge,
+        ["limit", "type"],
+        "How many jobs a limit lets run at once, at this moment if it is adaptive."
+    )
     static let fleetWorkers = Metric(
         "breakwater_fleet_workers",
         .gauge,
@@ -279,7 +297,8 @@ extension Metric {
         promoted, fellBack, leads, calls, circuitFailures, slowCalls, probes, reconnects, connected, sampleFailures,
         spans, build,
         fleetJobs, fleetOldest, fleetDeadLetters, fleetRecentDeadLetters, fleetSuspects, fleetCircuit,
-        fleetKeyedCircuits, fleetWaiting, fleetTransitions, fleetProbes, fleetSuspended, fleetWorkers, fleetSlots,
+        fleetKeyedCircuits, fleetWaiting, fleetTransitions, fleetProbes, fleetSuspended,
+        fleetLimitRunning, fleetLimitHeldBack, fleetLimitConcurrency, fleetWorkers, fleetSlots,
         fleetBusySlots, fleetPauses, fleetSampledAt,
     ]
 

@@ -57,6 +57,14 @@ struct FleetSample: Decodable {
         var workers: Double?
     }
 
+    struct Limit: Decodable {
+        var name: String
+        var type: String
+        var running: Double
+        var heldBack: Double
+        var concurrency: Double?
+    }
+
     var sampledAt: Double
     var suspects: Double
     var jobs: [Jobs]?
@@ -67,6 +75,7 @@ struct FleetSample: Decodable {
     var waiting: [OfCircuit]?
     var probes: [OfCircuit]?
     var suspendedWorkers: [OfCircuit]?
+    var limits: [Limit]?
     var workers: [String: Double]
     var slots: Double
     var busySlots: Double

@@ -100,7 +100,7 @@ enum PrivilegeMatrix {
             (
                 [],
                 [
-                    "claim_in_order", "claimable_lanes", "may_vacuum",
+                    "claim_in_order", "claim_newest", "claimable_lanes", "may_vacuum",
                     "add_error", "admit", "apply_fallbacks", "check_enqueue", "count_probes", "failure_of",
                     "generation_of", "suspend_briefly", "lead", "lease_probes", "open_time", "others_result",
                     "override_circuit", "pause_scope", "pick_dead_letters", "promote", "prune_calls",
@@ -117,7 +117,7 @@ enum PrivilegeMatrix {
                     "has_subscribers",
                     "next_suspects", "run_at_after", "should_run_suspects", "record_run", "record_successes",
                     "sample_circuits",
-                    "sample_jobs", "sample_workers",
+                    "sample_jobs", "sample_limits", "sample_workers",
                     "are_claims_of", "await_claims", "prune_claims", "claim_parked_probes", "claim_with_care",
                     "close_claims", "commit_durably",
                     "dead_letter_job", "dead_letter_poison", "find_late", "held_suspects", "jobs_of_claim",
