@@ -4,7 +4,7 @@
 create function breakwater.chores() returns text[]
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
-    select array['check_sequences', 'record_horizon', 'promote', 'rescue', 'dead_letter_poison', 'advance_circuits', 'charge_probes',
+    select array['check_sequences', 'record_horizon', 'promote', 'run_schedules', 'rescue', 'dead_letter_poison', 'advance_circuits', 'charge_probes',
                  'return_test_shots', 'apply_fallbacks', 'unpark', 'free_forgotten_keys', 'adapt_limits', 'return_stranded', 'measure_incidents', 'aggregate_rates', 'prune_calls',
                  'prune_results', 'prune_circuits', 'prune_workers', 'prune_history', 'forget_sleepers']
 $$;
@@ -19,6 +19,7 @@ begin
         when 'check_sequences' then perform breakwater.check_sequences();
         when 'record_horizon' then perform breakwater.record_horizon();
         when 'promote' then return breakwater.promote(1000);
+        when 'run_schedules' then return breakwater.run_schedules(1000);
         when 'rescue' then return breakwater.rescue();
         when 'dead_letter_poison' then perform breakwater.dead_letter_poison(1000);
         when 'advance_circuits' then return breakwater.advance_circuits() + breakwater.close_idle_circuits();
@@ -61,12 +62,13 @@ $$;
 -- named in `failed`, with the reason in `reasons`, and the others continue. A worker may pass one chore to each call,
 -- so that the work of a chore is committed before the next one may have to wait.
 --
--- `next_due` is the number of seconds until the next scheduled job is due, if there is one. `dead_rows` and `live_rows`
+-- `next_due` is the number of seconds until the next job that waits for its time is due, or the next slot of a schedule,
+-- if there is one. `dead_rows` and `live_rows`
 -- are those of the table of jobs, by the server's statistics; they are null if the session's role may not vacuum it.
 create function breakwater.maintain(
     p_worker bigint, p_seconds double precision, p_chores text[] default breakwater.chores(),
     out leads boolean, out promoted integer, out rescued integer, out advanced integer, out fell_back integer,
-    out unparked integer, out next_due double precision, out dead_rows bigint, out live_rows bigint, out failed text[],
+    out unparked integer, out scheduled integer, out next_due double precision, out dead_rows bigint, out live_rows bigint, out failed text[],
     out reasons text[]
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
@@ -89,7 +91,10 @@ begin
             case v_chore
                 when 'promote' then
                     promoted := v_count;
-                    next_due := breakwater.seconds_to_next_due();
+                    next_due := least(next_due, breakwater.seconds_to_next_due());
+                when 'run_schedules' then
+                    scheduled := v_count;
+                    next_due := least(next_due, breakwater.seconds_to_next_slot());
                 when 'rescue' then rescued := v_count;
                 when 'advance_circuits' then advanced := v_count;
                 when 'apply_fallbacks' then fell_back := v_count;

@@ -53,7 +53,7 @@ begin
             breakwater.poll_hot_kinds,
             breakwater.stop_sleeping, breakwater.settle, breakwater.claim_suspects, breakwater.survived,
             breakwater.sample_fleet, breakwater.transitions_after, breakwater.lock_waits,
-            breakwater.next_notice, breakwater.notice_ended
+            breakwater.next_notice, breakwater.notice_ended, breakwater.set_configured_schedules
             to breakwater_worker;
     end if;
 
@@ -75,6 +75,8 @@ begin
             breakwater.cancel, breakwater.run_now, breakwater.run_through, breakwater.set_priority, breakwater.subscribe, breakwater.unsubscribe,
             breakwater.enqueue_lines, breakwater.import_position, breakwater.workload,
             breakwater.drain_worker, breakwater.undrain_worker,
+            breakwater.set_schedule, breakwater.pause_schedule, breakwater.resume_schedule, breakwater.run_schedule,
+            breakwater.remove_schedule,
             breakwater.pause_queue, breakwater.pause_kind, breakwater.resume_queue, breakwater.resume_kind,
             breakwater.open_circuit, breakwater.close_circuit, breakwater.disable_circuit,
             breakwater.observe_circuit, breakwater.reset_circuit, breakwater.probe_circuit,
@@ -92,7 +94,11 @@ begin
             breakwater.state_of_rule, breakwater.held_under, breakwater.held_back_by, breakwater.paused_until,
             breakwater.starts_left, breakwater.adapted_concurrency, breakwater.adaptation_of, breakwater.first_adaptation,
             breakwater.key_of, breakwater.weight_of, breakwater.most_weight,
-            breakwater.self_suspensions, breakwater.why_unseen, breakwater.retries_left, breakwater.lock_waits
+            breakwater.self_suspensions, breakwater.why_unseen, breakwater.retries_left, breakwater.lock_waits,
+            breakwater.slot_key, breakwater.next_slot, breakwater.next_slots, breakwater.next_cron_slot,
+            breakwater.moment_of, breakwater.offset_change, breakwater.read_cron, breakwater.next_match,
+            breakwater.matches_day, breakwater.cron_list, breakwater.cron_item, breakwater.cron_value,
+            breakwater.refuse_cron
             to breakwater_admin;
     end if;
 end
