@@ -2,7 +2,7 @@
 --
 -- Five fields: minute (0-59), hour (0-23), day of the month (1-31), month (1-12 or JAN-DEC) and day of the week (0-7 or
 -- SUN-SAT; 0 and 7 are Sunday). Each is `*`, or a list of values, ranges `a-b` and steps `*/n`, `a-b/n`, `a/n`. If both
--- days are restricted, a day matches that matches either. Beyond these, the forms on whose meaning the common dialects
+-- days are restricted, a day has to match one of them. Beyond these, the forms on whose meaning the common dialects
 -- agree: `?` for `*` in a day; `L`, `L-3`, `15W` and `LW` for days of the month; `5#2` and `5L` for days of the week.
 -- Where the dialects disagree about an expression, it is refused, with a message that says how else to write it.
 
@@ -150,11 +150,12 @@ begin
     v_dow := upper(case when v_field[5] = '?' then '*' else v_field[5] end);
     v_cron.any_day := v_dom in ('*', '*/1');
     v_cron.any_weekday := v_dow in ('*', '*/1');
-    if not v_cron.any_day and not v_cron.any_weekday and (v_dom like '%*%' or v_dow like '%*%') then
+    if not v_cron.any_day and not v_cron.any_weekday and (v_dom ~ '[*?W]|L-' or v_dow ~ '[*?#]|[A-Z0-9]L') then
         perform breakwater.refuse_cron(
-            format('the day of the month %s and the day of the week %s are both restricted, one with a *',
+            format('the day of the month %s and the day of the week %s are both restricted',
                    to_json(v_field[3]), to_json(v_field[5])),
-            'Dialects disagree on whether a day has to match both. Write 1-31/2 for */2 to match either.');
+            'With such a form in one of them, dialects disagree on whether a day has to match both or one. '
+            || 'To match either, make two schedules, or write 1-31/2 for */2.');
     end if;
 
     v_items := string_to_array(v_dom, ',');
@@ -164,7 +165,7 @@ begin
         select breakwater.cron_value(coalesce(nullif(substr(i, 3), ''), '0'), 'day before the month''s last', 0, 30, '{}')
           from unnest(v_items) i where i ~ '^L(-[0-9]+)?$');
     v_cron.near_days := array(
-        select case i when 'LW' then 0 else breakwater.cron_value(rtrim(i, 'W'), 'day of the month', 1, 31, '{}') end
+        select case i when 'LW' then 0 else breakwater.cron_value(rtrim(i, 'W'), 'day of the month before W', 1, 28, '{}') end
           from unnest(v_items) i where i ~ '^(L|[0-9]+)W$');
 
     v_items := string_to_array(v_dow, ',');
@@ -183,6 +184,11 @@ begin
                       then breakwater.cron_value(split_part(i, '#', 2), 'number of a weekday in its month', 1, 5, '{}')
                       else 9 end
           from unnest(v_items) i where i ~ '^[0-9A-Z]+(#.*|L)$');
+    if v_cron.weekdays <> '{}' and v_cron.nth_weekdays <> '{}' then
+        perform breakwater.refuse_cron(
+            format('the day of the week %s has both whole weekdays and some of a month', to_json(v_field[5])),
+            'Dialects disagree on it. Make two schedules.');
+    end if;
     -- The calendar repeats after 400 years; the rarest date, the fifth of a weekday in a February, after 40.
     if breakwater.next_match(v_cron, '2000-01-01') is null then
         perform breakwater.refuse_cron(format('the cron expression %s matches no day of any year', to_json(p_text)),

@@ -185,24 +185,22 @@ $$;
 -- Sets the schedules that a worker's configuration names. `p_schedules` is an array of objects with a schedule's name
 -- and settings. Other schedules are left as they are. A message about a fault begins with the schedule's place in the
 -- configuration. The names are sorted, so that workers that start together lock the rows in the same order.
-create function breakwater.set_configured_schedules(p_worker bigint, p_schedules jsonb) returns void
+create function breakwater.set_configured_schedules(p_worker text, p_schedules jsonb) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_worker   text := coalesce((select w.name from breakwater.worker w where w.id = p_worker), 'worker ' || p_worker);
     v_schedule jsonb;
     v_message  text;
     v_hint     text;
-    v_state    text;
 begin
     for v_schedule in
         select s.value from jsonb_array_elements(p_schedules) s(value) order by s.value ->> 'name' collate "C"
     loop
         begin
-            perform breakwater.put_schedule(v_schedule, v_worker, 'the configuration of ' || v_worker, v_worker);
+            perform breakwater.put_schedule(v_schedule, p_worker, 'the worker''s configuration', p_worker);
         exception when invalid_parameter_value then
-            get stacked diagnostics v_message = message_text, v_hint = pg_exception_hint, v_state = returned_sqlstate;
-            raise exception 'schedules.%: %', v_schedule ->> 'name', v_message using errcode = v_state, hint = v_hint;
+            get stacked diagnostics v_message = message_text, v_hint = pg_exception_hint;
+            raise exception 'schedules.%: %', v_schedule ->> 'name', v_message using errcode = '22023', hint = v_hint;
         end;
     end loop;
 end

@@ -31,7 +31,8 @@ begin
     end if;
     v_sample := jsonb_build_object('sampled_at', extract(epoch from clock_timestamp()))
              || breakwater.sample_jobs() || breakwater.sample_circuits() || breakwater.sample_workers()
-             || breakwater.sample_limits();
+             || breakwater.sample_limits()
+             || breakwater.sample_schedules();
     update breakwater.fleet_sample s set taken_at = clock_timestamp(), sample = v_sample;
     return v_sample;
 end
@@ -221,6 +222,27 @@ as $$
             'queue', (select count(*) from breakwater.pause p where p.scope = 'queue'),
             'kind', (select count(*) from breakwater.pause p where p.scope = 'kind')))
       from breakwater.worker_status w
+$$;
+
+-- Schedules: how many there are by state, and for the first 200 by name, how late the last slot's job was or how long
+-- the next slot has been due, and what became of their slots.
+create function breakwater.sample_schedules() returns jsonb
+language sql set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_build_object(
+        'schedules', jsonb_build_object(
+            'active', count(*) filter (where s.paused_at is null and s.error is null),
+            'paused', count(*) filter (where s.paused_at is not null),
+            'failing', count(*) filter (where s.paused_at is null and s.error is not null)),
+        'schedule_slots', (
+            select jsonb_agg(to_jsonb(g)) from (
+                select o.name as schedule,
+                       case when o.paused_at is null and o.next_at < breakwater.clock()
+                            then extract(epoch from breakwater.clock() - o.next_at)
+                            else coalesce(extract(epoch from o.last_at - o.last_slot), 0) end as lateness,
+                       o.enqueued, o.skipped, o.missed_slots as missed
+                  from breakwater.schedule o order by o.name limit 200) g))
+      from breakwater.schedule s
 $$;
 
 -- The transitions after an id in the history, the oldest first, at most 5,000. Circuits of keys appear under their

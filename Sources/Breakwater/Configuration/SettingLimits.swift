@@ -41,6 +41,13 @@ package enum SettingLimits {
     package static let limitedConcurrency = 1...1_000_000
     /// The limits of a limit's rate: one start a year to a million a second.
     package static let startsPerSecond = 1.0 / 31_622_400...1_000_000
+
+    package static let priority = 0...9
+    package static let uniqueKeyBytes = 1...500
+    /// The interval of a schedule.
+    package static let every = Duration.seconds(1)...longest
+    package static let missedAfter = Duration.seconds(1)...longest
+    package static let missedLimit = 1...1000
 }
 
 /// Collects the invalid settings, each with its key, its value and what is allowed.

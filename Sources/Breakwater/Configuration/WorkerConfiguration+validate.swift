@@ -22,6 +22,14 @@ extension WorkerConfiguration {
                 "the kind '\(handler.kind)' must have 1 to 200 bytes, without control characters"
             )
         }
+        faults.require(Set(schedules.map(\.name)).count == schedules.count, "a schedule is given twice")
+        for schedule in schedules {
+            faults.add(schedule.faults, in: "schedules.\(schedule.name)")
+            faults.require(
+                schedule.name.isName,
+                "the schedule '\(schedule.name)' must have a name of 1 to 200 bytes, without control characters"
+            )
+        }
         guard faults.faults.isEmpty else {
             throw BreakwaterError(.invalidConfiguration, faults.faults.joined(separator: "\n"))
         }

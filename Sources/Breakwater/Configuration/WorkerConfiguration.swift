@@ -25,6 +25,9 @@ public struct WorkerConfiguration: Sendable {
     public var name: String
     /// The kinds that the worker runs, with their handlers.
     public var handlers: [HandlerRegistration]
+    /// The schedules that this worker sets when it starts. Schedules that it does not name are left as they are. Defaults
+    /// to none.
+    public var schedules: [Schedule] = []
 
     /// - Parameters:
     ///   - database: The database with the jobs.

@@ -87,6 +87,8 @@ extension FleetMetrics {
         let factory: any MetricsFactory
         private var gauges: [Series: Gauge] = [:]
         private var counters: [Series: Counter] = [:]
+        /// The totals of the last sample that have been counted.
+        private var totals: [Series: Int64] = [:]
         private(set) var newestTransition: Int64?
         /// The id of the newest transition when this report began. Earlier ones are not counted.
         private var beginning: Int64 = .max
@@ -139,6 +141,11 @@ extension FleetMetrics {
             }
             for (state, count) in sample.workers { set(.fleetWorkers, state, to: count) }
             for (scope, count) in sample.pauses { set(.fleetPauses, scope, to: count) }
+            for (state, count) in sample.schedules { set(.fleetSchedules, state, to: count) }
+            for slots in sample.scheduleSlots ?? [] {
+                set(.fleetScheduleLateness, slots.schedule, to: slots.lateness)
+                count(slots)
+            }
             set(.fleetSlots, to: sample.slots)
             set(.fleetBusySlots, to: sample.busySlots)
             set(.fleetSuspects, to: sample.suspects)
@@ -162,6 +169,20 @@ extension FleetMetrics {
             if newestTransition == nil { beginning = newest }
             newestTransition = max(newest, newestTransition ?? newest)
             counted = counted.filter { $0 > newest - FleetMetrics.lateness }
+        }
+
+        /// Counts a schedule's slots since the last sample. Those before the first sample are not counted. The numbers
+        /// start again if the schedule was removed and set again.
+        private mutating func count(_ slots: FleetSample.ScheduleSlots) {
+            for (outcome, total) in [
+                ("enqueued", slots.enqueued), ("skipped", slots.skipped), ("missed", slots.missed),
+            ] {
+                let series = Series(metric: .fleetScheduleSlots, values: [slots.schedule, outcome])
+                let counter = counters[series] ?? series.metric.counter(series.values, in: factory)
+                counters[series] = counter
+                let last = totals.updateValue(total, forKey: series) ?? total
+                counter.increment(by: total >= last ? total - last : total)
+            }
         }
 
         private mutating func counter(_ circuit: String, _ from: String, _ to: String) -> Counter {

@@ -2,7 +2,7 @@
 ///
 /// ``all`` lists all of them. The documentation page on observability lists them too, and a test compares the two.
 /// Names follow Prometheus's conventions: units are seconds, and counters end in `_total`. A label's value is a kind, a
-/// queue or a circuit of some configuration, a word from a fixed list, or one of the first 50 names of a circuit's
+/// queue, a circuit or a schedule of some configuration, a word from a fixed list, or one of the first 50 names of a circuit's
 /// failures. Further names become `other`, so that the number of series is bounded.
 public struct Metric: Sendable, Hashable {
     /// The form of a metric's values.
@@ -282,6 +282,30 @@ extension Metric {
     )
     static let fleetBusySlots = Metric("breakwater_fleet_busy_slots", .gauge, "Handlers that run in all live workers.")
     static let fleetPauses = Metric("breakwater_fleet_pauses", .gauge, ["scope"], "Paused queues and kinds.")
+    static let fleetSchedules = Metric(
+        "breakwater_fleet_schedules",
+        .gauge,
+        ["state"],
+        "Schedules: active, paused, or failing to enqueue their jobs."
+    )
+    static let fleetScheduleLateness = Metric(
+        "breakwater_fleet_schedule_lateness_seconds",
+        .gauge,
+        ["schedule"],
+        """
+        How late the job of a schedule's last slot was enqueued, or for how long the next slot has been due. The first \
+        200 schedules by name.
+        """
+    )
+    static let fleetScheduleSlots = Metric(
+        "breakwater_fleet_schedule_slots_total",
+        .counter,
+        ["schedule", "outcome"],
+        """
+        Slots of a schedule since this worker started: enqueued, skipped because an earlier job had not ended, or \
+        missed. The first 200 schedules by name.
+        """
+    )
     static let fleetSampledAt = Metric(
         "breakwater_fleet_sample_timestamp_seconds",
         .gauge,
@@ -299,7 +323,7 @@ extension Metric {
         fleetJobs, fleetOldest, fleetDeadLetters, fleetRecentDeadLetters, fleetSuspects, fleetCircuit,
         fleetKeyedCircuits, fleetWaiting, fleetTransitions, fleetProbes, fleetSuspended,
         fleetLimitRunning, fleetLimitHeldBack, fleetLimitConcurrency, fleetWorkers, fleetSlots,
-        fleetBusySlots, fleetPauses, fleetSampledAt,
+        fleetBusySlots, fleetPauses, fleetSchedules, fleetScheduleLateness, fleetScheduleSlots, fleetSampledAt,
     ]
 
     private init(_ name: String, _ form: Form, _ help: String) { self.init(name, form, [], help) }

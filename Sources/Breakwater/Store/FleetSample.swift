@@ -65,6 +65,15 @@ struct FleetSample: Decodable {
         var concurrency: Double?
     }
 
+    struct ScheduleSlots: Decodable {
+        var schedule: String
+        /// Seconds by which the last slot's job was late, or since when the next slot has been due.
+        var lateness: Double
+        var enqueued: Int64
+        var skipped: Int64
+        var missed: Int64
+    }
+
     var sampledAt: Double
     var suspects: Double
     var jobs: [Jobs]?
@@ -80,6 +89,9 @@ struct FleetSample: Decodable {
     var slots: Double
     var busySlots: Double
     var pauses: [String: Double]
+    /// The number of schedules by state.
+    var schedules: [String: Double]
+    var scheduleSlots: [ScheduleSlots]?
 
     static var decoder: JSONDecoder {
         let decoder = JSONDecoder()

@@ -34,7 +34,10 @@ package struct Maintain: StoreCall {
         package var advanced = 0
         package var fellBack = 0
         package var unparked = 0
-        /// The time until the next scheduled job is due; nil if there is none.
+        /// The slots of schedules that were dealt with.
+        package var scheduled = 0
+        /// The time until the next job that waits for its time is due, or the next slot of a schedule; nil if there is
+        /// none.
         package var nextDue: Duration?
         /// The rows of the table of jobs; nil if this worker's role may not vacuum it.
         package var rows: Rows?
@@ -48,7 +51,8 @@ package struct Maintain: StoreCall {
             advanced += other.advanced
             fellBack += other.fellBack
             unparked += other.unparked
-            nextDue = other.nextDue ?? nextDue
+            scheduled += other.scheduled
+            nextDue = [nextDue, other.nextDue].compactMap(\.self).min()
             rows = other.rows ?? rows
             failures += other.failures
         }
@@ -56,7 +60,10 @@ package struct Maintain: StoreCall {
 
     package var statement: Statement {
         let columns =
-            "leads, promoted, rescued, advanced, fell_back, unparked, next_due, dead_rows, live_rows, failed, reasons"
+            """
+            leads, promoted, rescued, advanced, fell_back, unparked, scheduled, next_due, dead_rows, live_rows, failed, \
+            reasons
+            """
         guard let chores else {
             return Statement(
                 "select \(columns) from breakwater.maintain($1, $2)",
@@ -73,7 +80,7 @@ package struct Maintain: StoreCall {
         let row = try result.row(0)
         guard try row[0].bool() else { return Output(leads: false) }
         var rows: Rows?
-        if let dead = try row[7].int64OrNil(), let live = try row[8].int64OrNil() {
+        if let dead = try row[8].int64OrNil(), let live = try row[9].int64OrNil() {
             rows = Rows(dead: dead, live: live)
         }
         return Output(
@@ -83,9 +90,10 @@ package struct Maintain: StoreCall {
             advanced: try row[3].intOrNil() ?? 0,
             fellBack: try row[4].intOrNil() ?? 0,
             unparked: try row[5].intOrNil() ?? 0,
-            nextDue: try row[6].secondsOrNil(),
+            scheduled: try row[6].intOrNil() ?? 0,
+            nextDue: try row[7].secondsOrNil(),
             rows: rows,
-            failures: zip(try row[9].stringArray(), try row[10].stringArray()).map { Failure(chore: $0, reason: $1) }
+            failures: zip(try row[10].stringArray(), try row[11].stringArray()).map { Failure(chore: $0, reason: $1) }
         )
     }
 }

@@ -94,6 +94,11 @@ public struct Worker: Service {
             try await Schema.check(on: connection)
             var configuration = configuration
             configuration.listens = mayListen(on: connection)
+            if !configuration.schedules.isEmpty {
+                try await connection.call(
+                    SetSchedules(worker: configuration.name, schedules: configuration.schedules)
+                )
+            }
             let clock = MonotonicClock()
             let sent = clock.now
             let worker = try await connection.call(Register(configuration: configuration))

@@ -3,7 +3,7 @@ import Foundation
 
 /// The sections in the navigation of the dashboard.
 enum Section: CaseIterable {
-    case overview, circuits, incidents, limits, queues, jobs, deadLetters, workers, audit
+    case overview, circuits, incidents, limits, queues, jobs, deadLetters, schedules, workers, audit
 
     var title: String {
         switch self {
@@ -14,6 +14,7 @@ enum Section: CaseIterable {
         case .queues: "Queues"
         case .jobs: "Jobs"
         case .deadLetters: "Dead letters"
+        case .schedules: "Schedules"
         case .workers: "Workers"
         case .audit: "Audit log"
         }
@@ -28,6 +29,7 @@ enum Section: CaseIterable {
         case .queues: Link("/queues")
         case .jobs: Link("/jobs")
         case .deadLetters: Link("/dead-letters")
+        case .schedules: Link("/schedules")
         case .workers: Link("/workers")
         case .audit: Link("/audit")
         }

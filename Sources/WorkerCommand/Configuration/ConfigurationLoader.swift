@@ -64,6 +64,8 @@ struct ConfigurationLoader {
         let handlers = needsHandlers ? [HandlerRegistration](handlersSection, registered: registered) : []
         handlersSection.finish()
         root.know(["handlers"])
+        let schedules = [Schedule](root)
+        if needsHandlers { schedules.warnOfKinds(without: handlers, context) }
         let dashboard = DashboardConfiguration.read(root, database: ConnectionOptions(settings.database))
         let notify = NotificationTarget.read(root)
         root.finish()
@@ -80,6 +82,7 @@ struct ConfigurationLoader {
         worker.shutdownGrace = settings.shutdownGrace
         worker.pollInterval = settings.pollInterval
         worker.listens = settings.listens
+        worker.schedules = schedules
         if !settings.listenDatabase.isEmpty { worker.listenDatabase = ConnectionOptions(settings.listenDatabase) }
         do {
             // The file's values were checked above. This finds problems in the settings that Swift code gave.

@@ -56,8 +56,10 @@ struct WorkerProcess {
         do {
             try await group.run()
         } catch let error as PostgresError where error.sqlState == "22023" {
-            // Registration fails if the handlers of the whole fleet together have a cycle of reroutes.
+            // Registration fails if the handlers of the whole fleet together have a cycle of reroutes, and before it, if
+            // a schedule has a cron expression or a time zone that the database does not accept.
             let hint = error.hint.map { "\n\($0)" } ?? ""
+            if error.message.hasPrefix("schedules.") { throw CommandFailure(.configuration, "\(error.message)\(hint)") }
             throw CommandFailure(.configuration, "the fleet refuses these handlers: \(error.message)\(hint)")
         } catch let error as PostgresError {
             throw CommandFailure(error, at: place)

@@ -1,8 +1,8 @@
 import Libpq
 import Logging
 
-/// Does the fleet's maintenance chores while this worker leads: promotion, rescue, and time-based transitions of
-/// circuits.
+/// Does the fleet's maintenance chores while this worker leads: promotion, schedules, rescue, and time-based transitions
+/// of circuits.
 ///
 /// The other workers check periodically whether there is still a leader.
 struct MaintenanceService {
@@ -11,7 +11,8 @@ struct MaintenanceService {
     private static let term = Duration.seconds(5)
     static let leaderInterval = Duration.seconds(1)
     static let followerInterval = Duration.milliseconds(2500)
-    /// The most jobs that one round of `breakwater.maintain` promotes, applies a fallback to or unparks, each.
+    /// The most jobs that one round of `breakwater.maintain` promotes, applies a fallback to or unparks, and the most
+    /// slots of schedules that it deals with, each.
     static let portion = 1000
     /// How often a chore that fails for the same reason in each round is logged.
     private static let silence = Duration.seconds(60)
@@ -55,7 +56,10 @@ struct MaintenanceService {
             let one = try await doChores(portion, on: connection)
             if !one.failures.isEmpty { cautiousUntil = engine.clock.now + Self.caution }
             // The pause is limited, because the next job may be due in a thousand years.
-            if let due = one.nextDue { nextDue = engine.clock.now + min(due, Self.leaderInterval) }
+            if let due = one.nextDue {
+                let time = engine.clock.now + min(due, Self.leaderInterval)
+                nextDue = min(nextDue ?? time, time)
+            }
             done.add(one)
             guard done.leads else { break }
         }
@@ -74,7 +78,7 @@ struct MaintenanceService {
                 metadata: ["jobs": .stringConvertible(done.fellBack)]
             )
         }
-        if done.promoted > 0 || done.advanced > 0 || done.unparked > 0 { engine.handle(.woken(kind: nil)) }
+        if done.promoted > 0 || done.advanced > 0 || done.unparked > 0 || done.scheduled > 0 { engine.handle(.woken(kind: nil)) }
         return Self.pause(after: done)
     }
 
@@ -117,7 +121,7 @@ struct MaintenanceService {
     /// portion, and otherwise when the next job is due.
     static func pause(after done: Maintain.Output) -> Duration {
         guard done.leads else { return followerInterval }
-        let hasMore = max(done.promoted, done.fellBack, done.unparked) >= portion
+        let hasMore = max(done.promoted, done.fellBack, done.unparked, done.scheduled) >= portion
         let next = hasMore ? .zero : done.nextDue ?? leaderInterval
         return min(leaderInterval, max(.milliseconds(10), next))
     }
