@@ -70,6 +70,42 @@ struct ActionTests {
         }
     }
 
+    @Test("runs, pauses, resumes and removes schedules")
+    func schedules() async throws {
+        try await withSite { test in
+            let database = test.database
+            try await database.query(
+                "select breakwater.set_schedule('s & t', cron => '0 3 * * *', time_zone => 'Europe/Berlin', kind => 'k', overlap => 'skip')"
+            )
+            var ann = try await test.logIn("ann")
+            let list = await ann.get("/schedules").text
+            #expect(list.contains("/schedules/one?name=s%20%26%20t") && list.contains("0 3 * * * Europe/Berlin"))
+            let page = await ann.get("/schedules/one", "name=s%20%26%20t").text
+            #expect(page.contains("s &amp; t") && page.contains("03:00:00 Europe/Berlin") && page.contains("None came yet."))
+            #expect(await ann.get("/schedules/one", "name=x").status == 404)
+            let name = ["name": "s & t"]
+
+            #expect(await ann.post("/schedules/run", name).header("location") == "/schedules/one?name=s%20%26%20t")
+            #expect(try await database.number("select count(*) from breakwater.job") == 1)
+            #expect(await ann.get("/schedules/one", "name=s%20%26%20t").text.contains("Job 1 of s &amp; t is enqueued."))
+            _ = await ann.post("/schedules/run", name)
+            let after = await ann.get("/schedules/one", "name=s%20%26%20t").text
+            #expect(after.contains("Nothing was added: job 1 of s &amp; t has not ended."))
+            #expect(after.contains("run by hand: <a href=\"/jobs/1\">job 1</a>"))
+
+            #expect(await ann.post("/schedules/pause", name).status == 422, "a reason is needed")
+            _ = await ann.post("/schedules/pause", ["name": "s & t", "reason": "a move"])
+            #expect(try await last(database) == "ann|schedule.pause|s & t|a move")
+            #expect(await ann.get("/schedules").text.contains("paused by ann since"))
+            _ = await ann.post("/schedules/resume", name)
+            #expect(try await last(database) == "ann|schedule.resume|s & t")
+            #expect(await ann.post("/schedules/run", ["name": "x"]).status == 422)
+            _ = await ann.post("/schedules/remove", ["name": "s & t", "reason": "over"])
+            #expect(try await last(database) == "ann|schedule.remove|s & t|over")
+            #expect(await ann.get("/schedules").text.contains("There are no schedules."))
+        }
+    }
+
     @Test("hurries, cancels and reorders jobs")
     func jobs() async throws {
         try await withSite { test in

@@ -35,6 +35,15 @@ struct SiteTests {
             insert into breakwater.result (id, kind, result, expires_at)
             values (2000000, $1, to_jsonb($2::text), now() + interval '1 h')
             """,
+            """
+            select breakwater.set_schedule($1, cron => '0 3 * * *', kind => $1, reason => $2,
+                                           payload => jsonb_build_object('note', $2::text))
+            """,
+            """
+            insert into breakwater.schedule_slot (schedule, slot, outcome, job, at)
+            select $1, now(), 'enqueued', 1, now() where $2 <> '' on conflict do nothing
+            """,
+            "select breakwater.pause_schedule($1, $2, $2)",
             "select breakwater.pause_queue($1, $2, $2)",
             "select breakwater.open_circuit($1, $2, null, $2)",
             """
@@ -79,7 +88,7 @@ struct SiteTests {
             ("/jobs", "kind=\(kind)&queue=\(kind)&state=ready"), ("/jobs/1", ""), ("/jobs/2", ""),
             ("/jobs/1000000", ""),
             ("/jobs/2000000", ""), ("/dead-letters", ""), ("/dead-letters", "kind=\(kind)&failure=\(kind)"),
-            ("/workers", ""), ("/audit", ""), ("/audit", "actor=\(kind)&action=\(kind)&target=\(kind)"),
+            ("/schedules", ""), ("/schedules/one", "name=\(kind)"), ("/workers", ""), ("/audit", ""), ("/audit", "actor=\(kind)&action=\(kind)&target=\(kind)"),
         ]
     }
 
@@ -99,7 +108,7 @@ struct SiteTests {
             for (place, text) in texts.enumerated() {
                 try await test.database.query(
                     "truncate breakwater.job, breakwater.dead_letter, breakwater.result, breakwater.worker, "
-                        + "breakwater.circuit_incident restart identity"
+                        + "breakwater.circuit_incident, breakwater.schedule, breakwater.schedule_slot restart identity"
                 )
                 let kind = String(decoding: text.utf8.prefix(120), as: UTF8.self) + "\(place)"
                 try await Self.furnish(test.database, kind: kind, text: text)

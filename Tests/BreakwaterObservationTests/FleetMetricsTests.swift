@@ -56,6 +56,51 @@ struct FleetMetricsTests {
         }
     }
 
+    @Test("tell of schedules: how many there are, how late each is, and what became of its slots since the first sample")
+    func schedules() async throws {
+        try await withTestDatabase { database in
+            for name in ["late", "paused", "fine"] {
+                try await database.query(
+                    "select breakwater.set_schedule($1, cron => '0 0 1 1 *', kind => 'k')",
+                    [.text(name)]
+                )
+            }
+            try await database.query("select breakwater.pause_schedule('paused', 'r')")
+            try await database.query(
+                """
+                update breakwater.schedule
+                   set enqueued = 5, skipped = 1, next_at = case name when 'late' then now() - interval '90 s' else next_at end,
+                       last_slot = '2026-01-01Z', last_at = '2026-01-01 00:00:02Z'
+                 where name <> 'paused'
+                """
+            )
+            let registry = MetricsRegistry()
+            var report = FleetMetrics.Report(factory: registry)
+            report.set(try await sample(database))
+            try await database.query("update breakwater.schedule set enqueued = 8, missed_slots = 2 where name = 'fine'")
+            report.set(try await sample(database))
+            let scrape = Scrape(registry)
+            func slots(_ schedule: String, _ outcome: String) -> Double? {
+                scrape["breakwater_fleet_schedule_slots_total{outcome=\"\(outcome)\",schedule=\"\(schedule)\"}"]
+            }
+            #expect(scrape["breakwater_fleet_schedules{state=\"active\"}"] == 2)
+            #expect(scrape["breakwater_fleet_schedules{state=\"paused\"}"] == 1)
+            #expect(scrape["breakwater_fleet_schedules{state=\"failing\"}"] == 0)
+            let lateness = "breakwater_fleet_schedule_lateness_seconds"
+            #expect(scrape["\(lateness){schedule=\"fine\"}"] == 2)
+            #expect(try (90..<400).contains(#require(scrape["\(lateness){schedule=\"late\"}"])))
+            #expect(slots("fine", "enqueued") == 3 && slots("fine", "missed") == 2 && slots("fine", "skipped") == 0)
+            #expect(slots("late", "enqueued") == 0)
+
+            // A schedule that is set again begins to count anew.
+            try await database.query("select breakwater.remove_schedule('fine')")
+            try await database.query("select breakwater.set_schedule('fine', cron => '0 0 1 1 *', kind => 'k')")
+            try await database.query("update breakwater.schedule set enqueued = 1 where name = 'fine'")
+            report.set(try await sample(database))
+            #expect(Scrape(registry)["breakwater_fleet_schedule_slots_total{outcome=\"enqueued\",schedule=\"fine\"}"] == 4)
+        }
+    }
+
     @Test("count jobs by queue, kind and state, with the age of the oldest; unknown names are 'other'")
     func jobs() async throws {
         try await withTestDatabase { database in

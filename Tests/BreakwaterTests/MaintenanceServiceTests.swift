@@ -9,11 +9,11 @@ struct MaintenanceServiceTests {
         let full = MaintenanceService.portion
         for done in [
             Maintain.Output(leads: true, promoted: full), Maintain.Output(leads: true, fellBack: full),
-            Maintain.Output(leads: true, unparked: full),
+            Maintain.Output(leads: true, unparked: full), Maintain.Output(leads: true, scheduled: full),
         ] {
             #expect(MaintenanceService.pause(after: done) == .milliseconds(10))
         }
-        let less = Maintain.Output(leads: true, promoted: full - 1, fellBack: full - 1, unparked: full - 1)
+        let less = Maintain.Output(leads: true, promoted: full - 1, fellBack: full - 1, unparked: full - 1, scheduled: full - 1)
         #expect(MaintenanceService.pause(after: less) == MaintenanceService.leaderInterval)
     }
 

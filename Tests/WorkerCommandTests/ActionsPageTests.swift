@@ -52,6 +52,8 @@ struct ActionsPageTests {
         "rename_kind": "('r', 'k')", "rename_kind_some": "('r', 'k', null, 10, 'why', 'ann')",
         "redrive": "(101)", "redrive_some": "('{102}', null, null, null, null, 10, null, 'ann')",
         "purge": "(103)", "purge_some": "('{104}', null, null, null, null, 10, null, 'ann')",
+        "set_schedule": "('s', every => '1h', kind => 'k')", "pause_schedule": "('s', 'why')",
+        "resume_schedule": "('s')", "run_schedule": "('s')", "remove_schedule": "('s')",
         "drain_worker": "(7, 'why')", "undrain_worker": "(7)",
     ]
 
@@ -67,7 +69,7 @@ struct ActionsPageTests {
                 """
                 select distinct p.proname::text from pg_proc p
                  where p.pronamespace = 'breakwater'::regnamespace
-                   and p.prosrc ~ 'record_action|record_portion|override_circuit|pause_scope|resume_scope|rename_kind_some'
+                   and p.prosrc ~ 'record_action|record_portion|override_circuit|pause_scope|resume_scope|rename_kind_some|put_schedule'
                    and has_function_privilege('breakwater_admin', p.oid, 'execute')
                 """
             ).map { try $0[0].string() }

@@ -50,7 +50,8 @@ struct CronTests {
     func synonyms(expression: String, other: String) async throws {
         try await withTestDatabase { database in
             let same = "select breakwater.read_cron($1) = breakwater.read_cron($2)"
-            #expect(try await database.query(same, [.text(expression), .text(other)])[0][0].bool())
+            let isSame = try await database.query(same, [.text(expression), .text(other)])[0][0].bool()
+            #expect(isSame)
         }
     }
 
@@ -116,7 +117,7 @@ struct CronTests {
             }
             #expect(error?.sqlState == "22023")
             #expect(error?.message.contains(message) == true, "\(error as Any)")
-            #expect(error?.hint?.contains(hint) == true, "\(error as Any)")
+            #expect(hint.isEmpty || error?.hint?.contains(hint) == true, "\(error as Any)")
         }
     }
 }

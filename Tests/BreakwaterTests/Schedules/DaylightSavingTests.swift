@@ -20,7 +20,7 @@ struct DaylightSavingTests {
 
         -- A fixed time comes at the first moment at which the clock shows it or a later time.
         create function public.fixed_times(t interval, z text) returns setof timestamptz language sql as $$
-            select d + t at time zone z from generate_series(timestamp '2010-01-02', '2029-12-30', '1 day') d
+            select (d + t) at time zone z from generate_series(timestamp '2010-01-02', '2029-12-30', '1 day') d
              where public.is_plain(d, z)
             union
             select (select min(q) from generate_series((d at time zone 'UTC') - interval '15 hours',
@@ -33,7 +33,7 @@ struct DaylightSavingTests {
         -- A wildcard comes at each moment at which the clock shows a time that matches.
         create function public.wildcard_times(minutes integer[], hours integer[], z text) returns setof timestamptz
         language sql as $$
-            select d + make_interval(hours => h, mins => m) at time zone z
+            select (d + make_interval(hours => h, mins => m)) at time zone z
               from generate_series(timestamp '2010-01-02', '2029-12-30', '1 day') d, unnest(hours) h, unnest(minutes) m
              where public.is_plain(d, z)
             union
@@ -95,8 +95,8 @@ struct DaylightSavingTests {
         try await withTestDatabase { database in
             try await database.connection.script(Self.functions)
             for (cron, minutes, hours) in [
-                ("*/15 1,2 * * *", "{0,15,30,45}", "{1,2}"), ("*/30 0,23 * * *", "{0,30}", "{0,23}"),
-                ("45 */3 * * *", "{45}", "{0,3,6,9,12,15,18,21}"),
+                ("*/30 1,2 * * *", "{0,30}", "{1,2}"), ("*/30 0,23 * * *", "{0,30}", "{0,23}"),
+                ("45 */12 * * *", "{45}", "{0,12}"),
             ] {
                 let wrong = try await difference(
                     database,

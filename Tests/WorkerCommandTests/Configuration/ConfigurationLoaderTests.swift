@@ -54,6 +54,34 @@ struct ConfigurationLoaderTests {
         #expect(loaded.warnings.isEmpty)
     }
 
+    @Test("sets every key of a schedule, and shows variables in its payload by their names")
+    func schedules() throws {
+        let loaded = try load(
+            """
+            handlers: { k: { exec: { command: [cat] } } }
+            schedules:
+              nightly: { cron: "0 3 * * *", time_zone: Europe/Berlin, kind: k, payload: { token: "${TOKEN}", n: 1 }, queue: q,
+                         priority: 1, unique_key: u, missed: all, missed_after: 90s, missed_limit: 7, overlap: skip }
+              ping: { every: 90s, kind: k }
+            """,
+            environment: ["TOKEN": "sesame"]
+        )
+        var nightly = Schedule(name: "nightly", .cron("0 3 * * *"), kind: "k")
+        nightly.timeZone = "Europe/Berlin"
+        nightly.payload = #"{"token":"sesame","n":1}"#
+        nightly.queue = "q"
+        nightly.priority = 1
+        nightly.uniqueKey = "u"
+        nightly.missed = .all
+        nightly.missedAfter = .seconds(90)
+        nightly.missedLimit = 7
+        nightly.overlap = .skip
+        #expect(loaded.worker.schedules == [nightly, Schedule(name: "ping", .every(.seconds(90)), kind: "k")])
+        #expect(loaded.warnings.isEmpty)
+        #expect(!loaded.effectiveText.contains("sesame"))
+        #expect(loaded.effectiveText.contains(#"payload: {"token":"${TOKEN}","n":1}"#), "\(loaded.effectiveText)")
+    }
+
     @Test("needs only a handler")
     func defaults() throws {
         let loaded = try load("handlers: { a: { exec: { command: [cat] } } }")

@@ -40,6 +40,7 @@ struct ConfigurationPageTests {
         try load(
             """
             dashboard: { proxy: { header: X-User, secret: 0123456789abcdef } }
+            schedules: { s: { every: 1s, kind: exec-kind } }
             handlers:
               exec-kind: { exec: { command: [cat] }, limits: { concurrency: 5 } }
               http-kind: { http: { url: "http://h/" } }
@@ -53,8 +54,8 @@ struct ConfigurationPageTests {
     func keys() throws {
         let kinds = /^handlers\.(exec|http|swift)-kind/
         let known = try loaded().knownKeys
-            .map { $0.replacing(kinds, with: "handlers.*") }
-            .filter { $0 != "handlers.*" }
+            .map { $0.replacing(kinds, with: "handlers.*").replacing(/^schedules\.s/, with: "schedules.*") }
+            .filter { !["handlers.*", "schedules.*"].contains($0) }
         let described = try rows().map(\.key)
         #expect(Set(described).subtracting(known) == [], "these are on the page, but not in the loader")
         #expect(Set(known).union(TopLevelSettings.keys).subtracting(described) == [], "these are missing on the page")
@@ -68,7 +69,7 @@ struct ConfigurationPageTests {
             let plugin = row.key.firstMatch(of: /\.(exec|http)\./).map { "\($0.1)-kind" } ?? "exec-kind"
             var node: Node? = effective
             for name in row.key.split(separator: ".") {
-                node = node?[name == "*" ? plugin : String(name)]
+                node = node?[name == "*" ? (row.key.hasPrefix("schedules.") ? "s" : plugin) : String(name)]
             }
             let described = try #require(try Yams.compose(yaml: row.fallback.replacing("`", with: "")))
             #expect(node == described, "\(row.key)")
