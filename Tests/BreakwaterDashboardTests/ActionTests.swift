@@ -81,13 +81,17 @@ struct ActionTests {
             let list = await ann.get("/schedules").text
             #expect(list.contains("/schedules/one?name=s%20%26%20t") && list.contains("0 3 * * * Europe/Berlin"))
             let page = await ann.get("/schedules/one", "name=s%20%26%20t").text
-            #expect(page.contains("s &amp; t") && page.contains("03:00:00 Europe/Berlin") && page.contains("None came yet."))
+            #expect(
+                page.contains("s &amp; t") && page.contains("03:00:00 Europe/Berlin") && page.contains("None came yet.")
+            )
             #expect(await ann.get("/schedules/one", "name=x").status == 404)
             let name = ["name": "s & t"]
 
             #expect(await ann.post("/schedules/run", name).header("location") == "/schedules/one?name=s%20%26%20t")
             #expect(try await database.number("select count(*) from breakwater.job") == 1)
-            #expect(await ann.get("/schedules/one", "name=s%20%26%20t").text.contains("Job 1 of s &amp; t is enqueued."))
+            #expect(
+                await ann.get("/schedules/one", "name=s%20%26%20t").text.contains("Job 1 of s &amp; t is enqueued.")
+            )
             _ = await ann.post("/schedules/run", name)
             let after = await ann.get("/schedules/one", "name=s%20%26%20t").text
             #expect(after.contains("Nothing was added: job 1 of s &amp; t has not ended."))

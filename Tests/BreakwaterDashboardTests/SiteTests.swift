@@ -88,7 +88,8 @@ struct SiteTests {
             ("/jobs", "kind=\(kind)&queue=\(kind)&state=ready"), ("/jobs/1", ""), ("/jobs/2", ""),
             ("/jobs/1000000", ""),
             ("/jobs/2000000", ""), ("/dead-letters", ""), ("/dead-letters", "kind=\(kind)&failure=\(kind)"),
-            ("/schedules", ""), ("/schedules/one", "name=\(kind)"), ("/workers", ""), ("/audit", ""), ("/audit", "actor=\(kind)&action=\(kind)&target=\(kind)"),
+            ("/schedules", ""), ("/schedules/one", "name=\(kind)"), ("/workers", ""), ("/audit", ""),
+            ("/audit", "actor=\(kind)&action=\(kind)&target=\(kind)"),
         ]
     }
 

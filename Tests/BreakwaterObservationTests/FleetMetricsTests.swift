@@ -56,7 +56,9 @@ struct FleetMetricsTests {
         }
     }
 
-    @Test("tell of schedules: how many there are, how late each is, and what became of its slots since the first sample")
+    @Test(
+        "tell of schedules: how many there are, how late each is, and what became of its slots since the first sample"
+    )
     func schedules() async throws {
         try await withTestDatabase { database in
             for name in ["late", "paused", "fine"] {
@@ -77,7 +79,9 @@ struct FleetMetricsTests {
             let registry = MetricsRegistry()
             var report = FleetMetrics.Report(factory: registry)
             report.set(try await sample(database))
-            try await database.query("update breakwater.schedule set enqueued = 8, missed_slots = 2 where name = 'fine'")
+            try await database.query(
+                "update breakwater.schedule set enqueued = 8, missed_slots = 2 where name = 'fine'"
+            )
             report.set(try await sample(database))
             let scrape = Scrape(registry)
             func slots(_ schedule: String, _ outcome: String) -> Double? {
@@ -97,7 +101,9 @@ struct FleetMetricsTests {
             try await database.query("select breakwater.set_schedule('fine', cron => '0 0 1 1 *', kind => 'k')")
             try await database.query("update breakwater.schedule set enqueued = 1 where name = 'fine'")
             report.set(try await sample(database))
-            #expect(Scrape(registry)["breakwater_fleet_schedule_slots_total{outcome=\"enqueued\",schedule=\"fine\"}"] == 4)
+            #expect(
+                Scrape(registry)["breakwater_fleet_schedule_slots_total{outcome=\"enqueued\",schedule=\"fine\"}"] == 4
+            )
         }
     }
 

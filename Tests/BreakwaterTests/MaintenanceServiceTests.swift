@@ -13,7 +13,13 @@ struct MaintenanceServiceTests {
         ] {
             #expect(MaintenanceService.pause(after: done) == .milliseconds(10))
         }
-        let less = Maintain.Output(leads: true, promoted: full - 1, fellBack: full - 1, unparked: full - 1, scheduled: full - 1)
+        let less = Maintain.Output(
+            leads: true,
+            promoted: full - 1,
+            fellBack: full - 1,
+            unparked: full - 1,
+            scheduled: full - 1
+        )
         #expect(MaintenanceService.pause(after: less) == MaintenanceService.leaderInterval)
     }
 

@@ -16,8 +16,8 @@ from datetime import date, datetime, time, timedelta
 from croniter import croniter
 from croniter.croniter import CroniterError
 
-MONTHS = "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC".split()
-WEEKDAYS = "SUN MON TUE WED THU FRI SAT".split()
+MONTHS = ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"]
+WEEKDAYS = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]
 
 
 def numbers(rng, low, high):
@@ -40,7 +40,9 @@ def day_of_month(rng):
     if pick < 0.45:
         return rng.choice(["*", "*", "*", "?"])
     if pick < 0.7:
-        return rng.choice(["L", "L", "LW", f"L-{rng.randint(1, 27)}", f"{rng.randint(1, 28)}W", f"{rng.randint(1, 31)},L"])
+        return rng.choice(
+            ["L", "L", "LW", f"L-{rng.randint(1, 27)}", f"{rng.randint(1, 28)}W", f"{rng.randint(1, 31)},L"]
+        )
     field = numbers(rng, 1, 31)
     return "1-31/2" if "*" in field else field
 
@@ -63,7 +65,9 @@ def day_of_week(rng):
     if pick < 0.5:
         return rng.choice(["*", "*", "?"])
     if pick < 0.65:
-        return rng.choice([f"{day}#{rng.randint(1, 5)}", f"{day}L", f"{day}#{rng.randint(1, 2)},{day}#4", f"{day}#1,WED#3"])
+        return rng.choice(
+            [f"{day}#{rng.randint(1, 5)}", f"{day}L", f"{day}#{rng.randint(1, 2)},{day}#4", f"{day}#1,WED#3"]
+        )
     if pick < 0.8:
         first, last = sorted(rng.sample(range(1, 7), 2))
         return rng.choice(["MON-FRI", "FRI-SUN", f"{WEEKDAYS[first]}-{WEEKDAYS[last]}", f"{first}-{last + 1}"])

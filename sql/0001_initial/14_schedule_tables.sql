@@ -4,8 +4,8 @@
 -- a trigger checks the settings and computes `next_at`. Defaults are those of breakwater.set_schedule.
 create table breakwater.schedule (
     name          text collate "C" primary key,
-    -- Either a cron expression, whose times are local times of `time_zone`, or an interval. The slots of an interval are
-    -- its multiples since 1970-01-01 00:00 UTC, so they do not depend on when the schedule was set.
+    -- Either a cron expression, whose times are local times of `time_zone`, or an interval. The slots of an interval
+    -- are its multiples since 1970-01-01 00:00 UTC, so they do not depend on when the schedule was set.
     cron          text collate "C",
     every         interval,
     time_zone     text collate "C" not null default 'UTC',

@@ -22,7 +22,7 @@ create type breakwater.cron as (
     -- Whether every day of the month, or every day of the week, matches.
     any_day            boolean,
     any_weekday        boolean,
-    -- Whether the minute or the hour has a `*`. Otherwise its times are fixed, which decides what daylight saving means.
+    -- Whether the minute or the hour has a `*`. Otherwise its times are fixed; that decides what daylight saving means.
     has_wildcard       boolean
 );
 
@@ -68,8 +68,9 @@ begin
         perform breakwater.refuse_cron(format('the %s has an empty item', p_what),
                                        'Items are separated by single commas, such as 1,3.');
     elsif p_item like '%/%' and (v_step !~ '^[0-9]{1,4}$' or v_step ~ '^0+$') then
-        perform breakwater.refuse_cron(format('the step of the %s %s is not a positive number', p_what, to_json(p_item)),
-                                       'Write a step as */5 or 10-50/5.');
+        perform breakwater.refuse_cron(
+            format('the step of the %s %s is not a positive number', p_what, to_json(p_item)),
+            'Write a step as */5 or 10-50/5.');
     end if;
     if v_range ~ '^[^-]+-[^-]+$' then
         v_from := breakwater.cron_value(split_part(v_range, '-', 1), p_what, p_low, p_high, p_names);
@@ -139,7 +140,8 @@ begin
             format('the cron expression %s has %s fields, not 5', to_json(p_text),
                    case when coalesce(v_text, '') = '' then 0 else cardinality(v_field) end),
             'They are minute, hour, day of the month, month and day of the week, such as 0 3 * * MON-FRI.'
-            || case when cardinality(v_field) in (6, 7) then ' There are no seconds: use every, such as 10s.' else '' end);
+            || case when cardinality(v_field) in (6, 7) then ' There are no seconds: use every, such as 10s.'
+                    else '' end);
     end if;
     v_cron.minutes := breakwater.cron_list(string_to_array(v_field[1], ','), 'minute', 0, 59);
     v_cron.hours := breakwater.cron_list(string_to_array(v_field[2], ','), 'hour', 0, 23);
@@ -162,16 +164,19 @@ begin
     v_cron.days := breakwater.cron_list(array(select i from unnest(v_items) i where i !~ '^(L|LW|L-[0-9]+|[0-9]+W)$'),
                                         'day of the month', 1, 31);
     v_cron.days_before_end := array(
-        select breakwater.cron_value(coalesce(nullif(substr(i, 3), ''), '0'), 'day before the month''s last', 0, 30, '{}')
+        select breakwater.cron_value(coalesce(nullif(substr(i, 3), ''), '0'), 'day before the month''s last', 0, 30,
+                                     '{}')
           from unnest(v_items) i where i ~ '^L(-[0-9]+)?$');
     v_cron.near_days := array(
-        select case i when 'LW' then 0 else breakwater.cron_value(rtrim(i, 'W'), 'day of the month before W', 1, 28, '{}') end
+        select case i when 'LW' then 0
+                      else breakwater.cron_value(rtrim(i, 'W'), 'day of the month before W', 1, 28, '{}') end
           from unnest(v_items) i where i ~ '^(L|[0-9]+)W$');
 
     v_items := string_to_array(v_dow, ',');
     if 'L' = any (v_items) then
-        perform breakwater.refuse_cron('the day of the week is L alone',
-                                       'Dialects disagree on it. Write 6 for Saturday, or 6L for the month''s last Saturday.');
+        perform breakwater.refuse_cron(
+            'the day of the week is L alone',
+            'Dialects disagree on it. Write 6 for Saturday, or 6L for the month''s last Saturday.');
     end if;
     v_cron.weekdays := array(
         select distinct d % 7
@@ -267,7 +272,7 @@ begin
             return v_day + make_time(v_next, p_cron.minutes[1], 0);
         end if;
     end if;
-    loop
+    while p_after is not null loop
         v_day := v_day + 1;
         v_month := extract(month from v_day);
         if not v_month = any (p_cron.months) then

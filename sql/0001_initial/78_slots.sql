@@ -77,8 +77,8 @@ begin
         return case when v_match is not null then v_slot end;
     end if;
     -- Where the clock is set back around p_after, local times come a second time.
-    v_back := ((p_after - interval '24 hours') at time zone p_zone) - ((p_after + interval '24 hours') at time zone p_zone)
-              + interval '48 hours';
+    v_back := ((p_after - interval '24 hours') at time zone p_zone)
+              - ((p_after + interval '24 hours') at time zone p_zone) + interval '48 hours';
     if v_back > interval '0' then
         v_change := breakwater.offset_change(p_zone, p_after - interval '24 hours', p_after + interval '24 hours');
         if p_after < v_change then

@@ -99,7 +99,8 @@ $$;
 create function breakwater.slot_key(p_schedule breakwater.schedule) returns text
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
-    select coalesce(p_schedule.unique_key, case when p_schedule.overlap = 'skip' then 'schedule:' || p_schedule.name end)
+    select coalesce(p_schedule.unique_key,
+                    case when p_schedule.overlap = 'skip' then 'schedule:' || p_schedule.name end)
 $$;
 
 -- Records what became of some slots, and forgets all but about the last hundred of the schedule.
@@ -238,9 +239,9 @@ as $$
      where s.next_at > breakwater.clock() and s.paused_at is null
 $$;
 
--- Enqueues a job of a schedule now, between its slots, even if it is paused. If the schedule allows no overlap, or has a
--- unique key, and a job with that key has not ended, none is added: `is_new` is false, and `job` is that job. Locks the
--- schedule's row.
+-- Enqueues a job of a schedule now, between its slots, even if it is paused. If the schedule allows no overlap, or has
+-- a unique key, and a job with that key has not ended, none is added: `is_new` is false, and `job` is that job. Locks
+-- the schedule's row.
 create function breakwater.run_schedule(
     name text, reason text default null, actor text default session_user, out job bigint, out is_new boolean
 )
@@ -265,7 +266,8 @@ begin
         -- That job ended between the two statements, so the loop tries again.
     end loop;
     if is_new then
-        perform breakwater.record_slots(v_schedule.name, array[v_slot], '{enqueued}', array[run_schedule.job], '{1}', true);
+        perform breakwater.record_slots(
+            v_schedule.name, array[v_slot], '{enqueued}', array[run_schedule.job], '{1}', true);
     end if;
     perform breakwater.record_action(actor, 'schedule.run', v_schedule.name, run_schedule.reason,
                                      jsonb_build_object('job', run_schedule.job, 'is_new', is_new));

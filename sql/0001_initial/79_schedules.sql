@@ -16,7 +16,8 @@ begin
     elsif breakwater.has_control_characters(new.name) then
         v_fault := format('its name %s has a control character', to_json(new.name));
     elsif num_nonnulls(new.cron, new.every) <> 1 then
-        v_fault := case when new.cron is null then 'it has neither cron nor every' else 'it has both cron and every' end;
+        v_fault := case when new.cron is null then 'it has neither cron nor every'
+                        else 'it has both cron and every' end;
         v_hint := 'Give one of them: cron => ''0 3 * * *'' or every => ''90s''.';
     elsif new.every is not null
           and (extract(month from new.every) <> 0 or extract(year from new.every) <> 0
@@ -95,15 +96,18 @@ $$;
 --
 -- If the times change, slots of the old times that are already due are dealt with first. `p_worker` is the name of the
 -- worker whose configuration names the schedule, null for a user. Locks the schedule's row.
-create function breakwater.put_schedule(p_settings jsonb, p_worker text, p_reason text, p_actor text) returns timestamptz
+create function breakwater.put_schedule(p_settings jsonb, p_worker text, p_reason text, p_actor text)
+returns timestamptz
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
     c_defaults constant jsonb := '{"time_zone": "UTC", "queue": "default", "payload": {}, "priority": 5,
         "missed": "one", "missed_after": "1 minute", "missed_limit": 100, "overlap": "allow"}';
-    v_new     breakwater.schedule := jsonb_populate_record(null::breakwater.schedule,
-                                                           c_defaults || jsonb_strip_nulls(p_settings - 'payload')
-                                                           || jsonb_build_object('payload', coalesce(p_settings -> 'payload', '{}')));
+    v_new     breakwater.schedule := jsonb_populate_record(
+        null::breakwater.schedule,
+        c_defaults || jsonb_strip_nulls(p_settings - 'payload')
+        || jsonb_build_object('payload', coalesce(p_settings -> 'payload', '{}')));
+    v_actor   text := left(coalesce(nullif(p_actor, ''), session_user), 200);
     v_old     breakwater.schedule;
     v_changes jsonb;
 begin
@@ -111,7 +115,7 @@ begin
                                      missed_after, missed_limit, overlap, set_by, configured_by, configured_at)
     values (v_new.name, v_new.cron, v_new.every, v_new.time_zone, coalesce(v_new.kind, ''), v_new.queue, v_new.payload,
             v_new.priority, v_new.unique_key, v_new.missed, v_new.missed_after, v_new.missed_limit, v_new.overlap,
-            left(coalesce(nullif(p_actor, ''), session_user), 200), p_worker, case when p_worker is not null then now() end)
+            v_actor, p_worker, case when p_worker is not null then now() end)
     on conflict (name) do nothing
     returning next_at into v_new.next_at;
     if found then
@@ -142,7 +146,7 @@ begin
             overlap)
          = (v_new.cron, v_new.every, v_new.time_zone, v_new.kind, v_new.queue, v_new.payload, v_new.priority,
             v_new.unique_key, v_new.missed, v_new.missed_after, v_new.missed_limit, v_new.overlap),
-           set_by = left(coalesce(nullif(p_actor, ''), session_user), 200), set_at = now()
+           set_by = v_actor, set_at = now()
      where s.name = v_new.name
     returning s.next_at into v_new.next_at;
     perform breakwater.record_action(p_actor, 'schedule.set', v_new.name, p_reason, v_changes);
@@ -282,8 +286,9 @@ begin
         return false;
     end if;
     delete from breakwater.schedule_slot l where l.schedule = v_schedule.name;
-    perform breakwater.record_action(actor, 'schedule.remove', v_schedule.name, remove_schedule.reason,
-                                     jsonb_build_object('settings', jsonb_strip_nulls(breakwater.settings_of(v_schedule))));
+    perform breakwater.record_action(
+        actor, 'schedule.remove', v_schedule.name, remove_schedule.reason,
+        jsonb_build_object('settings', jsonb_strip_nulls(breakwater.settings_of(v_schedule))));
     return true;
 end
 $$;

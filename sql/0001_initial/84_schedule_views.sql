@@ -6,12 +6,14 @@ select s.name, s.cron, s.every, s.time_zone, s.kind, s.queue, s.payload, s.prior
        t.state,
        case t.state
            when 'paused' then format('paused by %s since %s: %s', s.paused_by, s.paused_at, s.pause_reason)
-           when 'failing' then format('the slot %s got no job, and is tried again every ten seconds: %s', s.next_at, s.error)
+           when 'failing' then format('the slot %s got no job, and is tried again every ten seconds: %s', s.next_at,
+                                      s.error)
            when 'overdue' then case
                when exists (select from breakwater.leader l where l.expires_at > now())
                then format('the slot %s is due since %s, and the leader has not come to it', s.next_at, t.late)
                else format('the slot %s is due since %s: no worker is alive to run schedules', s.next_at, t.late) end
-           when 'waiting' then format('job %s has not ended, so slots get no job until then; it is %s: %s', w.id, w.state, w.why)
+           when 'waiting' then format('job %s has not ended, so slots get no job until then; it is %s: %s', w.id,
+                                      w.state, w.why)
            else case when not exists (select from breakwater.active_worker a
                                        where s.kind = any (a.kinds) and s.queue = any (a.queues))
                      then format('runs next at %s; no worker that is alive handles ''%s'' in the queue ''%s''',

@@ -149,7 +149,13 @@ enum SchedulePage {
                     el(.button, .label("Resume \(schedule.name)"), text: "Resume")
                 }
             } else {
-                sheet("pause", "Pause", "Its times get no job until it is resumed, neither then nor later.", schedule, layout)
+                sheet(
+                    "pause",
+                    "Pause",
+                    "Its times get no job until it is resumed, neither then nor later.",
+                    schedule,
+                    layout
+                )
             }
             sheet("remove", "Remove", "Jobs that it has enqueued stay.", schedule, layout)
         }

@@ -26,10 +26,14 @@ extension SchedulesCommand {
         @Option(help: "When, as five fields: minute, hour, day of the month, month, day of the week. Else --every.")
         var cron: String?
 
-        @Option(help: ArgumentHelp("The interval between its jobs, in whole seconds. Else --cron.", valueName: "duration"))
+        @Option(
+            help: ArgumentHelp("The interval between its jobs, in whole seconds. Else --cron.", valueName: "duration")
+        )
         var every: DurationArgument?
 
-        @Option(help: ArgumentHelp("The time zone of --cron, such as Europe/Berlin. UTC unless said.", valueName: "name"))
+        @Option(
+            help: ArgumentHelp("The time zone of --cron, such as Europe/Berlin. UTC unless said.", valueName: "name")
+        )
         var timeZone: String?
 
         @Option(help: "The kind of its jobs.")
@@ -47,16 +51,28 @@ extension SchedulesCommand {
         @Option(help: "At most one live job of the kind has this key.")
         var uniqueKey: String?
 
-        @Option(help: ArgumentHelp("Missed times get one job together, all of them one each, or none: one, all, skip.", valueName: "rule"))
+        @Option(
+            help: ArgumentHelp(
+                "Missed times get one job together, all of them one each, or none: one, all, skip.",
+                valueName: "rule"
+            )
+        )
         var missed: MissedArgument?
 
-        @Option(help: ArgumentHelp("How late a time may be before it is missed. 1m unless said.", valueName: "duration"))
+        @Option(
+            help: ArgumentHelp("How late a time may be before it is missed. 1m unless said.", valueName: "duration")
+        )
         var missedAfter: DurationArgument?
 
         @Option(help: "How many missed times get a job each, at most. 100 unless said.")
         var missedLimit: Int?
 
-        @Option(help: ArgumentHelp("While its last job has not ended, a time gets a job all the same, or none: allow, skip.", valueName: "rule"))
+        @Option(
+            help: ArgumentHelp(
+                "While its last job has not ended, a time gets a job all the same, or none: allow, skip.",
+                valueName: "rule"
+            )
+        )
         var overlap: OverlapArgument?
 
         @OptionGroup var remark: Remark
@@ -73,7 +89,9 @@ extension SchedulesCommand {
                 throw ValidationError("An interval follows UTC; leave --time-zone out, or give --cron.")
             }
             if let payload, !JobResult.isStorable(payload) {
-                throw ValidationError("The payload is not JSON that Postgres can store; give an object, such as '{\"id\": 7}'.")
+                throw ValidationError(
+                    "The payload is not JSON that Postgres can store; give an object, such as '{\"id\": 7}'."
+                )
             }
         }
 
@@ -108,7 +126,8 @@ extension SchedulesCommand {
     struct Pause: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "pause",
-            abstract: "Stop a schedule until it is resumed. Times that come meanwhile get no job, neither then nor later.",
+            abstract:
+                "Stop a schedule until it is resumed. Times that come meanwhile get no job, neither then nor later.",
             discussion: "Example:\n\n  worker schedules pause nightly-report --reason \"the source is being moved\""
         )
 

@@ -39,7 +39,11 @@ extension Schedule {
     fileprivate init?(_ section: ConfigurationSection, name: String) {
         let cron = section.readIfPresent("cron", .text("a cron expression", bytes: 1...500))
         let every = section.readIfPresent("every", .wholeSeconds(SettingLimits.every))
-        let timeZone = section.read("time_zone", .text("a time zone's name", bytes: SettingLimits.nameBytes), default: "UTC")
+        let timeZone = section.read(
+            "time_zone",
+            .text("a time zone's name", bytes: SettingLimits.nameBytes),
+            default: "UTC"
+        )
         let kind = section.readIfPresent("kind", .kind)
         self.init(name: name, .cron(""), kind: kind ?? "")
         self.timeZone = timeZone
@@ -60,7 +64,9 @@ extension Schedule {
             section.report("every", "there is a cron as well; give one of them")
         default: break
         }
-        if !section.has("kind") { section.report("kind", "a schedule needs the kind of its jobs, such as report.build") }
+        if !section.has("kind") {
+            section.report("kind", "a schedule needs the kind of its jobs, such as report.build")
+        }
         if section.has("every"), section.has("time_zone") {
             section.report("time_zone", "an interval follows UTC; leave the time zone out, or give a cron")
         }

@@ -20,12 +20,16 @@ enum PrivilegeMatrix {
         "rule_claim", "share_turn",
         "share_weight",
         "schema_version", "sleeper", "sleeper_lock", "suspension", "tally", "test_shot", "tail_subscriber", "worker",
+        "schedule", "schedule_slot", "schema_version", "sleeper", "sleeper_lock", "suspension", "tally", "test_shot",
+        "tail_subscriber", "worker",
     ]
 
     /// Views that administrators read.
     static let views: Set<String> = [
         "active_worker", "circuit_status", "depth", "held", "incident", "job_status", "limit_status",
         "obsolete_circuit", "scaling",
+        "active_worker", "circuit_status", "depth", "held", "incident", "job_status", "obsolete_circuit", "scaling",
+        "schedule_status",
         "suspension_status",
         "worker_status",
     ]
@@ -72,7 +76,7 @@ enum PrivilegeMatrix {
                     "register", "renew_registration", "beat", "maintain", "chores", "reconcile", "leave", "claim",
                     "claim_suspects", "flush", "survived", "dead_letter_unreadable",
                     "sleep", "poll_hot_kinds", "stop_sleeping", "settle", "sample_fleet",
-                    "transitions_after", "next_notice", "notice_ended",
+                    "transitions_after", "next_notice", "notice_ended", "set_configured_schedules",
                 ]
             ),
             (
@@ -95,6 +99,10 @@ enum PrivilegeMatrix {
                     "key_of",
                     "adapted_concurrency", "adaptation_of", "first_adaptation",
                     "weight_of", "most_weight",
+                    "set_schedule", "pause_schedule", "resume_schedule", "run_schedule", "remove_schedule",
+                    // The view of schedules calls these.
+                    "slot_key", "next_slot", "next_slots", "next_cron_slot", "moment_of", "offset_change", "read_cron",
+                    "next_match", "matches_day", "cron_list", "cron_item", "cron_value", "refuse_cron",
                 ]
             ),
             (
@@ -154,6 +162,10 @@ enum PrivilegeMatrix {
                     "lock_lanes", "refresh_rules", "check_limit", "parse_path", "rule_settings", "write_rule",
                     "delete_rule", "free_first_keys", "adapt", "adapt_limits", "record_adaptation", "configured_rule",
                     "configure_rules", "seconds_in_words",
+                    "check_schedule", "settings_of", "put_schedule", "lock_schedule", "first_of_last_slots",
+                    "due_slots",
+                    "slot_text", "slot_payload", "record_slots", "run_slots", "run_schedules", "seconds_to_next_slot",
+                    "sample_schedules",
                 ]
             ),
         ]

@@ -191,6 +191,10 @@ struct ShadowingTests {
                 "select * from breakwater.dead_letters_of_incident(1)",
                 "select * from breakwater.rename_kind('nobody', 'k')", "select breakwater.renew_registration(1, '[]')",
                 "select breakwater.why_unseen('q', 'k', 1::pg_catalog.int2, 1, 1)",
+                "select breakwater.set_schedule('s', cron => '0 3 * * *', kind => 'k')",
+                "select * from breakwater.run_schedule('s')", "select breakwater.pause_schedule('s', 'r')",
+                "select breakwater.resume_schedule('s')", "select breakwater.remove_schedule('s')",
+                "select breakwater.set_configured_schedules('w', '[{\"name\": \"s\", \"every\": \"1s\", \"kind\": \"k\"}]')",
                 "select breakwater.leave(\(worker.id))",
             ] {
                 let error = await postgresError { _ = try await attacker.query(statement) }

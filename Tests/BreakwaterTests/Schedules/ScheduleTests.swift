@@ -17,12 +17,20 @@ struct ScheduleTests {
     @Test("keep their next slot when nothing changes, and change with a record of what changed")
     func set() async throws {
         try await withSchedules { schedules in
-            try await schedules.set(at: "12:00:00", "'s', cron => '0 3 * * *', kind => 'k', actor => 'ann', reason => 'why'")
+            try await schedules.set(
+                at: "12:00:00",
+                "'s', cron => '0 3 * * *', kind => 'k', actor => 'ann', reason => 'why'"
+            )
             #expect(try await schedules.value("next_at = '2030-01-02 03:00Z'") == "true")
             try await schedules.set(at: "2030-01-02 04:00Z", "'s', cron => '0 3 * * *', kind => 'k'")
             #expect(try await schedules.value("next_at = '2030-01-02 03:00Z'") == "true", "an overdue slot stays")
-            try await schedules.set(at: "2030-01-02 04:00Z", "'s', cron => '0 3 * * *', kind => 'k', priority => 1, actor => 'bob'")
-            #expect(try await schedules.value("next_at = '2030-01-02 03:00Z' and priority = 1 and set_by = 'bob'") == "true")
+            try await schedules.set(
+                at: "2030-01-02 04:00Z",
+                "'s', cron => '0 3 * * *', kind => 'k', priority => 1, actor => 'bob'"
+            )
+            #expect(
+                try await schedules.value("next_at = '2030-01-02 03:00Z' and priority = 1 and set_by = 'bob'") == "true"
+            )
             let audit = try await audit(schedules)
             #expect(audit.count == 2)
             #expect(audit[0].hasPrefix("ann|schedule.set|s|why|{\"to\": {"), "\(audit)")
@@ -34,7 +42,10 @@ struct ScheduleTests {
     func otherTimes() async throws {
         try await withSchedules { schedules in
             try await schedules.set(at: "12:00:00", "'s', every => '10s', kind => 'k'")
-            try await schedules.set(at: "12:00:25", "'s', cron => '30 3 * * *', time_zone => 'Europe/Berlin', kind => 'l'")
+            try await schedules.set(
+                at: "12:00:25",
+                "'s', cron => '30 3 * * *', time_zone => 'Europe/Berlin', kind => 'l'"
+            )
             #expect(try await schedules.jobs("k") == ["2030-01-01T12:00:10Z", "2030-01-01T12:00:20Z"])
             #expect(try await schedules.value("next_at = '2030-01-02 02:30Z'") == "true")
             try await schedules.run(at: "2030-01-02 02:30Z")
@@ -54,21 +65,31 @@ struct ScheduleTests {
             #expect(why.hasPrefix("paused by ann since ") && why.hasSuffix(": a move"), "\(why)")
             let untilNext = try await schedules.query(at: "12:01:00", "select breakwater.seconds_to_next_slot()")[0]
             #expect(untilNext[0].isNull)
-            let next = try await schedules.query(at: "12:01:01", "select breakwater.resume_schedule('s') = '2030-01-01 12:01:10Z'")
+            let next = try await schedules.query(
+                at: "12:01:01",
+                "select breakwater.resume_schedule('s') = '2030-01-01 12:01:10Z'"
+            )
             #expect(try next[0][0].bool())
             try await schedules.run(at: "12:01:10")
             #expect(try await schedules.jobs() == ["2030-01-01T12:00:10Z", "2030-01-01T12:01:10Z"])
             #expect(try await schedules.value("missed_slots + skipped") == "0")
             let resumed = try await schedules.query(at: "12:01:11", "select breakwater.resume_schedule('s')")[0]
             #expect(resumed[0].isNull)
-            #expect(try await audit(schedules).dropFirst().map { $0.split(separator: "|")[1] } == ["schedule.pause", "schedule.resume"])
+            #expect(
+                try await audit(schedules).dropFirst().map { $0.split(separator: "|")[1] } == [
+                    "schedule.pause", "schedule.resume",
+                ]
+            )
         }
     }
 
     @Test("are run by hand between their slots, also while paused, but not beside a job that they must not overlap")
     func runNow() async throws {
         try await withSchedules { schedules in
-            try await schedules.set(at: "12:00:00", "'s', every => '1h', kind => 'k', overlap => 'skip', payload => '{\"a\": 1}'")
+            try await schedules.set(
+                at: "12:00:00",
+                "'s', every => '1h', kind => 'k', overlap => 'skip', payload => '{\"a\": 1}'"
+            )
             try await schedules.query(at: "12:00:01", "select breakwater.pause_schedule('s', 'r')")
             let sql = "select job, is_new from breakwater.run_schedule('s', 'now', 'ann')"
             let first = try await schedules.query(at: "12:30:00.25", sql)[0]
@@ -78,7 +99,10 @@ struct ScheduleTests {
             #expect(try !second[1].bool() && second[0].int64() == first[0].int64())
             #expect(try await schedules.database.count("job") == 1)
             #expect(try await schedules.value("next_at = '2030-01-01 13:00Z'") == "true")
-            #expect(try await schedules.database.texts("select outcome || by_hand || job from breakwater.schedule_slot") == ["enqueuedtrue\(try first[0].int64())"])
+            #expect(
+                try await schedules.database.texts("select outcome || by_hand || job from breakwater.schedule_slot")
+                    == ["enqueuedtrue\(try first[0].int64())"]
+            )
             #expect(try await audit(schedules).filter { $0.hasPrefix("ann|schedule.run|s|now") }.count == 2)
         }
     }
@@ -117,14 +141,26 @@ struct ScheduleTests {
             ("'s', every => '1 month', kind => 'k'", "every is 1 mon", "use cron"),
             ("'s', every => '4000 days', kind => 'k'", "every is 4000 days", "3650 days"),
             ("'s', cron => '61 * * * *', kind => 'k'", "the minute \"61\" is not 0 to 59", ""),
-            ("'s', cron => '* * * * *', time_zone => 'europe/berlin', kind => 'k'", "the time zone \"europe/berlin\" is not known", "Did you mean Europe/Berlin?"),
-            ("'s', cron => '* * * * *', time_zone => 'UTC+3', kind => 'k'", "the time zone \"UTC+3\" is not known", "such as Europe/Berlin"),
+            (
+                "'s', cron => '* * * * *', time_zone => 'europe/berlin', kind => 'k'",
+                "the time zone \"europe/berlin\" is not known", "Did you mean Europe/Berlin?"
+            ),
+            (
+                "'s', cron => '* * * * *', time_zone => 'UTC+3', kind => 'k'", "the time zone \"UTC+3\" is not known",
+                "such as Europe/Berlin"
+            ),
             ("'s', every => '1s'", "the kind has 0 bytes", "such as 'email.send'"),
             ("'s', every => '1s', kind => 'k', queue => ''", "the queue's name has 0 bytes", ""),
             ("'s', every => '1s', kind => 'k', priority => 10", "priority 10 is not 0 to 9", ""),
-            ("'s', every => '1s', kind => 'k', payload => '[]'", "its payload is not a JSON object", "the key schedule"),
+            (
+                "'s', every => '1s', kind => 'k', payload => '[]'", "its payload is not a JSON object",
+                "the key schedule"
+            ),
             ("'s', every => '1s', kind => 'k', payload => '{\"schedule\": 1}'", "its payload has the key schedule", ""),
-            ("'s', every => '1s', kind => 'k', payload => jsonb_build_object('a', (select string_agg(md5(i::text), '') from generate_series(1, 60000) i))", "its payload has ", "1 MiB"),
+            (
+                "'s', every => '1s', kind => 'k', payload => jsonb_build_object('a', (select string_agg(md5(i::text), '') from generate_series(1, 60000) i))",
+                "its payload has ", "1 MiB"
+            ),
             ("'s', every => '1s', kind => 'k', unique_key => ''", "its unique_key has 0 bytes", "1 to 500"),
             ("'s', every => '1s', kind => 'k', missed => 'al'", "missed is \"al\"", "one, all or skip"),
             ("'s', every => '1s', kind => 'k', missed_after => '0'", "missed_after is 00:00:00", "1 second"),
@@ -206,14 +242,20 @@ struct ScheduleTests {
                 """,
                 of: "nightly"
             )
-            #expect(settings == "0 3 * * *|Europe/Berlin|report|q|{\"a\": [1, \"é\"]}|3|u|all|00:00:01.5|7|skip|web-1|web-1")
+            #expect(
+                settings == "0 3 * * *|Europe/Berlin|report|q|{\"a\": [1, \"é\"]}|3|u|all|00:00:01.5|7|skip|web-1|web-1"
+            )
             #expect(try await schedules.value("every", of: "ping") == "00:01:30")
 
             // Another deployment, then the first again after a user changed one of its schedules.
             try await start("app-1", [Schedule(name: "other", .every(.seconds(5)), kind: "o")], schedules)
             try await schedules.set(at: "12:00:00", "'ping', every => '10s', kind => 'ping', actor => 'ann'")
             try await start("web-2", [nightly, Schedule(name: "ping", .every(.seconds(90)), kind: "ping")], schedules)
-            #expect(try await schedules.database.texts("select name from breakwater.schedule order by name") == ["by hand", "nightly", "other", "ping"])
+            #expect(
+                try await schedules.database.texts("select name from breakwater.schedule order by name") == [
+                    "by hand", "nightly", "other", "ping",
+                ]
+            )
             #expect(try await schedules.value("every || ' ' || set_by", of: "ping") == "00:01:30 web-2")
             #expect(try await schedules.value("set_by || ' ' || configured_by", of: "nightly") == "web-1 web-2")
             let set = try await audit(schedules).filter { $0.contains("|schedule.set|") }
@@ -227,7 +269,8 @@ struct ScheduleTests {
             let handler = HandlerRegistration(kind: "k", plugin: ClosureHandler { _, _ in .succeeded() })
             var configuration = WorkerConfiguration(database: schedules.database.options, handlers: [handler])
             configuration.schedules = [
-                Schedule(name: "good", .every(.seconds(5)), kind: "k"), Schedule(name: "bad", .cron("0 3 * *"), kind: "k"),
+                Schedule(name: "good", .every(.seconds(5)), kind: "k"),
+                Schedule(name: "bad", .cron("0 3 * *"), kind: "k"),
             ]
             let log = RecordedLog()
             let error = await postgresError {
@@ -252,11 +295,14 @@ struct ScheduleTests {
         bad.uniqueKey = ""
         bad.queue = ""
         bad.payload = "[]"
-        configuration.schedules = [bad, Schedule(name: "s", .every(.zero), kind: "k"), Schedule(name: "", .cron(""), kind: "k")]
+        configuration.schedules = [
+            bad, Schedule(name: "s", .every(.zero), kind: "k"), Schedule(name: "", .cron(""), kind: "k"),
+        ]
         let error = #expect(throws: BreakwaterError.self) { try configuration.validate() }
         for fault in [
             "a schedule is given twice", "schedules.s.kind is ''", "schedules.s.queue is ''", "must be whole seconds",
-            "schedules.s.priority is 10; it must be 0 to 9", "schedules.s.missed_after is 0.0 seconds; it must be 1s to 3650d",
+            "schedules.s.priority is 10; it must be 0 to 9",
+            "schedules.s.missed_after is 0.0 seconds; it must be 1s to 3650d",
             "schedules.s.missed_limit is 0; it must be 1 to 1000", "schedules.s.unique_key must have 1 to 500 bytes",
             "schedules.s.payload is not a JSON object", "schedules.s.every is 0.0 seconds",
             "the schedule '' must have a name of 1 to 200 bytes",
@@ -305,7 +351,10 @@ struct ScheduleTests {
             #expect(idle.why.hasSuffix("; no worker that is alive handles 'k' in the queue 'default'"), "\(idle.why)")
             let overdue = try await schedules.status(at: "12:00:40")
             #expect(overdue.state == "overdue")
-            #expect(overdue.why.hasSuffix("is due since 00:00:30: no worker is alive to run schedules"), "\(overdue.why)")
+            #expect(
+                overdue.why.hasSuffix("is due since 00:00:30: no worker is alive to run schedules"),
+                "\(overdue.why)"
+            )
             let worker = try await HandWorker(schedules.database)
             _ = try await worker.maintain()
             #expect(try await schedules.status(at: "12:00:40").why.hasSuffix("and the leader has not come to it"))

@@ -30,7 +30,10 @@ struct SlotTests {
                 ]
             )
             #expect(try await schedules.value("enqueued") == "3")
-            #expect(try await schedules.value("last_slot = '2030-01-01 12:00:30Z' and last_at = '2030-01-01 12:00:30.5Z'") == "true")
+            #expect(
+                try await schedules.value("last_slot = '2030-01-01 12:00:30Z' and last_at = '2030-01-01 12:00:30.5Z'")
+                    == "true"
+            )
             #expect(
                 try await schedules.database.number(
                     """
@@ -195,7 +198,10 @@ struct SlotTests {
             let job = try await schedules.database.number("select id from breakwater.job")
             let (state, why) = try await schedules.status(at: "12:00:36")
             #expect(state == "waiting")
-            #expect(why.hasPrefix("job \(job) has not ended, so slots get no job until then; it is circuit_open: "), "\(why)")
+            #expect(
+                why.hasPrefix("job \(job) has not ended, so slots get no job until then; it is circuit_open: "),
+                "\(why)"
+            )
             try await schedules.database.query("select breakwater.reset_circuit('k', 'a test')")
             try await worker.runOne(.plainSuccess)
             #expect(try await schedules.run(at: "12:00:40") == 1)

@@ -15,10 +15,35 @@ struct ScheduleCommandTests {
         try await withTestDatabase { database in
             #expect(try await database.worker("schedules").output.hasPrefix("There are no schedules."))
             let set = try await database.worker(
-                "schedules", "set", "nightly", "--cron", "30 3 * * *", "--time-zone", "Asia/Kathmandu", "--kind",
-                "report.build", "--payload", "{\"a\": 1}", "--queue", "q", "--priority", "2", "--unique-key", "u",
-                "--missed", "all", "--missed-after", "90s", "--missed-limit", "7", "--overlap", "skip", "--actor", "ann",
-                "--reason", "a test"
+                "schedules",
+                "set",
+                "nightly",
+                "--cron",
+                "30 3 * * *",
+                "--time-zone",
+                "Asia/Kathmandu",
+                "--kind",
+                "report.build",
+                "--payload",
+                "{\"a\": 1}",
+                "--queue",
+                "q",
+                "--priority",
+                "2",
+                "--unique-key",
+                "u",
+                "--missed",
+                "all",
+                "--missed-after",
+                "90s",
+                "--missed-limit",
+                "7",
+                "--overlap",
+                "skip",
+                "--actor",
+                "ann",
+                "--reason",
+                "a test"
             )
             #expect(set.status == 0, "\(set.errors)")
             #expect(set.output.hasPrefix("The schedule 'nightly' runs next at "), "\(set.output)")
@@ -43,7 +68,10 @@ struct ScheduleCommandTests {
             #expect((all[0]["payload"] as? [String: Any])?["a"] as? Int == 1)
 
             let shown = try await database.worker("schedules", "show", "nightly").output
-            for text in ["30 3 * * *, Asia/Kathmandu", "21:45:00Z (", "03:30:00 Asia/Kathmandu)", "all, from 1m30s on, at most 7"] {
+            for text in [
+                "30 3 * * *, Asia/Kathmandu", "21:45:00Z (", "03:30:00 Asia/Kathmandu)",
+                "all, from 1m30s on, at most 7",
+            ] {
                 #expect(shown.contains(text), "\(text) in \(shown)")
             }
             #expect(try await database.worker("schedules", "show", "often").output.contains("run by hand: job 1"))
@@ -62,8 +90,15 @@ struct ScheduleCommandTests {
             #expect(try await database.worker("schedules", "run", "s").output == "1\n")
             let again = try await database.worker("schedules", "run", "s")
             #expect(again.status == 1 && again.output.isEmpty)
-            #expect(again.errors.contains("nothing was added: job 1 of the schedule 's' has not ended"), "\(again.errors)")
-            #expect(try await database.worker("schedules", "resume", "s").output.hasPrefix("The schedule 's' goes on, next at 20"))
+            #expect(
+                again.errors.contains("nothing was added: job 1 of the schedule 's' has not ended"),
+                "\(again.errors)"
+            )
+            #expect(
+                try await database.worker("schedules", "resume", "s").output.hasPrefix(
+                    "The schedule 's' goes on, next at 20"
+                )
+            )
             let twice = try await database.worker("schedules", "resume", "s")
             #expect(twice.status == 1 && twice.errors.contains("the schedule 's' is not paused"))
             #expect(try await database.worker("schedules", "remove", "s").output == "The schedule 's' is removed.\n")
@@ -87,7 +122,7 @@ struct ScheduleCommandTests {
             (["--kind", "k", "--every", "1s", "--payload", "{"], "is not JSON that Postgres can store"),
             (["--kind", "k", "--every", "1s", "--payload", "[]"], "its payload is not a JSON object"),
             (["--kind", "k", "--every", "500ms"], "every is 00:00:00.5"),
-            (["--kind", "k", "--every", "1s", "--missed", "some"], "Please provide one of 'one', 'all' and 'skip'"),
+            (["--kind", "k", "--every", "1s", "--missed", "some"], "Please provide one of 'one', 'all' or 'skip'"),
             (["--kind", "k", "--cron", "0 0 3 * * *"], "There are no seconds: use every, such as 10s."),
             (["--every", "1s"], "Missing expected argument '--kind <kind>'"),
         ]

@@ -38,7 +38,9 @@ struct ScheduleDeathTests {
         while ContinuousClock.now < end {
             try await Task.sleep(for: .seconds(1))
             let leader = try await database.text("select name from breakwater.worker_status where leads")
-            guard let name = runs[leader] == nil ? nil : leader, let run = runs.removeValue(forKey: name) else { continue }
+            guard let name = runs[leader] == nil ? nil : leader, let run = runs.removeValue(forKey: name) else {
+                continue
+            }
             run.signal(SIGKILL)
             _ = try await run.end()
             killedLeaders += 1
@@ -74,7 +76,12 @@ struct ScheduleDeathTests {
                 #expect(jobs == slots, "\(kind): no slot comes twice")
                 #expect(slots == expected, "\(kind): none is missing")
                 #expect(jobs >= 10 / Int64(seconds))
-                #expect(try await database.number("select missed_slots from breakwater.schedule where name = $1", [.text(kind)]) == 0)
+                #expect(
+                    try await database.number(
+                        "select missed_slots from breakwater.schedule where name = $1",
+                        [.text(kind)]
+                    ) == 0
+                )
             }
         }
     }

@@ -104,7 +104,10 @@ struct ConfigurationRefusalTests {
         arguments: [
             ("5", "schedules.s: '5' is not a mapping of keys"),
             ("{ kind: k }", "schedules.s: nothing says when it runs; give cron: \"0 3 * * *\" or every: 90s"),
-            ("{ cron: '* * * * *', every: 1s, kind: k }", "schedules.s.every: there is a cron as well; give one of them"),
+            (
+                "{ cron: '* * * * *', every: 1s, kind: k }",
+                "schedules.s.every: there is a cron as well; give one of them"
+            ),
             ("{ every: 1s }", "schedules.s.kind: a schedule needs the kind of its jobs, such as report.build"),
             (
                 "{ every: 1500ms, kind: k }",
@@ -114,18 +117,30 @@ struct ConfigurationRefusalTests {
                 "{ every: 1s, time_zone: UTC, kind: k }",
                 "schedules.s.time_zone: an interval follows UTC; leave the time zone out, or give a cron"
             ),
-            ("{ every: 1s, kind: k, payload: [1] }", "schedules.s.payload: a list is not a mapping; give { key: value }"),
+            (
+                "{ every: 1s, kind: k, payload: [1] }",
+                "schedules.s.payload: a list is not a mapping; give { key: value }"
+            ),
             (
                 "{ every: 1s, kind: k, payload: { schedule: 1 } }",
                 "schedules.s.payload: each job's payload gets the key 'schedule' with its slot; give it another name"
             ),
-            ("{ every: 1s, kind: k, missed: two }", "schedules.s.missed: 'two' is not allowed; give one of one, all, skip"),
-            ("{ every: 1s, kind: k, overlap: no }", "schedules.s.overlap: 'no' is not allowed; give one of allow, skip"),
+            (
+                "{ every: 1s, kind: k, missed: two }",
+                "schedules.s.missed: 'two' is not allowed; give one of one, all, skip"
+            ),
+            (
+                "{ every: 1s, kind: k, overlap: no }",
+                "schedules.s.overlap: 'no' is not allowed; give one of allow, skip"
+            ),
             (
                 "{ every: 1s, kind: k, missed_limit: 1001 }",
                 "schedules.s.missed_limit: '1001' is not allowed; give a whole number from 1 to 1000"
             ),
-            ("{ every: 1s, kind: k, prioritiy: 1 }", "schedules.s.prioritiy: this key is not known; did you mean 'priority'?"),
+            (
+                "{ every: 1s, kind: k, prioritiy: 1 }",
+                "schedules.s.prioritiy: this key is not known; did you mean 'priority'?"
+            ),
         ]
     )
     func schedule(value: String, message: String) {

@@ -23,7 +23,9 @@ struct ConfigurationWarningTests {
 
     @Test("when a schedule enqueues jobs of a kind that only another worker can have")
     func schedule() throws {
-        let found = try warnings("schedules:\n  s: { every: 1s, kind: b }\nhandlers: { a: { exec: { command: [cat] } } }")
+        let found = try warnings(
+            "schedules:\n  s: { every: 1s, kind: b }\nhandlers: { a: { exec: { command: [cat] } } }"
+        )
         #expect(
             found == [
                 "worker.yaml:2: schedules.s.kind: this worker has no handler of the kind 'b'; another worker must have one"

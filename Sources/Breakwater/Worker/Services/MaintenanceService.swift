@@ -78,7 +78,9 @@ struct MaintenanceService {
                 metadata: ["jobs": .stringConvertible(done.fellBack)]
             )
         }
-        if done.promoted > 0 || done.advanced > 0 || done.unparked > 0 || done.scheduled > 0 { engine.handle(.woken(kind: nil)) }
+        if done.promoted > 0 || done.advanced > 0 || done.unparked > 0 || done.scheduled > 0 {
+            engine.handle(.woken(kind: nil))
+        }
         return Self.pause(after: done)
     }
 
