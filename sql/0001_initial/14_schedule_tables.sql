@@ -56,7 +56,7 @@ create index schedule_due on breakwater.schedule (next_at) where paused_at is nu
 
 -- The latest slots of each schedule, about a hundred, and what became of them.
 create table breakwater.schedule_slot (
-    schedule  text collate "C" not null,
+    schedule  text collate "C" not null references breakwater.schedule on delete cascade on update cascade,
     slot      timestamptz not null,
     -- Whether a user ran the schedule by hand. The slot is the time of that then.
     by_hand   boolean not null default false,

@@ -3,13 +3,13 @@
 -- Renames a portion of a kind's jobs and dead letters. Waiting, scheduled and retrying jobs keep their times and their
 -- attempts; parked ones are ready again, because the circuits of the new kind decide about them. Running jobs are left:
 -- their run belongs to its handler, and if they become ready again, they keep the old kind. Jobs whose unique key a job
--- of the new kind already has are left as well.
+-- of the new kind already has are left as well. Schedules of the old kind enqueue jobs of the new one from now on.
 --
 -- `p_after` is the `last` of the previous portion, null for the first. When `is_last` is true, nothing is left to do.
 -- Pass `audit` on to the next portion, which adds to the same row of the audit log. `busy` counts jobs that ran, or
 -- that another session had locked; `taken` counts those whose unique key was taken.
 --
--- Locks: the jobs and dead letters that it renames, by SKIP LOCKED.
+-- Locks: the jobs and dead letters that it renames, by SKIP LOCKED; the schedules that it changes.
 create function breakwater.rename_kind_some(
     old_kind text, new_kind text, p_after bigint, p_limit integer, reason text, actor text, p_audit bigint default null,
     out jobs integer, out dead_letters integer, out busy integer, out taken integer, out last bigint, out is_last boolean,
@@ -45,6 +45,9 @@ begin
     get diagnostics jobs = row_count;
     busy := cardinality(v_ids) - cardinality(v_locked);
     taken := cardinality(v_locked) - jobs;
+
+    update breakwater.schedule s set kind = rename_kind_some.new_kind
+     where s.kind = rename_kind_some.old_kind collate "C";
 
     update breakwater.dead_letter d set kind = rename_kind_some.new_kind
      where d.id = any (array(select o.id from breakwater.dead_letter o

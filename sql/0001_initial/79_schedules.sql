@@ -285,7 +285,6 @@ begin
     if not found then
         return false;
     end if;
-    delete from breakwater.schedule_slot l where l.schedule = v_schedule.name;
     perform breakwater.record_action(
         actor, 'schedule.remove', v_schedule.name, remove_schedule.reason,
         jsonb_build_object('settings', jsonb_strip_nulls(breakwater.settings_of(v_schedule))));

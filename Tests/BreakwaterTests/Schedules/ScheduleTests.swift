@@ -365,6 +365,18 @@ struct ScheduleTests {
         }
     }
 
+    @Test("enqueue jobs of the new kind when theirs is renamed")
+    func rename() async throws {
+        try await withSchedules { schedules in
+            try await schedules.set(at: "12:00:00", "'s', every => '10s', kind => 'k'")
+            try await schedules.set(at: "12:00:00", "'t', every => '10s', kind => 'other'")
+            try await schedules.database.query("select * from breakwater.rename_kind('k', 'l')")
+            try await schedules.run(at: "12:00:10")
+            let kinds = try await schedules.database.texts("select kind from breakwater.job order by kind")
+            #expect(kinds == ["l", "other"])
+        }
+    }
+
     // MARK: - Roles
 
     @Test("are set and changed by breakwater_admin, set by breakwater_worker's configuration, and hidden from others")

@@ -91,6 +91,25 @@ struct SlotTests {
         }
     }
 
+    @Test("the leader is told when the next one comes, also if no job waits for its time")
+    func nextDue() async throws {
+        try await withSchedules { schedules in
+            let worker = try await HandWorker(schedules.database)
+            #expect(try await worker.maintain().nextDue == nil)
+            try await schedules.database.query("select breakwater.set_schedule('s', every => '1000 days', kind => 'k')")
+            let days = try await schedules.database.number(
+                "select extract(day from next_at - now())::integer from breakwater.schedule"
+            )
+            let due = try #require(try await worker.maintain().nextDue)
+            #expect(Int(due / .seconds(86_400)) == days)
+            try await schedules.database.query(
+                "insert into breakwater.job (kind, run_at) values ('k', now() + interval '30 s')"
+            )
+            let sooner = try #require(try await worker.maintain().nextDue)
+            #expect(sooner > .seconds(5) && sooner <= .seconds(30))
+        }
+    }
+
     @Test("a slot on record gets no second job, even if a user sets next_at back")
     func setBack() async throws {
         try await withSchedules { schedules in
