@@ -48,6 +48,7 @@ struct ActionsPageTests {
         "open_circuit": "('k', 'why')", "close_circuit": "('k', 'why')", "disable_circuit": "('k', 'why')",
         "observe_circuit": "('k', 'why')", "reset_circuit": "('k', 'why')", "probe_circuit": "('p', 'why')",
         "pause_queue": "('q', 'why')", "resume_queue": "('q')", "pause_kind": "('k', 'why')", "resume_kind": "('k')",
+        "set_limit": "('k', 5)", "remove_limit": "('k')", "set_share_weight": "('k', 't', 2)",
         "run_now": "(1)", "run_through": "(1)", "cancel": "(2)", "set_priority": "(1, 3)",
         "rename_kind": "('r', 'k')", "rename_kind_some": "('r', 'k', null, 10, 'why', 'ann')",
         "redrive": "(101)", "redrive_some": "('{102}', null, null, null, null, 10, null, 'ann')",
