@@ -65,7 +65,31 @@ limits_once() {
         -c 'vacuum (analyze) breakwater.job'
     fill_keys "$keyed" 10000
     drain limits "beside $HELD_BACK_JOBS jobs held back" --jobs "$keyed"
+
     forget_rules
+    rule limit concurrency 100000
+    hold "$PG_URL" 'begin isolation level repeatable read' 'select count(*) from pg_class'
+    drain limits 'enqueue and drain under a limit, holding a snapshot' --jobs 500000 --feed 5000 --limit "$(size 1m 2s)"
+    note limits 'last tenth to first under a limit, holding a snapshot' \
+        "$(field last_tenth_to_first <"$TEMP_DIR/drain.json")" ratio
+    let_go rollback
+
+    limits_of_rate 5000 1
+    limits_of_rate 5000 8
+    limits_of_rate 50 8
+    forget_rules
+}
+
+# limits_of_rate RATE WORKERS: how much of a rate is reached.
+limits_of_rate() {
+    local seconds reached
+    seconds=$(size 20 3)
+    forget_rules
+    rule limit 'rate, burst' "$1, $((1 + $1 / 10))"
+    fill breakwater.job "$(($1 * seconds))"
+    drain limits "a rate of $1/s, workers: $2" --jobs "$(($1 * seconds))" --processes "$2"
+    reached=$(awk "BEGIN { print $(field jobs_per_second <"$TEMP_DIR/drain.json") / $1 }")
+    note limits "of a rate of $1/s, workers: $2" "$reached" ratio
 }
 
 part_limits() {
@@ -74,6 +98,10 @@ part_limits() {
     compare limits 'a limit that does not bind' 'no rule' '>=0.9'
     compare limits 'a rate that does not bind' 'no rule' '>=0.9'
     compare limits "beside $HELD_BACK_JOBS jobs held back" 'ordered by 10,000 keys' '>=0.9'
+    goal limits 'last tenth to first under a limit, holding a snapshot' '>=0.95'
+    goal limits 'of a rate of 5000/s, workers: 1' '>=0.97'
+    goal limits 'of a rate of 5000/s, workers: 8' '>=0.97'
+    goal limits 'of a rate of 50/s, workers: 8' '>=0.97'
     goal limits 'ordered by 10,000 keys' '>=20000'
     goal limits 'each of 10,000 keys limited to 3' '>=20000'
     goal limits 'shared by 10,000 tenants' '>=20000'
