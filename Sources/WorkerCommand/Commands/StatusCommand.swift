@@ -72,6 +72,7 @@ extension AdminDatabase {
             circuits: try await circuits().filter { $0.state != "closed" || $0.override != nil },
             suspensions: try await suspensions(),
             pauses: try await pauses(),
+            limits: try await limits().filter { $0.heldBack > 0 },
             deadLetters: try await deadLetterCounts()
         )
     }

@@ -10,6 +10,8 @@ struct FleetStatus: Equatable {
     var circuits: [CircuitStatus]
     var suspensions: [Suspension]
     var pauses: [Pause]
+    /// The limits, ordered keys and shares that hold back jobs.
+    var limits: [LimitStatus] = []
     var deadLetters: [DeadLetterCount]
 
     /// The tables that are not empty, for people.
@@ -30,13 +32,16 @@ struct FleetStatus: Equatable {
             ("CIRCUITS NOT CLOSED", CircuitStatus.table(circuits)),
             ("SUSPENDED WORKERS", Suspension.table(suspensions)),
             ("PAUSED", Pause.table(pauses)),
+            ("HELD BACK BY LIMITS", LimitStatus.table(limits)),
             ("DEAD LETTERS", DeadLetterCount.table(deadLetters)),
         ].filter { !$0.1.rows.isEmpty }
     }
 
-    /// The tables in the order for a screen: circuits, suspensions and pauses come first.
+    /// The tables in the order for a screen: circuits, suspensions, pauses and limits come first.
     var watchTables: [(title: String, table: Table)] {
-        let order = ["CIRCUITS NOT CLOSED", "SUSPENDED WORKERS", "PAUSED", "JOBS", "WORKERS", "DEAD LETTERS"]
+        let order = [
+            "CIRCUITS NOT CLOSED", "SUSPENDED WORKERS", "PAUSED", "HELD BACK BY LIMITS", "JOBS", "WORKERS", "DEAD LETTERS",
+        ]
         return wholeTables.sorted { (order.firstIndex(of: $0.title) ?? 0) < (order.firstIndex(of: $1.title) ?? 0) }
     }
 
@@ -85,6 +90,7 @@ struct FleetStatus: Equatable {
                 suspensions.map { .object([.init("circuit", .string($0.circuitName))] + $0.json.members) }
             ),
             "paused": .array(pauses.map(\.json)),
+            "held_back": .array(limits.map(\.json)),
             "dead_letters": .array(deadLetters.map(\.json)),
             "unhandled": .array(
                 unhandled.map { .object(["queue": .string($0.queue), "kind": .string($0.kind)]) }

@@ -62,9 +62,25 @@ struct LimitsCommandTests {
         }
     }
 
-    @Test("say why a job waits, and set the weight of a tenant")
+    @Test("show in the status what a limit holds back, say why a job waits, and set the weight of a tenant")
     func explained() async throws {
         try await withTestDatabase { database in
+            try await database.query(
+                """
+                insert into breakwater.handler (kind, timeout, max_attempts, keep_results, circuit_enabled, minimum_calls,
+                    open_for, open_factor, open_cap, probes, successes_to_close, ramp, suspends_workers, fallback)
+                values ('mail', '1s', 3, '0', true, 5, '1s', 2, '1s', 3, 2, '1s', true, 'hold')
+                """
+            )
+            try await database.query("select breakwater.set_limit('mail', concurrency => 1, key => '$.to')")
+            try await database.query(
+                """
+                insert into breakwater.job (kind, run_at, rule, rule_key)
+                select 'mail', 'infinity', id, 'x' from breakwater.flow_rule, generate_series(1, 3)
+                """
+            )
+            let status = try await database.worker("status").output
+            #expect(status.contains("HELD BACK BY LIMITS") && status.contains("1 at once"), "\(status)")
             #expect(
                 try await database.worker("limits", "weight", "api", "gold", "3").output
                     == "The tenant 'gold' of 'api' has the weight 3.\n"
