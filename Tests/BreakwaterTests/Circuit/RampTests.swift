@@ -14,7 +14,7 @@ struct RampTests {
             try await database.query(
                 """
                 update breakwater.circuit
-                   set since = now() - interval '1 minute', ramp = '2 hours', ramp_until = now() + interval '1 hour'
+                   set since = now() - interval '1 minute', ramp = '100000 hours', ramp_until = now() + interval '1 hour'
                  where kind = 'k'
                 """
             )
@@ -42,7 +42,7 @@ struct RampTests {
             try await database.query(
                 """
                 update breakwater.circuit
-                   set since = now() - interval '1 minute', ramp = '2 hours', ramp_until = now() + interval '1 hour'
+                   set since = now() - interval '1 minute', ramp = '100000 hours', ramp_until = now() + interval '1 hour'
                  where kind = 'k'
                 """
             )
