@@ -129,6 +129,20 @@ struct KeyOrderTests {
         }
     }
 
+    @Test("hold back a job that is enqueued while another of its key runs")
+    func enqueuedMeanwhile() async throws {
+        try await withTestDatabase { database in
+            let (one, two) = (try await worker(database), try await worker(database))
+            try await insert(["a"], into: database)
+            let first = try await one.claim()
+            #expect(first.map(\.id) == [1])
+            try await insert(["a", "b"], into: database)
+            #expect(try await two.claim().map(\.id) == [3])
+            try await one.settle(first)
+            #expect(try await two.claim().map(\.id) == [2])
+        }
+    }
+
     @Test("are found again after a user deleted the job that they waited for")
     func deletedByHand() async throws {
         try await withTestDatabase { database in
