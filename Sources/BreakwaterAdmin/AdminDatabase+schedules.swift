@@ -56,6 +56,13 @@ package struct ScheduleSlot: Equatable, Sendable {
     package var at: Date
 }
 
+/// A schedule that does not run as it should: it is paused, failing or overdue.
+package struct IdleSchedule: Equatable, Sendable {
+    package var name: String
+    package var state: String
+    package var why: String
+}
+
 /// The settings of a schedule to set. What is nil gets its default in SQL.
 package struct NewSchedule: Equatable, Sendable {
     package var name: String
@@ -98,6 +105,25 @@ extension AdminDatabase {
             """,
             [.text(name)]
         ).map { try ScheduleStatus($0) }
+    }
+
+    /// The schedules that are paused, failing or overdue, by name.
+    ///
+    /// - Parameter limit: The most schedules to return.
+    package func idleSchedules(limit: Int) async throws -> [IdleSchedule] {
+        try await read(
+            """
+            select s.name, s.state, s.why from breakwater.schedule_status s
+             where s.state in ('paused', 'failing', 'overdue') order by s.name limit $1
+            """,
+            [.int8(Int64(limit))]
+        ).map { row in
+            IdleSchedule(
+                name: try row["name"].string(),
+                state: try row["state"].string(),
+                why: try row["why"].string()
+            )
+        }
     }
 
     /// The latest slots of a schedule, the newest first.

@@ -101,6 +101,7 @@ struct ActionTests {
             _ = await ann.post("/schedules/pause", ["name": "s & t", "reason": "a move"])
             #expect(try await last(database) == "ann|schedule.pause|s & t|a move")
             #expect(await ann.get("/schedules").text.contains("paused by ann since"))
+            #expect(await ann.get("/").text.contains(">s &amp; t</a> is paused: paused by ann since"))
             _ = await ann.post("/schedules/resume", name)
             #expect(try await last(database) == "ann|schedule.resume|s & t")
             #expect(await ann.post("/schedules/run", ["name": "x"]).status == 422)

@@ -9,7 +9,8 @@ struct MaintenanceServiceTests {
         let full = MaintenanceService.portion
         for done in [
             Maintain.Output(leads: true, promoted: full), Maintain.Output(leads: true, fellBack: full),
-            Maintain.Output(leads: true, unparked: full), Maintain.Output(leads: true, scheduled: full),
+            Maintain.Output(leads: true, unparked: full),
+            Maintain.Output(leads: true, scheduled: MaintenanceService.slotPortion),
         ] {
             #expect(MaintenanceService.pause(after: done) == .milliseconds(10))
         }
@@ -18,7 +19,7 @@ struct MaintenanceServiceTests {
             promoted: full - 1,
             fellBack: full - 1,
             unparked: full - 1,
-            scheduled: full - 1
+            scheduled: MaintenanceService.slotPortion - 1
         )
         #expect(MaintenanceService.pause(after: less) == MaintenanceService.leaderInterval)
     }

@@ -1,5 +1,25 @@
 -- The tables of schedules, which enqueue a job at each of their times (see 79_schedules.sql).
 
+-- A cron expression that has been read (see 78_cron.sql).
+create type breakwater.cron as (
+    minutes            integer[],
+    hours              integer[],
+    days               integer[],
+    months             integer[],
+    weekdays           integer[],
+    -- Days of the month by their distance from its last day: 0 for L, 3 for L-3.
+    days_before_end    integer[],
+    -- Days of the month whose nearest working day is meant: 15 for 15W; 0 for LW, the month's last working day.
+    near_days          integer[],
+    -- The n-th such weekday of the month, as 10 * weekday + n; n is 9 for the last.
+    nth_weekdays       integer[],
+    -- Whether every day of the month, or every day of the week, matches.
+    any_day            boolean,
+    any_weekday        boolean,
+    -- Whether the minute or the hour has a `*`. Otherwise its times are fixed; that decides what daylight saving means.
+    has_wildcard       boolean
+);
+
 -- One row for each schedule. A time at which a schedule is to run is called a slot. Plain INSERTs and UPDATEs work too:
 -- a trigger checks the settings and computes `next_at`. Defaults are those of breakwater.set_schedule.
 create table breakwater.schedule (
@@ -7,6 +27,8 @@ create table breakwater.schedule (
     -- Either a cron expression, whose times are local times of `time_zone`, or an interval. The slots of an interval
     -- are its multiples since 1970-01-01 00:00 UTC, so they do not depend on when the schedule was set.
     cron          text collate "C",
+    -- The expression as it was read. The trigger sets it.
+    parsed        breakwater.cron,
     every         interval,
     time_zone     text collate "C" not null default 'UTC',
     kind          text collate "C" not null,

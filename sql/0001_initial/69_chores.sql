@@ -19,7 +19,7 @@ begin
         when 'check_sequences' then perform breakwater.check_sequences();
         when 'record_horizon' then perform breakwater.record_horizon();
         when 'promote' then return breakwater.promote(1000);
-        when 'run_schedules' then return breakwater.run_schedules(1000);
+        when 'run_schedules' then return breakwater.run_schedules(100);
         when 'rescue' then return breakwater.rescue();
         when 'dead_letter_poison' then perform breakwater.dead_letter_poison(1000);
         when 'advance_circuits' then return breakwater.advance_circuits() + breakwater.close_idle_circuits();

@@ -1,30 +1,11 @@
--- Cron expressions: reading them, and finding the next local time that one matches. Time zones are in 78_slots.sql.
+-- Cron expressions: reading them, and finding the next local time that one matches. Time zones are in 78_slots.sql,
+-- and the type breakwater.cron is in 14_schedule_tables.sql.
 --
 -- Five fields: minute (0-59), hour (0-23), day of the month (1-31), month (1-12 or JAN-DEC) and day of the week (0-7 or
 -- SUN-SAT; 0 and 7 are Sunday). Each is `*`, or a list of values, ranges `a-b` and steps `*/n`, `a-b/n`, `a/n`. If both
 -- days are restricted, a day has to match one of them. Beyond these, the forms on whose meaning the common dialects
 -- agree: `?` for `*` in a day; `L`, `L-3`, `15W` and `LW` for days of the month; `5#2` and `5L` for days of the week.
 -- Where the dialects disagree about an expression, it is refused, with a message that says how else to write it.
-
--- A cron expression that has been read.
-create type breakwater.cron as (
-    minutes            integer[],
-    hours              integer[],
-    days               integer[],
-    months             integer[],
-    weekdays           integer[],
-    -- Days of the month by their distance from its last day: 0 for L, 3 for L-3.
-    days_before_end    integer[],
-    -- Days of the month whose nearest working day is meant: 15 for 15W; 0 for LW, the month's last working day.
-    near_days          integer[],
-    -- The n-th such weekday of the month, as 10 * weekday + n; n is 9 for the last.
-    nth_weekdays       integer[],
-    -- Whether every day of the month, or every day of the week, matches.
-    any_day            boolean,
-    any_weekday        boolean,
-    -- Whether the minute or the hour has a `*`. Otherwise its times are fixed; that decides what daylight saving means.
-    has_wildcard       boolean
-);
 
 -- Refuses a cron expression.
 create function breakwater.refuse_cron(p_fault text, p_hint text) returns void

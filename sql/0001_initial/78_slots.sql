@@ -94,7 +94,7 @@ end
 $$;
 
 -- The first slot after a moment, of a cron expression in a time zone or of an interval.
-create function breakwater.next_slot(p_cron text, p_every interval, p_zone text, p_after timestamptz)
+create function breakwater.next_slot(p_cron breakwater.cron, p_every interval, p_zone text, p_after timestamptz)
 returns timestamptz
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -102,7 +102,7 @@ declare
     v_every bigint;
 begin
     if p_every is null then
-        return breakwater.next_cron_slot(breakwater.read_cron(p_cron), p_zone, p_after);
+        return breakwater.next_cron_slot(p_cron, p_zone, p_after);
     end if;
     -- In microseconds.
     v_every := extract(epoch from p_every) * 1000000;
@@ -113,7 +113,7 @@ $$;
 
 -- The next slots after a moment, in order, at most p_limit.
 create function breakwater.next_slots(
-    p_cron text, p_every interval, p_zone text, p_after timestamptz, p_limit integer
+    p_cron breakwater.cron, p_every interval, p_zone text, p_after timestamptz, p_limit integer
 ) returns setof timestamptz
 language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$

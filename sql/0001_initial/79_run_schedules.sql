@@ -28,7 +28,7 @@ begin
         v_slots := case when v_start = p_from then array[p_from] else '{}' end;
         v_start := v_start - case when v_start = p_from then interval '0' else interval '1 microsecond' end;
         loop
-            v_start := breakwater.next_slot(p_schedule.cron, null, p_schedule.time_zone, v_start);
+            v_start := breakwater.next_slot(p_schedule.parsed, null, p_schedule.time_zone, v_start);
             exit when v_start >= p_until or v_start is null;
             v_slots := v_slots || v_start;
         end loop;
@@ -53,7 +53,7 @@ declare
     v_first  timestamptz := p_schedule.next_at;
 begin
     if v_first < v_cutoff then
-        v_first := breakwater.next_slot(p_schedule.cron, p_schedule.every, p_schedule.time_zone,
+        v_first := breakwater.next_slot(p_schedule.parsed, p_schedule.every, p_schedule.time_zone,
                                         v_cutoff - interval '1 microsecond');
         if p_schedule.missed = 'all' then
             v_first := breakwater.first_of_last_slots(p_schedule, p_schedule.next_at, v_first, p_schedule.missed_limit);
@@ -66,13 +66,13 @@ begin
     while next_at < v_first and missed < 1000 loop
         missed := missed + 1;
         last_missed := next_at;
-        next_at := breakwater.next_slot(p_schedule.cron, p_schedule.every, p_schedule.time_zone, next_at);
+        next_at := breakwater.next_slot(p_schedule.parsed, p_schedule.every, p_schedule.time_zone, next_at);
     end loop;
     slots := '{}';
     next_at := v_first;
     while next_at <= p_now and cardinality(slots) < p_limit loop
         slots := slots || next_at;
-        next_at := breakwater.next_slot(p_schedule.cron, p_schedule.every, p_schedule.time_zone, next_at);
+        next_at := breakwater.next_slot(p_schedule.parsed, p_schedule.every, p_schedule.time_zone, next_at);
     end loop;
 end
 $$;

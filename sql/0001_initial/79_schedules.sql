@@ -59,14 +59,14 @@ begin
         raise exception 'the schedule is wrong: %', v_fault using errcode = '22023', hint = v_hint;
     end if;
     perform breakwater.check_enqueue(new.kind, new.queue, new.priority, null);
-    if new.cron is not null then
-        perform breakwater.read_cron(new.cron);
+    if tg_op = 'INSERT' or new.cron is distinct from old.cron then
+        new.parsed := case when new.cron is not null then breakwater.read_cron(new.cron) end;
     end if;
     if tg_op = 'INSERT' then
         new.next_at := coalesce(new.next_at,
-                                breakwater.next_slot(new.cron, new.every, new.time_zone, breakwater.clock()));
+                                breakwater.next_slot(new.parsed, new.every, new.time_zone, breakwater.clock()));
     elsif (new.cron, new.every, new.time_zone) is distinct from (old.cron, old.every, old.time_zone) then
-        new.next_at := breakwater.next_slot(new.cron, new.every, new.time_zone, breakwater.clock());
+        new.next_at := breakwater.next_slot(new.parsed, new.every, new.time_zone, breakwater.clock());
         new.error := null;
         new.error_at := null;
     end if;
@@ -257,7 +257,7 @@ declare
     v_schedule breakwater.schedule := breakwater.lock_schedule(resume_schedule.name);
     v_next     timestamptz := greatest(
         v_schedule.next_at,
-        breakwater.next_slot(v_schedule.cron, v_schedule.every, v_schedule.time_zone, breakwater.clock()));
+        breakwater.next_slot(v_schedule.parsed, v_schedule.every, v_schedule.time_zone, breakwater.clock()));
 begin
     if v_schedule.paused_at is null then
         return null;

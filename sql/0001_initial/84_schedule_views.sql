@@ -22,7 +22,7 @@ select s.name, s.cron, s.every, s.time_zone, s.kind, s.queue, s.payload, s.prior
        end as why,
        case when s.paused_at is null then s.next_at end as next_at,
        case when s.paused_at is null
-            then s.next_at || array(select breakwater.next_slots(s.cron, s.every, s.time_zone, s.next_at, 4))
+            then s.next_at || array(select breakwater.next_slots(s.parsed, s.every, s.time_zone, s.next_at, 4))
             else '{}' end as next_slots,
        s.paused_at, s.paused_by, s.pause_reason, s.last_slot, s.last_job, s.last_at,
        extract(epoch from s.last_at - s.last_slot)::double precision as lateness,

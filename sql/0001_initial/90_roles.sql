@@ -96,9 +96,7 @@ begin
             breakwater.key_of, breakwater.weight_of, breakwater.most_weight,
             breakwater.self_suspensions, breakwater.why_unseen, breakwater.retries_left, breakwater.lock_waits,
             breakwater.slot_key, breakwater.next_slot, breakwater.next_slots, breakwater.next_cron_slot,
-            breakwater.moment_of, breakwater.offset_change, breakwater.read_cron, breakwater.next_match,
-            breakwater.matches_day, breakwater.cron_list, breakwater.cron_item, breakwater.cron_value,
-            breakwater.refuse_cron
+            breakwater.moment_of, breakwater.offset_change, breakwater.next_match, breakwater.matches_day
             to breakwater_admin;
     end if;
 end

@@ -15,6 +15,8 @@ enum OverviewPage {
         var pauses: [Pause]
         var groups: [DeadLetterGroup]
         var lockWaits: [LockWait]
+        /// The schedules that do not run.
+        var schedules: [IdleSchedule]
         var now: Date
     }
 
@@ -37,6 +39,7 @@ enum OverviewPage {
                 pauses: try await admin.pauses(),
                 groups: try await admin.latestFailures(limit: 3),
                 lockWaits: try await admin.lockWaits().filter { $0.longest >= .seconds(1) },
+                schedules: try await admin.idleSchedules(limit: 5),
                 now: try await admin.now()
             )
         }
@@ -164,7 +167,7 @@ enum OverviewPage {
         let drained = facts.workers.filter { $0.drainReason != nil }
         let silent = facts.workers.filter { !$0.isAlive }
         if !unhandled.isEmpty || !drained.isEmpty || !silent.isEmpty || !facts.pauses.isEmpty || !facts.groups.isEmpty
-            || !facts.lockWaits.isEmpty
+            || !facts.lockWaits.isEmpty || !facts.schedules.isEmpty
         {
             el(.section, .class("panel")) {
                 el(.h2, text: "Worth a look")
@@ -186,6 +189,14 @@ enum OverviewPage {
                             pause.name,
                             " is paused by \(pause.actor): \(pause.reason)",
                             Link("/queues")
+                        )
+                    }
+                    for schedule in facts.schedules {
+                        note(
+                            "The schedule ",
+                            schedule.name,
+                            " is \(schedule.state): \(schedule.why.withoutFractions)",
+                            SchedulesPage.link(schedule.name)
                         )
                     }
                     for worker in drained.prefix(5) {

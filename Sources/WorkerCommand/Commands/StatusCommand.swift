@@ -73,7 +73,8 @@ extension AdminDatabase {
             suspensions: try await suspensions(),
             pauses: try await pauses(),
             limits: try await limits().filter { $0.heldBack > 0 },
-            deadLetters: try await deadLetterCounts()
+            deadLetters: try await deadLetterCounts(),
+            schedules: try await idleSchedules(limit: FleetStatus.mostSchedules)
         )
     }
 }

@@ -13,6 +13,11 @@ struct FleetStatus: Equatable {
     /// The limits, ordered keys and shares that hold back jobs.
     var limits: [LimitStatus] = []
     var deadLetters: [DeadLetterCount]
+    /// The schedules that are paused, failing or overdue, at most ``mostSchedules``.
+    var schedules: [IdleSchedule] = []
+
+    /// The most schedules that are named.
+    static let mostSchedules = 20
 
     /// The tables that are not empty, for people.
     var tables: [(title: String, table: Table)] {
@@ -71,6 +76,7 @@ struct FleetStatus: Equatable {
         sentences += workers.filter { $0.unresponsive > 0 }.map { worker in
             "\(worker.title) has \(worker.unresponsive) runs that go on although they were cancelled."
         }
+        sentences += schedules.map { "The schedule '\($0.name)' is \($0.state): \($0.why)." }
         sentences += wholeTables.filter { $0.table.rows.count > Self.mostRows }.map { title, table in
             "\(title) shows the first \(Self.mostRows) of \(table.rows.count) rows; --json has all of them."
         }
@@ -92,6 +98,11 @@ struct FleetStatus: Equatable {
             "paused": .array(pauses.map(\.json)),
             "held_back": .array(limits.map(\.json)),
             "dead_letters": .array(deadLetters.map(\.json)),
+            "schedules_not_running": .array(
+                schedules.map {
+                    .object(["name": .string($0.name), "state": .string($0.state), "why": .string($0.why)])
+                }
+            ),
             "unhandled": .array(
                 unhandled.map { .object(["queue": .string($0.queue), "kind": .string($0.kind)]) }
             ),

@@ -101,8 +101,8 @@ enum PrivilegeMatrix {
                     "weight_of", "most_weight",
                     "set_schedule", "pause_schedule", "resume_schedule", "run_schedule", "remove_schedule",
                     // The view of schedules calls these.
-                    "slot_key", "next_slot", "next_slots", "next_cron_slot", "moment_of", "offset_change", "read_cron",
-                    "next_match", "matches_day", "cron_list", "cron_item", "cron_value", "refuse_cron",
+                    "slot_key", "next_slot", "next_slots", "next_cron_slot", "moment_of", "offset_change", "next_match",
+                    "matches_day",
                 ]
             ),
             (
@@ -163,6 +163,8 @@ enum PrivilegeMatrix {
                     "delete_rule", "free_first_keys", "adapt", "adapt_limits", "record_adaptation", "configured_rule",
                     "configure_rules", "seconds_in_words",
                     "check_schedule", "settings_of", "put_schedule", "lock_schedule", "first_of_last_slots",
+                    "read_cron", "cron_list", "cron_item", "cron_value", "refuse_cron", "check_schedule", "settings_of",
+                    "put_schedule", "lock_schedule", "first_of_last_slots",
                     "due_slots",
                     "slot_text", "slot_payload", "record_slots", "run_slots", "run_schedules", "seconds_to_next_slot",
                     "sample_schedules",

@@ -143,7 +143,7 @@ struct DaylightSavingTests {
                 let found = try await database.texts(
                     """
                     select to_char(n at time zone 'UTC', 'YYYY-MM-DD HH24:MI')
-                      from breakwater.next_slots($1, null, $2, $3::text::timestamptz, $4) n
+                      from breakwater.next_slots(breakwater.read_cron($1), null, $2, $3::text::timestamptz, $4) n
                     """,
                     [.text(cron), .text(zone), .text(after), .int4(Int32(expected.count))]
                 )

@@ -87,6 +87,11 @@ struct ScheduleCommandTests {
             let paused = try await database.worker("schedules", "pause", "s", "--reason", "a move", "--actor", "ann")
             #expect(paused.output == "The schedule 's' is paused.\n")
             #expect(try await database.worker("schedules").output.contains("paused by ann since"))
+            #expect(
+                try await database.worker("status").output.contains("The schedule 's' is paused: paused by ann since")
+            )
+            let status: [String: Any] = try await database.worker("status", "--json").json()
+            #expect((status["schedules_not_running"] as? [[String: Any]])?.first?["name"] as? String == "s")
             #expect(try await database.worker("schedules", "run", "s").output == "1\n")
             let again = try await database.worker("schedules", "run", "s")
             #expect(again.status == 1 && again.output.isEmpty)

@@ -11,9 +11,11 @@ struct MaintenanceService {
     private static let term = Duration.seconds(5)
     static let leaderInterval = Duration.seconds(1)
     static let followerInterval = Duration.milliseconds(2500)
-    /// The most jobs that one round of `breakwater.maintain` promotes, applies a fallback to or unparks, and the most
-    /// slots of schedules that it deals with, each.
+    /// The most jobs that one round of `breakwater.maintain` promotes, applies a fallback to or unparks, each.
     static let portion = 1000
+    /// The most slots of schedules that one round deals with. A slot costs more than a job, because each schedule has
+    /// statements of its own, and the jobs of a round start only after its end.
+    static let slotPortion = 100
     /// How often a chore that fails for the same reason in each round is logged.
     private static let silence = Duration.seconds(60)
     /// After a failure, each chore has its own transaction for this long.
@@ -123,7 +125,7 @@ struct MaintenanceService {
     /// portion, and otherwise when the next job is due.
     static func pause(after done: Maintain.Output) -> Duration {
         guard done.leads else { return followerInterval }
-        let hasMore = max(done.promoted, done.fellBack, done.unparked, done.scheduled) >= portion
+        let hasMore = max(done.promoted, done.fellBack, done.unparked) >= portion || done.scheduled >= slotPortion
         let next = hasMore ? .zero : done.nextDue ?? leaderInterval
         return min(leaderInterval, max(.milliseconds(10), next))
     }
