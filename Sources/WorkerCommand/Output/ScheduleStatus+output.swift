@@ -50,7 +50,7 @@ extension ScheduleStatus {
             ("schedule", name), ("state", state), ("why", why),
             ("times", cron == nil || timeZone == "UTC" ? timesText : "\(timesText), \(timeZone)"),
         ]
-        for (index, text) in nextTexts.enumerated() { details.append((index == 0 ? "next" : "", text)) }
+        for (index, text) in nextTexts.enumerated() { details.append((index == 0 ? "next" : "then", text)) }
         details += [
             ("jobs", "\(kind), queue \(queue), priority \(priority)"), ("payload", payload),
             ("missed", "\(missed), from \(missedAfter.text) on" + (missed == "all" ? ", at most \(missedLimit)" : "")),

@@ -48,6 +48,13 @@ struct Schedules: Sendable {
         )
     }
 
+    /// The actions in the audit log, in order.
+    func audit() async throws -> [String] {
+        try await database.texts(
+            "select concat_ws('|', actor, action, target, reason, details) from breakwater.audit order by id"
+        )
+    }
+
     /// The state of a schedule and the reason, at a time.
     func status(at time: String, of name: String = "s") async throws -> (state: String, why: String) {
         let row = try await query(
