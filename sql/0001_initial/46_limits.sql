@@ -1,11 +1,12 @@
 -- Setting and removing limits while workers run, and the rules that handlers bring with their registration.
 
 -- Locks the lanes of some kinds, so that none of their claims is in progress, and none begins before this transaction
--- has ended. Claims take a moment, so this waits a moment.
+-- has ended. Claims take a moment, so this waits a moment. The handlers' rows are locked first, as a registration does.
 create function breakwater.lock_lanes(p_kinds text[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 begin
+    perform from breakwater.handler h where h.kind = any (p_kinds) order by h.kind for update;
     perform from breakwater.lane a where a.kind = any (p_kinds) order by a.id for update;
 end
 $$;
