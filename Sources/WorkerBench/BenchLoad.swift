@@ -25,17 +25,24 @@ struct BenchLoad: Equatable {
     var pollInterval: Duration?
     /// Whether an idle worker listens for wake-ups.
     var listens = true
+    /// The program that runs the jobs; nil for a handler in Swift.
+    var program: BenchProgram?
 
     var kindNames: [String] { (1...kinds).map { "\(Self.prefix)kind\($0)" } }
     var queueNames: [String] { (1...queues).map { "\(Self.prefix)queue\($0)" } }
     var idleKindNames: [String] { (0..<idleKinds).map { "\(Self.prefix)idle\($0 + 1)" } }
 
     /// The configuration of a worker for this load. It has the defaults except where the load says otherwise.
-    func configuration(_ database: ConnectionOptions, plugin: (String) -> any HandlerPlugin) -> WorkerConfiguration {
-        var settings = HandlerSettings()
-        if let circuitKey { settings.circuit.key = .path([circuitKey]) }
-        let handlers = (kindNames + idleKindNames).map { kind in
-            HandlerRegistration(kind: kind, plugin: plugin(kind), settings: settings)
+    func configuration(
+        _ database: ConnectionOptions,
+        plugin: (String) throws -> any HandlerPlugin
+    ) rethrows -> WorkerConfiguration {
+        let handlers = try (kindNames + idleKindNames).map { kind in
+            let plugin = try plugin(kind)
+            var settings = HandlerSettings()
+            if let circuitKey { settings.circuit.key = .path([circuitKey]) }
+            settings.concurrency = plugin.capacity
+            return HandlerRegistration(kind: kind, plugin: plugin, settings: settings)
         }
         var configuration = WorkerConfiguration(database: database, handlers: handlers)
         configuration.queues = queueNames
@@ -43,6 +50,13 @@ struct BenchLoad: Equatable {
         if let concurrency { configuration.concurrency = concurrency }
         if let pollInterval { configuration.pollInterval = pollInterval }
         return configuration
+    }
+
+    /// The configuration of a worker whose handlers do nothing, or run the load's program, and count their runs.
+    func configuration(_ database: ConnectionOptions, counting runs: RunCount) throws -> WorkerConfiguration {
+        try configuration(database) { _ in
+            try program?.plugin(counting: runs) ?? IdleHandler(runs: runs, time: handlerTime).plugin
+        }
     }
 }
 

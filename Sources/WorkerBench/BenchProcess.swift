@@ -53,6 +53,7 @@ extension BenchLoad {
         ]
         if let concurrency { arguments += ["--concurrency", "\(concurrency)"] }
         if let circuitKey { arguments += ["--circuit-key", circuitKey] }
+        if let program { arguments += program.arguments }
         if let pollInterval { arguments += ["--poll-interval", pollInterval.text] }
         return arguments
     }

@@ -86,9 +86,7 @@ struct DrainBenchmark {
 
     private func runHere(in database: BenchDatabase) async throws -> Report {
         let runs = RunCount()
-        let configuration = load.configuration(database.options) { _ in
-            IdleHandler(runs: runs, time: load.handlerTime).plugin
-        }
+        let configuration = try load.configuration(database.options, counting: runs)
         let already = try await database.settled(load)
         let added = Tally()
         let (before, start) = (ProcessFigures.processorTime, ContinuousClock.now)

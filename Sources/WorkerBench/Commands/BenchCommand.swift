@@ -72,6 +72,32 @@ struct BenchLoadOptions: ParsableArguments {
     @Flag(inversion: .prefixedNo, help: "Listen for wake-ups while idle.")
     var listen = true
 
+    @Option(help: ArgumentHelp("Run each job by this command, in a process of its own.", valueName: "words"))
+    var exec: String?
+
+    @Option(help: ArgumentHelp("Run the jobs in long-lived processes of this command.", valueName: "words"))
+    var stdio: String?
+
+    @Option(help: "How many processes there are with --stdio.")
+    var stdioProcesses = 4
+
+    @Option(help: "How many jobs a process runs at once with --stdio.")
+    var stdioJobs = 1
+
+    @Option(help: "How many more jobs are sent ahead to a process with --stdio.")
+    var stdioAhead = 0
+
+    private var program: BenchProgram? {
+        func words(_ text: String) -> [String] { text.split(separator: " ").map(String.init) }
+        if let exec { return BenchProgram(plugin: .exec, command: words(exec)) }
+        return stdio.map { command in
+            BenchProgram(
+                plugin: .stdio(processes: stdioProcesses, jobs: stdioJobs, ahead: stdioAhead),
+                command: words(command)
+            )
+        }
+    }
+
     var load: BenchLoad {
         BenchLoad(
             kinds: kinds,
@@ -81,11 +107,13 @@ struct BenchLoadOptions: ParsableArguments {
             concurrency: concurrency,
             circuitKey: circuitKey,
             pollInterval: pollInterval?.duration,
-            listens: listen
+            listens: listen,
+            program: program
         )
     }
 
     func validate() throws {
+        guard exec == nil || stdio == nil else { throw ValidationError("Give --exec or --stdio, not both.") }
         guard (1...1000).contains(kinds), (1...100).contains(queues), (0...1000).contains(idleKinds) else {
             throw ValidationError("Give 1 to 1000 --kinds, 1 to 100 --queues, and 0 to 1000 --idle-kinds.")
         }
@@ -110,6 +138,8 @@ struct BenchDrainCommand: AsyncParsableCommand {
                   worker bench drain --jobs 200000
                   worker bench drain --jobs 50000 --handler-time 1ms --concurrency 256
                   worker bench drain --jobs 500000 --feed 5000    # added while others run
+                  worker bench drain --jobs 5000 --exec /bin/true
+                  worker bench drain --stdio "python3 handler.py" --stdio-processes 4 --stdio-ahead 32
                 """
         )
     }
@@ -295,9 +325,7 @@ struct BenchWorkCommand: AsyncParsableCommand {
         let load = load.load
         let stop = StopSignals()
         try await BenchDatabase.with(options.database.database, isForced: true, leavesTraces: true) { database in
-            let configuration = load.configuration(database.options) { _ in
-                IdleHandler(runs: runs, time: load.handlerTime).plugin
-            }
+            let configuration = try load.configuration(database.options, counting: runs)
             try await BenchWorker.with(configuration) { try await stop.run() }
         }
         let memory = ProcessFigures.peakMemory

@@ -1,0 +1,31 @@
+# shellcheck shell=bash disable=SC2154 # scripts/bench sets these variables.
+#
+# Measures how fast programs run jobs that do nothing: one process for each job (exec), and long-lived processes (stdio).
+
+stdio_once() {
+    local python="python3 $REPOSITORY/Sources/BreakwaterStdio/Clients/python"
+    reset
+    fill breakwater.job "$EXEC_JOBS"
+    drain stdio 'exec, /bin/true' --jobs "$EXEC_JOBS" --exec /bin/true
+    stdio_drain '4 Python processes, 32 jobs ahead' "$python/tests/noop_handler.py" --stdio-ahead 32
+    stdio_drain '4 Python processes, none ahead' "$python/tests/noop_handler.py"
+    stdio_drain '4 asyncio processes of 50 jobs' "$python/tests/noop_async_handler.py" --stdio-jobs 50
+}
+
+# stdio_drain WHAT COMMAND OPTIONS...
+stdio_drain() {
+    local what=$1 command=$2
+    shift 2
+    reset
+    fill breakwater.job "$STDIO_JOBS"
+    drain stdio "stdio, $what" --jobs "$STDIO_JOBS" --stdio "$command" --stdio-processes 4 "$@"
+}
+
+part_stdio() {
+    EXEC_JOBS=$(size 5000 1000) STDIO_JOBS=$(size 200000 20000)
+    rounds stdio_once
+    goal stdio 'stdio, 4 Python processes, 32 jobs ahead' '>=20000'
+    compare stdio 'stdio, 4 Python processes, 32 jobs ahead' 'exec, /bin/true' ''
+    compare stdio 'stdio, 4 Python processes, none ahead' 'exec, /bin/true' ''
+    compare stdio 'stdio, 4 asyncio processes of 50 jobs' 'exec, /bin/true' ''
+}
