@@ -13,6 +13,7 @@ let package = Package(
         .library(name: "BreakwaterHTTP", targets: ["BreakwaterHTTP"]),
         .library(name: "BreakwaterMetrics", targets: ["BreakwaterMetrics"]),
         .library(name: "BreakwaterOTLP", targets: ["BreakwaterOTLP"]),
+        .library(name: "BreakwaterStdio", targets: ["BreakwaterStdio"]),
         .library(name: "BreakwaterTesting", targets: ["BreakwaterTesting"]),
         .library(name: "WorkerCommand", targets: ["WorkerCommand"]),
         .library(name: "Libpq", targets: ["Libpq"]),
@@ -71,18 +72,41 @@ let package = Package(
         // that they call.
         .target(name: "BreakwaterAdmin", dependencies: ["Libpq"]),
 
+        // What plugins that run programs have in common.
+        .target(
+            name: "BreakwaterProcess",
+            dependencies: ["Breakwater", "CProcess", .product(name: "Logging", package: "swift-log")]
+        ),
+
         // Handler plugins.
         .target(
             name: "BreakwaterExec",
             dependencies: [
-                "Breakwater",
+                "Breakwater", "BreakwaterProcess",
+                .product(name: "Logging", package: "swift-log"),
                 .product(name: "Subprocess", package: "swift-subprocess"),
                 .product(name: "SystemPackage", package: "swift-system"),
             ]
         ),
         .testTarget(
             name: "BreakwaterExecTests",
-            dependencies: ["BreakwaterExec", "BreakwaterTesting", "TestPrograms"]
+            dependencies: ["BreakwaterExec", "BreakwaterProcess", "BreakwaterTesting", "TestPrograms"]
+        ),
+        .target(
+            name: "BreakwaterStdio",
+            dependencies: [
+                "Breakwater", "BreakwaterProcess", "CProcess", "Libpq",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            // The libraries for handlers in other languages.
+            exclude: ["Clients"]
+        ),
+        .testTarget(
+            name: "BreakwaterStdioTests",
+            dependencies: [
+                "BreakwaterProcess", "BreakwaterStdio", "BreakwaterTesting", "Libpq", "TestPrograms", "WorkerCommand",
+                .product(name: "Logging", package: "swift-log"),
+            ]
         ),
         .systemLibrary(name: "CLibcurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(name: "CLibcrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
@@ -187,7 +211,8 @@ let package = Package(
             name: "WorkerCommand",
             dependencies: [
                 "Breakwater", "BreakwaterAdmin", "BreakwaterDashboard", "BreakwaterEndpoints", "BreakwaterExec",
-                "BreakwaterHTTP", "BreakwaterMetrics", "BreakwaterNotify", "BreakwaterOTLP", "CProcess", "Libpq",
+                "BreakwaterHTTP", "BreakwaterMetrics", "BreakwaterNotify", "BreakwaterOTLP", "BreakwaterStdio",
+                "CProcess", "Libpq",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "Metrics", package: "swift-metrics"),
@@ -200,7 +225,7 @@ let package = Package(
         .target(
             name: "WorkerBench",
             dependencies: [
-                "Breakwater", "BreakwaterAdmin", "Libpq", "WorkerCommand",
+                "Breakwater", "BreakwaterAdmin", "BreakwaterExec", "BreakwaterStdio", "Libpq", "WorkerCommand",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
                 .product(name: "Logging", package: "swift-log"),
@@ -237,7 +262,8 @@ let package = Package(
 
 // Parsers of foreign input under seeded random input; or, for `scripts/fuzz`, as a program of libFuzzer's.
 let fuzzDependencies: [Target.Dependency] = [
-    "Breakwater", "BreakwaterExec", "BreakwaterHTTP", "CLibpq", "Libpq", "WorkerCommand",
+    "Breakwater", "BreakwaterExec", "BreakwaterHTTP", "BreakwaterProcess", "BreakwaterStdio", "CLibpq", "Libpq",
+    "WorkerCommand",
     .product(name: "Logging", package: "swift-log"),
 ]
 let isFuzzing = Context.environment["BREAKWATER_FUZZ"] == "1"
@@ -260,7 +286,10 @@ package.targets.append(
 
 // One list of settings for every Swift target.
 let warningsAreErrors = Context.environment["BREAKWATER_STRICT"] == "1"
-let fuzzed = ["Breakwater", "BreakwaterExec", "BreakwaterHTTP", "Libpq", "WorkerCommand", "fuzz"]
+let fuzzed = [
+    "Breakwater", "BreakwaterExec", "BreakwaterHTTP", "BreakwaterProcess", "BreakwaterStdio", "Libpq", "WorkerCommand",
+    "fuzz",
+]
 for target in package.targets where ![.system, .plugin].contains(target.type) {
     target.swiftSettings =
         (target.swiftSettings ?? []) + [

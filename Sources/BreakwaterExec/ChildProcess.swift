@@ -1,4 +1,5 @@
 import Breakwater
+import BreakwaterProcess
 import Glibc
 import Logging
 import Subprocess

@@ -1,4 +1,5 @@
 import Breakwater
+import BreakwaterProcess
 import FoundationEssentials
 import Glibc
 import Logging
@@ -71,6 +72,6 @@ extension ExecPlugin {
 
     private func message(_ end: String, _ ending: ChildProcess.Ending) -> String {
         let tail = ending.errorTail
-        return "\(command[0]) \(end)" + (tail.isEmpty ? " and wrote nothing to standard error" : ": \(tail)")
+        return "\(program.command[0]) \(end)" + (tail.isEmpty ? " and wrote nothing to standard error" : ": \(tail)")
     }
 }

@@ -1,5 +1,5 @@
 public import Breakwater
-import Glibc
+import BreakwaterProcess
 
 /// Runs each job as a separate process.
 ///
@@ -32,10 +32,7 @@ import Glibc
 /// let digest = try ExecPlugin(command: ["sha256sum"])
 /// ```
 public struct ExecPlugin: HandlerPlugin {
-    let command: [String]
-    let executable: String
-    let environment: [String: String]
-    let workingDirectory: String?
+    let program: Program
     let maxOutputBytes: Int
     let killAfter: Duration
 
@@ -66,14 +63,18 @@ public struct ExecPlugin: HandlerPlugin {
         guard killAfter >= .zero else {
             throw ExecPluginError(.invalidLimit, "killAfter is \(killAfter): it must not be negative")
         }
-        self.environment = try Self.configuredEnvironment(environment, inherit: inherit)
-        executable = try ExecutableSearch(path: self.environment["PATH"], directory: workingDirectory)
-            .executable(of: command)
-        self.command = command
-        self.workingDirectory = workingDirectory
+        do {
+            program = try Program(
+                command: command,
+                environment: environment,
+                inherit: inherit,
+                workingDirectory: workingDirectory
+            )
+        } catch {
+            throw ExecPluginError(error)
+        }
         self.maxOutputBytes = maxOutputBytes
         self.killAfter = killAfter
-        Self.ignoreBrokenPipes
     }
 
     /// Runs the command for one job and derives the outcome from its exit status.
@@ -82,10 +83,10 @@ public struct ExecPlugin: HandlerPlugin {
     public func run(_ job: Job, context: JobContext) async throws -> JobOutcome {
         try Task.checkCancellation()
         let child = ChildProcess(
-            executable: executable,
-            command: command,
-            environment: environment.merging(Self.jobEnvironment(job, context: context)) { $1 },
-            workingDirectory: workingDirectory,
+            executable: program.executable,
+            command: program.command,
+            environment: program.environment.merging(Self.jobEnvironment(job, context: context)) { $1 },
+            workingDirectory: program.workingDirectory,
             input: Array(job.payload.utf8),
             maxOutputBytes: maxOutputBytes,
             killAfter: killAfter,
@@ -100,12 +101,4 @@ public struct ExecPlugin: HandlerPlugin {
             return .unable(failure)
         }
     }
-
-    /// Ignores SIGPIPE once the first plugin is made, unless the worker handles it, because a program that ends before
-    /// it has read its input must not end the worker. Programs start with default signal handling.
-    private static let ignoreBrokenPipes: Void = {
-        var action = sigaction()
-        guard sigaction(SIGPIPE, nil, &action) == 0, action.__sigaction_handler.sa_handler == nil else { return }
-        signal(SIGPIPE, SIG_IGN)
-    }()
 }

@@ -1,3 +1,5 @@
+import BreakwaterProcess
+
 /// The error for invalid settings of a command.
 public struct ExecPluginError: Error, Sendable, Equatable, CustomStringConvertible {
     /// The kind of problem.
@@ -18,6 +20,17 @@ public struct ExecPluginError: Error, Sendable, Equatable, CustomStringConvertib
     public var code: Code
     /// The problem and the value at fault, for people.
     public var message: String
+
+    init(_ error: ProgramError) {
+        code =
+            switch error.code {
+            case .invalidCommand: .invalidCommand
+            case .executableNotFound: .executableNotFound
+            case .invalidWorkingDirectory: .invalidWorkingDirectory
+            case .invalidEnvironment: .invalidEnvironment
+            }
+        message = error.message
+    }
 
     init(_ code: Code, _ message: String) {
         self.code = code

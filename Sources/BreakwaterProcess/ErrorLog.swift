@@ -1,26 +1,27 @@
 import Breakwater
-import Logging
+package import Logging
 
 /// Logs a program's standard error line by line, within limits, and keeps its end for the message of a failure.
-struct ErrorLog {
+package struct ErrorLog {
     /// The most bytes of a line that are logged.
-    static let maximumLineBytes = 2048
-    /// The most lines of one job that are logged. Further lines are only counted.
-    static let maximumLines = 1000
+    package static let maximumLineBytes = 2048
+    /// The most lines that are logged, of one job or in one period. Further lines are only counted.
+    package static let maximumLines = 1000
     /// How many bytes of the end are kept.
-    static let maximumTailBytes = 2048
+    package static let maximumTailBytes = 2048
 
-    private let logger: Logger
+    /// Logs the lines.
+    package var logger: Logger
     private var line = BoundedOutput(limit: Self.maximumLineBytes)
     private var lines = 0
     private var tail: [UInt8] = []
     private var isTailCut = false
 
-    init(logger: Logger) {
+    package init(logger: Logger) {
         self.logger = logger
     }
 
-    mutating func append(_ bytes: [UInt8]) {
+    package mutating func append(_ bytes: [UInt8]) {
         tail += bytes.suffix(Self.maximumTailBytes)
         if tail.count > Self.maximumTailBytes || bytes.count > Self.maximumTailBytes {
             tail.removeFirst(max(0, tail.count - Self.maximumTailBytes))
@@ -42,14 +43,28 @@ struct ErrorLog {
     /// Logs the last, incomplete line.
     ///
     /// - Returns: The end of the output, which begins at the start of a line if possible.
-    mutating func finish() -> String {
+    package mutating func finish() -> String {
         if line.written > 0 { endLine() }
-        if lines > Self.maximumLines {
-            logger.info(
-                "The program wrote more to standard error than is logged",
-                metadata: ["dropped_lines": .stringConvertible(lines - Self.maximumLines)]
-            )
-        }
+        logDropped()
+        return end
+    }
+
+    /// Starts a new period, in which as many lines are logged again. For programs that run for longer than one job.
+    package mutating func startPeriod() {
+        logDropped()
+        lines = 0
+    }
+
+    private func logDropped() {
+        guard lines > Self.maximumLines else { return }
+        logger.info(
+            "The program wrote more to standard error than is logged",
+            metadata: ["dropped_lines": .stringConvertible(lines - Self.maximumLines)]
+        )
+    }
+
+    /// The end of the output so far, which begins at the start of a line if possible.
+    package var end: String {
         var kept = tail[...]
         if isTailCut, let lineEnd = kept.dropLast().firstIndex(of: UInt8(ascii: "\n")) {
             kept = kept[(lineEnd + 1)...]

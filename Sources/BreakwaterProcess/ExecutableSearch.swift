@@ -8,28 +8,28 @@ struct ExecutableSearch {
     var directory: String?
 
     /// The absolute path of the command's program.
-    func executable(of command: [String]) throws -> String {
+    func executable(of command: [String]) throws(ProgramError) -> String {
         guard let program = command.first, !program.isEmpty else {
-            throw ExecPluginError(.invalidCommand, "the command is empty: it needs a program, such as [\"sha256sum\"]")
+            throw ProgramError(.invalidCommand, "the command is empty: it needs a program, such as [\"sha256sum\"]")
         }
         if let word = command.first(where: { $0.utf8.contains(0) }) {
-            throw ExecPluginError(.invalidCommand, "the command's word \(word.debugDescription) contains a NUL")
+            throw ProgramError(.invalidCommand, "the command's word \(word.debugDescription) contains a NUL")
         }
         let base = try absoluteDirectory()
         if program.utf8.contains(UInt8(ascii: "/")) {
             let file = program.hasPrefix("/") ? program : "\(base)/\(program)"
             if let problem = problem(with: file) {
-                throw ExecPluginError(.executableNotFound, "the program '\(program)' cannot run: \(file) \(problem)")
+                throw ProgramError(.executableNotFound, "the program '\(program)' cannot run: \(file) \(problem)")
             }
             return file
         }
         return try search(for: program)
     }
 
-    private func absoluteDirectory() throws -> String {
+    private func absoluteDirectory() throws(ProgramError) -> String {
         guard let directory else { return currentDirectory() }
         guard !directory.utf8.contains(0), kind(of: directory) == S_IFDIR else {
-            throw ExecPluginError(
+            throw ProgramError(
                 .invalidWorkingDirectory,
                 "the working directory \(directory.debugDescription) is not a directory that exists"
             )
@@ -37,9 +37,9 @@ struct ExecutableSearch {
         return directory.hasPrefix("/") ? directory : "\(currentDirectory())/\(directory)"
     }
 
-    private func search(for program: String) throws -> String {
+    private func search(for program: String) throws(ProgramError) -> String {
         guard let path else {
-            throw ExecPluginError(
+            throw ProgramError(
                 .executableNotFound,
                 "the program '\(program)' cannot be found: PATH is neither set nor inherited; give the whole path"
             )
@@ -53,7 +53,7 @@ struct ExecutableSearch {
             if problem != Self.missing { problems.append("\(file) \(problem)") }
         }
         let found = problems.isEmpty ? "" : " (\(problems.joined(separator: ", ")))"
-        throw ExecPluginError(
+        throw ProgramError(
             .executableNotFound,
             "the program '\(program)' was not found in PATH, which is \(path)\(found)"
         )

@@ -12,9 +12,9 @@ import Synchronization
 /// and exec, which is impossible here.)
 ///
 /// Without a `/bin/sh` there is no watchdog, and such programs run to their end.
-final class ProcessGroupWatchdog: Sendable {
+package final class ProcessGroupWatchdog: Sendable {
     /// This process's watchdog, which is started with the first program.
-    static let shared = ProcessGroupWatchdog()
+    package static let shared = ProcessGroupWatchdog()
 
     /// The pipe's writing end; negative when there is no watchdog. The lock also orders the messages.
     private let pipeEnd: Mutex<CInt>
@@ -22,7 +22,7 @@ final class ProcessGroupWatchdog: Sendable {
     /// Starts a watchdog. A process needs only one; others are for tests.
     ///
     /// - Parameter worker: The prefix of the marks of the programs that it kills.
-    init(worker: String = RunMark.worker) {
+    package init(worker: String = RunMark.worker) {
         pipeEnd = Mutex(Self.start(worker: worker))
     }
 
@@ -32,11 +32,11 @@ final class ProcessGroupWatchdog: Sendable {
     }
 
     /// From now on the watchdog kills this group if this process dies.
-    func watch(_ group: pid_t) { send("+ \(group)\n") }
+    package func watch(_ group: Int32) { send("+ \(group)\n") }
 
     /// Makes the watchdog forget a group that has ended. Call this before the group's leader is reaped, because the
     /// number may be reused afterwards.
-    func forget(_ group: pid_t) { send("- \(group)\n") }
+    package func forget(_ group: Int32) { send("- \(group)\n") }
 
     private func send(_ message: String) {
         pipeEnd.withLock { end in

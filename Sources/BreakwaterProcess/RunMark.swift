@@ -2,20 +2,20 @@ import Synchronization
 
 /// The variable in the environment of all processes of one run: the program itself and the processes that it starts,
 /// including daemons and those in their own sessions.
-struct RunMark: Sendable, Hashable {
-    static let variable = "BREAKWATER_RUN_ID"
+package struct RunMark: Sendable, Hashable {
+    package static let variable = "BREAKWATER_RUN_ID"
 
     /// The prefix of the marks of all runs of this worker.
-    static let worker = String(UInt64.random(in: .min ... .max), radix: 16)
+    package static let worker = String(UInt64.random(in: .min ... .max), radix: 16)
 
     private static let last = Atomic<UInt64>(0)
 
-    let text: String
+    package let text: String
 
-    init(worker: String = Self.worker) {
+    package init(worker: String = Self.worker) {
         text = "\(worker).\(Self.last.wrappingAdd(1, ordering: .relaxed).newValue)"
     }
 
     /// The whole entry in an environment, including the terminating NUL.
-    var entry: [UInt8] { Array("\(Self.variable)=\(text)\0".utf8) }
+    package var entry: [UInt8] { Array("\(Self.variable)=\(text)\0".utf8) }
 }

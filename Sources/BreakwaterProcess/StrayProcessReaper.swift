@@ -8,8 +8,8 @@ import Glibc
 /// of one core. After short runs, a search examines only the process numbers that were assigned since the start.
 ///
 /// A process that cleared its environment as well, or that runs as another user, is not found.
-actor StrayProcessReaper {
-    static let shared = StrayProcessReaper()
+package actor StrayProcessReaper {
+    package static let shared = StrayProcessReaper()
 
     /// The pause after a search is this many times the processor time that the search took, up to a limit.
     private static let pauseFactor = 9
@@ -24,12 +24,18 @@ actor StrayProcessReaper {
     private static let maximumNumbers = 256
 
     /// An ended run.
-    struct Run: Sendable {
+    package struct Run: Sendable {
         var mark: RunMark
         /// The process number of its program.
-        var program: pid_t
+        var program: Int32
         /// A time before the program was started.
         var start: ContinuousClock.Instant
+
+        package init(mark: RunMark, program: Int32, start: ContinuousClock.Instant) {
+            self.mark = mark
+            self.program = program
+            self.start = start
+        }
     }
 
     private var runs: [RunMark: Run] = [:]
@@ -38,7 +44,7 @@ actor StrayProcessReaper {
     private var nextSearch = ContinuousClock.now
 
     /// Kills the processes of an ended run.
-    func killProcesses(of run: Run) async {
+    package func killProcesses(of run: Run) async {
         runs[run.mark] = run
         while isBusy { await withCheckedContinuation { waiting.append($0) } }
         // The search for another run may have covered this one too.
@@ -46,7 +52,7 @@ actor StrayProcessReaper {
         isBusy = true
         if .now < nextSearch { try? await Task.sleep(until: nextSearch) }
         let start = Self.processorTime
-        search()
+        Self.killProcesses(of: Array(runs.values))
         runs = [:]
         isBusy = false
         nextSearch = .now + min((Self.processorTime - start) * Self.pauseFactor, Self.longestPause)
@@ -62,21 +68,22 @@ actor StrayProcessReaper {
         return .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec)
     }
 
-    private func search() {
-        let entries = Set(runs.keys.map(\.entry))
-        for _ in 0..<Self.maximumRounds {
-            let candidates = newProcesses() ?? Self.processes()
-            let found = candidates.filter { Self.environment(of: $0, holdsOneOf: entries) }
+    /// Kills the processes of these ended runs at once, on the calling thread. For runs that end rarely.
+    package static func killProcesses(of runs: [Run]) {
+        let entries = Set(runs.map(\.mark.entry))
+        for _ in 0..<maximumRounds {
+            let candidates = newProcesses(of: runs) ?? processes()
+            let found = candidates.filter { environment(of: $0, holdsOneOf: entries) }
             if found.isEmpty { return }
             for process in found { kill(process, SIGKILL) }
         }
     }
 
     /// The process numbers that include all descendants of the programs; nil if any number is possible.
-    private func newProcesses() -> [pid_t]? {
-        let oldest = ContinuousClock.now - Self.longestShortRun
-        guard runs.values.allSatisfy({ $0.start > oldest }), let first = runs.values.map(\.program).min(),
-            let last = Self.lastProcess(), first <= last, last - first < Self.maximumNumbers
+    private static func newProcesses(of runs: [Run]) -> [pid_t]? {
+        let oldest = ContinuousClock.now - longestShortRun
+        guard runs.allSatisfy({ $0.start > oldest }), let first = runs.map(\.program).min(),
+            let last = lastProcess(), first <= last, last - first < maximumNumbers
         else { return nil }
         return Array(first...last)
     }

@@ -2,7 +2,7 @@ import CLibpq
 import Glibc
 
 /// Starts threads for C calls that block.
-enum DetachedThread {
+package enum DetachedThread {
     /// Carries the closure over pthread's untyped pointer.
     private final class Body: Sendable {
         let run: @Sendable () -> Void
@@ -17,7 +17,7 @@ enum DetachedThread {
     ///
     /// The thread blocks all signals except faults. So the program's handlers run on the program's own threads, and a
     /// SIGPIPE that libpq causes stays pending here and disappears with the thread.
-    static func start(_ name: String, _ body: @escaping @Sendable () -> Void) -> Bool {
+    package static func start(_ name: String, _ body: @escaping @Sendable () -> Void) -> Bool {
         var attributes = pthread_attr_t()
         pthread_attr_init(&attributes)
         defer { pthread_attr_destroy(&attributes) }

@@ -2,7 +2,9 @@ import Breakwater
 import Foundation
 import Testing
 
-@testable import BreakwaterExec
+import BreakwaterExec
+
+@testable import BreakwaterProcess
 
 @Suite struct InputTests {
     @Test func thePayloadArrivesWhole() async throws {

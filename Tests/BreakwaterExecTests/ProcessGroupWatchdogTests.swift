@@ -3,7 +3,7 @@ import Glibc
 import TestPrograms
 import Testing
 
-@testable import BreakwaterExec
+@testable import BreakwaterProcess
 
 @Suite("The programs of a worker that died")
 struct ProcessGroupWatchdogTests {

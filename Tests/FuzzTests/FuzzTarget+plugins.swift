@@ -2,7 +2,7 @@ import Breakwater
 import Foundation
 import Logging
 
-@testable import BreakwaterExec
+import BreakwaterProcess
 @testable import BreakwaterHTTP
 
 extension FuzzTarget {

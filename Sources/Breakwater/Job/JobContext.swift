@@ -11,6 +11,8 @@ public struct JobContext: Sendable {
     }
     private var end: MonotonicClock.Instant
     private var workerLogger: Logger
+    /// Receives what the run reports about itself; nil if nobody wants to know.
+    package var reports: RunReports?
 
     /// - Parameters:
     ///   - job: The job being run.

@@ -75,6 +75,7 @@ public struct Worker: Service {
                 "concurrency": .stringConvertible(configuration.concurrency),
             ]
         )
+        for handler in configuration.handlers { await handler.plugin.start(logger: loggers.handlers) }
         await withGracefulShutdownHandler {
             await work(engine)
         } onGracefulShutdown: {
@@ -85,6 +86,14 @@ public struct Worker: Service {
         }
         health.stopped()
         await leave(engine)
+        await stopPlugins()
+    }
+
+    /// Ends what the plugins have kept between runs, all at the same time.
+    private func stopPlugins() async {
+        await withTaskGroup { group in
+            for handler in configuration.handlers { group.addTask { await handler.plugin.stop() } }
+        }
     }
 
     private func register() async throws -> Engine {

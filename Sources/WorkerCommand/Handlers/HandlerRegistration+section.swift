@@ -54,7 +54,11 @@ extension HandlerRegistration {
     fileprivate init?(_ section: ConfigurationSection, kind: String, registered: [HandlerRegistration]) {
         let inSwift = registered.first { $0.kind == kind }
         let plugin = Self.plugin(section, kind: kind, inSwift: inSwift)
-        let settings = HandlerSettings(section, kind: kind, defaults: inSwift?.settings ?? HandlerSettings())
+        var defaults = inSwift?.settings ?? HandlerSettings()
+        if defaults.concurrency == nil, let capacity = plugin?.capacity {
+            defaults.concurrency = min(capacity, SettingLimits.concurrency.upperBound)
+        }
+        let settings = HandlerSettings(section, kind: kind, defaults: defaults)
         guard let plugin else { return nil }
         self.init(kind: kind, plugin: plugin, settings: settings)
     }

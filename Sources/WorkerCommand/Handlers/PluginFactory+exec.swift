@@ -4,23 +4,7 @@ import BreakwaterExec
 extension PluginFactory {
     /// `exec` runs one process for each job.
     static let exec = PluginFactory(name: "exec") { section, kind in
-        let argument = ValueRule<String>(
-            allowed: "a text without NUL",
-            parse: { $0.utf8.contains(0) ? nil : $0 },
-            text: { $0 }
-        )
-        let variable = ValueRule<String>(
-            allowed: "the name of an environment variable: letters, digits and _",
-            parse: { $0.wholeMatch(of: /[A-Za-z_][A-Za-z0-9_]*/) == nil ? nil : $0 },
-            text: { $0 }
-        )
-        let command = section.readList("command", of: argument, default: [])
-        if command.first?.isEmpty ?? true {
-            section.report("command", "there is no program to run; give a list that begins with one: [sha256sum, -b]")
-        }
-        let environment = section.readTexts("environment", name: variable)
-        let inherit = section.readList("inherit", of: variable, default: ["PATH", "HOME", "LANG", "TZ", "TMPDIR"])
-        let directory = section.readIfPresent("working_directory", .text("a path", bytes: 1...4096))
+        let program = ProgramSettings(section, example: "[sha256sum, -b]")
         let maxOutput = section.read("max_output", .bytes(1...(1 << 30)), default: 1 << 20)
         let killAfter = section.read(
             "kill_after",
@@ -30,10 +14,10 @@ extension PluginFactory {
         guard section.isFine else { return nil }
         do {
             return try ExecPlugin(
-                command: command,
-                environment: Dictionary(environment.map { ($0.name, $0.value) }) { $1 },
-                inherit: inherit,
-                workingDirectory: directory,
+                command: program.command,
+                environment: program.environment,
+                inherit: program.inherit,
+                workingDirectory: program.workingDirectory,
                 maxOutputBytes: maxOutput,
                 killAfter: killAfter
             )

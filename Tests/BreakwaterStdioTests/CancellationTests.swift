@@ -1,0 +1,99 @@
+import Breakwater
+import BreakwaterStdio
+import BreakwaterTesting
+import Foundation
+import Testing
+
+@Suite("A cancelled run") struct CancellationTests {
+    /// Starts a job and cancels it once its handler has written the file.
+    private func cancel(_ plugin: StdioPlugin, _ file: String) async throws -> Result<JobOutcome, any Error> {
+        // Unstructured, because the test goes on beside it and cancels it. It is awaited below.
+        let job = Task { try await run(plugin) }
+        try await waitUntil("the handler runs") { FileManager.default.fileExists(atPath: file) }
+        job.cancel()
+        return await job.result
+    }
+
+    @Test(
+        "a Python handler is interrupted, and the process goes on",
+        arguments: ["time.sleep(300)", "while True: pass", "subprocess.run(['sleep', '300'])"]
+    )
+    func interrupted(wait: String) async throws {
+        try await withTemporaryDirectory { directory in
+            let (file, cleaned) = (directory + "/runs", directory + "/cleaned")
+            let handler = """
+                if os.path.exists("\(file)"): return "another"
+                try:
+                    open("\(file)", "w").close()
+                    \(wait)
+                finally:
+                    open("\(cleaned)", "w").close()
+                """
+            try await withPython(handler, settings: testSettings { $0.killAfter = .seconds(30) }) { plugin in
+                try await waitUntil("it has started") { plugin.processes.count == 1 }
+                let process = plugin.processes
+                let result = try await cancel(plugin, file)
+                #expect(try result.get() == .released)
+                #expect(FileManager.default.fileExists(atPath: cleaned))
+                try await expect(plugin, endsAs: .succeeded(result: "\"another\""))
+                #expect(plugin.processes == process)
+            }
+        }
+    }
+
+    @Test("a handler that goes on is ended with its process; a job that waited inside runs in another")
+    func ignored() async throws {
+        try await withTemporaryDirectory { directory in
+            let file = directory + "/runs"
+            let log = RecordedLog()
+            let handler = """
+                if job.payload == 1: return "another"
+                signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+                open("\(file)", "w").close()
+                time.sleep(300)
+                """
+            try await withPython(handler, log: log, settings: testSettings { $0.ahead = 1 }) { plugin in
+                async let other = runLater(plugin, after: file, Job(kind: "test", payload: "1"))
+                let result = try await cancel(plugin, file)
+                #expect(throws: CancellationError.self) { try result.get() }
+                #expect(try await other == .succeeded(result: "\"another\""))
+            }
+            #expect(log.warnings.contains { $0.contains("went on for 0.3 seconds with a cancelled run") })
+        }
+    }
+
+    private func runLater(_ plugin: StdioPlugin, after file: String, _ job: Job) async throws -> JobOutcome {
+        try await waitUntil("the other runs") { FileManager.default.fileExists(atPath: file) }
+        return try await run(plugin, job)
+    }
+
+    @Test("a job that waits for a process ends at once")
+    func waiting() async throws {
+        try await withPython("time.sleep(2)") { plugin in
+            async let first = run(plugin)
+            try await Task.sleep(for: .milliseconds(100))
+            let second = Task { try await run(plugin) }
+            try await Task.sleep(for: .milliseconds(100))
+            let start = ContinuousClock.now
+            second.cancel()
+            await #expect(throws: CancellationError.self) { try await second.value }
+            #expect(.now - start < .seconds(1.5))
+            #expect(try await first == .succeeded())
+        }
+    }
+
+    @Test("a job that is cancelled before it starts does not run")
+    func before() async throws {
+        try await withTemporaryDirectory { directory in
+            let file = directory + "/runs"
+            try await withPython("open('\(file)', 'w').close()") { plugin in
+                let job = Task {
+                    withUnsafeCurrentTask { $0?.cancel() }
+                    return try await run(plugin)
+                }
+                await #expect(throws: CancellationError.self) { try await job.value }
+            }
+            #expect(!FileManager.default.fileExists(atPath: file))
+        }
+    }
+}
