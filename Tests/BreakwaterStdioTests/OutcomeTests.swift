@@ -77,7 +77,8 @@ import Testing
             #expect(values[6..<8].map { $0 as? String } == ["00-ab-cd-01", "x=y"])
             let style = Date.ISO8601FormatStyle(includingFractionalSeconds: true)
             let deadline = try Date(#require(values[8] as? String), strategy: style)
-            #expect((50...61).contains(deadline.timeIntervalSinceNow))
+            // The test may have taken a while.
+            #expect((-240...61).contains(deadline.timeIntervalSinceNow))
             // The result cannot hold the NUL.
             #expect((values[9] as? [String: Any])?["text"] as? String == " \u{1F600}")
         }

@@ -101,7 +101,8 @@ import Testing
                     succeed(message["run"])
                 """
             let log = RecordedLog()
-            try await withRawProcess(program, log: log) { plugin in
+            try await withRawProcess(program, log: log, settings: testSettings { $0.killAfter = .seconds(60) }) {
+                plugin in
                 try await expect(plugin, endsAs: .succeeded())
                 let processes = plugin.processes
                 await plugin.stop()

@@ -4,6 +4,7 @@ import Logging
 
 import BreakwaterProcess
 @testable import BreakwaterHTTP
+@testable import BreakwaterStdio
 
 extension FuzzTarget {
     /// The answer of a program or a server, which becomes `jsonb`.
@@ -77,5 +78,33 @@ extension FuzzTarget {
         let tail = log.finish()
         try require(tail.utf8.count <= 3 * ErrorLog.maximumTailBytes, "its tail has \(tail.utf8.count) bytes")
         try require(!tail.utf8.contains(0), "a NUL is left")
+    }
+
+    /// A line of a `stdio` handler.
+    static let stdioLine = FuzzTarget(
+        name: "stdio-line",
+        samples: [
+            #"{"type":"result","run":17,"outcome":"succeeded","result":{"a":[1,-2.5e3,"\u00e9\ud83d\ude00"]}}"#,
+            #"{"type":"result","run":1,"outcome":"throttled","error":{"name":"a","message":"\ud800"},"retry_after":1e99}"#,
+            #"{"type":"hello","protocol":1,"jobs":3,"can":["cancel", "heartbeat"],"library":"x"}"#,
+            #"{"type":"progress","run":2,"fraction":0.5,"note":"n"}"#,
+            #"{"type":"checkpoint","run":2,"checkpoint":[]}"#,
+            #"{"type":"heartbeat"}"#, "[]", "",
+        ].map { Array($0.utf8) }
+    ) { bytes in
+        let message = bytes.withUnsafeBytes { line in try? ProcessMessage(line) }
+        switch message {
+        case .result(_, .succeeded(let result?)), .checkpoint(_, let result):
+            try require(JobResult.isStorable(result), "its result would not be stored: \(result)")
+        case .result(_, .throttled(let failure, let retryAfter)):
+            try require(retryAfter >= .zero, "it is throttled for \(retryAfter)")
+            try require((1...200).contains(failure.name.utf8.count), "its name is \(failure.name)")
+        case .progress(_, let fraction?, _):
+            try require((0...1).contains(fraction), "its fraction is \(fraction)")
+        case .hello(let hello):
+            try require((1...1000).contains(hello.jobs), "it runs \(hello.jobs) jobs")
+        default:
+            break
+        }
     }
 }

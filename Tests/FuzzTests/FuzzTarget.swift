@@ -15,6 +15,7 @@ struct FuzzTarget: Sendable {
     /// Every target.
     static let all: [FuzzTarget] = [
         .duration, .time, .jsonPath, .yaml, .conninfo, .terminal, .result, .retryAfter, .url, .network, .errorLog,
+        .stdioLine,
         .cell, .answer,
     ]
 

@@ -224,7 +224,8 @@ struct ProcessPool {
     /// Gives a process no more jobs, and lets it end.
     mutating func drain(_ place: Place, at now: Instant) {
         guard let process = places[place], process.isReady else { return }
-        let killAt = process.runs.isEmpty ? now + settings.killAfter : nil
+        // A worker that stops waits for no run: it has ended or cancelled all of them.
+        let killAt = process.runs.isEmpty || isStopping ? now + settings.killAfter : nil
         places[place]?.phase = .draining(killAt: killAt)
         act(.write(place, WorkerMessage.drain))
         act(.closeInput(place))
@@ -308,6 +309,8 @@ struct ProcessPool {
                 let failure = JobFailure("stdio.stopped", "the worker stops")
                 places[place]?.phase = .ending(.init(failure: failure, blamesJobs: false), killAt: killAt)
                 act(.signal(place, SIGTERM))
+            } else if case .draining(nil) = process.phase {
+                places[place]?.phase = .draining(killAt: killAt)
             } else {
                 drain(place, at: now)
             }

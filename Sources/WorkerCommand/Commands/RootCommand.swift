@@ -35,7 +35,7 @@ struct RootCommand: AsyncParsableCommand {
             SchedulesCommand.self, JobCommand.self,
             CancelCommand.self, RunNowCommand.self, SetPriorityCommand.self, RenameKindCommand.self,
             PauseCommand.self, ResumeCommand.self, DrainCommand.self, UndrainCommand.self,
-            DashboardCommand.self, HealthcheckCommand.self,
+            DashboardCommand.self, HealthcheckCommand.self, StdioCheckCommand.self,
         ]
     }
 

@@ -60,6 +60,13 @@ extension HandlerRegistration {
         }
         let settings = HandlerSettings(section, kind: kind, defaults: defaults)
         guard let plugin else { return nil }
+        if let capacity = plugin.capacity, let concurrency = settings.concurrency, concurrency > capacity {
+            section.warn(
+                "concurrency",
+                "\(concurrency) is more than the \(capacity) that its processes take at once; "
+                    + "other jobs wait in the worker, and their timeouts run"
+            )
+        }
         self.init(kind: kind, plugin: plugin, settings: settings)
     }
 

@@ -332,10 +332,37 @@ struct ConfigurationRefusalTests {
                 "{ http: { url: \"http://h/\", ca_file: /none.pem } }",
                 "http.ca_file: the file of certificate authorities '/none.pem' cannot be read"
             ),
-            ("{ timeout: 1s }", ": nothing says what runs the jobs; give one of http, exec"),
-            ("{ swift: {} }", "swift: this executable has no Swift handler of the kind 'a'; give one of http, exec"),
+            (
+                "{ stdio: {} }",
+                "stdio.command: there is no program to run; give a list that begins with one: [python3, handler.py]"
+            ),
+            (
+                "{ stdio: { command: [cat], processes: 0 } }",
+                "stdio.processes: '0' is not allowed; give a whole number from 1 to 256"
+            ),
+            (
+                "{ stdio: { command: [cat], jobs: 1001 } }",
+                "stdio.jobs: '1001' is not allowed; give a whole number from 1 to 1000"
+            ),
+            (
+                "{ stdio: { command: [cat], silence: 10ms } }",
+                "stdio.silence: '10ms' is not allowed; give a duration from 1s to 1d, such as 30s"
+            ),
+            (
+                "{ stdio: { command: [cat], recycle: { memory: 5KiB } } }",
+                "stdio.recycle.memory: '5KiB' is not allowed; give a size from 1MiB to 1024GiB, such as 64KiB, or off"
+            ),
+            (
+                "{ stdio: { command: [no-such-program], inherit: [], environment: { PATH: /usr/bin } } }",
+                "stdio.command: the program 'no-such-program' was not found in PATH, which is /usr/bin"
+            ),
+            ("{ timeout: 1s }", ": nothing says what runs the jobs; give one of http, exec, stdio"),
+            (
+                "{ swift: {} }",
+                "swift: this executable has no Swift handler of the kind 'a'; give one of http, exec, stdio"
+            ),
             ("5", ": '5' is not a mapping of keys"),
-            ("{ exe: { command: [cat] } }", ": nothing says what runs the jobs; give one of http, exec"),
+            ("{ exe: { command: [cat] } }", ": nothing says what runs the jobs; give one of http, exec, stdio"),
         ]
     )
     func plugin(value: String, message: String) {

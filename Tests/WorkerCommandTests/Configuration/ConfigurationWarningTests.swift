@@ -53,6 +53,19 @@ struct ConfigurationWarningTests {
         )
     }
 
+    @Test("when more jobs run at once than the processes of a stdio handler take")
+    func concurrency() throws {
+        let found = try warnings(
+            "handlers: { a: { stdio: { command: [cat], processes: 2, ahead: 1 }, concurrency: 5 } }"
+        )
+        #expect(
+            found == [
+                "worker.yaml:1: handlers.a.concurrency: 5 is more than the 4 that its processes take at once; "
+                    + "other jobs wait in the worker, and their timeouts run"
+            ]
+        )
+    }
+
     @Test(
         "when a key has no effect beside the others",
         arguments: [

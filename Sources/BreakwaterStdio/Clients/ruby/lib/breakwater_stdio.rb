@@ -167,11 +167,11 @@ module BreakwaterStdio
 
     def serve
       line = @input.gets or return
-      greet(JSON.parse(line))
+      greet(BreakwaterStdio.decode(line))
       threads = Array.new(@jobs) { Thread.new { work } }
       beats = Thread.new { beat }
       while (line = @input.gets)
-        message = JSON.parse(line)
+        message = BreakwaterStdio.decode(line)
         case message["type"]
         when "run"
           @lock.synchronize { @cancelled[message["run"]] = false }
@@ -187,7 +187,7 @@ module BreakwaterStdio
 
     # Writes a message now.
     def send_message(message)
-      line = "#{JSON.generate(message)}\n"
+      line = "#{BreakwaterStdio.encode(message)}\n"
       # Only a whole line may be written, so a cancellation waits until then.
       Thread.handle_interrupt(Cancelled => :never) { @writing.synchronize { @output.write(line) } }
     rescue Errno::EPIPE
@@ -234,7 +234,7 @@ module BreakwaterStdio
         value = Thread.handle_interrupt(Cancelled => :immediate) { @handler.call(Job.new(message, self)) }
         members = { outcome: "succeeded" }
         unless value.nil?
-          JSON.generate(value)
+          BreakwaterStdio.encode(value)
           members[:result] = value
         end
         members
@@ -267,6 +267,10 @@ module BreakwaterStdio
       end
     end
   end
+
+  # JSON of any depth.
+  def self.decode(line) = JSON.parse(line, max_nesting: false)
+  def self.encode(value) = JSON.generate(value, max_nesting: 0)
 
   def self.failure(name, message)
     text = name.to_s.dup.force_encoding(Encoding::UTF_8).scrub
