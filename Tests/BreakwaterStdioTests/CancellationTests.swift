@@ -69,16 +69,23 @@ import Testing
 
     @Test("a job that waits for a process ends at once")
     func waiting() async throws {
-        try await withPython("time.sleep(2)") { plugin in
-            async let first = run(plugin)
-            try await Task.sleep(for: .milliseconds(100))
-            let second = Task { try await run(plugin) }
-            try await Task.sleep(for: .milliseconds(100))
-            let start = ContinuousClock.now
-            second.cancel()
-            await #expect(throws: CancellationError.self) { try await second.value }
-            #expect(.now - start < .seconds(1.5))
-            #expect(try await first == .succeeded())
+        try await withTemporaryDirectory { directory in
+            let (runs, gate) = (directory + "/runs", directory + "/gate")
+            let handler = """
+                open("\(runs)", "w").close()
+                while not os.path.exists("\(gate)"): time.sleep(0.01)
+                """
+            try await withPython(handler) { plugin in
+                async let first = run(plugin)
+                try await waitUntil("the first runs") { FileManager.default.fileExists(atPath: runs) }
+                // It is cancelled, and ends, while the first job has the only process.
+                let second = Task { try await run(plugin) }
+                second.cancel()
+                await #expect(throws: CancellationError.self) { try await second.value }
+                #expect(FileManager.default.createFile(atPath: gate, contents: nil))
+                let outcome = try await first
+                #expect(outcome == .succeeded())
+            }
         }
     }
 
