@@ -66,7 +66,7 @@ public struct StdioPlugin: HandlerPlugin {
     /// Starts the processes.
     public func start(logger: Logger) async { host.start(logger: logger) }
 
-    /// Ends the processes, and returns when they have ended. Later jobs are released.
+    /// Ends the processes, and returns when they have ended. Later jobs are released, until the plugin is started again.
     public func stop() async { await host.stop() }
 
     /// Runs one job in a process of the pool.

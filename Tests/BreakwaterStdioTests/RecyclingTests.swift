@@ -114,6 +114,18 @@ import Testing
         }
     }
 
+    @Test("a plugin that was stopped can be started again, for another worker")
+    func startsAgain() async throws {
+        try await withPython("return job.id") { plugin in
+            for _ in 0..<5 {
+                try await expect(plugin, endsAs: .succeeded(result: "1"))
+                await plugin.stop()
+                try await expect(plugin, endsAs: .released)
+                await plugin.start(logger: RecordedLog().logger())
+            }
+        }
+    }
+
     @Test("stopping ends a process that does not end by itself")
     func stopsStubborn() async throws {
         let program = """

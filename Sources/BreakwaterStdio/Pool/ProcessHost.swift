@@ -8,8 +8,8 @@ import Synchronization
 
 /// Runs the processes of one pool: a thread that starts them, waits for their pipes with `poll`, and reads and writes.
 ///
-/// It decides nothing: it passes events to the ``ProcessPool`` and performs its actions. Jobs are handed over in memory,
-/// so one write carries all lines that were added since the last one, and one read takes all that were answered.
+/// It decides nothing: it passes events to the ``ProcessPool`` and performs its actions. Jobs are handed over in
+/// memory, so one write carries all lines that were added since the last one, and one read takes all that were answered.
 final class ProcessHost: Sendable {
     /// A job whose run waits for its end.
     struct Caller: Sendable {
@@ -82,9 +82,14 @@ final class ProcessHost: Sendable {
     /// The number of the next run.
     func nextRun() -> UInt64 { lastRun.wrappingAdd(1, ordering: .relaxed).newValue }
 
+    /// Starts the processes, also after they were stopped.
     func start(logger: Logger) {
         handle { state, _, now in
             state.logger = logger
+            if state.hasStopped {
+                state.hasStopped = false
+                state.pool = ProcessPool(settings, name: program.command[0])
+            }
             state.pool.start(at: now)
         }
     }
@@ -272,12 +277,16 @@ final class ProcessHost: Sendable {
         }
     }
 
-    /// The thread has ended, and closes its descriptor.
-    func threadEnds(wake: CInt) {
+    /// Lets the thread end, which closes its descriptor.
+    ///
+    /// - Returns: False if the pool was started again in the meantime, so that the thread must go on.
+    func threadEnds(wake: CInt) -> Bool {
         state.withLock { state in
+            guard state.hasStopped else { return false }
             state.wake = -1
             state.isWaiting = false
             close(wake)
+            return true
         }
     }
 }

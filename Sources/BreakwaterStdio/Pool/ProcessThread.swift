@@ -23,8 +23,7 @@ final class ProcessThread {
         repeat {
             work()
             wait()
-        } while host.report(takeEvents())
-        host.threadEnds(wake: wake)
+        } while host.report(takeEvents()) || !host.threadEnds(wake: wake)
     }
 
     private func takeEvents() -> [(place: Int, event: ProcessHost.Event)] {
