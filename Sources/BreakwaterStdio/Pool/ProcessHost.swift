@@ -218,10 +218,11 @@ final class ProcessHost: Sendable {
             _ = write(state.wake, &one, MemoryLayout<UInt64>.size)
         }
         if results.mustStart { startThread() }
+        if !results.lines.isEmpty, let logger = state.withLock(\.logger) {
+            for (level, line) in results.lines { logger.log(level: level, "\(line)") }
+        }
         for (continuation, ending) in results.ended { continuation.resume(returning: ending) }
         for continuation in results.stopWaiters { continuation.resume() }
-        guard !results.lines.isEmpty, let logger = state.withLock(\.logger) else { return }
-        for (level, line) in results.lines { logger.log(level: level, "\(line)") }
     }
 
     private func perform(in state: inout State, _ results: inout Results) {

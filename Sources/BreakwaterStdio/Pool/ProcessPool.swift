@@ -265,8 +265,12 @@ struct ProcessPool {
             endIfStopped()
             return
         }
-        if process.isReady || !process.runs.isEmpty {
-            act(.warn("a process of \(name) ended: \(cause.failure.message)"))
+        switch process.phase {
+        case .ready: act(.warn("a process of \(name) ended: \(cause.failure.message)"))
+        case .draining where !process.runs.isEmpty:
+            act(.warn("a process of \(name) ended before it had answered its last jobs: \(cause.failure.message)"))
+        // The log has said already why the process is ended.
+        case .draining, .ending, .starting: break
         }
         giveBack(process, cause)
         // A process that answers no job would otherwise be started again and again without a pause.
