@@ -110,7 +110,14 @@ let package = Package(
         ),
         .systemLibrary(name: "CLibcurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(name: "CLibcrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
-        .target(name: "BreakwaterHTTP", dependencies: ["Breakwater", "CLibcrypto", "CLibcurl"]),
+        .target(
+            name: "BreakwaterHTTP",
+            dependencies: [
+                "Breakwater", "CLibcrypto", "CLibcurl", "Libpq",
+                .product(name: "Logging", package: "swift-log"),
+                .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+            ]
+        ),
         .testTarget(
             name: "BreakwaterHTTPTests",
             dependencies: [

@@ -44,7 +44,13 @@ struct HTTPHeaders: Sendable {
     ///   - job: The job that the request is for.
     ///   - context: The context with the run's deadline.
     ///   - signature: The headers of the signature, if the request is signed.
-    func lines(for job: Job, context: JobContext, signature: [(String, String)]) -> [String] {
+    ///   - contentType: The type of the body; nil if the request has none.
+    func lines(
+        for job: Job,
+        context: JobContext,
+        signature: [(String, String)],
+        contentType: String?
+    ) -> [String] {
         var fields: [(String, String)] = [
             ("Breakwater-Job-Id", String(job.id)),
             ("Breakwater-Kind", job.kind),
@@ -58,7 +64,7 @@ struct HTTPHeaders: Sendable {
         if let tracestate = job.tracestate { fields.append(("tracestate", tracestate)) }
         fields = fields.map { ($0, $1.percentEncodedForHeader) } + signature
         let names = Set(configured.keys.map { $0.lowercased() })
-        if !names.contains("content-type") { fields.append(("Content-Type", "application/json")) }
+        if let contentType, !names.contains("content-type") { fields.append(("Content-Type", contentType)) }
         if !names.contains("user-agent") { fields.append(("User-Agent", "breakwater")) }
         fields += configured.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
         // A line with a semicolon after the name makes curl send an empty value. A line with nothing after the colon

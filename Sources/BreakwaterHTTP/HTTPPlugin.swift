@@ -1,9 +1,8 @@
 public import Breakwater
 import Foundation
 
-/// Sends each job as one POST request to a URL.
-///
-/// The payload is the body, and the answer's status says how the job ended:
+/// Sends each job as one request to a URL: a POST with the payload as its body, unless a ``RequestFormat`` says
+/// otherwise. The answer's status says how the job ended:
 ///
 /// | answer | outcome |
 /// |---|---|
@@ -31,22 +30,36 @@ import Foundation
 /// `tracestate` if the job has them. With a secret they are signed according to [Standard
 /// Webhooks](https://www.standardwebhooks.com).
 ///
-/// A host name may resolve only to public addresses and to those in `allow`. An address or `localhost` in the URL is
-/// allowed as it is. The metadata services of clouds are refused in both cases, unless `allow` lists them. No proxy is
-/// used. Neither logs nor failures show the URL's query, a header or the secret.
+/// The URL is fixed, or is in the payload (``init(urlAt:headers:secret:allow:format:maxResponseBytes:caFile:)``), or is
+/// that of an endpoint, a row of `breakwater.endpoint` that the payload names
+/// (``init(endpointAt:in:rule:headers:allow:format:maxResponseBytes:caFile:)``).
+///
+/// A host name may resolve only to public addresses and to those in `allow`. An address or `localhost` in a fixed URL is
+/// allowed as it is, and in any other URL only if `allow` lists it. The metadata services of clouds are refused in all
+/// cases, unless `allow` lists them. No proxy is used. Neither logs nor failures show the URL's query, a header or the
+/// secret.
 ///
 /// ```swift
 /// let deliver = try HTTPPlugin(url: "https://hooks.example/orders", secret: key)
 /// ```
 public struct HTTPPlugin: HandlerPlugin, CustomStringConvertible, CustomReflectable {
-    let endpoint: HTTPEndpoint
+    /// Where the URL of a job's request comes from.
+    enum Target: Sendable {
+        case fixed(HTTPDestination)
+        /// The URL is at this path of the payload.
+        case payload(path: [String])
+        /// The name of an endpoint is at this path of the payload.
+        case endpoint(path: [String], EndpointDirectory, EndpointRule)
+    }
+
+    let target: Target
+    let format: RequestFormat
     let maxResponseBytes: Int
-    private let headers: HTTPHeaders
-    private let key: WebhookKey?
-    private let policy: DestinationPolicy
-    private let caFile: String?
-    /// Secrets that an answer might echo and that failures must not show.
+    let headers: [String: String]
     let secrets: [String]
+    let allow: [String]
+    let destinations = DestinationCache()
+    private let caFile: String?
     /// Fixed DNS answers for tests, each as `host:port:address`.
     var resolve: [String] = []
 
@@ -58,6 +71,7 @@ public struct HTTPPlugin: HandlerPlugin, CustomStringConvertible, CustomReflecta
     ///   - secret: The key that signs requests: `whsec_` and 24 to 64 bytes in Base64. Defaults to none.
     ///   - allow: What the URL's host name may resolve to in addition to public addresses: addresses, networks such as
     ///     `10.0.0.0/8`, or the name itself, which then may resolve to any address. Defaults to none.
+    ///   - format: The method, the body and the statuses that count as a success. Defaults to a POST of the payload.
     ///   - maxResponseBytes: How many bytes of an answer's body are kept. Defaults to 64 KiB.
     ///   - caFile: A PEM file of certificate authorities that are trusted instead of the system's. Defaults to none.
     /// - Throws: ``HTTPPluginError`` when a value is not allowed.
@@ -66,8 +80,95 @@ public struct HTTPPlugin: HandlerPlugin, CustomStringConvertible, CustomReflecta
         headers: [String: String] = [:],
         secret: String? = nil,
         allow: [String] = [],
+        format: RequestFormat = RequestFormat(),
         maxResponseBytes: Int = 64 << 10,
         caFile: String? = nil
+    ) throws {
+        let secrets = secret.map { [$0] } ?? []
+        let destination = try HTTPDestination(
+            url: url,
+            headers: headers,
+            secrets: secrets,
+            allow: allow,
+            isFromOperator: true
+        )
+        try self.init(.fixed(destination), headers, secrets, allow, format, maxResponseBytes, caFile)
+    }
+
+    /// A plugin that sends each job to the URL that its payload names.
+    ///
+    /// Whoever enqueues jobs then decides where this worker sends requests, to any public address. A job without a URL
+    /// that can be used is discarded.
+    ///
+    /// - Parameters:
+    ///   - path: The path of the URL in the payload: names of members and indexes of elements, the outermost first.
+    ///   - headers: Headers that every request carries, to any URL. Defaults to none.
+    ///   - secret: The key that signs requests. Defaults to none.
+    ///   - allow: What the URL's host may be or resolve to in addition to public addresses. Defaults to none.
+    ///   - format: The method, the body and the statuses that count as a success. Defaults to a POST of the payload.
+    ///   - maxResponseBytes: How many bytes of an answer's body are kept. Defaults to 64 KiB.
+    ///   - caFile: A PEM file of certificate authorities that are trusted instead of the system's. Defaults to none.
+    /// - Throws: ``HTTPPluginError`` when a value is not allowed.
+    public init(
+        urlAt path: [String],
+        headers: [String: String] = [:],
+        secret: String? = nil,
+        allow: [String] = [],
+        format: RequestFormat = RequestFormat(),
+        maxResponseBytes: Int = 64 << 10,
+        caFile: String? = nil
+    ) throws {
+        try self.init(
+            .payload(path: path),
+            headers,
+            secret.map { [$0] } ?? [],
+            allow,
+            format,
+            maxResponseBytes,
+            caFile
+        )
+    }
+
+    /// A plugin that sends each job to the endpoint that its payload names.
+    ///
+    /// An endpoint is a row of `breakwater.endpoint`, with its URL, headers and secrets. Set the handler's circuit key to
+    /// the same path, so that each endpoint has a circuit of its own: ``endpointPath`` is what
+    /// `HandlerSettings.circuit.key` needs. Run the directory beside the worker.
+    ///
+    /// - Parameters:
+    ///   - path: The path of the endpoint's name in the payload: names of members and indexes of elements, the outermost
+    ///     first.
+    ///   - directory: Reads the endpoints. Handlers may share one.
+    ///   - rule: When an endpoint is disabled, and what happens to its jobs then. Defaults to never.
+    ///   - headers: Headers that every request carries, unless the endpoint has its own of the same name. Defaults to
+    ///     none.
+    ///   - allow: What the URL's host may be or resolve to in addition to public addresses. Defaults to none.
+    ///   - format: The method, the body and the statuses that count as a success. Defaults to a POST of the payload.
+    ///   - maxResponseBytes: How many bytes of an answer's body are kept. Defaults to 64 KiB.
+    ///   - caFile: A PEM file of certificate authorities that are trusted instead of the system's. Defaults to none.
+    /// - Throws: ``HTTPPluginError`` when a value is not allowed.
+    public init(
+        endpointAt path: [String],
+        in directory: EndpointDirectory,
+        rule: EndpointRule = EndpointRule(),
+        headers: [String: String] = [:],
+        allow: [String] = [],
+        format: RequestFormat = RequestFormat(),
+        maxResponseBytes: Int = 64 << 10,
+        caFile: String? = nil
+    ) throws {
+        try rule.validate()
+        try self.init(.endpoint(path: path, directory, rule), headers, [], allow, format, maxResponseBytes, caFile)
+    }
+
+    private init(
+        _ target: Target,
+        _ headers: [String: String],
+        _ secrets: [String],
+        _ allow: [String],
+        _ format: RequestFormat,
+        _ maxResponseBytes: Int,
+        _ caFile: String?
     ) throws {
         guard maxResponseBytes > 0 else {
             throw HTTPPluginError(.invalidLimit, "maxResponseBytes is \(maxResponseBytes): it must be at least 1")
@@ -75,15 +176,39 @@ public struct HTTPPlugin: HandlerPlugin, CustomStringConvertible, CustomReflecta
         if let caFile, !FileManager.default.isReadableFile(atPath: caFile) {
             throw HTTPPluginError(.invalidCAFile, "the file of certificate authorities '\(caFile)' cannot be read")
         }
-        endpoint = try HTTPEndpoint(url)
-        self.headers = try HTTPHeaders(headers)
-        key = try secret.map(WebhookKey.init)
-        policy = try DestinationPolicy(host: endpoint.host, allow: allow)
+        try format.validate()
+        switch target {
+        case .fixed: break
+        case .payload(let path), .endpoint(let path, _, _):
+            guard !path.isEmpty else { throw HTTPPluginError(.invalidPath, "the path into the payload is empty") }
+            // The URL comes later. Everything else is checked now.
+            _ = try HTTPDestination(
+                url: "http://a.invalid",
+                headers: headers,
+                secrets: secrets,
+                allow: allow,
+                isFromOperator: false
+            )
+        }
+        self.target = target
+        self.format = format
         self.maxResponseBytes = maxResponseBytes
+        self.headers = headers
+        self.secrets = secrets
+        self.allow = allow
         self.caFile = caFile
-        secrets = Self.secrets(in: headers, secret: secret, query: endpoint.query)
         // The client's thread and descriptors are created now, because they may be scarce once jobs run.
         _ = HTTPClient.shared
+    }
+
+    /// The parsed URL; nil if it is not fixed.
+    var fixedEndpoint: HTTPEndpoint? {
+        if case .fixed(let destination) = target { destination.endpoint } else { nil }
+    }
+
+    /// The path of the endpoint's name in the payload; nil if the plugin does not send to endpoints.
+    public var endpointPath: [String]? {
+        if case .endpoint(let path, _, _) = target { path } else { nil }
     }
 
     /// Sends one job and derives its outcome from the answer.
@@ -91,21 +216,66 @@ public struct HTTPPlugin: HandlerPlugin, CustomStringConvertible, CustomReflecta
     /// - Throws: `CancellationError` when the job was cancelled; its connection is closed by then.
     public func run(_ job: Job, context: JobContext) async throws -> JobOutcome {
         try Task.checkCancellation()
-        let body = Array(job.payload.utf8)
-        let signature = key?.headers(id: job.idempotencyKey, time: Date(), body: body) ?? []
+        let payload = Array(job.payload.utf8)
+        switch target {
+        case .fixed(let destination):
+            return try await send(job, payload, to: destination, context)
+        case .payload(let path):
+            guard let url = JSONSlice(path, in: payload)?.text, !url.isEmpty else {
+                return .discarded(JobFailure("http.url", "the payload has no url at \(path.jsonPathText)"))
+            }
+            let destination: HTTPDestination
+            do {
+                destination = try self.destination(url: url, headers: headers, secrets: secrets)
+            } catch let error as HTTPPluginError {
+                return .discarded(
+                    JobFailure("http.url", "the url at \(path.jsonPathText) of the payload: \(error.message)")
+                )
+            }
+            return try await send(job, payload, to: destination, context)
+        case .endpoint(let path, let directory, let rule):
+            return try await run(job, payload, endpointAt: path, directory, rule, context)
+        }
+    }
+
+    /// A destination whose URL is not from the operator.
+    func destination(url: String, headers: [String: String], secrets: [String]) throws -> HTTPDestination {
+        try HTTPDestination(url: url, headers: headers, secrets: secrets, allow: allow, isFromOperator: false)
+    }
+
+    /// Sends one job to a destination.
+    func send(
+        _ job: Job,
+        _ payload: [UInt8],
+        to destination: HTTPDestination,
+        _ context: JobContext
+    ) async throws -> JobOutcome {
+        let body: [UInt8]
+        do {
+            body = try format.body(for: payload)
+        } catch {
+            return .discarded(JobFailure("http.body", error.message))
+        }
+        let signature = destination.signature(id: job.idempotencyKey, time: Date(), body: body)
         let request = HTTPRequest(
-            url: endpoint.url,
-            headers: headers.lines(for: job, context: context, signature: signature),
+            method: format.method,
+            url: destination.endpoint.url,
+            headers: destination.headers.lines(
+                for: job,
+                context: context,
+                signature: signature,
+                contentType: format.method.hasBody ? format.contentType : nil
+            ),
             body: body,
             timeoutMilliseconds: Self.timeoutMilliseconds(within: context.remainingTime),
             maxResponseBytes: maxResponseBytes,
-            policy: policy,
+            policy: destination.policy,
             caFile: caFile,
             resolve: resolve
         )
         switch await HTTPClient.shared.send(request) {
-        case .response(let response): return outcome(of: response, logger: context.logger)
-        case .failure(let failure): return outcome(of: failure)
+        case .response(let response): return outcome(of: response, from: destination, logger: context.logger)
+        case .failure(let failure): return outcome(of: failure, from: destination)
         case .cancelled: throw CancellationError()
         }
     }
@@ -117,9 +287,17 @@ public struct HTTPPlugin: HandlerPlugin, CustomStringConvertible, CustomReflecta
         return max(1, Int((seconds - min(0.25, seconds / 10)) * 1000))
     }
 
-    /// The URL that jobs are sent to, without the query.
-    public var description: String { "HTTPPlugin(\(endpoint.display))" }
+    /// Where jobs are sent: the URL without the query, or the path of it or of the endpoint's name in the payload.
+    public var description: String { "HTTPPlugin(\(place))" }
 
-    /// Only the URL without its query, because the fields hold secrets.
-    public var customMirror: Mirror { Mirror(self, children: [("url", endpoint.display)]) }
+    /// Only where jobs are sent, because the fields hold secrets.
+    public var customMirror: Mirror { Mirror(self, children: [("url", place)]) }
+
+    private var place: String {
+        switch target {
+        case .fixed(let destination): destination.endpoint.display
+        case .payload(let path): path.jsonPathText
+        case .endpoint(let path, _, _): "endpoint \(path.jsonPathText)"
+        }
+    }
 }

@@ -18,6 +18,14 @@ public struct HTTPPluginError: Error, Sendable, Equatable, CustomStringConvertib
         case invalidCAFile
         /// A limit is out of range.
         case invalidLimit
+        /// The content type is not one.
+        case invalidContentType
+        /// A status that counts as a success is out of range.
+        case invalidStatus
+        /// The method sends no body, but a body is given.
+        case invalidBody
+        /// A path into the payload is empty.
+        case invalidPath
     }
 
     /// The kind of problem.

@@ -109,7 +109,7 @@ import Testing
     func aNameThatPointsInsideReachesNobody(addresses: String) async throws {
         try await withServer({ _ in .answer(200) }) { server in
             var plugin = try HTTPPlugin(url: "http://inside-\(UInt64.random(in: 0 ... .max)).example:\(server.port)/")
-            plugin.resolve = ["\(plugin.endpoint.host):\(server.port):\(addresses)"]
+            plugin.resolve = ["\(plugin.fixedEndpoint?.host ?? ""):\(server.port):\(addresses)"]
             #expect(try await run(plugin).failure?.name == "http.refusedAddress")
             #expect(server.connections == 0)
         }

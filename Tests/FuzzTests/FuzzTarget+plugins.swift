@@ -43,8 +43,9 @@ extension FuzzTarget {
         ]
     ) { text in
         guard let plugin = try? HTTPPlugin(url: text) else { return }
-        try require(plugin.endpoint.url.hasPrefix("http"), "\(text) goes to \(plugin.endpoint.url)")
-        try require(!plugin.endpoint.host.isEmpty, "\(text) has no host")
+        let endpoint = plugin.fixedEndpoint
+        try require(endpoint?.url.hasPrefix("http") == true, "\(text) goes to \(endpoint?.url ?? "nowhere")")
+        try require(endpoint?.host.isEmpty == false, "\(text) has no host")
     }
 
     /// Addresses and networks, in an `allow` list and as hosts.

@@ -53,8 +53,11 @@ begin
             breakwater.poll_hot_kinds,
             breakwater.stop_sleeping, breakwater.settle, breakwater.claim_suspects, breakwater.survived,
             breakwater.sample_fleet, breakwater.transitions_after, breakwater.lock_waits,
-            breakwater.next_notice, breakwater.notice_ended, breakwater.set_configured_schedules
+            breakwater.next_notice, breakwater.notice_ended, breakwater.set_configured_schedules,
+            breakwater.endpoints_named, breakwater.register_endpoint_kinds, breakwater.record_endpoint_calls,
+            breakwater.next_endpoint_notice, breakwater.endpoint_notice_ended
             to breakwater_worker;
+        grant select on breakwater.endpoint to breakwater_worker;
     end if;
 
     if exists (select from pg_roles where rolname = 'breakwater_monitor') then
@@ -66,6 +69,8 @@ begin
     if exists (select from pg_roles where rolname = 'breakwater_admin') then
         grant usage on schema breakwater to breakwater_admin;
         grant select on all tables in schema breakwater to breakwater_admin;
+        -- It holds the customers' secrets. Administrators read breakwater.endpoint_status.
+        revoke all on breakwater.endpoint from breakwater_admin;
         grant execute on function
             breakwater.enqueue, breakwater.enqueue_many,
             breakwater.redrive(bigint, text, text), breakwater.redrive(text, text, integer, text, text),
@@ -81,6 +86,8 @@ begin
             breakwater.open_circuit, breakwater.close_circuit, breakwater.disable_circuit,
             breakwater.observe_circuit, breakwater.reset_circuit, breakwater.probe_circuit,
             breakwater.set_limit, breakwater.remove_limit, breakwater.set_share_weight,
+            breakwater.set_endpoint, breakwater.disable_endpoint, breakwater.enable_endpoint, breakwater.remove_endpoint,
+            breakwater.redeliver_endpoint,
             -- These are for the dashboard.
             breakwater.rates, breakwater.backlog, breakwater.ready_lanes, breakwater.waiting_for_time,
             breakwater.kinds_with_retries, breakwater.waiting_behind, breakwater.window_parts,

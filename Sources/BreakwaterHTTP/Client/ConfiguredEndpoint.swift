@@ -51,7 +51,7 @@ package struct ConfiguredEndpoint: Sendable {
     }
 
     private func send(
-        _ method: HTTPRequest.Method,
+        _ method: RequestFormat.Method,
         _ headers: [String],
         _ body: [UInt8],
         _ timeout: Duration,

@@ -2,12 +2,8 @@ package import Breakwater
 
 /// One request for the client to send.
 struct HTTPRequest: Sendable {
-    /// The request's method. Only `post` sends the body.
-    enum Method: Sendable {
-        case get, post
-    }
-
-    var method = Method.post
+    /// The request's method. Only `post`, `put` and `patch` send the body.
+    var method = RequestFormat.Method.post
     var url: String
     /// The header lines in curl's format.
     var headers: [String]

@@ -47,8 +47,15 @@ final class HTTPTransfer {
 
     private func setRequest() {
         breakwater_set_string(easy, CURLOPT_URL, request.url)
-        if request.method == .post {
-            breakwater_set_long(easy, CURLOPT_POST, 1)
+        switch request.method {
+        case .get: break
+        case .head: breakwater_set_long(easy, CURLOPT_NOBODY, 1)
+        case .post: breakwater_set_long(easy, CURLOPT_POST, 1)
+        case .put, .patch, .delete:
+            if request.method.hasBody { breakwater_set_long(easy, CURLOPT_POST, 1) }
+            breakwater_set_string(easy, CURLOPT_CUSTOMREQUEST, request.method.rawValue)
+        }
+        if request.method.hasBody {
             breakwater_set_offset(easy, CURLOPT_POSTFIELDSIZE_LARGE, curl_off_t(request.body.count))
             breakwater_set_pointer(easy, CURLOPT_COPYPOSTFIELDS, request.body)
         }

@@ -21,9 +21,11 @@ struct DestinationPolicy: Sendable {
     /// - Parameters:
     ///   - host: The URL's host.
     ///   - allow: Host names, addresses and networks that are allowed in addition.
+    ///   - isFromOperator: Whether the operator wrote the URL. If a payload or a customer gave it, an address or
+    ///     `localhost` in it is treated as a name that resolves to that address. Defaults to true.
     /// - Throws: ``HTTPPluginError`` for an entry that is none of these, or when the host is a cloud's metadata service
     ///   and is not among them.
-    init(host: String, allow: [String]) throws {
+    init(host: String, allow: [String], isFromOperator: Bool = true) throws {
         var names: Set<String> = []
         var networks: [IPNetwork] = []
         for entry in allow {
@@ -44,13 +46,15 @@ struct DestinationPolicy: Sendable {
             if SpecialNetworks.isMetadataService(address), !networks.contains(where: { $0.contains(address) }) {
                 throw Self.metadataService(host)
             }
-            self.host = .address(address)
+            // An address on the list of names is allowed as one of its networks.
+            self.host = isFromOperator ? .address(address) : .name
         } else if names.contains(host) {
             self.host = .allowedName
         } else if SpecialNetworks.metadataHosts.contains(host.hasSuffix(".") ? String(host.dropLast()) : host) {
             throw Self.metadataService(host)
         } else {
-            self.host = host == "localhost" || host.hasSuffix(".localhost") ? .localhost : .name
+            let isLocal = host == "localhost" || host.hasSuffix(".localhost")
+            self.host = isLocal && isFromOperator ? .localhost : .name
         }
     }
 

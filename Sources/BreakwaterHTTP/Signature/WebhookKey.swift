@@ -24,20 +24,29 @@ struct WebhookKey: Sendable, CustomStringConvertible, CustomReflectable {
         bytes = Array(key)
     }
 
-    /// The headers that sign a message.
+    /// The headers that sign a message with each of some keys, so that a receiver needs to know only one of them; none
+    /// without a key.
     ///
     /// - Parameters:
+    ///   - keys: The keys.
     ///   - id: The message's identity, the same for every attempt to deliver it.
     ///   - time: When this attempt is made.
     ///   - body: The request's body.
-    func headers(id: String, time: Date, body: [UInt8]) -> [(String, String)] {
+    static func headers(of keys: [WebhookKey], id: String, time: Date, body: [UInt8]) -> [(String, String)] {
+        guard !keys.isEmpty else { return [] }
         let timestamp = String(Int64(time.timeIntervalSince1970))
-        let code = authenticationCode(of: Array("\(id).\(timestamp).".utf8) + body)
+        let message = Array("\(id).\(timestamp).".utf8) + body
+        let codes = keys.map { "v1,\(Data($0.authenticationCode(of: message)).base64EncodedString())" }
         return [
             ("webhook-id", id),
             ("webhook-timestamp", timestamp),
-            ("webhook-signature", "v1,\(Data(code).base64EncodedString())"),
+            ("webhook-signature", codes.joined(separator: " ")),
         ]
+    }
+
+    /// The headers that sign a message with this key alone.
+    func headers(id: String, time: Date, body: [UInt8]) -> [(String, String)] {
+        Self.headers(of: [self], id: id, time: time, body: body)
     }
 
     private func authenticationCode(of message: [UInt8]) -> [UInt8] {

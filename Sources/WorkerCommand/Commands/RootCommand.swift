@@ -31,8 +31,8 @@ struct RootCommand: AsyncParsableCommand {
     private static var ownSubcommands: [any ParsableCommand.Type] {
         [
             RunCommand.self, MigrateCommand.self, EnqueueCommand.self, StatusCommand.self, TailCommand.self,
-            CircuitsCommand.self, LimitsCommand.self, IncidentsCommand.self, DeadLettersCommand.self,
-            SchedulesCommand.self, JobCommand.self,
+            CircuitsCommand.self, LimitsCommand.self, IncidentsCommand.self, EndpointsCommand.self,
+            DeadLettersCommand.self, SchedulesCommand.self, JobCommand.self,
             CancelCommand.self, RunNowCommand.self, SetPriorityCommand.self, RenameKindCommand.self,
             PauseCommand.self, ResumeCommand.self, DrainCommand.self, UndrainCommand.self,
             DashboardCommand.self, HealthcheckCommand.self, StdioCheckCommand.self,

@@ -1,3 +1,4 @@
+import BreakwaterHTTP
 import Yams
 
 /// The state that all sections of one file share: the file's name, the environment, and the problems found so far.
@@ -9,6 +10,8 @@ final class ConfigurationContext {
     let file: String
     /// The variables for `${NAME}`.
     let environment: [String: String]
+    /// Reads the endpoints for the handlers that send jobs to them. It gets its database when the worker runs.
+    let endpoints = EndpointDirectory()
     /// The most problems that are reported. A file that is not a Breakwater configuration could have a hundred
     /// thousand.
     static let mostProblems = 100

@@ -1,4 +1,5 @@
 import Breakwater
+import BreakwaterHTTP
 import Yams
 
 extension [HandlerRegistration] {
@@ -58,7 +59,17 @@ extension HandlerRegistration {
         if defaults.concurrency == nil, let capacity = plugin?.capacity {
             defaults.concurrency = min(capacity, SettingLimits.concurrency.upperBound)
         }
+        // Each endpoint has a circuit of its own.
+        let endpointKey = (plugin as? HTTPPlugin)?.endpointPath.map { CircuitPolicy.Key.path($0) }
+        if let endpointKey { defaults.circuit.key = endpointKey }
         let settings = HandlerSettings(section, kind: kind, defaults: defaults)
+        if let endpointKey, settings.circuit.key != endpointKey {
+            section.report(
+                "circuit",
+                "key: each endpoint has a circuit of its own, whose key is \(ValueRule.circuitKey.text(endpointKey)); leave "
+                    + "the key out"
+            )
+        }
         guard let plugin else { return nil }
         if let capacity = plugin.capacity, let concurrency = settings.concurrency, concurrency > capacity {
             section.warn(

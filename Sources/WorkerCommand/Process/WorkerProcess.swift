@@ -1,6 +1,7 @@
 import Breakwater
 import BreakwaterDashboard
 import BreakwaterEndpoints
+import BreakwaterHTTP
 import BreakwaterMetrics
 import BreakwaterNotify
 import BreakwaterOTLP
@@ -35,7 +36,7 @@ struct WorkerProcess {
         // drains.
         let group = ServiceGroup(
             configuration: ServiceGroupConfiguration(
-                services: ownServices + watchers(of: worker.health) + [
+                services: ownServices + directories + watchers(of: worker.health) + [
                     .init(
                         service: worker,
                         successTerminationBehavior: .gracefullyShutdownGroup,
@@ -81,6 +82,16 @@ struct WorkerProcess {
                 serviceName: "\(type(of: service))"
             )
         }
+    }
+
+    /// The directories of endpoints that handlers need. They end after the worker, because its last jobs use them.
+    private var directories: [ServiceGroupConfiguration.ServiceConfiguration] {
+        EndpointDirectory.directories(of: configuration.handlers)
+            .filter { directory in !services.contains { ($0 as? EndpointDirectory) === directory } }
+            .map { directory in
+                directory.use(configuration.database, logger: Logger(label: "breakwater.webhooks"))
+                return .init(service: directory, serviceName: "endpoints of customers")
+            }
     }
 
     private func watchers(of health: WorkerHealth) -> [ServiceGroupConfiguration.ServiceConfiguration] {

@@ -1,0 +1,170 @@
+package import Foundation
+package import Libpq
+
+/// One row of `breakwater.endpoint_status`: an endpoint without its secrets.
+package struct EndpointStatus: Equatable, Sendable {
+    package var name: String
+    /// The URL without its query.
+    package var url: String
+    /// How many keys sign its requests.
+    package var secrets: Int
+    /// The names of its headers.
+    package var headers: [String]
+    /// Its own rule; zero for never, nil for that of the handler.
+    package var disableAfter: Duration?
+    /// When, by whom and why it was disabled; nil while it is enabled.
+    package var disabledAt: Date?
+    package var disabledBy: String?
+    package var disabledReason: String?
+    /// The first and the latest failed delivery since one succeeded; nil if the last one succeeded.
+    package var failingSince: Date?
+    package var failedAt: Date?
+    package var lastFailure: String?
+    /// Its circuits that are not closed, such as `webhook.deliver: open`.
+    package var circuits: [String]
+    /// How many of its jobs wait behind its circuits, at most ``heldCap`` and one more.
+    package var held: Int
+    package var createdAt: Date
+    package var updatedAt: Date
+
+    /// Beyond this number, held jobs are not counted.
+    package static let heldCap = 1000
+
+    /// The state in a word.
+    package var state: String { disabledAt != nil ? "disabled" : failingSince != nil ? "failing" : "enabled" }
+}
+
+/// A change of an endpoint. What is nil stays as it is.
+package struct EndpointChange: Equatable, Sendable {
+    package var url: String?
+    package var secrets: [String]?
+    /// The headers as a JSON object.
+    package var headers: String?
+    package var disableAfter: Duration?
+
+    package init(
+        url: String? = nil,
+        secrets: [String]? = nil,
+        headers: String? = nil,
+        disableAfter: Duration? = nil
+    ) {
+        self.url = url
+        self.secrets = secrets
+        self.headers = headers
+        self.disableAfter = disableAfter
+    }
+}
+
+extension AdminDatabase {
+    /// `breakwater.endpoint_status`, by name.
+    ///
+    /// - Parameters:
+    ///   - text: Only endpoints whose name or URL contains this text; nil for all.
+    ///   - after: Only endpoints whose name comes after this one; nil for the first.
+    ///   - isTroubled: Only endpoints that are disabled or failing.
+    ///   - limit: The most endpoints to return.
+    package func endpoints(containing text: String? = nil, after: String? = nil, isTroubled: Bool = false, limit: Int)
+        async throws -> [EndpointStatus]
+    {
+        try await read(
+            """
+            select \(Self.endpointColumns) from breakwater.endpoint_status e
+             where ($1::text is null or strpos(lower(e.name), lower($1)) > 0 or strpos(lower(e.url), lower($1)) > 0)
+               and ($2::text is null or e.name > $2 collate "C")
+               and (not $3 or e.disabled_at is not null or e.failing_since is not null)
+             order by e.name limit $4
+            """,
+            [.text(text), .text(after), .bool(isTroubled), .int8(Int64(limit))]
+        ).map { try EndpointStatus($0) }
+    }
+
+    /// One endpoint; nil if there is none of this name.
+    package func endpoint(_ name: String) async throws -> EndpointStatus? {
+        try await read(
+            "select \(Self.endpointColumns) from breakwater.endpoint_status e where e.name = $1 collate \"C\"",
+            [.text(name)]
+        ).first.map { try EndpointStatus($0) }
+    }
+
+    /// `breakwater.set_endpoint`. Returns whether the endpoint is new.
+    package func setEndpoint(_ name: String, _ change: EndpointChange, reason: String?, actor: String?) async throws
+        -> Bool
+    {
+        try await one(
+            "select breakwater.set_endpoint($1, $2, $3, $4, $5, $6, coalesce($7, session_user))",
+            [
+                .text(name), .text(change.url), change.secrets.map { .textArray($0) } ?? .null,
+                .jsonb(change.headers), .interval(change.disableAfter), .text(reason), .text(actor),
+            ]
+        )[0].bool()
+    }
+
+    /// `breakwater.disable_endpoint`. Returns false if there is no such endpoint.
+    package func disableEndpoint(_ name: String, reason: String, actor: String?) async throws -> Bool {
+        try await one(
+            "select breakwater.disable_endpoint($1, $2, coalesce($3, session_user))",
+            [.text(name), .text(reason), .text(actor)]
+        )[0].bool()
+    }
+
+    /// `breakwater.enable_endpoint`. Returns false if there is no such endpoint, or it is not disabled.
+    package func enableEndpoint(_ name: String, reason: String?, actor: String?) async throws -> Bool {
+        try await one(
+            "select breakwater.enable_endpoint($1, $2, coalesce($3, session_user))",
+            [.text(name), .text(reason), .text(actor)]
+        )[0].bool()
+    }
+
+    /// `breakwater.remove_endpoint`. Returns false if there is no such endpoint.
+    package func removeEndpoint(_ name: String, reason: String?, actor: String?) async throws -> Bool {
+        try await one(
+            "select breakwater.remove_endpoint($1, $2, coalesce($3, session_user))",
+            [.text(name), .text(reason), .text(actor)]
+        )[0].bool()
+    }
+
+    /// `breakwater.redeliver_endpoint`. Returns how many dead letters became jobs again.
+    package func redeliver(to name: String, since: Duration, limit: Int, reason: String?, actor: String?) async throws
+        -> Int
+    {
+        try await one(
+            "select breakwater.redeliver_endpoint($1, now() - $2, $3, $4, coalesce($5, session_user))",
+            [.text(name), .interval(since), .int4(Int32(clamping: limit)), .text(reason), .text(actor)]
+        )[0].int()
+    }
+
+    /// `breakwater.endpoint_kind`: the kinds whose jobs are sent to endpoints, with the path of the name.
+    package func endpointKinds() async throws -> [(kind: String, path: [String])] {
+        try await read("select kind, path from breakwater.endpoint_kind order by kind").map { row in
+            (try row["kind"].string(), try row["path"].stringArray())
+        }
+    }
+
+    private static let endpointColumns = """
+        e.name, e.url, e.secrets, e.headers, extract(epoch from e.disable_after)::float8 as disable_after, e.disabled_at,
+        e.disabled_by, e.disabled_reason, e.failing_since, e.failed_at, e.last_failure, e.circuits, e.held, e.created_at,
+        e.updated_at
+        """
+}
+
+extension EndpointStatus {
+    package init(_ row: Row) throws {
+        self.init(
+            name: try row["name"].string(),
+            url: try row["url"].string(),
+            secrets: try row["secrets"].int(),
+            headers: try row["headers"].stringArray(),
+            disableAfter: try row["disable_after"].doubleOrNil().map { .seconds($0) },
+            disabledAt: try row["disabled_at"].dateOrNil(),
+            disabledBy: try row["disabled_by"].stringOrNil(),
+            disabledReason: try row["disabled_reason"].stringOrNil(),
+            failingSince: try row["failing_since"].dateOrNil(),
+            failedAt: try row["failed_at"].dateOrNil(),
+            lastFailure: try row["last_failure"].stringOrNil(),
+            circuits: try row["circuits"].stringArray(),
+            held: try row["held"].int(),
+            createdAt: try row["created_at"].date(),
+            updatedAt: try row["updated_at"].date()
+        )
+    }
+}

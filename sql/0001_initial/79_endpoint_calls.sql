@@ -1,0 +1,156 @@
+-- What workers read and report of endpoints, and the messages about endpoints that were disabled.
+
+-- The endpoints of these names, with their secrets, for workers.
+create function breakwater.endpoints_named(p_names text[])
+returns table (
+    name text, url text, secrets text[], headers jsonb, disabled_reason text, is_failing boolean
+)
+language sql stable security definer set search_path = pg_catalog, pg_temp
+as $$
+    select e.name, e.url, e.secrets, e.headers,
+           case when e.disabled_at is not null then coalesce(e.disabled_reason, '') end, e.failing_since is not null
+      from breakwater.endpoint e
+     where e.name = any (p_names collate "C")
+$$;
+
+-- Registers the kinds whose jobs are sent to endpoints: an array of objects with the kind, the path, `disable_after` in
+-- seconds (null: never), and `when_disabled`. Endpoints that are disabled are held for these kinds too.
+create function breakwater.register_endpoint_kinds(p_kinds jsonb) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_held record;
+begin
+    insert into breakwater.endpoint_kind as k (kind, path, disable_after, when_disabled)
+    select n.kind, n.path, make_interval(secs => n.disable_after), n.when_disabled
+      from jsonb_to_recordset(p_kinds) n(kind text, path text[], disable_after double precision, when_disabled text)
+     order by n.kind collate "C"
+    on conflict (kind) do update
+       set path = excluded.path, disable_after = excluded.disable_after, when_disabled = excluded.when_disabled,
+           updated_at = now()
+     where (k.path, k.disable_after, k.when_disabled)
+           is distinct from (excluded.path, excluded.disable_after, excluded.when_disabled);
+    for v_held in
+        select e.name, e.disabled_reason, e.disabled_by, k.kind
+          from jsonb_to_recordset(p_kinds) k(kind text)
+         cross join breakwater.endpoint e
+         where e.disabled_at is not null
+         order by k.kind collate "C", e.name
+    loop
+        perform breakwater.hold_endpoint(v_held.name, v_held.kind, v_held.disabled_reason, v_held.disabled_by);
+    end loop;
+end
+$$;
+
+-- Records how deliveries to endpoints ended: an array of objects with the kind, the endpoint's name, whether any
+-- delivery succeeded, the message of a failure that came after that (null: the last one succeeded), and whether that
+-- failure was a 410. Workers report failures, and successes only of endpoints that were failing, so a healthy endpoint
+-- costs nothing.
+--
+-- An endpoint that has failed for as long as its rule says is disabled. One that answers 410 (Gone) is disabled at once,
+-- as Standard Webhooks asks, unless its rule is never to disable it. Returns the names of these.
+--
+-- Locks: the endpoints' rows, in the order of their names; then the circuits of those that are disabled.
+create function breakwater.record_endpoint_calls(p_calls jsonb) returns text[]
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_call     record;
+    v_now      timestamptz := breakwater.clock();
+    v_endpoint breakwater.endpoint;
+    v_rule     interval;
+    v_disabled text[] := '{}';
+begin
+    for v_call in
+        select c.* from jsonb_to_recordset(p_calls) c(kind text, name text, succeeded boolean, failure text, is_gone boolean)
+         order by c.name collate "C", c.kind collate "C"
+    loop
+        if v_call.succeeded then
+            update breakwater.endpoint e set failing_since = null, failed_at = null, last_failure = null
+             where e.name = v_call.name collate "C" and e.failing_since is not null;
+        end if;
+        continue when v_call.failure is null;
+        -- One row is written at most once a minute, because a row that is updated each second would grow a chain of
+        -- versions while another session holds a snapshot.
+        update breakwater.endpoint e
+           set failing_since = coalesce(e.failing_since, v_now), failed_at = v_now, last_failure = left(v_call.failure, 500)
+         where e.name = v_call.name collate "C" and e.disabled_at is null
+           and (e.failing_since is null or e.failed_at < v_now - interval '1 minute' or v_call.is_gone)
+        returning * into v_endpoint;
+        continue when not found;
+        v_rule := coalesce(v_endpoint.disable_after,
+                           (select k.disable_after from breakwater.endpoint_kind k where k.kind = v_call.kind collate "C"));
+        continue when coalesce(v_rule, '0') <= interval '0';
+        if v_call.is_gone then
+            perform breakwater.do_disable_endpoint(
+                v_endpoint.name, 'it answered 410 (Gone): its owner wants no more deliveries', 'breakwater', true);
+        elsif v_now - v_endpoint.failing_since >= v_rule then
+            perform breakwater.do_disable_endpoint(
+                v_endpoint.name,
+                format('every delivery has failed since %s, for longer than %s; the last one: %s',
+                       to_char(v_endpoint.failing_since at time zone 'UTC', 'YYYY-MM-DD HH24:MI"Z"'), v_rule,
+                       left(v_call.failure, 300)),
+                'breakwater', true);
+        else
+            continue;
+        end if;
+        v_disabled := v_disabled || v_endpoint.name;
+    end loop;
+    return v_disabled;
+end
+$$;
+
+-- Reserves the next message about a disabled endpoint for one minute, during which no other worker gets it. All results
+-- are null if none is due. Locks the row of the message, by SKIP LOCKED.
+create function breakwater.next_endpoint_notice(
+    out notice bigint, out endpoint text, out id text, out tries integer, out message text
+)
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_notice breakwater.endpoint_notice;
+begin
+    select n.* into v_notice from breakwater.endpoint_notice n
+     where n.next_try <= breakwater.clock()
+     order by n.next_try, n.id limit 1
+       for update skip locked;
+    if not found then
+        return;
+    end if;
+    update breakwater.endpoint_notice n
+       set tries = n.tries + 1, first_tried = coalesce(n.first_tried, breakwater.clock()),
+           next_try = breakwater.clock() + interval '1 minute'
+     where n.id = v_notice.id;
+    notice := v_notice.id;
+    endpoint := v_notice.endpoint;
+    id := 'endpoint_' || v_notice.id;
+    tries := v_notice.tries + 1;
+    message := v_notice.message;
+end
+$$;
+
+-- Records how an attempt to deliver such a message ended. As with incidents, it is attempted again after 5 seconds, and
+-- then after twice as long each time, up to 5 minutes, and given up an hour after the first attempt. Returns whether it
+-- is given up.
+create function breakwater.endpoint_notice_ended(p_notice bigint, p_tries integer, p_is_delivered boolean)
+returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_notice breakwater.endpoint_notice;
+begin
+    select * into v_notice from breakwater.endpoint_notice n
+     where n.id = p_notice and (n.tries = p_tries or p_is_delivered) for update;
+    if not found then
+        return false;
+    elsif p_is_delivered or v_notice.first_tried <= breakwater.clock() - interval '1 hour' then
+        delete from breakwater.endpoint_notice n where n.id = p_notice;
+        return not p_is_delivered;
+    end if;
+    update breakwater.endpoint_notice n
+       set next_try = breakwater.clock() + least(interval '5 minutes', interval '5 seconds' * 2 ^ least(p_tries - 1, 10))
+     where n.id = p_notice;
+    return false;
+end
+$$;
