@@ -28,10 +28,8 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-nio", from: "2.100.0"),
         .package(url: "https://github.com/apple/swift-nio-extras", from: "1.35.0"),
         .package(url: "https://github.com/jpsim/Yams", from: "6.2.0"),
-        .package(url: "https://github.com/apple/swift-system", from: "1.8.0"),
         .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.0"),
         .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.13.0"),
-        .package(url: "https://github.com/swiftlang/swift-subprocess", from: "1.0.0"),
     ],
     targets: [
         // PostgreSQL's client library, and the Swift shim over it.
@@ -79,13 +77,11 @@ let package = Package(
         ),
 
         // Handler plugins.
+        .systemLibrary(name: "CPrograms"),
         .target(
             name: "BreakwaterExec",
             dependencies: [
-                "Breakwater", "BreakwaterProcess",
-                .product(name: "Logging", package: "swift-log"),
-                .product(name: "Subprocess", package: "swift-subprocess"),
-                .product(name: "SystemPackage", package: "swift-system"),
+                "Breakwater", "BreakwaterProcess", "CPrograms", .product(name: "Logging", package: "swift-log"),
             ]
         ),
         .testTarget(

@@ -3,7 +3,6 @@ import BreakwaterProcess
 import FoundationEssentials
 import Glibc
 import Logging
-import Subprocess
 
 extension ExecPlugin {
     /// The exit status for a dependency that limits the rate of calls. It is the first number after those of
@@ -15,7 +14,7 @@ extension ExecPlugin {
     static let longestRetryAfter = Duration.seconds(86_400)
 
     /// The outcome of a job whose program has ended.
-    func outcome(of ending: ChildProcess.Ending, logger: Logger) -> JobOutcome {
+    func outcome(of ending: ProgramRun.Ending, logger: Logger) -> JobOutcome {
         switch ending.status {
         case .exited(EX_OK):
             if ending.output.isCut {
@@ -70,7 +69,7 @@ extension ExecPlugin {
         return .seconds(min(answer.seconds, longestRetryAfter.inSeconds))
     }
 
-    private func message(_ end: String, _ ending: ChildProcess.Ending) -> String {
+    private func message(_ end: String, _ ending: ProgramRun.Ending) -> String {
         let tail = ending.errorTail
         return "\(program.command[0]) \(end)" + (tail.isEmpty ? " and wrote nothing to standard error" : ": \(tail)")
     }

@@ -3,10 +3,11 @@ package import Libpq
 package import Logging
 import ServiceLifecycle
 
-/// Sends a message to the operator's program or URL when an incident begins or ends.
+/// Sends a message to the operator's program or URL when an incident begins or ends, and when a rule disables an
+/// endpoint.
 ///
-/// Every worker with such a configuration may run one, because `breakwater.next_notice` gives each message to only one
-/// of them. A connection is opened for each query and closed again. Delivery of a message is retried for an hour.
+/// Every worker with such a configuration may run one, because `breakwater.next_notice` and
+/// `breakwater.next_endpoint_notice` give each message to only one of them. A connection is opened for each query and closed again. Delivery of a message is retried for an hour.
 package struct IncidentNotifier: Service {
     private let database: ConnectionOptions
     private let target: NotificationTarget
@@ -48,24 +49,33 @@ package struct IncidentNotifier: Service {
 
     /// - Returns: Whether there was a message to deliver.
     private func deliverNext() async throws -> Bool {
-        guard let notice = try await withConnection({ try await $0.call(NextNotice(), timeout: .seconds(10)) }) else {
-            return false
+        let next = try await withConnection { connection -> Notice? in
+            if let notice = try await connection.call(NextNotice(), timeout: .seconds(10)) { return notice }
+            return try await connection.call(NextEndpointNotice(), timeout: .seconds(10))
         }
+        guard let notice = next else { return false }
         let failure = try await target.deliver(notice, logger: logger)
-        let ended = NoticeEnded(notice, isDelivered: failure == nil)
-        let isGivenUp = try await withConnection { try await $0.call(ended, timeout: .seconds(10)) }
+        let isGivenUp = try await withConnection { connection in
+            switch notice.topic {
+            case .incident:
+                try await connection.call(NoticeEnded(notice, isDelivered: failure == nil), timeout: .seconds(10))
+            case .endpoint:
+                try await connection.call(EndpointNoticeEnded(notice, isDelivered: failure == nil), timeout: .seconds(10))
+            }
+        }
         let facts: Logger.Metadata = [
-            "incident": .stringConvertible(notice.incident), "notice": .string(notice.type),
+            notice.topic.rawValue: .stringConvertible(notice.number), "notice": .string(notice.type),
             "try": .stringConvertible(notice.tries), "to": .stringConvertible(target),
         ]
+        let topic = "an \(notice.topic.rawValue)"
         guard let failure else {
-            logger.info("told of an incident", metadata: facts)
+            logger.info("told of \(topic)", metadata: facts)
             return true
         }
         logger.warning(
             isGivenUp
-                ? "a message about an incident was not delivered within an hour, and is given up"
-                : "a message about an incident was not delivered; it is tried again",
+                ? "a message about \(topic) was not delivered within an hour, and is given up"
+                : "a message about \(topic) was not delivered; it is tried again",
             metadata: facts.merging(["error": .string(failure)]) { $1 }
         )
         return true

@@ -1,10 +1,17 @@
 import Breakwater
 package import Libpq
 
-/// One message about an incident to deliver.
+/// One message about an incident or an endpoint to deliver.
 package struct Notice: Equatable, Sendable {
-    package var incident: Int64
-    /// `began` or `ended`.
+    /// What the message is about.
+    package enum Topic: String, Sendable {
+        case incident, endpoint
+    }
+
+    package var topic = Topic.incident
+    /// The incident's number, or that of the message about an endpoint.
+    package var number: Int64
+    /// `began` or `ended` for an incident, `disabled` for an endpoint.
     package var type: String
     /// The message's id, which is the same for every attempt.
     package var id: String
@@ -26,7 +33,7 @@ package struct NextNotice: StoreCall {
         let row = try result.row(0)
         guard let incident = try row[0].int64OrNil() else { return nil }
         return Notice(
-            incident: incident,
+            number: incident,
             type: try row[1].string(),
             id: try row[2].string(),
             tries: try row[3].int(),
@@ -49,7 +56,51 @@ package struct NoticeEnded: StoreCall {
     package var statement: Statement {
         Statement(
             "select breakwater.notice_ended($1, $2, $3, $4)",
-            [.int8(notice.incident), .text(notice.type), .int4(Int32(clamping: notice.tries)), .bool(isDelivered)]
+            [.int8(notice.number), .text(notice.type), .int4(Int32(clamping: notice.tries)), .bool(isDelivered)]
+        )
+    }
+
+    package func decode(_ result: QueryResult) throws(PostgresError) -> Bool { try result.row(0)[0].bool() }
+}
+
+/// `breakwater.next_endpoint_notice`: reserves the next message about a disabled endpoint for a minute. Nil if there is
+/// none.
+package struct NextEndpointNotice: StoreCall {
+    package init() {}
+
+    package var statement: Statement {
+        Statement("select notice, id, tries, message from breakwater.next_endpoint_notice()", [])
+    }
+
+    package func decode(_ result: QueryResult) throws(PostgresError) -> Notice? {
+        let row = try result.row(0)
+        guard let number = try row[0].int64OrNil() else { return nil }
+        return Notice(
+            topic: .endpoint,
+            number: number,
+            type: "disabled",
+            id: try row[1].string(),
+            tries: try row[2].int(),
+            message: try row[3].string()
+        )
+    }
+}
+
+/// `breakwater.endpoint_notice_ended`: records how an attempt to deliver such a message ended. Returns whether the
+/// message is given up.
+package struct EndpointNoticeEnded: StoreCall {
+    package var notice: Notice
+    package var isDelivered: Bool
+
+    package init(_ notice: Notice, isDelivered: Bool) {
+        self.notice = notice
+        self.isDelivered = isDelivered
+    }
+
+    package var statement: Statement {
+        Statement(
+            "select breakwater.endpoint_notice_ended($1, $2, $3)",
+            [.int8(notice.number), .int4(Int32(clamping: notice.tries)), .bool(isDelivered)]
         )
     }
 

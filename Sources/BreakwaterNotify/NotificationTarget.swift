@@ -4,7 +4,7 @@ package import BreakwaterHTTP
 import Foundation
 package import Logging
 
-/// The target of messages about incidents.
+/// The target of messages about incidents and endpoints.
 package enum NotificationTarget: Sendable, CustomStringConvertible {
     /// A request to a URL, which is signed if there is a secret.
     case webhook(WebhookEndpoint)
@@ -42,9 +42,9 @@ package enum NotificationTarget: Sendable, CustomStringConvertible {
     private func run(_ plugin: ExecPlugin, _ name: String, _ notice: Notice, logger: Logger) async throws -> String? {
         // The program runs as for a job, so that its input, limits and remaining processes are handled in the same way.
         let job = Job(
-            id: notice.incident,
+            id: notice.number,
             queue: "notify",
-            kind: "incident.\(notice.type)",
+            kind: "\(notice.topic.rawValue).\(notice.type)",
             payload: notice.message,
             attempt: notice.tries
         )

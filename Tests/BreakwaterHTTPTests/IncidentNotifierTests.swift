@@ -126,7 +126,7 @@ struct IncidentNotifierTests {
             #expect(server.requests.allSatisfy { $0.headers["webhook-signature"] == nil })
             #expect(log.warnings == ["a message about an incident was not delivered; it is tried again"])
             receiver.answer(500)
-            let notice = Notice(incident: 1, type: "began", id: "x", tries: 1, message: "{}")
+            let notice = Notice(number: 1, type: "began", id: "x", tries: 1, message: "{}")
             let failure = try await target.deliver(notice, logger: log.logger())
             #expect(failure == "\(server.url)/ answered 500")
         }
@@ -159,6 +159,52 @@ struct IncidentNotifierTests {
                 let message = try JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any]
                 #expect(message?["type"] as? String == "incident.began")
             }
+        }
+    }
+}
+
+extension IncidentNotifierTests {
+    @Test("a rule that disables an endpoint is told once, and tried again with the same id")
+    func endpointDisabled() async throws {
+        try await withTestDatabase { database in
+            let receiver = Receiver()
+            receiver.answer(500)
+            let server = try TestServer { receiver.receive($0) }
+            defer { server.stop() }
+            let target = NotificationTarget.webhook(try WebhookEndpoint(url: server.url, secret: nil))
+            try await database.query("select breakwater.set_endpoint('acme', 'https://a.example/?token=private', disable_after => '1 hour')")
+            try await database.query("select breakwater.set_endpoint('other', 'https://b.example/')")
+            let call = #"{"kind": "hook", "name": "acme", "failure": "http.500: no"}"#
+            try await database.query("select breakwater.record_endpoint_calls('[\(call)]')")
+            #expect(try await database.number("select count(*) from breakwater.endpoint_notice") == 0)
+            try await database.query(
+                "update breakwater.endpoint set failing_since = now() - interval '2 hours', failed_at = now() - interval '1 hour' "
+                    + "where failing_since is not null"
+            )
+            // A person's decision is not told.
+            try await database.query("select breakwater.disable_endpoint('other', 'unpaid')")
+            let disabled = try await database.texts("select unnest(breakwater.record_endpoint_calls('[\(call)]'))")
+            #expect(disabled == ["acme"])
+            try await withNotifiers(3, database, target) {
+                try await waitUntil("it was tried") { receiver.count == 1 }
+                try await waitUntil("that is written down") {
+                    try await database.number(
+                        "select count(*) from breakwater.endpoint_notice where next_try < now() + interval '10 seconds'"
+                    ) == 1
+                }
+                receiver.answer(204)
+                try await database.query("update breakwater.endpoint_notice set next_try = now()")
+                try await waitUntil("the message is delivered") {
+                    try await database.number("select count(*) from breakwater.endpoint_notice") == 0
+                }
+            }
+            #expect(server.requests.map { $0.headers["webhook-id"] } == ["endpoint_1", "endpoint_1"])
+            let body = try #require(server.requests.first?.body)
+            let message = try JSONSerialization.jsonObject(with: Data(body)) as? [String: Any]
+            #expect(message?["type"] as? String == "endpoint.disabled")
+            let data = try #require(message?["data"] as? [String: Any])
+            #expect(data["endpoint"] as? String == "acme" && data["last_failure"] as? String == "http.500: no")
+            #expect(!String(decoding: body, as: UTF8.self).contains("private"))
         }
     }
 }

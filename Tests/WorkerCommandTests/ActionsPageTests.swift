@@ -55,6 +55,9 @@ struct ActionsPageTests {
         "purge": "(103)", "purge_some": "('{104}', null, null, null, null, 10, null, 'ann')",
         "set_schedule": "('s', every => '1h', kind => 'k')", "pause_schedule": "('s', 'why')",
         "resume_schedule": "('s')", "run_schedule": "('s')", "remove_schedule": "('s')",
+        "redeliver_endpoint": "('1', now() - interval '1 hour')",
+        "set_endpoint": "('acme', 'https://a.example/')", "disable_endpoint": "('acme', 'why')",
+        "enable_endpoint": "('acme')", "remove_endpoint": "('acme')",
         "drain_worker": "(7, 'why')", "undrain_worker": "(7)",
     ]
 
@@ -70,7 +73,7 @@ struct ActionsPageTests {
                 """
                 select distinct p.proname::text from pg_proc p
                  where p.pronamespace = 'breakwater'::regnamespace
-                   and p.prosrc ~ 'record_action|record_portion|override_circuit|pause_scope|resume_scope|rename_kind_some|put_schedule'
+                   and p.prosrc ~ 'record_action|record_portion|override_circuit|pause_scope|resume_scope|rename_kind_some|put_schedule|do_disable_endpoint|redrive_some'
                    and has_function_privilege('breakwater_admin', p.oid, 'execute')
                 """
             ).map { try $0[0].string() }
@@ -82,7 +85,11 @@ struct ActionsPageTests {
             try await database.query(
                 "insert into breakwater.job (kind, run_at) select 'k', now() + interval '1 hour' from generate_series(1, 2)"
             )
-            try await database.bury(101...104, kind: "k")
+            try await database.bury(101...105, kind: "k")
+            // The payloads of these dead letters name the endpoint 1.
+            try await database.query(
+                "insert into breakwater.endpoint_kind (kind, path, when_disabled) values ('k', '{n}', 'hold')"
+            )
             try await database.query(
                 """
                 insert into breakwater.worker (id, name, version, queues, kinds, concurrency, lease, beat_at)

@@ -10,8 +10,8 @@ import Synchronization
 /// Other code in the process can open descriptors without this type. But code that opens many at once, such as the HTTP
 /// handler's client, uses ``open(_:)``.
 package enum DescriptorReserve {
-    /// How many descriptors are always left. The first program takes six, for swift-subprocess's threads and for the
-    /// process group watchdog.
+    /// How many descriptors are always left. The first program takes three, for the thread that starts programs and for
+    /// the process group watchdog.
     private static let spare = 8
     private static let reserved = Mutex(0)
 

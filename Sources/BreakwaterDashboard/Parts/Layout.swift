@@ -3,7 +3,7 @@ import Foundation
 
 /// The sections in the navigation of the dashboard.
 enum Section: CaseIterable {
-    case overview, circuits, incidents, limits, queues, jobs, deadLetters, schedules, workers, audit
+    case overview, circuits, incidents, limits, queues, jobs, deadLetters, schedules, endpoints, workers, audit
 
     var title: String {
         switch self {
@@ -15,6 +15,7 @@ enum Section: CaseIterable {
         case .jobs: "Jobs"
         case .deadLetters: "Dead letters"
         case .schedules: "Schedules"
+        case .endpoints: "Endpoints"
         case .workers: "Workers"
         case .audit: "Audit log"
         }
@@ -30,6 +31,7 @@ enum Section: CaseIterable {
         case .jobs: Link("/jobs")
         case .deadLetters: Link("/dead-letters")
         case .schedules: Link("/schedules")
+        case .endpoints: Link("/endpoints")
         case .workers: Link("/workers")
         case .audit: Link("/audit")
         }

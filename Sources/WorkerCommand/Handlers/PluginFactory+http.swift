@@ -74,9 +74,10 @@ extension EndpointRule {
     /// Reads the keys that say when an endpoint is disabled.
     fileprivate init(_ section: ConfigurationSection) {
         self.init()
+        let keys = ["disable_after", "when_disabled"]
+        section.know(keys)
         guard section.has("endpoint") else {
-            for key in ["disable_after", "when_disabled"] where section.has(key) {
-                section.know([key])
+            for key in keys where section.has(key) {
                 section.report(key, "this is for endpoints, and there is none; leave it out")
             }
             return

@@ -10,7 +10,8 @@ enum PrivilegeMatrix {
 
     /// Tables that administrators read and only their owner writes, except for `exceptions`.
     static let tables: Set<String> = [
-        "absence", "audit", "circuit", "circuit_incident", "circuit_transition", "claim", "dead_letter", "failure",
+        "absence", "audit", "circuit", "circuit_incident", "circuit_transition", "claim", "dead_letter", "endpoint",
+        "endpoint_kind", "endpoint_notice", "failure",
         "fleet_sample",
         "handler", "horizon",
         "import", "incident_measure", "incident_notice",
@@ -30,13 +31,15 @@ enum PrivilegeMatrix {
         "obsolete_circuit", "scaling",
         "active_worker", "circuit_status", "depth", "held", "incident", "job_status", "obsolete_circuit", "scaling",
         "schedule_status",
+        "active_worker", "circuit_status", "depth", "endpoint_status", "held", "incident", "job_status", "obsolete_circuit", "scaling",
         "suspension_status",
         "worker_status",
     ]
 
     /// Sequences that only their owner draws from, except for `exceptions`.
     static let sequences: Set<String> = [
-        "anyone_asleep", "audit_id_seq", "circuit_incident_id_seq", "circuit_transition_id_seq", "failure_id_seq",
+        "anyone_asleep", "audit_id_seq", "circuit_incident_id_seq", "circuit_transition_id_seq", "endpoint_notice_id_seq",
+        "failure_id_seq",
         "job_id_seq", "job_position",
         "lease", "probe_result_id_seq",
         "call_time_id_seq", "flow_rule_id_seq", "freed_key_id_seq", "rate_pause_id_seq", "rule_claim_number",
@@ -48,6 +51,8 @@ enum PrivilegeMatrix {
     static let exceptions: [String: [Role: String]] = [
         // Every INSERT reads this sequence, with the rights of any role.
         "anyone_asleep": Dictionary(uniqueKeysWithValues: Role.allCases.map { ($0, "select") }),
+        // It holds the customers' secrets. Administrators read endpoint_status.
+        "endpoint": [.worker: "select", .admin: ""],
         "job": [
             // Workers alone write id, position, lease, attempt and errors. `INSERT … RETURNING id` needs the right to
             // read id.
@@ -77,6 +82,9 @@ enum PrivilegeMatrix {
                     "claim_suspects", "flush", "survived", "dead_letter_unreadable",
                     "sleep", "poll_hot_kinds", "stop_sleeping", "settle", "sample_fleet",
                     "transitions_after", "next_notice", "notice_ended", "set_configured_schedules",
+                    "transitions_after", "next_notice", "notice_ended",
+                    "endpoints_named", "register_endpoint_kinds", "record_endpoint_calls", "next_endpoint_notice",
+                    "endpoint_notice_ended",
                 ]
             ),
             (
@@ -87,6 +95,7 @@ enum PrivilegeMatrix {
                     "set_priority",
                     "drain_worker", "undrain_worker", "pause_queue", "pause_kind", "resume_queue", "resume_kind",
                     "probe_circuit",
+                    "set_endpoint", "disable_endpoint", "enable_endpoint", "remove_endpoint", "redeliver_endpoint",
                     "open_circuit", "close_circuit", "disable_circuit", "observe_circuit", "reset_circuit", "rates",
                     "backlog", "ready_lanes", "waiting_for_time", "kinds_with_retries", "waiting_behind",
                     "window_parts", "find_jobs", "matches_path", "dead_letter_groups",
@@ -109,6 +118,8 @@ enum PrivilegeMatrix {
                 [],
                 [
                     "claim_in_order", "claim_newest", "claimable_lanes", "may_vacuum",
+                    "claim_in_order", "claimable_lanes", "may_vacuum",
+                    "check_endpoint", "endpoint_circuits", "hold_endpoint", "release_endpoint", "do_disable_endpoint",
                     "add_error", "admit", "apply_fallbacks", "check_enqueue", "count_probes", "failure_of",
                     "generation_of", "suspend_briefly", "lead", "lease_probes", "open_time", "others_result",
                     "override_circuit", "pause_scope", "pick_dead_letters", "promote", "prune_calls",

@@ -31,6 +31,7 @@ private let aDuration = "write one like 500ms, 30s, 5m, 1h, 1d or 1h30m"
 private let aFallback = "give hold, dead_letter, { succeed: a JSON value } or { reroute: a kind }"
 private let aPath = "write names and numbers, such as $.customer.host, $.hosts[0] or $[\"home page\"]"
 private let aURL = "give an http or https URL with a host, such as https://example.com/hook"
+private let aURLOrPath = aURL + ", or a path such as $.url"
 private let aProgram = "there is no program to run; give a list that begins with one: [sha256sum, -b]"
 
 private let fine = "\nhandlers: { a: { exec: { command: [cat] } } }"
@@ -317,9 +318,9 @@ struct ConfigurationRefusalTests {
                 "{ exec: { command: [cat], max_output: 5 } }",
                 "exec.max_output: '5' is not allowed; give a size from 1B to 1GiB, such as 64KiB"
             ),
-            ("{ http: {} }", "http: there is no url; give one, such as url: \"https://example.com/hook\""),
-            ("{ http: { url: \"ftp://h/\" } }", "http.url: 'ftp://h/' is not allowed; " + aURL),
-            ("{ http: { url: \"https://\" } }", "http.url: 'https://' is not allowed; " + aURL),
+            ("{ http: {} }", "http: there is no url; give one, such as url: \"https://example.com/hook\", or endpoint: $.endpoint"),
+            ("{ http: { url: \"ftp://h/\" } }", "http.url: 'ftp://h/' is not allowed; " + aURLOrPath),
+            ("{ http: { url: \"https://\" } }", "http.url: 'https://' is not allowed; " + aURLOrPath),
             (
                 "{ http: { url: \"http://u:p@h/\" } }",
                 "http.url: the url contains a user or a password; send them in a header, such as Authorization, instead"

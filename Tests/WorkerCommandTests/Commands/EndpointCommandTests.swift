@@ -1,0 +1,166 @@
+import BreakwaterTesting
+import Foundation
+import TestPrograms
+import Testing
+
+@testable import WorkerCommand
+
+@Suite(
+    "Commands on endpoints",
+    .enabled(if: TestDatabase.isAvailable, "\(needsDatabase)"),
+    .enabled(if: WorkerBinary.isBuilt, "\(needsBinary)")
+)
+struct EndpointCommandTests {
+    private let old = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+    @Test("add, change, show, disable, enable and remove them, and never show a secret")
+    func life() async throws {
+        try await withTestDatabase { database in
+            #expect(try await database.worker("endpoints").output == "There are no endpoints.\n")
+            let added = try await database.worker(
+                "endpoints", "set", "acme", "--url", "https://a.example/in?token=hidden", "--secret", old,
+                "--header", "Authorization: Bearer hidden", "--reason", "new customer"
+            )
+            #expect(added.output == "The endpoint 'acme' is added.\n", "\(added.errors)")
+            let made = try await database.worker("endpoints", "set", "acme", "--new-secret", "--disable-after", "5d")
+            let secret = try #require(made.output.firstMatch(of: /whsec_[A-Za-z0-9+\/=]+/)?.0)
+            #expect(try await database.texts("select unnest(secrets) from breakwater.endpoint") == [String(secret)])
+            let both = try await database.worker("endpoints", "set", "acme", "--secret", "-", input: "\(old)\n\(secret)\n")
+            #expect(both.output == "The endpoint 'acme' is changed.\n", "\(both.errors)")
+
+            let shown: [String: Any] = try await database.worker("endpoints", "show", "acme", "--json").json()
+            #expect(shown["url"] as? String == "https://a.example/in")
+            #expect(shown["secrets"] as? Int == 2)
+            #expect(shown["headers"] as? [String] == ["Authorization"])
+            #expect(shown["disable_after"] as? Double == 5 * 86_400)
+            #expect(shown["state"] as? String == "enabled")
+
+            let disabled = try await database.worker("endpoints", "disable", "acme", "--reason", "unpaid")
+            #expect(disabled.output == "The endpoint 'acme' is disabled.\n")
+            let troubled = try await database.worker("endpoints", "list", "--troubled").output
+            #expect(troubled.contains("acme") && troubled.contains("unpaid"))
+            #expect(try await database.worker("endpoints", "enable", "acme").output == "The endpoint 'acme' is enabled.\n")
+            let again = try await database.worker("endpoints", "enable", "acme")
+            #expect(again.status == 1 && again.errors.contains("the endpoint 'acme' is not disabled"))
+            for arguments in [["show", "acme"], ["show", "acme", "--json"], ["list"], ["list", "--json"]] {
+                let text = try await WorkerBinary.run(["endpoints"] + arguments, environment: ["DATABASE_URL": database.url])
+                #expect(!text.output.contains("hidden") && !text.output.contains("whsec_"), "\(text.output)")
+            }
+            let audit = try await database.text("select string_agg(to_jsonb(a)::text, ' ') from breakwater.audit a")
+            #expect(!audit.contains("hidden") && !audit.contains("whsec_"))
+
+            #expect(try await database.worker("endpoints", "remove", "acme").output == "The endpoint 'acme' is removed.\n")
+            for command in ["show", "enable", "remove", "test"] {
+                let answer = try await database.worker("endpoints", command, "acme")
+                #expect(answer.status == 1 && answer.errors.contains("there is no endpoint 'acme'"), "\(answer.errors)")
+            }
+        }
+    }
+
+    @Test(
+        "refuse what cannot be meant, with one message",
+        arguments: [
+            (["set", "acme"], 1, "there is no endpoint 'acme', and a new one needs a url"),
+            (["set", "acme", "--url", "ftp://a/"], 1, "is not one that requests can be sent to"),
+            (["set", "acme", "--url", "http://u:p@a/"], 1, "is not one that requests can be sent to"),
+            (["set", "acme", "--url", "http://a/", "--secret", "x"], 1, "is not a Standard Webhooks key"),
+            (["set", "acme", "--url", "http://a/", "--header", "Host: b"], 1, "'Host' of the endpoint 'acme' is set by the worker"),
+            (["set", "acme", "--header", "novalue"], 64, "--header has no name and value"),
+            (["set", "acme", "--new-secret", "--no-secrets"], 64, "exclude each other"),
+            (["redeliver", "acme"], 64, "Say which: --since 2d, or --job"),
+            (["redeliver", "acme", "--since", "1d"], 1, "there is no endpoint 'acme'"),
+            (["disable", "acme"], 64, "--reason"),
+            (["list", "--limit", "0"], 64, "--limit 0 is not allowed"),
+        ] as [([String], Int32, String)]
+    )
+    func refusals(arguments: [String], status: Int32, message: String) async throws {
+        try await withTestDatabase { database in
+            let answer = try await WorkerBinary.run(["endpoints"] + arguments, environment: ["DATABASE_URL": database.url])
+            #expect(answer.status == status, "\(answer.errors)")
+            #expect(answer.errors.contains(message), "\(answer.errors)")
+        }
+    }
+
+    @Test("a worker delivers to them, a test says how it went, and dead letters are redelivered")
+    func delivery() async throws {
+        try await withTestDatabase { database in
+            let receiver = try Receiver()
+            defer { receiver.stop() }
+            let configuration = """
+                log_format: json
+                poll_interval: 100ms
+                handlers:
+                  hook:
+                    http: { endpoint: $.to, allow: [127.0.0.1], when_disabled: dead_letter }
+                """
+            _ = try await database.worker("endpoints", "set", "acme", "--url", receiver.url + "/ok")
+            _ = try await database.worker("endpoints", "set", "broken", "--url", receiver.url + "/500")
+            let ending = try await database.running(configuration) { _ in
+                try await waitUntil("the kind is registered") {
+                    try await database.number("select count(*) from breakwater.endpoint_kind") == 1
+                }
+                let test = try await database.worker("endpoints", "test", "acme")
+                #expect(test.output == "The endpoint 'acme' accepted the message.\n", "\(test.errors)")
+                let failed = try await database.worker("endpoints", "test", "broken", "--payload", #"{"a": 1}"#)
+                #expect(failed.status == 1)
+                #expect(failed.output.contains("did not accept the message: http.500: "), "\(failed.output)\(failed.errors)")
+                #expect(try await database.number("select count(*) from breakwater.dead_letter") == 0)
+                #expect(try await database.number("select count(*) from breakwater.job") == 0)
+
+                _ = try await database.worker("endpoints", "disable", "acme", "--reason", "moving")
+                let refused = try await database.worker("endpoints", "test", "acme")
+                #expect(refused.status == 1 && refused.errors.contains("is disabled: moving"))
+                try await waitUntil("jobs become dead letters") {
+                    try await database.query("insert into breakwater.job (kind, payload) values ('hook', '{\"to\": \"acme\"}')")
+                    return try await database.number("select count(*) from breakwater.dead_letter") > 1
+                }
+                _ = try await database.worker("endpoints", "enable", "acme")
+                let dead = try await database.number("select count(*) from breakwater.dead_letter")
+                let one = try await database.number("select min(id) from breakwater.dead_letter")
+                let single = try await database.worker("endpoints", "redeliver", "acme", "--job", "\(one)")
+                #expect(single.output == "1 job is sent to 'acme' again.\n", "\(single.errors)")
+                try await waitUntil("nothing waits") { try await database.number("select count(*) from breakwater.job") == 0 }
+                let all: [String: Any] = try await database.worker("endpoints", "redeliver", "acme", "--since", "1h", "--json").json()
+                #expect((all["redelivered"] as? Int ?? 0) >= dead - 1)
+            }
+            #expect(ending.status == 0, "\(ending.errors)")
+        }
+    }
+}
+
+/// An HTTP server that answers 500 to the path `/500`, and 200 to any other.
+private final class Receiver: Sendable {
+    let url: String
+    private let program: Process
+
+    init() throws {
+        let script = """
+            import http.server
+            class Handler(http.server.BaseHTTPRequestHandler):
+                def do_POST(self):
+                    self.rfile.read(int(self.headers["Content-Length"]))
+                    self.send_response(500 if self.path == "/500" else 200)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                def log_message(self, *_):
+                    pass
+            server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+            print(server.server_port, flush=True)
+            server.serve_forever()
+            """
+        let process = Process()
+        process.executableURL = URL(filePath: "/usr/bin/env")
+        process.arguments = ["python3", "-c", script]
+        let pipe = Pipe()
+        process.standardOutput = pipe
+        try process.run()
+        var line = ""
+        while !line.hasSuffix("\n"), let byte = try pipe.fileHandleForReading.read(upToCount: 1), !byte.isEmpty {
+            line += String(decoding: byte, as: UTF8.self)
+        }
+        url = "http://127.0.0.1:\(line.dropLast())"
+        program = process
+    }
+
+    func stop() { program.terminate() }
+}
