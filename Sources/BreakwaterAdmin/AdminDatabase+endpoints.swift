@@ -141,7 +141,7 @@ extension AdminDatabase {
     }
 
     private static let endpointColumns = """
-        e.name, e.url, e.secrets, e.headers, extract(epoch from e.disable_after)::float8 as disable_after, e.disabled_at,
+        e.name, e.url, e.secrets, e.headers, extract(epoch from e.disable_after)::bigint as disable_after, e.disabled_at,
         e.disabled_by, e.disabled_reason, e.failing_since, e.failed_at, e.last_failure, e.circuits, e.held, e.created_at,
         e.updated_at
         """
@@ -154,7 +154,7 @@ extension EndpointStatus {
             url: try row["url"].string(),
             secrets: try row["secrets"].int(),
             headers: try row["headers"].stringArray(),
-            disableAfter: try row["disable_after"].doubleOrNil().map { .seconds($0) },
+            disableAfter: try row["disable_after"].int64OrNil().map { .seconds($0) },
             disabledAt: try row["disabled_at"].dateOrNil(),
             disabledBy: try row["disabled_by"].stringOrNil(),
             disabledReason: try row["disabled_reason"].stringOrNil(),

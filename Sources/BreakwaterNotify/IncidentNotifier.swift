@@ -63,20 +63,23 @@ package struct IncidentNotifier: Service {
                 try await connection.call(EndpointNoticeEnded(notice, isDelivered: failure == nil), timeout: .seconds(10))
             }
         }
-        let facts: Logger.Metadata = [
-            notice.topic.rawValue: .stringConvertible(notice.number), "notice": .string(notice.type),
-            "try": .stringConvertible(notice.tries), "to": .stringConvertible(target),
+        var metadata: Logger.Metadata = [
+            "notice": .string(notice.type), "try": .stringConvertible(notice.tries), "to": .stringConvertible(target),
         ]
+        switch notice.topic {
+        case .incident: metadata["incident"] = .stringConvertible(notice.number)
+        case .endpoint: metadata["endpoint"] = .string(notice.endpoint ?? "")
+        }
         let topic = "an \(notice.topic.rawValue)"
         guard let failure else {
-            logger.info("told of \(topic)", metadata: facts)
+            logger.info("told of \(topic)", metadata: metadata)
             return true
         }
         logger.warning(
             isGivenUp
                 ? "a message about \(topic) was not delivered within an hour, and is given up"
                 : "a message about \(topic) was not delivered; it is tried again",
-            metadata: facts.merging(["error": .string(failure)]) { $1 }
+            metadata: metadata.merging(["error": .string(failure)]) { $1 }
         )
         return true
     }

@@ -13,6 +13,8 @@ package struct Notice: Equatable, Sendable {
     package var number: Int64
     /// `began` or `ended` for an incident, `disabled` for an endpoint.
     package var type: String
+    /// The name of the endpoint that the message is about.
+    package var endpoint: String?
     /// The message's id, which is the same for every attempt.
     package var id: String
     /// The number of this attempt, starting from 1.
@@ -69,7 +71,7 @@ package struct NextEndpointNotice: StoreCall {
     package init() {}
 
     package var statement: Statement {
-        Statement("select notice, id, tries, message from breakwater.next_endpoint_notice()", [])
+        Statement("select notice, endpoint, id, tries, message from breakwater.next_endpoint_notice()", [])
     }
 
     package func decode(_ result: QueryResult) throws(PostgresError) -> Notice? {
@@ -79,9 +81,10 @@ package struct NextEndpointNotice: StoreCall {
             topic: .endpoint,
             number: number,
             type: "disabled",
-            id: try row[1].string(),
-            tries: try row[2].int(),
-            message: try row[3].string()
+            endpoint: try row[1].string(),
+            id: try row[2].string(),
+            tries: try row[3].int(),
+            message: try row[4].string()
         )
     }
 }

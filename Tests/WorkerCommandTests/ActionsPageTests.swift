@@ -55,7 +55,7 @@ struct ActionsPageTests {
         "purge": "(103)", "purge_some": "('{104}', null, null, null, null, 10, null, 'ann')",
         "set_schedule": "('s', every => '1h', kind => 'k')", "pause_schedule": "('s', 'why')",
         "resume_schedule": "('s')", "run_schedule": "('s')", "remove_schedule": "('s')",
-        "redeliver_endpoint": "('1', now() - interval '1 hour')",
+        "redeliver_endpoint": "('2', now() - interval '1 hour')",
         "set_endpoint": "('acme', 'https://a.example/')", "disable_endpoint": "('acme', 'why')",
         "enable_endpoint": "('acme')", "remove_endpoint": "('acme')",
         "drain_worker": "(7, 'why')", "undrain_worker": "(7)",
@@ -86,7 +86,8 @@ struct ActionsPageTests {
                 "insert into breakwater.job (kind, run_at) select 'k', now() + interval '1 hour' from generate_series(1, 2)"
             )
             try await database.bury(101...105, kind: "k")
-            // The payloads of these dead letters name the endpoint 1.
+            // The payload of the last one names the endpoint 2.
+            try await database.query("update breakwater.dead_letter set payload = '{\"n\": 2}' where id = 105")
             try await database.query(
                 "insert into breakwater.endpoint_kind (kind, path, when_disabled) values ('k', '{n}', 'hold')"
             )

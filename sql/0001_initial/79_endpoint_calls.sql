@@ -88,7 +88,7 @@ begin
             perform breakwater.do_disable_endpoint(
                 v_endpoint.name,
                 format('every delivery has failed since %s, for longer than %s; the last one: %s',
-                       to_char(v_endpoint.failing_since at time zone 'UTC', 'YYYY-MM-DD HH24:MI"Z"'), v_rule,
+                       to_char(v_endpoint.failing_since at time zone 'UTC', 'YYYY-MM-DD HH24:MI"Z"'), justify_hours(v_rule),
                        left(v_call.failure, 300)),
                 'breakwater', true);
         else

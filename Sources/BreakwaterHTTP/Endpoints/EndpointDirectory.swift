@@ -8,7 +8,8 @@ import Synchronization
 /// them fail.
 ///
 /// Run one beside the worker, over one connection of its own, for all handlers. A row is read again when it is needed
-/// and older than five seconds, so a change takes effect within seconds. Rows that are needed at the same time are read
+/// and older than five seconds, so a change takes effect within seconds. A missing row and that of a disabled
+/// endpoint are always read again, so jobs go on as soon as it is added or enabled. Rows that are needed at the same time are read
 /// with one query. While the database is away, rows that were read in the last ten minutes are still used.
 ///
 /// ```swift
@@ -130,8 +131,11 @@ public final class EndpointDirectory: Service {
                 let answer = state.withLock { state -> Answer? in
                     if Task.isCancelled { return .cancelled }
                     guard state.isRunning else { return .unreachable(state.lastProblem) }
-                    if let cached = state.rows[name], .now - cached.readAt < Self.freshness {
-                        return cached.row.map { .found($0) } ?? Answer.none
+                    // Jobs must not be refused for an endpoint that has just been added or enabled.
+                    if let cached = state.rows[name], .now - cached.readAt < Self.freshness,
+                        let row = cached.row, row.disabledReason == nil
+                    {
+                        return .found(row)
                     }
                     let until = ContinuousClock.now + min(Self.longestWait, limit / 2)
                     state.waiters[id] = Waiter(name: name, until: until, continuation: continuation)

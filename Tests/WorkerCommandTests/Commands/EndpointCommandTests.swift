@@ -60,11 +60,11 @@ struct EndpointCommandTests {
     @Test(
         "refuse what cannot be meant, with one message",
         arguments: [
-            (["set", "acme"], 1, "there is no endpoint 'acme', and a new one needs a url"),
-            (["set", "acme", "--url", "ftp://a/"], 1, "is not one that requests can be sent to"),
-            (["set", "acme", "--url", "http://u:p@a/"], 1, "is not one that requests can be sent to"),
-            (["set", "acme", "--url", "http://a/", "--secret", "x"], 1, "is not a Standard Webhooks key"),
-            (["set", "acme", "--url", "http://a/", "--header", "Host: b"], 1, "'Host' of the endpoint 'acme' is set by the worker"),
+            (["set", "acme"], 64, "there is no endpoint 'acme', and a new one needs a url"),
+            (["set", "acme", "--url", "ftp://a/"], 64, "is not one that requests can be sent to"),
+            (["set", "acme", "--url", "http://u:p@a/"], 64, "is not one that requests can be sent to"),
+            (["set", "acme", "--url", "http://a/", "--secret", "x"], 64, "is not a Standard Webhooks key"),
+            (["set", "acme", "--url", "http://a/", "--header", "Host: b"], 64, "'Host' of the endpoint 'acme' is set by the worker"),
             (["set", "acme", "--header", "novalue"], 64, "--header has no name and value"),
             (["set", "acme", "--new-secret", "--no-secrets"], 64, "exclude each other"),
             (["redeliver", "acme"], 64, "Say which: --since 2d, or --job"),
