@@ -10,7 +10,7 @@ extension EndpointStatus {
             "state": .string(state),
             "secrets": .integer(Int64(secrets)),
             "headers": .array(headers.map { .string($0) }),
-            "disable_after": disableAfter.map { .number($0 / .seconds(1)) } ?? .null,
+            "disable_after": .seconds(disableAfter),
             "disabled_at": disabledAt.map { .time($0) } ?? .null,
             "disabled_by": .string(orNull: disabledBy),
             "disabled_reason": .string(orNull: disabledReason),

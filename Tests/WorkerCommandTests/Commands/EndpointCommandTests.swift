@@ -84,7 +84,7 @@ struct EndpointCommandTests {
     @Test("a worker delivers to them, a test says how it went, and dead letters are redelivered")
     func delivery() async throws {
         try await withTestDatabase { database in
-            let receiver = try Receiver()
+            let receiver = try await Receiver.start()
             defer { receiver.stop() }
             let configuration = """
                 log_format: json
@@ -131,11 +131,16 @@ struct EndpointCommandTests {
 /// An HTTP server that answers 500 to the path `/500`, and 200 to any other.
 private final class Receiver: Sendable {
     let url: String
-    private let program: Process
+    private let child: Child
 
-    init() throws {
+    private init(url: String, child: Child) {
+        self.url = url
+        self.child = child
+    }
+
+    static func start() async throws -> Receiver {
         let script = """
-            import http.server
+            import http.server, sys
             class Handler(http.server.BaseHTTPRequestHandler):
                 def do_POST(self):
                     self.rfile.read(int(self.headers["Content-Length"]))
@@ -145,22 +150,20 @@ private final class Receiver: Sendable {
                 def log_message(self, *_):
                     pass
             server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-            print(server.server_port, flush=True)
+            with open(sys.argv[1], "w") as file:
+                print(server.server_port, file=file)
             server.serve_forever()
             """
-        let process = Process()
-        process.executableURL = URL(filePath: "/usr/bin/env")
-        process.arguments = ["python3", "-c", script]
-        let pipe = Pipe()
-        process.standardOutput = pipe
-        try process.run()
-        var line = ""
-        while !line.hasSuffix("\n"), let byte = try pipe.fileHandleForReading.read(upToCount: 1), !byte.isEmpty {
-            line += String(decoding: byte, as: UTF8.self)
+        let file = FileManager.default.temporaryDirectory.appending(path: "breakwater-port-\(UUID())").path
+        defer { try? FileManager.default.removeItem(atPath: file) }
+        let child = try Child("/usr/bin/env", ["python3", "-c", script, file], output: .null)
+        var port = ""
+        try await waitUntil("the receiver listens") {
+            port = (try? String(contentsOfFile: file, encoding: .utf8)) ?? ""
+            return port.hasSuffix("\n")
         }
-        url = "http://127.0.0.1:\(line.dropLast())"
-        program = process
+        return Receiver(url: "http://127.0.0.1:\(port.dropLast())", child: child)
     }
 
-    func stop() { program.terminate() }
+    func stop() { child.signal(SIGTERM) }
 }
