@@ -53,7 +53,9 @@ struct ChildProcess: Sendable {
 
     /// The outcome when the program did not run, for the reason with this error number.
     private func outcome(of number: Int32) -> Outcome {
-        if let failure = JobFailure(limit: number, while: "starting the program \(executable)") { return .unable(failure) }
+        if let failure = JobFailure(limit: number, while: "starting the program \(executable)") {
+            return .unable(failure)
+        }
         let reason = String(cString: strerror(number))
         if let workingDirectory, access(workingDirectory, X_OK) != 0 {
             return .unable(

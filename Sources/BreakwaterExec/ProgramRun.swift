@@ -138,8 +138,7 @@ final class ProgramRun {
 
     /// Kills a program that runs but cannot be watched.
     private func abandon(_ number: Int32) -> Int32 {
-        kill(-process, SIGKILL)
-        kill(process, SIGKILL)
+        killGroup()
         _ = reap()
         return number
     }
@@ -220,8 +219,11 @@ final class ProgramRun {
     func killIfDue() {
         guard let time = killTime, time <= .now else { return }
         killTime = nil
-        kill(-process, SIGKILL)
+        killGroup()
     }
+
+    /// Kills the program and the processes of its group. The program leads its own session, and so its own group.
+    private func killGroup() { kill(-process, SIGKILL) }
 
     // MARK: The end
 
@@ -235,7 +237,7 @@ final class ProgramRun {
             }
         }
         // The exited program is not yet reaped, so its group's number cannot have been reused.
-        kill(-process, SIGKILL)
+        killGroup()
         ProcessGroupWatchdog.shared.forget(process)
         let status = reap()
         for source in Source.allCases { close(source) }

@@ -60,7 +60,10 @@ package struct IncidentNotifier: Service {
             case .incident:
                 try await connection.call(NoticeEnded(notice, isDelivered: failure == nil), timeout: .seconds(10))
             case .endpoint:
-                try await connection.call(EndpointNoticeEnded(notice, isDelivered: failure == nil), timeout: .seconds(10))
+                try await connection.call(
+                    EndpointNoticeEnded(notice, isDelivered: failure == nil),
+                    timeout: .seconds(10)
+                )
             }
         }
         var metadata: Logger.Metadata = [

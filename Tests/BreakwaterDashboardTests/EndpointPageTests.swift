@@ -31,13 +31,19 @@ struct EndpointPageTests {
             let disabled = await ann.post("/endpoints/disable", ["name": "ac<me>", "reason": "a move"])
             #expect(disabled.status == 303)
             #expect(
-                try await database.text("select concat_ws('|', disabled_by, disabled_reason) from breakwater.endpoint where disabled_at is not null")
+                try await database.text(
+                    "select concat_ws('|', disabled_by, disabled_reason) from breakwater.endpoint where disabled_at is not null"
+                )
                     == "ann|a move"
             )
             _ = await ann.post("/endpoints/enable", ["name": "ac<me>"])
-            #expect(try await database.number("select count(*) from breakwater.endpoint where disabled_at is not null") == 0)
             #expect(
-                try await database.text("select concat_ws('|', actor, action, target) from breakwater.audit order by id desc limit 1")
+                try await database.number("select count(*) from breakwater.endpoint where disabled_at is not null") == 0
+            )
+            #expect(
+                try await database.text(
+                    "select concat_ws('|', actor, action, target) from breakwater.audit order by id desc limit 1"
+                )
                     == "ann|endpoint.enable|ac<me>"
             )
         }

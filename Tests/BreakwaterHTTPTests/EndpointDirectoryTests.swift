@@ -60,7 +60,9 @@ struct EndpointDirectoryTests {
                 try await Task.sleep(for: .seconds(5.1))
                 #expect(url(await directory.find("acme", within: .seconds(60))) == "https://acme.example/")
                 try await database.query("alter function breakwater.endpoints_gone rename to endpoints_named")
-                try await waitUntil("rows are read again") { url(await directory.find("other", within: .seconds(4))) == "none" }
+                try await waitUntil("rows are read again") {
+                    url(await directory.find("other", within: .seconds(4))) == "none"
+                }
             }
         }
     }

@@ -175,12 +175,15 @@ struct EndpointTests {
                 try await database.withEndpoints {
                     try await database.addJobs(1, to: "acme")
                     try await waitUntil("the first is delivered") { try await database.jobs(of: "acme") == 0 }
-                    #expect(try await database.text("select breakwater.disable_endpoint('acme', 'asked')::text") == "true")
+                    #expect(
+                        try await database.text("select breakwater.disable_endpoint('acme', 'asked')::text") == "true"
+                    )
                     try await database.addJobs(20, to: "acme")
                     try await database.addJobs(20, to: "other")
                     try await waitUntil("the others are delivered") { try await database.jobs(of: "other") == 0 }
                     try await waitUntil("its jobs are parked") {
-                        try await database.number("select held from breakwater.endpoint_status where name = 'acme'") == 20
+                        try await database.number("select held from breakwater.endpoint_status where name = 'acme'")
+                            == 20
                     }
                     #expect(server.requests.count == 21)
                     #expect(try await database.number("select sum(attempt) from breakwater.job") == 0)
@@ -209,7 +212,8 @@ struct EndpointTests {
                     try await database.addJobs(5, to: "acme")
                     try await waitUntil("they died") { try await database.jobs(of: "acme") == 0 }
                     #expect(
-                        try await database.lastErrors(of: "acme") == Array(repeating: "discarded endpoint.disabled", count: 5)
+                        try await database.lastErrors(of: "acme")
+                            == Array(repeating: "discarded endpoint.disabled", count: 5)
                     )
                     #expect(server.connections == 0)
                     try await database.query("select breakwater.enable_endpoint('acme')")
@@ -240,7 +244,8 @@ struct EndpointTests {
                 try await database.query("select breakwater.set_endpoint('never', disable_after => '0')")
                 let failing = "select count(*) from breakwater.endpoint where failing_since is not null"
                 // The failures happened in the past, as if days had gone by.
-                let age = "update breakwater.endpoint set failing_since = now() - interval '4 days', "
+                let age =
+                    "update breakwater.endpoint set failing_since = now() - interval '4 days', "
                     + "failed_at = now() - interval '1 hour' where failing_since is not null"
                 try await database.withEndpoints(
                     rule: rule,
@@ -256,7 +261,9 @@ struct EndpointTests {
                             .contains("answered 500")
                     )
                     // Meanwhile no delivery fails.
-                    try await database.query("update breakwater.endpoint set disable_after = '365 days' where name = 'acme'")
+                    try await database.query(
+                        "update breakwater.endpoint set disable_after = '365 days' where name = 'acme'"
+                    )
                     try await database.query(age)
                     // Jobs succeed until the worker has read that the endpoint was failing, and one more success.
                     try await waitUntil("the success is reported") {
@@ -268,14 +275,20 @@ struct EndpointTests {
                             "select count(*) from breakwater.endpoint where failing_since < now() - interval '1 day'"
                         ) == 0
                     }
-                    #expect(try await database.number("select count(*) from breakwater.endpoint where disabled_at is not null") == 0)
+                    #expect(
+                        try await database.number(
+                            "select count(*) from breakwater.endpoint where disabled_at is not null"
+                        ) == 0
+                    )
 
                     try await database.query("update breakwater.endpoint set disable_after = null where name = 'acme'")
                     try await database.addJobs(1, to: "never")
                     try await waitUntil("both fail") { try await database.number(failing) == 2 }
                     try await database.query(age)
                     try await waitUntil("it is disabled") {
-                        try await database.number("select count(*) from breakwater.endpoint where disabled_at is not null") == 1
+                        try await database.number(
+                            "select count(*) from breakwater.endpoint where disabled_at is not null"
+                        ) == 1
                     }
                     try await waitUntil("the other has failed since") {
                         try await database.number(

@@ -172,7 +172,9 @@ extension IncidentNotifierTests {
             let server = try TestServer { receiver.receive($0) }
             defer { server.stop() }
             let target = NotificationTarget.webhook(try WebhookEndpoint(url: server.url, secret: nil))
-            try await database.query("select breakwater.set_endpoint('acme', 'https://a.example/?token=private', disable_after => '1 hour')")
+            try await database.query(
+                "select breakwater.set_endpoint('acme', 'https://a.example/?token=private', disable_after => '1 hour')"
+            )
             try await database.query("select breakwater.set_endpoint('other', 'https://b.example/')")
             let call = #"{"kind": "hook", "name": "acme", "failure": "http.500: no"}"#
             try await database.query("select breakwater.record_endpoint_calls('[\(call)]')")

@@ -55,7 +55,8 @@ import Testing
             (.value(at: ["n"]), "null"),
             (
                 .object([
-                    .init("t\"", .json(#""order""#)), .init("d", .value(at: ["a", "b"])), .init("none", .value(at: ["z"])),
+                    .init("t\"", .json(#""order""#)), .init("d", .value(at: ["a", "b"])),
+                    .init("none", .value(at: ["z"])),
                 ]),
                 #"{"t\"":"order","d":[1, "x\"y"],"none":null}"#
             ),
@@ -73,7 +74,10 @@ import Testing
         "the content type says how the body is written",
         arguments: [
             ("application/cloudevents+json", #"{"a b": "é&", "n": 1}"#, #"{"a b": "é&", "n": 1}"#),
-            ("application/x-www-form-urlencoded", #"{"a b": "é& ", "n": 1, "t": true, "z": null}"#, "a+b=%C3%A9%26+&n=1&t=true"),
+            (
+                "application/x-www-form-urlencoded", #"{"a b": "é& ", "n": 1, "t": true, "z": null}"#,
+                "a+b=%C3%A9%26+&n=1&t=true"
+            ),
             ("text/plain; charset=utf-8", #""line\nnext""#, "line\nnext"),
             ("text/csv", "1.50", "1.50"),
         ]
@@ -123,7 +127,9 @@ import Testing
             format.success = success
             let outcome = try await run(try HTTPPlugin(url: server.url, format: format))
             #expect(outcome.outcomeClass == expected)
-            if status == 200 { #expect(outcome.failure?.message.contains("not a status that it should answer") == true) }
+            if status == 200 {
+                #expect(outcome.failure?.message.contains("not a status that it should answer") == true)
+            }
         }
     }
 
@@ -161,7 +167,9 @@ import Testing
         #expect(text(["a", "-1", "", "x"]) == "-1.5e3")
         #expect(text(["a", "0"]) == "[]")
         #expect(text(["t"]) == "true")
-        for path in [["b"], ["a", "2"], ["a", "-3"], ["a", "x"], ["t", "0"], ["a", "0", "0"], ["a", "1", "bc", "0"]] {
+        for path in [
+            ["b"], ["a", "2"], ["a", "-3"], ["a", "x"], ["t", "0"], ["a", "0", "0"], ["a", "1", "bc", "0"],
+        ] {
             #expect(text(path) == nil)
         }
         // Text that is not JSON has no value, and does no harm.

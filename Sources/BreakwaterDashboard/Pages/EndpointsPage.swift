@@ -18,7 +18,8 @@ enum EndpointsPage {
         let shown = endpoints.prefix(pageSize)
         return try await exchange.page("Endpoints", .endpoints, now: now) { layout in
             el(.h1, text: "Endpoints")
-            el(.form, .class("search"), .named("method", "get"), .action(Link("/endpoints")), .named("role", "search")) {
+            el(.form, .class("search"), .named("method", "get"), .action(Link("/endpoints")), .named("role", "search"))
+            {
                 el(.label) {
                     "Name or URL"
                     el(
@@ -40,7 +41,8 @@ enum EndpointsPage {
                     .p,
                     .class("empty"),
                     text: text == nil && after == nil && !isTroubled
-                        ? "There are no endpoints. Add one: worker endpoints set NAME --url URL" : "No endpoint is like this."
+                        ? "There are no endpoints. Add one: worker endpoints set NAME --url URL"
+                        : "No endpoint is like this."
                 )
             } else {
                 el(.ul, .class("plain lines panel")) {

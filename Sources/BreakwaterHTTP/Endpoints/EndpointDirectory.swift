@@ -291,7 +291,9 @@ public final class EndpointDirectory: Service {
     }
 
     private func answerAll(_ answer: Answer) {
-        for waiter in state.withLock({ $0.takeWaiters(where: { _ in true }) }) { waiter.continuation.resume(returning: answer) }
+        for waiter in state.withLock({ $0.takeWaiters(where: { _ in true }) }) {
+            waiter.continuation.resume(returning: answer)
+        }
     }
 }
 

@@ -5,7 +5,8 @@ extension EndpointDirectory {
     package static func directories(of handlers: [HandlerRegistration]) -> [EndpointDirectory] {
         var directories: [EndpointDirectory] = []
         for handler in handlers {
-            guard let plugin = handler.plugin as? HTTPPlugin, case .endpoint(let path, let directory, let rule) = plugin.target
+            guard let plugin = handler.plugin as? HTTPPlugin,
+                case .endpoint(let path, let directory, let rule) = plugin.target
             else { continue }
             directory.register(handler.kind, path: path, rule: rule)
             if !directories.contains(where: { $0 === directory }) { directories.append(directory) }

@@ -38,7 +38,9 @@ extension EndpointsCommand {
         @Flag(help: "Leave requests unsigned.")
         var noSecrets = false
 
-        @Option(help: ArgumentHelp("A header; repeat it for several. They replace those before.", valueName: "name: value"))
+        @Option(
+            help: ArgumentHelp("A header; repeat it for several. They replace those before.", valueName: "name: value")
+        )
         var header: [String] = []
 
         @Flag(help: "Leave out the headers that were set.")
@@ -79,7 +81,8 @@ extension EndpointsCommand {
                 let value = line[line.index(after: colon)...].drop(while: \.isWhitespace)
                 members[String(line[..<colon])] = String(value)
             }
-            return "{" + members.sorted { $0.key < $1.key }.map { "\($0.key.jsonText):\($0.value.jsonText)" }
+            return "{"
+                + members.sorted { $0.key < $1.key }.map { "\($0.key.jsonText):\($0.value.jsonText)" }
                 .joined(separator: ",") + "}"
         }
 

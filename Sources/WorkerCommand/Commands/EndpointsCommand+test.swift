@@ -104,7 +104,9 @@ extension EndpointsCommand {
             guard
                 let given = try? JSONSerialization.jsonObject(with: Data(payload.utf8)) as? [String: Any],
                 let first = path.first
-            else { throw CommandFailure(.usage, "--payload is no JSON object; give one, such as '{\"type\": \"test\"}'.") }
+            else {
+                throw CommandFailure(.usage, "--payload is no JSON object; give one, such as '{\"type\": \"test\"}'.")
+            }
             var object = given
             object[first] = Self.nested(name, at: path.dropFirst(), in: given[first])
             guard let data = try? JSONSerialization.data(withJSONObject: object, options: .sortedKeys) else {

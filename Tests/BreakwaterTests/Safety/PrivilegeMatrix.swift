@@ -32,13 +32,16 @@ enum PrivilegeMatrix {
         "active_worker", "circuit_status", "depth", "held", "incident", "job_status", "obsolete_circuit", "scaling",
         "schedule_status",
         "active_worker", "circuit_status", "depth", "endpoint_status", "held", "incident", "job_status", "obsolete_circuit", "scaling",
+        "active_worker", "circuit_status", "depth", "endpoint_status", "held", "incident", "job_status",
+        "obsolete_circuit", "scaling",
         "suspension_status",
         "worker_status",
     ]
 
     /// Sequences that only their owner draws from, except for `exceptions`.
     static let sequences: Set<String> = [
-        "anyone_asleep", "audit_id_seq", "circuit_incident_id_seq", "circuit_transition_id_seq", "endpoint_notice_id_seq",
+        "anyone_asleep", "audit_id_seq", "circuit_incident_id_seq", "circuit_transition_id_seq",
+        "endpoint_notice_id_seq",
         "failure_id_seq",
         "job_id_seq", "job_position",
         "lease", "probe_result_id_seq",

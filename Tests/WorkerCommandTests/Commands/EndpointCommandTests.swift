@@ -18,14 +18,30 @@ struct EndpointCommandTests {
         try await withTestDatabase { database in
             #expect(try await database.worker("endpoints").output == "There are no endpoints.\n")
             let added = try await database.worker(
-                "endpoints", "set", "acme", "--url", "https://a.example/in?token=hidden", "--secret", old,
-                "--header", "Authorization: Bearer hidden", "--reason", "new customer"
+                "endpoints",
+                "set",
+                "acme",
+                "--url",
+                "https://a.example/in?token=hidden",
+                "--secret",
+                old,
+                "--header",
+                "Authorization: Bearer hidden",
+                "--reason",
+                "new customer"
             )
             #expect(added.output == "The endpoint 'acme' is added.\n", "\(added.errors)")
             let made = try await database.worker("endpoints", "set", "acme", "--new-secret", "--disable-after", "5d")
             let secret = try #require(made.output.firstMatch(of: /whsec_[A-Za-z0-9+\/=]+/)?.0)
             #expect(try await database.texts("select unnest(secrets) from breakwater.endpoint") == [String(secret)])
-            let both = try await database.worker("endpoints", "set", "acme", "--secret", "-", input: "\(old)\n\(secret)\n")
+            let both = try await database.worker(
+                "endpoints",
+                "set",
+                "acme",
+                "--secret",
+                "-",
+                input: "\(old)\n\(secret)\n"
+            )
             #expect(both.output == "The endpoint 'acme' is changed.\n", "\(both.errors)")
 
             let shown: [String: Any] = try await database.worker("endpoints", "show", "acme", "--json").json()
@@ -39,17 +55,24 @@ struct EndpointCommandTests {
             #expect(disabled.output == "The endpoint 'acme' is disabled.\n")
             let troubled = try await database.worker("endpoints", "list", "--troubled").output
             #expect(troubled.contains("acme") && troubled.contains("unpaid"))
-            #expect(try await database.worker("endpoints", "enable", "acme").output == "The endpoint 'acme' is enabled.\n")
+            #expect(
+                try await database.worker("endpoints", "enable", "acme").output == "The endpoint 'acme' is enabled.\n"
+            )
             let again = try await database.worker("endpoints", "enable", "acme")
             #expect(again.status == 1 && again.errors.contains("the endpoint 'acme' is not disabled"))
             for arguments in [["show", "acme"], ["show", "acme", "--json"], ["list"], ["list", "--json"]] {
-                let text = try await WorkerBinary.run(["endpoints"] + arguments, environment: ["DATABASE_URL": database.url])
+                let text = try await WorkerBinary.run(
+                    ["endpoints"] + arguments,
+                    environment: ["DATABASE_URL": database.url]
+                )
                 #expect(!text.output.contains("hidden") && !text.output.contains("whsec_"), "\(text.output)")
             }
             let audit = try await database.text("select string_agg(to_jsonb(a)::text, ' ') from breakwater.audit a")
             #expect(!audit.contains("hidden") && !audit.contains("whsec_"))
 
-            #expect(try await database.worker("endpoints", "remove", "acme").output == "The endpoint 'acme' is removed.\n")
+            #expect(
+                try await database.worker("endpoints", "remove", "acme").output == "The endpoint 'acme' is removed.\n"
+            )
             for command in ["show", "enable", "remove", "test"] {
                 let answer = try await database.worker("endpoints", command, "acme")
                 #expect(answer.status == 1 && answer.errors.contains("there is no endpoint 'acme'"), "\(answer.errors)")
@@ -64,7 +87,10 @@ struct EndpointCommandTests {
             (["set", "acme", "--url", "ftp://a/"], 64, "is not one that requests can be sent to"),
             (["set", "acme", "--url", "http://u:p@a/"], 64, "is not one that requests can be sent to"),
             (["set", "acme", "--url", "http://a/", "--secret", "x"], 64, "is not a Standard Webhooks key"),
-            (["set", "acme", "--url", "http://a/", "--header", "Host: b"], 64, "'Host' of the endpoint 'acme' is set by the worker"),
+            (
+                ["set", "acme", "--url", "http://a/", "--header", "Host: b"], 64,
+                "'Host' of the endpoint 'acme' is set by the worker"
+            ),
             (["set", "acme", "--header", "novalue"], 64, "--header has no name and value"),
             (["set", "acme", "--new-secret", "--no-secrets"], 64, "exclude each other"),
             (["redeliver", "acme"], 64, "Say which: --since 2d, or --job"),
@@ -75,7 +101,10 @@ struct EndpointCommandTests {
     )
     func refusals(arguments: [String], status: Int32, message: String) async throws {
         try await withTestDatabase { database in
-            let answer = try await WorkerBinary.run(["endpoints"] + arguments, environment: ["DATABASE_URL": database.url])
+            let answer = try await WorkerBinary.run(
+                ["endpoints"] + arguments,
+                environment: ["DATABASE_URL": database.url]
+            )
             #expect(answer.status == status, "\(answer.errors)")
             #expect(answer.errors.contains(message), "\(answer.errors)")
         }
@@ -103,7 +132,10 @@ struct EndpointCommandTests {
                 #expect(test.output == "The endpoint 'acme' accepted the message.\n", "\(test.errors)")
                 let failed = try await database.worker("endpoints", "test", "broken", "--payload", #"{"a": 1}"#)
                 #expect(failed.status == 1)
-                #expect(failed.output.contains("did not accept the message: http.500: "), "\(failed.output)\(failed.errors)")
+                #expect(
+                    failed.output.contains("did not accept the message: http.500: "),
+                    "\(failed.output)\(failed.errors)"
+                )
                 #expect(try await database.number("select count(*) from breakwater.dead_letter") == 0)
                 #expect(try await database.number("select count(*) from breakwater.job") == 0)
 
@@ -111,7 +143,9 @@ struct EndpointCommandTests {
                 let refused = try await database.worker("endpoints", "test", "acme")
                 #expect(refused.status == 1 && refused.errors.contains("is disabled: moving"))
                 try await waitUntil("jobs become dead letters") {
-                    try await database.query("insert into breakwater.job (kind, payload) values ('hook', '{\"to\": \"acme\"}')")
+                    try await database.query(
+                        "insert into breakwater.job (kind, payload) values ('hook', '{\"to\": \"acme\"}')"
+                    )
                     return try await database.number("select count(*) from breakwater.dead_letter") > 1
                 }
                 _ = try await database.worker("endpoints", "enable", "acme")
@@ -119,8 +153,17 @@ struct EndpointCommandTests {
                 let one = try await database.number("select min(id) from breakwater.dead_letter")
                 let single = try await database.worker("endpoints", "redeliver", "acme", "--job", "\(one)")
                 #expect(single.output == "1 job is sent to 'acme' again.\n", "\(single.errors)")
-                try await waitUntil("nothing waits") { try await database.number("select count(*) from breakwater.job") == 0 }
-                let all: [String: Any] = try await database.worker("endpoints", "redeliver", "acme", "--since", "1h", "--json").json()
+                try await waitUntil("nothing waits") {
+                    try await database.number("select count(*) from breakwater.job") == 0
+                }
+                let all: [String: Any] = try await database.worker(
+                    "endpoints",
+                    "redeliver",
+                    "acme",
+                    "--since",
+                    "1h",
+                    "--json"
+                ).json()
                 #expect((all["redelivered"] as? Int ?? 0) >= dead - 1)
             }
             #expect(ending.status == 0, "\(ending.errors)")

@@ -318,7 +318,10 @@ struct ConfigurationRefusalTests {
                 "{ exec: { command: [cat], max_output: 5 } }",
                 "exec.max_output: '5' is not allowed; give a size from 1B to 1GiB, such as 64KiB"
             ),
-            ("{ http: {} }", "http: there is no url; give one, such as url: \"https://example.com/hook\", or endpoint: $.endpoint"),
+            (
+                "{ http: {} }",
+                "http: there is no url; give one, such as url: \"https://example.com/hook\", or endpoint: $.endpoint"
+            ),
             ("{ http: { url: \"ftp://h/\" } }", "http.url: 'ftp://h/' is not allowed; " + aURLOrPath),
             ("{ http: { url: \"https://\" } }", "http.url: 'https://' is not allowed; " + aURLOrPath),
             (

@@ -67,7 +67,8 @@ struct EndpointConfigurationTests {
 
     @Test("takes a method, a body, a content type and the statuses of a success")
     func format() throws {
-        let text = #"{ url: "http://h/", method: PUT, body: { a: $.x, b: ["$$5", 1, true, ~, "$"], c: { d: '$["e f"]' } }, "#
+        let text =
+            #"{ url: "http://h/", method: PUT, body: { a: $.x, b: ["$$5", 1, true, ~, "$"], c: { d: '$["e f"]' } }, "#
             + #"content_type: application/vnd.api+json, success: [2xx, 409] }"#
         let format = try plugin(text).format
         #expect(format.method == .put)
@@ -95,14 +96,23 @@ struct EndpointConfigurationTests {
             ("{ endpoint: $ }", "endpoint: '$' is not the path of one value"),
             (#"{ endpoint: $.e, url: "http://h/" }"#, "endpoint: there is a url as well; give one of them"),
             ("{ endpoint: $.e, secret: whsec_x }", "secret: each endpoint has secrets of its own"),
-            ("{ endpoint: $.e, disable_after: 1s }", "disable_after: '1s' is not allowed; give a duration from 1m to 366d"),
-            ("{ endpoint: $.e, when_disabled: drop }", "when_disabled: 'drop' is not allowed; give one of hold, dead_letter"),
+            (
+                "{ endpoint: $.e, disable_after: 1s }",
+                "disable_after: '1s' is not allowed; give a duration from 1m to 366d"
+            ),
+            (
+                "{ endpoint: $.e, when_disabled: drop }",
+                "when_disabled: 'drop' is not allowed; give one of hold, dead_letter"
+            ),
             (#"{ url: "http://h/", disable_after: 1d }"#, "disable_after: this is for endpoints, and there is none"),
             (#"{ url: "http://h/", method: post }"#, "method: 'post' is not allowed; give one of GET"),
             (#"{ url: "http://h/", method: GET, body: $.a }"#, "body: a GET request has no body"),
             (#"{ url: "http://h/", body: { a: "$.b c" } }"#, "body: '$.b c' is not the path of one value"),
             (#"{ url: "http://h/", content_type: json }"#, #"content_type: "json" is not a content type"#),
-            (#"{ url: "http://h/", success: [100] }"#, "success: [0] '100' is not allowed; give a status from 200 to 599"),
+            (
+                #"{ url: "http://h/", success: [100] }"#,
+                "success: [0] '100' is not allowed; give a status from 200 to 599"
+            ),
             (#"{ url: "http://h/", success: [] }"#, "success: the statuses that count as a success must be 200 to 599"),
             (
                 #"{ url: "http://h/", headers: { content-type: a/b }, content_type: a/b }"#,
@@ -119,7 +129,10 @@ struct EndpointConfigurationTests {
     @Test("each endpoint has its own circuit, so another key is refused", arguments: ["$.other", "shared", "off"])
     func otherKey(key: String) {
         let found = problems("{ endpoint: $.e }", ", circuit: { key: \(key) }")
-        #expect(found.count == 1 && found[0].contains("each endpoint has a circuit of its own, whose key is $.e"), "\(found)")
+        #expect(
+            found.count == 1 && found[0].contains("each endpoint has a circuit of its own, whose key is $.e"),
+            "\(found)"
+        )
         #expect(problems("{ endpoint: $.e }", ", circuit: { key: $.e }").isEmpty)
     }
 }
