@@ -10,7 +10,7 @@ extension EndpointStatus {
             "state": .string(state),
             "secrets": .integer(Int64(secrets)),
             "headers": .array(headers.map { .string($0) }),
-            "disable_after": .seconds(disableAfter),
+            "disable_after": .integer(orNull: disableAfter.map { Int($0.components.seconds) }),
             "disabled_at": disabledAt.map { .time($0) } ?? .null,
             "disabled_by": .string(orNull: disabledBy),
             "disabled_reason": .string(orNull: disabledReason),
