@@ -48,7 +48,7 @@ struct EndpointCommandTests {
             #expect(shown["url"] as? String == "https://a.example/in")
             #expect(shown["secrets"] as? Int == 2)
             #expect(shown["headers"] as? [String] == ["Authorization"])
-            #expect(shown["disable_after"] as? Double == 5 * 86_400)
+            #expect(shown["disable_after"] as? Int == 432_000)
             #expect(shown["state"] as? String == "enabled")
 
             let disabled = try await database.worker("endpoints", "disable", "acme", "--reason", "unpaid")
