@@ -77,11 +77,10 @@ let package = Package(
         ),
 
         // Handler plugins.
-        .systemLibrary(name: "CPrograms"),
         .target(
             name: "BreakwaterExec",
             dependencies: [
-                "Breakwater", "BreakwaterProcess", "CPrograms", .product(name: "Logging", package: "swift-log"),
+                "Breakwater", "BreakwaterProcess", "CProcess", .product(name: "Logging", package: "swift-log"),
             ]
         ),
         .testTarget(

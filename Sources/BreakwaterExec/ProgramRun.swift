@@ -1,5 +1,6 @@
 import Breakwater
-import CPrograms
+import BreakwaterProcess
+import CProcess
 import Glibc
 import Logging
 

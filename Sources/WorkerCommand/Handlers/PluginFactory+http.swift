@@ -5,7 +5,7 @@ extension PluginFactory {
     /// `http` sends one request for each job: to a fixed URL, to one in the payload, or to an endpoint.
     static let http = PluginFactory(name: "http") { section, kind in
         let url = section.readIfPresent("url", .urlOrPath, mask: Secrets.maskingPasswords(inURL:))
-        let endpoint = section.readIfPresent("endpoint", .payloadPath)
+        let endpoint = section.readIfPresent("endpoint", .payloadPath)?.segments
         switch (section.has("url"), section.has("endpoint")) {
         case (false, false):
             section.report(
@@ -149,17 +149,6 @@ extension ValueRule where Value == URLSetting {
                 case .path(let segments): JSONPath(segments: segments).text
                 }
             }
-        )
-    }
-}
-
-extension ValueRule where Value == [String] {
-    /// A path into the payload.
-    static var payloadPath: Self {
-        Self(
-            allowed: "a path into the payload, such as $.endpoint",
-            parse: { $0.hasPrefix("$") ? try JSONPath(text: $0).segments : nil },
-            text: { JSONPath(segments: $0).text }
         )
     }
 }
