@@ -45,7 +45,8 @@ struct FleetStatus: Equatable {
     /// The tables in the order for a screen: circuits, suspensions, pauses and limits come first.
     var watchTables: [(title: String, table: Table)] {
         let order = [
-            "CIRCUITS NOT CLOSED", "SUSPENDED WORKERS", "PAUSED", "HELD BACK BY LIMITS", "JOBS", "WORKERS", "DEAD LETTERS",
+            "CIRCUITS NOT CLOSED", "SUSPENDED WORKERS", "PAUSED", "HELD BACK BY LIMITS", "JOBS", "WORKERS",
+            "DEAD LETTERS",
         ]
         return wholeTables.sorted { (order.firstIndex(of: $0.title) ?? 0) < (order.firstIndex(of: $1.title) ?? 0) }
     }
