@@ -30,6 +30,7 @@ declare
     v_outcome    bigint := breakwater.last_number('outcome_id');
     v_rule       bigint := breakwater.last_number('flow_rule_id_seq');
     v_number     bigint := breakwater.last_number('rule_claim_number');
+    v_notice     bigint := breakwater.last_number('endpoint_notice_id_seq');
     v_freed      bigint := breakwater.last_number('freed_key_id_seq');
     v_pause      bigint := breakwater.last_number('rate_pause_id_seq');
     v_turn       bigint := breakwater.last_number('share_turn_id_seq');
@@ -86,6 +87,8 @@ begin
             (select max(r.number) from breakwater.adaptive_step r where r.number > v_number),
             -- The index of this table begins with the rule.
             (select max(r.number) from breakwater.key_clock r where p_thorough and r.number > v_number))),
+        ('breakwater.endpoint_notice_id_seq'::regclass, v_notice,
+         (select max(r.id) from breakwater.endpoint_notice r where r.id > v_notice)),
         ('breakwater.freed_key_id_seq'::regclass, v_freed,
          (select max(r.id) from breakwater.freed_key r where r.id > v_freed)),
         ('breakwater.call_time_id_seq'::regclass, v_time,

@@ -107,7 +107,7 @@ $$;
 create function breakwater.record_slots(
     p_schedule text, p_slots timestamptz[], p_outcomes text[], p_jobs bigint[], p_counts integer[], p_by_hand boolean
 ) returns void
-language sql set search_path = pg_catalog, pg_temp set enable_seqscan = off
+language sql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
     insert into breakwater.schedule_slot (schedule, slot, by_hand, outcome, job, slots, at)
     select p_schedule, u.slot, p_by_hand, u.outcome, u.job, u.slots, breakwater.clock()
@@ -232,7 +232,7 @@ $$;
 -- The number of seconds until the next slot; null: no schedule has one. A slot that is due already and has not been
 -- dealt with, because its row is locked or its schedule fails, is left for the next round.
 create function breakwater.seconds_to_next_slot() returns double precision
-language sql stable set search_path = pg_catalog, pg_temp set enable_seqscan = off
+language sql stable set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
     select extract(epoch from min(s.next_at) - breakwater.clock() - (clock_timestamp() - now()))
       from breakwater.schedule s

@@ -92,7 +92,7 @@ struct EndpointConfigurationTests {
     @Test(
         "is refused with the key, and what to do",
         arguments: [
-            ("{ endpoint: acme }", "endpoint: 'acme' is not allowed; give a path into the payload"),
+            ("{ endpoint: acme }", "endpoint: 'acme' is not a path; write $.acme for what stands there in the payload"),
             ("{ endpoint: $ }", "endpoint: '$' is not the path of one value"),
             (#"{ endpoint: $.e, url: "http://h/" }"#, "endpoint: there is a url as well; give one of them"),
             ("{ endpoint: $.e, secret: whsec_x }", "secret: each endpoint has secrets of its own"),
