@@ -123,13 +123,14 @@ as $$
                extract(epoch from breakwater.start_horizon())::double precision as horizon
     ), ahead as (
         -- How many seconds the clock is ahead.
-        select r.*, case when p_due_at - p_now <= make_interval(secs => (p_rule).burst * r.step + r.horizon)
+        select r.*, case when p_due_at - p_now <= make_interval(secs => (p_rule).burst * r.step + r.horizon + 0.001)
                          then greatest(extract(epoch from p_due_at - p_now)::double precision, 0) else 0 end as seconds
           from rate r
     )
     select case when p_until > p_now + breakwater.start_horizon() then 0
-                -- The small addition is for rounding.
-                else greatest(0, floor(((p_rule).burst * a.step + a.horizon - coalesce(a.seconds, 0)) / a.step + 1e-6))::bigint end,
+                -- The small addition is for rounding: at most a microsecond.
+                else greatest(0, floor(((p_rule).burst * a.step + a.horizon - coalesce(a.seconds, 0)) / a.step
+                                       + least(1e-6, 1e-6 / a.step)))::bigint end,
            greatest(coalesce(a.seconds, 0) - ((p_rule).burst - 1) * a.step - a.horizon,
                     extract(epoch from p_until - p_now)::double precision - a.horizon, 0),
            p_now + make_interval(secs => coalesce(a.seconds, 0))
@@ -226,10 +227,17 @@ declare
     v_taken   bigint[];
     v_blocked bigint[];
     v_blocked_keys text[];
+    -- The jobs that a rule stops, with the place of the rule in p_states.
+    v_stopped bigint[] := '{}';
+    v_stopped_keys text[] := '{}';
+    v_stopped_by integer[] := '{}';
+    v_number  integer := 0;
+    v_cut     bigint;
 begin
     chosen := p_ids;
     surplus := '{}';
     foreach v_state in array p_states loop
+        v_number := v_number + 1;
         v_rule := v_state.rule;
         continue when v_rule.type = 'share' or chosen = '{}' or (v_rule.key_path is null and v_rule.weight_path is null);
         select t.keys, t.weights into v_keys, v_weights from breakwater.keys_of_jobs(v_rule, chosen) t;
@@ -271,19 +279,40 @@ begin
                   left join unnest(v_held_keys, v_held, v_taken) h(key, weight, taken) on h.key = c.key) t;
         if v_rule.key_path is null then
             surplus := surplus || v_blocked;
-        elsif v_blocked <> '{}' and p_parks then
-            perform breakwater.hold_back(v_rule, p_kind, v_blocked, v_blocked_keys, v_ordered, v_order_keys);
-            -- The keys of the rules that these jobs had passed may let other jobs start instead.
-            perform breakwater.free_keys_of(p_kind, v_rules, v_blocked);
-        end if;
-        if v_rule.type = 'limit' and v_rule.key_path is not null then
-            v_rules := v_rules || v_rule.id;
+        else
+            v_stopped := v_stopped || v_blocked;
+            v_stopped_keys := v_stopped_keys || v_blocked_keys;
+            v_stopped_by := v_stopped_by || array_fill(v_number, array[cardinality(v_blocked)]);
         end if;
     end loop;
     if cardinality(chosen) > p_most then
         surplus := chosen[p_most + 1:] || surplus;
         chosen := chosen[:p_most];
     end if;
+    if not p_parks or v_stopped = '{}' then
+        return;
+    end if;
+    -- Jobs behind the first surplus one stay where they are: no claim has to pass them yet, and held back they would
+    -- overtake a surplus job of their key.
+    v_cut := (select min(i.place) from unnest(p_ids) with ordinality i(id, place)
+               where case when i.id in (select s from unnest(surplus) s) then true end);
+    v_number := 0;
+    foreach v_state in array p_states loop
+        v_number := v_number + 1;
+        v_rule := v_state.rule;
+        continue when not v_number = any (v_stopped_by);
+        select coalesce(array_agg(t.id), '{}'), coalesce(array_agg(t.key), '{}') into v_blocked, v_blocked_keys
+          from (select s.id, s.key
+                  from unnest(v_stopped, v_stopped_keys, v_stopped_by) s(id, key, number)
+                  join unnest(p_ids) with ordinality i(id, place) on i.id = s.id
+                 where s.number = v_number and (v_cut is null or i.place < v_cut)) t;
+        continue when v_blocked = '{}';
+        perform breakwater.hold_back(v_rule, p_kind, v_blocked, v_blocked_keys, v_ordered, v_order_keys);
+        -- The keys of the limits that these jobs had passed may let other jobs start instead.
+        v_rules := array(select (s.rule).id from unnest(p_states) with ordinality s(rule, leases, due_at, number, place)
+                          where s.place < v_number and (s.rule).type = 'limit' and (s.rule).key_path is not null);
+        perform breakwater.free_keys_of(p_kind, v_rules, v_blocked);
+    end loop;
 end
 $$;
 
@@ -420,7 +449,8 @@ begin
         delete from breakwater.key_clock c
          where c.rule = (p_rule).id and c.key = v_key.key collate "C" and c.number = v_number;
         insert into breakwater.freed_key (kind, rule, keys, due_at)
-        values (p_kind, (p_rule).id, array[v_key.key], breakwater.next_start(p_rule, v_times.due_at));
+        select h.kind, (p_rule).id, array[v_key.key], breakwater.next_start(p_rule, v_times.due_at)
+          from breakwater.handler h where (p_rule).id = any (h.rules);
     end loop;
     return v_delays;
 end
@@ -433,17 +463,24 @@ return p_due_at - ((p_rule).burst - 1) * breakwater.start_interval((p_rule).rate
 
 -- For claims from outside the lanes (probes, suspects, test shots): of some jobs of a kind, those that its rules let
 -- start, and records them as started under a lease. Jobs that a rule stops are left where they are.
--- Locks: the rules, by SKIP LOCKED.
+-- Locks: the handler's row, shared, and the rules; both by SKIP LOCKED.
 create function breakwater.start_by_rules(p_kind text, p_ids bigint[], p_lease bigint, p_worker bigint) returns bigint[]
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_rules  bigint[] := (select h.rules from breakwater.handler h where h.kind = p_kind collate "C");
+    v_rules  bigint[];
     v_states breakwater.rule_state[];
     v_most   integer;
     v_ids    bigint[];
 begin
-    if v_rules is null or p_ids = '{}' then
+    if p_ids = '{}' or not exists (select from breakwater.handler h where h.kind = p_kind collate "C") then
+        return p_ids;
+    end if;
+    -- These claims lock no lane, so the handler's row says whether its rules are just changing.
+    select h.rules into v_rules from breakwater.handler h where h.kind = p_kind collate "C" for share skip locked;
+    if not found then
+        return '{}';
+    elsif v_rules is null then
         return p_ids;
     end if;
     v_states := breakwater.lock_rules(v_rules);

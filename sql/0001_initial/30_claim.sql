@@ -266,6 +266,7 @@ begin
         v_floor := coalesce(v_newest.floor, v_floor);
 
         v_states := null;
+        v_wait := null;
         if v_newest.rules is not null then
             -- A kind with rules: they decide how many jobs may start, and jobs that they held back come first.
             v_states := breakwater.lock_rules(v_newest.rules);
@@ -346,6 +347,10 @@ begin
         if v_newest.has_ended then
             perform breakwater.forget_claim(v_newest.lease, true, v_lane.id);
         end if;
+        if v_jobs.ids is null and v_states is not null and v_lane.has_jobs and v_wait is null then
+            -- A weight may not fit yet.
+            return next breakwater.held_back(v_kind, 0.25);
+        end if;
         continue when v_jobs.ids is null;
         return next v_jobs;
         v_bytes := v_bytes - pg_column_size(v_jobs.payloads);
@@ -401,7 +406,8 @@ language sql stable set search_path = pg_catalog, pg_temp
 as $$
     select case when n.due_at is not null or exists (
                     select from breakwater.job j where j.kind = p_kind collate "C" and j.rule = any (p_rules))
-                then least(0.25, greatest(extract(epoch from n.due_at - clock_timestamp()), 0)) end
+                then case when n.due_at is null then 0.25
+                          else least(0.25, greatest(extract(epoch from n.due_at - clock_timestamp()), 0.01)) end end
       from (select min(f.due_at) as due_at from breakwater.freed_key f
              where f.kind = p_kind collate "C" and f.due_at > '-infinity') n
 $$;

@@ -102,6 +102,10 @@ begin
     end loop;
 
     if p_for_shares and v_taken <> '{}' then
+        -- Jobs that wait for their ordered key do not wait for a share.
+        v_taken := (breakwater.choose(
+            array(select s from unnest(p_states) s where (s.rule).type = 'order'), v_kind, v_taken, '{}',
+            cardinality(v_taken), true)).chosen;
         perform breakwater.hold_back_for_shares(p_states, v_kind, v_taken);
         v_taken := '{}';
     end if;
@@ -115,7 +119,12 @@ begin
         exit when pg_column_size(v_jobs.payloads) <= p_bytes or v_jobs.ids is null;
         v_limit := breakwater.count_within(v_jobs.payloads, p_bytes);
         exit when v_limit = cardinality(v_taken);
-        -- The other jobs stay in the lane, so the floor must stay below them.
+        -- The other jobs stay in the lane, so the floor must stay below them. Later jobs of their ordered keys, which may
+        -- be held back by now, wait for them.
+        if v_states is not null and breakwater.is_ordered(v_kind) then
+            update breakwater.job j set order_key = breakwater.order_key_of(j.kind, j.payload)
+             where j.id = any (v_jobs.ids[v_limit + 1:]) and j.order_key is null;
+        end if;
         v_taken := v_jobs.ids[1:v_limit];
         v_last := greatest(p_cursor, v_jobs.positions[v_limit]);
         v_floor := p_floor;

@@ -15,16 +15,38 @@ declare
         select j.id from breakwater.job j
          where j.id = any (p_ids) and (num_nulls(j.run_at) = 1 or j.rule is not null)
            for no key update skip locked);
+    v_now timestamptz := clock_timestamp();
 begin
+    -- A key for which a job was held back before may let the next job start.
+    insert into breakwater.freed_key (kind, rule, keys)
+    select h.kind, o.rule, o.keys
+      from (select j.rule, array_agg(distinct j.rule_key) as keys from breakwater.job j
+             where j.id = any (v_ids) and j.rule + 0 <> (p_rule).id group by j.rule) o
+      join breakwater.flow_rule r on r.id = o.rule and r.type <> 'share'
+      join breakwater.handler h on o.rule = any (h.rules);
     update breakwater.job j
-       set run_at = 'infinity', rule = (p_rule).id, rule_key = b.key, order_key = coalesce(j.order_key, b.order_key)
+       set run_at = 'infinity', rule = (p_rule).id, rule_key = b.key, order_key = coalesce(b.order_key, j.order_key)
       from (select i.id, i.key, o.key as order_key
               from unnest(p_ids, p_keys) i(id, key)
               left join unnest(p_ordered, p_order_keys) o(id, key) on o.id = i.id
              where i.id in (select v from unnest(v_ids) v)
             offset 0) b
      where j.id = b.id
-       and (j.rule, j.rule_key) is distinct from ((p_rule).id, b.key);
+       and (j.rule, j.rule_key, j.order_key)
+           is distinct from ((p_rule).id, b.key, coalesce(b.order_key, j.order_key));
+    -- A rate lets the key's next job start later, without another job ending.
+    if (p_rule).rate is not null then
+        insert into breakwater.freed_key (kind, rule, keys, due_at)
+        select h.kind, (p_rule).id, array[k.key], v_now + make_interval(secs => greatest(a.wait, 0.01))
+          from (select distinct key from unnest(p_keys) key) k
+         cross join lateral (select c.due_at from breakwater.key_clock c
+                              where c.rule = (p_rule).id and c.key = k.key collate "C"
+                              order by c.number desc limit 1) c
+         cross join lateral breakwater.starts_allowed(
+               p_rule, c.due_at, breakwater.paused_until((p_rule).id, k.key), v_now) a
+          join breakwater.handler h on (p_rule).id = any (h.rules)
+         where a.wait > 0;
+    end if;
 end
 $$;
 
@@ -119,6 +141,11 @@ begin
     return case when v_path is not null then breakwater.key_of(p_payload, v_path) end;
 end
 $$;
+
+-- Whether a kind has ordered keys.
+create function breakwater.is_ordered(p_kind text) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$ select exists (select from breakwater.flow_rule r where r.type = 'order' and r.name = p_kind collate "C") $$;
 
 -- Claims jobs of a kind that were held back and that may run now: those of keys that were freed, and then the next ones
 -- of the tenants whose turn it is. Returns a row for each queue and priority.
@@ -254,6 +281,7 @@ begin
              cross join lateral (
                    select j.queue from breakwater.job j
                     where j.kind = v_kind and j.rule = v_rule.id and j.rule_key = k.key collate "C"
+                      and j.id not in (select h from unnest(v_held) h)
                     order by j.priority, j.id limit 1) f
              where f.queue <> all (p_queues));
         perform breakwater.free_keys(p_kind, v_rule.id, v_far, v_now + interval '200 milliseconds');
@@ -273,9 +301,9 @@ language sql set search_path = pg_catalog, pg_temp
 as $$
     insert into breakwater.freed_key (kind, rule, keys)
     select j.kind, j.rule, array_agg(distinct j.rule_key)
-      from breakwater.job j
+      -- With offset 0 the jobs are looked up by their ids.
+      from (select o.kind, o.rule, o.rule_key from breakwater.job o where o.id = any (p_ids) offset 0) j
       join breakwater.flow_rule r on r.id = j.rule and r.type <> 'share'
-     where j.id = any (p_ids)
      group by j.kind, j.rule
 $$;
 
@@ -327,10 +355,13 @@ declare
     v_at    breakwater.key_search;
     v_key   record;
     v_steps integer := 0;
+    v_kind  text;
+    v_is_full boolean := false;
     v_ids   bigint[];
     v_count integer := 0;
 begin
     perform breakwater.end_halts();
+    v_count := breakwater.return_probes();
     delete from breakwater.rate_pause p where p.until < clock_timestamp();
     delete from breakwater.key_clock c
      where c.due_at < clock_timestamp() - interval '1 minute'
@@ -340,7 +371,7 @@ begin
         select j.kind, j.rule, j.rule_key as key, h.rules into v_key
           from breakwater.job j left join breakwater.handler h on h.kind = j.kind
          where j.rule is not null
-           and (v_at.kind is null or (j.kind, j.rule, j.rule_key) > (v_at.kind, v_at.rule, v_at.key))
+           and (j.kind, j.rule, j.rule_key) > (coalesce(v_at.kind, ''), coalesce(v_at.rule, 0), coalesce(v_at.key, ''))
          order by j.kind, j.rule, j.rule_key
          limit 1;
         if not found or v_steps >= p_limit then
@@ -357,7 +388,14 @@ begin
         if v_key.rule = any (v_key.rules) then
             if (select r.type from breakwater.flow_rule r where r.id = v_key.rule) = 'share' then
                 insert into breakwater.share_turn (rule, key) values (v_key.rule, v_key.key) on conflict do nothing;
-            else
+            elsif v_key.kind is distinct from v_kind then
+                -- While no worker takes the rows of a kind, no more are added.
+                v_kind := v_key.kind;
+                v_is_full := (select count(*) from (select from breakwater.freed_key f where f.kind = v_kind limit 1000) f) >= 1000;
+                if not v_is_full then
+                    perform breakwater.free_keys(v_key.kind, v_key.rule, array[v_key.key]);
+                end if;
+            elsif not v_is_full then
                 perform breakwater.free_keys(v_key.kind, v_key.rule, array[v_key.key]);
             end if;
         elsif v_key.rules is null or v_key.rule <> all (v_key.rules) then
@@ -385,10 +423,45 @@ declare
 begin
     for v_id in select i from unnest(p_ids) i order by i loop
         update breakwater.job j
-           set run_at = null, rule = null, rule_key = null, position = nextval('breakwater.job_position')
+           set run_at = null, rule = null, rule_key = null, order_key = breakwater.order_key_of(j.kind, j.payload),
+               position = nextval('breakwater.job_position')
          where j.id = v_id and j.rule is not null;
     end loop;
     perform breakwater.wake(array(select distinct j.kind from breakwater.job j where j.id = any (p_ids)));
     return cardinality(p_ids);
+end
+$$;
+
+-- While a circuit is half-open and no job of its kinds is in a lane, puts some jobs that a rule held back into their lanes
+-- again, because probes are chosen there. Returns how many.
+create function breakwater.return_probes() returns integer
+language plpgsql set search_path = pg_catalog, pg_temp
+set jit = off set enable_seqscan = off set enable_bitmapscan = off
+as $$
+declare
+    v_kind  text;
+    v_count integer := 0;
+begin
+    for v_kind in
+        select h.kind from breakwater.handler h
+          join breakwater.circuit c on breakwater.is_circuit_of(c.kind, c.key, h.kind, h.shared_key, '')
+         where h.rules is not null and (c.state = 'half_open' or (c.state = 'open' and c.retry_at <= breakwater.clock()))
+           and not exists (
+               select from breakwater.lane a
+                cross join lateral (
+                      select from breakwater.job j
+                       where j.queue = a.queue and j.kind = a.kind and j.priority = a.priority and j.run_at is null
+                       limit 1) f
+                where a.kind = h.kind)
+    loop
+        v_count := v_count + breakwater.return_to_lanes(breakwater.lock_waiting(array(
+            select f.id
+              from unnest((select h.rules from breakwater.handler h where h.kind = v_kind)) u(rule)
+             cross join lateral (
+                   select j.id from breakwater.job j
+                    where j.kind = v_kind collate "C" and j.rule = u.rule
+                    order by j.rule_key, j.priority, j.id limit 20) f)));
+    end loop;
+    return v_count;
 end
 $$;

@@ -22,6 +22,7 @@ begin
     foreach v_state in array p_states loop
         continue when (v_state.rule).type <> 'share';
         v_keys := (breakwater.keys_of_jobs(v_state.rule, p_ids)).keys;
+        continue when v_keys is null;
         perform breakwater.hold_back(v_state.rule, p_kind, p_ids, v_keys, p_ids, v_order_keys);
         insert into breakwater.share_turn (rule, key)
         select (v_state.rule).id, k.key from unnest(v_keys) with ordinality k(key, place) group by k.key order by min(k.place)
@@ -72,8 +73,8 @@ $$;
 
 -- The next jobs of the tenants, at most p_limit, which the caller has not taken yet. The jobs are locked.
 --
--- At most 64 tenants, or twice as many as there are slots, are looked at. If there are more, those that get or hold slots
--- go to the end of the line.
+-- At most 64 tenants, or twice as many as there are slots, are looked at. If there are more, those that get or hold slots,
+-- and those without a job for these queues, go to the end of the line.
 create function breakwater.next_of_shares(
     p_share breakwater.rule_state, p_kind text, p_queues text[], p_taken bigint[], p_limit integer
 ) returns bigint[]
@@ -90,6 +91,7 @@ declare
     v_keys   text[];
     v_locked bigint[];
     v_idle   text[];
+    v_waiting text[];
 begin
     select array_agg(t.id), array_agg(t.key) into v_turns, v_tenants
       from (select t.id, t.key from breakwater.share_turn t where t.rule = v_rule.id
@@ -110,6 +112,7 @@ begin
                       and j.id not in (select h from unnest(v_held) h) and j.id not in (select t from unnest(p_taken) t)
                     order by j.priority, j.id
                     limit greatest(1, ceil(2.0 * p_limit / cardinality(v_tenants)))::integer) j) w;
+    v_waiting := v_keys;
     -- A tenant without such a job leaves the line, unless its jobs are in queues of other workers.
     v_idle := array(
         select k.key from unnest(v_tenants) k(key)
@@ -143,7 +146,8 @@ begin
         with moved as (
             delete from breakwater.share_turn t
              where t.rule = v_rule.id and t.id = any (v_turns)
-               and (t.key in (select k from unnest(v_keys) k) or t.key in (select k from unnest(v_held_keys) k))
+               and (t.key in (select k from unnest(v_keys) k) or t.key in (select k from unnest(v_held_keys) k)
+                    or t.key not in (select k from unnest(v_waiting) k))
             returning t.id, t.key
         )
         insert into breakwater.share_turn (rule, key) select v_rule.id, m.key from moved m order by m.id;

@@ -357,8 +357,7 @@ begin
                parked = null,
                rule = null,
                rule_key = null,
-               order_key = case when v_policy.rules is not null
-                                then coalesce(j.order_key, breakwater.order_key_of(j.kind, j.payload)) end,
+               order_key = case when v_policy.rules is not null then breakwater.order_key_of(j.kind, j.payload) end,
                attempt = v_job.attempt + v_spent::integer,
                handed_back = v_job.handed_back + p_is_pending::integer,
                -- A run that ended resets the count. A run that was released proves nothing, so the count stays.

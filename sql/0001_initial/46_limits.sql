@@ -11,6 +11,32 @@ begin
 end
 $$;
 
+-- Makes changes of rules run one after the other. They lock handlers and lanes of several kinds, and would wait for each
+-- other otherwise. Claims do not wait for this lock.
+create function breakwater.lock_changes_of_rules() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    lock table breakwater.flow_rule in share row exclusive mode;
+end
+$$;
+
+-- Whether handlers bring other rules than there are.
+create function breakwater.brings_rules(p_handlers jsonb) returns boolean
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select exists (
+        select from jsonb_array_elements(p_handlers) h, jsonb_array_elements(h -> 'flow') f
+         where not exists (select from breakwater.flow_rule r
+                            where r.type = f ->> 'type' and r.name = f ->> 'name' and r.configured = f -> 'settings'))
+        or exists (
+        select from breakwater.flow_rule r
+         where r.configured is not null
+           and not exists (select from jsonb_array_elements(p_handlers) h, jsonb_array_elements(h -> 'flow') f
+                            where f ->> 'type' = r.type and f ->> 'name' = r.name)
+           and (r.name in (select h ->> 'kind' from jsonb_array_elements(p_handlers) h) or r.type = 'limit'))
+$$;
+
 -- Whether a rule applies to a kind, of which p_limits are the limits that its configuration names.
 create function breakwater.applies_to(p_rule breakwater.flow_rule, p_kind text, p_limits text[]) returns boolean
 language sql immutable parallel safe
@@ -137,6 +163,7 @@ begin
     if exists (select from unnest(set_limit.kinds) k where coalesce(octet_length(k), 0) not between 1 and 200) then
         raise exception '% names a kind that is not 1 to 200 bytes long', v_where using errcode = '22023';
     end if;
+    perform breakwater.lock_changes_of_rules();
     v_new.burst := breakwater.check_limit(v_where, set_limit.concurrency, set_limit.rate, set_limit.per, set_limit.burst);
     select * into v_old from breakwater.flow_rule r where r.type = 'limit' and r.name = set_limit.name collate "C";
     v_new.type := 'limit';
@@ -167,6 +194,7 @@ declare
     v_old breakwater.flow_rule;
     v_new breakwater.flow_rule;
 begin
+    perform breakwater.lock_changes_of_rules();
     select * into v_old from breakwater.flow_rule r where r.type = 'limit' and r.name = remove_limit.name collate "C";
     if not found then
         return false;
@@ -321,7 +349,10 @@ $$;
 -- Writes the rules that handlers bring with their registration: in each handler's `flow`, a list of objects with `type`,
 -- `name` and settings. A limit that an operator set stays as it is. Rules of the configuration that no handler names any
 -- more are deleted. Usually nothing has changed, and nothing is locked.
-create function breakwater.configure_rules(p_handlers jsonb) returns void
+--
+-- With p_only_missing, when a worker puts back rows of its registration, existing rules stay as they are, because another
+-- worker may have registered newer ones.
+create function breakwater.configure_rules(p_handlers jsonb, p_only_missing boolean default false) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -347,7 +378,7 @@ begin
          order by f ->> 'type', f ->> 'name'
     loop
         select * into v_old from breakwater.flow_rule r where r.type = v_given.type and r.name = v_given.name collate "C";
-        continue when v_old.id is not null and v_old.configured = v_given.settings;
+        continue when v_old.id is not null and (p_only_missing or v_old.configured = v_given.settings);
         if v_old.source = 'operator' then
             update breakwater.flow_rule r set configured = v_given.settings where r.id = v_old.id;
         else
@@ -362,6 +393,7 @@ begin
                             where f ->> 'type' = r.type and f ->> 'name' = r.name)
            -- It belonged to one of these handlers, or to none that is left.
            and (r.name = any (v_kinds) or r.type = 'limit')
+           and not p_only_missing
          order by r.id
     loop
         if v_old.source = 'operator' then

@@ -108,8 +108,10 @@ as $$ select s from breakwater.adaptive_step s where s.rule = p_rule order by s.
 create function breakwater.adapted_concurrency(p_rule breakwater.flow_rule) returns integer
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
-    select floor(coalesce(((breakwater.adaptation_of((p_rule).id)).state).allowed,
-                          (breakwater.first_adaptation((p_rule).least, (p_rule).concurrency)).allowed))::integer
+    -- The bounds may have changed since the last step.
+    select floor(least((p_rule).concurrency, greatest((p_rule).least, coalesce(
+        ((breakwater.adaptation_of((p_rule).id)).state).allowed,
+        (breakwater.first_adaptation((p_rule).least, (p_rule).concurrency)).allowed))))::integer
 $$;
 
 -- Takes the next step of each adaptive limit for which enough calls have ended. After its circuit has closed, a limit

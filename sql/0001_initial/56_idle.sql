@@ -18,7 +18,7 @@ begin
         return not exists (select from breakwater.job j where j.kind = p_circuit.kind and j.parked = p_circuit.key);
     end if;
     v_kinds := breakwater.kinds_of(p_circuit.kind, p_circuit.key);
-    -- Jobs that are ready or held, parked jobs, jobs that wait to run again, and probes whose attempts were handed
+    -- Jobs that are ready or held, parked jobs, jobs that a rule holds back, jobs that wait to run again, and probes whose attempts were handed
     -- back.
     return not exists (select from breakwater.lane a
                         cross join lateral (
@@ -27,6 +27,7 @@ begin
                                limit 1) w
                         where a.kind = any (v_kinds))
        and not exists (select from breakwater.job j where j.kind = any (v_kinds) and j.parked is not null)
+       and not exists (select from breakwater.job j where j.kind = any (v_kinds) and j.rule is not null)
        and not exists (select from breakwater.job j
                         where j.kind = any (v_kinds) and j.run_at is not null and j.attempt > 0)
        and not exists (select from breakwater.probe_result r

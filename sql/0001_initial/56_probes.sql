@@ -28,6 +28,8 @@ declare
     v_avoid  bigint[] := breakwater.latest_probes(p_circuit_kind, p_circuit_key, p_generation);
     v_id     bigint;
     v_lease  bigint;
+    -- Of ordered keys, only the oldest job may run.
+    v_is_ordered boolean := breakwater.is_ordered(p_kind);
 begin
     v_lanes := array(
         select a from unnest(p_queues, p_priorities) with ordinality l(queue, priority, place)
@@ -49,7 +51,7 @@ begin
         v_lane := v_lanes[number % cardinality(v_lanes) + 1];
         v_turn := number / cardinality(v_lanes);
         v_id := breakwater.find_probe(
-            v_lane, case when v_turn = 0 then 'oldest' when v_turn % 2 = 1 then 'newest' else 'any' end,
+            v_lane, case when v_turn = 0 or v_is_ordered then 'oldest' when v_turn % 2 = 1 then 'newest' else 'any' end,
             v_ids || v_avoid, p_is_filtered);
         if v_id is not null then
             v_ids := v_ids || v_id;

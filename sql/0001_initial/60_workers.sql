@@ -16,6 +16,9 @@ begin
     perform breakwater.refuse_row_security();
     perform breakwater.check_sequences();
     perform breakwater.record_absence();
+    if breakwater.brings_rules(v_handlers) then
+        perform breakwater.lock_changes_of_rules();
+    end if;
     -- The kinds are sorted, so that workers that start together lock the rows in the same order.
     insert into breakwater.handler
     select h.* from jsonb_populate_recordset(null::breakwater.handler, v_handlers) h order by h.kind
@@ -107,12 +110,15 @@ as $$
 declare
     v_handlers jsonb := breakwater.handlers_as_of_now(p_handlers);
 begin
+    if breakwater.brings_rules(v_handlers) then
+        perform breakwater.lock_changes_of_rules();
+    end if;
     insert into breakwater.handler
     select h.* from jsonb_populate_recordset(null::breakwater.handler, v_handlers) h order by h.kind
     on conflict (kind) do nothing;
     perform breakwater.add_circuits_and_lanes(
         v_handlers, (select w.queues from breakwater.worker w where w.id = p_worker));
-    perform breakwater.configure_rules(v_handlers);
+    perform breakwater.configure_rules(v_handlers, true);
 end
 $$;
 

@@ -163,7 +163,7 @@ begin
         v_crashes := v_job.crashes + (p_crash is not null and p_group <= 1)::integer;
         update breakwater.job j
            set lease = p_claim.lease, moved_from = null, parked = null, rule = null, rule_key = null,
-               order_key = coalesce(j.order_key, breakwater.order_key_of(j.kind, j.payload)),
+               order_key = breakwater.order_key_of(j.kind, j.payload),
                ready_at = now(), crashes = v_crashes,
                suspect_group = case when p_crash is not null and p_group > 1 then (p_group + 1) / 2 else j.suspect_group end,
                run_at = breakwater.run_at_after(v_crashes, p_crash),

@@ -102,10 +102,13 @@ begin
            for update skip locked);
     v_ids := breakwater.without_held(v_ids);
     v_lease := nextval('breakwater.lease');
-    v_ids := array(
-        select unnest(breakwater.start_by_rules(k.kind, k.ids, v_lease, p_worker))
+    if exists (select from breakwater.flow_rule) then
+        -- The suspects of one kind only, because a limit that kinds share counts only jobs whose claim is written.
+        select breakwater.start_by_rules(k.kind, k.ids, v_lease, p_worker) into v_ids
           from (select j.kind, array_agg(j.id order by j.position) as ids from breakwater.job j where j.id = any (v_ids)
-                 group by j.kind) k);
+                 group by j.kind order by min(j.position) limit 1) k;
+        v_ids := coalesce(v_ids, '{}');
+    end if;
     if v_ids = '{}' then
         return;
     end if;

@@ -92,6 +92,23 @@ struct AdaptiveTests {
         }
     }
 
+    @Test("obeys lower bounds at once")
+    func loweredBounds() async throws {
+        try await withTestDatabase { database in
+            let worker = try await HandWorker(database) { $0.adapt = 2...200 }
+            try await database.query(
+                """
+                insert into breakwater.adaptive_step (rule, number, state)
+                select id, 1, row(150, 0.1, null, null, null, 0)::breakwater.adaptation from breakwater.flow_rule
+                """
+            )
+            let other = try await HandWorker(database) { $0.adapt = 2...20 }
+            try await database.insert(200)
+            let (first, second) = (try await worker.claim().count, try await other.claim().count)
+            #expect(first + second == 20)
+        }
+    }
+
     @Test("is checked by claims, takes its steps from settled calls, and starts at half after an outage")
     func endToEnd() async throws {
         try await withTestDatabase { database in

@@ -143,6 +143,69 @@ struct KeyOrderTests {
         }
     }
 
+    @Test("stay in order when a claim takes fewer jobs than could run")
+    func surplus() async throws {
+        try await withTestDatabase { database in
+            let worker = try await worker(database)
+            try await insert(["a", "b", "b", "b", "a"], into: database)
+            var order: [Int64] = []
+            for _ in 1...20 where order.count < 5 {
+                let jobs = try await worker.claim(1)
+                order += jobs.map(\.id)
+                try await worker.settle(jobs)
+                try await worker.maintain()
+            }
+            #expect(
+                order.filter { [1, 5].contains($0) } == [1, 5] && order.filter { [2, 3, 4].contains($0) } == [2, 3, 4]
+            )
+        }
+    }
+
+    @Test("stay in order while a circuit is half-open, and are probed although all jobs are held back")
+    func probes() async throws {
+        try await withTestDatabase { database in
+            let worker = try await HandWorker(database) {
+                $0.order = KeyOrder(by: ["c"])
+                $0.circuit.successesToClose = 50
+            }
+            try await insert(Array(repeating: "a", count: 6), into: database)
+            let first = try await worker.claim()
+            try await database.query(
+                "update breakwater.circuit set state = 'half_open', generation = generation + 1, since = now() where kind = 'k'"
+            )
+            try await worker.settle(first)
+            var order: [Int64] = []
+            for _ in 1...20 where order.count < 5 {
+                let jobs = try await worker.claim()
+                order += jobs.map(\.id)
+                try await worker.settle(jobs)
+                try await worker.maintain()
+            }
+            #expect(order == [2, 3, 4, 5, 6])
+        }
+    }
+
+    @Test("follow the configuration when it names another key while jobs are held back")
+    func changedKey() async throws {
+        try await withTestDatabase { database in
+            let old = try await worker(database)
+            try await database.query(
+                "insert into breakwater.job (kind, payload) select 'k', '{\"c\": 1, \"d\": 2}' from generate_series(1, 4)"
+            )
+            let first = try await old.claim()
+            let new = try await HandWorker(database) { $0.order = KeyOrder(by: ["d"]) }
+            try await old.settle(first)
+            var order: [Int64] = []
+            for _ in 1...20 where order.count < 3 {
+                try await new.maintain()
+                let jobs = try await new.claim()
+                order += jobs.map(\.id)
+                try await new.settle(jobs)
+            }
+            #expect(order == [2, 3, 4])
+        }
+    }
+
     @Test("are found again after a user deleted the job that they waited for")
     func deletedByHand() async throws {
         try await withTestDatabase { database in

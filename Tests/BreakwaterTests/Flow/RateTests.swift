@@ -27,6 +27,25 @@ struct RateTests {
         }
     }
 
+    @Test("that is slow lets nothing more start shortly before its time")
+    func slow() async throws {
+        try await withTestDatabase { database in
+            let worker = try await HandWorker(database) {
+                $0.limits = [JobLimit(rate: .init(1, per: .seconds(86_400)), burst: 1)]
+            }
+            try await database.insert(10)
+            #expect(try await worker.claim().count == 1)
+            for ahead in ["200 milliseconds", "120 milliseconds", "90 milliseconds"] {
+                try await database.query(
+                    "update breakwater.rule_claim set due_at = clock_timestamp() + $1::interval",
+                    [.text(ahead)]
+                )
+                #expect(try await worker.claim().count <= 1)
+                #expect(try await worker.claim().isEmpty, "\(ahead)")
+            }
+        }
+    }
+
     @Test("that is raised is not held up by the starts of the old one")
     func raised() async throws {
         try await withTestDatabase { database in

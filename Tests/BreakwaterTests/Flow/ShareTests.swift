@@ -88,6 +88,22 @@ struct ShareTests {
         }
     }
 
+    @Test("are probed while their circuit is half-open, although all jobs are held back")
+    func probes() async throws {
+        try await withTestDatabase { database in
+            let worker = try await worker(database)
+            try await insert(20, of: "a", into: database)
+            let first = try await worker.claim(1)
+            try await database.query(
+                "update breakwater.circuit set state = 'half_open', generation = generation + 1, since = now() where kind = 'k'"
+            )
+            try await worker.settle(first)
+            try await worker.maintain()
+            #expect(try await worker.claim().allSatisfy(\.isProbe))
+            #expect(try await database.count("probe") > 0)
+        }
+    }
+
     @Test("explain a waiting job as one that is ready, and count it as work for more workers")
     func explained() async throws {
         try await withTestDatabase { database in

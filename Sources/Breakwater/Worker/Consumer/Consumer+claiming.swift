@@ -61,7 +61,11 @@ extension Consumer {
         }
         if case .polling(_, _, let nextLook) = wakeUps, now >= nextLook { isExhausted = false }
         if owesLateSearch, now >= nextLateSearch { isExhausted = false }
-        if let due = heldBack.values.min(), due <= now { isExhausted = false }
+        if let due = heldBack.values.min(), due <= now {
+            isExhausted = false
+            // The answer says when to claim them again. If the claim does not include one, it is asked for later.
+            for (kind, due) in heldBack where due <= now { heldBack[kind] = now + Self.heldBackPause }
+        }
         // No insert notifies this worker although it is idle, so it claims again.
         if settings.listens, wakeUps == .none, now >= nextWideClaim { isExhausted = false }
         if !isOverlapping, now >= nextWideClaim, !isExhausted, wakeUps != .asleep { isWide = true }

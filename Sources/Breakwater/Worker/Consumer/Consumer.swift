@@ -136,6 +136,8 @@ struct Consumer {
     static let lateSearchPause = 20
     /// The shortest pause after a search for late jobs.
     static let leastLateSearchPause = Duration.milliseconds(5)
+    /// How long a kind of which rules hold back jobs is left alone if no claim can include it.
+    static let heldBackPause = Duration.milliseconds(250)
     /// A worker that finds jobs at every claim still searches for late jobs, and in all lanes, this often.
     static let longestWideClaimPause = Duration.seconds(1)
     /// A claim that got no answer for this long may include a job that the server cannot read in that time.
