@@ -388,15 +388,16 @@ begin
         if v_key.rule = any (v_key.rules) then
             if (select r.type from breakwater.flow_rule r where r.id = v_key.rule) = 'share' then
                 insert into breakwater.share_turn (rule, key) values (v_key.rule, v_key.key) on conflict do nothing;
-            elsif v_key.kind is distinct from v_kind then
+            else
                 -- While no worker takes the rows of a kind, no more are added.
-                v_kind := v_key.kind;
-                v_is_full := (select count(*) from (select from breakwater.freed_key f where f.kind = v_kind limit 1000) f) >= 1000;
+                if v_key.kind is distinct from v_kind then
+                    v_kind := v_key.kind;
+                    v_is_full := (select count(*) from (select from breakwater.freed_key f where f.kind = v_kind
+                                                         limit 1000) f) >= 1000;
+                end if;
                 if not v_is_full then
                     perform breakwater.free_keys(v_key.kind, v_key.rule, array[v_key.key]);
                 end if;
-            elsif not v_is_full then
-                perform breakwater.free_keys(v_key.kind, v_key.rule, array[v_key.key]);
             end if;
         elsif v_key.rules is null or v_key.rule <> all (v_key.rules) then
             v_ids := breakwater.lock_waiting(array(

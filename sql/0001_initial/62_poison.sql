@@ -102,13 +102,13 @@ begin
            for update skip locked);
     v_ids := breakwater.without_held(v_ids);
     v_lease := nextval('breakwater.lease');
-    if exists (select from breakwater.flow_rule) then
-        -- The suspects of one kind only, because a limit that kinds share counts only jobs whose claim is written.
-        select breakwater.start_by_rules(k.kind, k.ids, v_lease, p_worker) into v_ids
+    -- If there are rules, the suspects of one kind only, because a limit that kinds share counts only jobs whose claim is
+    -- written.
+    v_ids := array(
+        select unnest(breakwater.start_by_rules(k.kind, k.ids, v_lease, p_worker))
           from (select j.kind, array_agg(j.id order by j.position) as ids from breakwater.job j where j.id = any (v_ids)
-                 group by j.kind order by min(j.position) limit 1) k;
-        v_ids := coalesce(v_ids, '{}');
-    end if;
+                 group by j.kind order by min(j.position)
+                 limit case when exists (select from breakwater.flow_rule) then 1 end) k);
     if v_ids = '{}' then
         return;
     end if;
