@@ -251,7 +251,8 @@ begin
                array_agg(j.traceparent), array_agg(j.tracestate),
                case when p_key_path is null then array[p_circuit_key] else array_agg(j.key) end,
                case when p_key_path is null then array[p_generation]
-                    else array_agg(breakwater.generation_of(j.kind, j.key)) end
+                    -- The inner CASE is for jobs without keys: arguments of an aggregate are evaluated in any case.
+                    else array_agg(case when p_key_path is not null then breakwater.generation_of(j.kind, j.key) end) end
           from (select j.*, j.ctid, case when p_key_path is not null then breakwater.key_of(j.payload, p_key_path) end as key
                   from breakwater.job j
                  where j.id = any (p_ids)

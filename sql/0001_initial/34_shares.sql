@@ -73,7 +73,7 @@ $$;
 
 -- The next jobs of the tenants, at most p_limit, which the caller has not taken yet. The jobs are locked.
 --
--- At most 64 tenants, or twice as many as there are slots, are looked at. If there are more, those that get or hold slots,
+-- At most 64 tenants, or as many as there are slots, are looked at. If there are more, those that get or hold slots,
 -- and those without a job for these queues, go to the end of the line.
 create function breakwater.next_of_shares(
     p_share breakwater.rule_state, p_kind text, p_queues text[], p_taken bigint[], p_limit integer
@@ -95,7 +95,7 @@ declare
 begin
     select array_agg(t.id), array_agg(t.key) into v_turns, v_tenants
       from (select t.id, t.key from breakwater.share_turn t where t.rule = v_rule.id
-             order by t.id limit greatest(64, 2 * p_limit)) t;
+             order by t.id limit greatest(64, p_limit)) t;
     if v_turns is null then
         return '{}';
     end if;
@@ -142,7 +142,7 @@ begin
                               group by s.key) h on h.key = c.key) t
          order by t.share, t.id
          limit p_limit) t;
-    if cardinality(v_turns) >= greatest(64, 2 * p_limit) then
+    if cardinality(v_turns) >= greatest(64, p_limit) then
         with moved as (
             delete from breakwater.share_turn t
              where t.rule = v_rule.id and t.id = any (v_turns)
