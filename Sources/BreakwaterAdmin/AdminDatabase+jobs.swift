@@ -71,7 +71,7 @@ package struct FailedRun: Equatable, Sendable {
     /// The failure's name and message.
     package var failure: String
     package var at: Date?
-    /// The name of the worker, or its number if the worker is no longer registered.
+    /// The name of the worker, or its number if its name is not known.
     package var worker: String
 }
 
@@ -106,7 +106,7 @@ extension AdminDatabase {
             """
             select (e ->> 'attempt')::int8 as attempt, coalesce(e ->> 'class', '') as class,
                    concat_ws(': ', e ->> 'name', e ->> 'message') as failure, (e ->> 'at')::timestamptz as at,
-                   coalesce(w.name, e ->> 'worker', '') as worker
+                   coalesce(e ->> 'worker_name', w.name, e ->> 'worker', '') as worker
               from jsonb_array_elements($1) with ordinality o(e, position)
               left join breakwater.worker w on w.id = (e ->> 'worker')::int8
              order by position

@@ -127,6 +127,26 @@ struct FlowFleetTests {
         }
     }
 
+    @Test("an adaptive limit learns how long the calls take")
+    func adaptive() async throws {
+        try await withTestDatabase { database in
+            let handlers = [
+                handler({ $0.adapt = 2...50 }) { _, _ in
+                    try await Task.sleep(for: .milliseconds(20))
+                    return .succeeded()
+                }
+            ]
+            try await database.insert(3000)
+            try await withFleet(database, handlers) {
+                try await waitUntil("a step with a latency") {
+                    try await database.number(
+                        "select count(*) from breakwater.adaptive_step where (state).baseline between 0.02 and 60"
+                    ) > 0
+                }
+            }
+        }
+    }
+
     @Test("tenants behind a long backlog of another get their share of the slots")
     func share() async throws {
         try await withTestDatabase { database in

@@ -12,7 +12,8 @@ extension FinishedRun.Ending {
         var generator = SystemRandomNumberGenerator()
         switch policy.applyRules(to: outcome) {
         case .succeeded(let result):
-            self.init(outcomeClass: .succeeded, result: settings.keepResults > .zero ? result : nil)
+            // A success without a result is kept too, so that the job can be found.
+            self.init(outcomeClass: .succeeded, result: settings.keepResults > .zero ? result ?? "null" : nil)
         case .failed(let failure):
             self.init(
                 outcomeClass: .failed,

@@ -27,6 +27,8 @@ final class Engine: Sendable {
         let timeout: Duration
         /// The duration at which a run counts as slow.
         private let slowCall: Duration?
+        /// Whether the times of its runs decide how many run at once.
+        let isAdaptive: Bool
         private let keepsResults: Bool
 
         init(_ registration: HandlerRegistration) {
@@ -34,6 +36,7 @@ final class Engine: Sendable {
             settings = registration.settings
             timeout = settings.timeout
             slowCall = settings.circuit.slowCall
+            isAdaptive = settings.adapt != nil
             keepsResults = settings.keepResults > .zero
         }
 
