@@ -9,7 +9,7 @@ import Testing
     /// A handler of each library that sleeps for the payload's `sleep`, and returns its payload.
     static let handlers: [String: [String]] = [
         "python": [
-            "python3", "-c",
+            "python3", "-B", "-c",
             """
             import sys, time
             sys.path.insert(0, "\(clients)/python")
@@ -21,7 +21,7 @@ import Testing
             """,
         ],
         "asyncio": [
-            "python3", "-c",
+            "python3", "-B", "-c",
             """
             import asyncio, sys
             sys.path.insert(0, "\(clients)/python")
@@ -74,7 +74,7 @@ import Testing
     @Test(
         "pass their own tests",
         arguments: [
-            ["python3", "-m", "unittest", "discover", "-s", "tests"], ["node", "--test", "test/"],
+            ["python3", "-B", "-m", "unittest", "discover", "-s", "tests"], ["node", "--test", "test/"],
             ["ruby", "-Ilib", "test/breakwater_stdio_test.rb"],
         ]
     )

@@ -21,7 +21,7 @@ import Testing
             settings.ahead = 4
             let plugin = try StdioPlugin(
                 command: ["python3", "-c", script],
-                environment: ["PYTHONPATH": clients + "/python"],
+                environment: pythonEnvironment,
                 settings: settings
             )
             var handler = HandlerSettings()

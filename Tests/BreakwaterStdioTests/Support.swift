@@ -8,6 +8,9 @@ import Testing
 let clients = URL(filePath: #filePath).deletingLastPathComponent()
     .appending(path: "../../Sources/BreakwaterStdio/Clients").standardizedFileURL.path
 
+/// The environment of a test's Python program: it finds the library, and leaves no compiled copy of it in the tree.
+let pythonEnvironment = ["PYTHONPATH": clients + "/python", "PYTHONDONTWRITEBYTECODE": "1"]
+
 /// The settings of a test's pool: the defaults, with waits that suit a test.
 func testSettings(_ change: (inout StdioSettings) -> Void = { _ in }) -> StdioSettings {
     var settings = StdioSettings()
@@ -26,7 +29,7 @@ func withPlugin(
 ) async throws {
     let plugin = try StdioPlugin(
         command: command,
-        environment: ["PYTHONPATH": clients + "/python"],
+        environment: pythonEnvironment,
         inherit: ["PATH", "HOME"],
         settings: settings
     )

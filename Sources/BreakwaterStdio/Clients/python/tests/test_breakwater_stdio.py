@@ -9,6 +9,7 @@ import time
 import unittest
 
 LIBRARY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+ENVIRONMENT = {**os.environ, "PYTHONPATH": LIBRARY, "PYTHONDONTWRITEBYTECODE": "1"}
 
 SYNC = """
 import os, sys, time
@@ -30,13 +31,12 @@ class Handler:
     """A handler's process, and a worker's side of the protocol."""
 
     def __init__(self, script, jobs=4, heartbeat=10):
-        environment = {**os.environ, "PYTHONPATH": LIBRARY}
         self.process = subprocess.Popen(
             [sys.executable, "-c", script],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment,
+            env=ENVIRONMENT,
         )
         self.send({"type": "hello", "protocol": 1, "jobs": jobs, "heartbeat": heartbeat, "max_line": 1 << 20})
         self.hello = self.read()
@@ -169,7 +169,7 @@ class Common:
             [sys.executable, "-c", self.script("pass")],
             input=b'{"type":"hello","protocol":2}\n',
             capture_output=True,
-            env={**os.environ, "PYTHONPATH": LIBRARY},
+            env=ENVIRONMENT,
         )
         self.assertEqual((process.returncode, process.stdout), (1, b""))
         self.assertIn(b"not version 1", process.stderr)
