@@ -23,6 +23,7 @@ worker logs. Standard input is empty for the handler.
 
 import asyncio
 import collections
+import functools
 import json
 import os
 import select
@@ -375,10 +376,11 @@ class _Serving:
                 return
             # The others were answered before their cancellation arrived, unless they still wait.
             self.cancelled &= {waiting["run"] for waiting in self.queue}
+        # Before the look at `sleeping`: see `watch`.
+        self.count += 1
         if self.sleeping:
             self.sleeping = False
             self.awake.set()
-        self.count += 1
         job = Job(message, self.process)
         line = None
         try:
@@ -413,7 +415,10 @@ class _Serving:
                     # Nothing has run for a while: sleep until something does.
                     self.awake.clear()
                     self.sleeping = True
-                    self.awake.wait()
+                    # A job that began before `sleeping` was set wakes nobody, but it has changed the count.
+                    if self.count == count:
+                        self.awake.wait()
+                    self.sleeping = False
                     idle = 0
                     beat = time.monotonic() + self.process.heartbeat
                 continue
@@ -502,7 +507,10 @@ class _ServingAsync:
     def start_waiting(self):
         while self.waiting and len(self.tasks) < self.process.jobs:
             message = self.waiting.popleft()
-            self.tasks[message["run"]] = self.loop.create_task(self.run(message))
+            run = message["run"]
+            task = self.loop.create_task(self.run(message))
+            self.tasks[run] = task
+            task.add_done_callback(functools.partial(self.finish, run))
 
     def cancel(self, run):
         if run in self.tasks:
@@ -514,15 +522,28 @@ class _ServingAsync:
                 return
 
     async def run(self, message):
+        """Runs the job, and returns the line with its result."""
         run = message["run"]
         try:
-            line = _result_line(run, await self.handler(Job(message, self.process)))
+            return _result_line(run, await self.handler(Job(message, self.process)))
         except asyncio.CancelledError:
-            line = _failure_line(run, Release())
+            return _failure_line(run, Release())
         except Exception as error:
-            line = _failure_line(run, error)
+            return _failure_line(run, error)
+
+    def finish(self, run, task):
+        """Answers a run whose task has ended, even if it was cancelled before its first step."""
         del self.tasks[run]
-        self.add(line)
+        if task.cancelled():
+            self.add(_failure_line(run, Release()))
+        elif task.exception() is None:
+            self.add(task.result())
+        elif isinstance(task.exception(), Exception):
+            # An outcome that is not JSON.
+            self.add(_failure_line(run, task.exception()))
+        else:
+            # SystemExit, which ends the process.
+            return
         self.start_waiting()
 
     def add(self, line):

@@ -26,6 +26,25 @@ async def handle(job):
 serve_async(handle{jobs})
 """
 
+# Its job begins after the watching thread has seen that nothing runs, and before that thread sleeps.
+FALLS_ASLEEP = """
+import threading, time
+import breakwater_stdio
+begun = threading.Event()
+class Awake(threading.Event):
+    def clear(self):
+        begun.wait(30)
+        super().clear()
+class Serving(breakwater_stdio._Serving):
+    def __init__(self, handler):
+        super().__init__(handler)
+        self.awake = Awake()
+def handle(job):
+    begun.set()
+    time.sleep(1)
+Serving(handle).serve()
+"""
+
 
 class Handler:
     """A handler's process, and a worker's side of the protocol."""
@@ -238,6 +257,13 @@ class SyncTests(Common, unittest.TestCase):
             handler.run(None)
             self.assertEqual(handler.read()["type"], "heartbeat")
 
+    def test_heartbeats_of_a_job_that_begins_while_the_watching_thread_falls_asleep(self):
+        with Handler(FALLS_ASLEEP, heartbeat=0.05) as handler:
+            # The watching thread sees that nothing runs for 1.25 s, and then waits for this job.
+            time.sleep(2)
+            handler.run(None)
+            self.assertEqual(handler.read()["type"], "heartbeat")
+
     def test_results_are_written_before_the_next_job(self):
         with Handler(self.script("job.payload and os.kill(os.getpid(), 9)")) as handler:
             handler.run(0, 0, 1)
@@ -276,6 +302,21 @@ class AsyncTests(Common, unittest.TestCase):
             while messages[-1]["type"] != "result":
                 messages.append(handler.read())
             self.assertGreaterEqual(len(messages), 3)
+
+    def test_outcome_that_is_not_json(self):
+        answer = self.answer("raise Snooze(float('nan'))")
+        self.assertEqual((answer["outcome"], answer["error"]["name"]), ("failed", "ValueError"))
+
+    def test_cancelled_run_whose_task_has_not_started(self):
+        # The first job ends in the turn of the loop that reads the cancellation, before or after its last step.
+        for body in ["time.sleep(job.payload)", "time.sleep(job.payload); await asyncio.sleep(0)"]:
+            with self.subTest(body), Handler(self.script(body), jobs=1) as handler:
+                handler.run(0.5, 0, 0)
+                time.sleep(0.2)
+                handler.send({"type": "cancel", "run": 2})
+                answers = {answer["run"]: answer["outcome"] for answer in (handler.read() for _ in range(3))}
+                self.assertEqual(answers, {1: "succeeded", 2: "released", 3: "succeeded"})
+                self.assertEqual(handler.end()[0::2], (b"", 0))
 
 
 if __name__ == "__main__":
