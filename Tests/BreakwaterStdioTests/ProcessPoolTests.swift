@@ -89,6 +89,58 @@ import Testing
         #expect(pool.takeActions().contains(.finish(1, .outcome(.unable(JobFailure("worker.EMFILE", "no files"))))))
     }
 
+    private func starts(_ pool: inout ProcessPool) -> Int {
+        pool.takeActions().count { if case .start = $0 { true } else { false } }
+    }
+
+    /// A pool of two processes whose first is ready, and whose second could not be started.
+    private func halfStarted(_ change: (inout StdioSettings) -> Void = { _ in }) -> ProcessPool {
+        var pool = pool {
+            $0.processes = 2
+            change(&$0)
+        }
+        pool.start(at: now)
+        pool.received(.hello(.init(jobs: 1)), from: 0, at: now)
+        pool.startFailed(1, JobFailure("worker.EMFILE", ""), at: now)
+        _ = pool.takeActions()
+        return pool
+    }
+
+    @Test("after a failed start, a job that waits starts one more process, though others run")
+    func growsAgain() {
+        var pool = halfStarted()
+        submit(1...1, to: &pool)
+        #expect(pool.nextDeadline == nil, "the first process has the only job")
+        submit(2...2, to: &pool)
+        #expect(starts(&pool) == 0, "the pause is not over")
+        let next = now + .milliseconds(50)
+        #expect(pool.nextDeadline == next)
+        pool.tick(at: next)
+        #expect(starts(&pool) == 1)
+        #expect(pool.nextDeadline == next + .seconds(30), "the start is awaited; nothing else is due")
+        pool.received(.hello(.init(jobs: 1)), from: 1, at: next)
+        #expect(sent(pool.takeActions()) == ["run2>1"])
+        submit(3...9, to: &pool)
+        #expect(starts(&pool) == 0, "there are as many as configured")
+    }
+
+    @Test("after a failed start, a process is replaced, also when no job waits")
+    func replacesAgain() {
+        var pool = halfStarted { $0.recycle.jobs = 1 }
+        submit(1...1, to: &pool)
+        pool.received(.result(run: 1, .succeeded()), from: 0, at: now)
+        let next = now + .milliseconds(50)
+        #expect(pool.nextDeadline == next)
+        _ = pool.takeActions()
+        pool.tick(at: next)
+        #expect(pool.takeActions().contains(.start(1)))
+        pool.received(.hello(.init(jobs: 1)), from: 1, at: next)
+        // There are two processes now, and one more is to replace the first.
+        #expect(pool.takeActions().contains(.start(2)))
+        pool.received(.hello(.init(jobs: 1)), from: 2, at: next)
+        #expect(pool.takeActions().contains(.closeInput(0)))
+    }
+
     @Test(
         "whatever happens, each job ends once, no process gets more than it may, and the pool stops",
         arguments: 0..<20
@@ -103,6 +155,7 @@ import Testing
         if Bool.random(using: &generator) { settings.recycle.age = .seconds(2) }
         var model = PoolModel(settings, now)
         for _ in 0..<2000 { model.step(using: &generator) }
+        model.recover()
         model.stop()
         #expect(model.faults == [], "seed \(seed)")
     }
@@ -149,16 +202,47 @@ private struct PoolModel {
                 pool.received(.result(run: run, .succeeded()), from: place, at: now)
             }
         case 75..<80:
-            if let place { exit(place) }
+            guard let place else { break }
+            if hasGreeted[place] || Bool.random(using: &generator) {
+                exit(place)
+            } else {
+                processes[place] = nil
+                pool.startFailed(place, JobFailure("worker.EMFILE", ""), at: now)
+            }
         case 80..<82:
             if let place, hasGreeted[place] { pool.received(.drain, from: place, at: now) }
         case 82..<84:
             if let place { pool.broke(place, "it may", at: now) }
         default:
             now += .milliseconds(Int.random(in: 0..<500, using: &generator))
-            pool.tick(at: now)
+            tick()
         }
         perform()
+    }
+
+    private mutating func tick() {
+        pool.tick(at: now)
+        if let next = pool.nextDeadline, next <= now { faults.append("the thread of the pool would not wait") }
+    }
+
+    /// Lets all processes start and answer, until no job is left.
+    mutating func recover() {
+        for _ in 0..<10_000 where !open.isEmpty {
+            for place in processes.indices where processes[place] != nil {
+                if !hasGreeted[place] {
+                    hasGreeted[place] = true
+                    pool.received(.hello(.init(jobs: 1)), from: place, at: now)
+                } else if let run = processes[place]?.first {
+                    processes[place]?.removeFirst()
+                    pool.received(.result(run: run, .succeeded()), from: place, at: now)
+                }
+                perform()
+            }
+            now += .milliseconds(100)
+            tick()
+            perform()
+        }
+        if !open.isEmpty { faults.append("\(open.count) jobs wait for ever") }
     }
 
     mutating func stop() {

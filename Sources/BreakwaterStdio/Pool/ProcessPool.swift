@@ -134,15 +134,21 @@ struct ProcessPool {
 
     private var live: Int { places.count { $0.map { $0.isReady || $0.isStarting } ?? false } }
 
-    /// Starts processes until there are as many as configured, and one more while another is to be replaced.
-    mutating func startProcesses(at now: Instant) {
-        guard isStarted, !isStopping else { return }
-        if let mayStartAt, now < mayStartAt { return }
-        // After a failed start, one process is started when a job needs it.
-        if startFailure != nil, waiting.isEmpty || places.contains(where: { $0?.isStarting == true }) { return }
+    /// How many processes are missing: there are to be as many as configured, and one more while another is to be
+    /// replaced. After a failed start, one at a time is started, when a job waits or a process is to be replaced.
+    private var missing: Int {
+        guard isStarted, !isStopping else { return 0 }
         let isReplacing = places.contains { $0?.isReady == true && $0?.isDue == true }
-        let wanted = startFailure != nil ? max(1, live) : settings.processes + (isReplacing ? 1 : 0)
-        for _ in live..<max(live, wanted) {
+        let missing = max(0, settings.processes + (isReplacing ? 1 : 0) - live)
+        if startFailure == nil { return missing }
+        if waiting.isEmpty && !isReplacing || places.contains(where: { $0?.isStarting == true }) { return 0 }
+        return min(1, missing)
+    }
+
+    /// Starts the processes that are missing, unless there is a pause.
+    mutating func startProcesses(at now: Instant) {
+        if let mayStartAt, now < mayStartAt { return }
+        for _ in 0..<missing {
             let process = Process(
                 phase: .starting(until: now + settings.startTimeout),
                 startedAt: now,
@@ -191,8 +197,8 @@ struct ProcessPool {
 
     /// When the next process may be started, if one is missing.
     var nextStart: Instant? {
-        guard isStarted, !isStopping, let mayStartAt, live < settings.processes else { return nil }
-        return startFailure != nil && waiting.isEmpty ? nil : mayStartAt
+        guard let mayStartAt, missing > 0 else { return nil }
+        return mayStartAt
     }
 
     /// A process said hello.
