@@ -141,6 +141,20 @@ import Testing
         #expect(pool.takeActions().contains(.closeInput(0)))
     }
 
+    @Test("a handler that reports once for each job may do so for ever")
+    func reportsForEachJob() {
+        var pool = pool()
+        pool.start(at: now)
+        pool.received(.hello(.init(jobs: 1)), from: 0, at: now)
+        for run in 1...UInt64(3 * ProcessPool.messageBurst) {
+            let time = now + .milliseconds(Int(run))
+            pool.submit(run, [], at: time)
+            pool.received(.progress(run: run, fraction: 0.5, note: nil), from: 0, at: time)
+            pool.received(.result(run: run, .succeeded()), from: 0, at: time + .milliseconds(1))
+        }
+        #expect(pool.places[0]?.isReady == true)
+    }
+
     @Test(
         "whatever happens, each job ends once, no process gets more than it may, and the pool stops",
         arguments: 0..<20

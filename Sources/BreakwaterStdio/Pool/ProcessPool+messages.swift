@@ -99,9 +99,10 @@ extension ProcessPool {
     /// Counts a message that is not a result. Results are limited by the jobs that the process gets.
     private mutating func isWithinAllowance(_ place: Place, at now: Instant) -> Bool {
         guard let process = places[place] else { return true }
-        let earned = (now - process.heardAt) / .seconds(1) * Self.messageRate
+        let earned = (now - process.allowanceAt) / .seconds(1) * Self.messageRate
         let allowance = min(Self.messageBurst, process.allowance + earned) - 1
         places[place]?.allowance = allowance
+        places[place]?.allowanceAt = now
         places[place]?.heardAt = now
         return allowance >= 0
     }

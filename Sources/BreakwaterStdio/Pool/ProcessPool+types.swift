@@ -45,8 +45,9 @@ extension ProcessPool {
         var isDue = false
         /// When its standard output was closed, if it was.
         var closedAt: Instant?
-        /// How many more messages it may write, at `heardAt`.
+        /// How many more messages other than results it may write, at `allowanceAt`.
         var allowance = ProcessPool.messageBurst
+        var allowanceAt: Instant
 
         var isReady: Bool { phase == .ready }
         var isStarting: Bool { if case .starting = phase { true } else { false } }

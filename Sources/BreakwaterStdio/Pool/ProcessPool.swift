@@ -153,7 +153,8 @@ struct ProcessPool {
                 phase: .starting(until: now + settings.startTimeout),
                 startedAt: now,
                 heardAt: now,
-                busySince: now
+                busySince: now,
+                allowanceAt: now
             )
             let place: Place
             if let free = places.firstIndex(where: { $0 == nil }) {
