@@ -68,12 +68,16 @@ final class ProcessHost: Sendable {
 
     let program: Program
     let settings: StdioSettings
+    /// Runs a body on a new thread of this name. Returns false when there can be none.
+    typealias NewThread = @Sendable (_ name: String, _ body: @escaping @Sendable () -> Void) -> Bool
+    private let newThread: NewThread
     private let lastRun = Atomic<UInt64>(0)
     private let state: Mutex<State>
 
-    init(_ program: Program, _ settings: StdioSettings) {
+    init(_ program: Program, _ settings: StdioSettings, newThread: @escaping NewThread = DetachedThread.start) {
         self.program = program
         self.settings = settings
+        self.newThread = newThread
         state = Mutex(State(pool: ProcessPool(settings, name: program.command[0])))
     }
 
@@ -264,16 +268,19 @@ final class ProcessHost: Sendable {
         let wake = failure.descriptor
         if wake >= 0 {
             state.withLock { $0.wake = wake }
-            if DetachedThread.start("stdio", { ProcessThread(self, wake: wake).run() }) { return }
+            if newThread("stdio", { ProcessThread(self, wake: wake).run() }) { return }
             failure.error = EAGAIN
             close(wake)
         }
         let missing =
             JobFailure(limit: failure.error, while: "starting the program \(program.executable)")
             ?? JobFailure("exec.spawn", String(cString: strerror(failure.error)))
-        handle { state, _, now in
+        handle { state, results, now in
             state.wake = -1
-            for case .start(let place) in state.orders { state.pool.startFailed(place, missing, at: now) }
+            for case .start(let place) in state.orders {
+                dropOutput(of: place, in: &state, &results)
+                state.pool.startFailed(place, missing, at: now)
+            }
             state.orders = []
         }
     }
