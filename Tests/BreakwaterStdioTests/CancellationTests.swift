@@ -62,6 +62,24 @@ import Testing
         }
     }
 
+    @Test("a process that knows no cancellations is ended", .timeLimit(.minutes(1)))
+    func unknown() async throws {
+        try await withTemporaryDirectory { directory in
+            let file = directory + "/runs"
+            let log = RecordedLog()
+            let program = """
+                hear()
+                open("\(file)", "w").close()
+                time.sleep(300)
+                """
+            try await withRawProcess(program, log: log) { plugin in
+                let result = try await cancel(plugin, file)
+                #expect(throws: CancellationError.self) { try result.get() }
+            }
+            #expect(log.warnings.contains { $0.contains("went on for 0.3 seconds with a cancelled run") })
+        }
+    }
+
     private func runLater(_ plugin: StdioPlugin, after file: String, _ job: Job) async throws -> JobOutcome {
         try await waitUntil("the other runs") { FileManager.default.fileExists(atPath: file) }
         return try await run(plugin, job)

@@ -106,6 +106,16 @@ import Testing
         return pool
     }
 
+    @Test("a job that comes in the pause after a failed start does not wait for it")
+    func failedStartPause() {
+        var pool = pool()
+        pool.start(at: now)
+        pool.startFailed(0, JobFailure("worker.EMFILE", ""), at: now)
+        _ = pool.takeActions()
+        pool.submit(1, [], at: now)
+        #expect(pool.takeActions() == [.finish(1, .outcome(.unable(JobFailure("worker.EMFILE", ""))))])
+    }
+
     @Test("after a failed start, a job that waits starts one more process, though others run")
     func growsAgain() {
         var pool = halfStarted()

@@ -45,10 +45,18 @@ final class ProcessHost: Sendable {
         var wake: CInt = -1
         /// The thread is in `poll`, or about to be, and must be woken.
         var isWaiting = false
+        /// Until when it waits; nil if only an event ends the wait.
+        var waitsUntil: ContinuousClock.Instant?
         var hasOutput = false
         var logger: Logger?
         var hasStopped = false
         var stopWaiters: [CheckedContinuation<Void, Never>] = []
+
+        /// Whether something is due before the end of the thread's wait.
+        var mustWaitLess: Bool {
+            guard let next = pool.nextDeadline else { return false }
+            return waitsUntil.map { next < $0 } ?? true
+        }
 
         /// Where the values that a run reports are kept: where its worker wants them, or else only as long as it runs.
         mutating func reports(of run: UInt64) -> RunReports? {
@@ -162,7 +170,8 @@ final class ProcessHost: Sendable {
         state.withLock { state in
             if state.hasOutput || !state.orders.isEmpty { return .now }
             state.isWaiting = true
-            return state.pool.nextDeadline
+            state.waitsUntil = state.pool.nextDeadline
+            return state.waitsUntil
         }
     }
 
@@ -216,7 +225,7 @@ final class ProcessHost: Sendable {
         state.withLock { state in
             body(&state, &results, now)
             perform(in: &state, &results)
-            guard state.isWaiting, state.hasOutput || !state.orders.isEmpty else { return }
+            guard state.isWaiting, state.hasOutput || !state.orders.isEmpty || state.mustWaitLess else { return }
             state.isWaiting = false
             var one: UInt64 = 1
             _ = write(state.wake, &one, MemoryLayout<UInt64>.size)

@@ -69,6 +69,7 @@ struct ProcessPool {
         } else {
             waiting.append(run)
             startProcesses(at: now)
+            if let startFailure, live == 0 { failWaiting(startFailure) }
         }
     }
 
@@ -186,6 +187,10 @@ struct ProcessPool {
         pause(at: now)
         // Jobs can still go to processes that run.
         guard !places.contains(where: { $0?.isReady == true || $0?.isStarting == true }) else { return }
+        failWaiting(failure)
+    }
+
+    private mutating func failWaiting(_ failure: JobFailure) {
         for run in waiting.removeAll() where runs[run] != nil { finish(run, .outcome(.unable(failure))) }
     }
 
