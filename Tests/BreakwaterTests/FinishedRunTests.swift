@@ -96,6 +96,8 @@ struct FinishedRunTests {
         let job = Job(kind: "k")
         #expect(Ending(.succeeded(result: "1"), of: job, duration: .zero, settings: settings).result == nil)
         #expect(Ending(.succeeded(result: "1"), of: job, duration: .zero, settings: keeping).result == "1")
+        // The job can be found afterwards although it has no result.
+        #expect(Ending(.succeeded(), of: job, duration: .zero, settings: keeping).result == "null")
     }
 
     @Test("a failure is stored without U+0000, and cut to its limits")

@@ -140,6 +140,10 @@ struct SettleTests {
                 "select distinct e ->> 'worker' from breakwater.dead_letter, jsonb_array_elements(errors) e"
             )
             #expect(workers == ["\(worker.id)"])
+            let workerNames = try await database.texts(
+                "select distinct e ->> 'worker_name' from breakwater.dead_letter, jsonb_array_elements(errors) e"
+            )
+            #expect(workerNames == ["by hand"])
         }
     }
 

@@ -67,7 +67,8 @@ extension Engine {
     ) -> HeldJobs.Start? {
         let job = start.job
         let duration = now - start.time
-        let times = metrics.isWanted || handler.isAdaptive ? FinishedRun.Times(job, startedAt: start.time, duration) : .init()
+        let times =
+            metrics.isWanted || handler.isAdaptive ? FinishedRun.Times(job, startedAt: start.time, duration) : .init()
         // A success does not depend on a cancellation, so its ending can be made before the lock is taken.
         let isPlain = outcome.isSuccess && !handler.isNotable(successAfter: duration)
         var ending: FinishedRun.Ending?
