@@ -10,7 +10,8 @@ import Synchronization
 /// Run one beside the worker, over one connection of its own, for all handlers. A row is read again when it is needed
 /// and older than five seconds, so a change takes effect within seconds. A missing row and that of a disabled
 /// endpoint are always read again, so jobs go on as soon as it is added or enabled. Rows that are needed at the same time are read
-/// with one query. While the database is away, rows that were read in the last ten minutes are still used.
+/// with one query. While the database is away, rows of enabled endpoints that were read in the last ten minutes are still
+/// used; other jobs are retried.
 ///
 /// ```swift
 /// let directory = EndpointDirectory(database: ConnectionOptions(url))
@@ -268,15 +269,20 @@ public final class EndpointDirectory: Service {
     }
 
     /// Answers jobs with rows that were read before, after reading has failed.
+    ///
+    /// A row that was missing or disabled may have been added or enabled since, and its job would become a dead letter. So
+    /// such a job waits on, and is retried if the database stays away.
     private func failed(_ problem: String) {
         let now = ContinuousClock.now
         let answers = state.withLock { state -> [(Waiter, Answer)] in
             state.lastProblem = problem
-            let rows = state.rows
+            let usable = state.rows.compactMapValues { cached in
+                now - cached.readAt < Self.staleness && cached.row?.disabledReason == nil ? cached.row : nil
+            }
             let waiters = state.takeWaiters(where: { waiter in
-                rows[waiter.name].map { now - $0.readAt < Self.staleness } ?? false
+                usable[waiter.name] != nil
             })
-            return waiters.map { waiter in (waiter, rows[waiter.name]?.row.map { .found($0) } ?? Answer.none) }
+            return waiters.compactMap { waiter in usable[waiter.name].map { (waiter, .found($0)) } }
         }
         for (waiter, answer) in answers { waiter.continuation.resume(returning: answer) }
     }
