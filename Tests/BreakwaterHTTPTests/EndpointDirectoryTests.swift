@@ -1,6 +1,8 @@
 import Breakwater
 import BreakwaterTesting
 import Libpq
+import Logging
+import ServiceLifecycle
 import Testing
 
 @testable import BreakwaterHTTP
@@ -82,19 +84,96 @@ struct EndpointDirectoryTests {
         }
     }
 
-    @Test("calls are reported as changes: a success only of a failing endpoint, a failure after it")
+    @Test("a missing or disabled endpoint is not taken from old rows while the database does not answer")
+    func staleRefusals() async throws {
+        try await withTestDatabase { database in
+            try await database.setEndpoint("off", "https://off.example/")
+            try await database.query("select breakwater.disable_endpoint('off', 'unpaid')")
+            try await with(database) { directory in
+                #expect(url(await directory.find("other", within: .seconds(60))) == "none")
+                #expect(url(await directory.find("off", within: .seconds(60))) == "https://off.example/")
+                try await database.query("alter function breakwater.endpoints_named rename to endpoints_gone")
+                for name in ["other", "off"] {
+                    let answer = url(await directory.find(name, within: .seconds(4)))
+                    #expect(answer.hasPrefix("unreachable: "), "\(name): \(answer)")
+                }
+            }
+        }
+    }
+
+    @Test("rows are read although a kind cannot be registered")
+    func registrationFails() async throws {
+        try await withTestDatabase { database in
+            try await database.setEndpoint("acme", "https://acme.example/")
+            try await database.query("alter function breakwater.register_endpoint_kinds rename to register_gone")
+            try await with(database) { directory in
+                directory.register("hook", path: ["to"], rule: EndpointRule())
+                for _ in 0..<3 {
+                    #expect(url(await directory.find("acme", within: .seconds(8))) == "https://acme.example/")
+                }
+            }
+        }
+    }
+
+    @Test("a success shortly after a failure is reported, at the latest when the directory ends")
+    func successAfterFailure() async throws {
+        try await withTestDatabase { database in
+            try await database.setEndpoint("acme", "https://acme.example/")
+            let failing = "select count(*) from breakwater.endpoint where failing_since is not null"
+            let directory = EndpointDirectory(database: database.options)
+            let services = ServiceGroup(services: [directory], logger: Logger(label: "test"))
+            async let ended: Void = services.run()
+            directory.failed("hook", "acme", "no", isGone: false)
+            try await waitUntil("the failure is reported") { try await database.number(failing) == 1 }
+            // The row that this worker read last did not say that the endpoint was failing.
+            directory.succeeded("hook", "acme", wasFailing: false)
+            await services.triggerGracefulShutdown()
+            try await ended
+            #expect(try await database.number(failing) == 0)
+        }
+    }
+
+    @Test(
+        "calls are reported as changes: failures at once, with the success before them; other successes once a minute"
+    )
     func calls() {
+        let start = ContinuousClock.now
+        func after(_ seconds: Int) -> ContinuousClock.Instant { start + .seconds(seconds) }
+        func call(_ name: String, _ succeeded: Double?, _ failure: String? = nil, _ failed: Double? = nil)
+            -> EndpointCalls.Call
+        {
+            EndpointCalls.Call(kind: "k", name: name, succeededAgo: succeeded, failure: failure, failedAgo: failed)
+        }
         var calls = EndpointCalls()
-        calls.succeeded("k", "healthy", wasFailing: false)
-        #expect(calls.isEmpty)
-        calls.failed("k", "a", "first", isGone: true)
-        calls.succeeded("k", "a", wasFailing: false)
-        #expect(calls.take() == [EndpointCalls.Call(kind: "k", name: "a", succeeded: true)])
-        calls.succeeded("k", "a", wasFailing: true)
-        calls.failed("k", "a", "later", isGone: false)
-        #expect(calls.take() == [EndpointCalls.Call(kind: "k", name: "a", succeeded: true, failure: "later")])
-        for number in 0...EndpointCalls.most { calls.failed("k", "\(number)", "no", isGone: false) }
-        #expect(calls.take().count == EndpointCalls.most)
-        #expect(calls.isEmpty)
+        calls.succeeded("k", "healthy", wasFailing: false, at: start)
+        calls.succeeded("k", "healthy", wasFailing: false, at: after(50))
+        #expect(!calls.isDue(at: after(59)) && calls.take(at: after(59)).isEmpty)
+        #expect(calls.isDue(at: after(60)))
+        #expect(calls.take(at: after(60)).calls == [call("healthy", 10)])
+        #expect(!calls.isDue(at: after(600)))
+
+        calls.failed("k", "a", "first", isGone: true, at: start)
+        #expect(calls.isDue(at: start))
+        calls.succeeded("k", "a", wasFailing: false, at: after(1))
+        #expect(calls.take(at: after(2)).calls == [call("a", 1)])
+        calls.succeeded("k", "a", wasFailing: true, at: after(3))
+        calls.failed("k", "a", "then", isGone: false, at: after(4))
+        calls.failed("k", "a", "later", isGone: false, at: after(5))
+        let batch = calls.take(at: after(6))
+        #expect(batch.calls == [call("a", 3, "later", 2)])
+
+        // What could not be reported is kept.
+        calls.failed("k", "a", "last", isGone: false, at: after(7))
+        calls.putBack(batch)
+        #expect(calls.take(at: after(8)).calls == [call("a", 5, "last", 4)])
+
+        // A success after the last report of failures is not lost, and the last report has everything.
+        calls.succeeded("k", "a", wasFailing: false, at: after(9))
+        #expect(calls.take(at: after(10)).isEmpty)
+        #expect(calls.take(at: after(10), isLast: true).calls == [call("a", 1)])
+
+        for number in 0...EndpointCalls.most { calls.failed("k", "\(number)", "no", isGone: false, at: start) }
+        #expect(calls.take(at: start).calls.count == EndpointCalls.most)
+        #expect(!calls.isDue(at: start))
     }
 }

@@ -42,10 +42,12 @@ begin
 end
 $$;
 
--- Records how deliveries to endpoints ended: an array of objects with the kind, the endpoint's name, whether any
--- delivery succeeded, the message of a failure that came after that (null: the last one succeeded), and whether that
--- failure was a 410. Workers report failures, and successes only of endpoints that were failing, so a healthy endpoint
--- costs nothing.
+-- Records how deliveries to endpoints ended: an array of objects with the kind, the endpoint's name, how many seconds ago
+-- the last delivery succeeded (null: none did), the message of the last failure after that (null: none failed), how many
+-- seconds ago the first failure after that was, and whether the last one was a 410.
+--
+-- Workers report all successes, because they do not know whether a delivery of another worker failed before. A success
+-- ends the failing only if it came after it began. Nothing is written for an endpoint that was not failing.
 --
 -- An endpoint that has failed for as long as its rule says is disabled. One that answers 410 (Gone) is disabled at once,
 -- as Standard Webhooks asks, unless its rule is never to disable it. Returns the names of these.
@@ -62,18 +64,24 @@ declare
     v_disabled text[] := '{}';
 begin
     for v_call in
-        select c.* from jsonb_to_recordset(p_calls) c(kind text, name text, succeeded boolean, failure text, is_gone boolean)
+        select c.* from jsonb_to_recordset(p_calls) c(kind text, name text, succeeded_ago double precision, failure text,
+                                                       failed_ago double precision, is_gone boolean)
+         where c.failure is not null
+            or exists (select from breakwater.endpoint e
+                        where e.name = c.name collate "C" and e.failing_since is not null)
          order by c.name collate "C", c.kind collate "C"
     loop
-        if v_call.succeeded then
+        if v_call.succeeded_ago is not null then
             update breakwater.endpoint e set failing_since = null, failed_at = null, last_failure = null
-             where e.name = v_call.name collate "C" and e.failing_since is not null;
+             where e.name = v_call.name collate "C"
+               and e.failing_since <= v_now - make_interval(secs => v_call.succeeded_ago);
         end if;
         continue when v_call.failure is null;
         -- One row is written at most once a minute, because a row that is updated each second would grow a chain of
         -- versions while another session holds a snapshot.
         update breakwater.endpoint e
-           set failing_since = coalesce(e.failing_since, v_now), failed_at = v_now, last_failure = left(v_call.failure, 500)
+           set failing_since = coalesce(e.failing_since, v_now - make_interval(secs => coalesce(v_call.failed_ago, 0))),
+               failed_at = v_now, last_failure = left(v_call.failure, 500)
          where e.name = v_call.name collate "C" and e.disabled_at is null
            and (e.failing_since is null or e.failed_at < v_now - interval '1 minute' or v_call.is_gone)
         returning * into v_endpoint;

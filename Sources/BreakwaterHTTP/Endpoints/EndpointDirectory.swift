@@ -190,7 +190,7 @@ public final class EndpointDirectory: Service {
             group.cancelAll()
         }
         // The last deliveries are reported before the end.
-        if let connection { await report(connection) }
+        if let connection { await report(connection, isLast: true) }
         await connection?.close()
         state.withLock { $0.isRunning = false }
         answerAll(.unreachable("the worker is shutting down"))
@@ -198,7 +198,7 @@ public final class EndpointDirectory: Service {
 
     /// Does what there is to do, if there is anything.
     private func work(_ connection: inout Connection?) async {
-        let isIdle = state.withLock { $0.waiters.isEmpty && $0.unregistered.isEmpty && $0.calls.isEmpty }
+        let isIdle = state.withLock { $0.waiters.isEmpty && $0.unregistered.isEmpty && !$0.calls.isDue() }
         if isIdle { return }
         do {
             let connection = try await self.connection(&connection)
@@ -252,18 +252,19 @@ public final class EndpointDirectory: Service {
         }
     }
 
-    /// Reports how deliveries ended. If that fails, the next failures are reported.
-    private func report(_ connection: Connection) async {
-        let (calls, logger) = state.withLock { ($0.calls.take(), $0.logger) }
-        guard !calls.isEmpty else { return }
+    /// Reports how deliveries ended. If that fails, they are reported with the next report.
+    private func report(_ connection: Connection, isLast: Bool = false) async {
+        let (batch, logger) = state.withLock { ($0.calls.take(isLast: isLast), $0.logger) }
+        guard !batch.isEmpty else { return }
         do {
-            let disabled = try await connection.call(RecordEndpointCalls(calls: calls), timeout: .seconds(10))
+            let disabled = try await connection.call(RecordEndpointCalls(calls: batch.calls), timeout: .seconds(10))
             guard !disabled.isEmpty else { return }
             state.withLock { state in for name in disabled { state.rows[name] = nil } }
             for name in disabled {
                 logger?.warning("an endpoint was disabled by its rule", metadata: ["endpoint": .string(name)])
             }
         } catch {
+            state.withLock { $0.calls.putBack(batch) }
             logger?.debug("failed deliveries to endpoints could not be reported", metadata: ["error": "\(error)"])
         }
     }
