@@ -70,8 +70,9 @@ begin
 end
 $$;
 
--- The handlers' key is the endpoint's name. A kind whose workers now use another key has no such circuits.
-create function breakwater.endpoint_circuits(p_name text) returns table (kind text, path text[], when_disabled text)
+-- The kinds whose circuits are those of endpoints: the handlers' key is the endpoint's name. A kind whose workers now
+-- use another key has no such circuits.
+create function breakwater.endpoint_circuits() returns table (kind text, path text[], when_disabled text)
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
     select k.kind, k.path, k.when_disabled
@@ -80,56 +81,85 @@ as $$
      order by k.kind
 $$;
 
--- Makes the circuits of one kind (null: all kinds) do what a disabled endpoint needs. If its jobs are held, its circuit
--- is held open. If they become dead letters, its circuit is closed, so that the jobs reach a worker, which discards
--- them. Locks the circuits' rows.
-create function breakwater.hold_endpoint(p_name text, p_kind text, p_reason text, p_actor text) returns void
+-- How many circuits of disabled endpoints a kind may get. A kind has at most 1,000 circuits of keys. Beyond 900, workers
+-- put off the jobs of disabled endpoints themselves, so that failing endpoints can still have circuits.
+create function breakwater.free_endpoint_circuits(p_kind text) returns integer
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select greatest(0, 900 - count(*))::integer from breakwater.circuit c
+     where c.kind = p_kind collate "C" and c.key <> ''
+$$;
+
+-- Whether a circuit is held open because its endpoint is disabled. No other override is touched when an endpoint is
+-- disabled or enabled: it is an operator's.
+create function breakwater.is_endpoint_hold(p_circuit breakwater.circuit) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$ select coalesce(p_circuit.override = 'open' and p_circuit.reason like 'endpoint disabled: %', false) $$;
+
+-- Whether a circuit does not yet do what its disabled endpoint needs, and may be changed. If the endpoint's jobs are
+-- held, its circuit is held open. If they become dead letters, its circuit is closed, so that the jobs reach a worker,
+-- which discards them.
+create function breakwater.needs_hold(p_circuit breakwater.circuit, p_when_disabled text) returns boolean
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+    select case when p_when_disabled = 'hold' then p_circuit.override is null
+                else p_circuit.state <> 'closed'
+                     and (p_circuit.override is null or breakwater.is_endpoint_hold(p_circuit)) end
+$$;
+
+-- Makes the circuit of a disabled endpoint do what it needs, if there is one. Locks the circuit's row.
+create function breakwater.hold_circuit(p_kind text, p_name text, p_when_disabled text, p_reason text, p_actor text)
+returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_circuit breakwater.circuit;
+begin
+    select * into v_circuit from breakwater.circuit c
+     where c.kind = p_kind collate "C" and c.key = p_name collate "C" for update;
+    if found and breakwater.needs_hold(v_circuit, p_when_disabled) then
+        perform breakwater.override_circuit(
+            p_kind, p_name, case when p_when_disabled = 'hold' then 'open' end,
+            'endpoint disabled: ' || coalesce(p_reason, '?'), null, p_actor);
+    end if;
+end
+$$;
+
+-- Makes the circuits of all kinds do what a disabled endpoint needs. Locks the circuits' rows.
+create function breakwater.hold_endpoint(p_name text, p_reason text, p_actor text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_kind record;
 begin
-    for v_kind in
-        select c.* from breakwater.endpoint_circuits(p_name) c where p_kind is null or c.kind = p_kind collate "C"
-    loop
-        if v_kind.when_disabled = 'hold' then
-            -- A kind has at most 1,000 circuits of keys. Beyond 900, workers put off the jobs of disabled endpoints
-            -- themselves, so that failing endpoints can still have circuits.
-            insert into breakwater.circuit (kind, key, key_path)
-            select v_kind.kind, p_name, v_kind.path
-             where (select count(*) from breakwater.circuit c where c.kind = v_kind.kind collate "C" and c.key <> '') < 900
-            on conflict do nothing;
-            if exists (select from breakwater.circuit c
-                        where c.kind = v_kind.kind collate "C" and c.key = p_name collate "C"
-                          and c.override is distinct from 'open')
-            then
-                perform breakwater.override_circuit(
-                    v_kind.kind, p_name, 'open', 'endpoint disabled: ' || p_reason, null, p_actor);
-            end if;
-        elsif exists (select from breakwater.circuit c
-                       where c.kind = v_kind.kind collate "C" and c.key = p_name collate "C" and c.state <> 'closed')
-        then
-            perform breakwater.override_circuit(
-                v_kind.kind, p_name, null, 'endpoint disabled: ' || p_reason, null, p_actor);
-        end if;
+    for v_kind in select c.* from breakwater.endpoint_circuits() c loop
+        insert into breakwater.circuit (kind, key, key_path)
+        select v_kind.kind, p_name, v_kind.path
+         where v_kind.when_disabled = 'hold' and breakwater.free_endpoint_circuits(v_kind.kind) > 0
+        on conflict do nothing;
+        perform breakwater.hold_circuit(v_kind.kind, p_name, v_kind.when_disabled, p_reason, p_actor);
     end loop;
 end
 $$;
 
 -- Ends the hold of an endpoint's circuits. Those that an operator holds open for another reason stay as they are.
-create function breakwater.release_endpoint(p_name text, p_reason text, p_actor text) returns void
+-- Returns how many there were.
+create function breakwater.release_endpoint(p_name text, p_reason text, p_actor text) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_kind text;
+    v_done integer := 0;
 begin
     for v_kind in
         select c.kind from breakwater.circuit c join breakwater.endpoint_kind k on k.kind = c.kind
-         where c.key = p_name collate "C" and c.override = 'open' and c.reason like 'endpoint disabled: %'
+         where c.key = p_name collate "C" and breakwater.is_endpoint_hold(c)
          order by c.kind
     loop
         perform breakwater.override_circuit(v_kind, p_name, null, p_reason, null, p_actor);
+        v_done := v_done + 1;
     end loop;
+    return v_done;
 end
 $$;
 
@@ -147,7 +177,7 @@ begin
      where e.name = p_name collate "C"
     returning * into v_endpoint;
     perform breakwater.record_action(p_actor, 'endpoint.disable', p_name, p_reason);
-    perform breakwater.hold_endpoint(p_name, null, p_reason, p_actor);
+    perform breakwater.hold_endpoint(p_name, p_reason, p_actor);
     if p_is_rule then
         insert into breakwater.endpoint_notice (endpoint, message, next_try)
         values (p_name,
@@ -223,24 +253,33 @@ begin
 end
 $$;
 
--- Lets a disabled endpoint have deliveries again, and forgets its failures. Returns false if it does not exist or is
--- not disabled. Locks the endpoint's row, then its circuits.
+-- Lets a disabled endpoint have deliveries again, and forgets its failures. It also ends a hold of its circuits that is
+-- left from before. Returns false if it does not exist, or is neither disabled nor held. Locks the endpoint's row, then its circuits.
 create function breakwater.enable_endpoint(name text, reason text default null, actor text default session_user)
 returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
+declare
+    v_was_disabled boolean;
+    v_released     integer;
 begin
+    -- The row is locked even if it is enabled: register_endpoint_kinds may be about to hold its circuits.
+    perform from breakwater.endpoint e where e.name = enable_endpoint.name collate "C" for update;
+    if not found then
+        return false;
+    end if;
     update breakwater.endpoint e
        set disabled_at = null, disabled_by = null, disabled_reason = null, failing_since = null, failed_at = null,
            last_failure = null, updated_at = now()
      where e.name = enable_endpoint.name collate "C" and e.disabled_at is not null;
-    if not found then
+    v_was_disabled := found;
+    v_released := breakwater.release_endpoint(
+        enable_endpoint.name, coalesce(nullif(enable_endpoint.reason, ''), 'the endpoint is enabled'), actor);
+    if not v_was_disabled and v_released = 0 then
         return false;
     end if;
     perform breakwater.record_action(actor, 'endpoint.enable', enable_endpoint.name, enable_endpoint.reason);
-    perform breakwater.release_endpoint(
-        enable_endpoint.name, coalesce(nullif(enable_endpoint.reason, ''), 'the endpoint is enabled'), actor);
     return true;
 end
 $$;

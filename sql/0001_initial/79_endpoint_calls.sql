@@ -15,11 +15,15 @@ $$;
 
 -- Registers the kinds whose jobs are sent to endpoints: an array of objects with the kind, the path, `disable_after` in
 -- seconds (null: never), and `when_disabled`. Endpoints that are disabled are held for these kinds too.
+--
+-- Locks: the kinds' rows; then the rows of disabled endpoints whose circuits have to be changed, and these circuits.
 create function breakwater.register_endpoint_kinds(p_kinds jsonb) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
-    v_held record;
+    v_kind  record;
+    v_names text[];
+    v_held  record;
 begin
     insert into breakwater.endpoint_kind as k (kind, path, disable_after, when_disabled)
     select n.kind, n.path, make_interval(secs => n.disable_after), n.when_disabled
@@ -30,14 +34,40 @@ begin
            updated_at = now()
      where (k.path, k.disable_after, k.when_disabled)
            is distinct from (excluded.path, excluded.disable_after, excluded.when_disabled);
-    for v_held in
-        select e.name, e.disabled_reason, e.disabled_by, k.kind
-          from jsonb_to_recordset(p_kinds) k(kind text)
-         cross join breakwater.endpoint e
-         where e.disabled_at is not null
-         order by k.kind collate "C", e.name
+    for v_kind in
+        select c.* from breakwater.endpoint_circuits() c
+         where c.kind in (select n.kind collate "C" from jsonb_to_recordset(p_kinds) n(kind text))
     loop
-        perform breakwater.hold_endpoint(v_held.name, v_held.kind, v_held.disabled_reason, v_held.disabled_by);
+        -- The endpoints with a circuit that has to be changed, and those that may get one. They are locked, so that
+        -- none is enabled before its circuit is held, and left out if they have just been enabled.
+        with changed as materialized (
+            select e.name from breakwater.endpoint e
+              join breakwater.circuit c on c.kind = v_kind.kind collate "C" and c.key = e.name
+             where e.disabled_at is not null and breakwater.needs_hold(c, v_kind.when_disabled)
+             order by e.name
+               for share of e
+        ), added as materialized (
+            select e.name from breakwater.endpoint e
+             where e.disabled_at is not null and v_kind.when_disabled = 'hold'
+               and not exists (select from breakwater.circuit c
+                                where c.kind = v_kind.kind collate "C" and c.key = e.name)
+             order by e.name
+             limit case when v_kind.when_disabled = 'hold' then breakwater.free_endpoint_circuits(v_kind.kind) else 0 end
+               for share of e
+        ), inserted as (
+            insert into breakwater.circuit (kind, key, key_path)
+            select v_kind.kind, a.name, v_kind.path from added a order by a.name
+            on conflict do nothing
+        )
+        select array(select a.name from changed a union select a.name from added a) into v_names;
+        for v_held in
+            select e.name, e.disabled_reason, e.disabled_by from breakwater.endpoint e
+             where e.name = any (v_names collate "C") and e.disabled_at is not null
+             order by e.name
+        loop
+            perform breakwater.hold_circuit(
+                v_kind.kind, v_held.name, v_kind.when_disabled, v_held.disabled_reason, v_held.disabled_by);
+        end loop;
     end loop;
 end
 $$;

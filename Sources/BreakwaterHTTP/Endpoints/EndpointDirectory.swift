@@ -34,6 +34,8 @@ public final class EndpointDirectory: Service {
     private static let staleness = Duration.seconds(600)
     /// How long a job waits for a row that cannot be read.
     private static let longestWait = Duration.seconds(10)
+    /// The time until a kind is registered again after that has failed.
+    private static let registerDelay = Duration.seconds(30)
     /// The most rows that are kept.
     private static let mostRows = 10_000
     /// The time between reports of deliveries, and between attempts to read.
@@ -58,9 +60,16 @@ public final class EndpointDirectory: Service {
         var lastWaiter = 0
         var kinds: [String: RegisterEndpointKinds.Kind] = [:]
         var unregistered: Set<String> = []
+        /// When kinds are registered again after that has failed.
+        var registerAgain = ContinuousClock.now
         var calls = EndpointCalls()
         var lastProblem = "the directory of endpoints is not running beside the worker"
         var isRunning = false
+
+        /// The next kind to register.
+        var kindToRegister: RegisterEndpointKinds.Kind? {
+            registerAgain <= .now ? unregistered.first.flatMap { kinds[$0] } : nil
+        }
 
         mutating func takeWaiters(where isTaken: (Waiter) -> Bool) -> [Waiter] {
             let taken = waiters.filter { isTaken($0.value) }
@@ -198,13 +207,13 @@ public final class EndpointDirectory: Service {
 
     /// Does what there is to do, if there is anything.
     private func work(_ connection: inout Connection?) async {
-        let isIdle = state.withLock { $0.waiters.isEmpty && $0.unregistered.isEmpty && !$0.calls.isDue() }
+        let isIdle = state.withLock { $0.waiters.isEmpty && $0.kindToRegister == nil && !$0.calls.isDue() }
         if isIdle { return }
         do {
             let connection = try await self.connection(&connection)
-            try await register(connection)
             try await read(connection)
             await report(connection)
+            await register(connection)
         } catch {
             await connection?.close()
             connection = nil
@@ -224,12 +233,23 @@ public final class EndpointDirectory: Service {
         return opened
     }
 
-    private func register(_ connection: Connection) async throws {
-        let kinds = state.withLock { state in state.unregistered.compactMap { state.kinds[$0] } }
-        guard !kinds.isEmpty else { return }
-        try await connection.call(RegisterEndpointKinds(kinds: kinds), timeout: .seconds(30))
-        state.withLock { state in
-            for kind in kinds where state.kinds[kind.kind] == kind { state.unregistered.remove(kind.kind) }
+    /// Registers one kind, so that jobs which need a row wait for no other. If that fails, it is tried again later:
+    /// deliveries do not need it.
+    private func register(_ connection: Connection) async {
+        let (kind, logger) = state.withLock { ($0.kindToRegister, $0.logger) }
+        guard let kind else { return }
+        do {
+            try await connection.call(RegisterEndpointKinds(kinds: [kind]), timeout: .seconds(8))
+            state.withLock { state in
+                if state.kinds[kind.kind] == kind { state.unregistered.remove(kind.kind) }
+            }
+            signal.yield()
+        } catch {
+            state.withLock { $0.registerAgain = .now + Self.registerDelay }
+            logger?.warning(
+                "a kind whose jobs are sent to endpoints could not be registered",
+                metadata: ["kind": .string(kind.kind), "error": "\(error)"]
+            )
         }
     }
 
