@@ -40,6 +40,13 @@ struct HTTPDestination: Sendable {
     /// The text with the secrets removed, because some servers echo the request in their errors.
     func redacted(_ text: String) -> String { secrets.reduce(text) { $0.replacing($1, with: "[redacted]") } }
 
+    /// Whether a body contains any of the secrets.
+    func isSecret(in body: [UInt8]) -> Bool {
+        guard !secrets.isEmpty, !body.isEmpty else { return false }
+        let data = Data(body)
+        return secrets.contains { data.range(of: Data($0.utf8)) != nil }
+    }
+
     /// The secrets: the values of headers, the parts after a scheme such as `Bearer`, the signing secrets, and the query
     /// with its values.
     private static func secrets(in headers: [String: String], secrets keys: [String], query: String?) -> [String] {
@@ -53,6 +60,11 @@ struct HTTPDestination: Sendable {
             secrets += query.split(separator: "&").compactMap { pair in
                 pair.split(separator: "=", maxSplits: 1).dropFirst().first.map(String.init)
             }
+        }
+        // In a JSON text, some characters are escaped.
+        secrets += secrets.flatMap { secret in
+            let escaped = secret.replacing("\\", with: "\\\\").replacing("\"", with: "\\\"")
+            return [escaped, escaped.replacing("/", with: "\\/")].filter { $0 != secret }
         }
         // A shorter text is more likely a word such as "json" than a secret. Longer secrets come first, because one may
         // contain another.

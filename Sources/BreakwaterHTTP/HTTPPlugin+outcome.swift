@@ -16,7 +16,16 @@ extension HTTPPlugin {
                 metadata: ["kept_bytes": .stringConvertible(maxResponseBytes)]
             )
         }
-        return .succeeded(result: JobResult.json(from: response.body, isCut: response.isBodyCut))
+        return .succeeded(result: result(of: response, from: destination))
+    }
+
+    /// The kept result of a success. A server may echo the request, so the secrets are removed.
+    private func result(of response: HTTPResponse, from destination: HTTPDestination) -> String? {
+        guard destination.isSecret(in: response.body) else {
+            return JobResult.json(from: response.body, isCut: response.isBodyCut)
+        }
+        let text = destination.redacted(JobResult.text(from: response.body, isCut: response.isBodyCut))
+        return JobResult.json(from: Array(text.utf8), isCut: response.isBodyCut)
     }
 
     /// The outcome of a job whose answer is not a success.

@@ -30,6 +30,25 @@ import Testing
         }
     }
 
+    @Test("a kept result shows no secret that the server echoes, also if JSON escapes it")
+    func resultsShowNoSecret() async throws {
+        try await withServer({ request in
+            let value = (request.headers["authorization"] ?? "").replacing("/", with: "\\/")
+            return .answer(200, body: #"{"echo": "\#(value)", "line": "\#(request.line)", "n": 1}"#)
+        }) { server in
+            let plugin = try HTTPPlugin(
+                url: server.url + "/hook?token=hidden-in-query",
+                headers: ["Authorization": "Bearer hidden/in/header"]
+            )
+            guard case .succeeded(let result?) = try await run(plugin) else {
+                Issue.record("there is no result")
+                return
+            }
+            #expect(result.contains("[redacted]") && result.hasSuffix(#""n": 1}"#), "\(result)")
+            #expect(!result.contains("hidden"), "\(result)")
+        }
+    }
+
     @Test func connectionFailuresShowNoQuery() async throws {
         let outcome = try await run(try HTTPPlugin(url: "http://127.0.0.1:1/hook?token=hidden"))
         #expect(outcome.failure?.message.contains("POST http://127.0.0.1:1/hook: ") == true)

@@ -189,9 +189,21 @@ begin
 end
 $$;
 
+-- Where a URL leads: its scheme, host and port.
+create function breakwater.origin_of(p_url text) returns text
+language sql immutable set search_path = pg_catalog, pg_temp
+as $$
+    select lower(m[1]) || '://' || lower(m[2]) || ':'
+           || coalesce(nullif(m[3], ''), case lower(m[1]) when 'http' then '80' else '443' end)
+      from regexp_match(p_url, '^(https?)://(\[[^]]*\]|[^:/?]+)(?::([0-9]*))?', 'i') m
+$$;
+
 -- Adds an endpoint or changes one. What is null stays as it is; a new endpoint needs a url. `secrets` replaces all of
 -- them: to change a secret, give the new one and the old one, and later the new one alone. Returns whether the endpoint
 -- is new. A change takes effect on workers within seconds.
+--
+-- Headers may hold a customer's secrets, which the caller need not know. So they are not kept when the URL leads to
+-- another scheme, host or port: the caller has to give headers then.
 --
 -- Locks the endpoint's row.
 create function breakwater.set_endpoint(
@@ -216,6 +228,17 @@ begin
     perform breakwater.check_endpoint(
         set_endpoint.name, coalesce(set_endpoint.url, v_old.url), coalesce(set_endpoint.secrets, v_old.secrets, '{}'),
         coalesce(set_endpoint.headers, v_old.headers, '{}'), set_endpoint.disable_after);
+    if set_endpoint.headers is null and v_old.headers <> '{}'
+       and breakwater.origin_of(set_endpoint.url) is distinct from breakwater.origin_of(v_old.url)
+       and set_endpoint.url is not null
+    then
+        raise exception 'the url of the endpoint ''%'' now has another scheme, host or port, and its % would be sent there',
+                set_endpoint.name,
+                (select 'headers ' || string_agg(h, ', ' order by h) from jsonb_object_keys(v_old.headers) h)
+            using errcode = '22023',
+                  hint = 'Give the headers for the new url too, or ''{}'' for none (worker endpoints set: --header or '
+                         || '--no-headers).';
+    end if;
     insert into breakwater.endpoint as e (name, url, secrets, headers, disable_after)
     values (set_endpoint.name, coalesce(set_endpoint.url, v_old.url),
             coalesce(set_endpoint.secrets, v_old.secrets, '{}'), coalesce(set_endpoint.headers, v_old.headers, '{}'),
