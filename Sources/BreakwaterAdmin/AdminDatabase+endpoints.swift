@@ -133,6 +133,18 @@ extension AdminDatabase {
         )[0].int()
     }
 
+    /// Whether a dead letter exists; if it does, whether it is one of an endpoint.
+    package func isDeadLetter(_ id: Int64, of name: String) async throws -> Bool? {
+        try await read(
+            """
+            select exists (select from breakwater.endpoint_kind k
+                            where k.kind = d.kind and breakwater.key_of(d.payload, k.path) = $2 collate "C") as is_of
+              from breakwater.dead_letter d where d.id = $1
+            """,
+            [.int8(id), .text(name)]
+        ).first.map { try $0["is_of"].bool() }
+    }
+
     /// `breakwater.endpoint_kind`: the kinds whose jobs are sent to endpoints, with the path of the name.
     package func endpointKinds() async throws -> [(kind: String, path: [String])] {
         try await read("select kind, path from breakwater.endpoint_kind order by kind").map { row in

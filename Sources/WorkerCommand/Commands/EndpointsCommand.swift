@@ -247,6 +247,13 @@ extension EndpointsCommand {
                     throw CommandFailure.noEndpoint(endpoint.name)
                 }
                 if let job {
+                    if try await admin.isDeadLetter(job, of: endpoint.name) == false {
+                        throw CommandFailure(
+                            .refused,
+                            "the dead letter \(job) is not one of the endpoint '\(endpoint.name)'.\n"
+                                + "Run: worker dead-letters show \(job)"
+                        )
+                    }
                     guard try await admin.redrive(id: job, reason: remark.reason, actor: remark.who) else {
                         throw CommandFailure.noDeadLetters([job])
                     }

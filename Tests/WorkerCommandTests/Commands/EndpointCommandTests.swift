@@ -151,6 +151,10 @@ struct EndpointCommandTests {
                 _ = try await database.worker("endpoints", "enable", "acme")
                 let dead = try await database.number("select count(*) from breakwater.dead_letter")
                 let one = try await database.number("select min(id) from breakwater.dead_letter")
+                _ = try await database.worker("endpoints", "set", "other", "--url", "https://other.example/")
+                let foreign = try await database.worker("endpoints", "redeliver", "other", "--job", "\(one)")
+                #expect(foreign.status == 1)
+                #expect(foreign.errors.contains("is not one of the endpoint 'other'"), "\(foreign.errors)")
                 let single = try await database.worker("endpoints", "redeliver", "acme", "--job", "\(one)")
                 #expect(single.output == "1 job is sent to 'acme' again.\n", "\(single.errors)")
                 try await waitUntil("nothing waits") {
