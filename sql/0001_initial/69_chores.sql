@@ -36,7 +36,9 @@ begin
         when 'prune_results' then perform breakwater.prune_results(1000);
         when 'prune_circuits' then perform breakwater.prune_circuits(1000);
         when 'prune_workers' then perform breakwater.prune_workers();
-        when 'prune_history' then perform breakwater.prune_history(1000);
+        when 'prune_history' then
+            perform breakwater.prune_history(1000);
+            perform breakwater.prune_endpoint_notices(1000);
         when 'forget_sleepers' then perform breakwater.forget_sleepers();
     end case;
     return null;

@@ -139,7 +139,8 @@ end
 $$;
 
 -- Reserves the next message about a disabled endpoint for one minute, during which no other worker gets it. All results
--- are null if none is due. Locks the row of the message, by SKIP LOCKED.
+-- are null if none is due. A message that has been due for an hour is not sent any more: there was nobody to send it to.
+-- Locks the row of the message, by SKIP LOCKED.
 create function breakwater.next_endpoint_notice(
     out notice bigint, out endpoint text, out id text, out tries integer, out message text
 )
@@ -150,7 +151,7 @@ declare
     v_notice breakwater.endpoint_notice;
 begin
     select n.* into v_notice from breakwater.endpoint_notice n
-     where n.next_try <= breakwater.clock()
+     where n.next_try <= breakwater.clock() and n.next_try > breakwater.clock() - interval '1 hour'
      order by n.next_try, n.id limit 1
        for update skip locked;
     if not found then
@@ -191,4 +192,14 @@ begin
      where n.id = p_notice;
     return false;
 end
+$$;
+
+-- Deletes messages that next_endpoint_notice does not return any more, at most p_limit.
+create function breakwater.prune_endpoint_notices(p_limit integer) returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+    delete from breakwater.endpoint_notice n
+     where n.id in (select o.id from breakwater.endpoint_notice o
+                     where o.next_try <= breakwater.clock() - interval '1 hour'
+                     order by o.id limit p_limit for update skip locked)
 $$;
