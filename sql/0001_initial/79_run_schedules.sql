@@ -194,7 +194,9 @@ $$;
 -- with. Returns how many there were. It is a chore of the leader, whose row it has locked (see breakwater.lead), so no
 -- other worker leads before this transaction ends.
 --
--- If a schedule fails, the reason is recorded, and it is tried again after ten seconds; the others go on.
+-- If a schedule fails, the reason is recorded, and it is tried again after ten seconds; the others go on. But if it has
+-- waited for a lock for too long, the others are left for the next round: the lock may be one on the table of jobs, so
+-- that each of them would wait as long, and the leader would do no other chore meanwhile.
 --
 -- Locks: the rows of the schedules, by SKIP LOCKED; the new jobs.
 create function breakwater.run_schedules(p_limit integer) returns integer
@@ -222,6 +224,7 @@ begin
             update breakwater.schedule s
                set error = left(format('%s (SQLSTATE %s)', v_reason, v_state), 2000), error_at = v_now
              where s.name = v_schedule.name;
+            exit when v_state = '55P03';
         end;
         exit when v_done >= p_limit;
     end loop;
