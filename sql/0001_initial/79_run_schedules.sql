@@ -19,6 +19,10 @@ declare
     v_slots timestamptz[];
 begin
     if p_schedule.every is not null then
+        -- Counted back from the end, many long intervals would begin before the earliest time that there is.
+        if extract(epoch from p_until - p_from) <= p_limit * extract(epoch from p_schedule.every) then
+            return p_from;
+        end if;
         return greatest(p_from, breakwater.next_slot(null, p_schedule.every, null,
                                                      p_until - interval '1 microsecond' - p_limit * p_schedule.every));
     end if;

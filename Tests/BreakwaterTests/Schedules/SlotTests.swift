@@ -307,6 +307,40 @@ struct SlotTests {
         }
     }
 
+    @Test("a lock on the table of jobs stops the round after one wait, and not after one for each schedule")
+    func lockedTable() async throws {
+        try await withSchedules { schedules in
+            for number in 0..<5 { try await schedules.set(at: "12:00:00", "'s\(number)', every => '10s', kind => 'k'") }
+            let other = try await schedules.database.connect()
+            _ = try await other.query("begin")
+            _ = try await other.query("lock table breakwater.job in access exclusive mode")
+            try await schedules.database.query("set lock_timeout = '500ms'")
+            let began = ContinuousClock.now
+            #expect(try await schedules.run(at: "12:00:10") == 0)
+            #expect(ContinuousClock.now - began < .seconds(1.4))
+            _ = try await other.query("rollback")
+            #expect(try await schedules.run(at: "12:00:10") == 4)
+            #expect(try await schedules.run(at: "12:00:21") > 0)
+            #expect(
+                try await schedules.database.number("select count(*) from breakwater.schedule where error is not null")
+                    == 0
+            )
+            await other.close()
+        }
+    }
+
+    @Test("missed ones of a very long interval are dealt with, although the limit reaches before all time")
+    func longInterval() async throws {
+        try await withSchedules { schedules in
+            try await schedules.set(
+                at: "12:00:00",
+                "'s', every => '3650 days', kind => 'k', missed => 'all', missed_limit => 1000"
+            )
+            try await schedules.run(at: "2065-01-01 00:00Z")
+            #expect(try await schedules.value("error is null and enqueued > 0") == "true")
+        }
+    }
+
     @Test("about a hundred are kept on record for each schedule")
     func history() async throws {
         try await withSchedules { schedules in
