@@ -194,6 +194,33 @@ begin
 end
 $$;
 
+-- Deals with all due slots of a schedule that is about to be changed or paused, so that none is lost. Refused if there
+-- are too many of them for one transaction. The caller has locked the schedule's row.
+create function breakwater.run_due_slots(p_name text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_schedule breakwater.schedule;
+    v_before   timestamptz;
+begin
+    for v_round in 0..100 loop
+        v_before := v_schedule.next_at;
+        select * into v_schedule from breakwater.schedule s where s.name = p_name collate "C";
+        -- A schedule that does not move has been advanced by a leader of a later term.
+        if v_schedule.paused_at is not null or v_schedule.next_at > breakwater.clock() or v_schedule.next_at is null
+           or v_schedule.next_at = v_before
+        then
+            return;
+        end if;
+        exit when v_round = 100;
+        perform breakwater.run_slots(v_schedule, 1000);
+    end loop;
+    raise exception 'the schedule % has more than 100000 due slots', quote_literal(p_name)
+        using errcode = '55000',
+              hint = 'Wait until a worker has dealt with them, or set missed => ''one'' or a shorter missed_after first.';
+end
+$$;
+
 -- Deals with the due slots of all schedules, those that have been due the longest first, until p_limit slots are dealt
 -- with. Returns how many there were. It is a chore of the leader, whose row it has locked (see breakwater.lead), so no
 -- other worker leads before this transaction ends.

@@ -138,8 +138,8 @@ begin
     if v_changes is null then
         return v_old.next_at;
     end if;
-    if v_changes ?| '{cron,every,time_zone}' and v_old.paused_at is null and v_old.next_at <= breakwater.clock() then
-        perform breakwater.run_slots(v_old, 1000);
+    if v_changes ?| '{cron,every,time_zone}' then
+        perform breakwater.run_due_slots(v_old.name);
     end if;
     update breakwater.schedule s
        set (cron, every, time_zone, kind, queue, payload, priority, unique_key, missed, missed_after, missed_limit,
@@ -226,23 +226,33 @@ begin
 end
 $$;
 
--- Stops a schedule until it is resumed. Slots that come meanwhile get no job, neither then nor later. Jobs that it has
--- enqueued are not affected. Locks the schedule's row.
+-- Stops a schedule until it is resumed. Slots that come meanwhile get no job, neither then nor later. Slots that are due
+-- already are dealt with first; if that fails, the schedule is paused nevertheless, with the reason as its error and in
+-- the audit log. Jobs that it has enqueued are not affected. Locks the schedule's row.
 create function breakwater.pause_schedule(name text, reason text, actor text default session_user) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
     v_schedule breakwater.schedule := breakwater.lock_schedule(pause_schedule.name);
+    v_error    text;
 begin
     if pause_schedule.reason is null or pause_schedule.reason = '' then
         raise exception 'pausing needs a reason' using errcode = '22023';
     end if;
+    begin
+        perform breakwater.run_due_slots(v_schedule.name);
+    exception when others then
+        v_error := format('%s (SQLSTATE %s)', sqlerrm, sqlstate);
+        update breakwater.schedule s set error = left(v_error, 2000), error_at = breakwater.clock()
+         where s.name = v_schedule.name;
+    end;
     update breakwater.schedule s
        set paused_at = coalesce(s.paused_at, now()), paused_by = left(coalesce(actor, session_user), 200),
            pause_reason = left(pause_schedule.reason, 2000)
      where s.name = v_schedule.name;
-    perform breakwater.record_action(actor, 'schedule.pause', v_schedule.name, pause_schedule.reason);
+    perform breakwater.record_action(actor, 'schedule.pause', v_schedule.name, pause_schedule.reason,
+                                     case when v_error is not null then jsonb_build_object('due_slots', v_error) else '{}' end);
 end
 $$;
 

@@ -125,7 +125,7 @@ enum PrivilegeMatrix {
                     "claim_in_order", "claimable_lanes", "may_vacuum",
                     "check_endpoint", "endpoint_circuits", "hold_endpoint", "release_endpoint", "do_disable_endpoint",
                     "free_endpoint_circuits", "is_endpoint_hold", "needs_hold", "hold_circuit", "origin_of",
-                    "prune_endpoint_notices",
+                    "prune_endpoint_notices", "run_due_slots",
                     "add_error", "admit", "apply_fallbacks", "check_enqueue", "count_probes", "failure_of",
                     "generation_of", "suspend_briefly", "lead", "lease_probes", "open_time", "others_result",
                     "override_circuit", "pause_scope", "pick_dead_letters", "promote", "prune_calls",

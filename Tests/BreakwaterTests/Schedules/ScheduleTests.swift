@@ -45,6 +45,31 @@ struct ScheduleTests {
         }
     }
 
+    @Test("that get other times or are paused lose none of the slots that are due, however many there are")
+    func manyDue() async throws {
+        try await withSchedules { schedules in
+            let settings = "every => '1s', missed_after => '2 hours'"
+            try await schedules.set(at: "12:00:00", "'s', \(settings), kind => 'k'")
+            try await schedules.set(at: "12:45:00", "'s', cron => '0 3 * * *', missed_after => '2 hours', kind => 'k'")
+            #expect(try await schedules.jobs("k").count == 2700)
+            try await schedules.set(at: "12:00:00", "'p', \(settings), kind => 'l'")
+            try await schedules.query(at: "12:45:00", "select breakwater.pause_schedule('p', 'a move')")
+            try await schedules.query(at: "12:50:00", "select breakwater.resume_schedule('p')")
+            #expect(try await schedules.jobs("l").count == 2700)
+        }
+    }
+
+    @Test("that fail are paused nevertheless, and say so")
+    func pauseOfFailing() async throws {
+        try await withSchedules { schedules in
+            try await schedules.set(at: "12:00:00", "'s', every => '10s', kind => 'k'")
+            try await schedules.database.query("alter table breakwater.job add constraint none check (false) not valid")
+            try await schedules.query(at: "12:00:30", "select breakwater.pause_schedule('s', 'broken')")
+            #expect(try await schedules.value("paused_at is not null and error like '%23514%'") == "true")
+            #expect(try await schedules.audit().last?.contains("due_slots") == true)
+        }
+    }
+
     @Test("that are paused get no job for slots that come meanwhile, neither then nor later")
     func pause() async throws {
         try await withSchedules { schedules in
