@@ -473,7 +473,10 @@ declare
     v_most   integer;
     v_ids    bigint[];
 begin
-    if p_ids = '{}' or not exists (select from breakwater.handler h where h.kind = p_kind collate "C") then
+    if p_ids = '{}'
+       or not exists (select from breakwater.handler h where h.kind = p_kind collate "C")
+          and not exists (select from breakwater.flow_rule)
+    then
         return p_ids;
     end if;
     -- These claims lock no lane, so the handler's row says whether its rules are just changing.

@@ -256,12 +256,14 @@ begin
         end if;
         v_has_lane := true;
         -- This is read only now, because another claim may have committed before the lock was free.
-        select c.lease, c.last, c.floor, c.jobs = '{}' as has_ended, h.rules into v_newest
+        select c.lease, c.last, c.floor, c.jobs = '{}' as has_ended, h.kind as handler, h.rules into v_newest
           from (select v_kind as kind) k
           left join breakwater.handler h on h.kind = k.kind
           left join lateral (
                select * from breakwater.claim c where c.lane = v_lane.id
                 order by c.last desc, c.lease desc limit 1) c on true;
+        -- A user may have deleted the handler's row, and with it the rules, a moment ago.
+        continue when v_newest.handler is null and exists (select from breakwater.flow_rule);
         v_cursor := coalesce(v_newest.last, v_floor);
         v_floor := coalesce(v_newest.floor, v_floor);
 

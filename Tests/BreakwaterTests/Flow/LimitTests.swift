@@ -241,6 +241,30 @@ struct LimitTests {
         }
     }
 
+    @Test("holds while a user deletes the handler's row again and again")
+    func deletedHandler() async throws {
+        try await withTestDatabase { database in
+            let limit: (inout HandlerSettings) -> Void = { $0.limits = [JobLimit(concurrency: 3)] }
+            let (one, two) = (
+                try await HandWorker(database, settings: limit), try await HandWorker(database, settings: limit)
+            )
+            try await database.insert(2000)
+            try await withThrowingTaskGroup(of: Void.self) { group in
+                group.addTask {
+                    for _ in 1...300 {
+                        try await database.query("delete from breakwater.handler")
+                        try await one.renewRegistration()
+                    }
+                }
+                group.addTask {
+                    for _ in 1...600 { _ = try await two.claim() }
+                }
+                try await group.waitForAll()
+            }
+            #expect(try await database.number("select count(*) from breakwater.held") <= 3)
+        }
+    }
+
     @Test("holds for probes, test shots and suspects too")
     func special() async throws {
         try await withTestDatabase { database in
