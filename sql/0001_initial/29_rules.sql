@@ -463,7 +463,7 @@ return p_due_at - ((p_rule).burst - 1) * breakwater.start_interval((p_rule).rate
 
 -- For claims from outside the lanes (probes, suspects, test shots): of some jobs of a kind, those that its rules let
 -- start, and records them as started under a lease. Jobs that a rule stops are left where they are.
--- Locks: the handler's row, shared, and the rules; both by SKIP LOCKED.
+-- Locks: the table of rules against changes, by NOWAIT, and the rules, by SKIP LOCKED.
 create function breakwater.start_by_rules(p_kind text, p_ids bigint[], p_lease bigint, p_worker bigint) returns bigint[]
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -479,8 +479,13 @@ begin
     then
         return p_ids;
     end if;
-    -- These claims lock no lane, so the handler's row says whether its rules are just changing.
-    select h.rules into v_rules from breakwater.handler h where h.kind = p_kind collate "C" for share skip locked;
+    -- These claims lock no lane. So changes of rules wait for them by this lock, and while rules change, nothing starts.
+    begin
+        lock table breakwater.flow_rule in row exclusive mode nowait;
+    exception when lock_not_available then
+        return '{}';
+    end;
+    select h.rules into v_rules from breakwater.handler h where h.kind = p_kind collate "C";
     if not found then
         return '{}';
     elsif v_rules is null then

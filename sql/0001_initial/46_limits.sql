@@ -12,7 +12,7 @@ end
 $$;
 
 -- Makes changes of rules run one after the other. They lock handlers and lanes of several kinds, and would wait for each
--- other otherwise. Claims do not wait for this lock.
+-- other otherwise. They wait for claims from outside the lanes; no claim waits for this lock.
 create function breakwater.lock_changes_of_rules() returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
