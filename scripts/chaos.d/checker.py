@@ -177,7 +177,7 @@ def attempts(history):
                 # The probe's round is judged later, so the charge may come when no worker holds the job.
                 most += run.probe and job in history.charged_probes and any(a.outcome == "unavailable" for a in heard)
             else:
-                most += may_be_charged(run)
+                most += may_be_charged(run, history.charged_probes)
         letter = history.dead_letters.get(job)
         knows_leases = all(run.lease for run in runs)
         if letter and letter["reason"] == "exhausted" and knows_leases and not least <= letter["attempt"] <= most:
@@ -189,10 +189,12 @@ def is_charged(outcome, run):
     return outcome in ("failed", "discarded") or (outcome == "unavailable" and not run.probe)
 
 
-def may_be_charged(run):
+def may_be_charged(run, charged_probes):
     """Whether a run without an answer to its settle may have been charged. A cancelled run may have exceeded its
-    timeout. A run without an end died with its worker."""
-    return run.how in ("failed", "discarded", "cancelled") or (run.how == "unavailable" and not run.probe)
+    timeout. A run without an end died with its worker. A probe is charged when its round closed the circuit."""
+    if run.how == "unavailable" and run.probe:
+        return run.job in charged_probes
+    return run.how in ("failed", "discarded", "cancelled", "unavailable")
 
 
 def wrong_reasons(history):

@@ -187,6 +187,15 @@ class CheckerTests(unittest.TestCase):
         history.runs[2].attempt = 1
         self.assertBreaks(history)
 
+    def test_probe_without_an_answer_may_be_charged_when_its_round_closed_the_circuit(self):
+        history = sound()
+        history.sent[2] = "call"
+        history.runs[1].how, history.runs[1].probe = "unavailable", True
+        del history.settled[1]
+        self.assertBreaks(history, "attempts wrongly charged")
+        history.charged_probes = {history.runs[1].job}
+        self.assertBreaks(history)
+
     def test_dead_of_what_it_should_not_be(self):
         history = sound()
         history.dead_letters[103]["reason"] = "poison"
