@@ -69,6 +69,8 @@ class History:
     transitions: list = field(default_factory=list)
     # Jobs whose runs failed in rounds of probes that closed their circuit.
     charged_probes: set = field(default_factory=set)
+    # A probe that is settled after its round has closed the circuit is charged at once, and is not in its evidence.
+    has_closed: bool = False
     heard: list = field(default_factory=list)
     # Kinds for which workers have suspended themselves.
     suspended: set = field(default_factory=set)
@@ -212,3 +214,4 @@ def read_database(history, sql, dump):
             " where t.to_state = 'closed' and p ->> 'outcome' = 'unavailable'"
         )
     }
+    history.has_closed = any(row["to_state"] == "closed" for row in history.transitions)
