@@ -175,7 +175,7 @@ def attempts(history):
                 least += any(is_charged(answer.outcome, run) and not answer.stale for answer in heard)
                 most += any(is_charged(answer.outcome, run) for answer in heard)
                 # The probe's round is judged later, so the charge may come when no worker holds the job.
-                most += may_be_charged_probe(history, run) and any(a.outcome == "unavailable" for a in heard)
+                most += run.probe and job in history.charged_probes and any(a.outcome == "unavailable" for a in heard)
             else:
                 most += may_be_charged(history, run)
         letter = history.dead_letters.get(job)
@@ -189,15 +189,11 @@ def is_charged(outcome, run):
     return outcome in ("failed", "discarded") or (outcome == "unavailable" and not run.probe)
 
 
-def may_be_charged_probe(history, run):
-    return run.probe and (run.job in history.charged_probes or history.has_closed)
-
-
 def may_be_charged(history, run):
     """Whether a run without an answer to its settle may have been charged. A cancelled run may have exceeded its
     timeout. A run without an end died with its worker. A probe is charged when its round closed the circuit."""
     if run.how == "unavailable" and run.probe:
-        return may_be_charged_probe(history, run)
+        return run.job in history.charged_probes
     return run.how in ("failed", "discarded", "cancelled", "unavailable")
 
 

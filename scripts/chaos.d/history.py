@@ -69,8 +69,6 @@ class History:
     transitions: list = field(default_factory=list)
     # Jobs whose runs failed in rounds of probes that closed their circuit.
     charged_probes: set = field(default_factory=set)
-    # A probe that is settled after its round has closed the circuit is charged at once, and is not in its evidence.
-    has_closed: bool = False
     heard: list = field(default_factory=list)
     # Kinds for which workers have suspended themselves.
     suspended: set = field(default_factory=set)
@@ -206,12 +204,13 @@ def read_database(history, sql, dump):
     history.transitions = rows(
         "select kind, key, generation, from_state, to_state from breakwater.circuit_transition order by id"
     )
+    # A probe's failure is charged when its round closes the circuit, or at once if the round has closed it before.
     history.charged_probes = {
         row["job"]
         for row in rows(
-            "select distinct (p ->> 'job')::bigint as job"
-            "  from breakwater.circuit_transition t cross join jsonb_array_elements(t.evidence -> 'probes') p"
-            " where t.to_state = 'closed' and p ->> 'outcome' = 'unavailable'"
+            "select distinct r.job from breakwater.probe_result r"
+            "  join breakwater.circuit_transition t"
+            "    on t.kind = r.kind and t.key = r.key and t.generation = r.generation + 1"
+            " where t.to_state = 'closed' and r.outcome = 'unavailable' and not r.is_pending"
         )
     }
-    history.has_closed = any(row["to_state"] == "closed" for row in history.transitions)
