@@ -20,6 +20,8 @@ package struct AuditEntry: Equatable, Sendable {
 package struct AuditFilter: Equatable, Sendable {
     package var actor: String?
     package var action: String?
+    /// The beginning of the action, such as `circuit.`.
+    package var actionPrefix: String?
     package var target: String?
 
     package init() {}
@@ -41,9 +43,13 @@ extension AdminDatabase {
               from breakwater.audit a
              where ($1::bigint is null or a.id < $1) and ($2::text is null or a.actor = $2)
                and ($3::text is null or a.action = $3) and ($4::text is null or a.target = $4)
-             order by a.id desc limit $5
+               and ($5::text is null or starts_with(a.action, $5))
+             order by a.id desc limit $6
             """,
-            [.int8(before), .text(filter.actor), .text(filter.action), .text(filter.target), .int8(Int64(limit))]
+            [
+                .int8(before), .text(filter.actor), .text(filter.action), .text(filter.target),
+                .text(filter.actionPrefix), .int8(Int64(limit)),
+            ]
         ).map { row in
             AuditEntry(
                 id: try row["id"].int64(),

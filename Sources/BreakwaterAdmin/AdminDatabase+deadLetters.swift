@@ -137,6 +137,11 @@ extension AdminDatabase {
         return (DatabaseTime(text: try row["died_by"].string()), try row["count"].int())
     }
 
+    /// The current time, for changes in portions.
+    package func databaseTime() async throws -> DatabaseTime {
+        DatabaseTime(text: try await one("select now()::text")[0].string())
+    }
+
     /// `breakwater.redrive_some`: puts the oldest of some dead letters back.
     ///
     /// - Parameters:

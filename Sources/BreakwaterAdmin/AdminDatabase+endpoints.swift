@@ -123,13 +123,33 @@ extension AdminDatabase {
         )[0].bool()
     }
 
-    /// `breakwater.redeliver_endpoint`. Returns how many dead letters became jobs again.
-    package func redeliver(to name: String, since: Duration, limit: Int, reason: String?, actor: String?) async throws
-        -> Int
-    {
+    /// `breakwater.redeliver_endpoint`: puts back the oldest dead letters of an endpoint.
+    ///
+    /// - Parameters:
+    ///   - name: The endpoint.
+    ///   - age: Only those that died at most this long before `time`.
+    ///   - time: Only those that died by then.
+    ///   - limit: The most to put back.
+    ///   - reason: The reason, for the audit log.
+    ///   - actor: Who makes the change; nil for the database's user.
+    /// - Returns: How many became jobs again; 0 when none are left.
+    package func redeliver(
+        to name: String,
+        since age: Duration,
+        before time: DatabaseTime,
+        limit: Int,
+        reason: String?,
+        actor: String?
+    ) async throws -> Int {
         try await one(
-            "select breakwater.redeliver_endpoint($1, now() - $2, $3, $4, coalesce($5, session_user))",
-            [.text(name), .interval(since), .int4(Int32(clamping: limit)), .text(reason), .text(actor)]
+            """
+            select breakwater.redeliver_endpoint(
+                $1, $2::text::timestamptz - $3, $4, $5, coalesce($6, session_user), $2::text::timestamptz)
+            """,
+            [
+                .text(name), .text(time.text), .interval(age), .int4(Int32(clamping: limit)), .text(reason),
+                .text(actor),
+            ]
         )[0].int()
     }
 

@@ -35,7 +35,7 @@ package struct LimitStatus: Equatable, Sendable {
 }
 
 /// The settings of a limit, as `breakwater.set_limit` takes them.
-package struct LimitSettings: Equatable, Sendable {
+package struct LimitSettings: Sendable {
     package var concurrency: Int?
     /// How many starts in how many seconds.
     package var rate: (count: Double, seconds: Double)?
@@ -46,12 +46,6 @@ package struct LimitSettings: Equatable, Sendable {
     package var weight: String?
 
     package init() {}
-
-    package static func == (one: LimitSettings, other: LimitSettings) -> Bool {
-        one.concurrency == other.concurrency && one.rate?.count == other.rate?.count
-            && one.rate?.seconds == other.rate?.seconds && one.burst == other.burst && one.key == other.key
-            && one.kinds == other.kinds && one.weight == other.weight
-    }
 }
 
 extension AdminDatabase {

@@ -151,11 +151,9 @@ extension AdminDatabase {
         try await one(
             """
             select breakwater.set_schedule(
-                $1, cron => $2, every => $3, time_zone => coalesce($4, 'UTC'), kind => $5,
-                payload => coalesce($6, '{}'), queue => coalesce($7, 'default'), priority => coalesce($8, 5),
-                unique_key => $9, missed => coalesce($10, 'one'), missed_after => coalesce($11, interval '1 minute'),
-                missed_limit => coalesce($12, 100), overlap => coalesce($13, 'allow'), reason => $14,
-                actor => coalesce($15, session_user))
+                $1, cron => $2, every => $3, time_zone => $4, kind => $5, payload => $6, queue => $7, priority => $8,
+                unique_key => $9, missed => $10, missed_after => $11, missed_limit => $12, overlap => $13,
+                reason => $14, actor => coalesce($15, session_user))
             """,
             [
                 .text(schedule.name), .text(schedule.cron), .interval(schedule.every), .text(schedule.timeZone),

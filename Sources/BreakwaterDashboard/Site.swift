@@ -209,6 +209,13 @@ struct Exchange: Sendable {
         return value
     }
 
+    /// The name in the form of what an action is for.
+    func name() throws -> String {
+        let name = request.form["name"] ?? ""
+        guard (1...200).contains(name.utf8.count) else { throw Refusal.wrong("The name must have 1 to 200 bytes.") }
+        return name
+    }
+
     /// The reason given for an action; nil for none.
     func reason() throws -> String? {
         let reason = request.form["reason"]?.trimmed

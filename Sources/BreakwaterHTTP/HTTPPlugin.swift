@@ -97,7 +97,7 @@ public struct HTTPPlugin: HandlerPlugin, CustomStringConvertible, CustomReflecta
 
     /// A plugin that sends each job to the URL that its payload names.
     ///
-    /// Whoever enqueues jobs then decides where this worker sends requests, to any public address. A job without a URL
+    /// The people who enqueue jobs then decide to which public addresses this worker sends requests. A job without a URL
     /// that can be used is discarded.
     ///
     /// - Parameters:

@@ -7,7 +7,8 @@ import ServiceLifecycle
 /// endpoint.
 ///
 /// Every worker with such a configuration may run one, because `breakwater.next_notice` and
-/// `breakwater.next_endpoint_notice` give each message to only one of them. A connection is opened for each query and closed again. Delivery of a message is retried for an hour.
+/// `breakwater.next_endpoint_notice` give each message to only one of them. A connection is opened for each query and
+/// closed again. Delivery of a message is retried for an hour.
 package struct IncidentNotifier: Service {
     private let database: ConnectionOptions
     private let target: NotificationTarget
@@ -56,15 +57,7 @@ package struct IncidentNotifier: Service {
         guard let notice = next else { return false }
         let failure = try await target.deliver(notice, logger: logger)
         let isGivenUp = try await withConnection { connection in
-            switch notice.topic {
-            case .incident:
-                try await connection.call(NoticeEnded(notice, isDelivered: failure == nil), timeout: .seconds(10))
-            case .endpoint:
-                try await connection.call(
-                    EndpointNoticeEnded(notice, isDelivered: failure == nil),
-                    timeout: .seconds(10)
-                )
-            }
+            try await connection.call(NoticeEnded(notice, isDelivered: failure == nil), timeout: .seconds(10))
         }
         var metadata: Logger.Metadata = [
             "notice": .string(notice.type), "try": .stringConvertible(notice.tries), "to": .stringConvertible(target),

@@ -44,27 +44,6 @@ package struct NextNotice: StoreCall {
     }
 }
 
-/// `breakwater.notice_ended`: records how an attempt to deliver a message ended. Returns whether the message is given
-/// up.
-package struct NoticeEnded: StoreCall {
-    package var notice: Notice
-    package var isDelivered: Bool
-
-    package init(_ notice: Notice, isDelivered: Bool) {
-        self.notice = notice
-        self.isDelivered = isDelivered
-    }
-
-    package var statement: Statement {
-        Statement(
-            "select breakwater.notice_ended($1, $2, $3, $4)",
-            [.int8(notice.number), .text(notice.type), .int4(Int32(clamping: notice.tries)), .bool(isDelivered)]
-        )
-    }
-
-    package func decode(_ result: QueryResult) throws(PostgresError) -> Bool { try result.row(0)[0].bool() }
-}
-
 /// `breakwater.next_endpoint_notice`: reserves the next message about a disabled endpoint for a minute. Nil if there is
 /// none.
 package struct NextEndpointNotice: StoreCall {
@@ -89,9 +68,9 @@ package struct NextEndpointNotice: StoreCall {
     }
 }
 
-/// `breakwater.endpoint_notice_ended`: records how an attempt to deliver such a message ended. Returns whether the
-/// message is given up.
-package struct EndpointNoticeEnded: StoreCall {
+/// `breakwater.notice_ended` and `breakwater.endpoint_notice_ended`: records how an attempt to deliver a message ended.
+/// Returns whether the message is given up.
+package struct NoticeEnded: StoreCall {
     package var notice: Notice
     package var isDelivered: Bool
 
@@ -101,10 +80,19 @@ package struct EndpointNoticeEnded: StoreCall {
     }
 
     package var statement: Statement {
-        Statement(
-            "select breakwater.endpoint_notice_ended($1, $2, $3)",
-            [.int8(notice.number), .int4(Int32(clamping: notice.tries)), .bool(isDelivered)]
-        )
+        let (number, tries) = (Parameter.int8(notice.number), Parameter.int4(Int32(clamping: notice.tries)))
+        switch notice.topic {
+        case .incident:
+            return Statement(
+                "select breakwater.notice_ended($1, $2, $3, $4)",
+                [number, .text(notice.type), tries, .bool(isDelivered)]
+            )
+        case .endpoint:
+            return Statement(
+                "select breakwater.endpoint_notice_ended($1, $2, $3)",
+                [number, tries, .bool(isDelivered)]
+            )
+        }
     }
 
     package func decode(_ result: QueryResult) throws(PostgresError) -> Bool { try result.row(0)[0].bool() }

@@ -102,6 +102,12 @@ struct ActionTests {
             #expect(try await last(database) == "ann|schedule.pause|s & t|a move")
             #expect(await ann.get("/schedules").text.contains("paused by ann since"))
             #expect(await ann.get("/").text.contains(">s &amp; t</a> is paused: paused by ann since"))
+            // Actions on something else of the same name do not take its place.
+            try await database.query(
+                "insert into breakwater.audit (actor, action, target) select 'bob', 'kind.pause', 's & t' from generate_series(1, 30)"
+            )
+            let paused = await ann.get("/schedules/one", "name=s%20%26%20t").text
+            #expect(paused.contains("<code>schedule.pause</code>") && !paused.contains("kind.pause"))
             _ = await ann.post("/schedules/resume", name)
             #expect(try await last(database) == "ann|schedule.resume|s & t")
             #expect(await ann.post("/schedules/run", ["name": "x"]).status == 422)

@@ -12,8 +12,13 @@ import Testing
     .enabled(if: TestDatabase.isAvailable, "BREAKWATER_TEST_DATABASE is not set")
 )
 struct EndpointDirectoryTests {
-    private func with(_ database: TestDatabase, _ body: (EndpointDirectory) async throws -> Void) async throws {
-        let directory = EndpointDirectory(database: database.options)
+    private func with(
+        _ database: TestDatabase,
+        freshness: Duration = .seconds(5),
+        _ body: (EndpointDirectory) async throws -> Void
+    ) async throws {
+        let directory = EndpointDirectory(freshness: freshness)
+        directory.use(database.options, logger: Logger(label: "test"))
         try await withThrowingTaskGroup(of: Void.self) { group in
             group.addTask { try await directory.run() }
             try await body(directory)
@@ -53,13 +58,12 @@ struct EndpointDirectoryTests {
     func databaseAway() async throws {
         try await withTestDatabase { database in
             try await database.setEndpoint("acme", "https://acme.example/")
-            try await with(database) { directory in
+            // A row is read again each time if that is possible.
+            try await with(database, freshness: .zero) { directory in
                 #expect(url(await directory.find("acme", within: .seconds(60))) == "https://acme.example/")
                 try await database.query("alter function breakwater.endpoints_named rename to endpoints_gone")
                 let other = url(await directory.find("other", within: .seconds(4)))
                 #expect(other.hasPrefix("unreachable: ") && other.contains("endpoints_named"))
-                // After this time a row is read again if that is possible.
-                try await Task.sleep(for: .seconds(5.1))
                 #expect(url(await directory.find("acme", within: .seconds(60))) == "https://acme.example/")
                 try await database.query("alter function breakwater.endpoints_gone rename to endpoints_named")
                 try await waitUntil("rows are read again") {
@@ -74,8 +78,9 @@ struct EndpointDirectoryTests {
         try await withTestDatabase { database in
             try await database.query("alter function breakwater.endpoints_named rename to endpoints_gone")
             try await with(database) { directory in
+                // Unstructured, because it is cancelled by itself. It is awaited below.
                 let search = Task { url(await directory.find("acme", within: .seconds(600))) }
-                try await Task.sleep(for: .milliseconds(100))
+                try await waitUntil("it waits for a row") { directory.waiting == 1 }
                 search.cancel()
                 #expect(await search.value == "cancelled")
             }
@@ -96,6 +101,52 @@ struct EndpointDirectoryTests {
                 for name in ["other", "off"] {
                     let answer = url(await directory.find(name, within: .seconds(4)))
                     #expect(answer.hasPrefix("unreachable: "), "\(name): \(answer)")
+                }
+            }
+        }
+    }
+
+    @Test("rows that were read stay, however many endpoints are searched for that do not exist")
+    func manyMissing() async throws {
+        try await withTestDatabase { database in
+            try await database.setEndpoint("acme", "https://acme.example/")
+            try await with(database, freshness: .zero) { directory in
+                #expect(url(await directory.find("acme", within: .seconds(60))) == "https://acme.example/")
+                // This is more than the most rows that are kept.
+                await withTaskGroup(of: Void.self) { group in
+                    for number in 0...10_000 {
+                        group.addTask { _ = await directory.find("missing\(number)", within: .seconds(60)) }
+                    }
+                }
+                try await database.query("alter function breakwater.endpoints_named rename to endpoints_gone")
+                #expect(url(await directory.find("acme", within: .seconds(60))) == "https://acme.example/")
+            }
+        }
+    }
+
+    @Test("a kind that is registered before its handler is registered again, and its disabled endpoints are held")
+    func handlerComesLater() async throws {
+        try await withTestDatabase { database in
+            try await database.setEndpoint("off", "https://off.example/")
+            try await database.query("select breakwater.disable_endpoint('off', 'unpaid')")
+            var settings = HandlerSettings()
+            settings.circuit.key = .path(["to"])
+            let handler = HandlerRegistration(
+                kind: "hook",
+                plugin: ClosureHandler { _, _ in .succeeded() },
+                settings: settings
+            )
+            try await with(database) { directory in
+                directory.register("hook", path: ["to"], rule: EndpointRule())
+                try await waitUntil("the kind is registered") {
+                    try await database.number("select count(*) from breakwater.endpoint_kind") == 1
+                }
+                try await database.withWorker([handler]) {
+                    try await waitUntil("the endpoint's circuit is held") {
+                        try await database.number(
+                            "select count(*) from breakwater.circuit where key = 'off' and override = 'open'"
+                        ) == 1
+                    }
                 }
             }
         }

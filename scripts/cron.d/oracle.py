@@ -114,7 +114,7 @@ def values(field, low, high, end=None, names=()):
                 last = 7
         else:
             first = value(span)
-            last = (end or high) if step else first
+            last = max(first, end or high) if step else first
         found.update(range(first, last + 1, int(step or 1)))
     return found
 

@@ -80,7 +80,8 @@ create table breakwater.job (
     -- 34_held_back.sql).
     rule         bigint,
     rule_key     text collate "C",
-    -- The job's ordered key, once the job was held back or has run. Jobs of the key that were enqueued later wait for it.
+    -- The job's ordered key, once the job was held back or has run. Jobs of the key that were enqueued later wait for
+    -- it.
     order_key    text collate "C",
     -- The lane from which an UPDATE by hand took the job; a claim there may still hold it. null: none; 0: one whose row
     -- is gone.

@@ -36,8 +36,8 @@ create table breakwater.handler (
     fallback_result      text,
     fallback_kind        text collate "C",
     updated_at           timestamptz not null default now(),
-    -- The limits that the kind's configuration names, and the rules that apply to the kind, in the order in which claims
-    -- check them (see breakwater.refresh_rules). null: none.
+    -- The limits that the kind's configuration names, and the rules that apply to the kind, in the order in which
+    -- claims check them (see breakwater.refresh_rules). null: none.
     limits               text[] collate "C",
     rules                bigint[],
     -- An invalid result is refused here, because a fallback that fails would undo the fallbacks of all kinds.

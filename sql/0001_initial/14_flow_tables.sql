@@ -1,8 +1,9 @@
 -- The tables of flow control: limits, ordered keys and shares. A claim obeys them under the lane's lock (see
--- 29_rules.sql). A kind without rules pays for one look at its handler's row.
+-- 29_rules.sql). For a kind without rules, a claim only reads the handler's row.
 
--- The rules. Each is a limit, an adaptive limit, the order of a kind's keys, or the shares of its tenants. A claim locks the rows of
--- its kind's rules until it commits, so the claims of a rule run one after the other. Locking writes no new version.
+-- The rules. Each is a limit, an adaptive limit, the order of a kind's keys, or the shares of its tenants. A claim
+-- locks the rows of its kind's rules until it commits, so the claims of a rule run one after the other. Locking writes
+-- no new version.
 create table breakwater.flow_rule (
     id          bigint generated always as identity primary key,
     type        text not null check (type in ('order', 'limit', 'adapt', 'share')),
@@ -25,8 +26,8 @@ create table breakwater.flow_rule (
     on_dead     text check (on_dead in ('continue', 'halt')),
     -- The kinds that the rule applies to, beside the kind of its name and the kinds whose configuration names it.
     kinds       text[] collate "C" not null default '{}',
-    -- What the configuration says (null: nothing), and who set the values above: the configuration, or an operator, whose
-    -- values hold until they are removed.
+    -- What the configuration says (null: nothing), and who set the values above: the configuration, or an operator,
+    -- whose values hold until they are removed.
     configured  jsonb,
     source      text not null check (source in ('configuration', 'operator')),
     actor       text,
@@ -59,7 +60,6 @@ create table breakwater.key_clock (
     key      text collate "C" not null,
     number   bigint not null,
     due_at   timestamptz not null,
-    -- How much later than due_at the key's clock may be forgotten.
     primary key (rule, key, number)
 ) with (autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
 

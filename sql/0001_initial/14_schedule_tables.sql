@@ -39,7 +39,7 @@ create table breakwater.schedule (
     -- A slot is missed if it is later than `missed_after`. Missed slots get one job together, a job each, or none.
     missed        text not null default 'one',
     missed_after  interval not null default '1 minute',
-    -- If all missed slots get a job, the last so many of them do.
+    -- If all missed slots get a job: the most that do. These are the last ones.
     missed_limit  integer not null default 100,
     -- Whether a slot gets a job while the schedule's last job still waits or runs.
     overlap       text not null default 'allow',

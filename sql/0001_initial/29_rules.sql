@@ -1,9 +1,9 @@
 -- Flow control: how many jobs the rules of a kind let start, and which.
 --
 -- A rule is a limit, the order of keys, or a fair share (see 14_flow_tables.sql). A claim checks the rules of its kind
--- after it has locked the lane: it locks the rules, counts the jobs that are held under each, chooses jobs that all rules
--- let through, and records the claim in each rule's log. Because the count is taken from the claims themselves, nothing
--- has to be given back when a job ends or a worker is lost.
+-- after it has locked the lane: it locks the rules, counts the jobs that are held under each, chooses jobs that all
+-- rules let through, and records the claim in each rule's log. Because the count is taken from the claims themselves,
+-- nothing has to be given back when a job ends or a worker is lost.
 
 -- A rule that a claim has locked, with the newest row of its log.
 create type breakwater.rule_state as (
@@ -14,8 +14,8 @@ create type breakwater.rule_state as (
     number bigint
 );
 
--- How far ahead of its time a start may be claimed. The worker then waits until it is due, so that a rate is kept evenly
--- although jobs are claimed in batches.
+-- How far ahead of its time a start may be claimed. The worker then waits until it is due, so that a rate is kept
+-- evenly although jobs are claimed in batches.
 create function breakwater.start_horizon() returns interval
 language sql immutable parallel safe
 return interval '50 milliseconds';
@@ -26,8 +26,8 @@ create function breakwater.start_interval(p_rate double precision) returns inter
 language sql immutable parallel safe
 return make_interval(secs => 1.01 / p_rate);
 
--- For how many starts a job counts: the number at a path of its payload, rounded up, but at least 1, and at most p_most,
--- so that every job can run at some time.
+-- For how many starts a job counts: the number at a path of its payload, rounded up, but at least 1, and at most
+-- p_most, so that every job can run at some time.
 create function breakwater.weight_of(p_payload jsonb, p_path text[], p_most integer) returns integer
 language sql immutable parallel safe
 return case when p_path is not null and jsonb_typeof(p_payload #> p_path) = 'number'
@@ -196,16 +196,18 @@ begin
             if v_most < permits then
                 permits := v_most;
                 -- Some may start now, and the next one an interval later.
-                wait := greatest(wait, case when v_most > 0 then 1.01 / v_rule.rate else v_wait end);
+                wait := greatest(wait, case when v_most > 0 then extract(epoch from breakwater.start_interval(v_rule.rate))
+                                       else v_wait end);
             end if;
         end if;
     end loop;
 end
 $$;
 
--- Chooses jobs of a kind that its rules let start, in the order given, at most p_most. p_taken are the jobs that the same
--- claim takes already. With p_parks, jobs that a key's limit, rate or order stops are held back, so that the claim can
--- pass them (see 34_held_back.sql). `surplus` are jobs that could have started but for p_most or a limit without a key.
+-- Chooses jobs of a kind that its rules let start, in the order given, at most p_most. p_taken are the jobs that the
+-- same claim takes already. With p_parks, jobs that a key's limit, rate or order stops are held back, so that the claim
+-- can pass them (see 34_held_back.sql). `surplus` are jobs that could have started but for p_most or a limit without a
+-- key.
 create function breakwater.choose(
     p_states breakwater.rule_state[], p_kind text, p_ids bigint[], p_taken bigint[], p_most integer, p_parks boolean,
     out chosen bigint[], out surplus bigint[]
@@ -419,8 +421,8 @@ begin
 end
 $$;
 
--- The same for a rate that has a key: moves the clocks of the jobs' keys. When a key's next start is due, claims look for
--- jobs that are held back for it.
+-- The same for a rate that has a key: moves the clocks of the jobs' keys. When a key's next start is due, claims look
+-- for jobs that are held back for it.
 create function breakwater.start_keys(
     p_rule breakwater.flow_rule, p_kind text, p_keys text[], p_weights integer[]
 ) returns double precision[]
@@ -479,7 +481,8 @@ begin
     then
         return p_ids;
     end if;
-    -- These claims lock no lane. So changes of rules wait for them by this lock, and while rules change, nothing starts.
+    -- These claims lock no lane. So changes of rules wait for them by this lock, and while rules change, nothing
+    -- starts.
     begin
         lock table breakwater.flow_rule in row exclusive mode nowait;
     exception when lock_not_available then

@@ -29,8 +29,8 @@ create type breakwater.claimed_jobs as (
     generations   bigint[],
     -- How many seconds each job must wait before it starts, so that a rate is kept evenly. null: none must.
     delays        double precision[],
-    -- If not null, the row has no jobs: jobs of the kind are held back by a rule, and the worker should claim again after
-    -- this many seconds, or when it has settled runs of the kind.
+    -- If not null, the row has no jobs: jobs of the kind are held back by a rule, and the worker should claim again
+    -- after this many seconds, or when it has settled runs of the kind.
     retry_after   double precision
 );
 
@@ -333,7 +333,9 @@ begin
         end if;
 
         v_lease := nextval('breakwater.lease');
-        if coalesce(v_late.ids, '{}') = '{}' and (v_states is null or not v_has_keys) and not v_lane.is_filtered and not v_is_probe and v_lane.key_path is null then
+        if coalesce(v_late.ids, '{}') = '{}' and (v_states is null or not v_has_keys) and not v_lane.is_filtered
+           and not v_is_probe and v_lane.key_path is null
+        then
             v_jobs := breakwater.claim_in_order(
                 p_worker, v_lane.id, v_queue, v_kind, v_priority, v_lease, v_cursor, v_floor, v_lane.proven, v_late,
                 v_permits, v_bytes, v_lane.circuit_key, v_generation);
@@ -347,7 +349,7 @@ begin
                 v_states, false);
         end if;
         if v_newest.has_ended then
-            perform breakwater.forget_claim(v_newest.lease, true, v_lane.id);
+            perform breakwater.delete_ended_claim(v_newest.lease, v_lane.id);
         end if;
         if v_jobs.ids is null and v_states is not null and v_lane.has_jobs and v_wait is null then
             -- A weight may not fit yet.
@@ -380,12 +382,12 @@ begin
 end
 $$;
 
--- Deletes the claim that was a lane's newest until now, if all its jobs have ended and there is a newer one.
-create function breakwater.forget_claim(p_lease bigint, p_has_ended boolean, p_lane bigint) returns void
+-- Deletes the claim that was a lane's newest until now and whose jobs have all ended, if there is a newer one.
+create function breakwater.delete_ended_claim(p_lease bigint, p_lane bigint) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
     delete from breakwater.claim c
-     where p_has_ended and c.lease = p_lease
+     where c.lease = p_lease
        and exists (select from breakwater.claim n where n.lane = p_lane and (n.last, n.lease) > (c.last, c.lease))
 $$;
 

@@ -1,8 +1,8 @@
 -- Claims with more checks than usual, and the form in which jobs are sent to their worker.
 
 -- Claims from one lane, whose row the caller has locked, where some jobs need more checks: late ones, those of a kind
--- with keys, a max_age or rules, and probes. p_states are the kind's rules, which the caller has locked; null: none. With
--- p_for_shares, no job is taken: they are held back for a fair share (see 34_shares.sql).
+-- with keys, a max_age or rules, and probes. p_states are the kind's rules, which the caller has locked; null: none.
+-- With p_for_shares, no job is taken: they are held back for a fair share (see 34_shares.sql).
 create function breakwater.claim_with_care(
     p_worker bigint, p_lane bigint, p_queue text, p_kind text, p_priority smallint, p_lease bigint, p_cursor bigint,
     p_floor bigint, p_late breakwater.late_jobs, p_permits integer, p_bytes integer, p_key_path text[], p_is_filtered boolean,
@@ -119,8 +119,8 @@ begin
         exit when pg_column_size(v_jobs.payloads) <= p_bytes or v_jobs.ids is null;
         v_limit := breakwater.count_within(v_jobs.payloads, p_bytes);
         exit when v_limit = cardinality(v_taken);
-        -- The other jobs stay in the lane, so the floor must stay below them. Later jobs of their ordered keys, which may
-        -- be held back by now, wait for them.
+        -- The other jobs stay in the lane, so the floor must stay below them. Later jobs of their ordered keys, which
+        -- may be held back by now, wait for them.
         if v_states is not null and breakwater.is_ordered(v_kind) then
             update breakwater.job j set order_key = breakwater.order_key_of(j.kind, j.payload)
              where j.id = any (v_jobs.ids[v_limit + 1:]) and j.order_key is null;
@@ -150,12 +150,12 @@ begin
 end
 $$;
 
--- Claims some of the newest jobs of a lane, at most p_limit: those that became ready after p_since. Claims use it while a
--- circuit that has just closed ramps up, so that new jobs get half of the places beside the backlog. Its caller has
+-- Claims some of the newest jobs of a lane, at most p_limit: those that became ready after p_since. Claims use it while
+-- a circuit that has just closed ramps up, so that new jobs get half of the places beside the backlog. Its caller has
 -- locked the lane.
 --
--- Each job stays where it is in its lane. `moved_from` records that a claim may hold it, so that later claims that reach
--- the job check this. Locks: the jobs, by SKIP LOCKED.
+-- Each job stays where it is in its lane. `moved_from` records that a claim may hold it, so that later claims that
+-- reach the job check this. Locks: the jobs, by SKIP LOCKED.
 create function breakwater.claim_newest(
     p_worker bigint, p_lane bigint, p_queue text, p_kind text, p_priority smallint, p_cursor bigint, p_floor bigint,
     p_limit integer, p_since timestamptz, p_circuit_key text, p_generation bigint

@@ -1,10 +1,10 @@
 -- Jobs that a rule's key holds back. A claim that meets such a job takes it out of its lane: `run_at` is infinity, and
--- `rule` and `rule_key` say what it waits for. So it costs the other jobs nothing. Whatever ends a job of the key adds a
--- row to breakwater.freed_key, and the next claim of the kind takes the key's next job from here, in order.
+-- `rule` and `rule_key` say what it waits for. So it costs the other jobs nothing. Whatever ends a job of the key adds
+-- a row to breakwater.freed_key, and the next claim of the kind takes the key's next job from here, in order.
 
--- Holds back jobs under a rule. If the kind has ordered keys, p_ordered and p_order_keys are the jobs' keys, which other
--- jobs of these keys then wait for.
--- Locks: the jobs, by SKIP LOCKED. Those that another session has locked are left for a later claim.
+-- Holds back jobs under a rule. If the kind has ordered keys, p_ordered and p_order_keys are the jobs' keys, which
+-- other jobs of these keys then wait for. Locks: the jobs, by SKIP LOCKED. Those that another session has locked are
+-- left for a later claim.
 create function breakwater.hold_back(
     p_rule breakwater.flow_rule, p_kind text, p_ids bigint[], p_keys text[], p_ordered bigint[], p_order_keys text[]
 ) returns void
@@ -160,11 +160,11 @@ as $$
 declare
     v_ids    bigint[];
     v_taken  bigint[] := '{}';
+    v_too_long bigint[];
     v_chosen record;
     v_starts record;
     v_lease  bigint;
     v_jobs   breakwater.claimed_jobs;
-    v_bytes  bigint := p_bytes;
     v_share  breakwater.rule_state;
 begin
     v_ids := breakwater.take_freed(p_kind, p_states, p_queues, p_permits);
@@ -195,15 +195,13 @@ begin
 
     v_lease := nextval('breakwater.lease');
     -- Jobs beyond the limit of bytes wait for the next claim. At least one is taken.
-    select array_agg(t.id order by t.place), array_agg(t.id) filter (where not t.fits) into v_ids, v_taken
-      from (select t.id, t.place, sum(t.bytes) over (order by t.place) - t.bytes < v_bytes as fits
+    select array_agg(t.id order by t.place) filter (where t.fits), array_agg(t.id) filter (where not t.fits)
+      into v_ids, v_too_long
+      from (select t.id, t.place, sum(t.bytes) over (order by t.place) - t.bytes < p_bytes as fits
               from (select i.id, i.place, octet_length(j.payload::text) as bytes
                       from unnest(v_taken) with ordinality i(id, place)
                       join breakwater.job j on j.id = i.id) t) t;
-    if v_taken is not null then
-        perform breakwater.free_held_back(v_taken);
-        v_ids := array(select i from unnest(v_ids) i where i <> all (v_taken));
-    end if;
+    perform breakwater.free_held_back(v_too_long);
     v_starts := breakwater.record_starts(p_states, p_kind, v_lease, v_ids);
     insert into breakwater.claim (lease, worker, last, floor, jobs, rules, keys)
     values (v_lease, p_worker, 0, 0, v_ids, v_starts.rules, v_starts.keys);
@@ -220,8 +218,8 @@ begin
 end
 $$;
 
--- Takes rows of breakwater.freed_key, and returns jobs that are held back for these keys and that no claim holds, at most
--- as many for each key as the rule may let start. The jobs are locked.
+-- Takes rows of breakwater.freed_key, and returns jobs that are held back for these keys and that no claim holds, at
+-- most as many for each key as the rule may let start. The jobs are locked.
 create function breakwater.take_freed(
     p_kind text, p_states breakwater.rule_state[], p_queues text[], p_limit integer
 ) returns bigint[]
@@ -307,8 +305,8 @@ as $$
      group by j.kind, j.rule
 $$;
 
--- Ends the halts of ordered keys whose dead letters were redriven or purged, and lets the keys' next jobs run. Returns how
--- many keys.
+-- Ends the halts of ordered keys whose dead letters were redriven or purged, and lets the keys' next jobs run. Returns
+-- how many keys.
 create function breakwater.end_halts() returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -344,9 +342,9 @@ begin
 end
 $$;
 
--- Searches for jobs that are held back although nothing would free their keys, and frees them: at most p_limit keys, from
--- where the last search ended. A crash, a user's change of a row, or a rule that was changed can leave such jobs. Jobs
--- whose rule does not apply to their kind any more go back to their lanes. Returns how many jobs went back.
+-- Searches for jobs that are held back although nothing would free their keys, and frees them: at most p_limit keys,
+-- from where the last search ended. A crash, a user's change of a row, or a rule that was changed can leave such jobs.
+-- Jobs whose rule does not apply to their kind any more go back to their lanes. Returns how many jobs went back.
 create function breakwater.free_forgotten_keys(p_limit integer) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off set enable_bitmapscan = off
@@ -433,8 +431,8 @@ begin
 end
 $$;
 
--- While a circuit is half-open and no job of its kinds is in a lane, puts some jobs that a rule held back into their lanes
--- again, because probes are chosen there. Returns how many.
+-- While a circuit is half-open and no job of its kinds is in a lane, puts some jobs that a rule held back into their
+-- lanes again, because probes are chosen there. Returns how many.
 create function breakwater.return_probes() returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off set enable_bitmapscan = off

@@ -66,7 +66,9 @@ begin
             p_worker, v_lane.id, v_lane.queue, v_lane.kind, v_lane.priority, nextval('breakwater.lease'), v_newest.last,
             v_newest.floor, v_late, 500, p_bytes, v_lane.key_path, v_lane.is_filtered, v_lane.circuit_kind,
             v_lane.circuit_key, v_lane.generation, false, p_states, true);
-        perform breakwater.forget_claim(v_newest.lease, v_newest.jobs = '{}', v_lane.id);
+        if v_newest.jobs = '{}' then
+            perform breakwater.delete_ended_claim(v_newest.lease, v_lane.id);
+        end if;
     end loop;
 end
 $$;

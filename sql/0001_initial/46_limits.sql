@@ -11,8 +11,8 @@ begin
 end
 $$;
 
--- Makes changes of rules run one after the other. They lock handlers and lanes of several kinds, and would wait for each
--- other otherwise. They wait for claims from outside the lanes; no claim waits for this lock.
+-- Makes changes of rules run one after the other. They lock handlers and lanes of several kinds, and would wait for
+-- each other otherwise. They wait for claims from outside the lanes; no claim waits for this lock.
 create function breakwater.lock_changes_of_rules() returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -37,7 +37,7 @@ as $$
            and (r.name in (select h ->> 'kind' from jsonb_array_elements(p_handlers) h) or r.type = 'limit'))
 $$;
 
--- Whether a rule applies to a kind, of which p_limits are the limits that its configuration names.
+-- Whether a rule applies to a kind. p_limits are the limits that the kind's configuration names.
 create function breakwater.applies_to(p_rule breakwater.flow_rule, p_kind text, p_limits text[]) returns boolean
 language sql immutable parallel safe
 return (p_rule).name = p_kind collate "C"
@@ -50,9 +50,17 @@ as $$
     select array(select h.kind from breakwater.handler h where breakwater.applies_to(p_rule, h.kind, h.limits) order by h.kind)
 $$;
 
--- Writes into the handlers of some kinds which rules apply to them: the order first, because a job that waits for its
--- key must not take a place under a limit. A rule that newly applies to a kind counts the jobs of the kind that are held
--- already. The caller has locked the kinds' lanes.
+-- The rules that apply to a kind, in the order in which claims check them; null: none. The order of keys comes first,
+-- because a job that waits for its key must not take a place under a limit.
+create function breakwater.rules_of(p_kind text, p_limits text[]) returns bigint[]
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select array_agg(r.id order by r.type = 'share', r.type <> 'order', r.key_path is not null, r.id)
+      from breakwater.flow_rule r where breakwater.applies_to(r, p_kind, p_limits)
+$$;
+
+-- Writes into the handlers of some kinds which rules apply to them. A rule that newly applies to a kind counts the jobs
+-- of the kind that are held already. The caller has locked the kinds' lanes.
 create function breakwater.refresh_rules(p_kinds text[]) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -60,9 +68,7 @@ declare
     v_change record;
 begin
     for v_change in
-        select h.kind, h.rules as old,
-               (select array_agg(r.id order by r.type = 'share', r.type <> 'order', r.key_path is not null, r.id)
-                  from breakwater.flow_rule r where breakwater.applies_to(r, h.kind, h.limits)) as new
+        select h.kind, h.rules as old, breakwater.rules_of(h.kind, h.limits) as new
           from breakwater.handler h
          where h.kind = any (p_kinds)
          order by h.kind
@@ -133,17 +139,17 @@ begin
 end
 $$;
 
--- Sets a limit for the whole fleet, or changes one. It applies to the kind that has its name, to the kinds that name it in
--- their configuration, and to those in `kinds`.
+-- Sets a limit for the whole fleet, or changes one. It applies to the kind that has its name, to the kinds that name it
+-- in their configuration, and to those in `kinds`.
 --
 -- `concurrency` is how many of their jobs may run at once, `rate` how many may start in the time `per`, and `burst` how
--- many may start at once after a pause (default: what a tenth of a second allows, at least 1). With `key`, a path of the
--- payload such as '$.customer', these apply to each value by itself; jobs without it share the value ''. `weight` is a
--- path where the payload says for how many a job counts; it may count for no more than the limit.
+-- many may start at once after a pause (default: what a tenth of a second allows, at least 1). With `key`, a path of
+-- the payload such as '$.customer', these apply to each value by itself; jobs without it share the value ''. `weight`
+-- is a path where the payload says for how many a job counts; it may count for no more than the limit.
 --
 -- It holds from now on, also over what the configuration says, until it is removed. Jobs that run already are counted.
--- If they are more than the limit, they run on, and no other starts. Refuses with 22023 what limits nothing or is out of
--- range. Locks the lanes of those kinds until the transaction ends.
+-- If they are more than the limit, they run on, and no other starts. Refuses with 22023 what limits nothing or is out
+-- of range. Locks the lanes of those kinds until the transaction ends.
 create function breakwater.set_limit(
     name text, concurrency integer default null, rate double precision default null, per interval default '1 second',
     burst integer default null, key text default null, kinds text[] default null, weight text default null,
@@ -252,8 +258,8 @@ as $$
         'kinds', nullif((p_rule).kinds, '{}'), 'on_dead', (p_rule).on_dead)) end
 $$;
 
--- Writes a rule, so that it applies from the next claim on. A rule whose key changes gets a new id, because jobs are held
--- back and counted under the old key; the leader puts those back into their lanes.
+-- Writes a rule, so that it applies from the next claim on. A rule whose key changes gets a new id, because jobs are
+-- held back and counted under the old key; the leader puts those back into their lanes.
 create function breakwater.write_rule(p_rule breakwater.flow_rule) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -265,7 +271,7 @@ begin
     v_kinds := breakwater.kinds_of_rule(p_rule) || breakwater.kinds_of_rule(v_old);
     perform breakwater.lock_lanes(v_kinds);
     if v_old.id is not null and v_old.key_path is distinct from (p_rule).key_path then
-        delete from breakwater.flow_rule r where r.id = v_old.id;
+        perform breakwater.delete_rows_of_rule(v_old.id);
     end if;
     insert into breakwater.flow_rule as r (
         type, name, key_path, concurrency, rate, least, burst, weight_path, on_dead, kinds, configured, source, actor, reason)
@@ -283,6 +289,16 @@ begin
 end
 $$;
 
+-- Deletes a rule's row and its log.
+create function breakwater.delete_rows_of_rule(p_rule bigint) returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+    delete from breakwater.flow_rule r where r.id = p_rule;
+    delete from breakwater.rule_claim c where c.rule = p_rule;
+    delete from breakwater.share_turn t where t.rule = p_rule;
+    delete from breakwater.freed_key f where f.rule = p_rule;
+$$;
+
 -- Deletes a rule.
 create function breakwater.delete_rule(p_rule breakwater.flow_rule) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
@@ -291,10 +307,7 @@ declare
     v_kinds text[] := breakwater.kinds_of_rule(p_rule);
 begin
     perform breakwater.lock_lanes(v_kinds);
-    delete from breakwater.flow_rule r where r.id = (p_rule).id;
-    delete from breakwater.rule_claim c where c.rule = (p_rule).id;
-    delete from breakwater.share_turn t where t.rule = (p_rule).id;
-    delete from breakwater.freed_key f where f.rule = (p_rule).id;
+    perform breakwater.delete_rows_of_rule((p_rule).id);
     perform breakwater.refresh_rules(v_kinds);
     perform breakwater.wake(v_kinds);
 end
@@ -346,19 +359,18 @@ begin
 end
 $$;
 
--- Writes the rules that handlers bring with their registration: in each handler's `flow`, a list of objects with `type`,
--- `name` and settings. A limit that an operator set stays as it is. Rules of the configuration that no handler names any
--- more are deleted. Usually nothing has changed, and nothing is locked.
+-- Writes the rules that handlers bring with their registration: in each handler's `flow`, a list of objects with
+-- `type`, `name` and settings. A limit that an operator set stays as it is. Rules of the configuration that no handler
+-- names any more are deleted. Usually nothing has changed, and nothing is locked.
 --
--- With p_only_missing, when a worker puts back rows of its registration, existing rules stay as they are, because another
--- worker may have registered newer ones.
+-- With p_only_missing, when a worker puts back rows of its registration, existing rules stay as they are, because
+-- another worker may have registered newer ones.
 create function breakwater.configure_rules(p_handlers jsonb, p_only_missing boolean default false) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_given record;
     v_old   breakwater.flow_rule;
-    v_new   breakwater.flow_rule;
     v_kinds text[];
 begin
     select array_agg(h ->> 'kind') into v_kinds from jsonb_array_elements(p_handlers) h;
@@ -403,10 +415,7 @@ begin
         end if;
     end loop;
     if exists (select from breakwater.handler h
-                where h.kind = any (v_kinds)
-                  and h.rules is distinct from (
-                      select array_agg(r.id order by r.type = 'share', r.type <> 'order', r.key_path is not null, r.id)
-                        from breakwater.flow_rule r where breakwater.applies_to(r, h.kind, h.limits))) then
+                where h.kind = any (v_kinds) and h.rules is distinct from breakwater.rules_of(h.kind, h.limits)) then
         perform breakwater.lock_lanes(v_kinds);
         perform breakwater.refresh_rules(v_kinds);
     end if;

@@ -32,8 +32,8 @@ create table breakwater.adaptive_step (
     primary key (rule, number)
 );
 
--- How long the calls of kinds with an adaptive limit took, until the leader has used it for the next step: a row for each
--- batch that was settled together.
+-- How long the calls of kinds with an adaptive limit took, until the leader has used it for the next step: a row for
+-- each batch that was settled together.
 create table breakwater.call_time (
     id      bigint generated always as identity primary key,
     kind    text collate "C" not null,
@@ -74,7 +74,8 @@ begin
     end if;
     v_next.baseline := least(p_last.baseline, p_latency);
     v_ratio := p_last.allowed / p_last.last_allowed;
-    -- Fewer calls at once would have made an overloaded dependency quicker. If they did not, it has become slower itself.
+    -- Fewer calls at once would have made an overloaded dependency quicker. If they did not, it has become slower
+    -- itself.
     if v_ratio < 0.8 and p_latency > p_last.last_latency * (1 + 2 * v_ratio) / 3 then
         v_next.baseline := p_latency;
     end if;

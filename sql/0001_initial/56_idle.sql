@@ -18,8 +18,8 @@ begin
         return not exists (select from breakwater.job j where j.kind = p_circuit.kind and j.parked = p_circuit.key);
     end if;
     v_kinds := breakwater.kinds_of(p_circuit.kind, p_circuit.key);
-    -- Jobs that are ready or held, parked jobs, jobs that a rule holds back, jobs that wait to run again, and probes whose attempts were handed
-    -- back.
+    -- Jobs that are ready or held, parked jobs, jobs that a rule holds back, jobs that wait to run again, and probes
+    -- whose attempts were handed back.
     return not exists (select from breakwater.lane a
                         cross join lateral (
                               select from breakwater.job j

@@ -102,8 +102,8 @@ begin
            for update skip locked);
     v_ids := breakwater.without_held(v_ids);
     v_lease := nextval('breakwater.lease');
-    -- If there are rules, the suspects of one kind only, because a limit that kinds share counts only jobs whose claim is
-    -- written.
+    -- If there are rules, the suspects of one kind only, because a limit that kinds share counts only jobs whose claim
+    -- is written.
     v_ids := array(
         select unnest(breakwater.start_by_rules(k.kind, k.ids, v_lease, p_worker))
           from (select j.kind, array_agg(j.id order by j.position) as ids from breakwater.job j where j.id = any (v_ids)

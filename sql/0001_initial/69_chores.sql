@@ -64,9 +64,9 @@ $$;
 -- named in `failed`, with the reason in `reasons`, and the others continue. A worker may pass one chore to each call,
 -- so that the work of a chore is committed before the next one may have to wait.
 --
--- `next_due` is the number of seconds until the next job that waits for its time is due, or the next slot of a schedule,
--- if there is one. `dead_rows` and `live_rows` are those of the table of jobs, by the server's statistics; they are null
--- if the session's role may not vacuum it.
+-- `next_due` is the number of seconds until the next job that waits for its time is due, or the next slot of a
+-- schedule, if there is one. `dead_rows` and `live_rows` are those of the table of jobs, by the server's statistics;
+-- they are null if the session's role may not vacuum it.
 create function breakwater.maintain(
     p_worker bigint, p_seconds double precision, p_chores text[] default breakwater.chores(),
     out leads boolean, out promoted integer, out rescued integer, out advanced integer, out fell_back integer,

@@ -66,7 +66,7 @@ begin
         end if;
     elsif v_range <> '*' then
         v_from := breakwater.cron_value(v_range, p_what, p_low, p_high, p_names);
-        v_to := case when v_step = '' then v_from else p_end end;
+        v_to := case when v_step = '' then v_from else greatest(v_from, p_end) end;
     end if;
     if v_step <> '' and v_step::integer > greatest(v_to - v_from, 1) then
         perform breakwater.refuse_cron(

@@ -81,8 +81,8 @@ as $$
      order by k.kind
 $$;
 
--- How many circuits of disabled endpoints a kind may get. A kind has at most 1,000 circuits of keys. Beyond 900, workers
--- put off the jobs of disabled endpoints themselves, so that failing endpoints can still have circuits.
+-- How many circuits of disabled endpoints a kind may get. A kind has at most 1,000 circuits of keys. Beyond 900,
+-- workers put off the jobs of disabled endpoints themselves, so that failing endpoints can still have circuits.
 create function breakwater.free_endpoint_circuits(p_kind text) returns integer
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -277,7 +277,8 @@ end
 $$;
 
 -- Lets a disabled endpoint have deliveries again, and forgets its failures. It also ends a hold of its circuits that is
--- left from before. Returns false if it does not exist, or is neither disabled nor held. Locks the endpoint's row, then its circuits.
+-- left from before. Returns false if it does not exist, or is neither disabled nor held. Locks the endpoint's row, then
+-- its circuits.
 create function breakwater.enable_endpoint(name text, reason text default null, actor text default session_user)
 returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
@@ -326,10 +327,14 @@ end
 $$;
 
 -- Puts back the dead letters of an endpoint that died since a time, the oldest, at most limit_to. Returns how many.
--- Deliveries that succeeded are not repeated, because a job that is done is deleted.
+-- Those that redrive_some would leave are left out, and do not count. Deliveries that succeeded are not repeated,
+-- because a job that is done is deleted.
+--
+-- Whoever puts back many by portions gives `until`, the time of the first portion. Else jobs that die again meanwhile
+-- would be put back again. When the result is 0, nothing is left to do.
 create function breakwater.redeliver_endpoint(
     name text, since timestamptz, limit_to integer default 1000, reason text default null,
-    actor text default session_user
+    actor text default session_user, until timestamptz default null
 ) returns integer
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -345,9 +350,15 @@ begin
           from breakwater.endpoint_kind k
           join breakwater.dead_letter d on d.kind = k.kind
          where d.died_at >= redeliver_endpoint.since
+           and (redeliver_endpoint.until is null or d.died_at <= redeliver_endpoint.until)
            and breakwater.key_of(d.payload, k.path) = redeliver_endpoint.name collate "C"
+           -- As in pick_dead_letters.
+           and d.reason <> 'unreadable'
+           and not (d.unique_key is not null and exists (
+                   select from breakwater.job j where j.kind = d.kind and j.unique_key = d.unique_key))
          order by d.died_at, d.id
-         limit limit_to);
+         limit limit_to
+           for update of d skip locked);
     if v_ids = '{}' then
         return 0;
     end if;

@@ -16,8 +16,11 @@ $$;
 -- Registers the kinds whose jobs are sent to endpoints: an array of objects with the kind, the path, `disable_after` in
 -- seconds (null: never), and `when_disabled`. Endpoints that are disabled are held for these kinds too.
 --
+-- That needs the handler of a kind, with the path as the key of its circuits. Returns whether all kinds have theirs. If
+-- not, call it again when the worker has registered its handlers.
+--
 -- Locks: the kinds' rows; then the rows of disabled endpoints whose circuits have to be changed, and these circuits.
-create function breakwater.register_endpoint_kinds(p_kinds jsonb) returns void
+create function breakwater.register_endpoint_kinds(p_kinds jsonb) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 declare
@@ -52,7 +55,7 @@ begin
                and not exists (select from breakwater.circuit c
                                 where c.kind = v_kind.kind collate "C" and c.key = e.name)
              order by e.name
-             limit case when v_kind.when_disabled = 'hold' then breakwater.free_endpoint_circuits(v_kind.kind) else 0 end
+             limit breakwater.free_endpoint_circuits(v_kind.kind)
                for share of e
         ), inserted as (
             insert into breakwater.circuit (kind, key, key_path)
@@ -69,18 +72,21 @@ begin
                 v_kind.kind, v_held.name, v_kind.when_disabled, v_held.disabled_reason, v_held.disabled_by);
         end loop;
     end loop;
+    return not exists (
+        select from jsonb_to_recordset(p_kinds) n(kind text, path text[])
+         where not exists (select from breakwater.handler h where h.kind = n.kind collate "C" and h.key_path = n.path));
 end
 $$;
 
--- Records how deliveries to endpoints ended: an array of objects with the kind, the endpoint's name, how many seconds ago
--- the last delivery succeeded (null: none did), the message of the last failure after that (null: none failed), how many
--- seconds ago the first failure after that was, and whether the last one was a 410.
+-- Records how deliveries to endpoints ended: an array of objects with the kind, the endpoint's name, how many seconds
+-- ago the last delivery succeeded (null: none did), the message of the last failure after that (null: none failed), how
+-- many seconds ago the first failure after that was, and whether the last one was a 410.
 --
 -- Workers report all successes, because they do not know whether a delivery of another worker failed before. A success
 -- ends the failing only if it came after it began. Nothing is written for an endpoint that was not failing.
 --
--- An endpoint that has failed for as long as its rule says is disabled. One that answers 410 (Gone) is disabled at once,
--- as Standard Webhooks asks, unless its rule is never to disable it. Returns the names of these.
+-- An endpoint that has failed for as long as its rule says is disabled. One that answers 410 (Gone) is disabled at
+-- once, as Standard Webhooks asks, unless its rule is never to disable it. Returns the names of these.
 --
 -- Locks: the endpoints' rows, in the order of their names; then the circuits of those that are disabled.
 create function breakwater.record_endpoint_calls(p_calls jsonb) returns text[]
@@ -139,8 +145,8 @@ end
 $$;
 
 -- Reserves the next message about a disabled endpoint for one minute, during which no other worker gets it. All results
--- are null if none is due. A message that has been due for an hour is not sent any more: there was nobody to send it to.
--- Locks the row of the message, by SKIP LOCKED.
+-- are null if none is due. A message that has been due for an hour is not sent any more: there was nobody to send it
+-- to. Locks the row of the message, by SKIP LOCKED.
 create function breakwater.next_endpoint_notice(
     out notice bigint, out endpoint text, out id text, out tries integer, out message text
 )

@@ -91,8 +91,16 @@ as $$
         'overlap', p_schedule.overlap)
 $$;
 
--- Adds a schedule, or changes the settings of one. `p_settings` has a schedule's name and settings; the settings that
--- it leaves out get their defaults. Nothing is written if it changes nothing, so the next slot stays.
+-- The same without those that are null, for the audit log. The payload keeps its nulls.
+create function breakwater.set_settings_of(p_schedule breakwater.schedule) returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp
+as $$
+    select jsonb_strip_nulls(breakwater.settings_of(p_schedule) - 'payload')
+           || jsonb_build_object('payload', p_schedule.payload)
+$$;
+
+-- Adds a schedule, or changes the settings of one. `p_settings` has a schedule's name and settings; those that it leaves
+-- out and those that are null get their defaults. Nothing is written if it changes nothing, so the next slot stays.
 --
 -- If the times change, slots of the old times that are already due are dealt with first. `p_worker` is the name of the
 -- worker whose configuration names the schedule, null for a user. Locks the schedule's row.
@@ -101,32 +109,36 @@ returns timestamptz
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
-    c_defaults constant jsonb := '{"time_zone": "UTC", "queue": "default", "payload": {}, "priority": 5,
-        "missed": "one", "missed_after": "1 minute", "missed_limit": 100, "overlap": "allow"}';
+    -- The kind has no default: without one, the schedule is refused.
+    c_defaults constant jsonb := '{"time_zone": "UTC", "kind": "", "queue": "default", "priority": 5, "missed": "one",
+        "missed_after": "1 minute", "missed_limit": 100, "overlap": "allow"}';
     v_new     breakwater.schedule := jsonb_populate_record(
         null::breakwater.schedule,
         c_defaults || jsonb_strip_nulls(p_settings - 'payload')
-        || jsonb_build_object('payload', coalesce(p_settings -> 'payload', '{}')));
+        || jsonb_build_object('payload', coalesce(nullif(p_settings -> 'payload', 'null'), '{}')));
     v_actor   text := left(coalesce(nullif(p_actor, ''), session_user), 200);
     v_old     breakwater.schedule;
     v_changes jsonb;
 begin
-    insert into breakwater.schedule (name, cron, every, time_zone, kind, queue, payload, priority, unique_key, missed,
-                                     missed_after, missed_limit, overlap, set_by, configured_by, configured_at)
-    values (v_new.name, v_new.cron, v_new.every, v_new.time_zone, coalesce(v_new.kind, ''), v_new.queue, v_new.payload,
-            v_new.priority, v_new.unique_key, v_new.missed, v_new.missed_after, v_new.missed_limit, v_new.overlap,
-            v_actor, p_worker, case when p_worker is not null then now() end)
-    on conflict (name) do nothing
-    returning next_at into v_new.next_at;
-    if found then
-        perform breakwater.record_action(p_actor, 'schedule.set', v_new.name, p_reason,
-                                         jsonb_build_object('to', jsonb_strip_nulls(breakwater.settings_of(v_new))));
-        return v_new.next_at;
-    end if;
+    -- The insert's trigger checks all settings, even if they then turn out to be unchanged. So the row is looked up
+    -- first.
     select * into v_old from breakwater.schedule s where s.name = v_new.name for update;
     if not found then
-        -- Somebody removed it at this moment.
-        return breakwater.put_schedule(p_settings, p_worker, p_reason, p_actor);
+        insert into breakwater.schedule (name, cron, every, time_zone, kind, queue, payload, priority, unique_key,
+                                         missed, missed_after, missed_limit, overlap, set_by, configured_by,
+                                         configured_at)
+        values (v_new.name, v_new.cron, v_new.every, v_new.time_zone, v_new.kind, v_new.queue, v_new.payload,
+                v_new.priority, v_new.unique_key, v_new.missed, v_new.missed_after, v_new.missed_limit, v_new.overlap,
+                v_actor, p_worker, case when p_worker is not null then now() end)
+        on conflict (name) do nothing
+        returning next_at into v_new.next_at;
+        if not found then
+            -- Somebody added it at this moment.
+            return breakwater.put_schedule(p_settings, p_worker, p_reason, p_actor);
+        end if;
+        perform breakwater.record_action(p_actor, 'schedule.set', v_new.name, p_reason,
+                                         jsonb_build_object('to', breakwater.set_settings_of(v_new)));
+        return v_new.next_at;
     end if;
     if p_worker is not null then
         update breakwater.schedule s set configured_by = p_worker, configured_at = now() where s.name = v_new.name;
@@ -154,7 +166,8 @@ begin
 end
 $$;
 
--- Adds a schedule, or replaces the settings of one: those that are left out get their defaults. Returns its next slot.
+-- Adds a schedule, or replaces the settings of one: those that are left out or null get their defaults. Returns its
+-- next slot.
 --
 -- A cron expression has its local times in time_zone. An interval is a whole number of seconds; its slots are its
 -- multiples since 1970-01-01 00:00 UTC. Each job's payload gets the key `schedule`, with the schedule's `name`, the
@@ -226,9 +239,9 @@ begin
 end
 $$;
 
--- Stops a schedule until it is resumed. Slots that come meanwhile get no job, neither then nor later. Slots that are due
--- already are dealt with first; if that fails, the schedule is paused nevertheless, with the reason as its error and in
--- the audit log. Jobs that it has enqueued are not affected. Locks the schedule's row.
+-- Stops a schedule until it is resumed. Slots that come meanwhile get no job, neither then nor later. Slots that are
+-- due already are dealt with first; if that fails, the schedule is paused nevertheless, with the reason as its error
+-- and in the audit log. Jobs that it has enqueued are not affected. Locks the schedule's row.
 create function breakwater.pause_schedule(name text, reason text, actor text default session_user) returns void
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -297,7 +310,7 @@ begin
     end if;
     perform breakwater.record_action(
         actor, 'schedule.remove', v_schedule.name, remove_schedule.reason,
-        jsonb_build_object('settings', jsonb_strip_nulls(breakwater.settings_of(v_schedule))));
+        jsonb_build_object('settings', breakwater.set_settings_of(v_schedule)));
     return true;
 end
 $$;

@@ -3,9 +3,9 @@
 -- The jobs of each queue and kind for workers, and the jobs that are held back. `ready` counts jobs that another worker
 -- could start now. Jobs that are due but not yet promoted count as ready too, because there may be no worker left to
 -- promote them. `running` counts running jobs. `held` counts jobs that wait for something that more workers would not
--- change: an open circuit, a pause, a limit or the order of its key, or a kind that no worker ever handled. If a circuit may be probed, as many of its
--- jobs count as ready as it may have probes, so that a fleet that was scaled to zero during an outage is scaled up to
--- probe it. Jobs that are not due are not counted.
+-- change: an open circuit, a pause, a limit or the order of its key, or a kind that no worker ever handled. If a
+-- circuit may be probed, as many of its jobs count as ready as it may have probes, so that a fleet that was scaled to
+-- zero during an outage is scaled up to probe it. Jobs that are not due are not counted.
 --
 -- No number counts more than `p_cap` jobs of a queue and a kind, which bounds the cost while millions wait. Of the
 -- lanes from which no worker ever claimed, it reads the first thousand. Locks nothing.

@@ -39,7 +39,7 @@ package enum JobResult {
     }
 
     /// The text as a JSON string.
-    private static func quoted(_ text: String) -> String {
+    package static func quoted(_ text: String) -> String {
         var json: [UInt8] = [UInt8(ascii: "\"")]
         json.reserveCapacity(text.utf8.count + 2)
         for byte in text.utf8 {

@@ -51,7 +51,7 @@ package struct Claim: StoreCall {
         try ClaimedJob.all(of: result)
     }
 
-    /// The kinds of which rules hold back jobs, each with the time after which to claim it again.
+    /// The kinds whose jobs are held back by rules, each with the time after which to claim it again.
     package func heldBack(_ result: QueryResult) throws(PostgresError) -> [String: Duration] {
         var kinds: [String: Duration] = [:]
         for row in result where !row["retry_after"].isNull {

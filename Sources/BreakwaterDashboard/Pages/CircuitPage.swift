@@ -137,16 +137,7 @@ enum CircuitPage {
                         hidden("kind", status.id.kind)
                         hidden("key", status.id.key)
                         el(.p, .class("sub"), text: change.effect)
-                        el(.label) {
-                            "Reason"
-                            el(
-                                .input,
-                                .name("reason"),
-                                .flag("required"),
-                                .named("maxlength", "500"),
-                                .named("autocomplete", "off")
-                            )
-                        }
+                        reasonField()
                         if change.lasts { until }
                         el(.button, .class(change.isGrave ? "primary is-grave" : "primary"), text: change.title)
                     }

@@ -72,16 +72,7 @@ extension DeadLettersPage {
                                 )
                             }
                         }
-                        el(.label) {
-                            "Reason"
-                            el(
-                                .input,
-                                .name("reason"),
-                                .flag("required"),
-                                .named("maxlength", "500"),
-                                .named("autocomplete", "off")
-                            )
-                        }
+                        reasonField()
                         el(.div, .class("actions")) {
                             el(.button, .class(action == .purge ? "primary is-grave" : "primary"), text: verb)
                             el(.a, .class("button"), .href(link(choice)), text: "Leave it")

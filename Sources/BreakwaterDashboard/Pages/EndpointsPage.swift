@@ -122,16 +122,7 @@ enum EndpointsPage {
                     text: "Nothing is sent to it until it is enabled. Its jobs wait, or become dead letters, as their "
                         + "handler says."
                 )
-                el(.label) {
-                    "Reason"
-                    el(
-                        .input,
-                        .name("reason"),
-                        .flag("required"),
-                        .named("maxlength", "500"),
-                        .named("autocomplete", "off")
-                    )
-                }
+                reasonField()
                 el(.button, .class("primary"), text: "Disable")
             }
         }
@@ -139,14 +130,8 @@ enum EndpointsPage {
 
     // MARK: - Acting
 
-    private static func name(_ exchange: Exchange) throws -> String {
-        let name = exchange.request.form["name"] ?? ""
-        guard (1...200).contains(name.utf8.count) else { throw Refusal.wrong("The name must have 1 to 200 bytes.") }
-        return name
-    }
-
     @Sendable static func disable(_ exchange: Exchange) async throws -> WebAnswer {
-        let (name, reason) = (try name(exchange), try exchange.need("reason", "The reason"))
+        let (name, reason) = (try exchange.name(), try exchange.need("reason", "The reason"))
         let was = try await exchange.database {
             try await $0.disableEndpoint(name, reason: reason, actor: exchange.actor)
         }
@@ -158,7 +143,7 @@ enum EndpointsPage {
     }
 
     @Sendable static func enable(_ exchange: Exchange) async throws -> WebAnswer {
-        let (name, reason) = (try name(exchange), try exchange.reason())
+        let (name, reason) = (try exchange.name(), try exchange.reason())
         let was = try await exchange.database {
             try await $0.enableEndpoint(name, reason: reason, actor: exchange.actor)
         }

@@ -254,7 +254,7 @@ enum JobPage {
                             text:
                                 "A test shot: it runs now, past the circuit and any pause. Its circuit counts it as a probe."
                         )
-                        reasonField
+                        reasonField(isRequired: false)
                         el(.button, .class("primary"), text: "Send it through")
                     }
                 }
@@ -275,7 +275,7 @@ enum JobPage {
                             }
                         }
                     }
-                    reasonField
+                    reasonField(isRequired: false)
                     el(.button, .class("primary"), text: "Set")
                 }
             }
@@ -283,16 +283,11 @@ enum JobPage {
                 el(.summary, .class("button is-grave"), text: "Cancel")
                 layout.form(Link("/jobs", id: job.id, "cancel"), class: "sheet") {
                     el(.p, .class("sub"), text: "It goes to the dead letters; from there it can be put back.")
-                    reasonField
+                    reasonField(isRequired: false)
                     el(.button, .class("primary is-grave"), text: "Cancel the job")
                 }
             }
         }
-    }
-
-    static let reasonField = el(.label) {
-        "Reason"
-        el(.input, .name("reason"), .named("maxlength", "500"), .named("autocomplete", "off"))
     }
 
     @Sendable static func runNow(_ exchange: Exchange) async throws -> WebAnswer {

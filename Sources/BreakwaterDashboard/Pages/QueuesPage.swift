@@ -127,16 +127,7 @@ enum QueuesPage {
                 hidden("scope", scope)
                 hidden("name", name)
                 el(.p, .class("sub"), text: "Nothing of it is claimed until it is resumed. What runs goes on.")
-                el(.label) {
-                    "Reason"
-                    el(
-                        .input,
-                        .name("reason"),
-                        .flag("required"),
-                        .named("maxlength", "500"),
-                        .named("autocomplete", "off")
-                    )
-                }
+                reasonField()
                 el(.button, .class("primary"), text: "Pause")
             }
         }
@@ -145,8 +136,7 @@ enum QueuesPage {
     // MARK: - Acting
 
     private static func target(_ exchange: Exchange) throws -> PauseTarget {
-        let name = exchange.request.form["name"] ?? ""
-        guard (1...200).contains(name.utf8.count) else { throw Refusal.wrong("The name must have 1 to 200 bytes.") }
+        let name = try exchange.name()
         switch exchange.request.form["scope"] {
         case "queue": return .queue(name)
         case "kind": return .kind(name)

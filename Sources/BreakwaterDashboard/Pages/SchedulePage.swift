@@ -42,6 +42,7 @@ enum SchedulePage {
     /// The manual actions on a schedule.
     private static func actions(on name: String) -> AuditFilter {
         var filter = AuditFilter()
+        filter.actionPrefix = "schedule."
         filter.target = name
         return filter
     }
@@ -115,12 +116,11 @@ enum SchedulePage {
     }
 
     @HTMLBuilder private static func history(_ done: [AuditEntry], now: Date) -> HTML {
-        let own = done.filter { $0.action.hasPrefix("schedule.") }
-        if !own.isEmpty {
+        if !done.isEmpty {
             el(.section, .class("panel")) {
                 el(.h2, text: "What people did")
                 el(.ol, .class("plain lines")) {
-                    for entry in own {
+                    for entry in done {
                         el(.li) {
                             el(.strong, text: entry.actor)
                             " "
@@ -173,35 +173,20 @@ enum SchedulePage {
             layout.form(action == "pause" ? Link("/schedules/pause") : Link("/schedules/remove"), class: "sheet") {
                 hidden("name", schedule.name)
                 el(.p, .class("sub"), text: text)
-                el(.label) {
-                    "Reason"
-                    el(
-                        .input,
-                        .name("reason"),
-                        .flag("required"),
-                        .named("maxlength", "500"),
-                        .named("autocomplete", "off")
-                    )
-                }
+                reasonField()
                 el(.button, .class("primary"), text: title)
             }
         }
     }
 
-    private static func name(_ exchange: Exchange) throws -> String {
-        let name = exchange.request.form["name"] ?? ""
-        guard (1...200).contains(name.utf8.count) else { throw Refusal.wrong("The name must have 1 to 200 bytes.") }
-        return name
-    }
-
     @Sendable static func pause(_ exchange: Exchange) async throws -> WebAnswer {
-        let (name, reason) = (try name(exchange), try exchange.need("reason", "The reason"))
+        let (name, reason) = (try exchange.name(), try exchange.need("reason", "The reason"))
         try await exchange.database { try await $0.pause(schedule: name, reason: reason, actor: exchange.actor) }
         return exchange.done("The schedule \(name) is paused.", to: SchedulesPage.link(name))
     }
 
     @Sendable static func resume(_ exchange: Exchange) async throws -> WebAnswer {
-        let (name, reason) = (try name(exchange), try exchange.reason())
+        let (name, reason) = (try exchange.name(), try exchange.reason())
         let next = try await exchange.database {
             try await $0.resume(schedule: name, reason: reason, actor: exchange.actor)
         }
@@ -213,7 +198,7 @@ enum SchedulePage {
     }
 
     @Sendable static func run(_ exchange: Exchange) async throws -> WebAnswer {
-        let (name, reason) = (try name(exchange), try exchange.reason())
+        let (name, reason) = (try exchange.name(), try exchange.reason())
         let (job, isNew) = try await exchange.database {
             try await $0.run(schedule: name, reason: reason, actor: exchange.actor)
         }
@@ -225,7 +210,7 @@ enum SchedulePage {
     }
 
     @Sendable static func remove(_ exchange: Exchange) async throws -> WebAnswer {
-        let (name, reason) = (try name(exchange), try exchange.need("reason", "The reason"))
+        let (name, reason) = (try exchange.name(), try exchange.need("reason", "The reason"))
         let was = try await exchange.database {
             try await $0.remove(schedule: name, reason: reason, actor: exchange.actor)
         }

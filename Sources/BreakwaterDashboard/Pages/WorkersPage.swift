@@ -80,16 +80,7 @@ enum WorkersPage {
                     .class("sub"),
                     text: "It claims nothing more, finishes what it runs, and goes on beating. Then it can be stopped."
                 )
-                el(.label) {
-                    "Reason"
-                    el(
-                        .input,
-                        .name("reason"),
-                        .flag("required"),
-                        .named("maxlength", "500"),
-                        .named("autocomplete", "off")
-                    )
-                }
+                reasonField()
                 el(.button, .class("primary"), text: "Drain")
             }
         }

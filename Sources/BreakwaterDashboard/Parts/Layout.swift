@@ -156,3 +156,17 @@ struct Layout {
 func hidden(_ name: String, _ value: String) -> HTML {
     el(.input, .type("hidden"), .name(name), .value(value))
 }
+
+/// The field for the reason of an action.
+func reasonField(isRequired: Bool = true) -> HTML {
+    el(.label) {
+        "Reason"
+        el(
+            .input,
+            .name("reason"),
+            .flag("required", isRequired),
+            .named("maxlength", "500"),
+            .named("autocomplete", "off")
+        )
+    }
+}

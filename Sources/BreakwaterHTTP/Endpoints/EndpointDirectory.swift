@@ -8,10 +8,10 @@ import Synchronization
 /// them fail.
 ///
 /// Run one beside the worker, over one connection of its own, for all handlers. A row is read again when it is needed
-/// and older than five seconds, so a change takes effect within seconds. A missing row and that of a disabled
-/// endpoint are always read again, so jobs go on as soon as it is added or enabled. Rows that are needed at the same time are read
-/// with one query. While the database is away, rows of enabled endpoints that were read in the last ten minutes are still
-/// used; other jobs are retried.
+/// and older than five seconds, so a change takes effect within seconds. A missing row and that of a disabled endpoint
+/// are always read again, so jobs go on as soon as it is added or enabled. Rows that are needed at the same time are
+/// read with one query. While the database is away, rows of enabled endpoints that were read in the last ten minutes are
+/// still used; other jobs are retried.
 ///
 /// ```swift
 /// let directory = EndpointDirectory(database: ConnectionOptions(url))
@@ -29,20 +29,23 @@ public final class EndpointDirectory: Service {
     }
 
     /// How long a row is used before it is read again.
-    private static let freshness = Duration.seconds(5)
+    private let freshness: Duration
     /// How long a row is used if it cannot be read again.
     private static let staleness = Duration.seconds(600)
     /// How long a job waits for a row that cannot be read.
     private static let longestWait = Duration.seconds(10)
     /// The time until a kind is registered again after that has failed.
     private static let registerDelay = Duration.seconds(30)
+    /// The time until a kind is registered again whose handler the worker has not registered yet.
+    private static let handlerDelay = Duration.seconds(2)
     /// The most rows that are kept.
     private static let mostRows = 10_000
     /// The time between reports of deliveries, and between attempts to read.
     private static let tick = Duration.seconds(1)
 
+    /// The row of an enabled endpoint. Others are always read again.
     private struct Cached {
-        var row: EndpointRow?
+        var row: EndpointRow
         var readAt: ContinuousClock.Instant
     }
 
@@ -59,7 +62,8 @@ public final class EndpointDirectory: Service {
         var waiters: [Int: Waiter] = [:]
         var lastWaiter = 0
         var kinds: [String: RegisterEndpointKinds.Kind] = [:]
-        var unregistered: Set<String> = []
+        /// The kinds that are not registered yet, and when each is due.
+        var unregistered: [String: ContinuousClock.Instant] = [:]
         /// When kinds are registered again after that has failed.
         var registerAgain = ContinuousClock.now
         var calls = EndpointCalls()
@@ -68,7 +72,10 @@ public final class EndpointDirectory: Service {
 
         /// The next kind to register.
         var kindToRegister: RegisterEndpointKinds.Kind? {
-            registerAgain <= .now ? unregistered.first.flatMap { kinds[$0] } : nil
+            let now = ContinuousClock.now
+            guard registerAgain <= now, let next = unregistered.min(by: { $0.value < $1.value }), next.value <= now
+            else { return nil }
+            return kinds[next.key]
         }
 
         mutating func takeWaiters(where isTaken: (Waiter) -> Bool) -> [Waiter] {
@@ -93,7 +100,8 @@ public final class EndpointDirectory: Service {
     }
 
     /// A directory whose database is given later.
-    package init() {
+    package init(freshness: Duration = .seconds(5)) {
+        self.freshness = freshness
         state = Mutex(State())
         (signals, signal) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
     }
@@ -108,6 +116,9 @@ public final class EndpointDirectory: Service {
 
     // MARK: For handlers
 
+    /// How many jobs wait for a row.
+    var waiting: Int { state.withLock { $0.waiters.count } }
+
     /// Makes the database know that the jobs of a kind are sent to endpoints.
     package func register(_ kind: String, path: [String], rule: EndpointRule) {
         let entry = RegisterEndpointKinds.Kind(
@@ -119,7 +130,7 @@ public final class EndpointDirectory: Service {
         let isNew = state.withLock { state in
             if state.kinds[kind] == entry { return false }
             state.kinds[kind] = entry
-            state.unregistered.insert(kind)
+            state.unregistered[kind] = ContinuousClock.now
             return true
         }
         if isNew { signal.yield() }
@@ -141,12 +152,7 @@ public final class EndpointDirectory: Service {
                 let answer = state.withLock { state -> Answer? in
                     if Task.isCancelled { return .cancelled }
                     guard state.isRunning else { return .unreachable(state.lastProblem) }
-                    // Jobs must not be refused for an endpoint that has just been added or enabled.
-                    if let cached = state.rows[name], .now - cached.readAt < Self.freshness,
-                        let row = cached.row, row.disabledReason == nil
-                    {
-                        return .found(row)
-                    }
+                    if let cached = state.rows[name], .now - cached.readAt < freshness { return .found(cached.row) }
                     let until = ContinuousClock.now + min(Self.longestWait, limit / 2)
                     state.waiters[id] = Waiter(name: name, until: until, continuation: continuation)
                     return nil
@@ -234,18 +240,25 @@ public final class EndpointDirectory: Service {
     }
 
     /// Registers one kind, so that jobs which need a row wait for no other. If that fails, it is tried again later:
-    /// deliveries do not need it.
+    /// deliveries do not need it. It is also done again while the kind's handler is not registered, because disabled
+    /// endpoints are not held until then.
     private func register(_ connection: Connection) async {
         let (kind, logger) = state.withLock { ($0.kindToRegister, $0.logger) }
         guard let kind else { return }
         do {
-            try await connection.call(RegisterEndpointKinds(kinds: [kind]), timeout: .seconds(8))
+            let isComplete = try await connection.call(RegisterEndpointKinds(kinds: [kind]), timeout: .seconds(8))
             state.withLock { state in
-                if state.kinds[kind.kind] == kind { state.unregistered.remove(kind.kind) }
+                // Its rule may have changed meanwhile.
+                guard state.kinds[kind.kind] == kind else { return }
+                state.unregistered[kind.kind] = isComplete ? nil : ContinuousClock.now + Self.handlerDelay
             }
             signal.yield()
         } catch {
-            state.withLock { $0.registerAgain = .now + Self.registerDelay }
+            state.withLock { state in
+                // The next attempt is for the kind that has waited longest.
+                state.unregistered[kind.kind] = ContinuousClock.now
+                state.registerAgain = .now + Self.registerDelay
+            }
             logger?.warning(
                 "a kind whose jobs are sent to endpoints could not be registered",
                 metadata: ["kind": .string(kind.kind), "error": "\(error)"]
@@ -261,10 +274,15 @@ public final class EndpointDirectory: Service {
         let found = Dictionary(rows.map { ($0.name, $0) }) { first, _ in first }
         let now = ContinuousClock.now
         let answers = state.withLock { state in
-            if state.rows.count + names.count > Self.mostRows {
-                state.rows = state.rows.filter { now - $0.value.readAt < Self.freshness }
+            if state.rows.count + found.count > Self.mostRows {
+                state.rows = state.rows.filter { now - $0.value.readAt < freshness }
             }
-            for name in names { state.rows[name] = Cached(row: found[name], readAt: now) }
+            // Jobs must not be refused for an endpoint that has just been added or enabled, so other rows are not kept.
+            for name in names {
+                state.rows[name] = found[name].flatMap { row in
+                    row.disabledReason == nil ? Cached(row: row, readAt: now) : nil
+                }
+            }
             return state.takeWaiters(where: { names.contains($0.name) })
         }
         for waiter in answers {
@@ -297,12 +315,8 @@ public final class EndpointDirectory: Service {
         let now = ContinuousClock.now
         let answers = state.withLock { state -> [(Waiter, Answer)] in
             state.lastProblem = problem
-            let usable = state.rows.compactMapValues { cached in
-                now - cached.readAt < Self.staleness && cached.row?.disabledReason == nil ? cached.row : nil
-            }
-            let waiters = state.takeWaiters(where: { waiter in
-                usable[waiter.name] != nil
-            })
+            let usable = state.rows.compactMapValues { now - $0.readAt < Self.staleness ? $0.row : nil }
+            let waiters = state.takeWaiters(where: { usable[$0.name] != nil })
             return waiters.compactMap { waiter in usable[waiter.name].map { (waiter, .found($0)) } }
         }
         for (waiter, answer) in answers { waiter.continuation.resume(returning: answer) }

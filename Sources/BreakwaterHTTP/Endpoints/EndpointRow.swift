@@ -71,7 +71,8 @@ package struct EndpointsNamed: StoreCall {
     }
 }
 
-/// `breakwater.register_endpoint_kinds`: the kinds whose jobs are sent to endpoints.
+/// `breakwater.register_endpoint_kinds`: the kinds whose jobs are sent to endpoints. Returns whether the handlers of all
+/// of them are registered, so that their disabled endpoints are held.
 package struct RegisterEndpointKinds: StoreCall {
     /// A kind, with the path of the endpoint's name in its payloads.
     package struct Kind: Encodable, Equatable, Sendable {
@@ -94,7 +95,7 @@ package struct RegisterEndpointKinds: StoreCall {
         Statement("select breakwater.register_endpoint_kinds($1)", [.jsonb(kinds.jsonText)])
     }
 
-    package func decode(_ result: QueryResult) throws(PostgresError) {}
+    package func decode(_ result: QueryResult) throws(PostgresError) -> Bool { try result.row(0)[0].bool() }
 }
 
 /// `breakwater.record_endpoint_calls`: how deliveries ended. Returns the names of the endpoints that it disabled.

@@ -1,3 +1,5 @@
+import Breakwater
+
 /// The body of a handler's requests, made from the payload of each job.
 public indirect enum BodyTemplate: Sendable, Equatable {
     /// The whole payload.
@@ -58,7 +60,7 @@ public indirect enum BodyTemplate: Sendable, Equatable {
             json.append(UInt8(ascii: "{"))
             for (index, member) in members.enumerated() {
                 if index > 0 { json.append(UInt8(ascii: ",")) }
-                json += member.name.jsonString
+                json += JobResult.quoted(member.name).utf8
                 json.append(UInt8(ascii: ":"))
                 member.value.append(to: &json, payload)
             }
@@ -99,21 +101,5 @@ extension UInt8 {
             true
         default: false
         }
-    }
-}
-
-extension String {
-    /// This text as a JSON string.
-    fileprivate var jsonString: [UInt8] {
-        var json: [UInt8] = [UInt8(ascii: "\"")]
-        for byte in utf8 {
-            switch byte {
-            case UInt8(ascii: "\""), UInt8(ascii: "\\"): json += [UInt8(ascii: "\\"), byte]
-            case 0..<0x20: json += "\\u00\(byte < 0x10 ? "0" : "")\(String(byte, radix: 16))".utf8
-            default: json.append(byte)
-            }
-        }
-        json.append(UInt8(ascii: "\""))
-        return json
     }
 }

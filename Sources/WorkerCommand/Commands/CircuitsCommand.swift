@@ -165,25 +165,22 @@ extension CircuitsCommand {
         @Option(help: "Only those of the circuit of this key.")
         var key: String?
 
-        @Option(help: "The most to show.")
-        var limit = 50
-
+        @OptionGroup var most: MostShown
         @OptionGroup var database: DatabaseOptions
         @OptionGroup var output: OutputOptions
 
         func validate() throws {
-            guard limit > 0 else { throw ValidationError("--limit \(limit) is not allowed; give at least 1.") }
             if kind == nil, key != nil { throw ValidationError("--key goes with a kind.") }
         }
 
         func run() async throws {
             let transitions = try await AdminDatabase.with(database.database) { admin in
-                guard let kind else { return try await admin.transitions(limit: limit) }
+                guard let kind else { return try await admin.transitions(limit: most.limit) }
                 guard let id = try await admin.circuitID(kind: kind, key: key) else {
                     throw key.map { CommandFailure.noCircuit(kind, key: $0) } ?? CommandFailure.noCircuit(kind)
                 }
                 let isOneOfMany = key == nil && id.kind != "*"
-                return try await admin.transitions(kind: id.kind, key: isOneOfMany ? nil : id.key, limit: limit)
+                return try await admin.transitions(kind: id.kind, key: isOneOfMany ? nil : id.key, limit: most.limit)
             }
             if output.json {
                 Terminal.write(.array(transitions.map(\.json)))
@@ -191,8 +188,8 @@ extension CircuitsCommand {
                 Terminal.write("There were no transitions yet.")
             } else {
                 Terminal.write(RecordedTransition.table(transitions))
-                if transitions.count == limit {
-                    Terminal.complain("Only the newest \(limit) are shown; --limit shows more.")
+                if transitions.count == most.limit {
+                    Terminal.complain("Only the newest \(most.limit) are shown; --limit shows more.")
                 }
             }
         }

@@ -59,20 +59,14 @@ extension DeadLettersCommand {
 
         @OptionGroup var which: DeadLetterOptions
 
-        @Option(help: "The most to show.")
-        var limit = 50
-
+        @OptionGroup var most: MostShown
         @OptionGroup var database: DatabaseOptions
         @OptionGroup var output: OutputOptions
-
-        func validate() throws {
-            guard limit > 0 else { throw ValidationError("--limit \(limit) is not allowed; give at least 1.") }
-        }
 
         func run() async throws {
             let letters = try await AdminDatabase.with(database.database) { admin in
                 try await which.check(admin)
-                return try await admin.deadLetters(which.filter, limit: limit)
+                return try await admin.deadLetters(which.filter, limit: most.limit)
             }
             if output.json {
                 Terminal.write(.array(letters.map(\.json)))
@@ -80,8 +74,8 @@ extension DeadLettersCommand {
                 Terminal.write("There are no dead letters\(which.filter == DeadLetterFilter() ? "" : " of these").")
             } else {
                 Terminal.write(DeadLetter.table(letters))
-                if letters.count == limit {
-                    Terminal.complain("Only the newest \(limit) are shown; --limit shows more.")
+                if letters.count == most.limit {
+                    Terminal.complain("Only the newest \(most.limit) are shown; --limit shows more.")
                 }
             }
         }

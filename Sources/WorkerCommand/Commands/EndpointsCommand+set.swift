@@ -90,7 +90,12 @@ extension EndpointsCommand {
             if noSecrets { return [] }
             if newSecret { return [Self.makeSecret()] }
             guard !secret.isEmpty else { return nil }
-            return secret == ["-"] ? Self.lines() : secret
+            guard secret == ["-"] else { return secret }
+            let lines = Self.lines()
+            guard !lines.isEmpty else {
+                throw CommandFailure(.usage, "standard input has no secret; for none, give --no-secrets.")
+            }
+            return lines
         }
 
         /// 32 random bytes in the form of Standard Webhooks.

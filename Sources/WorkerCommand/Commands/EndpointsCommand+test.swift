@@ -16,8 +16,8 @@ extension EndpointsCommand {
                   worker endpoints test acme --kind webhook.deliver --payload '{"type": "ping"}'
 
                 The message is a job like any other, so it takes the way that deliveries take, from a worker's machine. \
-                It goes through an open circuit, has one attempt, and leaves no dead letter. The exit status is 1 if the \
-                endpoint did not accept it.
+                It goes through an open circuit, has one attempt, and leaves no dead letter, unless its run outlasts \
+                --wait. The exit status is 1 if the endpoint did not accept it.
                 """
         )
 
@@ -56,7 +56,13 @@ extension EndpointsCommand {
                 let last = try await admin.lastProbeResult()
                 let id = try await admin.enqueue(job)
                 if !status.circuits.isEmpty {
-                    _ = try await admin.runThrough(id: id, reason: remark.reason, actor: remark.who)
+                    do {
+                        _ = try await admin.runThrough(id: id, reason: remark.reason, actor: remark.who)
+                    } catch {
+                        // The test has failed, so its message is not to be sent later.
+                        try? await remove(job: id, admin)
+                        throw error
+                    }
                 }
                 return try await outcome(ofJob: id, after: last, admin)
             }

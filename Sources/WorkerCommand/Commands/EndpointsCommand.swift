@@ -64,19 +64,13 @@ extension EndpointsCommand {
         @Option(help: "Only those whose name comes after this one.")
         var after: String?
 
-        @Option(help: "The most to show.")
-        var limit = 50
-
+        @OptionGroup var most: MostShown
         @OptionGroup var database: DatabaseOptions
         @OptionGroup var output: OutputOptions
 
-        func validate() throws {
-            guard limit > 0 else { throw ValidationError("--limit \(limit) is not allowed; give at least 1.") }
-        }
-
         func run() async throws {
             let endpoints = try await AdminDatabase.with(database.database) {
-                try await $0.endpoints(containing: search, after: after, isTroubled: troubled, limit: limit)
+                try await $0.endpoints(containing: search, after: after, isTroubled: troubled, limit: most.limit)
             }
             if output.json {
                 Terminal.write(.array(endpoints.map(\.json)))
@@ -84,9 +78,9 @@ extension EndpointsCommand {
                 Terminal.write("There are no endpoints\(troubled || search != nil || after != nil ? " of these" : "").")
             } else {
                 Terminal.write(EndpointStatus.table(endpoints))
-                if endpoints.count == limit, let last = endpoints.last {
+                if endpoints.count == most.limit, let last = endpoints.last {
                     Terminal.complain(
-                        "Only \(limit) are shown; --limit shows more, and --after '\(last.name)' the next."
+                        "Only \(most.limit) are shown; --limit shows more, and --after '\(last.name)' the next."
                             .escapingControlCharacters
                     )
                 }
@@ -213,7 +207,8 @@ extension EndpointsCommand {
                   worker endpoints redeliver acme --job 4711
 
                 A redelivered job has the same webhook-id, so a receiver recognises what it has already. What was \
-                delivered is not sent again: a job that is done is deleted.
+                delivered is not sent again: a job that is done is deleted. Those whose unique key a newer job has \
+                taken stay dead letters. Jobs that die again meanwhile are not sent again.
                 """
         )
 
@@ -259,19 +254,21 @@ extension EndpointsCommand {
                     }
                     return 1
                 }
-                // Many are put back by portions, each committed by itself.
+                // Many are put back by portions, each committed by itself. Those that die again meanwhile are not put
+                // back again.
+                let now = try await admin.databaseTime()
                 var total = 0
                 while total < limit {
-                    let portion = min(1000, limit - total)
                     let done = try await admin.redeliver(
                         to: endpoint.name,
                         since: since?.duration ?? .zero,
-                        limit: portion,
+                        before: now,
+                        limit: min(1000, limit - total),
                         reason: remark.reason,
                         actor: remark.who
                     )
+                    guard done > 0 else { break }
                     total += done
-                    if done < portion { break }
                 }
                 return total
             }

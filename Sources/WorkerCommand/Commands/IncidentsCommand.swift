@@ -50,20 +50,14 @@ extension IncidentsCommand {
         @Option(help: "Only those that began at most so long ago, such as 7d, or go on.")
         var since: DurationArgument?
 
-        @Option(help: "The most to show.")
-        var limit = 50
-
+        @OptionGroup var most: MostShown
         @OptionGroup var database: DatabaseOptions
         @OptionGroup var output: OutputOptions
-
-        func validate() throws {
-            guard limit > 0 else { throw ValidationError("--limit \(limit) is not allowed; give at least 1.") }
-        }
 
         func run() async throws {
             let filter = IncidentFilter(kind: kind, key: key, since: since?.duration)
             let incidents = try await AdminDatabase.with(database.database) {
-                try await $0.incidents(filter, limit: limit)
+                try await $0.incidents(filter, limit: most.limit)
             }
             if output.json {
                 Terminal.write(.array(incidents.map { $0.json(isWhole: false) }))
@@ -71,8 +65,8 @@ extension IncidentsCommand {
                 Terminal.write("There were no incidents\(filter == IncidentFilter() ? "" : " of these").")
             } else {
                 Terminal.write(Incident.table(incidents))
-                if incidents.count == limit {
-                    Terminal.complain("Only the newest \(limit) are shown; --limit shows more.")
+                if incidents.count == most.limit {
+                    Terminal.complain("Only the newest \(most.limit) are shown; --limit shows more.")
                 }
             }
         }

@@ -68,6 +68,16 @@ package struct OutputOptions: ParsableArguments {
     package init() {}
 }
 
+/// The option of lists for how much they show.
+struct MostShown: ParsableArguments {
+    @Option(help: "The most to show.")
+    var limit = 50
+
+    func validate() throws {
+        guard limit > 0 else { throw ValidationError("--limit \(limit) is not allowed; give at least 1.") }
+    }
+}
+
 /// A duration on the command line.
 package struct DurationArgument: ExpressibleByArgument, Equatable {
     package var duration: Duration

@@ -30,6 +30,46 @@ struct ScheduleTests {
         }
     }
 
+    @Test("get the default for each setting that is null")
+    func nulls() async throws {
+        try await withSchedules { schedules in
+            try await schedules.set(at: "12:00:00", "'s', every => '1h', kind => 'k'")
+            try await schedules.set(
+                at: "12:00:00",
+                """
+                't', every => '1h', kind => 'k', time_zone => null, payload => null, queue => null, priority => null,
+                missed => null, missed_after => null, missed_limit => null, overlap => null
+                """
+            )
+            try await schedules.database.query(
+                """
+                select breakwater.set_configured_schedules(
+                    'w', '[{"name": "u", "every": "1h", "kind": "k", "payload": null}]')
+                """
+            )
+            let settings = try await schedules.database.texts(
+                "select distinct (breakwater.settings_of(s))::text from breakwater.schedule s"
+            )
+            #expect(settings.count == 1 && settings[0].contains("\"payload\": {}"), "\(settings)")
+            #expect(try await schedules.database.count("schedule") == 3)
+        }
+    }
+
+    @Test("have the nulls of their payload in the audit log, and no other nulls")
+    func nullsInPayload() async throws {
+        try await withSchedules { schedules in
+            try await schedules.set(
+                at: "12:00:00",
+                "'s', every => '1h', kind => 'k', payload => '{\"a\": {\"b\": null}}'"
+            )
+            try await schedules.database.query("select breakwater.remove_schedule('s')")
+            for entry in try await schedules.audit() {
+                #expect(entry.contains("\"payload\": {\"a\": {\"b\": null}}"), "\(entry)")
+                #expect(!entry.contains("cron"), "\(entry)")
+            }
+        }
+    }
+
     @Test("that get other times first deal with the slots of the old ones that are due")
     func otherTimes() async throws {
         try await withSchedules { schedules in

@@ -93,6 +93,10 @@ struct EndpointCommandTests {
             ),
             (["set", "acme", "--header", "novalue"], 64, "--header has no name and value"),
             (["set", "acme", "--new-secret", "--no-secrets"], 64, "exclude each other"),
+            (
+                ["set", "acme", "--url", "http://a/", "--secret", "-"], 64,
+                "standard input has no secret; for none, give --no-secrets."
+            ),
             (["redeliver", "acme"], 64, "Say which: --since 2d, or --job"),
             (["redeliver", "acme", "--since", "1d"], 1, "there is no endpoint 'acme'"),
             (["disable", "acme"], 64, "--reason"),
@@ -107,6 +111,85 @@ struct EndpointCommandTests {
             )
             #expect(answer.status == status, "\(answer.errors)")
             #expect(answer.errors.contains(message), "\(answer.errors)")
+        }
+    }
+
+    private let register = """
+        select breakwater.register_endpoint_kinds('[{"kind": "hook", "path": ["to"], "when_disabled": "hold"}]')
+        """
+
+    @Test("no secret on standard input changes nothing")
+    func noSecret() async throws {
+        try await withTestDatabase { database in
+            _ = try await database.worker("endpoints", "set", "acme", "--url", "https://a.example/", "--secret", old)
+            for input in ["", "\n\n"] {
+                let refused = try await database.worker("endpoints", "set", "acme", "--secret", "-", input: input)
+                #expect(refused.status == 64, "\(refused.errors)")
+            }
+            #expect(try await database.texts("select unnest(secrets) from breakwater.endpoint") == [old])
+        }
+    }
+
+    @Test("redelivering goes on beyond letters that cannot be put back, and puts none back that died again meanwhile")
+    func portions() async throws {
+        try await withTestDatabase { database in
+            _ = try await database.worker("endpoints", "set", "acme", "--url", "https://a.example/")
+            try await database.query(register)
+            try await database.query(
+                "insert into breakwater.job (kind, payload, unique_key) values ('hook', '{\"to\": \"acme\"}', 'taken')"
+            )
+            // This is more than one portion. The oldest two cannot be put back.
+            try await database.query(
+                """
+                insert into breakwater.dead_letter
+                       (id, queue, kind, priority, payload, reason, attempt, unique_key, enqueued_at, died_at)
+                select 5000000 + i, 'default', 'hook', 5, '{"to": "acme"}',
+                       case when i = 1 then 'unreadable' else 'exhausted' end, 3, case when i = 2 then 'taken' end,
+                       now(), now() - interval '1 minute' + i * interval '1 millisecond'
+                  from generate_series(1, 1202) i
+                """
+            )
+            // As if the endpoint refused each delivery at once.
+            try await database.query(
+                """
+                create function die() returns trigger language plpgsql as $$
+                begin
+                    insert into breakwater.dead_letter
+                           (id, queue, kind, priority, payload, reason, attempt, enqueued_at, died_at)
+                    select id, queue, kind, priority, payload, 'exhausted', 1, enqueued_at, clock_timestamp()
+                      from breakwater.job where unique_key is null;
+                    delete from breakwater.job where unique_key is null;
+                    return null;
+                end
+                $$
+                """
+            )
+            try await database.query(
+                "create trigger die after insert on breakwater.job for each statement execute function die()"
+            )
+            let all = try await database.worker("endpoints", "redeliver", "acme", "--since", "1h", "--limit", "5000")
+            #expect(all.output == "1200 jobs are sent to 'acme' again.\n", "\(all.errors)")
+            let portions = try await database.numbers(
+                "select (details ->> 'count')::bigint from breakwater.audit where action = 'dead_letter.redrive' order by id"
+            )
+            #expect(portions == [1000, 200])
+        }
+    }
+
+    @Test("a test that no worker can run leaves no job behind")
+    func testWithoutWorker() async throws {
+        try await withTestDatabase { database in
+            _ = try await database.worker("endpoints", "set", "acme", "--url", "https://a.example/")
+            try await database.query(register)
+            try await database.query(
+                "insert into breakwater.circuit (kind, key, key_path) values ('hook', 'acme', '{to}')"
+            )
+            try await database.query("select breakwater.open_circuit('hook', 'mine', key => 'acme')")
+            let test = try await database.worker("endpoints", "test", "acme")
+            #expect(test.status == 64 && test.output == "", "\(test.output)\(test.errors)")
+            #expect(test.errors.contains("no worker that runs handles the kind 'hook'"), "\(test.errors)")
+            #expect(try await database.number("select count(*) from breakwater.job") == 0)
+            #expect(try await database.number("select count(*) from breakwater.dead_letter") == 0)
         }
     }
 

@@ -136,7 +136,7 @@ struct Consumer {
     static let lateSearchPause = 20
     /// The shortest pause after a search for late jobs.
     static let leastLateSearchPause = Duration.milliseconds(5)
-    /// How long a kind of which rules hold back jobs is left alone if no claim can include it.
+    /// How long a kind whose jobs are held back by rules is left alone if no claim can include it.
     static let heldBackPause = Duration.milliseconds(250)
     /// A worker that finds jobs at every claim still searches for late jobs, and in all lanes, this often.
     static let longestWideClaimPause = Duration.seconds(1)
@@ -165,7 +165,7 @@ struct Consumer {
     var isSoleConsumer = false
     /// Whether a claim is expected to find nothing.
     var isExhausted = false
-    /// The kinds of which rules hold back jobs, and when to claim each again.
+    /// The kinds whose jobs are held back by rules, and when to claim each again.
     var heldBack: [String: Instant] = [:]
     /// Whether the next claim includes all lanes, and whether that is to happen as soon as a claim finds nothing.
     var isWide = true
