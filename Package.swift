@@ -80,7 +80,8 @@ let package = Package(
         .target(
             name: "BreakwaterExec",
             dependencies: [
-                "Breakwater", "BreakwaterProcess", "CProcess", .product(name: "Logging", package: "swift-log"),
+                "Breakwater", "BreakwaterProcess", "CProcess", "Libpq",
+                .product(name: "Logging", package: "swift-log"),
             ]
         ),
         .testTarget(

@@ -1,6 +1,5 @@
 import Breakwater
 import BreakwaterProcess
-import Glibc
 import Logging
 
 /// One run of a program. It writes the program's input, reads its output, and ends it together with the processes that
@@ -46,33 +45,10 @@ struct ChildProcess: Sendable {
             )
             if ending.wasStopped { throw CancellationError() }
             return .ended(ending)
-        case .notStarted(let number): return outcome(of: number)
+        case .notStarted(let number):
+            let failure = StartFailure(number, of: executable, in: workingDirectory)
+            return failure.isOfWorker ? .unable(failure.failure) : .notStarted(failure.failure)
         case .cancelled: throw CancellationError()
         }
-    }
-
-    /// The outcome when the program did not run, for the reason with this error number.
-    private func outcome(of number: Int32) -> Outcome {
-        if let failure = JobFailure(limit: number, while: "starting the program \(executable)") {
-            return .unable(failure)
-        }
-        let reason = String(cString: strerror(number))
-        if let workingDirectory, access(workingDirectory, X_OK) != 0 {
-            return .unable(
-                JobFailure(
-                    "exec.workingDirectory",
-                    "this worker cannot enter the directory \(workingDirectory): \(String(cString: strerror(errno)))"
-                )
-            )
-        }
-        guard [ENOENT, ENOTDIR, EACCES].contains(number) else {
-            return .notStarted(JobFailure("exec.spawn", "the program \(executable) could not be run: \(reason)"))
-        }
-        return .unable(
-            JobFailure(
-                "exec.notFound",
-                "the program \(executable) could not be run: is it, or its interpreter, gone from this worker?"
-            )
-        )
     }
 }

@@ -2,6 +2,7 @@ import Breakwater
 import BreakwaterProcess
 import CProcess
 import Glibc
+import Libpq
 import Synchronization
 
 /// Starts all programs of the process on one thread, which waits for their streams and their exits.
@@ -108,32 +109,13 @@ final class ProgramLoop: Sendable {
 
     // MARK: The thread
 
+    /// The thread runs as long as the process.
     private func startThread() throws(ProgramError) {
-        // The thread runs as long as the process.
-        let object = Unmanaged.passRetained(self)
-        var thread = pthread_t()
-        let number = pthread_create(
-            &thread,
-            nil,
-            { object in
-                breakwater_name_this_thread("breakwater-exec")
-                // Handlers of signals run on the process's own threads.
-                var signals = sigset_t()
-                sigfillset(&signals)
-                for fault in [SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP] { sigdelset(&signals, fault) }
-                pthread_sigmask(SIG_BLOCK, &signals, nil)
-                // The argument is never null: it is the `object` that is passed below.
-                Unmanaged<ProgramLoop>.fromOpaque(object!).takeUnretainedValue().serve()
-            },
-            object.toOpaque()
-        )
-        guard number == 0 else {
-            object.release()
+        guard DetachedThread.start("breakwater-exec", { self.serve() }) else {
             close(set)
             close(wakeUp)
-            throw ProgramError(number: number)
+            throw ProgramError(number: EAGAIN)
         }
-        pthread_detach(thread)
     }
 
     private func serve() -> Never {

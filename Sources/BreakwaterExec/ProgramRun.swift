@@ -9,7 +9,7 @@ final class ProgramRun {
     /// A program to run.
     struct Program: Sendable {
         var executable: String
-        /// The program's words, the first of which is its name.
+        /// The program's name and its arguments.
         var words: [String]
         /// The variables, each as `NAME=value`.
         var environment: [String]
@@ -22,12 +22,7 @@ final class ProgramRun {
 
     /// How a program ended, and what it wrote.
     struct Ending: Sendable {
-        enum Status: Sendable, Equatable {
-            case exited(Int32)
-            case signaled(Int32)
-        }
-
-        var status: Status
+        var status: SpawnedProcess.Status
         var output: BoundedOutput
         var errorTail: String
         var process: pid_t
@@ -107,7 +102,14 @@ final class ProgramRun {
         }
         // Most inputs fit into the pipe, so that nothing has to be waited for.
         writeInput()
-        let number = spawn(program, streams)
+        let number = startProgram(
+            program.executable,
+            arguments: program.words,
+            environment: program.environment,
+            directory: program.workingDirectory,
+            streams: streams,
+            process: &process
+        )
         guard number == 0 else { return number }
         self[.exit] = breakwater_open_process(process)
         guard self[.exit] >= 0 else { return abandon(errno) }
@@ -121,20 +123,6 @@ final class ProgramRun {
             }
         }
         return 0
-    }
-
-    private func spawn(_ program: Program, _ streams: [Int32]) -> Int32 {
-        let arguments: [UnsafeMutablePointer<CChar>?] = program.words.map { strdup($0) } + [nil]
-        let environment: [UnsafeMutablePointer<CChar>?] = program.environment.map { strdup($0) } + [nil]
-        defer { for text in arguments + environment { free(text) } }
-        return breakwater_start_program(
-            program.executable,
-            arguments,
-            environment,
-            program.workingDirectory,
-            streams,
-            &process
-        )
     }
 
     /// Kills a program that runs but cannot be watched.
@@ -252,7 +240,7 @@ final class ProgramRun {
         )
     }
 
-    private func reap() -> Ending.Status {
+    private func reap() -> SpawnedProcess.Status {
         var status: Int32 = 0
         while waitpid(process, &status, 0) < 0 {
             // Another part of the program has reaped it, so that how it ended is unknown.

@@ -64,7 +64,7 @@ package struct ErrorLog {
     }
 
     /// The end of the output so far, which begins at the start of a line if possible.
-    package var end: String {
+    private var end: String {
         var kept = tail[...]
         if isTailCut, let lineEnd = kept.dropLast().firstIndex(of: UInt8(ascii: "\n")) {
             kept = kept[(lineEnd + 1)...]

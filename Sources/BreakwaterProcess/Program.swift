@@ -1,3 +1,4 @@
+import CProcess
 import Glibc
 
 /// A command with everything that a process of it needs: the program's file, the environment and the directory.
@@ -32,6 +33,7 @@ package struct Program: Sendable {
         self.command = command
         self.workingDirectory = workingDirectory
         Self.ignoreBrokenPipes
+        Self.waitForChildren
     }
 
     private static func environment(
@@ -69,4 +71,7 @@ package struct Program: Sendable {
         guard sigaction(SIGPIPE, nil, &action) == 0, action.__sigaction_handler.sa_handler == nil else { return }
         signal(SIGPIPE, SIG_IGN)
     }()
+
+    /// Undoes an ignored SIGCHLD, which a worker can inherit, because the system would then keep no exit status.
+    private static let waitForChildren: Void = breakwater_wait_for_children()
 }

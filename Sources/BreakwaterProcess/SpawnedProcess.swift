@@ -1,13 +1,12 @@
-package import Breakwater
+import Breakwater
 import CProcess
 import Glibc
 
 /// A process that leads its own session, with pipes for its streams.
 ///
-/// Its owner reads and writes the pipes, which do not block, and ends with ``reap()`` and ``close()``.
+/// Its owner reads and writes the pipes, which do not block, calls ``reap()`` when the process has exited, and closes the
+/// descriptors.
 package struct SpawnedProcess: Sendable {
-    /// The number of descriptors that a process holds in this worker.
-    package static let descriptors = 4
     /// A start needs both ends of three pipes, and the process descriptor.
     private static let descriptorsOfAStart = 7
 
@@ -29,54 +28,44 @@ package struct SpawnedProcess: Sendable {
         case signaled(Int32)
     }
 
-    /// The reason why a process did not start.
-    package struct StartFailure: Error, Sendable {
-        package var failure: JobFailure
-    }
-
     /// Starts a process of a program. If this process dies, the process group watchdog kills it.
     ///
     /// - Parameter variables: Variables that are added to the program's environment.
     /// - Throws: The reason, as a failure for ``JobOutcome/unable(_:)``: something that this worker lacks.
     package init(_ program: Program, variables: [String: String]) throws(StartFailure) {
-        let action = "starting the program \(program.executable)"
+        func failure(_ number: Int32) -> StartFailure {
+            StartFailure(number, of: program.executable, in: program.workingDirectory)
+        }
         start = .now
         mark = RunMark()
-        if let missing = DescriptorReserve.reserve(Self.descriptorsOfAStart) {
-            throw StartFailure(missing, while: action)
-        }
+        if let missing = DescriptorReserve.reserve(Self.descriptorsOfAStart) { throw failure(missing) }
         defer { DescriptorReserve.giveBack(Self.descriptorsOfAStart) }
         var opened: [CInt] = []
         func giveUp(_ number: Int32) -> StartFailure {
             for descriptor in opened { Glibc.close(descriptor) }
-            return StartFailure(number, while: action)
+            return failure(number)
         }
         for _ in 0..<3 {
             var ends: [CInt] = [-1, -1]
-            guard pipe2(&ends, O_CLOEXEC) == 0 else { throw giveUp(errno) }
+            let error = breakwater_make_pipe(&ends)
+            guard error == 0 else { throw giveUp(error) }
             opened += ends
+        }
+        for descriptor in [opened[1], opened[2], opened[4]] {
+            guard breakwater_never_block(descriptor) == 0 else { throw giveUp(errno) }
         }
         var environment = program.environment.merging(variables) { $1 }
         environment[RunMark.variable] = mark.text
-        var process: pid_t = 0
-        let error = Self.spawn(
-            program,
-            environment: environment,
-            streams: (opened[0], opened[3], opened[5]),
+        var process: Int32 = 0
+        let error = startProgram(
+            program.executable,
+            arguments: program.command,
+            environment: environment.map { "\($0)=\($1)" },
+            directory: program.workingDirectory,
+            streams: [opened[0], opened[3], opened[5]],
             process: &process
         )
-        guard error == 0 else {
-            let failure = giveUp(error)
-            if let directory = program.workingDirectory, access(directory, X_OK) != 0 {
-                throw StartFailure(
-                    failure: JobFailure(
-                        "exec.workingDirectory",
-                        "this worker cannot enter the directory \(directory): \(String(cString: strerror(error)))"
-                    )
-                )
-            }
-            throw failure
-        }
+        guard error == 0 else { throw giveUp(error) }
         ProcessGroupWatchdog.shared.watch(process)
         number = process
         input = opened[1]
@@ -86,53 +75,13 @@ package struct SpawnedProcess: Sendable {
         let exitError = errno
         // These ends are the program's.
         for descriptor in [opened[0], opened[3], opened[5]] { Glibc.close(descriptor) }
-        for descriptor in [input, output, errors] {
-            _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
-        }
         if exit < 0 {
             // Without it the end of the process would be missed.
             signal(SIGKILL)
             _ = reap(waits: true)
             for descriptor in [input, output, errors] { Glibc.close(descriptor) }
-            throw StartFailure(exitError, while: action)
+            throw failure(exitError)
         }
-    }
-
-    /// `POSIX_SPAWN_SETSID` of glibc and musl, which their headers define only with `_GNU_SOURCE`.
-    private static let setSession: Int16 = 0x80
-
-    private static func spawn(
-        _ program: Program,
-        environment: [String: String],
-        streams: (input: CInt, output: CInt, errors: CInt),
-        process: inout pid_t
-    ) -> Int32 {
-        var actions = posix_spawn_file_actions_t()
-        posix_spawn_file_actions_init(&actions)
-        defer { posix_spawn_file_actions_destroy(&actions) }
-        posix_spawn_file_actions_adddup2(&actions, streams.input, STDIN_FILENO)
-        posix_spawn_file_actions_adddup2(&actions, streams.output, STDOUT_FILENO)
-        posix_spawn_file_actions_adddup2(&actions, streams.errors, STDERR_FILENO)
-        posix_spawn_file_actions_addclosefrom_np(&actions, 3)
-        if let directory = program.workingDirectory { posix_spawn_file_actions_addchdir_np(&actions, directory) }
-
-        var attributes = posix_spawnattr_t()
-        posix_spawnattr_init(&attributes)
-        defer { posix_spawnattr_destroy(&attributes) }
-        // This process ignores SIGPIPE, and the calling thread may block signals. Programs expect neither.
-        var signals = sigset_t()
-        sigemptyset(&signals)
-        posix_spawnattr_setsigmask(&attributes, &signals)
-        sigfillset(&signals)
-        posix_spawnattr_setsigdefault(&attributes, &signals)
-        posix_spawnattr_setflags(
-            &attributes,
-            setSession | Int16(POSIX_SPAWN_SETSIGDEF) | Int16(POSIX_SPAWN_SETSIGMASK)
-        )
-        let arguments: [UnsafeMutablePointer<CChar>?] = program.command.map { strdup($0) } + [nil]
-        let variables: [UnsafeMutablePointer<CChar>?] = environment.map { strdup("\($0)=\($1)") } + [nil]
-        defer { for text in arguments + variables { free(text) } }
-        return posix_spawn(&process, program.executable, &actions, &attributes, arguments, variables)
     }
 
     /// Signals the process and those that it started.
@@ -146,15 +95,20 @@ package struct SpawnedProcess: Sendable {
     private func reap(waits: Bool) -> Status? {
         var information = siginfo_t()
         let flags = WEXITED | WNOWAIT | (waits ? 0 : WNOHANG)
-        guard waitid(P_PID, id_t(number), &information, flags) == 0, information.si_signo == SIGCHLD else {
-            return nil
+        while waitid(P_PID, id_t(number), &information, flags) != 0 {
+            if errno == EINTR { continue }
+            // Another part of the program has reaped it, so that how it ended is unknown, and its group's number may
+            // have been reused.
+            ProcessGroupWatchdog.shared.forget(number)
+            return .signaled(SIGKILL)
         }
+        guard information.si_signo == SIGCHLD else { return nil }
         // The exited process is not yet reaped, so its group's number cannot have been reused.
         signal(SIGKILL)
         ProcessGroupWatchdog.shared.forget(number)
         var status: Int32 = 0
         while waitpid(number, &status, 0) < 0 {
-            if errno != EINTR { return .exited(0) }
+            if errno != EINTR { return .signaled(SIGKILL) }
         }
         return status & 0x7f == 0 ? .exited((status >> 8) & 0xff) : .signaled(status & 0x7f)
     }
@@ -171,17 +125,5 @@ package struct SpawnedProcess: Sendable {
             // The second number is that of the resident pages.
             return text.split(separator: " ").dropFirst().first.flatMap { Int($0) }.map { $0 * Int(getpagesize()) }
         }
-    }
-}
-
-extension SpawnedProcess.StartFailure {
-    fileprivate init(_ number: Int32, while action: String) {
-        failure =
-            JobFailure(limit: number, while: action)
-            ?? JobFailure(
-                number == ENOENT ? "exec.notFound" : "exec.spawn",
-                "\(action) failed: \(String(cString: strerror(number)))"
-                    + (number == ENOENT ? " (is it, or its interpreter, gone from this worker?)" : "")
-            )
     }
 }

@@ -89,6 +89,12 @@ static inline int breakwater_start_program(
     return error;
 }
 
+/// Ends the ignoring of SIGCHLD, with which the system discards the exit statuses of programs.
+static inline void breakwater_wait_for_children(void) {
+    struct sigaction action;
+    if (sigaction(SIGCHLD, NULL, &action) == 0 && action.sa_handler == SIG_IGN) signal(SIGCHLD, SIG_DFL);
+}
+
 /// Waits for one of a set of descriptors.
 static inline int breakwater_watch(int set, int operation, int descriptor, uint32_t events, uint64_t name) {
     struct epoll_event event = {.events = events, .data = {.u64 = name}};
@@ -114,6 +120,3 @@ static inline int breakwater_make_set(void) { return epoll_create1(EPOLL_CLOEXEC
 
 /// A descriptor by which one thread wakes another, or -1 with errno.
 static inline int breakwater_make_event(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
-
-/// Names the calling thread, in at most 15 bytes.
-static inline void breakwater_name_this_thread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }

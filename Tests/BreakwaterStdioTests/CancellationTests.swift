@@ -85,6 +85,42 @@ import Testing
         return try await run(plugin, job)
     }
 
+    @Test("a process that is being replaced is told to cancel a run, and goes on with the others")
+    func replaced() async throws {
+        try await withTemporaryDirectory { directory in
+            let (file, gate) = (directory + "/runs", directory + "/gate")
+            let script = """
+                import asyncio, os
+                from breakwater_stdio import serve_async
+                async def handle(job):
+                    if job.payload == 1: return "quick"
+                    open(f"\(file){job.payload}", "w").close()
+                    while job.payload == 2 or not os.path.exists("\(gate)"): await asyncio.sleep(0.01)
+                    return os.getpid()
+                serve_async(handle)
+                """
+            let settings = testSettings {
+                $0.jobs = 3
+                $0.recycle.jobs = 1
+            }
+            try await withPlugin(["python3", "-c", script], settings: settings) { plugin in
+                async let other = run(plugin, Job(kind: "test", payload: "3"))
+                // Unstructured, because only it is cancelled. It is awaited below.
+                let job = Task { try await run(plugin, Job(kind: "test", payload: "2")) }
+                try await waitUntil("both run") {
+                    ["2", "3"].allSatisfy { FileManager.default.fileExists(atPath: file + $0) }
+                }
+                let process = try #require(plugin.processes.first)
+                try await expect(plugin, endsAs: .succeeded(result: "\"quick\""))
+                try await waitUntil("the next process is here") { plugin.processes.count == 2 }
+                job.cancel()
+                #expect(try await job.value == .released)
+                #expect(FileManager.default.createFile(atPath: gate, contents: nil))
+                #expect(try await other == .succeeded(result: "\(process)"))
+            }
+        }
+    }
+
     @Test("a job that waits for a process ends at once")
     func waiting() async throws {
         try await withTemporaryDirectory { directory in
@@ -96,7 +132,8 @@ import Testing
             try await withPython(handler) { plugin in
                 async let first = run(plugin)
                 try await waitUntil("the first runs") { FileManager.default.fileExists(atPath: runs) }
-                // It is cancelled, and ends, while the first job has the only process.
+                // It is cancelled, and ends, while the first job has the only process. Unstructured, because only it is
+                // cancelled.
                 let second = Task { try await run(plugin) }
                 second.cancel()
                 await #expect(throws: CancellationError.self) { try await second.value }
@@ -112,6 +149,7 @@ import Testing
         try await withTemporaryDirectory { directory in
             let file = directory + "/runs"
             try await withPython("open('\(file)', 'w').close()") { plugin in
+                // Unstructured, because it cancels itself before it starts the job.
                 let job = Task {
                     withUnsafeCurrentTask { $0?.cancel() }
                     return try await run(plugin)

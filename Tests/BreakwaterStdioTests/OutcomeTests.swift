@@ -132,17 +132,24 @@ import Testing
 
     @Test("progress and checkpoints reach the run's context")
     func reports() async throws {
-        let handler = """
-            job.progress(0.25, "a quarter")
-            job.checkpoint({"page": 3})
-            time.sleep(0.2)
-            job.progress(0.5)
-            """
-        try await withPython(handler) { plugin in
-            let reports = RunReports()
-            let outcome = try await run(plugin, reports: reports)
-            #expect(outcome == .succeeded())
-            #expect(reports.latest == .init(fraction: 0.5, note: "a quarter", checkpoint: #"{"page":3}"#))
+        try await withTemporaryDirectory { directory in
+            let gate = directory + "/gate"
+            let handler = """
+                job.progress(0.25, "a quarter")
+                job.checkpoint({"page": 3})
+                while not os.path.exists("\(gate)"): time.sleep(0.01)
+                job.progress(0.5)
+                """
+            try await withPython(handler) { plugin in
+                let reports = RunReports()
+                async let outcome = run(plugin, reports: reports)
+                try await waitUntil("the first reports are here while the handler runs") {
+                    reports.latest == .init(fraction: 0.25, note: "a quarter", checkpoint: #"{"page":3}"#)
+                }
+                #expect(FileManager.default.createFile(atPath: gate, contents: nil))
+                #expect(try await outcome == .succeeded())
+                #expect(reports.latest == .init(fraction: 0.5, note: "a quarter", checkpoint: #"{"page":3}"#))
+            }
         }
     }
 }

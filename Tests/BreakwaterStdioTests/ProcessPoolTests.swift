@@ -151,6 +151,52 @@ import Testing
         #expect(pool.takeActions().contains(.closeInput(0)))
     }
 
+    @Test("a process that is to end is told so after its last run, which can be cancelled until then")
+    func cancelledWhileDraining() {
+        var pool = pool { $0.jobs = 2 }
+        submit(1...2, to: &pool)
+        pool.received(.hello(.init(jobs: 2, cancels: true)), from: 0, at: now)
+        pool.received(.drain, from: 0, at: now)
+        #expect(!pool.takeActions().contains(.closeInput(0)))
+        pool.cancel(1, at: now)
+        #expect(pool.takeActions().contains(.write(0, WorkerMessage.cancel(1))))
+        pool.received(.result(run: 1, .released), from: 0, at: now)
+        #expect(!pool.takeActions().contains(.closeInput(0)))
+        pool.received(.result(run: 2, .succeeded()), from: 0, at: now)
+        let actions = pool.takeActions()
+        #expect(actions.contains(.write(0, WorkerMessage.drain)) && actions.contains(.closeInput(0)))
+        pool.tick(at: now + pool.settings.killAfter)
+        #expect(pool.takeActions().contains(.signal(0, SIGTERM)))
+    }
+
+    @Test("a worker that stops tells a process to end that waits for its last run")
+    func stoppedWhileDraining() {
+        var pool = pool()
+        submit(1...1, to: &pool)
+        pool.received(.hello(.init(jobs: 1)), from: 0, at: now)
+        pool.received(.drain, from: 0, at: now)
+        _ = pool.takeActions()
+        pool.stop(at: now)
+        #expect(pool.takeActions() == [.write(0, WorkerMessage.drain), .closeInput(0)])
+    }
+
+    @Test("processes that ask to end before they have answered a job do not pile up")
+    func asksAtOnce() {
+        var pool = pool()
+        submit(1...1, to: &pool)
+        var place = 0
+        var starts = 0
+        for _ in 0..<20 {
+            for case .start(let started) in pool.takeActions() {
+                place = started
+                starts += 1
+            }
+            pool.received(.hello(.init(jobs: 1)), from: place, at: now)
+            pool.received(.drain, from: place, at: now)
+        }
+        #expect(starts < 3)
+    }
+
     @Test("a handler that reports once for each job may do so for ever")
     func reportsForEachJob() {
         var pool = pool()

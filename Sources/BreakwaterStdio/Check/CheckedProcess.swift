@@ -1,12 +1,13 @@
 import Breakwater
 import BreakwaterProcess
 import Glibc
+import Logging
 
 /// One process under check. Its methods block the calling thread.
 final class CheckedProcess {
     private var channel: ProcessChannel
     private let name: String
-    private let log: (String) -> Void
+    private let logger: Logger
     private let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: ProcessChannel.chunkBytes, alignment: 16)
     /// The messages that were read and not yet taken.
     private var messages: [ProcessMessage] = []
@@ -18,18 +19,18 @@ final class CheckedProcess {
     /// Starts a process.
     ///
     /// - Parameter log: Receives the lines of its standard error.
-    init(_ program: Program, maxLineBytes: Int, log: @escaping (String) -> Void) throws(CheckFailure) {
+    init(_ program: Program, maxLineBytes: Int, log: @escaping @Sendable (String) -> Void) throws(CheckFailure) {
+        logger = .lines(log)
         do {
             let process = try SpawnedProcess(
                 program,
                 variables: ["BREAKWATER_PROTOCOL": "\(WorkerMessage.version)"]
             )
-            channel = ProcessChannel(process, maxLineBytes: maxLineBytes, logger: .lines(log))
+            channel = ProcessChannel(process, maxLineBytes: maxLineBytes, logger: logger)
         } catch {
             throw CheckFailure(error.failure.message)
         }
         name = program.command[0]
-        self.log = log
     }
 
     deinit {
@@ -92,12 +93,11 @@ final class CheckedProcess {
         let (seconds, attoseconds) = (deadline - .now).components
         let milliseconds = max(0, min(60_000, seconds * 1000 + attoseconds / 1_000_000_000_000_000 + 1))
         guard poll(&descriptors, 4, CInt(milliseconds)) > 0 else { return }
-        let log = log
         if descriptors[3].revents != 0 { channel.write() }
         if descriptors[1].revents != 0 { channel.readOutput(buffer, add) }
-        if descriptors[2].revents != 0 { channel.readErrors(buffer) { .lines(log) } }
+        if descriptors[2].revents != 0 { channel.readErrors(buffer) { logger } }
         if descriptors[0].revents != 0 {
-            _ = channel.end(buffer, name: name, logger: { .lines(log) }, add)
+            _ = channel.end(buffer, name: name, logger: { logger }, add)
         }
     }
 

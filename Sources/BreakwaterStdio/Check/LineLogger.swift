@@ -2,27 +2,20 @@ import Logging
 
 extension Logger {
     /// A logger that passes each message on as a line.
-    static func lines(_ write: @escaping (String) -> Void) -> Logger {
-        // The checks use one thread.
-        let box = Box(write: write)
-        return Logger(label: "stdio-check") { _ in Handler(box: box) }
+    static func lines(_ write: @escaping @Sendable (String) -> Void) -> Logger {
+        Logger(label: "stdio-check") { _ in LineHandler(write: write) }
     }
+}
 
-    /// It is only used on the thread that makes the logger, so nothing is shared between threads.
-    private struct Box: @unchecked Sendable {
-        var write: (String) -> Void
-    }
+private struct LineHandler: LogHandler {
+    var write: @Sendable (String) -> Void
+    var metadata: Logger.Metadata = [:]
+    var logLevel = Logger.Level.trace
 
-    private struct Handler: LogHandler {
-        var box: Box
-        var metadata: Logger.Metadata = [:]
-        var logLevel = Logger.Level.trace
+    func log(event: LogEvent) { write("\(event.message)") }
 
-        func log(event: LogEvent) { box.write("\(event.message)") }
-
-        subscript(metadataKey key: String) -> Logger.Metadata.Value? {
-            get { metadata[key] }
-            set { metadata[key] = newValue }
-        }
+    subscript(metadataKey key: String) -> Logger.Metadata.Value? {
+        get { metadata[key] }
+        set { metadata[key] = newValue }
     }
 }

@@ -25,7 +25,7 @@ package struct StdioCheck {
     package var timeout = Duration.seconds(10)
     package var startTimeout = Duration.seconds(30)
     /// Receives the lines of the program's standard error.
-    package var log: (String) -> Void = { _ in }
+    package var log: @Sendable (String) -> Void = { _ in }
     /// Receives the findings as they come.
     package var report: (Finding) -> Void = { _ in }
 

@@ -273,7 +273,7 @@ final class ProcessHost: Sendable {
     }
 
     private func startThread() {
-        var failure = DescriptorReserve.open { eventfd(0, CInt(EFD_CLOEXEC | EFD_NONBLOCK)) }
+        var failure = DescriptorReserve.open { breakwater_make_event() }
         let wake = failure.descriptor
         if wake >= 0 {
             state.withLock { $0.wake = wake }
@@ -281,9 +281,7 @@ final class ProcessHost: Sendable {
             failure.error = EAGAIN
             close(wake)
         }
-        let missing =
-            JobFailure(limit: failure.error, while: "starting the program \(program.executable)")
-            ?? JobFailure("exec.spawn", String(cString: strerror(failure.error)))
+        let missing = StartFailure(failure.error, of: program.executable, in: program.workingDirectory).failure
         handle { state, results, now in
             state.wake = -1
             for case .start(let place) in state.orders {

@@ -36,6 +36,8 @@ extension ProcessPool {
             if owns(place, run, what: "a checkpoint", at: now) { act(.checkpoint(run, json)) }
         case .drain:
             act(.info("a process of \(name) asked to end"))
+            // Processes that ask for it before they have answered a job would pile up.
+            if places[place]?.answered == 0 { pause(at: now) }
             drain(place, at: now)
             startProcesses(at: now)
         case .hello, .result, .heartbeat:
@@ -80,10 +82,7 @@ extension ProcessPool {
         finish(run, .outcome(outcome))
         if found.isCancelled { places[place]?.cancelled -= 1 }
         armCancelled(place, at: now)
-        if case .draining = places[place]?.phase, places[place]?.runs.isEmpty == true {
-            let killAt = now + settings.killAfter
-            places[place]?.phase = .draining(killAt: killAt)
-        }
+        letEnd(place, at: now)
         if let limit = settings.recycle.jobs, let answered = places[place]?.answered, answered >= limit {
             replace(place, because: "it has run \(answered) jobs", at: now)
         }

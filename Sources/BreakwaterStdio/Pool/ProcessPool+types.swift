@@ -12,7 +12,7 @@ extension ProcessPool {
             case starting(until: Instant)
             /// It takes jobs. → draining, ending
             case ready
-            /// It gets no more jobs, and is to exit once its runs have ended. `killAt` is set when they have. → ending
+            /// It gets no more jobs. `killAt` is set when its runs have ended and it was told to exit. → ending
             case draining(killAt: Instant?)
             /// It was sent SIGTERM, and gets SIGKILL at `killAt`; nil when it was sent that too.
             case ending(Cause, killAt: Instant?)
@@ -51,7 +51,6 @@ extension ProcessPool {
 
         var isReady: Bool { phase == .ready }
         var isStarting: Bool { if case .starting = phase { true } else { false } }
-        var hasFreeSlot: Bool { isReady && runs.count < jobsAtOnce }
     }
 
     /// One job in the pool.

@@ -195,7 +195,7 @@ struct ProcessPool {
     }
 
     /// Pauses before the next start, longer each time in a row.
-    private mutating func pause(at now: Instant) {
+    mutating func pause(at now: Instant) {
         futile += 1
         let pause = Self.firstPause * (1 << min(futile - 1, 10))
         mayStartAt = now + min(pause, Self.longestPause)
@@ -233,11 +233,19 @@ struct ProcessPool {
         startProcesses(at: now)
     }
 
-    /// Gives a process no more jobs, and lets it end.
+    /// Gives a process no more jobs, and lets it end after its runs.
     mutating func drain(_ place: Place, at now: Instant) {
-        guard let process = places[place], process.isReady else { return }
-        // A worker that stops waits for no run: it has ended or cancelled all of them.
-        let killAt = process.runs.isEmpty || isStopping ? now + settings.killAfter : nil
+        guard places[place]?.isReady == true else { return }
+        places[place]?.phase = .draining(killAt: nil)
+        letEnd(place, at: now)
+    }
+
+    /// Tells a draining process to end, if it has no run left. Its input stays open until then, so that its runs can be
+    /// cancelled. A worker that stops waits for no run: it has ended or cancelled all of them.
+    mutating func letEnd(_ place: Place, at now: Instant) {
+        guard let process = places[place], process.phase == .draining(killAt: nil) else { return }
+        guard process.runs.isEmpty || isStopping else { return }
+        let killAt = now + settings.killAfter
         places[place]?.phase = .draining(killAt: killAt)
         act(.write(place, WorkerMessage.drain))
         act(.closeInput(place))
@@ -251,7 +259,8 @@ struct ProcessPool {
         if case .ending = process.phase { return }
         let killAt = now + settings.killAfter
         places[place]?.phase = .ending(cause, killAt: killAt)
-        act(.warn("a process of \(name) is ended: \(cause.failure.message)"))
+        // Its exit is logged as a start that failed.
+        if !process.isStarting { act(.warn("a process of \(name) is ended: \(cause.failure.message)")) }
         act(.closeInput(place))
         act(.signal(place, SIGTERM))
     }
@@ -316,19 +325,18 @@ struct ProcessPool {
 
     /// Ends all processes. Jobs that wait are released.
     mutating func stop(at now: Instant) {
-        let killAt = now + settings.killAfter
         isStopping = true
         for run in waiting.removeAll() where runs[run] != nil { finish(run, .outcome(.released)) }
         for place in places.indices {
             guard let process = places[place] else { continue }
             if process.isStarting {
                 let failure = JobFailure("stdio.stopped", "the worker stops")
+                let killAt = now + settings.killAfter
                 places[place]?.phase = .ending(.init(failure: failure, blamesJobs: false), killAt: killAt)
                 act(.signal(place, SIGTERM))
-            } else if case .draining(nil) = process.phase {
-                places[place]?.phase = .draining(killAt: killAt)
             } else {
                 drain(place, at: now)
+                letEnd(place, at: now)
             }
         }
         endIfStopped()

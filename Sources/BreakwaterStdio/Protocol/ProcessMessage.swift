@@ -17,7 +17,7 @@ enum ProcessMessage: Sendable, Equatable {
     struct Hello: Sendable, Equatable {
         /// How many jobs the process runs at once.
         var jobs: Int
-        /// Whether it ends a run when it is told to cancel it.
+        /// Whether it ends a run that the worker cancels.
         var cancels = false
         /// Whether it writes at least the heartbeats that it was asked for while it has a job.
         var sendsHeartbeats = false

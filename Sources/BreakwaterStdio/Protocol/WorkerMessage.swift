@@ -75,15 +75,5 @@ extension [UInt8] {
     fileprivate mutating func append(number: some BinaryInteger) { self += String(number).utf8 }
 
     /// Appends a text as a JSON string.
-    fileprivate mutating func append(string: String) {
-        append(UInt8(ascii: "\""))
-        for byte in string.utf8 {
-            switch byte {
-            case UInt8(ascii: "\""), UInt8(ascii: "\\"): self += [UInt8(ascii: "\\"), byte]
-            case 0..<0x20: self += "\\u00\(byte < 0x10 ? "0" : "")\(String(byte, radix: 16))".utf8
-            default: append(byte)
-            }
-        }
-        append(UInt8(ascii: "\""))
-    }
+    fileprivate mutating func append(string: String) { self += JobResult.quoted(string).utf8 }
 }
