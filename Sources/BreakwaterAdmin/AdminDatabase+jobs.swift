@@ -16,6 +16,12 @@ package struct NewJob: Equatable, Sendable {
     package var uniqueKey: String?
     package var traceparent: String?
     package var tracestate: String?
+    /// The jobs that it waits for.
+    package var after: [Int64] = []
+    /// What becomes of it when one of these dies: hold, cancel or run; nil for the default.
+    package var onDead: String?
+    /// The batch that it becomes part of.
+    package var batch: Int64?
 
     package init(kind: String, payload: String = "{}") {
         self.kind = kind
@@ -81,12 +87,14 @@ extension AdminDatabase {
         try await one(
             """
             select breakwater.enqueue($1, $2, queue => $3, priority => $4, run_at => coalesce(now() + $5, $6),
-                                      max_attempts => $7, unique_key => $8, traceparent => $9, tracestate => $10)
+                                      max_attempts => $7, unique_key => $8, traceparent => $9, tracestate => $10,
+                                      after => $11, on_dead => coalesce($12, 'hold'), batch => $13)
             """,
             [
                 .text(job.kind), .jsonb(job.payload), .text(job.queue), .int4(Int32(clamping: job.priority)),
                 .interval(job.delay), .timestamptz(job.runAt), .int4(job.maxAttempts.map { Int32(clamping: $0) }),
-                .text(job.uniqueKey), .text(job.traceparent), .text(job.tracestate),
+                .text(job.uniqueKey), .text(job.traceparent), .text(job.tracestate), .int8Array(job.after),
+                .text(job.onDead), .int8(job.batch),
             ]
         )[0].int64()
     }

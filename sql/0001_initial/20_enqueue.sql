@@ -4,7 +4,13 @@
 -- Enqueues one job and returns its id.
 --
 -- If a live job already has that kind and unique_key, the function returns that job's id and adds nothing. A run_at in
--- the past means now. Locks: the new row only.
+-- the past means now.
+--
+-- With `after`, the job waits until these jobs have succeeded. If one of them dies, `on_dead` decides: `hold` lets the
+-- job wait until that one is redriven and succeeds, `cancel` makes it a dead letter too, `run` lets it wait for the
+-- others only. With `batch`, the job becomes part of a batch (see breakwater.batch), whose callback waits for it.
+--
+-- Locks: the new row, and the row of the batch's callback among those that wait, so that it is not released.
 create function breakwater.enqueue(
     kind         text,
     payload      jsonb default '{}',
@@ -14,15 +20,22 @@ create function breakwater.enqueue(
     max_attempts integer default null,
     unique_key   text default null,
     traceparent  text default null,
-    tracestate   text default null
+    tracestate   text default null,
+    after        bigint[] default null,
+    on_dead      text default 'hold',
+    batch        bigint default null
 ) returns bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
-    v_id bigint;
+    v_waits boolean := enqueue.after is not null or enqueue.batch is not null;
+    v_id    bigint;
 begin
     perform breakwater.check_enqueue(enqueue.kind, enqueue.queue, enqueue.priority, enqueue.max_attempts);
+    if v_waits then
+        perform breakwater.check_dependencies(enqueue.after, enqueue.on_dead, enqueue.batch);
+    end if;
     if enqueue.payload is null then
         raise exception 'the payload is NULL' using errcode = '22004', hint = 'Leave it out, or pass ''{}''.';
     end if;
@@ -30,21 +43,29 @@ begin
         insert into breakwater.job (
             kind, payload, queue, priority, run_at, max_attempts, unique_key, traceparent, tracestate)
         values (enqueue.kind, enqueue.payload, enqueue.queue, enqueue.priority,
-                case when enqueue.run_at > now() then enqueue.run_at end,
+                case when cardinality(enqueue.after) > 0 then 'infinity'
+                     when enqueue.run_at > now() then enqueue.run_at end,
                 enqueue.max_attempts, enqueue.unique_key, enqueue.traceparent, enqueue.tracestate)
         on conflict (kind, unique_key) where unique_key is not null do nothing
         returning job.id into v_id;
         exit when found;
         select j.id into v_id from breakwater.job j
          where j.kind = enqueue.kind and j.unique_key = enqueue.unique_key;
-        exit when found;
+        if found then
+            return v_id;
+        end if;
         -- That job ended between the two statements, so the loop tries again.
     end loop;
+    if v_waits then
+        perform breakwater.add_dependencies(
+            array[v_id], enqueue.after, enqueue.on_dead, enqueue.batch, enqueue.run_at);
+    end if;
     return v_id;
 end
 $$;
 
--- Enqueues many jobs of one kind, one for each payload, in order, and returns their ids in that order.
+-- Enqueues many jobs of one kind, one for each payload, in order, and returns their ids in that order. `after`,
+-- `on_dead` and `batch` are those of enqueue, for each of the jobs.
 create function breakwater.enqueue_many(
     kind         text,
     payloads     jsonb[],
@@ -53,25 +74,41 @@ create function breakwater.enqueue_many(
     run_at       timestamptz default null,
     max_attempts integer default null,
     traceparent  text default null,
-    tracestate   text default null
+    tracestate   text default null,
+    after        bigint[] default null,
+    on_dead      text default 'hold',
+    batch        bigint default null
 ) returns setof bigint
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
+declare
+    v_ids bigint[];
 begin
     perform breakwater.check_enqueue(
         enqueue_many.kind, enqueue_many.queue, enqueue_many.priority, enqueue_many.max_attempts);
     if array_position(payloads, null) is not null then
         raise exception 'payload % is NULL', array_position(payloads, null) using errcode = '22004';
     end if;
-    return query
+    if enqueue_many.after is not null or enqueue_many.batch is not null then
+        perform breakwater.check_dependencies(enqueue_many.after, enqueue_many.on_dead, enqueue_many.batch);
+    end if;
+    with added as (
         insert into breakwater.job (kind, payload, queue, priority, run_at, max_attempts, traceparent, tracestate)
         select enqueue_many.kind, p.payload, enqueue_many.queue, enqueue_many.priority,
-               case when enqueue_many.run_at > now() then enqueue_many.run_at end, enqueue_many.max_attempts,
-               enqueue_many.traceparent, enqueue_many.tracestate
+               case when cardinality(enqueue_many.after) > 0 then 'infinity'
+                    when enqueue_many.run_at > now() then enqueue_many.run_at end,
+               enqueue_many.max_attempts, enqueue_many.traceparent, enqueue_many.tracestate
           from unnest(payloads) with ordinality p(payload, place)
          order by p.place
-        returning job.id;
+        returning job.id
+    )
+    select array_agg(a.id) into v_ids from added a;
+    if enqueue_many.after is not null or enqueue_many.batch is not null then
+        perform breakwater.add_dependencies(
+            v_ids, enqueue_many.after, enqueue_many.on_dead, enqueue_many.batch, enqueue_many.run_at);
+    end if;
+    return query select unnest(v_ids);
 end
 $$;
 

@@ -162,6 +162,13 @@ begin
         end if;
     end if;
 
+    -- Dead letters are noted where they are made.
+    if cardinality(p_done) > 0 and breakwater.has_dependencies() then
+        perform breakwater.end_dependencies(
+            case when stale = '{}' then p_done else array(select d from unnest(p_done) d where d <> all (stale)) end,
+            'succeeded');
+    end if;
+
     if cardinality(p_ids) > 0 then
         if cardinality(p_probes) > 0 then
             v_pending := breakwater.pending_probes(p_probes);
@@ -186,8 +193,8 @@ begin
                 if v_given.effect in ('failed', 'tripped') then
                     v_failures := v_failures || row(
                         v_one.kind, coalesce(v_given.key, ''), v_given.generation, v_given.id,
-                        coalesce(v_given.slow, false), v_one.attempt > 1, v_one.failed_before, v_one.fails_alone, v_given.name,
-                        v_given.message, v_given.effect = 'tripped', nullif(v_given.retry_after, -1), false
+                        coalesce(v_given.slow, false), v_one.attempt > 1, v_one.failed_before, v_one.fails_alone,
+                        v_given.name, v_given.message, v_given.effect = 'tripped', nullif(v_given.retry_after, -1), false
                     )::breakwater.failed_call;
                 end if;
             end if;

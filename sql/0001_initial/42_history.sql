@@ -89,6 +89,13 @@ begin
         values (v_job.kind, breakwater.order_key_of(v_job.kind, v_job.payload), v_number)
         on conflict do nothing;
     end if;
+    perform breakwater.end_waiting(p_id);
+    if breakwater.has_dependencies() then
+        if v_number <> p_id then
+            update breakwater.dependency d set job = v_number where d.job = p_id and d.state = 'waiting';
+        end if;
+        perform breakwater.end_dependencies(array[v_number], 'dead');
+    end if;
 end
 $$;
 

@@ -66,6 +66,7 @@ begin
                 on conflict (id) do update
                    set result = excluded.result, finished_at = now(), expires_at = excluded.expires_at,
                        by_fallback = true;
+                perform breakwater.end_dependencies(v_ids, 'succeeded') where breakwater.has_dependencies();
             when 'reroute' then
                 v_moved := breakwater.reroute(v_ids, v_policy.fallback_kind);
                 perform breakwater.wake(array[v_policy.fallback_kind]);

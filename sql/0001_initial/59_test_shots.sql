@@ -132,7 +132,9 @@ begin
     end if;
     v_ids := breakwater.lock_waiting(v_ids);
     update breakwater.job j set run_at = null, ready_at = now(), position = nextval('breakwater.job_position')
-     where j.id = any (v_ids) and j.run_at = 'infinity';
+     where j.id = any (v_ids) and j.run_at = 'infinity'
+       -- It goes on waiting for other jobs.
+       and not exists (select from breakwater.dependant d where d.job = j.id and d.released_at is null);
     perform breakwater.wake(array(select distinct j.kind from breakwater.job j where j.id = any (v_ids)));
     return cardinality(v_ids);
 end

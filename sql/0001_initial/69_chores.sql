@@ -4,9 +4,11 @@
 create function breakwater.chores() returns text[]
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
-    select array['check_sequences', 'record_horizon', 'promote', 'run_schedules', 'rescue', 'dead_letter_poison', 'advance_circuits', 'charge_probes',
-                 'return_test_shots', 'apply_fallbacks', 'unpark', 'free_forgotten_keys', 'adapt_limits', 'return_stranded', 'measure_incidents', 'aggregate_rates', 'prune_calls',
-                 'prune_results', 'prune_circuits', 'prune_workers', 'prune_history', 'forget_sleepers']
+    select array['check_sequences', 'record_horizon', 'promote', 'run_schedules', 'rescue', 'dead_letter_poison',
+                 'advance_circuits', 'charge_probes', 'return_test_shots', 'apply_fallbacks', 'unpark',
+                 'check_dependants', 'free_forgotten_keys', 'adapt_limits', 'return_stranded', 'measure_incidents',
+                 'aggregate_rates', 'prune_calls', 'prune_results', 'prune_circuits', 'prune_workers', 'prune_history',
+                 'forget_sleepers']
 $$;
 
 -- Does one chore, in a bounded portion. Returns how many jobs or circuits it moved, or null for chores that report no
@@ -27,6 +29,7 @@ begin
         when 'return_test_shots' then perform breakwater.return_test_shots();
         when 'apply_fallbacks' then return breakwater.apply_fallbacks(1000);
         when 'unpark' then return breakwater.unpark(1000);
+        when 'check_dependants' then return breakwater.check_dependants(1000);
         when 'adapt_limits' then perform breakwater.adapt_limits();
         when 'free_forgotten_keys' then return breakwater.free_forgotten_keys(1000);
         when 'return_stranded' then return breakwater.return_stranded(1000, 0.05);
@@ -70,8 +73,8 @@ $$;
 create function breakwater.maintain(
     p_worker bigint, p_seconds double precision, p_chores text[] default breakwater.chores(),
     out leads boolean, out promoted integer, out rescued integer, out advanced integer, out fell_back integer,
-    out unparked integer, out scheduled integer, out next_due double precision, out dead_rows bigint, out live_rows bigint, out failed text[],
-    out reasons text[]
+    out unparked integer, out scheduled integer, out next_due double precision, out dead_rows bigint,
+    out live_rows bigint, out failed text[], out reasons text[]
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '2s'
 as $$
@@ -100,7 +103,8 @@ begin
                 when 'rescue' then rescued := v_count;
                 when 'advance_circuits' then advanced := v_count;
                 when 'apply_fallbacks' then fell_back := v_count;
-                when 'unpark', 'free_forgotten_keys', 'return_stranded' then unparked := coalesce(unparked, 0) + v_count;
+                when 'unpark', 'check_dependants', 'free_forgotten_keys', 'return_stranded' then
+                    unparked := coalesce(unparked, 0) + v_count;
                 else null;
             end case;
         exception when others then

@@ -37,6 +37,7 @@ begin
             using errcode = '23505', hint = 'Redrive it when that job has ended, or purge it.';
     end if;
     delete from breakwater.dead_letter d where d.id = v_dead.id;
+    perform breakwater.revive_dependencies(array[v_dead.id], array[v_number]);
     perform breakwater.end_halts();
     perform breakwater.record_action(actor, 'dead_letter.redrive', 'job ' || id, redrive.reason,
                                      jsonb_strip_nulls(jsonb_build_object(
@@ -120,6 +121,8 @@ as $$
 declare
     v_ids bigint[] := breakwater.pick_dead_letters(
         p_ids, p_kind, p_died_of, p_failure, p_died_until, p_limit, true, p_incident);
+    v_dead bigint[];
+    v_jobs bigint[];
 begin
     picked := cardinality(v_ids);
     with chosen as materialized (
@@ -138,9 +141,12 @@ begin
           from chosen d order by d.died_at, d.id
         on conflict (kind, unique_key) where unique_key is not null do nothing
         returning job.id
+    ), gone as (
+        delete from breakwater.dead_letter d using back b join chosen c on c.number = b.id where d.id = c.id
+        returning d.id, b.id as job
     )
-    delete from breakwater.dead_letter d using back b join chosen c on c.number = b.id where d.id = c.id;
-    get diagnostics done = row_count;
+    select count(*), array_agg(g.id), array_agg(g.job) into done, v_dead, v_jobs from gone g;
+    perform breakwater.revive_dependencies(v_dead, v_jobs) where done > 0;
     perform breakwater.end_halts();
     audit := breakwater.record_portion(p_audit, p_actor, 'dead_letter.redrive', p_reason, done, p_ids, p_kind, p_died_of,
                                        p_failure, p_died_until, p_incident);
@@ -163,6 +169,7 @@ begin
     picked := cardinality(v_ids);
     delete from breakwater.dead_letter d where d.id = any (v_ids);
     get diagnostics done = row_count;
+    perform breakwater.end_dependencies(v_ids, 'gone');
     perform breakwater.end_halts();
     audit := breakwater.record_portion(p_audit, p_actor, 'dead_letter.purge', p_reason, done, p_ids, p_kind, p_died_of,
                                        p_failure, p_died_until, p_incident);
@@ -199,6 +206,7 @@ begin
     if not found then
         return false;
     end if;
+    perform breakwater.end_dependencies(array[purge.id], 'gone');
     perform breakwater.end_halts();
     perform breakwater.record_action(actor, 'dead_letter.purge', 'job ' || id, purge.reason,
                                      jsonb_build_object('id', id, 'kind', v_kind));

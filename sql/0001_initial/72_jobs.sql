@@ -44,6 +44,7 @@ begin
     if v_kind is null then
         return false;
     end if;
+    perform breakwater.end_waiting(run_now.id);
     perform breakwater.wake(array[v_kind]);
     perform breakwater.record_action(actor, 'job.run_now', 'job ' || id, run_now.reason,
                                      jsonb_build_object('id', id, 'kind', v_kind));

@@ -6,9 +6,11 @@ select j.queue, j.kind,
        count(*) filter (where j.run_at is null and r.job is null) as ready,
        count(*) filter (where r.job is not null) as running,
        count(*) filter (where j.run_at is not null and num_nonnulls(j.parked, j.rule) = 0 and r.job is null
-                              and not breakwater.has_run(j.attempt, j.errors)) as scheduled,
+                              and d.job is null and not breakwater.has_run(j.attempt, j.errors)) as scheduled,
        count(*) filter (where j.run_at is not null and num_nonnulls(j.parked, j.rule) = 0 and r.job is null
-                              and breakwater.has_run(j.attempt, j.errors)) as retrying,
+                              and d.job is null and breakwater.has_run(j.attempt, j.errors)) as retrying,
+       -- Those that wait for other jobs.
+       count(*) filter (where d.job is not null and r.job is null) as waiting,
        -- Those that wait outside their lanes for the circuit of a key, or because a rule holds them back.
        count(*) filter (where num_nonnulls(j.parked, j.rule) > 0 and r.job is null) as parked,
        now() - min(j.ready_at) filter (where j.run_at is null and r.job is null) as oldest_ready,
@@ -23,6 +25,7 @@ select j.queue, j.kind,
          where j.kind = any (w.kinds) and j.queue = any (w.queues)) as workers
   from breakwater.job j
   left join breakwater.held r on r.job = j.id
+  left join breakwater.dependant d on d.job = j.id and d.released_at is null and j.run_at = 'infinity'
  group by j.queue, j.kind;
 
 -- Why no worker takes a ready job of a queue and kind, if all workers that could take it have suspended themselves for
@@ -52,6 +55,7 @@ select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integ
                then 'its worker was lost twice in a row while it held the job: it waits to run apart from others'
                else format('its worker was lost while it ran alone: poison at %s, unless that worker comes back', j.run_at)
                end
+           when 'waiting' then breakwater.why_dependent(j.id)
            when 'scheduled' then format('scheduled for %s', j.run_at)
            when 'retrying' then case when j.run_at > now() or breakwater.retries_left(j.kind) > 0
                then format('%s; runs again at %s', coalesce(j.errors -> -1 ->> 'name', 'not yet'), j.run_at)
@@ -73,13 +77,16 @@ select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integ
                          breakwater.why_unseen(j.queue, j.kind, j.priority, j.position, j.lease),
                          'waiting for a free worker')
        end as why,
-       j.enqueued_at, case when k.job is null then j.run_at end as run_at, j.ready_at, k.worker, j.unique_key, j.errors, j.payload
+       j.enqueued_at,
+       case when k.job is null then case when d.job is null then j.run_at else d.run_at end end as run_at, j.ready_at,
+       k.worker, j.unique_key, j.errors, j.payload
   from breakwater.job j
   left join breakwater.handler h on h.kind = j.kind
   left join breakwater.circuit c on breakwater.is_circuit_of(
             c.kind, c.key, j.kind, case when j.parked is null then h.shared_key end, coalesce(j.parked, ''))
  cross join lateral (select breakwater.circuit_name(c.kind, c.key) as name) n
   left join breakwater.held k on k.job = j.id
+  left join breakwater.dependant d on d.job = j.id and d.released_at is null and j.run_at = 'infinity'
   left join breakwater.worker w on w.id = k.worker
   left join lateral (select * from breakwater.pause p
                       where breakwater.is_pause_of(p.scope, p.name, j.queue, j.kind)
@@ -98,7 +105,8 @@ select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integ
                    when j.parked is not null and c.state = 'open' then 'circuit_open'
                    when j.parked is not null and c.state = 'half_open' and a.is_taken then 'circuit_half_open'
                    when num_nonnulls(j.parked, j.rule) = 0 and j.run_at is not null
-                       then case when breakwater.has_run(j.attempt, j.errors) then 'retrying' else 'scheduled' end
+                       then case when d.job is not null then 'waiting'
+                                 when breakwater.has_run(j.attempt, j.errors) then 'retrying' else 'scheduled' end
                    when p.name is not null then 'paused'
                    when not a.is_taken then 'no_handler'
                    when c.state = 'open' then 'circuit_open'

@@ -41,7 +41,8 @@ begin
         grant select (id) on breakwater.job to breakwater_enqueue;
         grant usage on sequence breakwater.job_position to breakwater_enqueue;
         grant execute on function breakwater.enqueue, breakwater.enqueue_many, breakwater.enqueue_lines,
-            breakwater.import_position to breakwater_enqueue;
+            breakwater.import_position, breakwater.batch, breakwater.add_to_batch, breakwater.close_batch
+            to breakwater_enqueue;
     end if;
 
     if exists (select from pg_roles where rolname = 'breakwater_worker') then
@@ -49,8 +50,8 @@ begin
         grant select on breakwater.schema_version to breakwater_worker;
         grant execute on function
             breakwater.register, breakwater.renew_registration, breakwater.beat, breakwater.maintain, breakwater.chores,
-            breakwater.reconcile, breakwater.leave, breakwater.claim, breakwater.dead_letter_unreadable, breakwater.flush, breakwater.sleep,
-            breakwater.poll_hot_kinds,
+            breakwater.reconcile, breakwater.leave, breakwater.claim, breakwater.dead_letter_unreadable,
+            breakwater.flush, breakwater.sleep, breakwater.poll_hot_kinds,
             breakwater.stop_sleeping, breakwater.settle, breakwater.claim_suspects, breakwater.survived,
             breakwater.sample_fleet, breakwater.transitions_after, breakwater.lock_waits,
             breakwater.next_notice, breakwater.notice_ended, breakwater.set_configured_schedules,
@@ -72,7 +73,8 @@ begin
         -- It holds the customers' secrets. Administrators read breakwater.endpoint_status.
         revoke all on breakwater.endpoint from breakwater_admin;
         grant execute on function
-            breakwater.enqueue, breakwater.enqueue_many,
+            breakwater.enqueue, breakwater.enqueue_many, breakwater.batch, breakwater.add_to_batch,
+            breakwater.close_batch, breakwater.job_tree,
             breakwater.redrive(bigint, text, text), breakwater.redrive(text, text, integer, text, text),
             breakwater.purge(bigint, text, text), breakwater.purge(text, text, interval, integer, text, text),
             breakwater.redrive_some, breakwater.purge_some,
@@ -101,7 +103,7 @@ begin
             breakwater.state_of_rule, breakwater.held_under, breakwater.held_back_by, breakwater.paused_until,
             breakwater.starts_left, breakwater.adapted_concurrency, breakwater.adaptation_of, breakwater.first_adaptation,
             breakwater.key_of, breakwater.weight_of, breakwater.most_weight,
-            breakwater.self_suspensions, breakwater.why_unseen, breakwater.retries_left, breakwater.lock_waits,
+            breakwater.self_suspensions, breakwater.why_unseen, breakwater.why_dependent, breakwater.retries_left, breakwater.lock_waits,
             breakwater.slot_key, breakwater.next_slot, breakwater.next_slots, breakwater.next_cron_slot,
             breakwater.moment_of, breakwater.offset_change, breakwater.next_match, breakwater.matches_day
             to breakwater_admin;

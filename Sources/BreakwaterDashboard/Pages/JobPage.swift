@@ -9,6 +9,9 @@ enum JobPage {
         var done: [AuditEntry]
         /// The circuit that its kind's calls belong to.
         var circuit: CircuitID?
+        var relations: [JobRelation]
+        /// The batch whose callback it is.
+        var batch: BatchStatus?
         var now: Date
     }
 
@@ -23,6 +26,8 @@ enum JobPage {
                 runs: try await admin.failedRuns(errors(of: story)),
                 done: try await admin.audit(filter, limit: 50),
                 circuit: try await circuit(of: story, admin),
+                relations: try await admin.relations(ofJob: id),
+                batch: try await admin.batches(id: id).first,
                 now: try await admin.now()
             )
         }
@@ -61,6 +66,7 @@ enum JobPage {
             case "ready": ("Ready", "")
             case "running": ("Running", "is-good")
             case "scheduled": ("Scheduled", "")
+            case "waiting": ("Waiting", "")
             case "retrying": ("Retrying", "is-warn")
             case "paused": ("Paused", "is-warn")
             case "circuit_open": ("Circuit open", "is-bad")
@@ -97,6 +103,7 @@ enum JobPage {
             }
         }
         if let layout, job.state != "running" { actions(job, layout) }
+        related(facts)
         payload(job.payload)
         timeline(facts, enqueuedAt: job.enqueuedAt, end: nil)
     }
@@ -158,6 +165,44 @@ enum JobPage {
             el(.pre, text: String((success.result ?? "none").prefix(20_000)))
         }
         timeline(facts, enqueuedAt: nil, end: (success.finishedAt, "Succeeded"))
+    }
+
+    /// What it waits for and what waits for it, and how far the batch is whose callback it is.
+    @HTMLBuilder private static func related(_ facts: Facts) -> HTML {
+        if let batch = facts.batch {
+            el(.section, .class("panel")) {
+                el(.h2, text: "Batch")
+                el(
+                    .progress,
+                    .named("max", "\(max(batch.jobs, 1))"),
+                    .named("value", "\(batch.succeeded + batch.dead)")
+                )
+                el(
+                    .p,
+                    text: "\((batch.succeeded + batch.dead).grouped) of \(batch.jobs.grouped) jobs have ended, "
+                        + "\(batch.dead.grouped) of them as dead letters."
+                        + (batch.isOpen ? " It is open for more." : "")
+                )
+            }
+        }
+        for (direction, title) in [(JobRelation.Direction.dependency, "Waits for"), (.dependant, "Waited for by")] {
+            let some = facts.relations.filter { $0.direction == direction }
+            if !some.isEmpty {
+                el(.section, .class("panel")) {
+                    el(.h2, text: title)
+                    el(.ul) {
+                        for relation in some {
+                            el(.li, .class("depth-\(relation.depth)")) {
+                                el(.a, .href(Link("/jobs", id: relation.job)), text: "Job \(relation.job)")
+                                " \(relation.kind ?? "")"
+                                if direction == .dependency { " \(relation.state)" }
+                            }
+                        }
+                    }
+                    if some.count >= AdminDatabase.mostRelations { el(.p, .class("sub"), text: "There are more.") }
+                }
+            }
+        }
     }
 
     /// The job's payload. A large one is cut, so that the page stays readable.

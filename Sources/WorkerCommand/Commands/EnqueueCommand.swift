@@ -15,6 +15,7 @@ struct EnqueueCommand: AsyncParsableCommand {
                   worker enqueue email.send '{"to": "a@b.c"}'
                   worker enqueue report.build - --in 1h30m --max-attempts 3 < report.json
                   worker enqueue sync.account '{"id": 7}' --unique-key account-7
+                  worker enqueue report.send --after 4711 --after 4712
 
                 With --unique-key, and a live job of that kind and key there already, it prints that job's id and \
                 adds nothing. The same in SQL:
@@ -69,11 +70,31 @@ struct EnqueueCommand: AsyncParsableCommand {
     @Option(help: "What tracing systems add to the trace context.")
     var tracestate: String?
 
+    @Option(help: ArgumentHelp("Run it when this job has succeeded. May be given many times.", valueName: "id"))
+    var after: [Int64] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "When a job of --after dies: hold (wait for its redrive), cancel (die too) or run. hold unless said.",
+            valueName: "what"
+        )
+    )
+    var onDead: OnDead?
+
+    @Option(help: ArgumentHelp("Make it part of this batch; see worker batches.", valueName: "id"))
+    var batch: Int64?
+
     @OptionGroup var database: DatabaseOptions
     @OptionGroup var output: OutputOptions
 
     func validate() throws {
+        if onDead != nil, after.isEmpty {
+            throw ValidationError("--on-dead says what happens when a job of --after dies; give --after too.")
+        }
         if file.file != nil {
+            if !after.isEmpty || batch != nil {
+                throw ValidationError("--after and --batch are for one job; for many use breakwater.enqueue_many in SQL.")
+            }
             if payload != nil {
                 throw ValidationError("A payload and --file are both given; the lines are the payloads.")
             }
@@ -110,6 +131,9 @@ struct EnqueueCommand: AsyncParsableCommand {
         job.uniqueKey = uniqueKey
         job.traceparent = traceparent
         job.tracestate = tracestate
+        job.after = after
+        job.onDead = onDead?.rawValue
+        job.batch = batch
         if let path = file.file {
             try await FileEnqueue(
                 path: path,
@@ -121,7 +145,7 @@ struct EnqueueCommand: AsyncParsableCommand {
             .run()
             return
         }
-        job.payload = try readPayload()
+        job.payload = try Self.readPayload(payload)
         let complete = job
         let id = try await AdminDatabase.with(database.database) { try await $0.enqueue(complete) }
         if output.json {
@@ -135,11 +159,11 @@ struct EnqueueCommand: AsyncParsableCommand {
     private static let longestPayload = 256 << 20
 
     /// Reads the payload and checks it here, so that a mistake in shell quoting is found before the database is needed.
-    private func readPayload() throws -> String {
+    static func readPayload(_ payload: String?) throws -> String {
         var text = payload ?? "{}"
         if payload == "-" {
-            let input = try FileHandle.standardInput.read(upToCount: Self.longestPayload + 1) ?? Data()
-            guard input.count <= Self.longestPayload else {
+            let input = try FileHandle.standardInput.read(upToCount: longestPayload + 1) ?? Data()
+            guard input.count <= longestPayload else {
                 throw CommandFailure(.usage, "the payload is larger than 256 MiB, which Postgres cannot store.")
             }
             guard let decoded = String(validating: input, as: UTF8.self) else {
@@ -155,6 +179,11 @@ struct EnqueueCommand: AsyncParsableCommand {
         }
         return text
     }
+}
+
+/// What becomes of a job when one that it waits for dies.
+enum OnDead: String, ExpressibleByArgument, CaseIterable {
+    case hold, cancel, run
 }
 
 /// A point in time on the command line, in the format of RFC 3339.

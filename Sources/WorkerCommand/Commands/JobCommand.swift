@@ -13,7 +13,8 @@ struct JobCommand: AsyncParsableCommand {
                   worker job 4711
                   worker job 4711 --json | jq -r .why
 
-                Finds jobs that wait or run, dead letters, and results as long as they are kept.
+                Finds jobs that wait or run, dead letters, and results as long as they are kept. Jobs that it waits \
+                for, and those that wait for it, are drawn as a tree.
                 """
         )
     }
@@ -25,17 +26,20 @@ struct JobCommand: AsyncParsableCommand {
     @OptionGroup var output: OutputOptions
 
     func run() async throws {
-        let (story, place, runs) = try await AdminDatabase.with(database.database) { admin in
+        let (story, place, relations, runs) = try await AdminDatabase.with(database.database) { admin in
             guard let story = try await admin.story(ofJob: id) else { throw CommandFailure.noJob(id) }
             return (
-                story, try await admin.place(ofJob: id), output.json ? [] : try await admin.failedRuns(story.errors)
+                story, try await admin.place(ofJob: id), try await admin.relations(ofJob: id),
+                output.json ? [] : try await admin.failedRuns(story.errors)
             )
         }
         if output.json {
-            Terminal.write(.object(story.json.members + (place?.json.members ?? [])))
+            let tree = JSONValue.array(relations.map(\.json))
+            Terminal.write(.object(story.json.members + (place?.json.members ?? []) + [.init("relations", tree)]))
             return
         }
         Terminal.write(details: story.details + (place?.details ?? []))
+        for line in JobRelation.draw(relations) { Terminal.write(line) }
         Terminal.write(runs)
         if case .died = story { Terminal.write("\nPut it back with: worker dead-letters redrive \(id)") }
     }

@@ -10,45 +10,27 @@ enum PrivilegeMatrix {
 
     /// Tables that administrators read and only their owner writes, except for `exceptions`.
     static let tables: Set<String> = [
-        "absence", "audit", "circuit", "circuit_incident", "circuit_transition", "claim", "dead_letter", "endpoint",
-        "endpoint_kind", "endpoint_notice", "failure",
-        "fleet_sample",
-        "handler", "horizon",
-        "import", "incident_measure", "incident_notice",
-        "job", "lane", "leader",
-        "lost_worker", "outcome", "pause", "probe", "probe_result", "rate", "rate_horizon", "recent_call", "result",
-        "adaptive_step", "call_time", "flow_rule", "freed_key", "halted_key", "key_clock", "key_search", "rate_pause",
-        "rule_claim", "share_turn",
-        "share_weight",
-        "schema_version", "sleeper", "sleeper_lock", "suspension", "tally", "test_shot", "tail_subscriber", "worker",
-        "schedule", "schedule_slot", "schema_version", "sleeper", "sleeper_lock", "suspension", "tally", "test_shot",
-        "tail_subscriber", "worker",
+        "absence", "adaptive_step", "audit", "call_time", "circuit", "circuit_incident", "circuit_transition", "claim",
+        "dead_letter", "dependant", "dependant_to_check", "dependency", "ended_dependency", "endpoint", "endpoint_kind",
+        "endpoint_notice", "failure", "fleet_sample", "flow_rule", "freed_key", "halted_key", "handler", "horizon",
+        "import", "incident_measure", "incident_notice", "job", "key_clock", "key_search", "lane", "leader",
+        "lost_worker", "outcome", "pause", "probe", "probe_result", "rate", "rate_horizon", "rate_pause", "recent_call",
+        "result", "rule_claim", "schedule", "schedule_slot", "schema_version", "share_turn", "share_weight", "sleeper",
+        "sleeper_lock", "suspension", "tail_subscriber", "tally", "test_shot", "worker",
     ]
 
     /// Views that administrators read.
     static let views: Set<String> = [
-        "active_worker", "circuit_status", "depth", "held", "incident", "job_status", "limit_status",
-        "obsolete_circuit", "scaling",
-        "active_worker", "circuit_status", "depth", "held", "incident", "job_status", "obsolete_circuit", "scaling",
-        "schedule_status",
-        "active_worker", "circuit_status", "depth", "endpoint_status", "held", "incident", "job_status",
-        "obsolete_circuit", "scaling",
-        "active_worker", "circuit_status", "depth", "endpoint_status", "held", "incident", "job_status",
-        "obsolete_circuit", "scaling",
-        "suspension_status",
-        "worker_status",
+        "active_worker", "batch_status", "circuit_status", "depth", "endpoint_status", "held", "incident", "job_status",
+        "limit_status", "obsolete_circuit", "scaling", "schedule_status", "suspension_status", "worker_status",
     ]
 
     /// Sequences that only their owner draws from, except for `exceptions`.
     static let sequences: Set<String> = [
-        "anyone_asleep", "audit_id_seq", "circuit_incident_id_seq", "circuit_transition_id_seq",
-        "endpoint_notice_id_seq",
-        "failure_id_seq",
-        "job_id_seq", "job_position",
-        "lease", "probe_result_id_seq",
-        "call_time_id_seq", "flow_rule_id_seq", "freed_key_id_seq", "rate_pause_id_seq", "rule_claim_number",
-        "share_turn_id_seq",
-        "horizon_id_seq", "lane_id_seq", "outcome_id", "recent_call_id_seq", "tail_subscriber_id", "worker_id_seq",
+        "anyone_asleep", "audit_id_seq", "call_time_id_seq", "circuit_incident_id_seq", "circuit_transition_id_seq",
+        "endpoint_notice_id_seq", "failure_id_seq", "flow_rule_id_seq", "freed_key_id_seq", "horizon_id_seq",
+        "job_id_seq", "job_position", "lane_id_seq", "lease", "outcome_id", "probe_result_id_seq", "rate_pause_id_seq",
+        "recent_call_id_seq", "rule_claim_number", "share_turn_id_seq", "tail_subscriber_id", "worker_id_seq",
     ]
 
     /// The rights of a role beyond the rules above, in the notation of the catalogue test.
@@ -74,7 +56,13 @@ enum PrivilegeMatrix {
     /// Functions by name, with the roles that may call them.
     static let functions: [String: Set<Role>] = {
         let groups: [(Set<Role>, [String])] = [
-            ([.enqueue, .admin], ["enqueue", "enqueue_many", "enqueue_lines", "import_position"]),
+            (
+                [.enqueue, .admin],
+                [
+                    "enqueue", "enqueue_many", "enqueue_lines", "import_position", "batch", "add_to_batch",
+                    "close_batch",
+                ]
+            ),
             ([.admin, .monitor], ["workload"]),
             ([.worker, .admin], ["lock_waits"]),
             // The table's constraints call this function for every role that inserts.
@@ -86,7 +74,6 @@ enum PrivilegeMatrix {
                     "claim_suspects", "flush", "survived", "dead_letter_unreadable",
                     "sleep", "poll_hot_kinds", "stop_sleeping", "settle", "sample_fleet",
                     "transitions_after", "next_notice", "notice_ended", "set_configured_schedules",
-                    "transitions_after", "next_notice", "notice_ended",
                     "endpoints_named", "register_endpoint_kinds", "record_endpoint_calls", "next_endpoint_notice",
                     "endpoint_notice_ended",
                 ]
@@ -94,7 +81,7 @@ enum PrivilegeMatrix {
             (
                 [.admin],
                 [
-                    "rename_kind", "rename_kind_some", "repair_sequences", "why_unseen",
+                    "rename_kind", "rename_kind_some", "repair_sequences", "why_unseen", "why_dependent", "job_tree",
                     "redrive", "redrive_some", "purge", "purge_some", "cancel", "run_now", "run_through",
                     "set_priority",
                     "drain_worker", "undrain_worker", "pause_queue", "pause_kind", "resume_queue", "resume_kind",
@@ -122,7 +109,10 @@ enum PrivilegeMatrix {
                 [],
                 [
                     "claim_in_order", "claim_newest", "claimable_lanes", "may_vacuum",
-                    "claim_in_order", "claimable_lanes", "may_vacuum",
+                    "has_dependencies", "end_dependencies", "note_ends", "release_dependants", "verdict_on",
+                    "waits_for_jobs", "release_dependant", "summary_of_batch", "end_waiting", "revive_dependencies",
+                    "check_dependants", "check_new_dependencies", "find_deleted_dependencies", "forget_dependants",
+                    "check_dependencies", "would_wait_for_itself", "dependency_states", "add_dependencies",
                     "check_endpoint", "endpoint_circuits", "hold_endpoint", "release_endpoint", "do_disable_endpoint",
                     "free_endpoint_circuits", "is_endpoint_hold", "needs_hold", "hold_circuit", "origin_of",
                     "prune_endpoint_notices", "run_due_slots",
