@@ -21,6 +21,13 @@ const PROTOCOL = 1;
 const VERSION = '1.0.0';
 // A job's progress is written at most this often, in milliseconds.
 const PROGRESS_MS = 100;
+// The worker keeps no more characters of a note, and of a failure's message.
+const NOTE_CHARACTERS = 1000;
+const MESSAGE_CHARACTERS = 8192;
+// The worker refuses a message that has a value at this depth.
+const MAX_DEPTH = 512;
+// The shortest snooze, in seconds. The worker's database rounds shorter ones to 0.
+const SHORTEST_SNOOZE = 1e-6;
 
 /** The outcome of a run, for a handler to throw. Use one of the classes below. */
 class Outcome extends Error {
@@ -62,7 +69,8 @@ class DelayedOutcome extends Outcome {
   }
 
   members() {
-    return { ...super.members(), retry_after: this.retryAfter };
+    if (this.retryAfter == null) return super.members();
+    return { ...super.members(), retry_after: seconds(this.retryAfter, 0) };
   }
 }
 
@@ -84,7 +92,7 @@ class Snooze extends Outcome {
   }
 
   members() {
-    return { outcome: 'snoozed', retry_after: this.retryAfter };
+    return { outcome: 'snoozed', retry_after: seconds(this.retryAfter, SHORTEST_SNOOZE) };
   }
 }
 
@@ -101,9 +109,33 @@ class Release extends Outcome {
 
 function failure(name, message) {
   // A name may have 200 bytes.
-  let text = String(name);
+  let text = String(name).slice(0, 200);
   while (Buffer.byteLength(text) > 200) text = text.slice(0, -1);
   return { name: text || 'Error', message: String(message) };
+}
+
+function seconds(value, least) {
+  if (!Number.isFinite(value)) throw new RangeError(`the job cannot run again after ${value} seconds`);
+  return Math.max(least, value);
+}
+
+/** For JSON.stringify: refuses what it would leave out or replace by null. */
+function refuseLoss(key, value) {
+  const type = typeof value;
+  if (type === 'function' || type === 'symbol') throw new TypeError(`"${key}" is a ${type}, which is not JSON`);
+  if (type === 'number' && !Number.isFinite(value)) throw new RangeError(`"${key}" is ${value}, which is not JSON`);
+  return value;
+}
+
+/** Whether the worker would refuse the message because of its depth. */
+function isTooDeep(line) {
+  // Few messages have so many brackets that it pays to look closer.
+  if (line.split(/[[{]/, MAX_DEPTH + 1).length <= MAX_DEPTH) return false;
+  let level = [JSON.parse(line)];
+  for (let depth = 0; depth < MAX_DEPTH; depth += 1) {
+    level = level.flatMap((value) => (value instanceof Object ? Object.values(value) : []));
+  }
+  return level.length > 0;
 }
 
 /** The job of one run. */
@@ -148,8 +180,11 @@ class Job {
     const now = performance.now();
     if (now < this.#nextProgress && fraction !== 1) return;
     this.#nextProgress = now + PROGRESS_MS;
-    const bounded = fraction == null ? undefined : Math.min(1, Math.max(0, fraction));
-    this.#server.send({ type: 'progress', run: this.#message.run, fraction: bounded, note });
+    const message = { type: 'progress', run: this.#message.run };
+    // A handler gets NaN if it divides 0 by 0.
+    if (fraction != null) message.fraction = Math.min(1, Math.max(0, fraction || 0));
+    if (note != null) message.note = this.#server.cut(note, NOTE_CHARACTERS);
+    this.#server.send(message);
   }
 
   /** Reports a state, which must be JSON, from which a later attempt can go on. */
@@ -169,6 +204,7 @@ class Server {
     this.handler = handler;
     this.limit = jobs;
     this.jobs = 1;
+    this.maxLine = Infinity;
     this.running = new Map();
     this.waiting = [];
     this.output = [];
@@ -235,6 +271,7 @@ class Server {
     }
     this.greeted = true;
     this.jobs = Math.min(this.limit ?? Infinity, hello.jobs ?? 1);
+    this.maxLine = hello.max_line ?? Infinity;
     this.send({
       type: 'hello', protocol: PROTOCOL, jobs: this.jobs, can: ['cancel', 'heartbeat'], library: `node ${VERSION}`,
     });
@@ -250,20 +287,32 @@ class Server {
     let members;
     try {
       const value = await this.handler(job);
-      members = { outcome: 'succeeded', result: value };
-      JSON.stringify(value);
+      members = () => ({ outcome: 'succeeded', result: value });
     } catch (error) {
-      members = this.failed(error, job);
+      members = () => this.failed(error, job);
     }
+    const line = this.result(message.run, members);
     this.running.delete(message.run);
-    this.send({ type: 'result', run: message.run, ...members });
+    this.sendLine(line);
     if (this.waiting.length > 0) this.run(this.waiting.shift());
     this.finish();
   }
 
+  /** The line with the outcome of a run. If the members cannot be made or sent, the run has failed. */
+  result(run, members) {
+    try {
+      const message = { type: 'result', run, ...members() };
+      if (message.error) message.error.message = this.cut(message.error.message, MESSAGE_CHARACTERS);
+      return this.line(message);
+    } catch (error) {
+      return this.result(run, () => this.failed(error));
+    }
+  }
+
+  /** The members of the result of a run whose handler has thrown this. */
   failed(error, job) {
     if (error instanceof Outcome) return error.members();
-    if (job.signal.aborted) return { outcome: 'released' };
+    if (job?.signal.aborted) return new Release().members();
     process.stderr.write(`${error?.stack ?? error}\n`);
     return { outcome: 'failed', error: failure(error?.name ?? 'Error', error?.message ?? error) };
   }
@@ -273,13 +322,30 @@ class Server {
     const index = this.waiting.findIndex((message) => message.run === run);
     if (index < 0) return;
     this.waiting.splice(index, 1);
-    this.send({ type: 'result', run, outcome: 'released' });
+    this.sendLine(this.result(run, () => new Release().members()));
   }
 
+  /** The beginning of a text. A UTF-16 unit takes at most 6 bytes, so the rest of the line has room. */
+  cut(text, characters) { return String(text).slice(0, Math.min(characters, this.maxLine / 20)); }
+
+  /** The line of a message. Throws if the worker would refuse it. */
+  line(message) {
+    const line = JSON.stringify(message, refuseLoss);
+    const { type } = message;
+    const bytes = Buffer.byteLength(line);
+    if (bytes > this.maxLine) {
+      throw new Fail(`${type}.tooLong`, `the line of the ${type} has ${bytes} bytes of at most ${this.maxLine}`);
+    }
+    if (isTooDeep(line)) throw new RangeError(`the ${type} is nested ${MAX_DEPTH} deep or more`);
+    return line;
+  }
+
+  send(message) { this.sendLine(this.line(message)); }
+
   /** Writes a line soon. The lines of one turn of the event loop are written together. */
-  send(message) {
+  sendLine(line) {
     if (this.output.length === 0) setImmediate(() => this.flush());
-    this.output.push(JSON.stringify(message));
+    this.output.push(line);
   }
 
   flush() {
@@ -309,8 +375,8 @@ class Server {
  *
  * @param {(job: Job) => any} handler
  * @param {{jobs?: number}} [options] The most jobs at once; without it, as many as the worker is configured for.
- * @returns {Promise<void>} Resolved when the worker wants the process to end and no job runs. Close then what would keep
- *   the process alive, such as a pool of connections.
+ * @returns {Promise<void>} Resolved when the worker wants the process to end and no job runs. Close then what would
+ *   keep the process alive, such as a pool of connections.
  */
 function serve(handler, options = {}) {
   return new Server(handler, options.jobs).serve();

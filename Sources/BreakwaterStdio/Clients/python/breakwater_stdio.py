@@ -25,7 +25,9 @@ import asyncio
 import collections
 import functools
 import json
+import math
 import os
+import re
 import select
 import signal
 import sys
@@ -55,6 +57,13 @@ CHUNK = 1 << 16
 WATCH_SECONDS = 0.1
 # A job's progress is written at most this often.
 PROGRESS_SECONDS = 0.1
+# The worker keeps no more characters of a note, and of a failure's message.
+NOTE_CHARACTERS = 1000
+MESSAGE_CHARACTERS = 8192
+# The worker refuses a message that has a value at this depth.
+MAX_DEPTH = 512
+# The shortest snooze, in seconds. The worker's database rounds shorter ones to 0.
+SHORTEST_SNOOZE = 1e-6
 
 
 class Outcome(Exception):
@@ -73,7 +82,7 @@ class Outcome(Exception):
         """The members of the result, as a dictionary."""
         members = {"outcome": self.outcome, "error": _error(self.name, self.message)}
         if self.takes_retry_after and self.retry_after is not None:
-            members["retry_after"] = self.retry_after
+            members["retry_after"] = _seconds(self.retry_after, least=0)
         return members
 
 
@@ -114,7 +123,7 @@ class Snooze(Outcome):
         super().__init__("Snooze", f"for {seconds} seconds", seconds)
 
     def members(self):
-        return {"outcome": "snoozed", "retry_after": self.retry_after}
+        return {"outcome": "snoozed", "retry_after": _seconds(self.retry_after, least=SHORTEST_SNOOZE)}
 
 
 class Release(Outcome):
@@ -129,8 +138,15 @@ class Cancelled(BaseException):
 
 
 def _error(name, message):
-    name = name.encode("utf-8", "replace")[:200].decode("utf-8", "ignore") or "error"
-    return {"name": name, "message": message}
+    name = str(name).encode("utf-8", "replace")[:200].decode("utf-8", "ignore") or "error"
+    return {"name": name, "message": str(message)}
+
+
+def _seconds(value, least):
+    seconds = float(value)
+    if not math.isfinite(seconds):
+        raise ValueError(f"the job cannot run again after {seconds} seconds")
+    return max(least, seconds)
 
 
 class Job:
@@ -206,7 +222,7 @@ class Job:
         if fraction is not None:
             members["fraction"] = min(1.0, max(0.0, fraction))
         if note is not None:
-            members["note"] = str(note)
+            members["note"] = self._process.cut(note, NOTE_CHARACTERS)
         self._report(members)
 
     def checkpoint(self, state):
@@ -214,28 +230,30 @@ class Job:
         self._report({"type": "checkpoint", "run": self._message["run"], "checkpoint": state})
 
     def _report(self, members):
-        self._process.send(_line(members))
+        self._process.send(self._process.line(members))
         if self.is_cancelled and self._process.interrupts:
             raise Cancelled()
 
 
-def _line(members):
-    # Pure ASCII, so that half a surrogate pair does no harm.
-    return json.dumps(members, separators=(",", ":"), allow_nan=False).encode("ascii") + b"\n"
-
-
-def _result_line(run, value):
-    if value is None:
-        return b'{"type":"result","run":%d,"outcome":"succeeded"}\n' % run
-    return _line({"type": "result", "run": run, "outcome": "succeeded", "result": value})
-
-
-def _failure_line(run, error):
+def _members(error):
+    """The members of the result of a run whose handler has raised this."""
     if isinstance(error, Outcome):
-        return _line({"type": "result", "run": run, **error.members()})
+        return error.members()
     traceback.print_exception(type(error), error, error.__traceback__)
     sys.stderr.flush()
-    return _line({"type": "result", "run": run, "outcome": "failed", "error": _error(type(error).__name__, str(error))})
+    return {"outcome": "failed", "error": _error(type(error).__name__, error)}
+
+
+def _is_too_deep(message):
+    level = [message]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for value in level
+            if isinstance(value, (dict, list, tuple))
+            for inner in (value.values() if isinstance(value, dict) else value)
+        ]
+    return bool(level)
 
 
 class _Process:
@@ -258,6 +276,7 @@ class _Process:
         self.lock = threading.Lock()
         self.jobs = 1
         self.heartbeat = 10.0
+        self.max_line = sys.maxsize
 
     def read(self):
         """The complete lines of one read, which waits; None at the end of the input."""
@@ -288,11 +307,56 @@ class _Process:
             raise SystemExit(f"this is not version {PROTOCOL} of Breakwater's stdio protocol: {lines[0][:200]!r}")
         self.jobs = hello.get("jobs", 1) if jobs is None else min(jobs, hello.get("jobs", 1))
         self.heartbeat = max(0.05, hello.get("heartbeat", 10))
+        self.max_line = hello.get("max_line", sys.maxsize)
         library = f"python {__version__}"
         self.send(
-            _line({"type": "hello", "protocol": PROTOCOL, "jobs": self.jobs, "can": self.can, "library": library})
+            self.line({"type": "hello", "protocol": PROTOCOL, "jobs": self.jobs, "can": self.can, "library": library})
         )
         return lines[1:]
+
+    def messages(self, lines):
+        """The messages of the lines. A run whose payload cannot be decoded is answered here."""
+        for line in lines:
+            try:
+                message = json.loads(line)
+            except (RecursionError, ValueError) as error:
+                # Python limits the depth of values and the digits of whole numbers.
+                run = re.match(rb'{"type":"run","run":(\d+)', line)
+                if run:
+                    failure = Fail("payload.unreadable", f"Python cannot decode the payload: {error}")
+                    self.send(self.result(int(run[1]), error=failure))
+                else:
+                    print(f"Python cannot decode a message: {error}: {line[:200]!r}", file=sys.stderr, flush=True)
+            else:
+                yield message
+
+    def cut(self, text, characters):
+        """The beginning of a text. A character takes at most 12 bytes, so the rest of the line has room."""
+        return str(text)[: min(characters, self.max_line // 20)]
+
+    def line(self, message):
+        """The line of a message. Raises if the worker would refuse it."""
+        # Pure ASCII, so that half a surrogate pair does no harm.
+        line = json.dumps(message, separators=(",", ":"), allow_nan=False).encode("ascii")
+        if len(line) > self.max_line:
+            kind = message["type"]
+            raise Fail(f"{kind}.tooLong", f"the line of the {kind} has {len(line)} bytes of at most {self.max_line}")
+        # Few messages have so many brackets that it pays to look closer.
+        if line.count(b"[") + line.count(b"{") >= MAX_DEPTH and _is_too_deep(message):
+            raise RecursionError(f"the {message['type']} is nested {MAX_DEPTH} deep or more")
+        return line + b"\n"
+
+    def result(self, run, value=None, error=None):
+        """The line with the outcome of a run: the value that its handler returned, or the error that it raised."""
+        if value is None and error is None:
+            return b'{"type":"result","run":%d,"outcome":"succeeded"}\n' % run
+        try:
+            members = {"outcome": "succeeded", "result": value} if error is None else _members(error)
+            if "error" in members:
+                members["error"]["message"] = self.cut(members["error"]["message"], MESSAGE_CHARACTERS)
+            return self.line({"type": "result", "run": run, **members})
+        except Exception as fault:
+            return self.result(run, error=fault)
 
     def send(self, line):
         """Writes a line now. A result must not wait in memory: the next job may crash the process."""
@@ -352,8 +416,7 @@ class _Serving:
         if lines is None:
             self.ended = True
             return
-        for line in lines:
-            message = json.loads(line)
+        for message in self.process.messages(lines):
             kind = message["type"]
             if kind == "run":
                 self.queue.append(message)
@@ -370,33 +433,32 @@ class _Serving:
     def run(self, message):
         run = message["run"]
         if self.cancelled:
-            if run in self.cancelled:
-                self.cancelled.discard(run)
-                self.process.send(_failure_line(run, Release()))
-                return
-            # The others were answered before their cancellation arrived, unless they still wait.
-            self.cancelled &= {waiting["run"] for waiting in self.queue}
+            with self.reading:
+                # The others were answered before their cancellation arrived.
+                self.cancelled &= {run, *(waiting["run"] for waiting in self.queue)}
         # Before the look at `sleeping`: see `watch`.
         self.count += 1
         if self.sleeping:
             self.sleeping = False
             self.awake.set()
         job = Job(message, self.process)
-        line = None
         try:
             try:
                 self.current = job
+                # If the cancellation arrived before that, `take` has only noted it.
+                if run in self.cancelled:
+                    raise Cancelled()
                 value = self.handler(job)
                 self.current = None
-                line = _result_line(run, value)
+                line = self.process.result(run, value)
             except Exception as error:
                 self.current = None
-                line = _failure_line(run, error)
+                line = self.process.result(run, error=error)
             finally:
                 self.current = None
         except Cancelled:
             self.current = None
-            line = line or _failure_line(run, Release())
+            line = self.process.result(run, error=Release())
         self.process.send(line)
 
     def interrupted(self, number, frame):
@@ -469,12 +531,12 @@ class _ServingAsync:
         beats = asyncio.ensure_future(self.beat())
         self.take(lines)
         await self.done
-        beats.cancel()
         loop.remove_reader(self.process.input)
         while self.waiting or self.tasks:
             self.start_waiting()
             await asyncio.wait(list(self.tasks.values()), return_when=asyncio.FIRST_COMPLETED)
         self.flush()
+        beats.cancel()
 
     async def beat(self):
         while True:
@@ -489,8 +551,7 @@ class _ServingAsync:
         if lines is None:
             self.end()
             return
-        for line in lines:
-            message = json.loads(line)
+        for message in self.process.messages(lines):
             kind = message["type"]
             if kind == "run":
                 self.waiting.append(message)
@@ -518,29 +579,26 @@ class _ServingAsync:
         for message in self.waiting:
             if message["run"] == run:
                 self.waiting.remove(message)
-                self.add(_failure_line(run, Release()))
+                self.add(self.process.result(run, error=Release()))
                 return
 
     async def run(self, message):
         """Runs the job, and returns the line with its result."""
         run = message["run"]
         try:
-            return _result_line(run, await self.handler(Job(message, self.process)))
+            return self.process.result(run, await self.handler(Job(message, self.process)))
         except asyncio.CancelledError:
-            return _failure_line(run, Release())
+            return self.process.result(run, error=Release())
         except Exception as error:
-            return _failure_line(run, error)
+            return self.process.result(run, error=error)
 
     def finish(self, run, task):
         """Answers a run whose task has ended, even if it was cancelled before its first step."""
         del self.tasks[run]
         if task.cancelled():
-            self.add(_failure_line(run, Release()))
+            self.add(self.process.result(run, error=Release()))
         elif task.exception() is None:
             self.add(task.result())
-        elif isinstance(task.exception(), Exception):
-            # An outcome that is not JSON.
-            self.add(_failure_line(run, task.exception()))
         else:
             # SystemExit, which ends the process.
             return

@@ -12,17 +12,19 @@ const LIBRARY = path.join(__dirname, '..', 'breakwater_stdio.js');
 
 /** A handler's process, and a worker's side of the protocol. */
 class Handler {
-  constructor(body, { jobs = 4, heartbeat = 10, options = '{}' } = {}) {
+  constructor(body, { jobs = 4, heartbeat = 10, maxLine = 1 << 20, options = '{}' } = {}) {
     const script = `
       const { setTimeout: sleep } = require('node:timers/promises');
-      const { serve, Fail, Discard, Unable, Unavailable, Throttle, Snooze, Release } = require(${JSON.stringify(LIBRARY)});
+      const library = require(${JSON.stringify(LIBRARY)});
+      const { serve, Fail, Discard, Unable, Unavailable, Throttle, Snooze, Release } = library;
       serve(async (job) => { ${body} }, ${options});`;
-    this.process = spawn(process.execPath, ['-e', script]);
+    // A process that does not answer must not hold the tests up.
+    this.process = spawn(process.execPath, ['-e', script], { timeout: 60000, killSignal: 'SIGKILL' });
     this.errors = '';
     this.process.stderr.on('data', (chunk) => { this.errors += chunk; });
     this.exited = new Promise((resolve) => { this.process.on('close', (code) => resolve(code)); });
     this.lines = readline.createInterface({ input: this.process.stdout })[Symbol.asyncIterator]();
-    this.send({ type: 'hello', protocol: 1, jobs, heartbeat, max_line: 1 << 20 });
+    this.send({ type: 'hello', protocol: 1, jobs, heartbeat, max_line: maxLine });
   }
 
   send(...messages) {
@@ -57,13 +59,15 @@ async function withHandler(body, options, use) {
     await use(handler);
   } finally {
     handler.process.kill('SIGKILL');
+    // Otherwise output that was not read would keep the stream open.
+    handler.process.stdout.destroy();
     await handler.exited;
   }
 }
 
-async function answer(body, payload = null) {
+async function answer(body, payload = null, options = {}) {
   let message;
-  await withHandler(body, {}, async (handler) => {
+  await withHandler(body, options, async (handler) => {
     handler.run(payload);
     message = await handler.read();
   });
@@ -80,8 +84,6 @@ test('it says hello', () => withHandler('', { jobs: 3 }, async ({ hello }) => {
 test('a returned value is the result', async () => {
   assert.deepEqual(await answer(''), { type: 'result', run: 1, outcome: 'succeeded' });
   assert.deepEqual((await answer('return job.payload', { é: [null, '😀'] })).result, { é: [null, '😀'] });
-  const circular = await answer('const a = {}; a.a = a; return a');
-  assert.deepEqual([circular.outcome, circular.error.name], ['failed', 'TypeError']);
 });
 
 test('a job has its members', async () => {
@@ -109,6 +111,82 @@ for (const [thrown, members] of [
   });
 }
 
+const deep = (levels) => `let deep = 1; for (let i = 0; i < ${levels}; i += 1) deep = [deep];`;
+for (const [body, name] of [
+  ['const cycle = {}; cycle.cycle = cycle; return cycle', 'TypeError'],
+  ['return { big: 1n }', 'TypeError'],
+  ['return () => 1', 'TypeError'],
+  ['return NaN', 'RangeError'],
+  ['return [Infinity]', 'RangeError'],
+  [`${deep(511)} return deep`, 'RangeError'],
+  [`${deep(20000)} return deep`, 'RangeError'],
+  ["return 'x'.repeat(3000)", 'result.tooLong'],
+  ["return 'é'.repeat(1100)", 'result.tooLong'],
+  ["job.checkpoint('x'.repeat(3000))", 'checkpoint.tooLong'],
+  ['throw new Snooze(NaN)', 'RangeError'],
+  ["throw new Unavailable('a.b', 'c', NaN)", 'RangeError'],
+  ["throw new Throttle('a.b', 'c', Infinity)", 'RangeError'],
+  ["throw new Throttle('a.b', 'c', '3')", 'RangeError'],
+]) {
+  test(`the worker would refuse the outcome of ${body}, so the run fails`, () => {
+    return withHandler(`if (job.payload) return 1; ${body}`, { maxLine: 2048 }, async (handler) => {
+      handler.run(false, true);
+      const answers = [await handler.read(), await handler.read()].sort((a, b) => a.run - b.run);
+      assert.deepEqual([answers[0].outcome, answers[0].error.name], ['failed', name]);
+      assert.equal(answers[1].outcome, 'succeeded');
+    });
+  });
+}
+
+test('a result that is too long says how long it is', async () => {
+  const { error: { message } } = await answer("return 'x'.repeat(3000)", null, { maxLine: 2048 });
+  assert.equal(message, 'the line of the result has 3059 bytes of at most 2048');
+});
+
+test('the longest and the deepest results', async () => {
+  assert.equal((await answer("return 'x'.repeat(1989)", null, { maxLine: 2048 })).result.length, 1989);
+  assert.equal((await answer(`${deep(510)} return deep`)).outcome, 'succeeded');
+  assert.equal((await answer('return Array(600).fill([])')).result.length, 600);
+});
+
+test('a result is encoded once', async () => {
+  const body = 'let count = 0; return { toJSON() { count += 1; return count; } }';
+  assert.equal((await answer(body)).result, 1);
+});
+
+test('long messages and notes are cut', async () => {
+  for (const maxLine of [1024, 1 << 20]) {
+    const thrown = await answer("throw new Discard('a.b', '\\0'.repeat(9000))", null, { maxLine });
+    assert.deepEqual([thrown.outcome, thrown.error.name], ['discarded', 'a.b']);
+    assert.equal(thrown.error.message.length, Math.min(8192, Math.floor(maxLine / 20)));
+    const progress = await answer("job.progress(NaN, '\\0'.repeat(9000))", null, { maxLine });
+    assert.deepEqual([progress.fraction, progress.note.length], [0, Math.min(1000, Math.floor(maxLine / 20))]);
+  }
+});
+
+test('waiting times that are too short', async () => {
+  assert.equal((await answer("throw new Unavailable('a.b', 'c', -1)")).retry_after, 0);
+  for (const seconds of [0, -1, 1e-30]) {
+    assert.equal((await answer(`throw new Snooze(${seconds})`)).retry_after, 1e-6);
+  }
+});
+
+test('a payload of any depth', () => withHandler('return job.payload', {}, async (handler) => {
+  const payload = `${'['.repeat(100000)}${']'.repeat(100000)}`;
+  const line = JSON.stringify(handler.message(1, 'PAYLOAD')).replace('"PAYLOAD"', payload);
+  handler.process.stdin.write(`${line}\n`);
+  const { outcome, error: { name } } = await handler.read();
+  assert.deepEqual([outcome, name], ['failed', 'RangeError']);
+}));
+
+test('heartbeats after a drain', () => withHandler('await sleep(500)', { heartbeat: 0.1 }, async (handler) => {
+  handler.run(null);
+  handler.send({ type: 'drain' });
+  const types = [];
+  while (types.at(-1) !== 'result') types.push((await handler.read()).type);
+  assert.ok(types.length >= 3);
+}));
+
 test('what is printed goes to standard error', () => withHandler("console.log('printed')", {}, async (handler) => {
   handler.run(null);
   assert.equal((await handler.read()).outcome, 'succeeded');
@@ -127,7 +205,7 @@ test('progress and checkpoints', () => {
   });
 });
 
-test('several jobs at once, and no more', () => withHandler('await sleep(job.payload)', { jobs: 2 }, async (handler) => {
+test('several jobs at once, no more', () => withHandler('await sleep(job.payload)', { jobs: 2 }, async (handler) => {
   handler.run(400, 200, 1);
   assert.deepEqual([(await handler.read()).run, (await handler.read()).run, (await handler.read()).run], [2, 3, 1]);
 }));

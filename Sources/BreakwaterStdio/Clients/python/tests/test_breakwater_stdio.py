@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import unittest
 
@@ -45,11 +46,51 @@ def handle(job):
 Serving(handle).serve()
 """
 
+# Its first job ends after the watching thread has seen that the job runs, and before that thread takes what it reads.
+# Each look at a waiting job takes a second.
+TAKES_WHILE_WAITING_JOBS_ARE_LOOKED_AT = """
+import collections, threading, time
+import breakwater_stdio
+looking = threading.Event()
+select = breakwater_stdio.select.select
+def slow_select(*arguments):
+    found = select(*arguments)
+    if found[0]:
+        looking.set()
+        time.sleep(0.5)
+    return found
+breakwater_stdio.select.select = slow_select
+class Queue(collections.deque):
+    def __iter__(self):
+        for message in super().__iter__():
+            yield message
+            time.sleep(1)
+def handle(job):
+    if job.payload == "wait":
+        job.progress(1)
+        looking.wait(30)
+serving = breakwater_stdio._Serving(handle)
+serving.queue = Queue()
+serving.serve()
+"""
+
+# Its run is cancelled just before the handler is called.
+CANCELLED_AT_THE_LAST_MOMENT = """
+import breakwater_stdio
+class Job(breakwater_stdio.Job):
+    def __init__(self, message, process):
+        super().__init__(message, process)
+        serving.take([b'{"type":"cancel","run":1}'])
+breakwater_stdio.Job = Job
+serving = breakwater_stdio._Serving(lambda job: "ran")
+serving.serve()
+"""
+
 
 class Handler:
     """A handler's process, and a worker's side of the protocol."""
 
-    def __init__(self, script, jobs=4, heartbeat=10):
+    def __init__(self, script, jobs=4, heartbeat=10, max_line=1 << 20):
         self.process = subprocess.Popen(
             [sys.executable, "-c", script],
             stdin=subprocess.PIPE,
@@ -57,13 +98,17 @@ class Handler:
             stderr=subprocess.PIPE,
             env=ENVIRONMENT,
         )
-        self.send({"type": "hello", "protocol": 1, "jobs": jobs, "heartbeat": heartbeat, "max_line": 1 << 20})
+        # A process that does not answer must not hold the tests up.
+        self.timer = threading.Timer(60, self.process.kill)
+        self.timer.start()
+        self.send({"type": "hello", "protocol": 1, "jobs": jobs, "heartbeat": heartbeat, "max_line": max_line})
         self.hello = self.read()
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
+        self.timer.cancel()
         self.process.kill()
         self.process.communicate()
 
@@ -107,8 +152,8 @@ class Common:
     def script(self, body, jobs=""):
         return self.template.format(body=body, jobs=jobs)
 
-    def answer(self, body, payload=None):
-        with Handler(self.script(body)) as handler:
+    def answer(self, body, payload=None, **options):
+        with Handler(self.script(body), **options) as handler:
             handler.run(payload)
             return handler.read()
 
@@ -151,6 +196,92 @@ class Common:
     def test_name_is_cut_between_characters(self):
         name = self.answer("raise Fail('é' * 150)")["error"]["name"]
         self.assertEqual(name, "é" * 100)
+
+    def test_refused_results(self):
+        """What the worker would refuse is a failure, and other jobs go on."""
+        deep = "deep = 1\n    for _ in range({}): deep = [deep]\n    "
+        for body, name in [
+            ("return b''", "TypeError"),
+            ("return [float('inf')]", "ValueError"),
+            ("cycle = []; cycle.append(cycle); return cycle", "ValueError"),
+            ("return 'x' * 3000", "result.tooLong"),
+            ("return 'é' * 500", "result.tooLong"),
+            (deep.format(511) + "return deep", "RecursionError"),
+            (deep.format(5000) + "return {'a': deep}", "RecursionError"),
+            ("job.checkpoint('x' * 3000)", "checkpoint.tooLong"),
+            ("raise Snooze(float('nan'))", "ValueError"),
+            ("raise Unavailable('a.b', 'c', float('nan'))", "ValueError"),
+            ("raise Throttle('a.b', 'c', float('inf'))", "ValueError"),
+            ("raise Throttle('a.b', 'c', {})", "TypeError"),
+        ]:
+            script = self.script(f"if job.payload: return 1\n    {body}")
+            with self.subTest(body), Handler(script, max_line=2048) as handler:
+                handler.run(False, True)
+                answers = {answer["run"]: answer for answer in (handler.read(), handler.read())}
+                self.assertEqual((answers[1]["outcome"], answers[1]["error"]["name"]), ("failed", name))
+                self.assertEqual(answers[2]["outcome"], "succeeded")
+        error = self.answer("return 'x' * 3000", max_line=2048)["error"]
+        self.assertEqual(error["message"], "the line of the result has 3059 bytes of at most 2048")
+
+    def test_accepted_results(self):
+        self.assertEqual(len(self.answer("return 'x' * 1989", max_line=2048)["result"]), 1989)
+        self.assertEqual(self.answer("return [[]] * 600")["result"], [[]] * 600)
+        body = "deep = 1\n    for _ in range(510): deep = [deep]\n    return deep"
+        self.assertEqual(self.answer(body)["outcome"], "succeeded")
+
+    def test_long_messages_are_cut(self):
+        for raised, outcome in [("Discard('é' * 100, '😀' * 9000)", "discarded"), ("KeyError('x' * 9000)", "failed")]:
+            for max_line in [2048, 1 << 20]:
+                with self.subTest(raised, max_line=max_line):
+                    answer = self.answer(f"raise {raised}", max_line=max_line)
+                    self.assertEqual(answer["outcome"], outcome)
+                    self.assertEqual(len(answer["error"]["message"]), min(8192, max_line // 20))
+
+    def test_long_notes_are_cut(self):
+        for max_line in [1024, 1 << 20]:
+            with Handler(self.script("job.progress(note='😀' * 2000)"), max_line=max_line) as handler:
+                handler.run(None)
+                self.assertEqual(len(handler.read()["note"]), min(1000, max_line // 20))
+                self.assertEqual(handler.read()["outcome"], "succeeded")
+
+    def test_message_that_is_no_text(self):
+        error = self.answer("raise Discard(5, ValueError('why'))")["error"]
+        self.assertEqual(error, {"name": "5", "message": "why"})
+
+    def test_waiting_times_that_are_too_short(self):
+        self.assertEqual(self.answer("raise Unavailable('a.b', 'c', -1)")["retry_after"], 0)
+        for seconds in [0, -1, 1e-30]:
+            self.assertEqual(self.answer(f"raise Snooze({seconds})")["retry_after"], 1e-6)
+
+    def test_payloads_that_cannot_be_decoded(self):
+        depth = 100_000
+        for payload in ["[" * depth + "]" * depth, *(["9" * 5000] if sys.version_info >= (3, 11) else [])]:
+            with self.subTest(payload[:1]), Handler(self.script("return job.payload")) as handler:
+                lines = [json.dumps(handler.message(run, run)) for run in (1, 2, 3)]
+                lines[1] = lines[1].replace('"payload": 2', f'"payload": {payload}').replace(" ", "")
+                handler.process.stdin.write("".join(line + "\n" for line in lines).encode())
+                handler.process.stdin.flush()
+                answers = {answer["run"]: answer for answer in (handler.read() for _ in range(3))}
+                self.assertEqual(answers[2]["outcome"], "failed")
+                self.assertEqual(answers[2]["error"]["name"], "payload.unreadable")
+                self.assertIn("Python cannot decode the payload: ", answers[2]["error"]["message"])
+                self.assertEqual([answers[1]["result"], answers[3]["result"]], [1, 3])
+
+    def test_message_that_cannot_be_decoded(self):
+        with Handler(self.script("return job.payload")) as handler:
+            handler.process.stdin.write(b'{"type":"x-later","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n")
+            handler.run(1)
+            self.assertEqual(handler.read()["result"], 1)
+            self.assertIn("Python cannot decode a message: ", handler.end()[1])
+
+    def test_heartbeats_after_a_drain(self):
+        with Handler(self.script(self.slow), heartbeat=0.1) as handler:
+            handler.run(0.6)
+            handler.send({"type": "drain"})
+            messages = [handler.read()]
+            while messages[-1]["type"] != "result":
+                messages.append(handler.read())
+            self.assertGreaterEqual(len(messages), 3)
 
     def test_output_goes_to_standard_error(self):
         with Handler(
@@ -264,6 +395,20 @@ class SyncTests(Common, unittest.TestCase):
             handler.run(None)
             self.assertEqual(handler.read()["type"], "heartbeat")
 
+    def test_messages_while_the_waiting_jobs_are_looked_at(self):
+        with Handler(TAKES_WHILE_WAITING_JOBS_ARE_LOOKED_AT) as handler:
+            payloads = enumerate(["wait", 2, 3], 1)
+            handler.send(*(handler.message(*payload) for payload in payloads), {"type": "cancel", "run": 3})
+            self.assertEqual(handler.read()["type"], "progress")
+            handler.run(4, first=4)
+            answers = [(answer["run"], answer["outcome"]) for answer in (handler.read() for _ in range(4))]
+            self.assertEqual(answers, [(1, "succeeded"), (2, "succeeded"), (3, "released"), (4, "succeeded")])
+
+    def test_cancelled_at_the_last_moment(self):
+        with Handler(CANCELLED_AT_THE_LAST_MOMENT) as handler:
+            handler.run(None, None)
+            self.assertEqual([handler.read()["outcome"] for _ in range(2)], ["released", "succeeded"])
+
     def test_results_are_written_before_the_next_job(self):
         with Handler(self.script("job.payload and os.kill(os.getpid(), 9)")) as handler:
             handler.run(0, 0, 1)
@@ -302,10 +447,6 @@ class AsyncTests(Common, unittest.TestCase):
             while messages[-1]["type"] != "result":
                 messages.append(handler.read())
             self.assertGreaterEqual(len(messages), 3)
-
-    def test_outcome_that_is_not_json(self):
-        answer = self.answer("raise Snooze(float('nan'))")
-        self.assertEqual((answer["outcome"], answer["error"]["name"]), ("failed", "ValueError"))
 
     def test_cancelled_run_whose_task_has_not_started(self):
         # The first job ends in the turn of the loop that reads the cancellation, before or after its last step.

@@ -14,15 +14,25 @@ require "time"
 #     end
 #
 # What the block returns is the job's result, which must be JSON; nil is no result. An Outcome that it raises is the
-# outcome of the run. Any other error is a failure under the name of its class, and its backtrace goes to standard error.
+# outcome of the run. Any other error is a failure under the name of its class, and its backtrace goes to standard
+# error.
 #
-# Standard output belongs to the protocol, so `serve` redirects it: what a block prints goes to standard error, which the
-# worker logs. Standard input is empty for the block.
+# Standard output belongs to the protocol, so `serve` redirects it: what a block prints goes to standard error, which
+# the worker logs. Standard input is empty for the block.
 module BreakwaterStdio
   PROTOCOL = 1
   VERSION = "1.0.0"
   # A job's progress is written at most this often.
   PROGRESS_SECONDS = 0.1
+  # The worker keeps no more characters of a note, and of a failure's message.
+  NOTE_CHARACTERS = 1000
+  MESSAGE_CHARACTERS = 8192
+  # The worker refuses a message that has a value at depth 512. The message itself is at depth 0.
+  MAX_NESTING = 511
+  # Deeper payloads could exceed the stack.
+  MAX_PAYLOAD_NESTING = 10_000
+  # The shortest snooze, in seconds. The worker's database rounds shorter ones to 0.
+  SHORTEST_SNOOZE = 1e-6
 
   # The outcome of a run, for a block to raise. Use one of the classes below.
   class Outcome < StandardError
@@ -63,7 +73,7 @@ module BreakwaterStdio
     end
 
     def members
-      retry_after ? super.merge(retry_after: retry_after) : super
+      retry_after ? super.merge(retry_after: BreakwaterStdio.seconds(retry_after, 0)) : super
     end
   end
 
@@ -85,7 +95,7 @@ module BreakwaterStdio
     end
 
     def members
-      { outcome: "snoozed", retry_after: retry_after }
+      { outcome: "snoozed", retry_after: BreakwaterStdio.seconds(retry_after, SHORTEST_SNOOZE) }
     end
   end
 
@@ -135,8 +145,9 @@ module BreakwaterStdio
 
       @next_progress = now + PROGRESS_SECONDS
       message = { type: "progress", run: @message["run"] }
-      message[:fraction] = fraction.clamp(0.0, 1.0) if fraction
-      message[:note] = note.to_s if note
+      # A block gets NaN if it divides 0.0 by 0.
+      message[:fraction] = fraction.to_f.nan? ? 0.0 : fraction.clamp(0.0, 1.0) if fraction
+      message[:note] = @server.cut(note, NOTE_CHARACTERS) if note
       @server.send_message(message)
     end
 
@@ -150,6 +161,7 @@ module BreakwaterStdio
   class Server
     def initialize(jobs, handler)
       @limit = jobs
+      @max_line = Float::INFINITY
       @handler = handler
       @input = $stdin.dup
       @output = $stdout.dup
@@ -167,11 +179,11 @@ module BreakwaterStdio
 
     def serve
       line = @input.gets or return
-      greet(BreakwaterStdio.decode(line))
+      greet(decode(line))
       threads = Array.new(@jobs) { Thread.new { work } }
       beats = Thread.new { beat }
       while (line = @input.gets)
-        message = BreakwaterStdio.decode(line)
+        message = decode(line) or next
         case message["type"]
         when "run"
           @lock.synchronize { @cancelled[message["run"]] = false }
@@ -186,13 +198,10 @@ module BreakwaterStdio
     end
 
     # Writes a message now.
-    def send_message(message)
-      line = "#{BreakwaterStdio.encode(message)}\n"
-      # Only a whole line may be written, so a cancellation waits until then.
-      Thread.handle_interrupt(Cancelled => :never) { @writing.synchronize { @output.write(line) } }
-    rescue Errno::EPIPE
-      # The worker has ended, and so does this process: its input has ended too.
-    end
+    def send_message(message) = write(line(message))
+
+    # The beginning of a text. A character takes at most 6 bytes, so the rest of the line has room.
+    def cut(text, characters) = BreakwaterStdio.text(text)[0, [characters, @max_line / 20].min]
 
     private
 
@@ -202,8 +211,58 @@ module BreakwaterStdio
       end
       @jobs = [@limit || 1, hello["jobs"] || 1].min
       @heartbeat = [hello["heartbeat"] || 10, 0.05].max
+      @max_line = hello["max_line"] || Float::INFINITY
       send_message({ type: "hello", protocol: PROTOCOL, jobs: @jobs, can: %w[cancel heartbeat],
                      library: "ruby #{VERSION}" })
+    end
+
+    # The message of a line. A run whose payload cannot be decoded is answered here.
+    def decode(line)
+      JSON.parse(line, max_nesting: MAX_PAYLOAD_NESTING)
+    rescue JSON::NestingError, SystemStackError => e
+      if (run = line[/\A{"type":"run","run":(\d+)/, 1])
+        failure = Fail.new("payload.unreadable", "Ruby cannot decode the payload: #{e.message}")
+        write(result(Integer(run, 10), error: failure))
+      else
+        warn "Ruby cannot decode a message: #{e.message}: #{line[0, 200]}"
+      end
+      nil
+    end
+
+    # The line of a message. Raises if the worker would refuse it.
+    def line(message)
+      line = JSON.generate(message, max_nesting: MAX_NESTING)
+      return line if line.bytesize <= @max_line
+
+      type = message[:type]
+      raise Fail.new("#{type}.tooLong", "the line of the #{type} has #{line.bytesize} bytes of at most #{@max_line}")
+    end
+
+    # The line with the outcome of a run: the value that its block returned, or the error that it raised.
+    def result(run, value: nil, error: nil)
+      members = error ? failed(error) : { outcome: "succeeded", result: value }.compact
+      members[:error][:message] = cut(members[:error][:message], MESSAGE_CHARACTERS) if members[:error]
+      line({ type: "result", run: run, **members })
+    rescue StandardError => e
+      result(run, error: e)
+    end
+
+    # The members of the result of a run whose block has raised this.
+    def failed(error)
+      case error
+      when Outcome then error.members
+      when Cancelled then Release.new.members
+      else
+        warn error.full_message(highlight: false)
+        { outcome: "failed", error: BreakwaterStdio.failure(error.class.name, error.message) }
+      end
+    end
+
+    def write(line)
+      # Only a whole line may be written, so a cancellation waits until then.
+      Thread.handle_interrupt(Cancelled => :never) { @writing.synchronize { @output.write("#{line}\n") } }
+    rescue Errno::EPIPE
+      # The worker has ended, and so does this process: its input has ended too.
     end
 
     def beat
@@ -216,36 +275,26 @@ module BreakwaterStdio
     def work
       Thread.handle_interrupt(Cancelled => :never) do
         while (message = @waiting.pop)
-          members = run(message)
-          send_message({ type: "result", run: message["run"] }.merge(members))
+          write(run(message))
         end
       end
     end
 
+    # Runs the job, and returns the line with its outcome.
     def run(message)
       run = message["run"]
       was_cancelled = @lock.synchronize do
         @running[run] = Thread.current unless @cancelled[run]
         @cancelled.delete(run)
       end
-      return { outcome: "released" } if was_cancelled
+      return result(run, error: Release.new) if was_cancelled
 
       begin
         value = Thread.handle_interrupt(Cancelled => :immediate) { @handler.call(Job.new(message, self)) }
-        members = { outcome: "succeeded" }
-        unless value.nil?
-          BreakwaterStdio.encode(value)
-          members[:result] = value
-        end
-        members
-      rescue Outcome => e
-        e.members
-      rescue Cancelled
-        { outcome: "released" }
+        result(run, value: value)
       rescue Exception => e # rubocop:disable Lint/RescueException
         # Whatever it is, the run must be answered, and the thread must go on.
-        warn e.full_message(highlight: false)
-        { outcome: "failed", error: BreakwaterStdio.failure(e.class.name, e.message) }
+        result(run, error: e)
       ensure
         @lock.synchronize { @running.delete(run) }
         # A cancellation that came too late must not hit the next run.
@@ -268,14 +317,20 @@ module BreakwaterStdio
     end
   end
 
-  # JSON of any depth.
-  def self.decode(line) = JSON.parse(line, max_nesting: false)
-  def self.encode(value) = JSON.generate(value, max_nesting: 0)
+  def self.seconds(value, least)
+    seconds = Float(value)
+    raise ArgumentError, "the job cannot run again after #{seconds} seconds" unless seconds.finite?
+
+    [least, seconds].max
+  end
+
+  def self.text(value) = value.to_s.dup.force_encoding(Encoding::UTF_8).scrub
 
   def self.failure(name, message)
-    text = name.to_s.dup.force_encoding(Encoding::UTF_8).scrub
-    text = text[0...-1] while text.bytesize > 200
-    { name: text.empty? ? "Error" : text, message: message.to_s.dup.force_encoding(Encoding::UTF_8).scrub }
+    # A name may have 200 bytes.
+    name = text(name)[0, 200]
+    name = name[0...-1] while name.bytesize > 200
+    { name: name.empty? ? "Error" : name, message: text(message) }
   end
 
   # Runs jobs with a block until the worker ends the process.
