@@ -117,7 +117,7 @@ begin
                 using errcode = '22023', hint = 'breakwater.batch returns the id of a new one.';
         end if;
         if cardinality(p_after) > 0 then
-            perform pg_advisory_xact_lock('breakwater.dependant'::regclass::integer, 1);
+            perform pg_advisory_xact_lock('breakwater.dependant'::regclass::bigint);
             if breakwater.would_wait_for_itself(p_batch, p_after) then
                 raise exception 'the batch % would wait for itself', p_batch
                     using errcode = '22023', hint = 'A job of a batch cannot wait for the batch''s callback.';

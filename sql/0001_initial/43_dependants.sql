@@ -1,9 +1,9 @@
 -- Dependants: how the end of a job releases the jobs that wait for it.
 --
 -- Whatever ends a job notes this in its rows of breakwater.dependency, in the same transaction, and then releases the
--- dependants that have nothing left to wait for. If the last two dependencies of a dependant end at the same moment,
--- neither transaction sees the other's change, so both leave the dependant in dependant_to_check for maintenance, which
--- sees both. A dependant is released by whoever locks its row, so it is released once.
+-- dependants that have nothing left to wait for. For this it locks the dependant's row, so a dependant is released
+-- once. If the last two dependencies of a dependant end at the same moment, neither transaction sees the other's
+-- change. But the second one finds the row locked, and leaves the dependant in dependant_to_check for maintenance.
 --
 -- Nothing waits for another session here: rows that are locked are skipped, and left to maintenance.
 
@@ -66,7 +66,7 @@ $$;
 -- cancelled. Returns how many.
 --
 -- With `p_quickly`, as part of ending a job, it leaves callbacks of batches and those that are to be cancelled to
--- maintenance, as well as those that wait for something that may have ended at this moment.
+-- maintenance. So it leaves those whose rows are locked: another transaction is ending a job, or adding one to a batch.
 --
 -- Locks: the dependants' rows and their jobs, by SKIP LOCKED.
 create function breakwater.release_dependants(p_dependants bigint[], p_quickly boolean) returns integer
@@ -97,12 +97,7 @@ begin
          where d.job = any (v_locked)
          order by d.job
     loop
-        if v_one.verdict = 'wait' then
-            if p_quickly then
-                v_to_check := v_to_check || v_one.job;
-            end if;
-            continue;
-        end if;
+        continue when v_one.verdict = 'wait';
         select * into v_job from breakwater.job j where j.id = v_one.job;
         if v_job.id is null or not breakwater.waits_for_jobs(v_job) then
             -- Somebody changed its row by hand.
@@ -258,8 +253,6 @@ $$;
 
 -- Does the part of releasing that is left to maintenance, until nothing is left or two seconds have passed. Returns how
 -- many dependants it released or cancelled.
---
--- Only one session does this at a time. Otherwise each of two sessions might leave a dependant to the other.
 create function breakwater.check_dependants(p_limit integer) returns integer
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -270,9 +263,7 @@ declare
     v_released   integer;
     v_count      integer := 0;
 begin
-    if not exists (select from breakwater.dependant)
-       or not pg_try_advisory_xact_lock('breakwater.dependant'::regclass::integer, 0)
-    then
+    if not exists (select from breakwater.dependant) then
         return 0;
     end if;
     perform breakwater.check_new_dependencies(p_limit);
