@@ -1,6 +1,6 @@
 -- Cancelling jobs in bulk, and making them ready.
 
--- Cancels waiting jobs, or makes those ready that wait for a time or are held back: a portion of the jobs that meet all
+-- Cancels waiting jobs (p_action cancel), or (run_now) makes those ready that wait for a time or are held back: a portion of the jobs that meet all
 -- conditions that are not null. p_payload is contained in the payload, and p_path matches it (see matches_path). At
 -- least one of the four must be given. Suspects are not made ready (see run_now).
 --
@@ -15,7 +15,7 @@ create function breakwater.change_jobs_some(
     p_limit integer, p_dry_run boolean, p_reason text, p_actor text, p_audit bigint default null,
     out done integer, out busy integer, out last bigint, out is_last boolean, out audit bigint
 )
-language plpgsql security definer set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
 declare
     v_seen   bigint[];
@@ -27,9 +27,6 @@ begin
     if num_nonnulls(p_kind, p_queue, p_payload, p_path) = 0 then
         raise exception 'nothing says which jobs'
             using errcode = '22023', hint = 'Give a kind, a queue, a payload that they contain, or a path that it matches.';
-    elsif p_action is null or p_action not in ('cancel', 'run_now') then
-        raise exception 'the action ''%'' is not known', coalesce(p_action, 'NULL')
-            using errcode = '22023', hint = 'It is cancel or run_now.';
     elsif p_limit is null or p_limit < 1 then
         raise exception 'the limit % is not at least 1', coalesce(p_limit::text, 'NULL') using errcode = '22023';
     end if;
@@ -122,6 +119,28 @@ begin
         end if;
     end loop;
 end
+$$;
+
+-- change_jobs_some for each of the two actions.
+create function breakwater.cancel_jobs_some(
+    p_kind text, p_queue text, p_payload jsonb, p_path jsonpath, p_until bigint, p_after bigint, p_limit integer,
+    p_dry_run boolean, p_reason text, p_actor text, p_audit bigint default null,
+    out done integer, out busy integer, out last bigint, out is_last boolean, out audit bigint
+)
+language sql security definer set search_path = pg_catalog, pg_temp
+as $$
+    select * from breakwater.change_jobs_some('cancel', p_kind, p_queue, p_payload, p_path, p_until, p_after, p_limit,
+                                              p_dry_run, p_reason, p_actor, p_audit)
+$$;
+create function breakwater.run_jobs_now_some(
+    p_kind text, p_queue text, p_payload jsonb, p_path jsonpath, p_until bigint, p_after bigint, p_limit integer,
+    p_dry_run boolean, p_reason text, p_actor text, p_audit bigint default null,
+    out done integer, out busy integer, out last bigint, out is_last boolean, out audit bigint
+)
+language sql security definer set search_path = pg_catalog, pg_temp
+as $$
+    select * from breakwater.change_jobs_some('run_now', p_kind, p_queue, p_payload, p_path, p_until, p_after, p_limit,
+                                              p_dry_run, p_reason, p_actor, p_audit)
 $$;
 
 -- Cancels the oldest waiting jobs of a kind, a queue, or with a payload (null: any, but one must be given), at most

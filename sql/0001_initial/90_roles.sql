@@ -81,7 +81,7 @@ begin
             breakwater.enqueue_lines, breakwater.import_position, breakwater.workload,
             breakwater.drain_worker, breakwater.undrain_worker,
             breakwater.edit_job, breakwater.why_waits, breakwater.cancel_jobs, breakwater.run_jobs_now,
-            breakwater.change_jobs_some,
+            breakwater.cancel_jobs_some, breakwater.run_jobs_now_some,
             breakwater.set_schedule, breakwater.pause_schedule, breakwater.resume_schedule, breakwater.run_schedule,
             breakwater.remove_schedule,
             breakwater.pause_queue, breakwater.pause_kind, breakwater.resume_queue, breakwater.resume_kind,

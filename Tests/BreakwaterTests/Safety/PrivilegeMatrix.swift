@@ -12,7 +12,7 @@ enum PrivilegeMatrix {
     static let tables: Set<String> = [
         "absence", "audit", "circuit", "circuit_incident", "circuit_transition", "claim", "dead_letter", "endpoint",
         "endpoint_kind", "endpoint_notice", "failure",
-        "fleet_sample",
+        "fleet_sample", "finished_job",
         "handler", "horizon",
         "import", "incident_measure", "incident_notice",
         "job", "lane", "leader",
@@ -27,7 +27,7 @@ enum PrivilegeMatrix {
 
     /// Views that administrators read.
     static let views: Set<String> = [
-        "active_worker", "circuit_status", "depth", "held", "incident", "job_status", "limit_status",
+        "active_worker", "circuit_status", "depth", "finished", "held", "incident", "job_status", "limit_status",
         "obsolete_circuit", "scaling",
         "active_worker", "circuit_status", "depth", "held", "incident", "job_status", "obsolete_circuit", "scaling",
         "schedule_status",
@@ -96,6 +96,8 @@ enum PrivilegeMatrix {
                 [
                     "rename_kind", "rename_kind_some", "repair_sequences", "why_unseen",
                     "redrive", "redrive_some", "purge", "purge_some", "cancel", "run_now", "run_through",
+                    "edit_job", "why_waits", "cancel_jobs", "run_jobs_now", "cancel_jobs_some",
+                    "run_jobs_now_some", "find_ended", "has_key",
                     "set_priority",
                     "drain_worker", "undrain_worker", "pause_queue", "pause_kind", "resume_queue", "resume_kind",
                     "probe_circuit",
@@ -123,6 +125,8 @@ enum PrivilegeMatrix {
                 [
                     "claim_in_order", "claim_newest", "claimable_lanes", "may_vacuum",
                     "claim_in_order", "claimable_lanes", "may_vacuum",
+                    "add_history_day", "add_history_days", "prepare_history", "drop_history", "finish_done", "claim_times",
+                    "change_all_jobs", "change_jobs_some",
                     "check_endpoint", "endpoint_circuits", "hold_endpoint", "release_endpoint", "do_disable_endpoint",
                     "free_endpoint_circuits", "is_endpoint_hold", "needs_hold", "hold_circuit", "origin_of",
                     "prune_endpoint_notices", "run_due_slots",
@@ -194,7 +198,7 @@ enum PrivilegeMatrix {
     /// The rights of a role on a relation, in the notation of the catalogue test. Nil if the relation has no entry.
     static func privileges(of role: Role, on relation: String, kind: String) -> String? {
         switch kind {
-        case "r" where tables.contains(relation), "v" where views.contains(relation),
+        case "r" where tables.contains(relation), "p" where tables.contains(relation), "v" where views.contains(relation),
             "S" where sequences.contains(relation):
             exceptions[relation]?[role] ?? (role == .admin && kind != "S" ? "select" : "")
         default: nil
