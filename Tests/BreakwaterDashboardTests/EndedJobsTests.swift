@@ -33,7 +33,7 @@ struct EndedJobsTests {
             #expect(first.contains("/jobs/3000001\"") && first.contains("/jobs/1000000\"") && first.contains("/jobs/1\""))
             #expect(!first.contains("/jobs/3000060\""))
             let address = try #require(first.firstMatch(of: /href="\/jobs\?([^"]*ended_id=[^"]*)"/)?.1)
-            let second = await ann.get("/jobs", address.replacing("&amp;", with: "&")).text
+            let second = await ann.get("/jobs", String(address).replacing("&amp;", with: "&")).text
             #expect(second.contains("/jobs/3000060\"") && !second.contains("/jobs/3000001\""))
             let key = await ann.get("/jobs", "key=customer1&state=succeeded").text
             #expect(key.contains("/jobs/3000001\"") && !key.contains("/jobs/3000002\"") && !key.contains("/jobs/1\""))

@@ -15,7 +15,7 @@ struct PayloadCondition: ExpressibleByArgument, Equatable {
         }
         let place = argument[..<sign].trimmingCharacters(in: .whitespaces)
         let value = argument[argument.index(after: sign)...].trimmingCharacters(in: .whitespaces)
-        let text = "\(place) == \(JSONValue.string(value).line)"
+        let text = "\(place) == \(JSONValue.string(value).lineText)"
         // A value such as 17 is a number in some payloads and a text in others.
         path = Self.isScalar(value) ? "\(place) == \(value) || \(text)" : text
     }

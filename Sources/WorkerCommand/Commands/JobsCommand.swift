@@ -1,4 +1,5 @@
 import ArgumentParser
+import Breakwater
 import BreakwaterAdmin
 
 /// `worker jobs`: lists and searches jobs, also those that have ended; changes waiting jobs, one by one and in bulk.
@@ -61,20 +62,20 @@ extension JobsCommand {
         func run() async throws {
             let (live, ended) = try await AdminDatabase.with(database.database) { admin in
                 let filter = search.filter(now: try await admin.now())
-                var live = FoundJobs(jobs: [], count: 0, next: nil, isUnfinished: false)
+                var live: FoundJobs?
                 if filter.includesLive {
                     live = try await admin.findJobs(filter, page: most.limit, cap: most.limit + 1, patience: time)
                 }
-                var ended = FoundEndedJobs(jobs: [], next: nil, searchedTo: nil)
-                if filter.includesEnded, live.jobs.count < most.limit {
-                    let rest = most.limit - live.jobs.count
+                let rest = most.limit - (live?.jobs.count ?? 0)
+                var ended: FoundEndedJobs?
+                if filter.includesEnded, rest > 0 {
                     ended = try await admin.findEndedJobs(filter, page: rest, patience: time)
                 }
                 return (live, ended)
             }
-            let jobs = live.jobs.map(ListedJob.init) + ended.jobs.map(ListedJob.init)
+            let jobs = (live?.jobs ?? []).map { ListedJob($0) } + (ended?.jobs ?? []).map { ListedJob($0) }
             if output.json {
-                Terminal.write(.array(jobs.map(\.json)))
+                Terminal.write(.array(jobs.map { $0.json }))
             } else if jobs.isEmpty {
                 Terminal.write("There are no such jobs.")
             } else {
@@ -84,14 +85,14 @@ extension JobsCommand {
         }
 
         /// Says what the list leaves out.
-        private func complain(_ live: FoundJobs, _ ended: FoundEndedJobs, shown: Int) {
-            if live.isUnfinished, let next = live.next {
+        private func complain(_ live: FoundJobs?, _ ended: FoundEndedJobs?, shown: Int) {
+            if let live, live.isUnfinished, let next = live.next {
                 Terminal.complain(
                     "The search ended after \(time.text): jobs that wait or run were searched down to the id "
                         + "\(next). Name a --kind or --key, or give it more time with --patience."
                 )
             }
-            if let end = ended.searchedTo {
+            if let end = ended?.searchedTo {
                 Terminal.complain(
                     "The search ended after \(time.text): finished jobs were searched back to "
                         + "\(end.shortText). Name a --kind or --key, or go on with --until \(end.timeText)"

@@ -1,4 +1,5 @@
 import Breakwater
+import Yams
 
 extension JobHistory? {
     /// Reads `history`, which has `keep`, `payload` and `key`, or is the word `off`.

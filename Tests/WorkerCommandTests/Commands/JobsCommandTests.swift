@@ -43,12 +43,10 @@ struct JobsCommandTests {
                 """
             )
             try await database.query("select breakwater.cancel(6)")
-            #expect(
-                try states(try await database.worker("jobs", "--json"))
-                    == ["5 scheduled", "4 scheduled", "6 dead_letter", "2 succeeded", "1 succeeded"]
-                    || states(try await database.worker("jobs", "--json"))
-                        == ["5 scheduled", "4 scheduled", "6 dead_letter", "1 succeeded", "2 succeeded"]
-            )
+            // The two that succeeded may have ended in either order.
+            let all = try states(try await database.worker("jobs", "--json"))
+            #expect(all.prefix(3) == ["5 scheduled", "4 scheduled", "6 dead_letter"])
+            #expect(all.dropFirst(3).sorted() == ["1 succeeded", "2 succeeded"])
             let customer = try await database.worker("jobs", "--payload", "$.customer=17", "--json")
             #expect(try states(customer) == ["4 scheduled", "6 dead_letter", "2 succeeded"], "\(customer.errors)")
             #expect(
