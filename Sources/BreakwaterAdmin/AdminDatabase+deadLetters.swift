@@ -111,10 +111,17 @@ extension AdminDatabase {
     }
 
     /// `breakwater.redrive`: puts a dead letter back as a job. Returns false if it does not exist.
-    package func redrive(id: Int64, reason: String? = nil, actor: String? = nil) async throws -> Bool {
+    ///
+    /// - Parameter payload: The job's payload as JSON; nil for the payload that it had.
+    package func redrive(
+        id: Int64,
+        payload: String? = nil,
+        reason: String? = nil,
+        actor: String? = nil
+    ) async throws -> Bool {
         try await one(
-            "select breakwater.redrive($1, $2, coalesce($3, session_user))",
-            [.int8(id), .text(reason), .text(actor)]
+            "select breakwater.redrive($1, $2, coalesce($3, session_user), $4)",
+            [.int8(id), .text(reason), .text(actor), .jsonb(payload)]
         )[0].bool()
     }
 

@@ -68,6 +68,8 @@ package enum JobStory: Equatable, Sendable {
     case waitsOrRuns(JobStatus)
     case died(DeadLetter)
     case succeeded(JobSuccess)
+    /// The job is in the history of its kind.
+    case finished(FinishedJob)
 }
 
 /// One failed run of a job.
@@ -103,6 +105,7 @@ extension AdminDatabase {
     package func story(ofJob id: Int64) async throws -> JobStory? {
         if let status = try await jobStatus(id: id) { return .waitsOrRuns(status) }
         if let letter = try await deadLetter(id: id) { return .died(letter) }
+        if let finished = try await finishedJob(id: id) { return .finished(finished) }
         return try await success(id: id).map { .succeeded($0) }
     }
 

@@ -1,4 +1,4 @@
-import Foundation
+package import Foundation
 import Libpq
 
 /// Selects jobs. Every condition that is not nil must hold.
@@ -8,11 +8,29 @@ package struct JobFilter: Equatable, Sendable {
     package var state: State?
     /// An SQL/JSON path that the payload must match: `$.customer ? (@ == 17)`, or `$.total > 100`.
     package var path: String?
+    /// The unique key, or the value of the payload by which the kind's jobs are found.
+    package var key: String?
+    /// Only jobs that were enqueued at this time or later, or, if they have ended, that ended then.
+    package var since: Date?
+    /// Only jobs that were enqueued, or ended, before this time.
+    package var until: Date?
 
     /// The states that can be searched for.
     package enum State: String, CaseIterable, Sendable {
+        /// All jobs that do not run and have not ended.
+        case waiting
         case ready, running, scheduled, retrying, parked
+        case succeeded
+        case deadLetter = "dead_letter"
+
+        /// The outcome of jobs that have ended in this state; nil for jobs that wait or run.
+        package var outcome: String? { self == .succeeded || self == .deadLetter ? rawValue : nil }
     }
+
+    /// Whether jobs that wait or run can match.
+    package var includesLive: Bool { state?.outcome == nil }
+    /// Whether jobs that have ended can match.
+    package var includesEnded: Bool { state == nil || state?.outcome != nil }
 
     package init() {}
 }
@@ -29,20 +47,32 @@ package struct FoundJobs: Equatable, Sendable {
 }
 
 extension AdminDatabase {
-    /// `breakwater.find_jobs`, limited to 80 ms, which a user hardly notices.
+    /// `breakwater.find_jobs`: jobs that wait or run.
     ///
     /// - Parameters:
     ///   - filter: The jobs to find.
     ///   - before: Only jobs with a lower id are returned; nil for all.
     ///   - page: The most jobs to return.
     ///   - cap: The most jobs to count.
-    package func findJobs(_ filter: JobFilter, before: Int64?, page: Int, cap: Int) async throws -> FoundJobs {
+    ///   - patience: How long the search may take. Defaults to 80 ms, which a user hardly notices.
+    package func findJobs(
+        _ filter: JobFilter,
+        before: Int64? = nil,
+        page: Int,
+        cap: Int,
+        patience: Duration = .milliseconds(80)
+    ) async throws -> FoundJobs {
         let found = try await read(
-            "select ids, searched_to from breakwater.find_jobs($1, $2, $3, $4, $5::text::jsonpath, $6, '80ms')",
+            """
+            select ids, searched_to
+              from breakwater.find_jobs($1, $2, $3, $4, $5::text::jsonpath, $6, $7, $8, $9, $10)
+            """,
             [
                 .int8(before), .text(filter.kind), .text(filter.queue), .text(filter.state?.rawValue),
-                .text(filter.path), .int4(Int32(clamping: cap)),
-            ]
+                .text(filter.path), .int4(Int32(clamping: cap)), .interval(patience), .text(filter.key),
+                .timestamptz(filter.since), .timestamptz(filter.until),
+            ],
+            timeout: patience + .seconds(25)
         )
         guard let row = found.first else { return FoundJobs(jobs: [], count: 0, next: nil, isUnfinished: false) }
         let ids = try row["ids"].int64Array()

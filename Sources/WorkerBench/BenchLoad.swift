@@ -21,6 +21,9 @@ struct BenchLoad: Equatable {
     var concurrency: Int?
     /// The member of the payload that names a job's circuit; nil for one circuit a kind.
     var circuitKey: String?
+    /// Whether finished jobs are kept in the history, and the member of the payload that is their key there.
+    var history = false
+    var historyKey: String?
     /// How often an idle worker polls for jobs; nil for the default.
     var pollInterval: Duration?
     /// Whether an idle worker listens for wake-ups.
@@ -41,6 +44,7 @@ struct BenchLoad: Equatable {
             let plugin = try plugin(kind)
             var settings = HandlerSettings()
             if let circuitKey { settings.circuit.key = .path([circuitKey]) }
+            if history { settings.history = JobHistory(keep: .seconds(86_400), key: historyKey.map { [$0] }) }
             settings.concurrency = plugin.capacity
             return HandlerRegistration(kind: kind, plugin: plugin, settings: settings)
         }

@@ -53,6 +53,8 @@ extension BenchLoad {
         ]
         if let concurrency { arguments += ["--concurrency", "\(concurrency)"] }
         if let circuitKey { arguments += ["--circuit-key", circuitKey] }
+        if history { arguments.append("--history") }
+        if let historyKey { arguments += ["--history-key", historyKey] }
         if let program { arguments += program.arguments }
         if let pollInterval { arguments += ["--poll-interval", pollInterval.text] }
         return arguments

@@ -63,6 +63,8 @@ struct BenchParsingTests {
     func sameLoad() throws {
         var load = BenchLoad(kinds: 4, queues: 3, idleKinds: 2, handlerTime: .milliseconds(5), concurrency: 7)
         load.circuitKey = "host"
+        load.history = true
+        load.historyKey = "customer"
         load.pollInterval = .seconds(2)
         load.listens = false
         let command = try #require(

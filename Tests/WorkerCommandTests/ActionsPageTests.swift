@@ -49,6 +49,11 @@ struct ActionsPageTests {
         "observe_circuit": "('k', 'why')", "reset_circuit": "('k', 'why')", "probe_circuit": "('p', 'why')",
         "pause_queue": "('q', 'why')", "resume_queue": "('q')", "pause_kind": "('k', 'why')", "resume_kind": "('k')",
         "set_limit": "('k', 5)", "remove_limit": "('k')", "set_share_weight": "('k', 't', 2)",
+        "edit_job": "(1, max_attempts => 7)",
+        "cancel_jobs": "(payload => '{\"n\": 4}', limit_to => 1)",
+        "run_jobs_now": "(payload => '{\"n\": 5}', limit_to => 1)",
+        "cancel_jobs_some": "(null, null, '{\"n\": 4}', null, null, null, 1, false, 'why', 'ann')",
+        "run_jobs_now_some": "(null, null, '{\"n\": 5}', null, null, null, 1, false, 'why', 'ann')",
         "run_now": "(1)", "run_through": "(1)", "cancel": "(2)", "set_priority": "(1, 3)",
         "rename_kind": "('r', 'k')", "rename_kind_some": "('r', 'k', null, 10, 'why', 'ann')",
         "redrive": "(101)", "redrive_some": "('{102}', null, null, null, null, 10, null, 'ann')",
@@ -73,7 +78,7 @@ struct ActionsPageTests {
                 """
                 select distinct p.proname::text from pg_proc p
                  where p.pronamespace = 'breakwater'::regnamespace
-                   and p.prosrc ~ 'record_action|record_portion|override_circuit|pause_scope|resume_scope|rename_kind_some|put_schedule|do_disable_endpoint|redrive_some'
+                   and p.prosrc ~ 'record_action|record_portion|override_circuit|pause_scope|resume_scope|rename_kind_some|put_schedule|do_disable_endpoint|redrive_some|change_jobs_some|change_all_jobs'
                    and has_function_privilege('breakwater_admin', p.oid, 'execute')
                 """
             ).map { try $0[0].string() }
@@ -84,6 +89,12 @@ struct ActionsPageTests {
             try await database.query("update breakwater.circuit set state = 'open' where kind = 'p'")
             try await database.query(
                 "insert into breakwater.job (kind, run_at) select 'k', now() + interval '1 hour' from generate_series(1, 2)"
+            )
+            try await database.query(
+                """
+                insert into breakwater.job (kind, payload, run_at)
+                select 'b', jsonb_build_object('n', n), now() + interval '1 hour' from unnest(array[4, 4, 5, 5]) n
+                """
             )
             try await database.bury(101...105, kind: "k")
             // The payload of the last one names the endpoint 2.

@@ -40,6 +40,13 @@ create table breakwater.handler (
     -- claims check them (see breakwater.refresh_rules). null: none.
     limits               text[] collate "C",
     rules                bigint[],
+    -- Whether jobs that end are written to breakwater.finished_job; null: they are not. How long they are kept; if the
+    -- history was turned off, this is how long what was written before is still kept. Whether the payload is written,
+    -- and the path at which it says whom or what the job is for; null: it is not, or there is no such path.
+    writes_history       boolean,
+    history_keep         interval,
+    history_payload      boolean,
+    history_key          text[],
     -- An invalid result is refused here, because a fallback that fails would undo the fallbacks of all kinds.
     constraint fallback_result_is_json
         check (case when fallback = 'succeed' then coalesce(fallback_result::jsonb is not null, false) else true end),
@@ -48,6 +55,9 @@ create table breakwater.handler (
     constraint kind_has_no_control_characters
         check (not breakwater.has_control_characters(kind) and not breakwater.has_control_characters(fallback_kind))
 );
+
+-- Each settle checks whether any kind writes its history, so this is an index that is nearly always empty.
+create index handler_with_history on breakwater.handler (kind) where writes_history;
 
 -- The circuit breakers. A kind's own circuit has the key ''; a dependency of a kind has its key; a circuit that several
 -- kinds share has the kind '*' and their shared key.

@@ -108,6 +108,8 @@ declare
     v_failures breakwater.failed_call[] := '{}';
     -- The probes whose failures are not charged before their round has ended.
     v_pending bigint[] := '{}';
+    -- Whether some of the successes may belong to the history.
+    v_history boolean := false;
 begin
     settled := 0;
     stale := '{}';
@@ -118,8 +120,14 @@ begin
     if cardinality(p_done) > 0 and exists (select from breakwater.tail_subscriber) then
         perform breakwater.record_successes(p_worker, p_done, p_done_leases);
     end if;
+    -- Nearly always no kind has a history, and nothing more has to be checked.
+    if cardinality(p_done) > 0 and exists (select from breakwater.handler h where h.writes_history) then
+        v_history := exists (select from breakwater.handler h
+                              where h.writes_history and (p_tally_kinds = '{}' or h.kind = any (p_tally_kinds)));
+    end if;
     if cardinality(p_done) > 0 and cardinality(p_done_tuples) = cardinality(p_done) and cardinality(p_results) = 0
-       and breakwater.delete_done(p_worker, p_done, p_done_leases, p_done_tuples)
+       and (case when v_history then breakwater.finish_done(p_worker, p_done, p_done_leases, p_done_tuples)
+                 else breakwater.delete_done(p_worker, p_done, p_done_leases, p_done_tuples) end)
     then
         settled := cardinality(p_done);
         v_counts := array(
@@ -127,12 +135,32 @@ begin
               from unnest(p_tally_kinds, p_tally_keys, p_tally_generations, p_tally_succeeded, p_tally_slow,
                           p_tally_retries) c(kind, key, generation, succeeded, slow, retries));
     elsif cardinality(p_done) > 0 then
+        if v_history then
+            perform breakwater.prepare_history();
+        end if;
         with gone as (
             delete from breakwater.job j
              using unnest(p_done, p_done_leases) g(id, lease)
               join breakwater.claim c on c.lease = g.lease and c.worker = p_worker
              where j.id = g.id and j.lease < g.lease
-            returning j.id, j.kind, j.attempt
+            returning j.id, j.kind, j.attempt, j.queue, j.priority, j.unique_key, j.enqueued_at, j.ready_at, c.claimed_at,
+                      case when v_history then j.traceparent end as traceparent,
+                      case when v_history then j.errors end as errors,
+                      case when v_history then j.payload end as payload
+        ), written as (
+            insert into breakwater.finished_job (
+                id, kind, queue, priority, outcome, attempt, key, unique_key, enqueued_at, ready_at, claimed_at,
+                finished_at, worker, worker_name, traceparent, errors, result, payload)
+            select g.id, g.kind, g.queue, g.priority, 'succeeded', g.attempt + 1,
+                   nullif(breakwater.key_of(g.payload, h.history_key), ''), g.unique_key, g.enqueued_at, g.ready_at,
+                   g.claimed_at, now(), p_worker, w.name, g.traceparent, g.errors,
+                   case when h.keep_results > interval '0' then d.result end,
+                   case when h.history_payload then g.payload end
+              from gone g
+              join breakwater.handler h on h.kind = g.kind and h.writes_history
+              join unnest(p_done, p_results) d(id, result) on d.id = g.id
+              left join breakwater.worker w on w.id = p_worker
+             where v_history
         ), kept as (
             insert into breakwater.result (id, kind, result, expires_at)
             -- If a user deleted the handler's row, its keep_results is unknown, so the result is kept for a day.

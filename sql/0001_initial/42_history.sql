@@ -63,9 +63,25 @@ begin
         v_number := breakwater.new_job_number();
         raise warning 'job % becomes dead letter %: another dead letter has its number', p_id, v_number;
     end if;
+    if exists (select from breakwater.job j join breakwater.handler h on h.kind = j.kind and h.writes_history
+                where j.id = p_id) then
+        perform breakwater.prepare_history();
+    end if;
     with gone as (
         delete from breakwater.job j where j.id = p_id
         returning j.*, j.attempt + (p_lease is not null)::integer as attempts
+    ), written as (
+        insert into breakwater.finished_job (
+            id, kind, queue, priority, outcome, reason, attempt, key, unique_key, enqueued_at, ready_at, claimed_at,
+            finished_at, worker, worker_name, traceparent, errors, payload)
+        select v_number, g.kind, g.queue, g.priority, 'dead_letter', p_reason, g.attempts,
+               nullif(breakwater.key_of(g.payload, h.history_key), ''), g.unique_key, g.enqueued_at, g.ready_at,
+               c.claimed_at, now(), p_worker, w.name, g.traceparent, coalesce(p_errors, g.errors),
+               case when h.history_payload then g.payload end
+          from gone g
+          join breakwater.handler h on h.kind = g.kind and h.writes_history
+          left join breakwater.claim c on c.lease = p_lease
+          left join breakwater.worker w on w.id = p_worker
     ), told as (
         insert into breakwater.outcome (
             outcome, queue, kind, job, attempt, max_attempts, worker, took, reason, name, message)

@@ -26,13 +26,16 @@ begin
        set (timeout, max_attempts, max_age, retry_budget, keep_results, circuit_enabled, failure_rate, slow_rate,
             circuit_window, window_calls, minimum_calls, consecutive_failures, open_for, open_factor, open_cap,
             half_open_for, probes, successes_to_close, ramp, suspends_workers, shared_key, key_path, fallback,
-            fallback_result, fallback_kind, updated_at)
+            fallback_result, fallback_kind, updated_at, writes_history, history_keep, history_payload, history_key)
          = (excluded.timeout, excluded.max_attempts, excluded.max_age, excluded.retry_budget, excluded.keep_results,
             excluded.circuit_enabled, excluded.failure_rate, excluded.slow_rate, excluded.circuit_window,
             excluded.window_calls, excluded.minimum_calls, excluded.consecutive_failures, excluded.open_for,
             excluded.open_factor, excluded.open_cap, excluded.half_open_for, excluded.probes,
             excluded.successes_to_close, excluded.ramp, excluded.suspends_workers, excluded.shared_key,
-            excluded.key_path, excluded.fallback, excluded.fallback_result, excluded.fallback_kind, now());
+            excluded.key_path, excluded.fallback, excluded.fallback_result, excluded.fallback_kind, now(),
+            excluded.writes_history, coalesce(excluded.history_keep, handler.history_keep), excluded.history_payload,
+            excluded.history_key);
+    perform breakwater.add_history_days();
     perform breakwater.refuse_reroute_cycles(array(select h ->> 'kind' from jsonb_array_elements(v_handlers) h));
     perform breakwater.add_circuits_and_lanes(v_handlers, p_queues);
     perform breakwater.configure_rules(v_handlers);

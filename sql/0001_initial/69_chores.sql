@@ -8,7 +8,7 @@ as $$
                  'advance_circuits', 'charge_probes', 'return_test_shots', 'apply_fallbacks', 'unpark',
                  'check_dependants', 'free_forgotten_keys', 'adapt_limits', 'return_stranded', 'measure_incidents',
                  'aggregate_rates', 'prune_calls', 'prune_results', 'prune_circuits', 'prune_workers', 'prune_history',
-                 'forget_sleepers']
+                 'keep_history', 'forget_sleepers']
 $$;
 
 -- Does one chore, in a bounded portion. Returns how many jobs or circuits it moved, or null for chores that report no
@@ -42,6 +42,9 @@ begin
         when 'prune_history' then
             perform breakwater.prune_history(1000);
             perform breakwater.prune_endpoint_notices(1000);
+        when 'keep_history' then
+            perform breakwater.add_history_days();
+            perform breakwater.drop_history(1) where random() < 0.02;
         when 'forget_sleepers' then perform breakwater.forget_sleepers();
     end case;
     return null;

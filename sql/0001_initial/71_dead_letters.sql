@@ -2,8 +2,10 @@
 
 -- Puts one dead letter back as a job, with all its settings and its counters reset. Returns false if it does not exist.
 -- If a newer live job has its unique key, this is refused, and the dead letter stays. It waits up to five seconds for
--- an open transaction that has the key. If a job has its id, it gets a new one.
-create function breakwater.redrive(id bigint, reason text default null, actor text default session_user) returns boolean
+-- an open transaction that has the key. If a job has its id, it gets a new one. With a payload, the job gets that one.
+create function breakwater.redrive(
+    id bigint, reason text default null, actor text default session_user, payload jsonb default null
+) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '5s'
 as $$
 #variable_conflict use_column
@@ -15,9 +17,11 @@ begin
     if not found then
         return false;
     end if;
-    if v_dead.reason = 'unreadable' then
+    if redrive.payload is not null then
+        v_dead.payload := redrive.payload;
+    elsif v_dead.reason = 'unreadable' then
         raise exception 'dead letter % cannot be redriven: its payload could not be read, and is lost', v_dead.id
-            using errcode = '22023', hint = 'Enqueue the job anew, and purge this dead letter.';
+            using errcode = '22023', hint = 'Give another payload; or enqueue the job anew, and purge this dead letter.';
     end if;
     if exists (select from breakwater.job j where j.id = v_dead.id) then
         v_number := breakwater.new_job_number();
@@ -41,7 +45,8 @@ begin
     perform breakwater.end_halts();
     perform breakwater.record_action(actor, 'dead_letter.redrive', 'job ' || id, redrive.reason,
                                      jsonb_strip_nulls(jsonb_build_object(
-                                         'id', id, 'kind', v_dead.kind, 'new_id', nullif(v_number, v_dead.id))));
+                                         'id', id, 'kind', v_dead.kind, 'new_id', nullif(v_number, v_dead.id),
+                                         'payload', case when redrive.payload is not null then 'changed' end)));
     return true;
 end
 $$;

@@ -21,6 +21,8 @@ $$;
 
 -- Makes a scheduled or retrying job ready now. Returns false if no such job waits for its time. A suspect is refused,
 -- because together with other jobs it might kill the next worker as well.
+--
+-- If the job still waits, for example for its circuit, a notice says for what (see why_waits).
 create function breakwater.run_now(id bigint, reason text default null, actor text default session_user) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -28,6 +30,7 @@ as $$
 declare
     v_kind    text;
     v_crashes integer;
+    v_why     text;
 begin
     if not breakwater.lock_to_change(run_now.id) then
         return false;
@@ -48,6 +51,10 @@ begin
     perform breakwater.wake(array[v_kind]);
     perform breakwater.record_action(actor, 'job.run_now', 'job ' || id, run_now.reason,
                                      jsonb_build_object('id', id, 'kind', v_kind));
+    v_why := breakwater.why_waits(run_now.id);
+    if v_why is not null then
+        raise notice 'job % is ready, but still waits: %', run_now.id, v_why;
+    end if;
     return true;
 end
 $$;

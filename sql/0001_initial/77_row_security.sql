@@ -11,7 +11,7 @@ declare
 begin
     select string_agg(c.relname, ', ' order by c.relname) into v_tables
       from pg_class c
-     where c.relnamespace = 'breakwater'::regnamespace and c.relkind = 'r' and row_security_active(c.oid)
+     where c.relnamespace = 'breakwater'::regnamespace and c.relkind in ('r', 'p') and row_security_active(c.oid)
        and not exists (select from pg_policy p where p.polrelid = c.oid);
     if v_tables is not null then
         raise exception 'row-level security is forced on breakwater''s tables, without a policy, so their owner % sees nothing: %',

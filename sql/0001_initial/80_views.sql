@@ -116,6 +116,17 @@ select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integ
                    else 'ready'
               end as state) s;
 
+-- The history of finished jobs that is not older than its kind's `keep`. `took` is the time of the last run, from its
+-- claim to its end, and `waited` that from the time the job was ready to that claim.
+create view breakwater.finished as
+select f.id, f.kind, f.queue, f.priority, f.outcome, f.reason, f.attempt, f.key, f.unique_key, f.enqueued_at, f.ready_at,
+       f.claimed_at, f.finished_at, f.finished_at - f.claimed_at as took, f.claimed_at - f.ready_at as waited, f.worker,
+       f.worker_name, f.traceparent, f.errors, f.result, f.payload
+  from breakwater.finished_job f
+  left join breakwater.handler h on h.kind = f.kind
+ -- If a user deleted the handler's row, its `keep` is unknown, and the row stays as long as its day.
+ where coalesce(f.finished_at > now() - h.history_keep, true);
+
 -- The lanes that have ready jobs: all of those that have a row in breakwater.lane, and the first of the others along
 -- the index. Any client that can enqueue may create any number of the others, so at most p_others of their lanes are
 -- examined.

@@ -75,13 +75,15 @@ begin
         grant execute on function
             breakwater.enqueue, breakwater.enqueue_many, breakwater.batch, breakwater.add_to_batch,
             breakwater.close_batch, breakwater.job_tree,
-            breakwater.redrive(bigint, text, text), breakwater.redrive(text, text, integer, text, text),
+            breakwater.redrive(bigint, text, text, jsonb), breakwater.redrive(text, text, integer, text, text),
             breakwater.purge(bigint, text, text), breakwater.purge(text, text, interval, integer, text, text),
             breakwater.redrive_some, breakwater.purge_some,
             breakwater.rename_kind, breakwater.rename_kind_some, breakwater.repair_sequences,
             breakwater.cancel, breakwater.run_now, breakwater.run_through, breakwater.set_priority, breakwater.subscribe, breakwater.unsubscribe,
             breakwater.enqueue_lines, breakwater.import_position, breakwater.workload,
             breakwater.drain_worker, breakwater.undrain_worker,
+            breakwater.edit_job, breakwater.why_waits, breakwater.cancel_jobs, breakwater.run_jobs_now,
+            breakwater.cancel_jobs_some, breakwater.run_jobs_now_some,
             breakwater.set_schedule, breakwater.pause_schedule, breakwater.resume_schedule, breakwater.run_schedule,
             breakwater.remove_schedule,
             breakwater.pause_queue, breakwater.pause_kind, breakwater.resume_queue, breakwater.resume_kind,
@@ -93,7 +95,7 @@ begin
             -- These are for the dashboard.
             breakwater.rates, breakwater.backlog, breakwater.ready_lanes, breakwater.waiting_for_time,
             breakwater.kinds_with_retries, breakwater.waiting_behind, breakwater.window_parts,
-            breakwater.find_jobs, breakwater.matches_path, breakwater.dead_letter_groups, breakwater.count_dead_letters,
+            breakwater.find_jobs, breakwater.find_ended, breakwater.has_key, breakwater.matches_path, breakwater.dead_letter_groups, breakwater.count_dead_letters,
             breakwater.latest_failures, breakwater.calls_lately, breakwater.failures_in_words, breakwater.probes_in_words,
             breakwater.evidence_of_round, breakwater.dead_letters_of_incident,
             -- The views call these, with the rights of the user who reads the view.

@@ -42,6 +42,8 @@ public struct HandlerSettings: Sendable, Equatable {
     public var circuit = CircuitPolicy()
     /// How long results stay in `breakwater.result`, up to 3650 days; zero keeps none. Defaults to zero.
     public var keepResults = Duration.zero
+    /// What is kept of the kind's jobs after they have ended; nil for nothing. Defaults to nil.
+    public var history: JobHistory?
     /// The limits of the kind in the whole fleet. Each must have another name, and at most one without a name may have
     /// no key. Defaults to none.
     public var limits: [JobLimit] = []

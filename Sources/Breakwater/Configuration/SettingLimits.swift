@@ -14,6 +14,7 @@ package enum SettingLimits {
 
     package static let timeout = Duration.milliseconds(1)...longest
     package static let keepResults = Duration.zero...longest
+    package static let keepHistory = Duration.seconds(3600)...longest
 
     package static let maxAttempts = 1...1_000_000
     package static let maxAge = Duration.seconds(1)...longest

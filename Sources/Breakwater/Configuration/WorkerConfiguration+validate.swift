@@ -46,6 +46,7 @@ extension HandlerSettings {
         faults.check("concurrency", concurrency, SettingLimits.concurrency)
         faults.check("timeout", timeout, SettingLimits.timeout)
         faults.check("keep_results", keepResults, SettingLimits.keepResults)
+        if let history { faults.add(history.faults, in: "history") }
         faults.check("retry.max_attempts", retry.maxAttempts, SettingLimits.maxAttempts)
         faults.check("retry.base", retry.base, SettingLimits.retryDelay)
         faults.check("retry.cap", retry.cap, SettingLimits.retryDelay)

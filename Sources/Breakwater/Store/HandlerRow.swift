@@ -35,6 +35,12 @@ struct HandlerRow: Encodable {
         try set("max_age", interval: retry.maxAge)
         try set("retry_budget", retry.budget)
         try set("keep_results", interval: settings.keepResults)
+        if let history = settings.history {
+            try set("writes_history", true)
+            try set("history_keep", interval: history.keep)
+            try set("history_payload", history.payload)
+            try set("history_key", settings.historyKey)
+        }
         try set("circuit_enabled", circuit.isEnabled)
         try set("failure_rate", circuit.failureRate)
         try set("slow_rate", circuit.slowCall.map { _ in circuit.slowRate })

@@ -33,7 +33,7 @@ enum JobPage {
         }
         guard let facts else {
             throw Refusal.notFound(
-                "Nothing is known of a job \(id): it succeeded and its result was not kept, it was purged, or it never was."
+                "Nothing is known of a job \(id): it succeeded and its kind keeps no history, it was purged, or it never was."
             )
         }
         return try await exchange.page("Job \(id)", .jobs, now: facts.now) { layout in
@@ -42,6 +42,7 @@ enum JobPage {
             case .waitsOrRuns(let job): alive(job, facts, exchange.mayAct ? layout : nil)
             case .died(let letter): dead(letter, facts, exchange.mayAct ? layout : nil)
             case .succeeded(let success): succeeded(success, facts)
+            case .finished(let job): finished(job, facts)
             }
         }
     }
@@ -56,6 +57,7 @@ enum JobPage {
         case .waitsOrRuns(let job): job.errors
         case .died(let letter): letter.errors
         case .succeeded: "[]"
+        case .finished(let job): job.errors
         }
     }
 
@@ -205,6 +207,49 @@ enum JobPage {
         }
     }
 
+    @HTMLBuilder private static func finished(_ job: FinishedJob, _ facts: Facts) -> HTML {
+        el(.header, .class("title")) {
+            el(.div) {
+                el(.h1) {
+                    "Job \(job.id) "
+                    badge(job.hasSucceeded ? "succeeded" : "dead")
+                }
+                if !job.hasSucceeded {
+                    el(.p, .class("reason"), text: "\(job.reason ?? ""); its dead letter was put back or purged.")
+                }
+            }
+        }
+        el(.dl, .class("facts")) {
+            fact("Kind") { el(.a, .href(Link("/jobs").with("kind", job.kind)), text: job.kind) }
+            fact("Queue") { job.queue }
+            fact("Priority") { "\(job.priority)" }
+            fact("Attempts") { "\(job.attempt)" }
+            if let key = job.key { fact("Key") { el(.a, .href(Link("/jobs").with("key", key)), text: key) } }
+            if let key = job.uniqueKey { fact("Unique key") { key } }
+            fact("Finished") { ago(job.finishedAt, now: facts.now) }
+            if let took = job.took { fact("Took") { took.short } }
+            if let worker = job.worker { fact("Worker") { worker } }
+            if let trace = job.traceparent { fact("Trace") { trace } }
+            if job.reason == "fallback" { fact("By") { "its circuit's fallback" } }
+        }
+        if let result = job.result {
+            el(.section, .class("panel")) {
+                el(.h2, text: "Result")
+                el(.pre, text: String(result.prefix(20_000)))
+            }
+        }
+        if let json = job.payload {
+            payload(json)
+        } else {
+            el(.p, .class("sub"), text: "The history of its kind keeps no payloads.")
+        }
+        timeline(
+            facts,
+            enqueuedAt: job.enqueuedAt,
+            end: (job.finishedAt, job.hasSucceeded ? "Succeeded" : "Became a dead letter: \(job.reason ?? "")")
+        )
+    }
+
     /// The job's payload. A large one is cut, so that the page stays readable.
     private static func payload(_ json: String) -> HTML {
         let limit = 20_000
@@ -337,11 +382,16 @@ enum JobPage {
 
     @Sendable static func runNow(_ exchange: Exchange) async throws -> WebAnswer {
         let reason = try exchange.reason()
-        let was = try await exchange.database {
-            try await $0.runNow(id: exchange.id, reason: reason, actor: exchange.actor)
+        let (was, why) = try await exchange.database { admin -> (Bool, String?) in
+            guard try await admin.runNow(id: exchange.id, reason: reason, actor: exchange.actor) else {
+                return (false, nil)
+            }
+            return (true, try await admin.whyWaits(id: exchange.id))
         }
         return exchange.done(
-            was ? "The job is ready." : "The job does not wait for its time.",
+            was
+                ? why.map { "The job is ready, but still waits: \($0)" } ?? "The job is ready."
+                : "The job does not wait for its time.",
             isFailure: !was,
             to: Link("/jobs", id: exchange.id)
         )

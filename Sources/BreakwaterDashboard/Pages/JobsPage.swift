@@ -1,6 +1,7 @@
 import BreakwaterAdmin
+import Foundation
 
-/// The search for jobs.
+/// The search for jobs: those that wait or run, and those that have ended.
 enum JobsPage {
     private static let pageSize = 50
     private static let countCap = 1000
@@ -13,48 +14,74 @@ enum JobsPage {
         filter.queue = query["queue"]?.trimmed
         filter.state = query["state"].flatMap(JobFilter.State.init)
         filter.path = query["path"]?.trimmed
+        filter.key = query["key"]?.trimmed
         guard (filter.path?.utf8.count ?? 0) <= 1000 else { throw Refusal.wrong("The payload path is too long.") }
         let (wanted, before) = (filter, query.int64("before"))
-        let (found, now) = try await exchange.database { admin in
-            (
-                try await admin.findJobs(wanted, before: before, page: pageSize, cap: countCap),
+        let endedBefore = endPlace(query)
+        let (found, ended, now) = try await exchange.database { admin -> (FoundJobs?, FoundEndedJobs?, Date) in
+            // A further page shows one of the two lists.
+            let showsLive = wanted.includesLive && endedBefore == nil
+            let showsEnded = wanted.includesEnded && before == nil
+            return (
+                showsLive
+                    ? try await admin.findJobs(wanted, before: before, page: pageSize, cap: countCap) : nil,
+                showsEnded
+                    ? try await admin.findEndedJobs(
+                        wanted,
+                        before: endedBefore,
+                        page: pageSize,
+                        patience: .milliseconds(200)
+                    ) : nil,
                 try await admin.now()
             )
         }
         return try await exchange.page("Jobs", .jobs, now: now) { _ in
             el(.h1, text: "Jobs")
             search(filter)
-            el(.p, .class("sub count-line"), .named("role", "status")) {
-                if found.count >= countCap {
-                    "\(countCap.grouped)+ match"
-                } else {
-                    found.count == 1 ? "1 matches" : "\(found.count.grouped) match"
-                }
-                if before != nil { ", from here on" }
-                if found.isUnfinished, let next = found.next {
-                    ". Looked down to the id \(next); there may be more below."
-                }
-            }
-            if found.jobs.isEmpty {
-                if !found.isUnfinished { el(.p, .class("empty"), text: "No job that waits or runs is like this.") }
+            if let found { live(found, filter, isFirst: before == nil) }
+            if let ended { EndedJobsPanel.show(ended, link(filter), now: now) }
+        }
+    }
+
+    /// The place where the list of ended jobs goes on, from the page's address.
+    private static func endPlace(_ query: FormValues) -> EndPlace? {
+        guard let id = query.int64("ended_id"), let time = query["ended"], time.utf8.count <= 40,
+            time.allSatisfy({ $0.isASCII && ($0.isNumber || " :.+-".contains($0)) })
+        else { return nil }
+        return EndPlace(time: time, id: id)
+    }
+
+    @HTMLBuilder private static func live(_ found: FoundJobs, _ filter: JobFilter, isFirst: Bool) -> HTML {
+        el(.p, .class("sub count-line"), .named("role", "status")) {
+            if found.count >= countCap {
+                "\(countCap.grouped)+ match"
             } else {
-                table(found.jobs)
+                found.count == 1 ? "1 matches" : "\(found.count.grouped) match"
             }
-            if let next = found.next {
-                el(.nav, .class("pages"), .label("More jobs")) {
-                    el(
-                        .a,
-                        .href(link(filter).with("before", "\(next)")),
-                        text: found.jobs.isEmpty ? "Look further →" : "Older →"
-                    )
-                }
+            if !isFirst { ", from here on" }
+            if found.isUnfinished, let next = found.next {
+                ". Looked down to the id \(next); there may be more below."
+            }
+        }
+        if found.jobs.isEmpty {
+            if !found.isUnfinished { el(.p, .class("empty"), text: "No job that waits or runs is like this.") }
+        } else {
+            table(found.jobs)
+        }
+        if let next = found.next {
+            el(.nav, .class("pages"), .label("More jobs")) {
+                el(
+                    .a,
+                    .href(link(filter).with("before", "\(next)")),
+                    text: found.jobs.isEmpty ? "Look further →" : "Older →"
+                )
             }
         }
     }
 
     private static func link(_ filter: JobFilter) -> Link {
         Link("/jobs").with("kind", filter.kind).with("queue", filter.queue).with("state", filter.state?.rawValue)
-            .with("path", filter.path)
+            .with("path", filter.path).with("key", filter.key)
     }
 
     private static func search(_ filter: JobFilter) -> HTML {
@@ -81,11 +108,12 @@ enum JobsPage {
                             .option,
                             .value(state.rawValue),
                             .flag("selected", state == filter.state),
-                            text: state == .parked ? "behind a key" : state.rawValue
+                            text: state == .parked ? "behind a key" : state.rawValue.replacing("_", with: " ")
                         )
                     }
                 }
             }
+            field("Key", "key", filter.key)
             el(.label, .class("grows")) {
                 "Payload"
                 el(

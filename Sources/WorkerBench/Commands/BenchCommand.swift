@@ -66,6 +66,12 @@ struct BenchLoadOptions: ParsableArguments {
     @Option(help: ArgumentHelp("The payload's member that names a job's circuit.", valueName: "member"))
     var circuitKey: String?
 
+    @Flag(help: "Keep finished jobs in the history.")
+    var history = false
+
+    @Option(help: ArgumentHelp("With --history: the payload's member by which they are found.", valueName: "member"))
+    var historyKey: String?
+
     @Option(help: ArgumentHelp("How often an idle worker looks for jobs.", valueName: "duration"))
     var pollInterval: DurationArgument?
 
@@ -106,6 +112,8 @@ struct BenchLoadOptions: ParsableArguments {
             handlerTime: handlerTime?.duration ?? .zero,
             concurrency: concurrency,
             circuitKey: circuitKey,
+            history: history,
+            historyKey: historyKey,
             pollInterval: pollInterval?.duration,
             listens: listen,
             program: program

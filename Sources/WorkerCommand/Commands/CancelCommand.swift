@@ -29,6 +29,7 @@ struct CancelCommand: AsyncParsableCommand {
             case .waitsOrRuns(let job): "it was claimed a moment ago, and stands at: \(job.why)"
             case .died(let letter): "it is a dead letter already: \(letter.reason)"
             case .succeeded: "it has succeeded already"
+            case .finished(let job): "it has ended already: \(job.outcome.replacing("_", with: "-"))"
             }
         }
     }

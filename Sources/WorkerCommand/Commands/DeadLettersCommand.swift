@@ -118,6 +118,7 @@ extension DeadLettersCommand {
                 Examples:
 
                   worker dead-letters redrive 4711 4712
+                  worker dead-letters redrive 4711 --payload '{"to": "a@b.c"}'
                   worker dead-letters redrive --kind email.send --dry-run
                   worker dead-letters redrive --kind email.send --limit 100
                   worker dead-letters redrive --incident 12
@@ -128,11 +129,22 @@ extension DeadLettersCommand {
                 """
         )
 
+        @Option(help: "Another payload for one dead letter, one JSON value.")
+        var payload: String?
+
         @OptionGroup var selection: DeadLetterSelection
+
+        func validate() throws {
+            guard let payload else { return }
+            if selection.ids.count != 1 {
+                throw ValidationError("--payload goes with the id of one dead letter.")
+            }
+            try JobsCommand.checkPayload(payload)
+        }
 
         func run() async throws {
             try await selection.apply(done: "put back", key: "redriven") { admin, id in
-                try await admin.redrive(id: id, reason: selection.remark.reason, actor: selection.remark.who)
+                try await admin.redrive(id: id, payload: payload, reason: selection.remark.reason, actor: selection.remark.who)
             } portion: { admin, some, limit in
                 try await admin.redrive(&some, limit: limit)
             }

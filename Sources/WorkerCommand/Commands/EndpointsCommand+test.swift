@@ -138,6 +138,8 @@ extension EndpointsCommand {
             while true {
                 switch try await admin.story(ofJob: id) {
                 case nil, .succeeded?: return nil
+                case .finished(let job)?:
+                    return job.hasSucceeded ? nil : job.reason
                 case .died(let letter)?:
                     let runs = try await admin.failedRuns(letter.errors)
                     _ = try await admin.purge(id: id, reason: purpose, actor: remark.who)

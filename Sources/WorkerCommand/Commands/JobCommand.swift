@@ -13,8 +13,8 @@ struct JobCommand: AsyncParsableCommand {
                   worker job 4711
                   worker job 4711 --json | jq -r .why
 
-                Finds jobs that wait or run, dead letters, and results as long as they are kept. Jobs that it waits \
-                for, and those that wait for it, are drawn as a tree.
+                Finds jobs that wait or run, dead letters, and jobs that succeeded as long as their kind's history or their \
+                results are kept. Jobs that it waits for, and those that wait for it, are drawn as a tree.
                 """
         )
     }
@@ -49,7 +49,8 @@ extension CommandFailure {
     static func noJob(_ id: Int64) -> CommandFailure {
         CommandFailure(
             .refused,
-            "nothing is known of a job \(id): it was never there, was deleted, or succeeded and its result is not kept."
+            "nothing is known of a job \(id): it was never there, was deleted, or succeeded and neither its history nor its "
+                + "result is kept."
         )
     }
 }

@@ -32,7 +32,7 @@ struct RootCommand: AsyncParsableCommand {
         [
             RunCommand.self, MigrateCommand.self, EnqueueCommand.self, StatusCommand.self, TailCommand.self,
             CircuitsCommand.self, LimitsCommand.self, IncidentsCommand.self, EndpointsCommand.self,
-            DeadLettersCommand.self, SchedulesCommand.self, BatchesCommand.self, JobCommand.self,
+            DeadLettersCommand.self, SchedulesCommand.self, BatchesCommand.self, JobsCommand.self, JobCommand.self,
             CancelCommand.self, RunNowCommand.self, SetPriorityCommand.self, RenameKindCommand.self,
             PauseCommand.self, ResumeCommand.self, DrainCommand.self, UndrainCommand.self,
             DashboardCommand.self, HealthcheckCommand.self, StdioCheckCommand.self,

@@ -12,6 +12,9 @@ struct RunNowCommand: AsyncParsableCommand {
                 shot. The command waits for its end and says how it went; the circuit counts it as a probe. It exits with 1
                 if the job did not succeed.
 
+                Without it, a job whose circuit is open, that is paused, or that a limit holds back still waits, and the
+                command says for what.
+
                 Examples:
 
                   worker run-now 4711
@@ -37,7 +40,11 @@ struct RunNowCommand: AsyncParsableCommand {
     func run() async throws {
         if through { return try await sendThrough() }
         try await selection.apply(done: "made ready") { admin, id in
-            try await admin.runNow(id: id, reason: selection.remark.reason, actor: selection.remark.who)
+            let was = try await admin.runNow(id: id, reason: selection.remark.reason, actor: selection.remark.who)
+            if was, let why = try await admin.whyWaits(id: id) {
+                Terminal.complain("Job \(id) is ready, but still waits: \(why)".escapingControlCharacters)
+            }
+            return was
         } refusal: { story in
             switch story {
             case .waitsOrRuns(let job): "it does not wait for its time: it is \(job.state), \(job.why)"
@@ -52,6 +59,7 @@ struct RunNowCommand: AsyncParsableCommand {
         case .died(let letter):
             "it is a dead letter (\(letter.reason)); put it back with: worker dead-letters redrive \(letter.id)"
         case .succeeded: "it has succeeded already"
+        case .finished(let job): "it has ended already: \(job.outcome.replacing("_", with: "-"))"
         }
     }
 

@@ -38,6 +38,7 @@ struct SetPriorityCommand: AsyncParsableCommand {
             case .died(let letter):
                 "it is a dead letter (\(letter.reason)); put it back with: worker dead-letters redrive \(letter.id)"
             case .succeeded: "it has succeeded already"
+            case .finished(let job): "it has ended already: \(job.outcome.replacing("_", with: "-"))"
             }
         }
     }

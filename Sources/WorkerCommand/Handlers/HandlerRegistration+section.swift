@@ -135,6 +135,7 @@ extension HandlerSettings {
         )
         timeout = section.read("timeout", .duration(SettingLimits.timeout), default: defaults.timeout)
         keepResults = section.read("keep_results", .duration(SettingLimits.keepResults), default: defaults.keepResults)
+        history = JobHistory?(in: section, default: defaults.history)
         let retrySection = section.readSection("retry")
         retry = RetryPolicy(retrySection, defaults: defaults.retry)
         section.record(retrySection, as: "retry")

@@ -7,6 +7,7 @@ extension JobStory {
         case .waitsOrRuns(let job): job.errors
         case .died(let letter): letter.errors
         case .succeeded: "[]"
+        case .finished(let job): job.errors
         }
     }
 
@@ -16,6 +17,7 @@ extension JobStory {
         case .waitsOrRuns(let job): job.json
         case .died(let letter): letter.json(state: "dead_letter")
         case .succeeded(let success): success.json
+        case .finished(let job): job.json
         }
     }
 
@@ -25,6 +27,7 @@ extension JobStory {
         case .waitsOrRuns(let job): job.details
         case .died(let letter): [("id", "\(letter.id)"), ("state", "dead letter")] + letter.details.dropFirst()
         case .succeeded(let success): success.details
+        case .finished(let job): job.details
         }
     }
 }

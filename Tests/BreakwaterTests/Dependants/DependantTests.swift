@@ -200,6 +200,20 @@ struct DependantTests {
         }
     }
 
+    @Test("keep waiting when their time is edited, and when jobs are made ready in bulk")
+    func edited() async throws {
+        try await withTestDatabase { database in
+            let worker = try await HandWorker(database)
+            let first = try await database.enqueue("'k'")
+            let last = try await database.enqueue("'k', after => array[\(first)]")
+            try await database.query("select breakwater.edit_job(\(last), run_at => now() + interval '1 hour')")
+            #expect(try await database.number("select breakwater.run_jobs_now(kind => 'k')") == 0)
+            #expect(try await database.state(of: last) == "waiting: waits for job \(first)")
+            try await worker.settle(try await worker.claim())
+            #expect(try await database.text("select state from breakwater.job_status where id = \(last)") == "scheduled")
+        }
+    }
+
     @Test("that are cancelled are awaited no longer, and neither are those behind them")
     func cancelled() async throws {
         try await withTestDatabase { database in

@@ -12,8 +12,8 @@ enum PrivilegeMatrix {
     static let tables: Set<String> = [
         "absence", "adaptive_step", "audit", "call_time", "circuit", "circuit_incident", "circuit_transition", "claim",
         "dead_letter", "dependant", "dependant_to_check", "dependency", "ended_dependency", "endpoint", "endpoint_kind",
-        "endpoint_notice", "failure", "fleet_sample", "flow_rule", "freed_key", "halted_key", "handler", "horizon",
-        "import", "incident_measure", "incident_notice", "job", "key_clock", "key_search", "lane", "leader",
+        "endpoint_notice", "failure", "finished_job", "fleet_sample", "flow_rule", "freed_key", "halted_key", "handler",
+        "horizon", "import", "incident_measure", "incident_notice", "job", "key_clock", "key_search", "lane", "leader",
         "lost_worker", "outcome", "pause", "probe", "probe_result", "rate", "rate_horizon", "rate_pause", "recent_call",
         "result", "rule_claim", "schedule", "schedule_slot", "schema_version", "share_turn", "share_weight", "sleeper",
         "sleeper_lock", "suspension", "tail_subscriber", "tally", "test_shot", "worker",
@@ -21,8 +21,9 @@ enum PrivilegeMatrix {
 
     /// Views that administrators read.
     static let views: Set<String> = [
-        "active_worker", "batch_status", "circuit_status", "depth", "endpoint_status", "held", "incident", "job_status",
-        "limit_status", "obsolete_circuit", "scaling", "schedule_status", "suspension_status", "worker_status",
+        "active_worker", "batch_status", "circuit_status", "depth", "endpoint_status", "finished", "held", "incident",
+        "job_status", "limit_status", "obsolete_circuit", "scaling", "schedule_status", "suspension_status",
+        "worker_status",
     ]
 
     /// Sequences that only their owner draws from, except for `exceptions`.
@@ -83,6 +84,8 @@ enum PrivilegeMatrix {
                 [
                     "rename_kind", "rename_kind_some", "repair_sequences", "why_unseen", "why_dependent", "job_tree",
                     "redrive", "redrive_some", "purge", "purge_some", "cancel", "run_now", "run_through",
+                    "edit_job", "why_waits", "cancel_jobs", "run_jobs_now", "cancel_jobs_some",
+                    "run_jobs_now_some", "find_ended", "has_key",
                     "set_priority",
                     "drain_worker", "undrain_worker", "pause_queue", "pause_kind", "resume_queue", "resume_kind",
                     "probe_circuit",
@@ -113,6 +116,8 @@ enum PrivilegeMatrix {
                     "waits_for_jobs", "release_dependant", "summary_of_batch", "end_waiting", "revive_dependencies",
                     "check_dependants", "check_new_dependencies", "find_deleted_dependencies", "forget_dependants",
                     "check_dependencies", "would_wait_for_itself", "dependency_states", "add_dependencies",
+                    "add_history_day", "add_history_days", "prepare_history", "drop_history", "finish_done", "claim_times",
+                    "change_all_jobs", "change_jobs_some",
                     "check_endpoint", "endpoint_circuits", "hold_endpoint", "release_endpoint", "do_disable_endpoint",
                     "free_endpoint_circuits", "is_endpoint_hold", "needs_hold", "hold_circuit", "origin_of",
                     "prune_endpoint_notices", "run_due_slots",
@@ -184,7 +189,7 @@ enum PrivilegeMatrix {
     /// The rights of a role on a relation, in the notation of the catalogue test. Nil if the relation has no entry.
     static func privileges(of role: Role, on relation: String, kind: String) -> String? {
         switch kind {
-        case "r" where tables.contains(relation), "v" where views.contains(relation),
+        case "r" where tables.contains(relation), "p" where tables.contains(relation), "v" where views.contains(relation),
             "S" where sequences.contains(relation):
             exceptions[relation]?[role] ?? (role == .admin && kind != "S" ? "select" : "")
         default: nil
