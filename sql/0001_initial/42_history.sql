@@ -62,6 +62,7 @@ begin
     then
         v_number := breakwater.new_job_number();
         raise warning 'job % becomes dead letter %: another dead letter has its number', p_id, v_number;
+        update breakwater.progress p set job = v_number where p.job = p_id;
     end if;
     with gone as (
         delete from breakwater.job j where j.id = p_id

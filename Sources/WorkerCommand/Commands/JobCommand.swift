@@ -25,17 +25,18 @@ struct JobCommand: AsyncParsableCommand {
     @OptionGroup var output: OutputOptions
 
     func run() async throws {
-        let (story, place, runs) = try await AdminDatabase.with(database.database) { admin in
+        let (story, place, progress, runs) = try await AdminDatabase.with(database.database) { admin in
             guard let story = try await admin.story(ofJob: id) else { throw CommandFailure.noJob(id) }
             return (
-                story, try await admin.place(ofJob: id), output.json ? [] : try await admin.failedRuns(story.errors)
+                story, try await admin.place(ofJob: id), try await admin.progress(ofJob: id),
+                output.json ? [] : try await admin.failedRuns(story.errors)
             )
         }
         if output.json {
-            Terminal.write(.object(story.json.members + (place?.json.members ?? [])))
+            Terminal.write(.object(story.json.members + (place?.json.members ?? []) + (progress?.json.members ?? [])))
             return
         }
-        Terminal.write(details: story.details + (place?.details ?? []))
+        Terminal.write(details: story.details + (place?.details ?? []) + (progress?.details ?? []))
         Terminal.write(runs)
         if case .died = story { Terminal.write("\nPut it back with: worker dead-letters redrive \(id)") }
     }

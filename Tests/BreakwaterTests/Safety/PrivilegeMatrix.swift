@@ -19,7 +19,7 @@ enum PrivilegeMatrix {
         "lost_worker", "outcome", "pause", "probe", "probe_result", "rate", "rate_horizon", "recent_call", "result",
         "adaptive_step", "call_time", "flow_rule", "freed_key", "halted_key", "key_clock", "key_search", "rate_pause",
         "rule_claim", "share_turn",
-        "share_weight",
+        "share_weight", "cancel_request", "progress",
         "schema_version", "sleeper", "sleeper_lock", "suspension", "tally", "test_shot", "tail_subscriber", "worker",
         "schedule", "schedule_slot", "schema_version", "sleeper", "sleeper_lock", "suspension", "tally", "test_shot",
         "tail_subscriber", "worker",
@@ -35,7 +35,7 @@ enum PrivilegeMatrix {
         "obsolete_circuit", "scaling",
         "active_worker", "circuit_status", "depth", "endpoint_status", "held", "incident", "job_status",
         "obsolete_circuit", "scaling",
-        "suspension_status",
+        "suspension_status", "running_job",
         "worker_status",
     ]
 
@@ -89,6 +89,7 @@ enum PrivilegeMatrix {
                     "transitions_after", "next_notice", "notice_ended",
                     "endpoints_named", "register_endpoint_kinds", "record_endpoint_calls", "next_endpoint_notice",
                     "endpoint_notice_ended",
+                    "cancel_requests", "report_progress", "checkpoints",
                 ]
             ),
             (
@@ -121,6 +122,7 @@ enum PrivilegeMatrix {
             (
                 [],
                 [
+                    "request_cancel", "dead_letter_cancelled", "follow_cancel_requests", "prune_progress",
                     "claim_in_order", "claim_newest", "claimable_lanes", "may_vacuum",
                     "claim_in_order", "claimable_lanes", "may_vacuum",
                     "check_endpoint", "endpoint_circuits", "hold_endpoint", "release_endpoint", "do_disable_endpoint",
