@@ -49,6 +49,9 @@ package struct JobStatus: Equatable, Sendable {
     package var payload: String
     /// A JSON list with one object for each failed run.
     package var errors: String
+    /// How much of a running job's work is done, from 0 to 1, and what is being done, if its run has said.
+    package var fraction: Double?
+    package var note: String?
 }
 
 /// One row of `breakwater.result`: a job that succeeded, of a kind whose results are kept.
@@ -134,7 +137,8 @@ extension AdminDatabase {
         }
     }
 
-    /// `breakwater.cancel`: dead-letters a job that does not run. Returns false when there is no such job.
+    /// `breakwater.cancel`: dead-letters a waiting job, or asks the worker of a running one to cancel it. Returns false
+    /// when there is no such job.
     package func cancel(id: Int64, reason: String? = nil, actor: String? = nil) async throws -> Bool {
         try await one(
             "select breakwater.cancel($1, $2, coalesce($3, session_user))",
@@ -198,7 +202,7 @@ extension AdminDatabase {
         try await read(
             """
             select id, queue, kind, priority, attempt, max_attempts, state, why, enqueued_at, run_at, unique_key, payload,
-                   coalesce(errors, '[]') as errors
+                   coalesce(errors, '[]') as errors, fraction, note
               from breakwater.job_status where id = $1
             """,
             [.int8(id)]
@@ -219,7 +223,9 @@ extension AdminDatabase {
             runAt: try row["run_at"].dateOrNil(),
             uniqueKey: try row["unique_key"].stringOrNil(),
             payload: try row["payload"].string(),
-            errors: try row["errors"].string()
+            errors: try row["errors"].string(),
+            fraction: try row["fraction"].doubleOrNil(),
+            note: try row["note"].stringOrNil()
         )
     }
 

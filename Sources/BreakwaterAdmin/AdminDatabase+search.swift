@@ -93,7 +93,7 @@ extension AdminDatabase {
         return try await read(
             """
             select s.id, s.queue, s.kind, s.priority, s.attempt, s.max_attempts, s.state, s.why, s.enqueued_at, s.run_at,
-                   s.unique_key, '[]' as errors,
+                   s.unique_key, '[]' as errors, s.fraction, s.note,
                    case when pg_column_size(s.payload) <= 8000 then left(s.payload::text, 300)
                         else pg_size_pretty(pg_column_size(s.payload)::bigint) end as payload
               from unnest($1::bigint[]) i(id)

@@ -15,6 +15,7 @@ struct ChildProcess: Sendable {
     var maxOutputBytes: Int
     var killAfter: Duration
     var logger: Logger
+    var reports: RunReports?
 
     enum Outcome: Sendable {
         case ended(ProgramRun.Ending)
@@ -36,7 +37,8 @@ struct ChildProcess: Sendable {
             input: input,
             maxOutputBytes: maxOutputBytes,
             killAfter: killAfter,
-            logger: logger
+            logger: logger,
+            reports: reports
         )
         switch await ProgramLoop.run(program) {
         case .ended(let ending):

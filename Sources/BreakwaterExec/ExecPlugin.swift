@@ -21,6 +21,11 @@ import BreakwaterProcess
 /// A result that is a JSON value is kept as it is. Other text becomes a JSON string, and no output is no result. Each
 /// line of standard error is logged, and the last lines are the message of a failure.
 ///
+/// With `reportsProgress`, the program may write lines of JSON to the descriptor 3, whose number is also in
+/// `BREAKWATER_PROGRESS_FD`: `{"fraction": 0.5, "note": "page 3"}` and `{"checkpoint": {"page": 3}}`. See
+/// ``JobContext/report(fraction:note:)`` and ``JobContext/saveCheckpoint(_:)``. What cannot be used is ignored and logged.
+/// The last checkpoint of an earlier run is in `BREAKWATER_CHECKPOINT` as JSON, also without `reportsProgress`.
+///
 /// No shell is used: the words of the command are passed to the program unchanged. The environment holds only the
 /// configured variables and the `BREAKWATER_` variables of the job. The program leads its own session, and the job ends
 /// with its program: processes that it left behind are killed, and their further output is not awaited. They are found
@@ -35,6 +40,7 @@ public struct ExecPlugin: HandlerPlugin {
     let program: Program
     let maxOutputBytes: Int
     let killAfter: Duration
+    let reportsProgress: Bool
 
     /// A plugin that runs this command for each job.
     ///
@@ -48,6 +54,8 @@ public struct ExecPlugin: HandlerPlugin {
     ///   - maxOutputBytes: How many bytes of standard output are kept as the result. The rest is read and dropped.
     ///     Defaults to 1 MiB.
     ///   - killAfter: How long a cancelled job's processes have between SIGTERM and SIGKILL. Defaults to 5 seconds.
+    ///   - reportsProgress: Whether the program may report its progress and checkpoints on the descriptor 3. Defaults to
+    ///     false, because each run then needs another pipe.
     /// - Throws: ``ExecPluginError`` when there is no such program or directory, or a value is not allowed.
     public init(
         command: [String],
@@ -55,7 +63,8 @@ public struct ExecPlugin: HandlerPlugin {
         inherit: [String] = ["PATH", "HOME", "LANG", "TZ", "TMPDIR"],
         workingDirectory: String? = nil,
         maxOutputBytes: Int = 1 << 20,
-        killAfter: Duration = .seconds(5)
+        killAfter: Duration = .seconds(5),
+        reportsProgress: Bool = false
     ) throws {
         guard maxOutputBytes > 0 else {
             throw ExecPluginError(.invalidLimit, "maxOutputBytes is \(maxOutputBytes): it must be at least 1")
@@ -75,6 +84,7 @@ public struct ExecPlugin: HandlerPlugin {
         }
         self.maxOutputBytes = maxOutputBytes
         self.killAfter = killAfter
+        self.reportsProgress = reportsProgress
     }
 
     /// Runs the command for one job and derives the outcome from its exit status.
@@ -85,12 +95,13 @@ public struct ExecPlugin: HandlerPlugin {
         let child = ChildProcess(
             executable: program.executable,
             command: program.command,
-            environment: program.environment.merging(Self.jobEnvironment(job, context: context)) { $1 },
+            environment: program.environment.merging(jobEnvironment(job, context: context)) { $1 },
             workingDirectory: program.workingDirectory,
             input: Array(job.payload.utf8),
             maxOutputBytes: maxOutputBytes,
             killAfter: killAfter,
-            logger: context.logger
+            logger: context.logger,
+            reports: reportsProgress ? context.reports ?? RunReports() : nil
         )
         switch try await child.run() {
         case .ended(let ending):

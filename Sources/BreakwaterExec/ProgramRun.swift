@@ -18,6 +18,8 @@ final class ProgramRun {
         var maxOutputBytes: Int
         var killAfter: Duration
         var logger: Logger
+        /// Where the program's progress is reported; nil if it reports none.
+        var reports: RunReports?
     }
 
     /// How a program ended, and what it wrote.
@@ -35,8 +37,8 @@ final class ProgramRun {
     /// The reason why a program did not start.
     struct Failure: Error { var number: Int32 }
 
-    /// A start needs both ends of three pipes and the process's descriptor.
-    private static let descriptorsOfStart = 7
+    /// A start needs both ends of each pipe and the process's descriptor.
+    private static func descriptorsOfStart(_ program: Program) -> Int { program.reports == nil ? 7 : 9 }
     /// The most bytes that are read at once.
     private static let chunk = 64 << 10
     /// After the exit, at most a pipe's content of the program's own output remains. Anything more was written by
@@ -44,29 +46,31 @@ final class ProgramRun {
     private static let remainingAfterExit = 1 << 20
 
     /// The descriptors that are waited for.
-    private enum Source: UInt64, CaseIterable { case exit, input, output, error }
+    private enum Source: UInt64, CaseIterable { case exit, input, output, error, progress }
 
     private let id: UInt64
     private let set: Int32
     private let killAfter: Duration
     private let start: ContinuousClock.Instant
     private var process: pid_t = 0
-    private var descriptors: [Int32] = [-1, -1, -1, -1]
+    private var descriptors: [Int32] = [-1, -1, -1, -1, -1]
     private var input: [UInt8]
     private var written = 0
     private var output: BoundedOutput
     private var errors: ErrorLog
+    private var progress: ProgressLines?
     private var wasStopped = false
     /// When the program is killed, if it was asked to end.
     private(set) var killTime: ContinuousClock.Instant?
 
     /// The number of the run whose descriptor has this name.
-    static func id(of name: UInt64) -> UInt64 { name >> 2 }
+    static func id(of name: UInt64) -> UInt64 { name >> 3 }
 
     /// Starts a program.
     static func start(_ program: Program, id: UInt64, set: Int32) -> Result<ProgramRun, Failure> {
-        if let number = DescriptorReserve.reserve(descriptorsOfStart) { return .failure(Failure(number: number)) }
-        defer { DescriptorReserve.giveBack(descriptorsOfStart) }
+        let descriptors = descriptorsOfStart(program)
+        if let number = DescriptorReserve.reserve(descriptors) { return .failure(Failure(number: number)) }
+        defer { DescriptorReserve.giveBack(descriptors) }
         let run = ProgramRun(program, id: id, set: set)
         let number = run.start(program)
         guard number == 0 else {
@@ -83,14 +87,16 @@ final class ProgramRun {
         input = program.input
         output = BoundedOutput(limit: program.maxOutputBytes)
         errors = ErrorLog(logger: program.logger)
+        progress = program.reports.map { ProgressLines($0, logger: program.logger) }
         start = .now
     }
 
     /// Returns 0, or an error number.
     private func start(_ program: Program) -> Int32 {
-        var streams: [Int32] = [-1, -1, -1]
+        let sources: [Source] = [.input, .output, .error] + (progress == nil ? [] : [.progress])
+        var streams = [Int32](repeating: -1, count: sources.count)
         defer { for stream in streams where stream >= 0 { Glibc.close(stream) } }
-        for (place, source) in [Source.input, .output, .error].enumerated() {
+        for (place, source) in sources.enumerated() {
             var ends: [Int32] = [-1, -1]
             let number = breakwater_make_pipe(&ends)
             guard number == 0 else { return number }
@@ -132,7 +138,7 @@ final class ProgramRun {
         return number
     }
 
-    private func name(_ source: Source) -> UInt64 { id << 2 | source.rawValue }
+    private func name(_ source: Source) -> UInt64 { id << 3 | source.rawValue }
 
     private subscript(source: Source) -> Int32 {
         get { descriptors[Int(source.rawValue)] }
@@ -150,11 +156,12 @@ final class ProgramRun {
 
     /// Serves a descriptor that is ready. Returns how the program ended, if it has.
     func serve(_ name: UInt64) -> Ending? {
-        switch Source(rawValue: name & 3) {
+        switch Source(rawValue: name & 7) {
         case .exit: return end()
         case .input: writeInput()
         case .output: _ = read(.output)
         case .error: _ = read(.error)
+        case .progress: _ = read(.progress)
         case nil: break
         }
         return nil
@@ -190,7 +197,11 @@ final class ProgramRun {
                 return 0
             }
             let bytes = Array(UnsafeRawBufferPointer(rebasing: buffer[..<count]))
-            if source == .output { output.append(bytes) } else { errors.append(bytes) }
+            switch source {
+            case .output: output.append(bytes)
+            case .progress: progress?.append(bytes)
+            default: errors.append(bytes)
+            }
             return count
         }
     }
@@ -217,7 +228,7 @@ final class ProgramRun {
     // MARK: The end
 
     private func end() -> Ending {
-        for source in [Source.output, .error] {
+        for source in [Source.output, .error, .progress] {
             var remaining = Self.remainingAfterExit
             while remaining > 0 {
                 let count = read(source)
@@ -225,6 +236,7 @@ final class ProgramRun {
                 remaining -= count
             }
         }
+        progress?.finish()
         // The exited program is not yet reaped, so its group's number cannot have been reused.
         killGroup()
         ProcessGroupWatchdog.shared.forget(process)

@@ -2,13 +2,14 @@ package import Breakwater
 import CProcess
 import Glibc
 
-/// Starts a program in a session of its own, with three descriptors as its standard streams and no others.
+/// Starts a program in a session of its own, with some descriptors as its standard streams and no others.
 ///
 /// - Parameters:
 ///   - arguments: Its name and its arguments.
 ///   - environment: The variables, each as `NAME=value`.
 ///   - directory: The directory that it runs in; nil for the worker's.
-///   - streams: Its standard input, output and error.
+///   - streams: Its standard input, output and error and, if it has one more, its descriptor 3. They are all above the
+///     standard streams.
 ///   - process: The process, if it was started.
 /// - Returns: 0, or an error number.
 package func startProgram(
@@ -22,7 +23,7 @@ package func startProgram(
     let arguments: [UnsafeMutablePointer<CChar>?] = arguments.map { strdup($0) } + [nil]
     let environment: [UnsafeMutablePointer<CChar>?] = environment.map { strdup($0) } + [nil]
     defer { for text in arguments + environment { free(text) } }
-    return breakwater_start_program(executable, arguments, environment, directory, streams, &process)
+    return breakwater_start_program(executable, arguments, environment, directory, streams, Int32(streams.count), &process)
 }
 
 /// The reason why a program did not start.

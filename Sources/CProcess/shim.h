@@ -51,11 +51,11 @@ static inline int breakwater_make_pipe(int ends[2]) {
     return 0;
 }
 
-/// Starts a program in a session of its own, with these three descriptors as its standard streams, no others, and the
+/// Starts a program in a session of its own, with these descriptors as its descriptors from 0 on, no others, and the
 /// default handling of signals. 0, or an error number.
 static inline int breakwater_start_program(
-    const char *path, char *const arguments[], char *const environment[], const char *directory, const int streams[3],
-    pid_t *process
+    const char *path, char *const arguments[], char *const environment[], const char *directory, const int streams[],
+    int count, pid_t *process
 ) {
     // POSIX_SPAWN_SETSID of glibc and musl, which they define only for GNU sources.
     const short set_session = 0x80;
@@ -69,8 +69,8 @@ static inline int breakwater_start_program(
         posix_spawn_file_actions_destroy(&actions);
         return error;
     }
-    for (int i = 0; i < 3 && error == 0; i++) error = posix_spawn_file_actions_adddup2(&actions, streams[i], i);
-    if (error == 0) error = posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
+    for (int i = 0; i < count && error == 0; i++) error = posix_spawn_file_actions_adddup2(&actions, streams[i], i);
+    if (error == 0) error = posix_spawn_file_actions_addclosefrom_np(&actions, count);
     if (error == 0 && directory != NULL) error = posix_spawn_file_actions_addchdir_np(&actions, directory);
     sigemptyset(&signals);
     if (error == 0) error = posix_spawnattr_setsigmask(&attributes, &signals);

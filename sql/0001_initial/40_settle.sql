@@ -110,6 +110,7 @@ declare
     v_pending bigint[] := '{}';
     -- Whether some of the successes may belong to the history.
     v_history boolean := false;
+    v_cancelled bigint[] := '{}';
 begin
     settled := 0;
     stale := '{}';
@@ -218,7 +219,9 @@ begin
                 if v_given.class not in ('unable', 'released') then
                     v_ran := v_ran || v_one.kind;
                 end if;
-                if v_given.effect in ('failed', 'tripped') then
+                if v_one.is_cancelled then
+                    v_cancelled := v_cancelled || v_given.id;
+                elsif v_given.effect in ('failed', 'tripped') then
                     v_failures := v_failures || row(
                         v_one.kind, coalesce(v_given.key, ''), v_given.generation, v_given.id,
                         coalesce(v_given.slow, false), v_one.attempt > 1, v_one.failed_before, v_one.fails_alone,
@@ -238,6 +241,11 @@ begin
     if exists (select from breakwater.flow_rule r where r.key_path is not null) then
         perform breakwater.free_keys_of_runs(p_done || p_ids, p_done_leases || p_leases);
     end if;
+    -- These jobs succeeded before their workers could cancel them.
+    if cardinality(p_done) > 0 and exists (select from breakwater.cancel_request) then
+        delete from breakwater.cancel_request c
+         where c.job = any (p_done) and not exists (select from breakwater.job j where j.id = c.job);
+    end if;
     if cardinality(p_claims) > 0 then
         perform breakwater.close_claims(p_worker, p_claims);
     end if;
@@ -250,7 +258,9 @@ begin
                           array_fill(null::text, array[cardinality(p_done)]) || p_messages)
                    as g(id, lease, class, name, message)
              where p.job = any (p_probes) and p.job = g.id and p.lease = g.lease
-            returning p.kind, p.key, p.generation, p.job, g.class, g.name, left(g.message, 500) as message
+            returning p.kind, p.key, p.generation, p.job,
+                      case when g.id = any (v_cancelled) then 'released' else g.class end as class, g.name,
+                      left(g.message, 500) as message
         )
         insert into breakwater.probe_result (kind, key, generation, job, worker, outcome, name, message, is_pending, at)
         select e.kind, e.key, e.generation, e.job, p_worker, e.class, e.name, e.message,
@@ -336,13 +346,15 @@ $$;
 -- Settles one run that did not succeed. Returns the job's kind, the number of the counted run, when the job had failed
 -- before, and whether it fails alone; or nulls if this worker no longer holds it.
 --
+-- If a user has cancelled the job, its run ends it, whatever its outcome is, and `is_cancelled` is true.
+--
 -- If a pending probe fails as unavailable, the failure is not charged yet: its round decides whether it is the job's
 -- fault. This happens at most a hundred times for each job, so that a job that always fails ends even if it is always
 -- the only one.
 create function breakwater.settle_one(
     p_worker bigint, p_id bigint, p_lease bigint, p_class text, p_delay double precision, p_name text,
     p_message text, p_is_pending boolean, out kind text, out attempt integer, out failed_before timestamptz,
-    out fails_alone boolean
+    out fails_alone boolean, out is_cancelled boolean
 )
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -370,6 +382,11 @@ begin
     v_errors := v_job.errors;
     if p_name is not null then
         v_errors := breakwater.add_error(v_errors, attempt, p_class, p_name, p_message, p_worker);
+    end if;
+    is_cancelled := exists (select from breakwater.cancel_request c where c.job = p_id and c.lease = p_lease);
+    if is_cancelled then
+        perform breakwater.dead_letter_cancelled(p_id, p_lease, p_worker, attempt, v_errors);
+        return;
     end if;
     if p_class = 'throttled' and coalesce(p_delay, 0) <= 0 then
         p_delay := breakwater.throttle_delay(v_errors);

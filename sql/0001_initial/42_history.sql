@@ -62,6 +62,7 @@ begin
     then
         v_number := breakwater.new_job_number();
         raise warning 'job % becomes dead letter %: another dead letter has its number', p_id, v_number;
+        update breakwater.progress p set job = v_number where p.job = p_id;
     end if;
     if exists (select from breakwater.job j join breakwater.handler h on h.kind = j.kind and h.writes_history
                 where j.id = p_id) then

@@ -129,10 +129,11 @@ $$;
 -- them and register again. `stopped` and `generations` are its stopped kinds (see stopped_kinds).
 -- `hosts` is true if the worker should stop claiming other jobs in order to run suspects, which run apart from others.
 -- `is_sole` is true if no other worker claims any of its jobs.
+-- `cancelled` and `cancelled_leases` are the jobs that it is asked to cancel (see cancel_requests).
 -- `registered` is false if rows of its registration are missing. In that case the worker must renew it.
 create function breakwater.beat(
     p_worker bigint, p_state text, p_running integer, p_unresponsive integer, out alive boolean, out stopped text[], out generations bigint[],
-    out hosts boolean, out is_sole boolean, out registered boolean
+    out hosts boolean, out is_sole boolean, out registered boolean, out cancelled bigint[], out cancelled_leases bigint[]
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
@@ -145,6 +146,7 @@ begin
     alive := found;
     select s.kinds, s.generations into stopped, generations from breakwater.stopped_kinds(p_worker) s;
     registered := breakwater.is_registered(p_worker);
+    select c.jobs, c.leases into cancelled, cancelled_leases from breakwater.cancel_requests(p_worker) c;
     -- A session that has locked the table of jobs blocks the work, but must not make a worker lose its jobs.
     begin
         hosts := alive and breakwater.should_run_suspects(p_worker, p_running);

@@ -141,7 +141,7 @@ as $$
 $$;
 
 -- Releases those of some jobs that a claim holds, and notifies the sleeping workers that could run them. Returns the
--- jobs. If the worker of a group of p_group suspects was lost, no suspect is accused: each half of the group runs
+-- jobs. Those that a user has cancelled become dead letters instead. If the worker of a group of p_group suspects was lost, no suspect is accused: each half of the group runs
 -- again.
 create function breakwater.release_jobs(
     p_claim breakwater.claim, p_jobs bigint[], p_crash interval, p_group integer
@@ -153,13 +153,20 @@ declare
     v_job     record;
     v_crashes integer;
     v_jobs    bigint[] := '{}';
+    v_cancelled bigint[] := '{}';
     v_kinds   text[] := '{}';
 begin
     for v_job in
-        select j.id, j.kind, j.attempt, j.crashes from breakwater.job j
+        select j.id, j.kind, j.attempt, j.crashes, j.errors from breakwater.job j
          where j.id = any (p_jobs) and j.lease < p_claim.lease
            for update
     loop
+        if exists (select from breakwater.cancel_request c where c.job = v_job.id and c.lease = p_claim.lease) then
+            perform breakwater.dead_letter_cancelled(
+                v_job.id, p_claim.lease, p_claim.worker, v_job.attempt + 1, v_job.errors);
+            v_cancelled := v_cancelled || v_job.id;
+            continue;
+        end if;
         v_crashes := v_job.crashes + (p_crash is not null and p_group <= 1)::integer;
         update breakwater.job j
            set lease = p_claim.lease, moved_from = null, parked = null, rule = null, rule_key = null,
@@ -177,8 +184,8 @@ begin
         end if;
     end loop;
     delete from breakwater.probe p where p.job = any (p_jobs) and p.lease = p_claim.lease;
-    if v_jobs <> '{}' and exists (select from breakwater.flow_rule r where r.key_path is not null) then
-        perform breakwater.free_keys_of_runs(v_jobs, array[p_claim.lease]);
+    if v_jobs || v_cancelled <> '{}' and exists (select from breakwater.flow_rule r where r.key_path is not null) then
+        perform breakwater.free_keys_of_runs(v_jobs || v_cancelled, array[p_claim.lease]);
     end if;
     perform breakwater.wake(v_kinds);
     return v_jobs;

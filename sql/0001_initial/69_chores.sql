@@ -4,11 +4,11 @@
 create function breakwater.chores() returns text[]
 language sql immutable set search_path = pg_catalog, pg_temp
 as $$
-    select array['check_sequences', 'record_horizon', 'promote', 'run_schedules', 'rescue', 'dead_letter_poison',
-                 'advance_circuits', 'charge_probes', 'return_test_shots', 'apply_fallbacks', 'unpark',
-                 'check_dependants', 'free_forgotten_keys', 'adapt_limits', 'return_stranded', 'measure_incidents',
-                 'aggregate_rates', 'prune_calls', 'prune_results', 'prune_circuits', 'prune_workers', 'prune_history',
-                 'keep_history', 'forget_sleepers']
+    select array['check_sequences', 'record_horizon', 'promote', 'run_schedules', 'rescue', 'follow_cancel_requests',
+                 'dead_letter_poison', 'advance_circuits', 'charge_probes', 'return_test_shots', 'apply_fallbacks',
+                 'unpark', 'check_dependants', 'free_forgotten_keys', 'adapt_limits', 'return_stranded',
+                 'measure_incidents', 'aggregate_rates', 'prune_calls', 'prune_results', 'prune_circuits',
+                 'prune_workers', 'prune_progress', 'prune_history', 'keep_history', 'forget_sleepers']
 $$;
 
 -- Does one chore, in a bounded portion. Returns how many jobs or circuits it moved, or null for chores that report no
@@ -23,6 +23,7 @@ begin
         when 'promote' then return breakwater.promote(1000);
         when 'run_schedules' then return breakwater.run_schedules(100);
         when 'rescue' then return breakwater.rescue();
+        when 'follow_cancel_requests' then perform breakwater.follow_cancel_requests(1000);
         when 'dead_letter_poison' then perform breakwater.dead_letter_poison(1000);
         when 'advance_circuits' then return breakwater.advance_circuits() + breakwater.close_idle_circuits();
         when 'charge_probes' then perform breakwater.charge_probes(1000);
@@ -39,6 +40,7 @@ begin
         when 'prune_results' then perform breakwater.prune_results(1000);
         when 'prune_circuits' then perform breakwater.prune_circuits(1000);
         when 'prune_workers' then perform breakwater.prune_workers();
+        when 'prune_progress' then perform breakwater.prune_progress(1000);
         when 'prune_history' then
             perform breakwater.prune_history(1000);
             perform breakwater.prune_endpoint_notices(1000);

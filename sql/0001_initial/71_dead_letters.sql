@@ -41,13 +41,28 @@ begin
             using errcode = '23505', hint = 'Redrive it when that job has ended, or purge it.';
     end if;
     delete from breakwater.dead_letter d where d.id = v_dead.id;
-    perform breakwater.revive_dependencies(array[v_dead.id], array[v_number]);
+    perform breakwater.follow_redriven(array[v_dead.id], array[v_number]);
     perform breakwater.end_halts();
     perform breakwater.record_action(actor, 'dead_letter.redrive', 'job ' || id, redrive.reason,
                                      jsonb_strip_nulls(jsonb_build_object(
                                          'id', id, 'kind', v_dead.kind, 'new_id', nullif(v_number, v_dead.id),
                                          'payload', case when redrive.payload is not null then 'changed' end)));
     return true;
+end
+$$;
+
+-- Lets what belongs to dead letters that have become jobs again follow them: their checkpoints, and the jobs that wait
+-- for them. A job may have got a new id.
+create function breakwater.follow_redriven(p_dead bigint[], p_jobs bigint[]) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if p_dead <> p_jobs then
+        update breakwater.progress p set job = n.job
+          from unnest(p_dead, p_jobs) n(id, job)
+         where p.job = n.id and n.job <> n.id;
+    end if;
+    perform breakwater.revive_dependencies(p_dead, p_jobs);
 end
 $$;
 
@@ -151,7 +166,7 @@ begin
         returning d.id, b.id as job
     )
     select count(*), array_agg(g.id), array_agg(g.job) into done, v_dead, v_jobs from gone g;
-    perform breakwater.revive_dependencies(v_dead, v_jobs) where done > 0;
+    perform breakwater.follow_redriven(v_dead, v_jobs) where done > 0;
     perform breakwater.end_halts();
     audit := breakwater.record_portion(p_audit, p_actor, 'dead_letter.redrive', p_reason, done, p_ids, p_kind, p_died_of,
                                        p_failure, p_died_until, p_incident);

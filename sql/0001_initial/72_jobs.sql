@@ -1,20 +1,35 @@
 -- Manual actions on jobs: cancel, run now, and change the priority.
 
--- Moves a waiting job to the dead letters. Returns false if it does not exist or is running.
+-- Cancels a job. A waiting job becomes a dead letter at once. The worker of a running job is asked to cancel the run,
+-- within about a second, and the end of the run makes the job a dead letter, unless the run succeeds first (see
+-- breakwater.cancel_request). Returns true if the job is or will be cancelled, and false if it does not exist or another
+-- session has locked it for five seconds.
 create function breakwater.cancel(id bigint, reason text default null, actor text default session_user) returns boolean
-language plpgsql security definer set search_path = pg_catalog, pg_temp
+language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '5s'
 as $$
 #variable_conflict use_column
 declare
-    v_kind text;
+    v_kind   text;
+    v_worker bigint;
 begin
-    if not breakwater.lock_to_change(cancel.id) then
+    begin
+        -- A run that ends at this moment is awaited, so that the job is known to wait or to run.
+        select j.kind into v_kind from breakwater.job j where j.id = cancel.id for update;
+    exception when lock_not_available then
         return false;
+    end;
+    if v_kind is null then
+        return false;
+    elsif breakwater.lock_to_change(cancel.id) then
+        perform breakwater.dead_letter_job(cancel.id, 'cancelled', null);
+    else
+        v_worker := breakwater.request_cancel(cancel.id, cancel.reason, actor);
+        if v_worker is null then
+            return false;
+        end if;
     end if;
-    select j.kind into v_kind from breakwater.job j where j.id = cancel.id;
-    perform breakwater.dead_letter_job(cancel.id, 'cancelled', null);
     perform breakwater.record_action(actor, 'job.cancel', 'job ' || id, cancel.reason,
-                                     jsonb_build_object('id', id, 'kind', v_kind));
+                                     jsonb_strip_nulls(jsonb_build_object('id', id, 'kind', v_kind, 'worker', v_worker)));
     return true;
 end
 $$;

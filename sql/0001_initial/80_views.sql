@@ -51,6 +51,7 @@ select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integ
        case s.state
            when 'running' then format('running on %s since %s', coalesce(w.name, 'worker ' || k.worker),
                                       k.claimed_at)
+                               || coalesce('; ' || q.actor || ' has cancelled it', '')
            when 'suspect' then case when j.crashes = 2
                then 'its worker was lost twice in a row while it held the job: it waits to run apart from others'
                else format('its worker was lost while it ran alone: poison at %s, unless that worker comes back', j.run_at)
@@ -79,7 +80,10 @@ select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integ
        end as why,
        j.enqueued_at,
        case when k.job is null then case when d.job is null then j.run_at else d.run_at end end as run_at, j.ready_at,
-       k.worker, j.unique_key, j.errors, j.payload
+       k.worker, j.unique_key, j.errors, j.payload,
+       -- What its run has reported, if it runs, and the checkpoint from which the next run goes on.
+       case when g.lease = k.lease then g.fraction end as fraction, case when g.lease = k.lease then g.note end as note,
+       g.checkpoint, q.requested_at as cancelled_at
   from breakwater.job j
   left join breakwater.handler h on h.kind = j.kind
   left join breakwater.circuit c on breakwater.is_circuit_of(
@@ -88,6 +92,8 @@ select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integ
   left join breakwater.held k on k.job = j.id
   left join breakwater.dependant d on d.job = j.id and d.released_at is null and j.run_at = 'infinity'
   left join breakwater.worker w on w.id = k.worker
+  left join breakwater.progress g on g.job = j.id
+  left join breakwater.cancel_request q on q.job = j.id and q.lease = k.lease
   left join lateral (select * from breakwater.pause p
                       where breakwater.is_pause_of(p.scope, p.name, j.queue, j.kind)
                       limit 1) p on true

@@ -46,6 +46,12 @@ public struct Job: Sendable, Identifiable {
         get { origin.texts.tracestate }
         set { change(\.tracestate, to: newValue) }
     }
+    /// The last checkpoint that an earlier run of the job has saved, as JSON text, if any. See
+    /// ``JobContext/checkpoint(as:)``.
+    public var checkpoint: String? {
+        get { origin.texts.checkpoint }
+        set { change(\.checkpoint, to: newValue) }
+    }
     /// Whether the job is a probe: a half-open circuit let it through to test whether the dependency works again.
     public var isProbe: Bool
 
@@ -58,6 +64,7 @@ public struct Job: Sendable, Identifiable {
         var circuitKey = ""
         var traceparent: String?
         var tracestate: String?
+        var checkpoint: String?
     }
 
     package final class Origin: Sendable {

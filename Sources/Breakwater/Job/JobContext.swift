@@ -11,7 +11,7 @@ public struct JobContext: Sendable {
     }
     private var end: MonotonicClock.Instant
     private var workerLogger: Logger
-    /// Receives what the run reports about itself; nil if nobody wants to know.
+    /// Receives what the run reports about itself; nil in a context that was made for a test.
     package var reports: RunReports?
 
     /// - Parameters:

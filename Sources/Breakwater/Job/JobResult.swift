@@ -19,6 +19,13 @@ package enum JobResult {
         return quoted(text(from: bytes, isCut: isCut))
     }
 
+    /// The one JSON value in a text, with the parts changed that Postgres refuses; nil if it is no value that can be
+    /// stored.
+    package static func value(in text: String) -> String? {
+        var scanner = JSONScanner(Array(text.utf8))
+        return scanner.scan().map { String(decoding: $0, as: UTF8.self) }
+    }
+
     /// Whether the text is one JSON value that Postgres can store as `jsonb` unchanged.
     package static func isStorable(_ text: String) -> Bool {
         let trimmed = text.utf8.drop(while: \.isJSONWhitespace).reversed().drop(while: \.isJSONWhitespace).reversed()

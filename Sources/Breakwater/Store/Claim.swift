@@ -28,7 +28,8 @@ package struct Claim: StoreCall {
         let slots = Dictionary(uniqueKeysWithValues: room.enumerated().map { ($1.kind, Int32($0 + 1)) })
         return Statement(
             """
-            select * from breakwater.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+            select c.*, case when c.ids is not null then breakwater.checkpoints(c.kind, c.ids) end as checkpoints \
+            from breakwater.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) c
             """,
             [
                 .int8(worker),
@@ -102,7 +103,7 @@ package struct ClaimSuspects: StoreCall {
     package var statement: Statement {
         Statement(
             """
-            select * from breakwater.claim_suspects($1)
+            select c.*, breakwater.checkpoints(c.kind, c.ids) as checkpoints from breakwater.claim_suspects($1) c
             """,
             [.int8(worker)]
         )
@@ -151,11 +152,13 @@ package struct ClaimedJob: Sendable {
             let tracestates = try row["tracestates"].stringOptionalArrayOrNil() ?? []
             let keys = try row["circuit_keys"].stringArray()
             let generations = try row["generations"].int64Array()
+            let checkpoints = try row["checkpoints"].stringOptionalArrayOrNil()
             let counts = [
                 positions.count, payloads.count, attempts.count, handedBack.count, maxAttempts.count, dates.count,
                 waited.count, tuples.count, traceparents.count, tracestates.count,
             ]
             guard counts.allSatisfy({ $0 == ids.count }), delays.isEmpty || delays.count == ids.count,
+                checkpoints.map({ $0.count == ids.count }) ?? true,
                 keys.count == generations.count, let key = keys.first,
                 keys.count == 1 || keys.count == ids.count
             else { throw PostgresError(.decoding, "breakwater.claim answered with arrays of different lengths") }
@@ -189,6 +192,7 @@ package struct ClaimedJob: Sendable {
                     if keys.count > 1 { texts.circuitKey = keys[place] }
                     job.origin = Job.Origin(texts)
                 }
+                if let checkpoint = checkpoints?[place] { job.checkpoint = checkpoint }
                 var claimed = ClaimedJob(job: job, position: positions[place])
                 if !delays.isEmpty, delays[place] > 0 { claimed.startsAt = now + .seconds(delays[place]) }
                 jobs.append(claimed)

@@ -86,6 +86,8 @@ package struct FinishedRun: Sendable {
         package var isSlow = false
         /// How long the dependency asked to wait, if the circuit honours that.
         package var retryAfter: Duration?
+        /// What a run that did not succeed had reported and is not stored yet.
+        package var report: RunReport?
 
         package var isSuccess: Bool { outcomeClass == .succeeded }
         /// Whether the circuit counts it as a failure.

@@ -67,11 +67,16 @@ package struct Beat: StoreCall {
         package var isSoleConsumer: Bool
         /// Whether all rows of the worker's registration exist. If not, it must renew the registration.
         package var isRegistered = true
+        /// The runs that this worker is asked to cancel.
+        package var cancelRequests: Set<RunKey> = []
     }
 
     package var statement: Statement {
         Statement(
-            "select alive, stopped, generations, hosts, is_sole, registered from breakwater.beat($1, $2, $3, $4)",
+            """
+            select alive, stopped, generations, hosts, is_sole, registered, cancelled, cancelled_leases \
+            from breakwater.beat($1, $2, $3, $4)
+            """,
             [
                 .int8(worker), .text(isDraining ? "draining" : "running"), .int4(Int32(clamping: running)),
                 .int4(Int32(clamping: unresponsive)),
@@ -86,7 +91,8 @@ package struct Beat: StoreCall {
             stopped: try row.stoppedKinds(from: 1),
             hostsSuspect: try row[3].bool(),
             isSoleConsumer: try row[4].bool(),
-            isRegistered: try row[5].bool()
+            isRegistered: try row[5].bool(),
+            cancelRequests: try row.runKeys(from: 6)
         )
     }
 }

@@ -21,6 +21,13 @@ package struct Settle: StoreCall {
         package var bad: Int32 = 0
     }
 
+    /// What the runs had reported and is not stored yet, to be stored in the same transaction, before the runs are
+    /// settled; nil for nothing.
+    var reports: ReportProgress? {
+        let reports = runs.compactMap { $0.isPlainSuccess ? nil : $0.ending.report }
+        return reports.isEmpty ? nil : ReportProgress(worker: worker, reports: reports)
+    }
+
     /// Whether there is nothing to record.
     var isEmpty: Bool { runs.isEmpty && claims.isEmpty }
 

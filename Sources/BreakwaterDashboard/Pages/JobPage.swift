@@ -7,6 +7,7 @@ enum JobPage {
         var story: JobStory
         var runs: [FailedRun]
         var done: [AuditEntry]
+        var progress: JobProgress?
         /// The circuit that its kind's calls belong to.
         var circuit: CircuitID?
         var relations: [JobRelation]
@@ -25,6 +26,7 @@ enum JobPage {
                 story: story,
                 runs: try await admin.failedRuns(errors(of: story)),
                 done: try await admin.audit(filter, limit: 50),
+                progress: try await admin.progress(ofJob: id),
                 circuit: try await circuit(of: story, admin),
                 relations: try await admin.relations(ofJob: id),
                 batch: try await admin.batches(id: id).first,
@@ -104,7 +106,8 @@ enum JobPage {
                 fact("Circuit") { el(.a, .href(CircuitView.link(id)), text: id.kind == "*" ? id.key : id.kind) }
             }
         }
-        if let layout, job.state != "running" { actions(job, layout) }
+        if let layout, facts.progress?.cancelledAt == nil { actions(job, layout) }
+        progress(facts)
         related(facts)
         payload(job.payload)
         timeline(facts, enqueuedAt: job.enqueuedAt, end: nil)
@@ -145,6 +148,7 @@ enum JobPage {
                 }
             }
         }
+        progress(facts)
         payload(letter.payload)
         timeline(facts, enqueuedAt: letter.enqueuedAt, end: (letter.diedAt, "Became a dead letter: \(letter.reason)"))
     }
@@ -267,6 +271,35 @@ enum JobPage {
         }
     }
 
+    /// What the job's runs have reported, and who has cancelled the job.
+    @HTMLBuilder private static func progress(_ facts: Facts) -> HTML {
+        if let progress = facts.progress {
+            if let actor = progress.cancelledBy, let at = progress.cancelledAt {
+                el(.p, .class("notice is-warn")) {
+                    "\(actor) cancelled it "
+                    ago(at, now: facts.now)
+                    ". Its worker was asked to end the run."
+                }
+            }
+            if progress.fraction != nil || progress.note != nil || progress.checkpoint != nil {
+                el(.section, .class("panel")) {
+                    el(.h2, text: "Progress")
+                    progressBar(progress.fraction, progress.note)
+                    if let at = progress.reportedAt {
+                        el(.p, .class("sub")) {
+                            "Reported "
+                            ago(at, now: facts.now)
+                        }
+                    }
+                    if let checkpoint = progress.checkpoint {
+                        el(.h3, text: "Checkpoint")
+                        el(.pre, .named("tabindex", "0"), text: String(checkpoint.unicodeScalars.prefix(20_000)))
+                    }
+                }
+            }
+        }
+    }
+
     private static func timeline(_ facts: Facts, enqueuedAt: Date?, end: (at: Date, text: String)?) -> HTML {
         struct Event {
             var at: Date
@@ -331,51 +364,62 @@ enum JobPage {
 
     private static func actions(_ job: JobStatus, _ layout: Layout) -> HTML {
         el(.div, .class("actions")) {
-            if job.runAt != nil {
-                layout.form(Link("/jobs", id: job.id, "run-now")) { el(.button, .class("primary"), text: "Run now") }
-            }
-            if ["circuit_open", "circuit_half_open", "paused"].contains(job.state) {
-                el(.details, .class("act"), .id("act-through")) {
-                    el(.summary, .class("button"), text: "Send through")
-                    layout.form(Link("/jobs", id: job.id, "run-through"), class: "sheet") {
-                        el(
-                            .p,
-                            .class("sub"),
-                            text:
-                                "A test shot: it runs now, past the circuit and any pause. Its circuit counts it as a probe."
-                        )
-                        reasonField(isRequired: false)
-                        el(.button, .class("primary"), text: "Send it through")
-                    }
-                }
-            }
-            el(.details, .class("act"), .id("act-priority")) {
-                el(.summary, .class("button"), text: "Priority")
-                layout.form(Link("/jobs", id: job.id, "priority"), class: "sheet") {
-                    el(.label) {
-                        "Priority, 0 runs first"
-                        el(.select, .name("priority")) {
-                            for priority in 0...9 {
-                                el(
-                                    .option,
-                                    .value("\(priority)"),
-                                    .flag("selected", priority == job.priority),
-                                    text: "\(priority)"
-                                )
-                            }
-                        }
-                    }
-                    reasonField(isRequired: false)
-                    el(.button, .class("primary"), text: "Set")
-                }
-            }
+            if job.state != "running" { changes(job, layout) }
             el(.details, .class("act"), .id("act-cancel")) {
                 el(.summary, .class("button is-grave"), text: "Cancel")
                 layout.form(Link("/jobs", id: job.id, "cancel"), class: "sheet") {
-                    el(.p, .class("sub"), text: "It goes to the dead letters; from there it can be put back.")
+                    el(
+                        .p,
+                        .class("sub"),
+                        text: job.state == "running"
+                            ? "Its worker ends the run. Then it goes to the dead letters, unless it succeeds first."
+                            : "It goes to the dead letters; from there it can be put back."
+                    )
                     reasonField(isRequired: false)
                     el(.button, .class("primary is-grave"), text: "Cancel the job")
                 }
+            }
+        }
+    }
+
+    /// What a user may do with a job that does not run, beside cancelling it.
+    @HTMLBuilder private static func changes(_ job: JobStatus, _ layout: Layout) -> HTML {
+        if job.runAt != nil {
+            layout.form(Link("/jobs", id: job.id, "run-now")) { el(.button, .class("primary"), text: "Run now") }
+        }
+        if ["circuit_open", "circuit_half_open", "paused"].contains(job.state) {
+            el(.details, .class("act"), .id("act-through")) {
+                el(.summary, .class("button"), text: "Send through")
+                layout.form(Link("/jobs", id: job.id, "run-through"), class: "sheet") {
+                    el(
+                        .p,
+                        .class("sub"),
+                        text:
+                            "A test shot: it runs now, past the circuit and any pause. Its circuit counts it as a probe."
+                    )
+                    reasonField(isRequired: false)
+                    el(.button, .class("primary"), text: "Send it through")
+                }
+            }
+        }
+        el(.details, .class("act"), .id("act-priority")) {
+            el(.summary, .class("button"), text: "Priority")
+            layout.form(Link("/jobs", id: job.id, "priority"), class: "sheet") {
+                el(.label) {
+                    "Priority, 0 runs first"
+                    el(.select, .name("priority")) {
+                        for priority in 0...9 {
+                            el(
+                                .option,
+                                .value("\(priority)"),
+                                .flag("selected", priority == job.priority),
+                                text: "\(priority)"
+                            )
+                        }
+                    }
+                }
+                reasonField(isRequired: false)
+                el(.button, .class("primary"), text: "Set")
             }
         }
     }
@@ -411,11 +455,17 @@ enum JobPage {
 
     @Sendable static func cancel(_ exchange: Exchange) async throws -> WebAnswer {
         let reason = try exchange.reason()
-        let was = try await exchange.database {
-            try await $0.cancel(id: exchange.id, reason: reason, actor: exchange.actor)
+        let (was, isRunning) = try await exchange.database { admin in
+            let was = try await admin.cancel(id: exchange.id, reason: reason, actor: exchange.actor)
+            if case .waitsOrRuns? = try await admin.story(ofJob: exchange.id) { return (was, true) }
+            return (was, false)
         }
         return exchange.done(
-            was ? "The job is cancelled: it is a dead letter now." : "The job runs right now, or has ended.",
+            !was
+                ? "The job has ended."
+                : isRunning
+                    ? "The job runs; its worker was asked to cancel it."
+                    : "The job is cancelled: it is a dead letter now.",
             isFailure: !was,
             to: Link("/jobs", id: exchange.id)
         )

@@ -159,7 +159,10 @@ enum JobsPage {
                                 el(.span, .class("sub block"), text: "\(job.queue), priority \(job.priority)")
                             }
                             el(.td, .named("data-label", "State")) { JobPage.badge(job.state) }
-                            el(.td, .named("data-label", "Why"), .class("why"), text: job.why.withoutFractions)
+                            el(.td, .named("data-label", "Why"), .class("why")) {
+                                job.why.withoutFractions
+                                progressBar(job.fraction, job.note)
+                            }
                             el(.td, .named("data-label", "Payload")) { el(.code, .class("cut"), text: job.payload) }
                         }
                     }

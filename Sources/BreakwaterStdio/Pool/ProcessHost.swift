@@ -261,7 +261,11 @@ final class ProcessHost: Sendable {
             case .progress(let run, let fraction, let note):
                 state.reports(of: run)?.progress(fraction: fraction, note: note)
             case .checkpoint(let run, let json):
-                state.reports(of: run)?.checkpoint(json)
+                do {
+                    try state.reports(of: run)?.checkpoint(json)
+                } catch {
+                    state.callers[run]?.context.logger.warning("\(error.message), so it is not stored")
+                }
             case .warn(let line): results.lines.append((.warning, line))
             case .info(let line): results.lines.append((.info, line))
             case .stopped:

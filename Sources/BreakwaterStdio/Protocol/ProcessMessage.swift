@@ -1,4 +1,5 @@
 import Breakwater
+import BreakwaterProcess
 
 /// A line that a process writes to its standard output.
 enum ProcessMessage: Sendable, Equatable {
@@ -36,8 +37,6 @@ struct ProtocolFault: Error, Equatable {
 extension ProcessMessage {
     /// The longest name of a failure, in bytes.
     static let maximumNameBytes = 200
-    /// The longest note of a progress message that is kept, in characters.
-    static let maximumNote = 1000
     /// The longest time that a process can ask for.
     private static let longestDelay = Duration.seconds(86_400 * 3650)
 
@@ -157,7 +156,7 @@ extension ProcessMessage {
             guard let text = line.text(range) else {
                 throw ProtocolFault("a progress has a \"note\" that is not a text: \(line.excerpt)")
             }
-            note = String(text.unicodeScalars.prefix(maximumNote))
+            note = text
         }
         return .progress(run: run, fraction: fraction, note: note)
     }

@@ -57,10 +57,15 @@ enum WorkerMessage {
                 line += #","tracestate":"#.utf8
                 line.append(string: tracestate)
             }
+            if let checkpoint = job.checkpoint {
+                line += #","checkpoint":"#.utf8
+                // A line feed in valid JSON is white space between its parts.
+                line += checkpoint.utf8.lazy.map { $0 == UInt8(ascii: "\n") ? 0x20 : $0 }
+            }
             line += #","payload":"#.utf8
             let start = line.count
             line += payload
-            // A line feed in valid JSON is white space between its parts. The database sends none.
+            // The database sends no line feeds in a payload.
             if payload.contains(UInt8(ascii: "\n")) {
                 for index in start..<line.count where line[index] == UInt8(ascii: "\n") { line[index] = 0x20 }
             }

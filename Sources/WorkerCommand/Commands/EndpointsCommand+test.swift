@@ -160,6 +160,7 @@ extension EndpointsCommand {
 
         /// Deletes a job that waits. One that is running ends by itself.
         private func remove(job id: Int64, _ admin: AdminDatabase) async throws {
+            if case .waitsOrRuns(let job)? = try await admin.story(ofJob: id), job.state == "running" { return }
             guard (try? await admin.cancel(id: id, reason: purpose, actor: remark.who)) == true else { return }
             _ = try await admin.purge(id: id, reason: purpose, actor: remark.who)
         }

@@ -26,19 +26,25 @@ struct JobCommand: AsyncParsableCommand {
     @OptionGroup var output: OutputOptions
 
     func run() async throws {
-        let (story, place, relations, runs) = try await AdminDatabase.with(database.database) { admin in
+        let (story, place, progress, relations, runs) = try await AdminDatabase.with(database.database) { admin in
             guard let story = try await admin.story(ofJob: id) else { throw CommandFailure.noJob(id) }
             return (
-                story, try await admin.place(ofJob: id), try await admin.relations(ofJob: id),
+                story, try await admin.place(ofJob: id), try await admin.progress(ofJob: id),
+                try await admin.relations(ofJob: id),
                 output.json ? [] : try await admin.failedRuns(story.errors)
             )
         }
         if output.json {
             let tree = JSONValue.array(relations.map(\.json))
-            Terminal.write(.object(story.json.members + (place?.json.members ?? []) + [.init("relations", tree)]))
+            Terminal.write(
+                .object(
+                    story.json.members + (place?.json.members ?? []) + (progress?.json.members ?? [])
+                        + [.init("relations", tree)]
+                )
+            )
             return
         }
-        Terminal.write(details: story.details + (place?.details ?? []))
+        Terminal.write(details: story.details + (place?.details ?? []) + (progress?.details ?? []))
         for line in JobRelation.draw(relations) { Terminal.write(line) }
         Terminal.write(runs)
         if case .died = story { Terminal.write("\nPut it back with: worker dead-letters redrive \(id)") }

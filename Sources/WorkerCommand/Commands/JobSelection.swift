@@ -15,19 +15,23 @@ struct JobSelection: ParsableArguments {
     /// - Parameters:
     ///   - done: A participle for the messages, such as `cancelled`.
     ///   - each: Changes one job; returns false if that is impossible.
+    ///   - sentence: A sentence about a changed job, in place of "Job 1 is cancelled."; nil for that one.
     ///   - refusal: The reason why a job that exists cannot be changed.
     /// - Throws: ``CommandFailure`` when a job cannot be changed, after all others were changed.
     func apply(
         done: String,
         each: (AdminDatabase, Int64) async throws -> Bool,
+        sentence: (AdminDatabase, Int64) async throws -> String? = { _, _ in nil },
         refusal: (JobStory) -> String
     ) async throws {
         var changed: [Int64] = []
+        var sentences: [String] = []
         var refused: [String] = []
         try await AdminDatabase.with(database.database) { admin in
             for id in ids {
                 if try await each(admin, id) {
                     changed.append(id)
+                    sentences.append(try await sentence(admin, id) ?? "Job \(id) is \(done).")
                 } else if let story = try await admin.story(ofJob: id) {
                     refused.append("job \(id) is not \(done): \(refusal(story))")
                 } else {
@@ -38,7 +42,7 @@ struct JobSelection: ParsableArguments {
         if output.json {
             Terminal.write(.object(["changed": .array(changed.map { .integer($0) })]))
         } else {
-            for id in changed { Terminal.write("Job \(id) is \(done).") }
+            for sentence in sentences { Terminal.write(sentence) }
         }
         if !refused.isEmpty { throw CommandFailure(.refused, refused.joined(separator: "\n")) }
     }

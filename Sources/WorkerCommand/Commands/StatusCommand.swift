@@ -68,6 +68,7 @@ extension AdminDatabase {
         return FleetStatus(
             lockWaits: lockWaits,
             depths: try await depths(),
+            running: try await runningJobs(limit: FleetStatus.mostRunning),
             workers: try await workers(),
             circuits: try await circuits().filter { $0.state != "closed" || $0.override != nil },
             suspensions: try await suspensions(),

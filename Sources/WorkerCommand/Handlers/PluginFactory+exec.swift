@@ -11,6 +11,7 @@ extension PluginFactory {
             .duration(.zero ... .seconds(3600)),
             default: .seconds(5)
         )
+        let progress = section.read("progress", .flag, default: false)
         guard section.isFine else { return nil }
         do {
             return try ExecPlugin(
@@ -19,7 +20,8 @@ extension PluginFactory {
                 inherit: program.inherit,
                 workingDirectory: program.workingDirectory,
                 maxOutputBytes: maxOutput,
-                killAfter: killAfter
+                killAfter: killAfter,
+                reportsProgress: progress
             )
         } catch let error as ExecPluginError {
             section.report(error.code.key, error.message)

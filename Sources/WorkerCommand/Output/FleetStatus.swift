@@ -5,6 +5,8 @@ struct FleetStatus: Equatable {
     /// Sessions whose locks block others.
     var lockWaits: [LockWait] = []
     var depths: [Depth]
+    /// The running jobs that report progress or are cancelled, the latest report first, at most ``mostRunning``.
+    var running: [RunningJob] = []
     var workers: [WorkerStatus]
     /// The circuits that are not closed or have an override.
     var circuits: [CircuitStatus]
@@ -16,6 +18,8 @@ struct FleetStatus: Equatable {
     /// The schedules that are paused, failing or overdue, at most ``mostSchedules``.
     var schedules: [IdleSchedule] = []
 
+    /// The most running jobs that are named.
+    static let mostRunning = 20
     /// The most schedules that are named.
     static let mostSchedules = 20
 
@@ -33,6 +37,7 @@ struct FleetStatus: Equatable {
     private var wholeTables: [(title: String, table: Table)] {
         [
             ("JOBS", Depth.table(depths)),
+            ("PROGRESS", RunningJob.table(running)),
             ("WORKERS", WorkerStatus.table(workers)),
             ("CIRCUITS NOT CLOSED", CircuitStatus.table(circuits)),
             ("SUSPENDED WORKERS", Suspension.table(suspensions)),
@@ -45,7 +50,7 @@ struct FleetStatus: Equatable {
     /// The tables in the order for a screen: circuits, suspensions, pauses and limits come first.
     var watchTables: [(title: String, table: Table)] {
         let order = [
-            "CIRCUITS NOT CLOSED", "SUSPENDED WORKERS", "PAUSED", "HELD BACK BY LIMITS", "JOBS", "WORKERS",
+            "CIRCUITS NOT CLOSED", "SUSPENDED WORKERS", "PAUSED", "HELD BACK BY LIMITS", "JOBS", "PROGRESS", "WORKERS",
             "DEAD LETTERS",
         ]
         return wholeTables.sorted { (order.firstIndex(of: $0.title) ?? 0) < (order.firstIndex(of: $1.title) ?? 0) }
@@ -91,6 +96,7 @@ struct FleetStatus: Equatable {
         .object([
             "lock_waits": .array(lockWaits.map(\.json)),
             "jobs": .array(depths.map(\.json)),
+            "running": .array(running.map(\.json)),
             "workers": .array(workers.map(\.json)),
             "circuits_not_closed": .array(circuits.map(\.json)),
             "suspended_workers": .array(

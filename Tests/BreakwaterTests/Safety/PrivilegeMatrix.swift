@@ -10,20 +10,21 @@ enum PrivilegeMatrix {
 
     /// Tables that administrators read and only their owner writes, except for `exceptions`.
     static let tables: Set<String> = [
-        "absence", "adaptive_step", "audit", "call_time", "circuit", "circuit_incident", "circuit_transition", "claim",
-        "dead_letter", "dependant", "dependant_to_check", "dependency", "ended_dependency", "endpoint", "endpoint_kind",
-        "endpoint_notice", "failure", "finished_job", "fleet_sample", "flow_rule", "freed_key", "halted_key", "handler",
-        "horizon", "import", "incident_measure", "incident_notice", "job", "key_clock", "key_search", "lane", "leader",
-        "lost_worker", "outcome", "pause", "probe", "probe_result", "rate", "rate_horizon", "rate_pause", "recent_call",
-        "result", "rule_claim", "schedule", "schedule_slot", "schema_version", "share_turn", "share_weight", "sleeper",
-        "sleeper_lock", "suspension", "tail_subscriber", "tally", "test_shot", "worker",
+        "absence", "adaptive_step", "audit", "call_time", "cancel_request", "circuit", "circuit_incident",
+        "circuit_transition", "claim", "dead_letter", "dependant", "dependant_to_check", "dependency",
+        "ended_dependency", "endpoint", "endpoint_kind", "endpoint_notice", "failure", "finished_job", "fleet_sample",
+        "flow_rule", "freed_key", "halted_key", "handler", "horizon", "import", "incident_measure", "incident_notice",
+        "job", "key_clock", "key_search", "lane", "leader", "lost_worker", "outcome", "pause", "probe", "probe_result",
+        "progress", "rate", "rate_horizon", "rate_pause", "recent_call", "result", "rule_claim", "schedule",
+        "schedule_slot", "schema_version", "share_turn", "share_weight", "sleeper", "sleeper_lock", "suspension",
+        "tail_subscriber", "tally", "test_shot", "worker",
     ]
 
     /// Views that administrators read.
     static let views: Set<String> = [
         "active_worker", "batch_status", "circuit_status", "depth", "endpoint_status", "finished", "held", "incident",
-        "job_status", "limit_status", "obsolete_circuit", "scaling", "schedule_status", "suspension_status",
-        "worker_status",
+        "job_status", "limit_status", "obsolete_circuit", "running_job", "scaling", "schedule_status",
+        "suspension_status", "worker_status",
     ]
 
     /// Sequences that only their owner draws from, except for `exceptions`.
@@ -77,6 +78,7 @@ enum PrivilegeMatrix {
                     "transitions_after", "next_notice", "notice_ended", "set_configured_schedules",
                     "endpoints_named", "register_endpoint_kinds", "record_endpoint_calls", "next_endpoint_notice",
                     "endpoint_notice_ended",
+                    "cancel_requests", "report_progress", "checkpoints",
                 ]
             ),
             (
@@ -111,9 +113,11 @@ enum PrivilegeMatrix {
             (
                 [],
                 [
+                    "request_cancel", "dead_letter_cancelled", "follow_cancel_requests", "prune_progress",
                     "claim_in_order", "claim_newest", "claimable_lanes", "may_vacuum",
                     "has_dependencies", "end_dependencies", "note_ends", "release_dependants", "verdict_on",
                     "waits_for_jobs", "release_dependant", "summary_of_batch", "end_waiting", "revive_dependencies",
+                    "follow_redriven",
                     "check_dependants", "check_new_dependencies", "find_deleted_dependencies", "forget_dependants",
                     "check_dependencies", "would_wait_for_itself", "dependency_states", "add_dependencies",
                     "add_history_day", "add_history_days", "prepare_history", "drop_history", "finish_done", "claim_times",

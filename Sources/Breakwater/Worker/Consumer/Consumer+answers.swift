@@ -191,7 +191,7 @@ extension Consumer {
             }
         case .settleAlone(let settle) where settle.worker == worker && isolation != nil:
             guard let run = settle.runs.first else { return }
-            let key = HeldJobs.RunKey(id: run.id, lease: run.lease)
+            let key = RunKey(id: run.id, lease: run.lease)
             let before = refusedRuns[key, default: 0]
             if error.isTransient { refusedRuns[key] = before + 1 }
             let verdict = isolation?.refused(error, refusals: before)

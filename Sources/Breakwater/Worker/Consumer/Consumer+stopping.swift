@@ -9,6 +9,7 @@ extension Consumer {
         lease.regain(asOf: sent)
         isSoleConsumer = answer.isSoleConsumer
         held.stop(kinds: answer.stopped, isComplete: true, at: now)
+        cancel(answer.cancelRequests, at: now, &actions)
         if answer.hostsSuspect { quarantine.recordWaitingSuspect(at: now) }
     }
 
@@ -69,6 +70,17 @@ extension Consumer {
             held.finish(run.job, ending)
             actions.append(.report(.gaveUp(run)))
         }
+    }
+
+    /// Cancels runs that a user has cancelled, and releases those that have not started. The database makes the jobs
+    /// dead letters when these are settled. The runs may be named repeatedly until then.
+    mutating func cancel(_ runs: Set<RunKey>, at now: Instant, _ actions: inout [Action]) {
+        guard !runs.isEmpty else { return }
+        let slots = held.cancel(for: .requested, at: now) { runs.contains(RunKey($0.job)) }
+        held.releaseWaiting(runs)
+        guard !slots.isEmpty else { return }
+        actions.append(.cancel(slots: slots))
+        actions.append(.report(.cancelled(slots.compactMap { held.slots[$0]?.job })))
     }
 
     mutating func cancel(for reason: HeldJobs.CancelReason, at now: Instant, _ actions: inout [Action]) {

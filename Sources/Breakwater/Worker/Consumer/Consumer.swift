@@ -22,6 +22,8 @@ struct Consumer {
         case heartbeat(Beat.Output, sent: Instant)
         /// The connection for heartbeats was refused because the database is down for all clients.
         case databaseAbsent
+        /// A user has cancelled these runs.
+        case cancelRequested(Set<RunKey>)
         /// The worker was deregistered, and its jobs were released to other workers.
         case deregistered
         /// The worker has registered under a new number. The request was sent at this time.
@@ -84,6 +86,8 @@ struct Consumer {
         /// The outcome of a run cannot be stored.
         case cannotRecord(FinishedRun, PostgresError)
         case suspects([Job])
+        /// Runs of these jobs are cancelled because a user has cancelled the jobs.
+        case cancelled([Job])
         /// Jobs that cannot be read were dead-lettered.
         case unreadable([Int64])
     }
@@ -188,7 +192,7 @@ struct Consumer {
     var isolation: SettleIsolation?
     /// The number of refused settles in a row, and how often single runs were refused for transient reasons.
     var refusals = 0
-    var refusedRuns: [HeldJobs.RunKey: Int] = [:]
+    var refusedRuns: [RunKey: Int] = [:]
 
     init(_ settings: Settings, worker: Int64, registeredAt: Instant) {
         self.settings = settings
@@ -216,6 +220,7 @@ struct Consumer {
         case .woken(let kind): woken(kind: kind, at: now)
         case .databaseAbsent: lease.databaseIsAbsent(at: now)
         case .heartbeat(let answer, let sent): heartbeat(answer, sent: sent, at: now, &actions)
+        case .cancelRequested(let runs): cancel(runs, at: now, &actions)
         case .deregistered: deregistered(at: now, &actions)
         case .registered(let worker, let sent): registered(worker, sent: sent)
         case .drain: drain(at: now)

@@ -1,13 +1,9 @@
 extension HeldJobs {
-    /// One run of one job.
-    struct RunKey: Hashable {
-        var id: Int64
-        var lease: Int64
-    }
-
     /// The reason why a run was cancelled. It decides what the end of the run means.
     enum CancelReason {
         case timeout, shutdown, leaseLost
+        /// A user has cancelled the job.
+        case requested
     }
 
     /// A job to start, and its slot.

@@ -356,6 +356,9 @@ struct HeldJobs {
         releaseWaiting { $0.stops($1) }
     }
 
+    /// Releases those of some runs that have not started.
+    mutating func releaseWaiting(_ runs: Set<RunKey>) { releaseWaiting { runs.contains(RunKey($1)) } }
+
     /// Releases the jobs that have not started.
     mutating func releaseWaiting() { releaseWaiting { _, _ in true } }
 
@@ -375,12 +378,15 @@ struct HeldJobs {
         at now: Instant,
         where isChosen: (Running) -> Bool = { _ in true }
     ) -> [Int] {
-        slots.indices.filter { slot in
+        let cancelled = slots.indices.filter { slot in
             guard let run = slots[slot], run.cancelReason == nil, isChosen(run) else { return false }
             slots[slot]?.cancelReason = reason
             slots[slot]?.cancelledAt = now
             return true
         }
+        // Whether these runs go on is checked before their deadlines.
+        if !cancelled.isEmpty, let next = nextDeadline { nextDeadline = min(next, now + Self.cancelledReportDelay) }
+        return cancelled
     }
 
     /// Checks the deadlines of all runs.

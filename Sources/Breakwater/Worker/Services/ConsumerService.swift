@@ -71,15 +71,17 @@ struct ConsumerService {
     }
 
     private func send(_ request: Request, on connection: isolated Connection) throws(PostgresError) -> Sent {
-        func call(_ statement: Statement) throws(PostgresError) -> Answer {
-            try connection.send([statement], timeout: engine.timeout, resultsFirst: false)
+        /// Sends a statement, and another one before it in the same transaction.
+        func call(_ statement: Statement, after first: Statement? = nil) throws(PostgresError) -> Answer {
+            let statements = if let first { [first, statement] } else { [statement] }
+            return try connection.send(statements, timeout: engine.timeout, resultsFirst: false)
         }
         /// Sends a settle, or a flush if there is none. A settle that cannot be sent, for example because of a NUL in a
         /// text, counts as refused by the server.
         func callOrFlush(_ settle: Settle?) throws(PostgresError) -> (Answer, PostgresError?) {
             var refusal: PostgresError?
             do {
-                if let settle { return (try call(settle.statement), nil) }
+                if let settle { return (try call(settle.statement, after: settle.reports?.statement), nil) }
             } catch {
                 guard error.isAnswer else { throw error }
                 refusal = error
@@ -130,7 +132,8 @@ struct ConsumerService {
     private mutating func end(of sent: Sent) async throws(PostgresError) -> Consumer.Answer {
         let result: QueryResult
         do {
-            result = try await sent.end.end()[0]
+            let results = try await sent.end.end()
+            result = results[results.count - 1]
             if let refusal = sent.refusal { return .settleRefused(refusal) }
         } catch {
             guard error.isAnswer else { throw error }

@@ -39,6 +39,8 @@ extension Engine {
                 "jobs that cannot be read kept claims from being answered; they are dead letters now",
                 metadata: ["job_ids": .array(jobs.map { .stringConvertible($0) })]
             )
+        case .cancelled(let jobs):
+            for job in jobs { logger.info("cancels a job because a user asked for it", metadata: job.metadata()) }
         case .suspects(let jobs):
             for job in jobs {
                 logger.notice("runs a job apart from others that may have killed its workers", metadata: job.metadata())

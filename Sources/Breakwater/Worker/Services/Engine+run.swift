@@ -43,7 +43,8 @@ extension Engine {
     }
 
     private func perform(_ job: Job, until deadline: MonotonicClock.Instant, _ handler: Handler) async -> JobOutcome {
-        let context = JobContext(job: job, end: deadline, logger: loggers.handlers)
+        var context = JobContext(job: job, end: deadline, logger: loggers.handlers)
+        context.reports = RunReports(of: RunKey(job), to: progress)
         do {
             return try await handler.plugin.run(job, context: context)
         } catch let failure as JobFailure {
@@ -75,6 +76,8 @@ extension Engine {
         if outcome.isSuccess, !isPlain {
             ending = FinishedRun.Ending(outcome, of: job, duration: duration, settings: handler.settings)
         }
+        // The reports of a success are of no more use.
+        let report = progress.end(RunKey(job))
         let (counts, next) = ended(start, times, at: now) { reason in
             if !isPlain, ending == nil {
                 ending = FinishedRun.Ending(
@@ -83,6 +86,7 @@ extension Engine {
                     duration: duration,
                     settings: handler.settings
                 )
+                ending?.report = report
             }
             return ending
         }
@@ -121,7 +125,7 @@ extension JobOutcome {
         return switch reason {
         case nil: self
         case .timeout: .failed(JobFailure("timeout", "it ran for longer than \(timeout) and was cancelled"))
-        case .shutdown, .leaseLost: .released
+        case .shutdown, .leaseLost, .requested: .released
         }
     }
 }

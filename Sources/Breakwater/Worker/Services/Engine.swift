@@ -58,6 +58,8 @@ final class Engine: Sendable {
     /// Tracks which calls are unanswered, and which sessions they wait for.
     let lockWatch = LockWatch()
     let vacuum = JobVacuum()
+    /// What the runs report about themselves.
+    let progress = ProgressBoard()
     let outage: DatabaseOutage
     /// Raised when the connection that claims has something to do.
     let requests = AsyncEvent()

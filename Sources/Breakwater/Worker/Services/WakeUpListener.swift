@@ -31,6 +31,9 @@ struct WakeUpListener {
         case "circuit", "pause", "resume":
             engine.requestHeartbeat()
             engine.handle(.woken(kind: nil))
+        case "cancel":
+            // The answer to the heartbeat names the runs.
+            if words.last.flatMap({ Int64($0) }) == engine.worker { engine.requestHeartbeat() }
         default:
             break
         }

@@ -2,16 +2,16 @@
 ///
 /// Most lines are results of a few dozen bytes, and there can be tens of thousands a second. So a value is only skipped
 /// and checked, and its range is kept.
-struct MessageScanner {
+package struct MessageScanner {
     /// The greatest depth of lists and objects.
     static let maximumDepth = 512
 
-    let bytes: UnsafeRawBufferPointer
+    private let bytes: UnsafeRawBufferPointer
     private(set) var position: Int
     private let end: Int
 
     /// Scans a range of the bytes; all of them unless one is given.
-    init(_ bytes: UnsafeRawBufferPointer, in range: Range<Int>? = nil) {
+    package init(_ bytes: UnsafeRawBufferPointer, in range: Range<Int>? = nil) {
         self.bytes = bytes
         position = range?.lowerBound ?? 0
         end = range?.upperBound ?? bytes.count
@@ -21,7 +21,7 @@ struct MessageScanner {
     /// and the range of the value.
     ///
     /// - Returns: Whether the range is one JSON object and nothing else.
-    mutating func members(_ body: (Range<Int>, Range<Int>) -> Void) -> Bool {
+    package mutating func members(_ body: (Range<Int>, Range<Int>) -> Void) -> Bool {
         skipSpace()
         guard take(UInt8(ascii: "{")) else { return false }
         skipSpace()
@@ -48,7 +48,7 @@ struct MessageScanner {
     /// Calls the body for the range of each element of the list that the range is.
     ///
     /// - Returns: Whether the range is one JSON list and nothing else.
-    mutating func elements(_ body: (Range<Int>) -> Void) -> Bool {
+    package mutating func elements(_ body: (Range<Int>) -> Void) -> Bool {
         guard take(UInt8(ascii: "[")) else { return false }
         skipSpace()
         if take(UInt8(ascii: "]")) { return position == end }
@@ -174,7 +174,7 @@ extension UInt8 {
 
 extension UnsafeRawBufferPointer {
     /// The text of a JSON string; nil if the range is another value. Half a surrogate pair becomes U+FFFD.
-    func text(_ range: Range<Int>) -> String? {
+    package func text(_ range: Range<Int>) -> String? {
         guard range.count >= 2, self[range.lowerBound] == UInt8(ascii: "\"") else { return nil }
         let inside = self[range.lowerBound + 1..<range.upperBound - 1]
         guard inside.contains(UInt8(ascii: "\\")) else { return String(decoding: inside, as: UTF8.self) }
@@ -209,13 +209,13 @@ extension UnsafeRawBufferPointer {
     }
 
     /// The number; nil if the range is another value.
-    func number(_ range: Range<Int>) -> Double? {
+    package func number(_ range: Range<Int>) -> Double? {
         guard let first = self[range].first, first == UInt8(ascii: "-") || first.isDigit else { return nil }
         return Double(String(decoding: self[range], as: UTF8.self))
     }
 
     /// The whole number that is not negative; nil if the range is another value, or too large.
-    func whole(_ range: Range<Int>) -> UInt64? {
+    package func whole(_ range: Range<Int>) -> UInt64? {
         guard !range.isEmpty, range.count <= 19 else { return nil }
         var value: UInt64 = 0
         for byte in self[range] {
@@ -226,12 +226,12 @@ extension UnsafeRawBufferPointer {
     }
 
     /// Whether the bytes of the range are those of the word.
-    func isWord(_ word: StaticString, _ range: Range<Int>) -> Bool {
+    package func isWord(_ word: StaticString, _ range: Range<Int>) -> Bool {
         guard range.count == word.utf8CodeUnitCount else { return false }
         for index in 0..<range.count where self[range.lowerBound + index] != word.utf8Start[index] { return false }
         return true
     }
 
     /// Whether the range is null.
-    func isNull(_ range: Range<Int>) -> Bool { isWord("null", range) }
+    package func isNull(_ range: Range<Int>) -> Bool { isWord("null", range) }
 }
