@@ -33,7 +33,7 @@ struct JobsCommandTests {
                 """
             )
             try await database.running(configuration) { _ in
-                try await waitUntil("all jobs are done") { try await database.count("job") == 0 }
+                try await waitUntil("all jobs are done") { try await database.number("select count(*) from breakwater.job") == 0 }
             }
             try await database.query(
                 """
