@@ -16,7 +16,8 @@ begin
     if to_regclass('breakwater.' || v_name) is not null then
         return;
     end if;
-    execute format('create table breakwater.%I (like breakwater.finished_job including defaults including constraints)', v_name);
+    execute format('create table breakwater.%I (like breakwater.finished_job including defaults including constraints)',
+                   v_name);
     execute format('alter table breakwater.finished_job attach partition breakwater.%I for values from (%L) to (%L)',
                    v_name, p_day || ' 00:00:00+00', (p_day + 1) || ' 00:00:00+00');
 end

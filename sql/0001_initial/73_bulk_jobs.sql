@@ -1,8 +1,8 @@
 -- Cancelling jobs in bulk, and making them ready.
 
--- Cancels waiting jobs (p_action cancel), or (run_now) makes those ready that wait for a time or are held back: a portion of the jobs that meet all
--- conditions that are not null. p_payload is contained in the payload, and p_path matches it (see matches_path). At
--- least one of the four must be given. Suspects are not made ready (see run_now).
+-- Cancels waiting jobs (p_action cancel), or makes those ready that wait for a time or are held back (run_now): a
+-- portion of the jobs that meet all conditions that are not null. p_payload is contained in the payload, and p_path
+-- matches it (see matches_path). At least one of the four must be given. Suspects are not made ready (see run_now).
 --
 -- All jobs with ids above p_after are read in the order of their ids, up to p_until. p_after is the `last` of the
 -- previous portion, null for the first; pass `audit` on as well, since all portions share one row of the audit log.
@@ -26,7 +26,8 @@ declare
 begin
     if num_nonnulls(p_kind, p_queue, p_payload, p_path) = 0 then
         raise exception 'nothing says which jobs'
-            using errcode = '22023', hint = 'Give a kind, a queue, a payload that they contain, or a path that it matches.';
+            using errcode = '22023',
+                  hint = 'Give a kind, a queue, a payload that they contain, or a path that it matches.';
     elsif p_limit is null or p_limit < 1 then
         raise exception 'the limit % is not at least 1', coalesce(p_limit::text, 'NULL') using errcode = '22023';
     end if;
@@ -34,7 +35,8 @@ begin
     busy := 0;
     audit := p_audit;
     v_seen := array(select j.id from breakwater.job j
-                     where j.id > coalesce(p_after, -9223372036854775808) and j.id <= coalesce(p_until, 9223372036854775807)
+                     where j.id > coalesce(p_after, -9223372036854775808)
+                       and j.id <= coalesce(p_until, 9223372036854775807)
                      order by j.id limit greatest(1000, p_limit));
     v_ids := array(
         select j.id from breakwater.job j

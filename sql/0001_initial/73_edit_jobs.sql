@@ -34,7 +34,8 @@ begin
     if v_old.crashes >= 2 and edit_job.run_at is not null then
         raise exception 'job % cannot get another time: % of its workers in a row were lost while they held it',
             edit_job.id, v_old.crashes
-            using errcode = '22023', hint = 'It runs apart from others, as soon as a worker holds no other job. Or cancel it.';
+            using errcode = '22023',
+                  hint = 'It runs apart from others, as soon as a worker holds no other job. Or cancel it.';
     end if;
     -- The others that waited for its key.
     if edit_job.payload is not null
@@ -97,7 +98,8 @@ begin
     select case c.state when 'open'
                 then format('the circuit of ''%s'' is open until %s: %s', breakwater.circuit_name(c.kind, c.key),
                             coalesce(c.retry_at::text, c.override_until::text, 'somebody closes it'), c.reason)
-                else format('the circuit of ''%s'' is half-open: only probes run', breakwater.circuit_name(c.kind, c.key))
+                else format('the circuit of ''%s'' is half-open: only probes run',
+                            breakwater.circuit_name(c.kind, c.key))
            end
       into v_why
       from breakwater.handler h
