@@ -30,7 +30,9 @@ struct EndedJobsTests {
             try await furnish(test.database)
             var ann = try await test.logIn("ann")
             let first = await ann.get("/jobs").text
-            #expect(first.contains("/jobs/3000001\"") && first.contains("/jobs/1000000\"") && first.contains("/jobs/1\""))
+            #expect(
+                first.contains("/jobs/3000001\"") && first.contains("/jobs/1000000\"") && first.contains("/jobs/1\"")
+            )
             #expect(!first.contains("/jobs/3000060\""))
             let address = try #require(first.firstMatch(of: /href="\/jobs\?([^"]*ended_id=[^"]*)"/)?.1)
             let second = await ann.get("/jobs", String(address).replacing("&amp;", with: "&")).text

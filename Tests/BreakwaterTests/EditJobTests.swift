@@ -17,7 +17,9 @@ struct EditJobTests {
             try await database.query(
                 "select breakwater.enqueue('k', '{\"n\": 1}', run_at => '2999-01-01Z', max_attempts => 3)"
             )
-            let edited = try await database.query("select breakwater.edit_job(1, payload => '{\"n\": 2}', reason => 'typo')")
+            let edited = try await database.query(
+                "select breakwater.edit_job(1, payload => '{\"n\": 2}', reason => 'typo')"
+            )
             #expect(try edited[0][0].bool())
             #expect(
                 try await status(database, 1, "payload ->> 'n', run_at = '2999-01-01Z', max_attempts") == "2 t 3"
@@ -26,7 +28,9 @@ struct EditJobTests {
             #expect(try await status(database, 1, "payload ->> 'n', run_at = '2998-01-01Z', max_attempts") == "2 t 9")
             try await database.query("select breakwater.edit_job(1, run_at => '2000-01-01Z')")
             #expect(try await status(database, 1, "run_at is null") == "t")
-            let entry = try await database.query("select action, reason, details::text from breakwater.audit order by id")
+            let entry = try await database.query(
+                "select action, reason, details::text from breakwater.audit order by id"
+            )
             #expect(entry.count == 3)
             #expect(try entry[0][0].string() == "job.edit" && entry[0][1].string() == "typo")
             #expect(try entry[0][2].string().contains("\"payload\": \"changed\""))
@@ -37,7 +41,8 @@ struct EditJobTests {
     @Test(
         "only to values with which a job can run",
         arguments: [
-            ("null", "nothing says what to change of job 1"), ("run_at => 'infinity'", "no time at which a job could run"),
+            ("null", "nothing says what to change of job 1"),
+            ("run_at => 'infinity'", "no time at which a job could run"),
             ("run_at => '-infinity'", "no time at which a job could run"),
             ("max_attempts => 0", "max_attempts 0 is not at least 1"),
         ]
@@ -87,7 +92,9 @@ struct EditJobTests {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database) { $0.circuit.key = .path(["host"]) }
             try await database.query("insert into breakwater.job (kind, payload) values ('k', '{\"host\": \"bad\"}')")
-            try await database.query("insert into breakwater.circuit (kind, key, key_path) values ('k', 'bad', '{host}')")
+            try await database.query(
+                "insert into breakwater.circuit (kind, key, key_path) values ('k', 'bad', '{host}')"
+            )
             try await database.query("select breakwater.open_circuit('k', 'a test', key => 'bad')")
             #expect(try await worker.claim().isEmpty)
             #expect(try await status(database, 1, "parked") == "bad")
@@ -100,7 +107,9 @@ struct EditJobTests {
     func stillWaits() async throws {
         try await withTestDatabase { database in
             let worker = try await HandWorker(database) { $0.circuit.key = .path(["host"]) }
-            try await database.query("insert into breakwater.circuit (kind, key, key_path) values ('k', 'bad', '{host}')")
+            try await database.query(
+                "insert into breakwater.circuit (kind, key, key_path) values ('k', 'bad', '{host}')"
+            )
             try await database.query("select breakwater.open_circuit('k', 'the host is down', key => 'bad')")
             try await database.query("insert into breakwater.job (kind, payload) values ('k', '{\"host\": \"bad\"}')")
             #expect(try await worker.claim().isEmpty)
@@ -203,7 +212,9 @@ struct EditJobTests {
             #expect(counts == [10, 10, 4])
             #expect(try await database.numbers("select id from breakwater.job where run_at is not null") == [3])
             #expect(
-                try await database.texts("select concat_ws(' ', actor, action, details ->> 'count') from breakwater.audit")
+                try await database.texts(
+                    "select concat_ws(' ', actor, action, details ->> 'count') from breakwater.audit"
+                )
                     == ["ann jobs.run_now 24"]
             )
         }

@@ -24,7 +24,8 @@ history_once() {
     drain history 'enqueue and drain, on' --jobs 500000 --feed 5000 --limit "$(size 1m 2s)" --history
     reset
     hold "$PG_URL" 'begin isolation level repeatable read' 'select count(*) from pg_class'
-    drain history 'enqueue and drain, on, holding a snapshot' --jobs 500000 --feed 5000 --limit "$(size 1m 2s)" --history
+    drain history 'enqueue and drain, on, holding a snapshot' --jobs 500000 --feed 5000 --limit "$(size 1m 2s)" \
+        --history
     note history 'last tenth to first, on, holding a snapshot' \
         "$(field last_tenth_to_first <"$TEMP_DIR/drain.json")" ratio
     let_go rollback
@@ -45,7 +46,8 @@ history_drop() {
     sql -c 'select pg_stat_statements_reset()' >/dev/null
     bench drain --leave-traces --jobs 100000000 --feed 2000 --limit "$(size 20 6)s" --history >"$TEMP_DIR/stream.json" &
     stream=$!
-    until [[ $(sql -c 'select count(*) > 0 from breakwater.finished_job where finished_at > now() - interval $$1 h$$') == t ]]; do
+    until [[ $(sql -c "select exists (select from breakwater.finished_job
+                                      where finished_at > now() - interval '1 hour')") == t ]]; do
         kill -0 "$stream" 2>/dev/null || fail "the drain ended early: $(tail -n 3 "$TEMP_DIR/worker.log")"
         sleep 0.05
     done

@@ -42,8 +42,8 @@ create table breakwater.finished_job (
     payload     jsonb
 ) partition by range (finished_at);
 
--- Each index costs every finished job as much as half of the rest of its row. So there is none by time alone: the
--- newest jobs are those of each kind, merged. The last two are free for jobs without a key.
+-- Each index costs every finished job about half as much as its row itself. So there is none by time alone: the newest
+-- jobs of each kind are merged. The last two are free for jobs without a key.
 create index finished_job_by_kind on breakwater.finished_job (kind, finished_at);
 create index finished_job_by_id on breakwater.finished_job (id);
 create index finished_job_by_key on breakwater.finished_job (key, finished_at) where key is not null;

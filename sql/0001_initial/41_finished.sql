@@ -59,7 +59,7 @@ begin
     for v_name in
         select c.relname
           from pg_inherits i join pg_class c on c.oid = i.inhrelid
-         where i.inhparent = 'breakwater.finished_job'::regclass and c.relname ~ '^finished_job_\d{8}$'
+         where i.inhparent = 'breakwater.finished_job'::regclass and c.relname ~ '^finished_job_[0-9]{8}$'
            and (to_date(right(c.relname, 8), 'YYYYMMDD') + 1)::timestamp at time zone 'UTC' <= v_until
          order by c.relname
          limit p_limit

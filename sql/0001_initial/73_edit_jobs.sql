@@ -104,7 +104,8 @@ begin
     select case c.state when 'open'
                 then format('the circuit of ''%s'' is open until %s: %s', breakwater.circuit_name(c.kind, c.key),
                             coalesce(c.retry_at::text, c.override_until::text, 'somebody closes it'), c.reason)
-                else format('the circuit of ''%s'' is half-open: only probes run', breakwater.circuit_name(c.kind, c.key))
+                else format('the circuit of ''%s'' is half-open: only probes run',
+                            breakwater.circuit_name(c.kind, c.key))
            end
       into v_why
       from breakwater.handler h

@@ -11,7 +11,9 @@ public enum Schema {
     /// - Throws: `PostgresError`.
     public static func version(on connection: Connection) async throws -> Int? {
         // With to_regclass, a database without the schema causes no error.
-        let exists = try await connection.query("select to_regclass('breakwater.schema_version') is not null")
+        let exists = try await connection.query(
+            "select pg_catalog.to_regclass('breakwater.schema_version') is not null"
+        )
         guard try exists[0][0].bool() else { return nil }
         let newest = try await connection.query("select max(version) from breakwater.schema_version")
         return newest[0][0].isNull ? nil : try newest[0][0].int()

@@ -16,7 +16,8 @@ enum EndedJobsPanel {
                 el(
                     .p,
                     .class("empty"),
-                    text: "No job that has ended is like this. Jobs that succeed are kept where their kind has a history."
+                    text:
+                        "No job that has ended is like this. Jobs that succeed are kept where their kind has a history."
                 )
             }
         } else {

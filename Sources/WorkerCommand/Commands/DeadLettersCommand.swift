@@ -144,7 +144,12 @@ extension DeadLettersCommand {
 
         func run() async throws {
             try await selection.apply(done: "put back", key: "redriven") { admin, id in
-                try await admin.redrive(id: id, payload: payload, reason: selection.remark.reason, actor: selection.remark.who)
+                try await admin.redrive(
+                    id: id,
+                    payload: payload,
+                    reason: selection.remark.reason,
+                    actor: selection.remark.who
+                )
             } portion: { admin, some, limit in
                 try await admin.redrive(&some, limit: limit)
             }

@@ -94,7 +94,8 @@ extension JobsCommand {
     struct RunNow: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "run-now",
-            abstract: "Make the jobs of a kind, a queue or a payload ready now that wait for a later time or a next try.",
+            abstract:
+                "Make the jobs of a kind, a queue or a payload ready now that wait for a later time or a next try.",
             discussion: """
                 Examples:
 
@@ -178,7 +179,8 @@ struct BulkSelection: ParsableArguments {
         } else {
             let jobs = total.done == 1 ? "1 job" : "\(total.done) jobs"
             let verb = dryRun ? "would be" : total.done == 1 ? "was" : "were"
-            let left = total.busy == 0 ? "" : " \(total.busy) that run right now \(total.busy == 1 ? "is" : "are") left."
+            let left =
+                total.busy == 0 ? "" : " \(total.busy) that run right now \(total.busy == 1 ? "is" : "are") left."
             Terminal.write("\(jobs) \(verb) \(done).\(left)")
         }
         if Foreground.stopSignal != nil, !total.isComplete {

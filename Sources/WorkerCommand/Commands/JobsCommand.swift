@@ -29,7 +29,8 @@ extension JobsCommand {
     struct List: AsyncParsableCommand {
         static let configuration = CommandConfiguration(
             commandName: "list",
-            abstract: "List jobs: those that wait or run, the newest first, then those that have ended, the last first.",
+            abstract:
+                "List jobs: those that wait or run, the newest first, then those that have ended, the last first.",
             discussion: """
                 Examples:
 

@@ -28,7 +28,9 @@ extension JobHistory? {
             EffectiveEntry(key: "keep", value: .text(ValueRule.duration(SettingLimits.keepHistory).text(history.keep))),
             EffectiveEntry(key: "payload", value: .text("\(history.payload)")),
         ]
-        if let key = history.key { entries.append(EffectiveEntry(key: "key", value: .text(JSONPath(segments: key).text))) }
+        if let key = history.key {
+            entries.append(EffectiveEntry(key: "key", value: .text(JSONPath(segments: key).text)))
+        }
         return .map(entries)
     }
 }

@@ -39,9 +39,10 @@ struct HistoryTests {
                     id, kind, queue, outcome, attempt, key, worker_name, worker, traceparent,
                     took >= '0', waited >= '0', enqueued_at <= finished_at, payload is null, result is null, errors is null
                     """
-                ) == ["a", "b"].enumerated().map {
-                    "\($0 + 1) k default succeeded 1 \($1) by hand \(worker.id) 00-t t t t t t t"
-                }
+                )
+                    == ["a", "b"].enumerated().map {
+                        "\($0 + 1) k default succeeded 1 \($1) by hand \(worker.id) 00-t t t t t t t"
+                    }
             )
             #expect(try await database.count("job") == 0)
         }
@@ -169,7 +170,9 @@ struct HistoryTests {
             _ = try await HandWorker(database, ["short"], settings: keeping(JobHistory(keep: .seconds(3600))))
             _ = try await HandWorker(database, ["long"], settings: keeping(JobHistory(keep: .seconds(10 * 86_400))))
             for days in [0, 2, 12] {
-                try await database.query("select breakwater.add_history_day((now() at time zone 'UTC')::date - \(days))")
+                try await database.query(
+                    "select breakwater.add_history_day((now() at time zone 'UTC')::date - \(days))"
+                )
                 try await database.query(
                     """
                     insert into breakwater.finished_job (
@@ -234,7 +237,9 @@ struct HistoryTests {
                 try await database.numbers("select unnest(ids) from breakwater.find_ended(\(arguments))")
             }
             // A dead letter is found once, though the history has it too.
-            #expect(try await found("null, null, null, null, null, null, null, null, null, 10, '1 min'") == [5, 3, 2, 1])
+            #expect(
+                try await found("null, null, null, null, null, null, null, null, null, 10, '1 min'") == [5, 3, 2, 1]
+            )
             #expect(try await found("null, null, null, null, null, null, '17', null, null, 10, '1 min'") == [3, 1])
             let path = "'$.customer == \"17\"'"
             #expect(
@@ -247,13 +252,16 @@ struct HistoryTests {
             let first = try await database.query(
                 "select ends[1]::text, ids[1] from breakwater.find_ended(null, null, null, null, null, null, null, null, null, 1, '1 min')"
             )[0]
-            let rest = "'\(try first[0].string())', \(try first[1].int64()), null, null, null, null, null, null, null, 9, '1 min'"
+            let rest =
+                "'\(try first[0].string())', \(try first[1].int64()), null, null, null, null, null, null, null, 9, '1 min'"
             #expect(try await found(rest) == [3, 2, 1])
             #expect(
-                try await found("null, null, null, null, null, null, null, now() + interval '1 h', null, 9, '1 min'") == []
+                try await found("null, null, null, null, null, null, null, now() + interval '1 h', null, 9, '1 min'")
+                    == []
             )
             #expect(
-                try await found("null, null, null, null, null, null, null, null, now() - interval '1 h', 9, '1 min'") == []
+                try await found("null, null, null, null, null, null, null, null, now() - interval '1 h', 9, '1 min'")
+                    == []
             )
             // The live job of the customer, by the same key.
             #expect(

@@ -120,7 +120,8 @@ enum PrivilegeMatrix {
                     "follow_redriven",
                     "check_dependants", "check_new_dependencies", "find_deleted_dependencies", "forget_dependants",
                     "check_dependencies", "would_wait_for_itself", "dependency_states", "add_dependencies",
-                    "add_history_day", "add_history_days", "prepare_history", "drop_history", "finish_done", "claim_times",
+                    "add_history_day", "add_history_days", "prepare_history", "drop_history", "finish_done",
+                    "claim_times",
                     "change_all_jobs", "change_jobs_some",
                     "check_endpoint", "endpoint_circuits", "hold_endpoint", "release_endpoint", "do_disable_endpoint",
                     "free_endpoint_circuits", "is_endpoint_hold", "needs_hold", "hold_circuit", "origin_of",
@@ -193,7 +194,8 @@ enum PrivilegeMatrix {
     /// The rights of a role on a relation, in the notation of the catalogue test. Nil if the relation has no entry.
     static func privileges(of role: Role, on relation: String, kind: String) -> String? {
         switch kind {
-        case "r" where tables.contains(relation), "p" where tables.contains(relation), "v" where views.contains(relation),
+        case "r" where tables.contains(relation), "p" where tables.contains(relation),
+            "v" where views.contains(relation),
             "S" where sequences.contains(relation):
             exceptions[relation]?[role] ?? (role == .admin && kind != "S" ? "select" : "")
         default: nil

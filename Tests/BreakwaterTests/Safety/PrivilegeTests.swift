@@ -32,7 +32,7 @@ struct PrivilegeTests {
                                        and has_column_privilege($1, c.oid, a.attnum, p)) s
                               where has_table_privilege($1, c.oid, p) or columns is not null) end
                   from pg_class c
-                 where c.relnamespace = 'breakwater'::regnamespace and c.relkind not in ('i', 'c', 't')
+                 where c.relnamespace = 'breakwater'::regnamespace and c.relkind not in ('i', 'I', 'c', 't')
                  order by 2, 1
                 """,
                 [.text(role.rawValue)]

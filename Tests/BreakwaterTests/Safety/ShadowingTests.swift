@@ -136,6 +136,7 @@ struct ShadowingTests {
             ].map { registration in
                 var registration = registration
                 registration.settings.keepResults = .seconds(60)
+                registration.settings.history = JobHistory(keep: .seconds(3600), payload: true, key: ["n"])
                 registration.settings.retry.base = .milliseconds(10)
                 registration.settings.circuit.consecutiveFailures = 100
                 return registration
@@ -160,6 +161,14 @@ struct ShadowingTests {
                 "select breakwater.redrive(\(dead[0]))", "select breakwater.redrive('fails')",
                 "select breakwater.cancel(\(dead[0]))", "select breakwater.purge(\(dead[0]))",
                 "select breakwater.purge('fails')", "select breakwater.run_now(\(later))",
+                "select breakwater.edit_job(\(later), '{\"n\": 1}', '2100-01-02', 3, 'r')",
+                "select breakwater.why_waits(\(later))",
+                "select breakwater.cancel_jobs('nobody')", "select breakwater.run_jobs_now('nobody')",
+                "select * from breakwater.cancel_jobs_some('nobody', null, '{}', '$.n', 9, 0, 10, false, 'r', 'a')",
+                "select * from breakwater.run_jobs_now_some('nobody', null, '{}', '$.n', 9, 0, 10, true, 'r', 'a')",
+                "select * from breakwater.find_ended(null, 9, 'k', null, null, '$.n', 'x', null, null, 9, '1 s')",
+                "select * from breakwater.find_jobs(null, 'k', null, null, null, 10, '1 s', 'x')",
+                "select breakwater.redrive(\(dead[0]), 'r', 'a', '{}')",
                 "select breakwater.run_through(breakwater.enqueue('k'))",
                 "select breakwater.set_priority(\(later), 1)", "select breakwater.pause_queue('q', 'r')",
                 "select breakwater.set_limit('k', concurrency => 5, rate => 10)",

@@ -33,7 +33,9 @@ struct JobsCommandTests {
                 """
             )
             try await database.running(configuration) { _ in
-                try await waitUntil("all jobs are done") { try await database.count("job") == 0 }
+                try await waitUntil("all jobs are done") {
+                    try await database.number("select count(*) from breakwater.job") == 0
+                }
             }
             try await database.query(
                 """
@@ -77,7 +79,14 @@ struct JobsCommandTests {
         try await withTestDatabase { database in
             try await database.query("insert into breakwater.job (kind) values ('hook'), ('hook')")
             let edited = try await database.worker(
-                "jobs", "edit", "1", "--payload", #"{"to": "b"}"#, "--max-attempts", "4", "--run-at",
+                "jobs",
+                "edit",
+                "1",
+                "--payload",
+                #"{"to": "b"}"#,
+                "--max-attempts",
+                "4",
+                "--run-at",
                 "2999-01-31T08:00:00Z"
             )
             #expect(edited.output == "Job 1 is changed.\n", "\(edited.errors)")
@@ -88,7 +97,8 @@ struct JobsCommandTests {
             )
             for (arguments, message) in [
                 (["1"], "Say what to change"), (["1", "--payload", "{to: b}"], "--payload is not a JSON value"),
-                (["1", "--max-attempts", "0"], "--max-attempts 0 is not allowed"), (["9", "--payload", "1"], "nothing is known of a job 9"),
+                (["1", "--max-attempts", "0"], "--max-attempts 0 is not allowed"),
+                (["9", "--payload", "1"], "nothing is known of a job 9"),
             ] {
                 let refused = try await WorkerBinary.run(
                     ["jobs", "edit"] + arguments,
@@ -116,15 +126,33 @@ struct JobsCommandTests {
                 select 'hook', jsonb_build_object('campaign', i % 2), '2999-01-01Z' from generate_series(1, 2500) i
                 """
             )
-            let dry = try await database.worker("jobs", "cancel", "--kind", "hook", "--payload", "$.campaign=1", "--dry-run")
+            let dry = try await database.worker(
+                "jobs",
+                "cancel",
+                "--kind",
+                "hook",
+                "--payload",
+                "$.campaign=1",
+                "--dry-run"
+            )
             #expect(dry.output == "1250 jobs would be cancelled.\n", "\(dry.errors)")
-            let some = try await database.worker("jobs", "run-now", "--payload", "$.campaign=1", "--limit", "30", "--json")
+            let some = try await database.worker(
+                "jobs",
+                "run-now",
+                "--payload",
+                "$.campaign=1",
+                "--limit",
+                "30",
+                "--json"
+            )
             #expect(try some.json(as: [String: Int].self) == ["changed": 30, "matched": 30, "left": 0])
             #expect(try await database.number("select count(*) from breakwater.job where run_at is null") == 30)
             let all = try await database.worker("jobs", "cancel", "--kind", "hook", "--reason", "wrong")
             #expect(all.output == "2500 jobs were cancelled.\n", "\(all.errors)")
             #expect(
-                try await database.texts("select action || ' ' || (details ->> 'count') from breakwater.audit order by id")
+                try await database.texts(
+                    "select action || ' ' || (details ->> 'count') from breakwater.audit order by id"
+                )
                     == ["jobs.run_now 30", "jobs.cancel 2500"]
             )
             let refused = try await database.worker("jobs", "cancel")

@@ -36,7 +36,10 @@ struct HistoryConfigurationTests {
                 "history: { keep: 7d, payload: maybe }",
                 "handlers.a.history.payload: 'maybe' is not allowed; give true or false"
             ),
-            ("history: { keep: 7d, paylod: true }", "handlers.a.history.paylod: this key is not known; did you mean 'payload'?"),
+            (
+                "history: { keep: 7d, paylod: true }",
+                "handlers.a.history.paylod: this key is not known; did you mean 'payload'?"
+            ),
         ]
     )
     func refused(_ keys: String, _ message: String) {
