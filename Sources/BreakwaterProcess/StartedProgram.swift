@@ -23,7 +23,15 @@ package func startProgram(
     let arguments: [UnsafeMutablePointer<CChar>?] = arguments.map { strdup($0) } + [nil]
     let environment: [UnsafeMutablePointer<CChar>?] = environment.map { strdup($0) } + [nil]
     defer { for text in arguments + environment { free(text) } }
-    return breakwater_start_program(executable, arguments, environment, directory, streams, Int32(streams.count), &process)
+    return breakwater_start_program(
+        executable,
+        arguments,
+        environment,
+        directory,
+        streams,
+        Int32(streams.count),
+        &process
+    )
 }
 
 /// The reason why a program did not start.

@@ -45,7 +45,7 @@ struct ProgressTests {
 
     @Test("that is not to report any has no such descriptor")
     func closed() async throws {
-        let script = #"[ -z "$BREAKWATER_PROGRESS_FD" ] && [ ! -e /proc/self/fd/3 ] && echo none"#
+        let script = #"[ -z "$BREAKWATER_PROGRESS_FD" ] && [ ! -e /proc/self/fd/3 ] && printf none"#
         #expect(try await run("exec sh -c '\(script)'", reportsProgress: false) == .succeeded(result: "\"none\""))
     }
 

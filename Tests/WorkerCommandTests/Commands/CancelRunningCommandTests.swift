@@ -38,6 +38,8 @@ struct CancelRunningCommandTests {
 
         init() throws {
             let descriptor = socket(AF_INET, Int32(SOCK_STREAM.rawValue), 0)
+            var timeout = timeval(tv_sec: 120, tv_usec: 0)
+            setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &timeout, socklen_t(MemoryLayout<timeval>.size))
             var address = sockaddr_in()
             address.sin_family = sa_family_t(AF_INET)
             address.sin_addr.s_addr = inet_addr("127.0.0.1")
@@ -96,12 +98,17 @@ struct CancelRunningCommandTests {
                 let server = try SilentServer()
                 try Self.pool.write(toFile: "\(directory)/pool.sh", atomically: true, encoding: .utf8)
                 // The program ignores SIGTERM.
-                let program =
-                    "trap '' TERM; echo '{\"fraction\": 0.25}' >&3; echo $$ > \(directory)/pid; sleep 600 & wait"
+                let program = """
+                    trap '' TERM
+                    echo '{"fraction": 0.25}' >&3
+                    echo $$ > \(directory)/pid
+                    sleep 600
+                    """
+                try program.write(toFile: "\(directory)/program.sh", atomically: true, encoding: .utf8)
                 let file = """
                     lease: 60s
                     handlers:
-                      program: { exec: { command: [sh, -c, \(program.debugDescription)], kill_after: 100ms, progress: true } }
+                      program: { exec: { command: [sh, \(directory)/program.sh], kill_after: 100ms, progress: true } }
                       pool: { stdio: { command: [sh, \(directory)/pool.sh, \(directory)/told], kill_after: 60s } }
                       hook: { http: { url: "http://127.0.0.1:\(server.port)/", allow: [127.0.0.1] } }
                     """
@@ -170,10 +177,11 @@ struct CancelRunningCommandTests {
     func killed() async throws {
         try await withTestDatabase { database in
             try await withDirectory { directory in
-                let program = "trap '' TERM; echo $$ >> \(directory)/pids; sleep 600 & wait"
+                let program = "trap '' TERM\necho $$ >> \(directory)/pids\nsleep 600\n"
+                try program.write(toFile: "\(directory)/program.sh", atomically: true, encoding: .utf8)
                 let file = """
                     lease: 2s
-                    handlers: { program: { exec: { command: [sh, -c, \(program.debugDescription)], kill_after: 1h } } }
+                    handlers: { program: { exec: { command: [sh, \(directory)/program.sh], kill_after: 1h } } }
                     """
                 try await database.query("insert into breakwater.job (kind) values ('program')")
                 let first = try await database.running(file) { worker in
