@@ -111,7 +111,7 @@ import Testing
                     ["2", "3"].allSatisfy { FileManager.default.fileExists(atPath: file + $0) }
                 }
                 let process = try #require(plugin.processes.first)
-                try await expect(plugin, endsAs: .succeeded(result: "\"quick\""))
+                try await expect(plugin, Job(kind: "test", payload: "1"), endsAs: .succeeded(result: "\"quick\""))
                 try await waitUntil("the next process is here") { plugin.processes.count == 2 }
                 job.cancel()
                 #expect(try await job.value == .released)
