@@ -19,8 +19,8 @@ struct DeadLetterSelection: ParsableArguments {
     @Option(help: "At most this many a second. Else as fast as possible.")
     var rate: Int?
 
-    @Option(help: "How many in one transaction.")
-    var batch = 1000
+    @Option(name: .customLong("portion"), help: "How many in one transaction.")
+    var portionSize = 1000
 
     @Flag(help: "Only say how many there are.")
     var dryRun = false
@@ -39,13 +39,13 @@ struct DeadLetterSelection: ParsableArguments {
         default:
             break
         }
-        for (name, value) in [("--limit", limit), ("--rate", rate), ("--batch", batch)] {
+        for (name, value) in [("--limit", limit), ("--rate", rate), ("--portion", portionSize)] {
             guard let value else { continue }
             guard (1...1_000_000_000).contains(value) else {
                 throw ValidationError("\(name) \(value) is not allowed; give at least 1.")
             }
         }
-        guard batch <= 100_000 else { throw ValidationError("--batch \(batch) is not allowed; give 1 to 100000.") }
+        guard portionSize <= 100_000 else { throw ValidationError("--portion \(portionSize) is not allowed; give 1 to 100000.") }
         if !ids.isEmpty, limit != nil || rate != nil || dryRun {
             throw ValidationError(
                 "--limit, --rate and --dry-run go with --kind, --died-of, --incident or --all, not with ids."
@@ -129,7 +129,7 @@ struct DeadLetterSelection: ParsableArguments {
         while Foreground.stopSignal == nil, count < limit ?? .max {
             let changed: Int
             do {
-                changed = try await portion(min(pace.portion(atMost: batch), (limit ?? .max) - count))
+                changed = try await portion(min(pace.portion(atMost: portionSize), (limit ?? .max) - count))
             } catch let error as PostgresError {
                 progress.end()
                 let failure = CommandFailure(error, at: admin.place)

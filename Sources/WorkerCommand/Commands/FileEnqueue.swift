@@ -29,14 +29,14 @@ struct EnqueueFileOptions: ParsableArguments {
     var rate: Int?
 
     @Option(help: "With --file: how many lines in one transaction. Defaults to 1000.")
-    var batch: Int?
+    var portion: Int?
 
     @Flag(help: "With --file: only check the lines.")
     var dryRun = false
 
     func validate() throws {
-        if file == nil, importName != nil || fromLine != nil || rate != nil || batch != nil || dryRun {
-            throw ValidationError("--import, --from-line, --rate, --batch and --dry-run go with --file.")
+        if file == nil, importName != nil || fromLine != nil || rate != nil || portion != nil || dryRun {
+            throw ValidationError("--import, --from-line, --rate, --portion and --dry-run go with --file.")
         }
         if file == "" { throw ValidationError("--file is empty; give a path, or - for standard input.") }
         if let importName, !(1...200).contains(importName.utf8.count) {
@@ -45,12 +45,12 @@ struct EnqueueFileOptions: ParsableArguments {
         if importName != nil, fromLine != nil {
             throw ValidationError("--import knows the line to begin with; leave out --from-line, or take another name.")
         }
-        for (name, value) in [("--from-line", fromLine), ("--rate", rate), ("--batch", batch)] {
+        for (name, value) in [("--from-line", fromLine), ("--rate", rate), ("--portion", portion)] {
             if let value, !(1...1_000_000_000_000).contains(value) {
                 throw ValidationError("\(name) \(value) is not allowed; give at least 1.")
             }
         }
-        if let batch, batch > 10_000 { throw ValidationError("--batch \(batch) is not allowed; give 1 to 10000.") }
+        if let portion, portion > 10_000 { throw ValidationError("--portion \(portion) is not allowed; give 1 to 10000.") }
     }
 }
 
@@ -137,7 +137,7 @@ struct FileEnqueue {
         var progress = Progress(options.dryRun ? "checked" : "enqueued")
         defer { progress.end() }
         let pace = Pace(rate: options.rate)
-        let most = pace.portion(atMost: options.batch ?? 1000)
+        let most = pace.portion(atMost: options.portion ?? 1000)
         var seen = 0
         var isAtEnd = false
         while !isAtEnd, Foreground.stopSignal == nil {

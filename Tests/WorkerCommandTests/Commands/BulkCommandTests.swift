@@ -141,7 +141,7 @@ struct BulkCommandTests {
             let count = try await database.worker("dead-letters", "redrive", "--all", "--dry-run", "--json")
             #expect(try count.json(as: [String: Int].self) == ["redriven": 0, "matched": 500])
             let first = try TerminalRun(
-                ["dead-letters", "redrive", "--kind", "k", "--batch", "10", "--rate", "40"],
+                ["dead-letters", "redrive", "--kind", "k", "--portion", "10", "--rate", "40"],
                 environment: ["DATABASE_URL": database.url]
             )
             try await waitUntil("it shows its progress") { first.text.contains(" a second, ") }
@@ -151,12 +151,12 @@ struct BulkCommandTests {
             let left = try await database.number("select count(*) from breakwater.dead_letter")
             #expect(left < 500 && left > 50)
             #expect(try await database.number("select count(*) from breakwater.job") == 550 - left)
-            let some = try await database.worker("dead-letters", "redrive", "--all", "--limit", "7", "--batch", "5")
+            let some = try await database.worker("dead-letters", "redrive", "--all", "--limit", "7", "--portion", "5")
             #expect(some.output == "7 dead letters were put back.\n")
-            let rest = try await database.worker("dead-letters", "redrive", "--all", "--batch", "100")
+            let rest = try await database.worker("dead-letters", "redrive", "--all", "--portion", "100")
             #expect(rest.output == "\(left - 57) dead letters were put back.\n", "\(rest.errors)")
             #expect(try await database.number("select count(*) from breakwater.dead_letter") == 50)
-            let purge = try await database.worker("dead-letters", "purge", "--all", "--batch", "7")
+            let purge = try await database.worker("dead-letters", "purge", "--all", "--portion", "7")
             #expect(purge.output == "50 dead letters were deleted.\n")
         }
     }
@@ -173,7 +173,7 @@ struct BulkCommandTests {
                 create trigger die after insert on breakwater.job for each row execute function public.die();
                 """
             )
-            let ending = try await database.worker("dead-letters", "redrive", "--all", "--batch", "3")
+            let ending = try await database.worker("dead-letters", "redrive", "--all", "--portion", "3")
             #expect(ending.status == 0, "\(ending.errors)")
             #expect(ending.output == "20 dead letters were put back.\n")
             #expect(try await database.number("select count(*) from breakwater.dead_letter") == 20)

@@ -77,10 +77,10 @@ struct CommandParsingTests {
             ["dead-letters", "redrive", "1", "--all"], ["dead-letters", "redrive", "1", "--kind", "k"],
             ["dead-letters", "purge", "1", "--older-than", "1d"], ["dead-letters", "list", "--limit", "0"],
             ["dead-letters", "redrive", "1", "--rate", "5"], ["dead-letters", "redrive", "--all", "--rate", "0"],
-            ["dead-letters", "redrive", "--all", "--batch", "100001"], ["enqueue", "k", "--rate", "5"],
+            ["dead-letters", "redrive", "--all", "--portion", "100001"], ["enqueue", "k", "--rate", "5"],
             ["enqueue", "k", "{}", "--file", "f"], ["enqueue", "--file", "f", "--unique-key", "u"],
             ["enqueue", "--file", "f", "--import", "a", "--from-line", "2"], ["enqueue", "--file", ""],
-            ["enqueue", "--file", "f", "--batch", "10001"], ["status", "--interval", "1s"],
+            ["enqueue", "--file", "f", "--portion", "10001"], ["status", "--interval", "1s"],
             ["status", "--watch", "--interval", "1ms"], ["tail", "--outcome", "happy"], ["tail", "--kind", ","],
             ["dead-letters", "show", "x"], ["nonsense"], ["status", "--nonsense"],
         ]

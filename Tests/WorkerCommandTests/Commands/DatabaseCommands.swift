@@ -8,6 +8,10 @@ import Testing
 extension TestDatabase {
     /// Runs the program on this database.
     func worker(_ arguments: String..., input: String? = nil) async throws -> WorkerBinary.Ending {
+        try await worker(arguments, input: input)
+    }
+
+    func worker(_ arguments: [String], input: String? = nil) async throws -> WorkerBinary.Ending {
         try await WorkerBinary.run(arguments, environment: ["DATABASE_URL": url], input: input)
     }
 
