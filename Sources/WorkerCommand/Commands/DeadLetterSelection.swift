@@ -45,7 +45,9 @@ struct DeadLetterSelection: ParsableArguments {
                 throw ValidationError("\(name) \(value) is not allowed; give at least 1.")
             }
         }
-        guard portionSize <= 100_000 else { throw ValidationError("--portion \(portionSize) is not allowed; give 1 to 100000.") }
+        guard portionSize <= 100_000 else {
+            throw ValidationError("--portion \(portionSize) is not allowed; give 1 to 100000.")
+        }
         if !ids.isEmpty, limit != nil || rate != nil || dryRun {
             throw ValidationError(
                 "--limit, --rate and --dry-run go with --kind, --died-of, --incident or --all, not with ids."

@@ -93,7 +93,9 @@ struct EnqueueCommand: AsyncParsableCommand {
         }
         if file.file != nil {
             if !after.isEmpty || batch != nil {
-                throw ValidationError("--after and --batch are for one job; for many use breakwater.enqueue_many in SQL.")
+                throw ValidationError(
+                    "--after and --batch are for one job; for many use breakwater.enqueue_many in SQL."
+                )
             }
             if payload != nil {
                 throw ValidationError("A payload and --file are both given; the lines are the payloads.")

@@ -50,7 +50,9 @@ struct EnqueueFileOptions: ParsableArguments {
                 throw ValidationError("\(name) \(value) is not allowed; give at least 1.")
             }
         }
-        if let portion, portion > 10_000 { throw ValidationError("--portion \(portion) is not allowed; give 1 to 10000.") }
+        if let portion, portion > 10_000 {
+            throw ValidationError("--portion \(portion) is not allowed; give 1 to 10000.")
+        }
     }
 }
 

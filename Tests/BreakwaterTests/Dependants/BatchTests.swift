@@ -74,7 +74,10 @@ struct BatchTests {
             let jobs = try await worker.claim()
             #expect(jobs.map(\.id) == [member, other])
             try await database.query("delete from breakwater.job where id = any ($1)", [.int8Array([member, other])])
-            try await database.query("select breakwater.end_dependencies($1, 'succeeded')", [.int8Array([member, other])])
+            try await database.query(
+                "select breakwater.end_dependencies($1, 'succeeded')",
+                [.int8Array([member, other])]
+            )
             try await worker.maintain()
             let text = "select (payload -> 'batch' -> 'results')::text from breakwater.job where id = \(id)"
             #expect(try await database.text(text) == "[{\"job\": \(member), \"result\": [7]}]")
@@ -205,7 +208,10 @@ struct BatchTests {
             }
             let first = try await database.connect()
             _ = try await first.query("begin")
-            _ = try await first.query("select breakwater.enqueue('k', batch => $1, after => array[$2])", [.int8(one), .int8(two)])
+            _ = try await first.query(
+                "select breakwater.enqueue('k', batch => $1, after => array[$2])",
+                [.int8(one), .int8(two)]
+            )
             let second = try await database.connect()
             try await withThrowingTaskGroup(of: Void.self) { group in
                 group.addTask {

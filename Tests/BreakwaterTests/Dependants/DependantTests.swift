@@ -20,7 +20,9 @@ struct DependantTests {
             try await worker.settle([jobs[0]])
             try await worker.settle([jobs[1]], .failed())
             #expect(try await database.state(of: last) == "waiting: waits for 1 of 2 jobs: \(second)")
-            #expect(try await database.text("select state from breakwater.job_status where id = \(late)") == "scheduled")
+            #expect(
+                try await database.text("select state from breakwater.job_status where id = \(late)") == "scheduled"
+            )
             let again = try await worker.claim()
             #expect(again.map(\.id) == [second])
             try await worker.settle(again)
@@ -62,8 +64,11 @@ struct DependantTests {
                 try await worker.settle(try await worker.claim())
                 #expect(try await worker.claim().map(\.id) == [last])
             case "cancel":
-                let dead = "select reason || ': ' || (errors -> 0 ->> 'message') from breakwater.dead_letter where id = \(last)"
-                #expect(try await database.text(dead) == "cancelled: job \(first), which it waited for, is a dead letter")
+                let dead =
+                    "select reason || ': ' || (errors -> 0 ->> 'message') from breakwater.dead_letter where id = \(last)"
+                #expect(
+                    try await database.text(dead) == "cancelled: job \(first), which it waited for, is a dead letter"
+                )
             default:
                 #expect(try await worker.claim().map(\.id) == [last])
             }
@@ -114,7 +119,9 @@ struct DependantTests {
             try await database.query("delete from breakwater.job where id = \(first)")
             try await database.query("select breakwater.find_deleted_dependencies()")
             try await worker.maintain()
-            #expect(try await database.text("select reason from breakwater.dead_letter where id = \(last)") == "cancelled")
+            #expect(
+                try await database.text("select reason from breakwater.dead_letter where id = \(last)") == "cancelled"
+            )
         }
     }
 
@@ -126,7 +133,10 @@ struct DependantTests {
             let jobs = try await worker.claim()
             let other = try await database.connect()
             _ = try await other.query("begin")
-            _ = try await other.query("select breakwater.enqueue('k', after => array[$1], on_dead => 'run')", [.int8(first)])
+            _ = try await other.query(
+                "select breakwater.enqueue('k', after => array[$1], on_dead => 'run')",
+                [.int8(first)]
+            )
             try await worker.settle(jobs, how == "dead" ? .discarded : .succeeded)
             _ = try await other.query("commit")
             #expect(try await worker.claim().isEmpty)
@@ -210,7 +220,9 @@ struct DependantTests {
             #expect(try await database.number("select breakwater.run_jobs_now(kind => 'k')") == 0)
             #expect(try await database.state(of: last) == "waiting: waits for job \(first)")
             try await worker.settle(try await worker.claim())
-            #expect(try await database.text("select state from breakwater.job_status where id = \(last)") == "scheduled")
+            #expect(
+                try await database.text("select state from breakwater.job_status where id = \(last)") == "scheduled"
+            )
         }
     }
 
@@ -227,7 +239,10 @@ struct DependantTests {
                 try await worker.maintain()
                 return try await database.count("job") == 0
             }
-            #expect(try await database.number("select count(*) from breakwater.dead_letter where reason = 'cancelled'") == 201)
+            #expect(
+                try await database.number("select count(*) from breakwater.dead_letter where reason = 'cancelled'")
+                    == 201
+            )
         }
     }
 

@@ -23,7 +23,15 @@ struct DependantCommandTests {
             let first = try await text(database, "enqueue", "page.render")
             let second = try await text(database, "enqueue", "page.render")
             let last = try await text(
-                database, "enqueue", "report.bind", "--after", first, "--after", second, "--on-dead", "cancel"
+                database,
+                "enqueue",
+                "report.bind",
+                "--after",
+                first,
+                "--after",
+                second,
+                "--on-dead",
+                "cancel"
             )
             let shown = try await text(database, "job", last)
             #expect(shown.contains("waits for 2 of 2 jobs: \(first), \(second)"), "\(shown)")
