@@ -22,6 +22,8 @@ package struct Backlog: Equatable, Sendable {
     package var retrying: Int
     /// Jobs that are parked because the circuit of their key is open.
     package var parked: Int
+    /// Jobs that wait for others.
+    package var dependent: Int
     /// How long the first ready job has waited.
     package var oldest: Duration?
     /// Whether a count stopped at the cap.
@@ -65,7 +67,7 @@ extension AdminDatabase {
     package func backlog() async throws -> [Backlog] {
         try await read(
             """
-            select queue, kind, ready, running, scheduled, retrying, parked,
+            select queue, kind, ready, running, scheduled, retrying, parked, dependent,
                    extract(epoch from oldest)::float8 as oldest, is_capped
               from breakwater.backlog($1, $2)
             """,
@@ -79,6 +81,7 @@ extension AdminDatabase {
                 scheduled: try row["scheduled"].int(),
                 retrying: try row["retrying"].int(),
                 parked: try row["parked"].int(),
+                dependent: try row["dependent"].int(),
                 oldest: try row["oldest"].doubleOrNil().map { .seconds($0) },
                 isCapped: try row["is_capped"].bool()
             )

@@ -19,7 +19,7 @@ package struct JobFilter: Equatable, Sendable {
     package enum State: String, CaseIterable, Sendable {
         /// All jobs that do not run and have not ended.
         case waiting
-        case ready, running, scheduled, retrying, parked
+        case ready, running, scheduled, retrying, parked, dependent
         case succeeded
         case deadLetter = "dead_letter"
 

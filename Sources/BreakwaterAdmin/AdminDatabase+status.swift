@@ -11,6 +11,8 @@ package struct Depth: Equatable, Sendable {
     package var retrying: Int
     /// Jobs that are parked because the circuit of their key is open.
     package var parked: Int
+    /// Jobs that wait for others.
+    package var dependent = 0
     /// How long the oldest ready job has waited.
     package var oldestReady: Duration?
     package var nextDue: Date?
@@ -45,10 +47,10 @@ extension AdminDatabase {
     package func depths() async throws -> [Depth] {
         try await read(
             """
-            select queue, kind, ready, running, scheduled, retrying, parked,
+            select queue, kind, ready, running, scheduled, retrying, parked, dependent,
                    extract(epoch from oldest_ready)::float8 as oldest,
                    next_due, paused, circuit, workers
-              from breakwater.depth order by ready + running + scheduled + retrying + parked desc, queue, kind
+              from breakwater.depth order by ready + running + scheduled + retrying + parked + dependent desc, queue, kind
             """,
             // The view counts every job, which takes a while when there are many millions.
             timeout: .seconds(300)
@@ -61,6 +63,7 @@ extension AdminDatabase {
                 scheduled: try row["scheduled"].int(),
                 retrying: try row["retrying"].int(),
                 parked: try row["parked"].int(),
+                dependent: try row["dependent"].int(),
                 oldestReady: try row["oldest"].doubleOrNil().map { .seconds($0) },
                 nextDue: try row["next_due"].dateOrNil(),
                 isPaused: try row["paused"].bool(),

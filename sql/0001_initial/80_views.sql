@@ -10,7 +10,7 @@ select j.queue, j.kind,
        count(*) filter (where j.run_at is not null and num_nonnulls(j.parked, j.rule) = 0 and r.job is null
                               and d.job is null and breakwater.has_run(j.attempt, j.errors)) as retrying,
        -- Those that wait for other jobs.
-       count(*) filter (where d.job is not null and r.job is null) as waiting,
+       count(*) filter (where d.job is not null and r.job is null) as dependent,
        -- Those that wait outside their lanes for the circuit of a key, or because a rule holds them back.
        count(*) filter (where num_nonnulls(j.parked, j.rule) > 0 and r.job is null) as parked,
        now() - min(j.ready_at) filter (where j.run_at is null and r.job is null) as oldest_ready,
@@ -56,7 +56,7 @@ select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integ
                then 'its worker was lost twice in a row while it held the job: it waits to run apart from others'
                else format('its worker was lost while it ran alone: poison at %s, unless that worker comes back', j.run_at)
                end
-           when 'waiting' then breakwater.why_dependent(j.id)
+           when 'dependent' then breakwater.why_dependent(j.id)
            when 'scheduled' then format('scheduled for %s', j.run_at)
            when 'retrying' then case when j.run_at > now() or breakwater.retries_left(j.kind) > 0
                then format('%s; runs again at %s', coalesce(j.errors -> -1 ->> 'name', 'not yet'), j.run_at)
@@ -111,7 +111,7 @@ select j.id, j.queue, j.kind, j.priority, j.attempt + (k.job is not null)::integ
                    when j.parked is not null and c.state = 'open' then 'circuit_open'
                    when j.parked is not null and c.state = 'half_open' and a.is_taken then 'circuit_half_open'
                    when num_nonnulls(j.parked, j.rule) = 0 and j.run_at is not null
-                       then case when d.job is not null then 'waiting'
+                       then case when d.job is not null then 'dependent'
                                  when breakwater.has_run(j.attempt, j.errors) then 'retrying' else 'scheduled' end
                    when p.name is not null then 'paused'
                    when not a.is_taken then 'no_handler'
@@ -184,6 +184,17 @@ as $$
            select j.queue, j.run_at from breakwater.job j
             where j.kind = k.kind collate "C" and j.run_at < 'infinity' and j.attempt > 0 and j.parked is null
             order by j.run_at limit p_limit) r
+$$;
+
+-- Jobs that wait for others, at most p_limit.
+create function breakwater.waiting_for_jobs(p_limit integer)
+returns table (queue text, kind text, ready_at timestamptz)
+language sql stable set search_path = pg_catalog, pg_temp
+set jit = off set enable_seqscan = off
+as $$
+    select j.queue, j.kind, j.ready_at
+      from (select d.job from breakwater.dependant d where d.released_at is null limit p_limit) d
+      join breakwater.job j on j.id = d.job and j.run_at = 'infinity'
 $$;
 
 -- How many jobs wait for each of some circuits, counted up to a cap. They are counted in the lanes' index only. Running

@@ -115,6 +115,10 @@ begin
                                 limit 10000) p
                          group by p.queue, h.kind
                         union all
+                        select w.queue, w.kind, 'dependent', count(*), min(w.ready_at)
+                          from breakwater.waiting_for_jobs(10000) w
+                         group by w.queue, w.kind
+                        union all
                         select j.queue, j.kind, 'running', count(*), min(j.ready_at)
                           from breakwater.held k join breakwater.job j on j.id = k.job
                          where j.rule is not null

@@ -116,7 +116,7 @@ $$;
 create function breakwater.backlog(p_cap integer default 10000, p_names integer default 500)
 returns table (
     queue text, kind text, ready bigint, running bigint, scheduled bigint, retrying bigint, parked bigint,
-    oldest interval, is_capped boolean
+    dependent bigint, oldest interval, is_capped boolean
 )
 language sql stable
 set search_path = pg_catalog, pg_temp
@@ -169,9 +169,12 @@ as $$
                                 and j.id not in (select k.job from breakwater.held k)
                               limit p_cap) s
          group by s.queue, s.kind
+    ), dependent as (
+        select w.queue, w.kind, count(*) as jobs from breakwater.waiting_for_jobs(p_cap) w group by w.queue, w.kind
     ), name as (
         select r.queue, r.kind from ready r union select r.queue, r.kind from running r
         union select d.queue, d.kind from due d union select p.queue, p.kind from parked p
+        union select e.queue, e.kind from dependent e
         union select q, k from breakwater.worker w, unnest(w.queues) q, unnest(w.kinds) k
     ), shown as (
         select n.queue, n.kind from name n
@@ -179,12 +182,12 @@ as $$
          limit p_names
     )
     select n.queue, n.kind, coalesce(r.jobs, 0), coalesce(g.all_jobs, 0), coalesce(d.scheduled, 0),
-           coalesce(d.retrying, 0), coalesce(p.jobs, 0),
+           coalesce(d.retrying, 0), coalesce(p.jobs, 0), coalesce(e.jobs, 0),
            case when r.jobs > 0 then greatest(now() - r.oldest, interval '0') end,
-           coalesce(r.jobs >= p_cap or p.jobs >= p_cap or d.scheduled + d.retrying >= p_cap, false)
+           coalesce(r.jobs >= p_cap or p.jobs >= p_cap or e.jobs >= p_cap or d.scheduled + d.retrying >= p_cap, false)
       from shown n
       left join ready r using (queue, kind) left join running g using (queue, kind)
-      left join due d using (queue, kind)
+      left join due d using (queue, kind) left join dependent e using (queue, kind)
       left join (select s.queue, s.kind, sum(s.jobs)::bigint as jobs from parked s group by s.queue, s.kind) p
         using (queue, kind)
      order by n.queue, n.kind
@@ -309,7 +312,10 @@ begin
     loop
         with looked as (
             select j.*, j.id in (select h.job from breakwater.held h) as is_held,
-                   case when p_key is not null then breakwater.has_key(j, p_key) end as has_key
+                   case when p_key is not null then breakwater.has_key(j, p_key) end as has_key,
+                   coalesce(j.run_at = 'infinity', false)
+                   and exists (select from breakwater.dependant d where d.job = j.id and d.released_at is null)
+                   as is_dependent
               from breakwater.job j where j.id < searched_to order by j.id desc limit v_portion
         )
         select min(l.id), array(
@@ -317,12 +323,13 @@ begin
              where (p_kind is null or m.kind = p_kind collate "C") and (p_queue is null or m.queue = p_queue collate "C")
                and case p_state when 'ready' then m.run_at is null and not m.is_held
                                 when 'scheduled' then m.run_at is not null and num_nonnulls(m.parked, m.rule) = 0
-                                                      and not m.is_held
+                                                      and not m.is_held and not m.is_dependent
                                                       and not breakwater.has_run(m.attempt, m.errors)
                                 when 'retrying' then m.run_at is not null and num_nonnulls(m.parked, m.rule) = 0
-                                                     and not m.is_held
+                                                     and not m.is_held and not m.is_dependent
                                                      and breakwater.has_run(m.attempt, m.errors)
                                 when 'waiting' then not m.is_held
+                                when 'dependent' then m.is_dependent and not m.is_held
                                 when 'parked' then num_nonnulls(m.parked, m.rule) > 0 and not m.is_held
                                 else true end
                and (p_path is null or breakwater.matches_path(m.payload, p_path))

@@ -95,6 +95,7 @@ begin
             breakwater.redeliver_endpoint,
             -- These are for the dashboard.
             breakwater.rates, breakwater.backlog, breakwater.ready_lanes, breakwater.waiting_for_time,
+            breakwater.waiting_for_jobs,
             breakwater.kinds_with_retries, breakwater.waiting_behind, breakwater.window_parts,
             breakwater.find_jobs, breakwater.find_ended, breakwater.has_key, breakwater.matches_path, breakwater.dead_letter_groups, breakwater.count_dead_letters,
             breakwater.latest_failures, breakwater.calls_lately, breakwater.failures_in_words, breakwater.probes_in_words,

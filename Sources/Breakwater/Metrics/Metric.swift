@@ -185,8 +185,9 @@ extension Metric {
         .gauge,
         ["queue", "kind", "state"],
         """
-        Jobs by state: ready, running, scheduled, retrying, parked (behind the circuit of a key). Counting \
-        stops at 10000 in a lane. It stops at 50000 in all lanes together; beyond those, at 100 in each lane.
+        Jobs by state: ready, running, scheduled, retrying, parked (behind the circuit of a key), dependent (on other \
+        jobs). Counting stops at 10000 in a lane. It stops at 50000 in all lanes together; beyond those, at 100 in \
+        each lane.
         """
     )
     static let fleetOldest = Metric(

@@ -70,7 +70,7 @@ enum JobPage {
             case "ready": ("Ready", "")
             case "running": ("Running", "is-good")
             case "scheduled": ("Scheduled", "")
-            case "waiting": ("Waiting", "")
+            case "dependent": ("Waits for others", "")
             case "retrying": ("Retrying", "is-warn")
             case "paused": ("Paused", "is-warn")
             case "circuit_open": ("Circuit open", "is-bad")

@@ -108,7 +108,7 @@ enum JobsPage {
                             .option,
                             .value(state.rawValue),
                             .flag("selected", state == filter.state),
-                            text: state == .parked ? "behind a key" : state.rawValue.replacing("_", with: " ")
+                            text: title(of: state)
                         )
                     }
                 }
@@ -128,6 +128,14 @@ enum JobsPage {
                 )
             }
             el(.button, .class("primary"), text: "Search")
+        }
+    }
+
+    private static func title(of state: JobFilter.State) -> String {
+        switch state {
+        case .parked: "behind a key"
+        case .dependent: "waiting for other jobs"
+        default: state.rawValue.replacing("_", with: " ")
         }
     }
 

@@ -41,7 +41,7 @@ enum QueuesPage {
                     el(.tr) {
                         el(.th, .named("scope", "col"), text: "Kind")
                         el(.th, .named("scope", "col"), text: "Queue")
-                        for name in ["Ready", "Oldest", "Running", "Scheduled", "Retrying", "Behind a key"] {
+                        for name in ["Ready", "Oldest", "Running", "Scheduled", "Retrying", "Behind a key", "Waits for jobs"] {
                             el(.th, .named("scope", "col"), .class("number"), text: name)
                         }
                     }
@@ -59,6 +59,7 @@ enum QueuesPage {
                             number("Scheduled", line.scheduled, cap, jobs(line, .scheduled))
                             number("Retrying", line.retrying, cap, jobs(line, .retrying))
                             number("Behind a key", line.parked, cap, jobs(line, .parked))
+                            number("Waits for jobs", line.dependent, cap, jobs(line, .dependent))
                         }
                     }
                 }

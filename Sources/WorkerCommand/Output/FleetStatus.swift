@@ -66,7 +66,7 @@ struct FleetStatus: Equatable {
     var sentences: [String] {
         var sentences = lockWaits.map { "For \($0.longest.shortText), \($0.sentence)." }
         sentences += unhandled.prefix(Self.mostUnhandled).map { depth -> String in
-            let count = depth.ready + depth.scheduled + depth.retrying + depth.parked
+            let count = depth.ready + depth.scheduled + depth.retrying + depth.parked + depth.dependent
             return "No worker that is alive handles '\(depth.kind)' in the queue '\(depth.queue)': "
                 + (count == 1 ? "1 job waits." : "\(count) jobs wait.")
         }
@@ -138,6 +138,7 @@ extension Depth {
             "scheduled": .integer(Int64(scheduled)),
             "retrying": .integer(Int64(retrying)),
             "parked": .integer(Int64(parked)),
+            "dependent": .integer(Int64(dependent)),
             "oldest_ready_seconds": .seconds(oldestReady),
             "next_due": .time(nextDue),
             "paused": .bool(isPaused),
@@ -150,13 +151,15 @@ extension Depth {
         Table(
             columns: [
                 .long("QUEUE"), .long("KIND"), .number("READY"), .number("RUNNING"), .number("SCHEDULED"),
-                .number("RETRYING"), .number("PARKED", isOptional: true), .number("OLDEST"), .number("WORKERS"),
+                .number("RETRYING"), .number("PARKED", isOptional: true), .number("DEPENDENT", isOptional: true),
+                .number("OLDEST"), .number("WORKERS"),
                 .text("CIRCUIT"),
             ],
             rows: depths.map { depth in
                 [
                     depth.queue, depth.kind, "\(depth.ready)", "\(depth.running)", "\(depth.scheduled)",
-                    "\(depth.retrying)", depth.parked > 0 ? "\(depth.parked)" : "", depth.oldestReady?.shortText ?? "",
+                    "\(depth.retrying)", depth.parked > 0 ? "\(depth.parked)" : "",
+                    depth.dependent > 0 ? "\(depth.dependent)" : "", depth.oldestReady?.shortText ?? "",
                     "\(depth.workers)",
                     depth.circuit + (depth.isPaused ? ", paused" : ""),
                 ]

@@ -13,13 +13,13 @@ struct DependantTests {
             let (first, second) = (try await database.enqueue("'k'"), try await database.enqueue("'k'"))
             let last = try await database.enqueue("'k', after => array[\(first), \(second)]")
             let late = try await database.enqueue("'k', after => array[\(first)], run_at => now() + interval '1 hour'")
-            #expect(try await database.state(of: last) == "waiting: waits for 2 of 2 jobs: \(first), \(second)")
-            #expect(try await database.state(of: late) == "waiting: waits for job \(first)")
+            #expect(try await database.state(of: last) == "dependent: waits for 2 of 2 jobs: \(first), \(second)")
+            #expect(try await database.state(of: late) == "dependent: waits for job \(first)")
             let jobs = try await worker.claim()
             #expect(jobs.map(\.id) == [first, second])
             try await worker.settle([jobs[0]])
             try await worker.settle([jobs[1]], .failed())
-            #expect(try await database.state(of: last) == "waiting: waits for 1 of 2 jobs: \(second)")
+            #expect(try await database.state(of: last) == "dependent: waits for 1 of 2 jobs: \(second)")
             #expect(
                 try await database.text("select state from breakwater.job_status where id = \(late)") == "scheduled"
             )
@@ -60,7 +60,7 @@ struct DependantTests {
                 #expect(try await database.state(of: last)?.contains("job \(first), which is a dead letter") == true)
                 #expect(try await worker.claim().isEmpty)
                 try await database.query("select breakwater.redrive(\(first))")
-                #expect(try await database.state(of: last) == "waiting: waits for job \(first)")
+                #expect(try await database.state(of: last) == "dependent: waits for job \(first)")
                 try await worker.settle(try await worker.claim())
                 #expect(try await worker.claim().map(\.id) == [last])
             case "cancel":
@@ -103,7 +103,7 @@ struct DependantTests {
             try await database.query(inBulk ? "select breakwater.redrive('k')" : "select breakwater.redrive(\(first))")
             let jobs = try await worker.claim()
             #expect(jobs.count == 1 && jobs[0].id != first)
-            #expect(try await database.state(of: last) == "waiting: waits for job \(jobs[0].id)")
+            #expect(try await database.state(of: last) == "dependent: waits for job \(jobs[0].id)")
             try await worker.settle(jobs)
             #expect(try await worker.claim().map(\.id) == [last])
         }
@@ -218,7 +218,7 @@ struct DependantTests {
             let last = try await database.enqueue("'k', after => array[\(first)]")
             try await database.query("select breakwater.edit_job(\(last), run_at => now() + interval '1 hour')")
             #expect(try await database.number("select breakwater.run_jobs_now(kind => 'k')") == 0)
-            #expect(try await database.state(of: last) == "waiting: waits for job \(first)")
+            #expect(try await database.state(of: last) == "dependent: waits for job \(first)")
             try await worker.settle(try await worker.claim())
             #expect(
                 try await database.text("select state from breakwater.job_status where id = \(last)") == "scheduled"
@@ -275,7 +275,7 @@ struct DependantTests {
             let jobs = try await worker.claim()
             try await database.query("select breakwater.release_claims($1, '{}', null)", [.int8(worker.id)])
             #expect(try await worker.settle(jobs).stale == [first])
-            #expect(try await database.state(of: last) == "waiting: waits for job \(first)")
+            #expect(try await database.state(of: last) == "dependent: waits for job \(first)")
         }
     }
 
@@ -289,7 +289,28 @@ struct DependantTests {
             try await database.query("update breakwater.test_shot set at = at - interval '2 minutes'")
             try await worker.maintain()
             #expect(try await worker.claim().isEmpty)
-            #expect(try await database.state(of: last) == "waiting: waits for job \(first)")
+            #expect(try await database.state(of: last) == "dependent: waits for job \(first)")
+        }
+    }
+
+    @Test("are counted as dependent, and not as scheduled")
+    func counted() async throws {
+        try await withTestDatabase { database in
+            let first = try await database.enqueue("'k'")
+            let last = try await database.enqueue("'k', after => array[\(first)]")
+            let depth = "select concat_ws(' ', ready, scheduled, retrying, parked, dependent) from breakwater."
+            #expect(try await database.texts(depth + "depth") == ["1 0 0 0 1"])
+            #expect(try await database.texts(depth + "backlog()") == ["1 0 0 0 1"])
+            for (state, ids) in [("dependent", [last]), ("scheduled", []), ("waiting", [last, first])] {
+                #expect(
+                    try await database.numbers(
+                        "select unnest(ids) from breakwater.find_jobs(null, null, null, $1, null, 10, '10 seconds')",
+                        [.text(state)]
+                    ) == ids
+                )
+            }
+            let sampled = "select g ->> 'jobs' from jsonb_array_elements(breakwater.sample_jobs() -> 'jobs') g"
+            #expect(try await database.texts(sampled + " where g ->> 'state' = 'dependent'") == ["1"])
         }
     }
 

@@ -93,7 +93,7 @@ enum PrivilegeMatrix {
                     "probe_circuit",
                     "set_endpoint", "disable_endpoint", "enable_endpoint", "remove_endpoint", "redeliver_endpoint",
                     "open_circuit", "close_circuit", "disable_circuit", "observe_circuit", "reset_circuit", "rates",
-                    "backlog", "ready_lanes", "waiting_for_time", "kinds_with_retries", "waiting_behind",
+                    "backlog", "ready_lanes", "waiting_for_time", "waiting_for_jobs", "kinds_with_retries", "waiting_behind",
                     "window_parts", "find_jobs", "matches_path", "dead_letter_groups",
                     "latest_failures", "calls_lately", "count_dead_letters", "subscribe", "unsubscribe", "circuit_name",
                     "is_circuit_of", "is_handler_of", "is_pause_of", "has_run",

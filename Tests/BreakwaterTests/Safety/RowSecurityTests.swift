@@ -21,8 +21,9 @@ struct RowSecurityTests {
             declare v text;
             begin
                 execute 'alter schema breakwater owner to \(owner)';
-                for v in select oid::regclass from pg_class where relnamespace = 'breakwater'::regnamespace and relkind in ('r', 'v', 'S')
-                             and not exists (select from pg_depend d where d.objid = pg_class.oid and d.deptype = 'i' and d.classid = 'pg_class'::regclass)
+                for v in select oid::regclass from pg_class where relnamespace = 'breakwater'::regnamespace and relkind in ('r', 'p', 'v', 'S')
+                             and not exists (select from pg_depend d where d.objid = pg_class.oid and d.deptype = 'i' and d.classid = 'pg_class'::regclass
+                                                and d.refobjid <> d.objid)
                 loop execute format('alter table %s owner to \(owner)', v); end loop;
                 for v in select oid::regprocedure from pg_proc where pronamespace = 'breakwater'::regnamespace
                 loop execute format('alter function %s owner to \(owner)', v); end loop;
