@@ -310,6 +310,30 @@ struct ConsumerTests {
         #expect(bench.answer(.settled()).claim?.isWide == true)
     }
 
+    @Test(
+        "claims again when it is woken while a claim is in flight, which may have begun before the insert",
+        arguments: ["k", nil],
+        [0, 1]
+    )
+    func wokenDuringClaim(kind: String?, found: Int) {
+        var bench = ConsumerBench.connected(listens: true)
+        bench.answer(.claimed([]))
+        bench.answer(.settled())
+        // The claim after this answer is for all lanes.
+        #expect(bench.answer(.done).claim?.isWide == true)
+        bench.now += .milliseconds(1)
+        bench.handle(.woken(kind: kind))
+        bench.now += .milliseconds(1)
+        bench.answer(.claimed(found == 0 ? [] : bench.jobs(1...1)))
+        let next = bench.answer(.settled()).claim
+        #expect(next != nil)
+        if kind == nil { #expect(next?.isWide == true) }
+        bench.now += .milliseconds(1)
+        bench.answer(.claimed([]))
+        // The job that woke the worker may be in another lane.
+        #expect((bench.answer(.settled()).claim?.isWide == true) == (kind != nil))
+    }
+
     @Test("polls a hot kind instead of being woken for it, and stops when it cannot keep up")
     func polls() {
         var bench = ConsumerBench.connected(concurrency: 100, listens: true)

@@ -121,6 +121,11 @@ extension Consumer {
             isWide = true
             isExhausted = false
         }
+        if let lastWakeUp, lastWakeUp.at >= sent {
+            // Its job may have been inserted after the claim had begun. So the next claim is for it.
+            isExhausted = false
+            if lastWakeUp.isWide { isWide = true } else { isWideIfEmpty = true }
+        }
         if case .polling(let kinds, let renewAt, _) = wakeUps {
             wakeUps = .polling(kinds, renewAt: renewAt, nextLook: now + HotKinds.interval)
         }

@@ -3,6 +3,7 @@ extension Consumer {
     /// the kind is nil.
     mutating func woken(kind: String?, at now: Instant) {
         isExhausted = false
+        lastWakeUp = (now, kind == nil)
         if let kind {
             lanes.woken(kind: kind, at: now)
             isWideIfEmpty = true

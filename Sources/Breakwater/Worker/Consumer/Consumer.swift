@@ -174,6 +174,8 @@ struct Consumer {
     /// Whether the next claim includes all lanes, and whether that is to happen as soon as a claim finds nothing.
     var isWide = true
     var isWideIfEmpty = false
+    /// When the worker was last woken, and whether for all lanes.
+    var lastWakeUp: (at: Instant, isWide: Bool)?
     var claimsWithJobs = 0
     /// Whether the last claim returned as many jobs as it asked for.
     var isBacklog = false
