@@ -53,3 +53,6 @@ create table breakwater.ended_dependency (
 create table breakwater.dependant_to_check (
     dependant bigint not null
 ) with (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);
+
+-- This table has no rows. A transaction that might write a cycle of dependencies locks it until it ends.
+create table breakwater.dependency_lock ();

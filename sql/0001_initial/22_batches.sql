@@ -80,8 +80,8 @@ $$;
 
 -- Refuses dependencies that cannot be, with messages that say what to do.
 --
--- Locks: the row of the batch's callback among those that wait. If a cycle might be written, an advisory lock, because
--- two transactions might each write half of it.
+-- Locks: the row of the batch's callback among those that wait. If a cycle might be written, breakwater.dependency_lock,
+-- because two transactions might each write half of it.
 create function breakwater.check_dependencies(p_after bigint[], p_on_dead text, p_batch bigint) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -117,7 +117,7 @@ begin
                 using errcode = '22023', hint = 'breakwater.batch returns the id of a new one.';
         end if;
         if cardinality(p_after) > 0 then
-            perform pg_advisory_xact_lock('breakwater.dependant'::regclass::bigint);
+            lock table breakwater.dependency_lock in share row exclusive mode;
             if breakwater.would_wait_for_itself(p_batch, p_after) then
                 raise exception 'the batch % would wait for itself', p_batch
                     using errcode = '22023', hint = 'A job of a batch cannot wait for the batch''s callback.';

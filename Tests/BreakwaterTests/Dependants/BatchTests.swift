@@ -226,7 +226,8 @@ struct BatchTests {
                 try await waitUntil("the second one waits for the first") {
                     try await database.number(
                         """
-                        select count(*) from pg_locks where locktype = 'advisory' and not granted
+                        select count(*) from pg_locks
+                         where relation = 'breakwater.dependency_lock'::regclass and not granted
                            and database = (select oid from pg_database where datname = current_database())
                         """
                     ) == 1

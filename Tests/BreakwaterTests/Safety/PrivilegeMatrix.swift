@@ -12,12 +12,12 @@ enum PrivilegeMatrix {
     static let tables: Set<String> = [
         "absence", "adaptive_step", "audit", "call_time", "cancel_request", "circuit", "circuit_incident",
         "circuit_transition", "claim", "dead_letter", "dependant", "dependant_to_check", "dependency",
-        "ended_dependency", "endpoint", "endpoint_kind", "endpoint_notice", "failure", "finished_job", "fleet_sample",
-        "flow_rule", "freed_key", "halted_key", "handler", "horizon", "import", "incident_measure", "incident_notice",
-        "job", "key_clock", "key_search", "lane", "leader", "lost_worker", "outcome", "pause", "probe", "probe_result",
-        "progress", "rate", "rate_horizon", "rate_pause", "recent_call", "result", "rule_claim", "schedule",
-        "schedule_slot", "schema_version", "share_turn", "share_weight", "sleeper", "sleeper_lock", "suspension",
-        "tail_subscriber", "tally", "test_shot", "worker",
+        "dependency_lock", "ended_dependency", "endpoint", "endpoint_kind", "endpoint_notice", "failure",
+        "finished_job", "fleet_sample", "flow_rule", "freed_key", "halted_key", "handler", "horizon", "import",
+        "incident_measure", "incident_notice", "job", "key_clock", "key_search", "lane", "leader", "lost_worker",
+        "outcome", "pause", "probe", "probe_result", "progress", "rate", "rate_horizon", "rate_pause", "recent_call",
+        "result", "rule_claim", "schedule", "schedule_slot", "schema_version", "share_turn", "share_weight", "sleeper",
+        "sleeper_lock", "suspension", "tail_subscriber", "tally", "test_shot", "worker",
     ]
 
     /// Views that administrators read.
