@@ -80,8 +80,8 @@ $$;
 
 -- Refuses dependencies that cannot be, with messages that say what to do.
 --
--- Locks: the row of the batch's callback among those that wait. If a cycle might be written, breakwater.dependency_lock,
--- because two transactions might each write half of it.
+-- Locks: the row of the batch's callback among those that wait. If a cycle might be written, also
+-- breakwater.dependency_lock, because two transactions might each write half of it.
 create function breakwater.check_dependencies(p_after bigint[], p_on_dead text, p_batch bigint) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
