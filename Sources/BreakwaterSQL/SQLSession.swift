@@ -78,7 +78,9 @@ struct SQLSession: Sendable {
     ) async throws {
         let shutdown = Shutdown()
         connection = try await Connection.connect(options, logger: logger) { notice in
-            if ["57P01", "57P02", "57P03"].contains(notice.sqlState) { shutdown.isSeen.store(true, ordering: .relaxed) }
+            if ["57P01", "57P02", "57P03"].contains(notice.sqlState) {
+                shutdown.isSeen.store(true, ordering: .relaxed)
+            }
             return false
         }
         self.shutdown = shutdown

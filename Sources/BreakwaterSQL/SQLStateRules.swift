@@ -21,7 +21,10 @@ struct SQLStateRules: Sendable {
     init(discardOn: [String], retryOn: [String]) throws {
         for (code, states) in [(SQLPluginError.Code.invalidDiscardOn, discardOn), (.invalidRetryOn, retryOn)] {
             for state in states where !Self.isState(state) {
-                throw SQLPluginError(code, "'\(state)' is no SQLSTATE; give five characters, such as 23505, or a class: 23")
+                throw SQLPluginError(
+                    code,
+                    "'\(state)' is no SQLSTATE; give five characters, such as 23505, or a class: 23"
+                )
             }
         }
         if let both = discardOn.first(where: retryOn.contains) {

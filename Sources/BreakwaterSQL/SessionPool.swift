@@ -128,14 +128,15 @@ actor SessionPool {
             let connection = try await Connection.connect(options, logger: logger)
             defer { Task { await connection.close() } }
             for _ in 0..<Self.terminationChecks {
-                let isThere = try await connection.query(
-                    """
-                    select pg_catalog.pg_terminate_backend(a.pid) from pg_catalog.pg_stat_activity a \
-                    where a.pid = $1 and (extract(epoch from a.backend_start) * 1000000)::int8 = $2
-                    """,
-                    [.int4(backend.pid), .int8(backend.start)],
-                    timeout: .seconds(5)
-                ).count > 0
+                let isThere =
+                    try await connection.query(
+                        """
+                        select pg_catalog.pg_terminate_backend(a.pid) from pg_catalog.pg_stat_activity a \
+                        where a.pid = $1 and (extract(epoch from a.backend_start) * 1000000)::int8 = $2
+                        """,
+                        [.int4(backend.pid), .int8(backend.start)],
+                        timeout: .seconds(5)
+                    ).count > 0
                 if !isThere { return }
                 try await Task.sleep(for: .milliseconds(100))
             }

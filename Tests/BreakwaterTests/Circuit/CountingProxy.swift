@@ -85,7 +85,9 @@ final class CountingProxy: Sendable {
                 self.pump(client, upstream) { bytes in
                     let trips = reader.read(bytes)
                     if !trips.isEmpty { self.counts.withLock { $0.roundTrips += trips } }
-                    if trips.contains(["commit"]), self.mustLoseCommit() { isLosing.value.store(true, ordering: .relaxed) }
+                    if trips.contains(["commit"]), self.mustLoseCommit() {
+                        isLosing.value.store(true, ordering: .relaxed)
+                    }
                 }
                 ends.close()
             }.start()

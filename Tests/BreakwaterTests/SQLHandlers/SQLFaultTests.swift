@@ -9,7 +9,8 @@ import Testing
 
 @Suite("Each job of a SQL handler takes effect exactly once", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct SQLFaultTests {
-    private func handler(_ sql: SQLHandlerDatabase, to options: ConnectionOptions? = nil) throws -> HandlerRegistration {
+    private func handler(_ sql: SQLHandlerDatabase, to options: ConnectionOptions? = nil) throws -> HandlerRegistration
+    {
         try sql.handler("pay", to: options) {
             $0.retry.maxAttempts = 1000
             $0.retry.base = .milliseconds(10)
@@ -79,7 +80,8 @@ struct SQLFaultTests {
                     var crashes = 0
                     try await waitUntil("all jobs have ended") {
                         var current = SQLHandlerDatabase(database: try await server.database(), role: sql.role)
-                        if crashes < 3, try await current.ledger().entries > crashes * count / 4 {
+                        let entries = try await current.ledger().entries
+                        if crashes < 3, entries > crashes * count / 4 {
                             crashes += 1
                             try await server.crash()
                             try await server.start()

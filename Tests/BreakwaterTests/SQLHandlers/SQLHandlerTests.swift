@@ -329,13 +329,17 @@ struct SQLHandlerTests {
             try await sql.enqueue(#"{"host": "b"}"#, count: 20)
             try await sql.database.withWorker([handler]) {
                 try await waitUntil("the circuit is open, and the other key's jobs have ended") {
-                    let open = try await sql.database.texts("select key from breakwater.circuit where state <> 'closed'")
-                    return try await open == ["a"] && sql.ledger().entries == 20
+                    let open = try await sql.database.texts(
+                        "select key from breakwater.circuit where state <> 'closed'"
+                    )
+                    let entries = try await sql.ledger().entries
+                    return open == ["a"] && entries == 20
                 }
                 try await sql.database.query("delete from app.broken")
                 try await sql.waitUntilDone()
                 try await waitUntil("the circuit closes") {
-                    try await sql.database.number("select count(*) from breakwater.circuit where state <> 'closed'") == 0
+                    try await sql.database.number("select count(*) from breakwater.circuit where state <> 'closed'")
+                        == 0
                 }
             }
             #expect(try await sql.ledger() == (40, 40))

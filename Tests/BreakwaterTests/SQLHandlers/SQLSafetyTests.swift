@@ -50,7 +50,9 @@ struct SQLSafetyTests {
                 "select jsonb_array_elements_text(result) from breakwater.result"
             )
             // 42501 is a missing right, and 0A000 is a statement that functions cannot execute.
-            #expect(states == Array(repeating: "42501", count: 7) + ["0A000", "0A000"] + Array(repeating: "42501", count: 4))
+            #expect(
+                states == Array(repeating: "42501", count: 7) + ["0A000", "0A000"] + Array(repeating: "42501", count: 4)
+            )
         }
     }
 

@@ -23,11 +23,14 @@ struct SQLStateRuleTests {
         }
     }
 
-    @Test("follows its SQLSTATE", arguments: [
-        ("40001", "failed sql.40001"), ("40P01", "failed sql.40P01"), ("55P03", "failed sql.55P03"),
-        ("22P02", "discarded sql.22P02"), ("23514", "discarded sql.23514"), ("P0001", "failed sql.P0001"),
-        ("42883", "failed sql.42883"), ("53200", "unavailable sql.53200 -"), ("57014", "failed timeout"),
-    ])
+    @Test(
+        "follows its SQLSTATE",
+        arguments: [
+            ("40001", "failed sql.40001"), ("40P01", "failed sql.40P01"), ("55P03", "failed sql.55P03"),
+            ("22P02", "discarded sql.22P02"), ("23514", "discarded sql.23514"), ("P0001", "failed sql.P0001"),
+            ("42883", "failed sql.42883"), ("53200", "unavailable sql.53200 -"), ("57014", "failed timeout"),
+        ]
+    )
     func states(state: String, expected: String) throws {
         #expect(try outcome(state) == expected)
     }
@@ -41,17 +44,20 @@ struct SQLStateRuleTests {
         #expect(try outcome("40001", discardOn: ["40001"]) == "discarded sql.40001")
     }
 
-    @Test("is the one that the function asks for", arguments: [
-        (#"{"outcome": "snooze", "seconds": 60}"#, "snoozed 60.0 seconds"),
-        (#"{"outcome": "throttle", "seconds": 1.5}"#, "throttled sql.throttle 1.5 seconds"),
-        (#"{"outcome": "throttle"}"#, "throttled sql.throttle 0.0 seconds"),
-        (#"{"outcome": "unavailable", "name": "bank"}"#, "unavailable bank -"),
-        (#"{"outcome": "discard"}"#, "discarded sql.discard"),
-        (#"{"outcome": "snooze"}"#, "failed sql.BRKWT"),
-        (#"{"outcome": "snooze", "seconds": -1}"#, "failed sql.BRKWT"),
-        (#"{"outcome": "snooze", "seconds": 1e300}"#, "failed sql.BRKWT"),
-        (#"{"outcome": "succeed"}"#, "failed sql.BRKWT"), ("60 seconds", "failed sql.BRKWT"),
-    ])
+    @Test(
+        "is the one that the function asks for",
+        arguments: [
+            (#"{"outcome": "snooze", "seconds": 60}"#, "snoozed 60.0 seconds"),
+            (#"{"outcome": "throttle", "seconds": 1.5}"#, "throttled sql.throttle 1.5 seconds"),
+            (#"{"outcome": "throttle"}"#, "throttled sql.throttle 0.0 seconds"),
+            (#"{"outcome": "unavailable", "name": "bank"}"#, "unavailable bank -"),
+            (#"{"outcome": "discard"}"#, "discarded sql.discard"),
+            (#"{"outcome": "snooze"}"#, "failed sql.BRKWT"),
+            (#"{"outcome": "snooze", "seconds": -1}"#, "failed sql.BRKWT"),
+            (#"{"outcome": "snooze", "seconds": 1e300}"#, "failed sql.BRKWT"),
+            (#"{"outcome": "succeed"}"#, "failed sql.BRKWT"), ("60 seconds", "failed sql.BRKWT"),
+        ]
+    )
     func requested(detail: String, expected: String) throws {
         #expect(try outcome("BRKWT", detail: detail) == expected)
     }
@@ -61,9 +67,12 @@ struct SQLStateRuleTests {
         #expect(try outcome("BRKWT") == "failed sql.BRKWT")
     }
 
-    @Test("refuses settings that are wrong", arguments: [
-        (["2350"], []), (["abcde"], []), ([], [""]), ([], ["BRKWT"]), (["23"], ["23"]),
-    ])
+    @Test(
+        "refuses settings that are wrong",
+        arguments: [
+            (["2350"], []), (["abcde"], []), ([], [""]), ([], ["BRKWT"]), (["23"], ["23"]),
+        ]
+    )
     func refused(discardOn: [String], retryOn: [String]) {
         #expect(throws: SQLPluginError.self) {
             try SQLPlugin(function: "a.b", role: "r", discardOn: discardOn, retryOn: retryOn)
