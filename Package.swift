@@ -13,6 +13,7 @@ let package = Package(
         .library(name: "BreakwaterHTTP", targets: ["BreakwaterHTTP"]),
         .library(name: "BreakwaterMetrics", targets: ["BreakwaterMetrics"]),
         .library(name: "BreakwaterOTLP", targets: ["BreakwaterOTLP"]),
+        .library(name: "BreakwaterSQL", targets: ["BreakwaterSQL"]),
         .library(name: "BreakwaterStdio", targets: ["BreakwaterStdio"]),
         .library(name: "BreakwaterTesting", targets: ["BreakwaterTesting"]),
         .library(name: "WorkerCommand", targets: ["WorkerCommand"]),
@@ -63,7 +64,7 @@ let package = Package(
         ),
         .testTarget(
             name: "BreakwaterTests",
-            dependencies: ["Breakwater", "BreakwaterTesting", "Libpq", "TestPrograms"]
+            dependencies: ["Breakwater", "BreakwaterSQL", "BreakwaterTesting", "Libpq", "TestPrograms"]
         ),
 
         // For the command line and the dashboard: one Swift function for each view that they read and each SQL function
@@ -103,6 +104,10 @@ let package = Package(
                 "BreakwaterProcess", "BreakwaterStdio", "BreakwaterTesting", "Libpq", "TestPrograms", "WorkerCommand",
                 .product(name: "Logging", package: "swift-log"),
             ]
+        ),
+        .target(
+            name: "BreakwaterSQL",
+            dependencies: ["Breakwater", "Libpq", .product(name: "Logging", package: "swift-log")]
         ),
         .systemLibrary(name: "CLibcurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(name: "CLibcrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
@@ -214,8 +219,8 @@ let package = Package(
             name: "WorkerCommand",
             dependencies: [
                 "Breakwater", "BreakwaterAdmin", "BreakwaterDashboard", "BreakwaterEndpoints", "BreakwaterExec",
-                "BreakwaterHTTP", "BreakwaterMetrics", "BreakwaterNotify", "BreakwaterOTLP", "BreakwaterStdio",
-                "CProcess", "Libpq",
+                "BreakwaterHTTP", "BreakwaterMetrics", "BreakwaterNotify", "BreakwaterOTLP", "BreakwaterSQL",
+                "BreakwaterStdio", "CProcess", "Libpq",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "Metrics", package: "swift-metrics"),

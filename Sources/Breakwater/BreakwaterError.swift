@@ -19,7 +19,7 @@ public struct BreakwaterError: Error, Sendable, CustomStringConvertible {
     /// The problem and what to do about it, for people.
     public var message: String
 
-    init(_ code: Code, _ message: String) {
+    package init(_ code: Code, _ message: String) {
         self.code = code
         self.message = message
     }

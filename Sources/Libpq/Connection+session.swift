@@ -36,12 +36,20 @@ extension Connection {
     ///   timeout of the call.
     package func useOwnSettings(lockTimeout: Duration = .zero) async throws(PostgresError) {
         guard !isPooled else { return }
+        _ = try await pipeline([ownSettings(lockTimeout: lockTimeout)])
+    }
+
+    /// The statement that gives the session the settings that Breakwater needs.
+    ///
+    /// - Parameter lockTimeout: How long a statement waits for a lock that another session holds. Defaults to the
+    ///   timeout of the call.
+    package nonisolated func ownSettings(lockTimeout: Duration = .zero) -> Statement {
         let milliseconds =
             lockTimeout.components.seconds * 1000 + lockTimeout.components.attoseconds / 1_000_000_000_000_000
         let settings =
             Self.settings.filter { serverVersion >= $0.since }.map { ($0.name, $0.value) }
             + [("lock_timeout", "\(milliseconds)")]
         let calls = settings.map { "pg_catalog.set_config('\($0.0)', '\($0.1)', false)" }
-        _ = try await query("select \(calls.joined(separator: ", "))")
+        return Statement("select \(calls.joined(separator: ", "))")
     }
 }

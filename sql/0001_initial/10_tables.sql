@@ -2,6 +2,7 @@
 --
 -- Breakwater's own SQLSTATEs: BW001 is the notice of a circuit's transition, BW002 that of a worker's suspension. BW003
 -- and BW004 are caught by the functions that raise them. BW005 is the notice that a lost worker's jobs were released.
+-- BW006 says why the function of a handler cannot be called.
 
 create schema breakwater;
 

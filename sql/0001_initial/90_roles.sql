@@ -50,6 +50,7 @@ begin
         grant select on breakwater.schema_version to breakwater_worker;
         grant execute on function
             breakwater.cancel_requests, breakwater.report_progress, breakwater.checkpoints,
+            breakwater.prepare_sql_handler,
             breakwater.register, breakwater.renew_registration, breakwater.beat, breakwater.maintain, breakwater.chores,
             breakwater.reconcile, breakwater.leave, breakwater.claim, breakwater.dead_letter_unreadable,
             breakwater.flush, breakwater.sleep, breakwater.poll_hot_kinds,

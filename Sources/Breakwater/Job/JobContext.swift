@@ -13,6 +13,8 @@ public struct JobContext: Sendable {
     private var workerLogger: Logger
     /// Receives what the run reports about itself; nil in a context that was made for a test.
     package var reports: RunReports?
+    /// Settles the run as a success in a transaction of the plugin; nil unless the plugin is a ``SettlingPlugin``.
+    package var settlement: RunSettlement?
 
     /// - Parameters:
     ///   - job: The job being run.

@@ -101,6 +101,15 @@ public struct Worker: Service {
         do {
             try await connection.useWorkerSettings()
             try await Schema.check(on: connection)
+            for handler in configuration.handlers {
+                guard let plugin = handler.plugin as? any SettlingPlugin else { continue }
+                try await plugin.prepare(
+                    kind: handler.kind,
+                    worker: connection,
+                    database: configuration.database,
+                    logger: loggers.handlers
+                )
+            }
             var configuration = configuration
             configuration.listens = mayListen(on: connection)
             if !configuration.schedules.isEmpty {

@@ -1,5 +1,6 @@
 import Breakwater
 import BreakwaterHTTP
+import BreakwaterSQL
 import Yams
 
 extension [HandlerRegistration] {
@@ -70,11 +71,18 @@ extension HandlerRegistration {
                     + "the key out"
             )
         }
+        if plugin is SQLPlugin, settings.timeout > SQLPlugin.longestTimeout {
+            section.report(
+                "timeout",
+                "\(settings.timeout.text) is too long for sql: its transaction keeps vacuum from cleaning up all that while; "
+                    + "give at most \(SQLPlugin.longestTimeout.text)"
+            )
+        }
         guard let plugin else { return nil }
         if let capacity = plugin.capacity, let concurrency = settings.concurrency, concurrency > capacity {
             section.warn(
                 "concurrency",
-                "\(concurrency) is more than the \(capacity) that its processes take at once; "
+                "\(concurrency) is more than the \(capacity) that its plugin runs at once; "
                     + "other jobs wait in the worker, and their timeouts run"
             )
         }

@@ -21,6 +21,12 @@ final class CountingProxy: Sendable {
     private let counts = Mutex(Counts())
     /// While set, the proxy drops all bytes in both directions and gives no sign of it.
     let swallows = Atomic(false)
+    /// While set, the proxy closes every third connection that commits, after the server has committed and before the
+    /// client knows.
+    let losesCommits = Atomic(false)
+    private let commits = Atomic(0)
+    /// How many answers to COMMIT were lost.
+    let lostCommits = Atomic(0)
 
     var seen: Counts { counts.withLock { $0 } }
 
@@ -73,16 +79,20 @@ final class CountingProxy: Sendable {
             // The thread that ends last closes both sockets. If they were closed earlier, another connection could get
             // their descriptors, and the other thread would read from them and shut them down.
             let ends = Ends(client, upstream)
+            let isLosing = Flag()
             Thread {
                 var reader = Reader()
                 self.pump(client, upstream) { bytes in
                     let trips = reader.read(bytes)
                     if !trips.isEmpty { self.counts.withLock { $0.roundTrips += trips } }
+                    if trips.contains(["commit"]), self.mustLoseCommit() {
+                        isLosing.value.store(true, ordering: .relaxed)
+                    }
                 }
                 ends.close()
             }.start()
             Thread {
-                self.pump(upstream, client) { _ in }
+                self.pump(upstream, client, isLosing) { _ in }
                 ends.close()
             }.start()
         }
@@ -105,13 +115,31 @@ final class CountingProxy: Sendable {
         }
     }
 
-    /// Passes bytes on until one side ends.
-    private func pump(_ source: Int32, _ target: Int32, _ look: (ArraySlice<UInt8>) -> Void) {
+    private final class Flag: Sendable {
+        let value = Atomic(false)
+    }
+
+    private func mustLoseCommit() -> Bool {
+        losesCommits.load(ordering: .relaxed) && commits.add(1, ordering: .relaxed).newValue % 3 == 0
+    }
+
+    /// Passes bytes on until one side ends, or until the flag says to lose an answer.
+    private func pump(
+        _ source: Int32,
+        _ target: Int32,
+        _ isLosing: Flag? = nil,
+        _ look: (ArraySlice<UInt8>) -> Void
+    ) {
         var buffer = [UInt8](repeating: 0, count: 65536)
         while true {
             let count = recv(source, &buffer, buffer.count, 0)
             guard count > 0 else { break }
             if swallows.load(ordering: .relaxed) { continue }
+            if isLosing?.value.load(ordering: .relaxed) == true {
+                lostCommits.add(1, ordering: .relaxed)
+                shutdown(source, Int32(SHUT_RDWR))
+                break
+            }
             look(buffer[..<count])
             var rest = buffer[..<count]
             while !rest.isEmpty {

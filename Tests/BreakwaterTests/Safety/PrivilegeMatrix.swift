@@ -78,7 +78,7 @@ enum PrivilegeMatrix {
                     "transitions_after", "next_notice", "notice_ended", "set_configured_schedules",
                     "endpoints_named", "register_endpoint_kinds", "record_endpoint_calls", "next_endpoint_notice",
                     "endpoint_notice_ended",
-                    "cancel_requests", "report_progress", "checkpoints",
+                    "cancel_requests", "report_progress", "checkpoints", "prepare_sql_handler",
                 ]
             ),
             (

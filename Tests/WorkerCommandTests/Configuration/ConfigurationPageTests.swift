@@ -45,6 +45,7 @@ struct ConfigurationPageTests {
               exec-kind: { exec: { command: [cat] }, limits: { concurrency: 5 } }
               http-kind: { http: { url: "http://h/" } }
               stdio-kind: { stdio: { command: [cat] } }
+              sql-kind: { sql: { function: app.f, role: r } }
               swift-kind: { swift: {} }
             """,
             registered: [HandlerRegistration(kind: "swift-kind", handler: Idle())]
@@ -53,7 +54,7 @@ struct ConfigurationPageTests {
 
     @Test("lists every key that the loader knows, and no other")
     func keys() throws {
-        let kinds = /^handlers\.(exec|http|stdio|swift)-kind/
+        let kinds = /^handlers\.(exec|http|sql|stdio|swift)-kind/
         let known = try loaded().knownKeys
             .map { $0.replacing(kinds, with: "handlers.*").replacing(/^schedules\.s/, with: "schedules.*") }
             .filter { !["handlers.*", "schedules.*"].contains($0) }
@@ -67,7 +68,7 @@ struct ConfigurationPageTests {
     func defaults() throws {
         let effective = try #require(try Yams.compose(yaml: try loaded().effectiveText))
         for row in try rows() where row.fallback.hasPrefix("`") {
-            let plugin = row.key.firstMatch(of: /\.(exec|http|stdio)\./).map { "\($0.1)-kind" } ?? "exec-kind"
+            let plugin = row.key.firstMatch(of: /\.(exec|http|sql|stdio)\./).map { "\($0.1)-kind" } ?? "exec-kind"
             var node: Node? = effective
             for name in row.key.split(separator: ".") {
                 node = node?[name == "*" ? (row.key.hasPrefix("schedules.") ? "s" : plugin) : String(name)]

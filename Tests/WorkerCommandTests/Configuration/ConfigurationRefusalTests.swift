@@ -360,13 +360,13 @@ struct ConfigurationRefusalTests {
                 "{ stdio: { command: [no-such-program], inherit: [], environment: { PATH: /usr/bin } } }",
                 "stdio.command: the program 'no-such-program' was not found in PATH, which is /usr/bin"
             ),
-            ("{ timeout: 1s }", ": nothing says what runs the jobs; give one of http, exec, stdio"),
+            ("{ timeout: 1s }", ": nothing says what runs the jobs; give one of http, exec, stdio, sql"),
             (
                 "{ swift: {} }",
-                "swift: this executable has no Swift handler of the kind 'a'; give one of http, exec, stdio"
+                "swift: this executable has no Swift handler of the kind 'a'; give one of http, exec, stdio, sql"
             ),
             ("5", ": '5' is not a mapping of keys"),
-            ("{ exe: { command: [cat] } }", ": nothing says what runs the jobs; give one of http, exec, stdio"),
+            ("{ exe: { command: [cat] } }", ": nothing says what runs the jobs; give one of http, exec, stdio, sql"),
         ]
     )
     func plugin(value: String, message: String) {

@@ -60,7 +60,7 @@ struct ConfigurationWarningTests {
         )
         #expect(
             found == [
-                "worker.yaml:1: handlers.a.concurrency: 5 is more than the 4 that its processes take at once; "
+                "worker.yaml:1: handlers.a.concurrency: 5 is more than the 4 that its plugin runs at once; "
                     + "other jobs wait in the worker, and their timeouts run"
             ]
         )

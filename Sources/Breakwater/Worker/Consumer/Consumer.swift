@@ -246,6 +246,7 @@ struct Consumer {
     ///   - start: The run.
     ///   - times: How long the run took.
     ///   - now: The time.
+    ///   - isSettled: Whether the plugin has settled the run. Defaults to false.
     ///   - judge: Returns the ending to record, given the reason of the run's cancellation, if any; nil for a plain
     ///     success.
     /// - Returns: Whether the end counts (the slot may have been given up), the job that the same task runs next, and
@@ -254,12 +255,15 @@ struct Consumer {
         _ start: HeldJobs.Start,
         _ times: FinishedRun.Times,
         at now: Instant,
+        isSettled: Bool = false,
         _ judge: (HeldJobs.CancelReason?) -> FinishedRun.Ending?
     ) -> (counts: Bool, next: HeldJobs.Start?, actions: [Action]) {
         guard let run = held.ended(slot: start.slot, serial: start.serial) else { return (false, nil, []) }
         let ending = judge(run.cancelReason)
         held.record(ending, ofKindAt: run.kind)
-        held.finish(start.job, ending, times)
+        held.finish(start.job, ending, times, isSettled: isSettled)
+        // The run has made room for jobs that rules hold back.
+        if isSettled, heldBack[start.job.kind] != nil { isExhausted = false }
         // A task that was or will be cancelled must not run another job, which would be cancelled too.
         let next = run.cancelReason == nil && mayStart(at: now) ? held.nextStart(at: now) : nil
         // While a request is in flight, ended runs are collected for the next one.

@@ -267,11 +267,19 @@ struct HeldJobs {
     ///   - job: The job that ran.
     ///   - ending: The ending to record; nil for a success without anything to keep.
     ///   - times: How long the run took.
-    mutating func finish(_ job: Job, _ ending: FinishedRun.Ending?, _ times: FinishedRun.Times = .init()) {
+    ///   - isSettled: Whether the run is settled already, so that only its claim is left to close. Defaults to false.
+    mutating func finish(
+        _ job: Job,
+        _ ending: FinishedRun.Ending?,
+        _ times: FinishedRun.Times = .init(),
+        isSettled: Bool = false
+    ) {
         guard let left = unsettled[job.lease] else { return }
-        var run = FinishedRun(job, ending)
-        run.times = times
-        finished.append(run)
+        if !isSettled {
+            var run = FinishedRun(job, ending)
+            run.times = times
+            finished.append(run)
+        }
         if left == 1 {
             unsettled[job.lease] = nil
             if abandoned.remove(job.lease) == nil { closedClaims.append(job.lease) }

@@ -16,9 +16,10 @@ extension Engine {
             // The consumer only starts kinds for which there are handlers.
             guard let handler = handlers[start.job.kind] else { return }
             let mayBegin = !hasWaited || read { $0.mayBegin(start, at: clock.now) }
-            let outcome = mayBegin ? await outcome(of: start, handler) : .released
+            let settlement = handler.settlesRuns ? settlement(of: start, handler) : nil
+            let outcome = mayBegin ? await outcome(of: start, handler, settlement) : .released
             let now = clock.now
-            next = end(start, outcome, at: now, handler)
+            next = end(start, outcome, at: now, handler, isSettled: settlement?.isCommitted ?? false)
             hasWaited = next != nil && now - turn > Self.turn
             if hasWaited {
                 await Task.yield()
@@ -27,13 +28,33 @@ extension Engine {
         }
     }
 
-    private func outcome(of start: HeldJobs.Start, _ handler: Handler) async -> JobOutcome {
+    /// Makes what a plugin needs to settle a run itself.
+    private func settlement(of start: HeldJobs.Start, _ handler: Handler) -> RunSettlement {
+        var job = start.job
+        job.payload = ""
+        return RunSettlement { [job] result in
+            let duration = self.clock.now - start.time
+            let ending = handler.successEnding(result: result, of: job, after: duration)
+            var run = FinishedRun(job, ending)
+            run.times = FinishedRun.Times(job, startedAt: start.time, duration)
+            // The claim is closed by the next settle of the worker, which knows whether other jobs of it are left.
+            return self.read { consumer in
+                Settle(worker: consumer.worker, runs: [run], claims: [], measured: consumer.held.measure([run]))
+            }
+        }
+    }
+
+    private func outcome(
+        of start: HeldJobs.Start,
+        _ handler: Handler,
+        _ settlement: RunSettlement?
+    ) async -> JobOutcome {
         var job = start.job
         job.detachPayload()
         let deadline = start.time + handler.timeout
-        guard let tracer else { return await perform(job, until: deadline, handler) }
+        guard let tracer else { return await perform(job, until: deadline, handler, settlement) }
         return await tracer.run(job) { job in
-            let outcome = await perform(job, until: deadline, handler)
+            let outcome = await perform(job, until: deadline, handler, settlement)
             // The outcome is adjusted for a cancellation, as it will be when the run is recorded.
             let reason = read { consumer in
                 consumer.held.slots[start.slot].flatMap { $0.serial == start.serial ? $0.cancelReason : nil }
@@ -42,9 +63,15 @@ extension Engine {
         }
     }
 
-    private func perform(_ job: Job, until deadline: MonotonicClock.Instant, _ handler: Handler) async -> JobOutcome {
+    private func perform(
+        _ job: Job,
+        until deadline: MonotonicClock.Instant,
+        _ handler: Handler,
+        _ settlement: RunSettlement?
+    ) async -> JobOutcome {
         var context = JobContext(job: job, end: deadline, logger: loggers.handlers)
         context.reports = RunReports(of: RunKey(job), to: progress)
+        context.settlement = settlement
         do {
             return try await handler.plugin.run(job, context: context)
         } catch let failure as JobFailure {
@@ -64,7 +91,8 @@ extension Engine {
         _ start: HeldJobs.Start,
         _ outcome: JobOutcome,
         at now: MonotonicClock.Instant,
-        _ handler: Handler
+        _ handler: Handler,
+        isSettled: Bool
     ) -> HeldJobs.Start? {
         let job = start.job
         let duration = now - start.time
@@ -78,7 +106,12 @@ extension Engine {
         }
         // The reports of a success are of no more use.
         let report = progress.end(RunKey(job))
-        let (counts, next) = ended(start, times, at: now) { reason in
+        if isSettled {
+            var run = FinishedRun(job, ending)
+            run.times = times
+            recordSettled(run)
+        }
+        let (counts, next) = ended(start, times, at: now, isSettled: isSettled) { reason in
             if !isPlain, ending == nil {
                 ending = FinishedRun.Ending(
                     outcome.judged(for: reason, timeout: handler.timeout),

@@ -30,6 +30,8 @@ final class Engine: Sendable {
         /// Whether the times of its runs decide how many run at once.
         let isAdaptive: Bool
         private let keepsResults: Bool
+        /// Whether the plugin settles its successful runs itself.
+        let settlesRuns: Bool
 
         init(_ registration: HandlerRegistration) {
             plugin = registration.plugin
@@ -38,11 +40,18 @@ final class Engine: Sendable {
             slowCall = settings.circuit.slowCall
             isAdaptive = settings.adapt != nil
             keepsResults = settings.keepResults > .zero
+            settlesRuns = plugin is any SettlingPlugin
         }
 
         /// Whether a success is recorded with more than the fact that the run succeeded.
         func isNotable(successAfter duration: Duration) -> Bool {
             keepsResults || slowCall.map { duration >= $0 } ?? false
+        }
+
+        /// The ending to record for a success; nil if it is a plain one.
+        func successEnding(result: String?, of job: Job, after duration: Duration) -> FinishedRun.Ending? {
+            guard isNotable(successAfter: duration) else { return nil }
+            return FinishedRun.Ending(.succeeded(result: result), of: job, duration: duration, settings: settings)
         }
     }
 
@@ -70,6 +79,8 @@ final class Engine: Sendable {
     /// Raised when a heartbeat is wanted at once.
     let heartbeat = AsyncEvent()
     private let state: Mutex<State>
+    /// The metrics of runs that their plugins settle.
+    private let settledMetrics: Mutex<RunMetrics>
 
     init(
         configuration: WorkerConfiguration,
@@ -87,6 +98,7 @@ final class Engine: Sendable {
         self.metrics = metrics
         self.health = health
         self.tracer = tracer
+        settledMetrics = Mutex(RunMetrics(configuration.handlers))
         outage = DatabaseOutage(clock: clock, logger: loggers.database)
         handlers = Dictionary(configuration.handlers.map { ($0.kind, Handler($0)) }) { first, _ in first }
         let settings = Consumer.Settings(
@@ -125,16 +137,22 @@ final class Engine: Sendable {
     var worker: Int64 { read(\.worker) }
     var hasStopped: Bool { read { $0.phase == .stopped } }
 
-    /// Reports to the consumer that a run has ended; see ``Consumer/ended(_:_:at:_:)``.
+    /// Records the metrics of a run that its plugin has settled.
+    func recordSettled(_ run: FinishedRun) {
+        settledMetrics.withLock { metrics.settled([run], stale: [], in: &$0) }
+    }
+
+    /// Reports to the consumer that a run has ended; see ``Consumer/ended(_:_:at:isSettled:_:)``.
     func ended(
         _ start: HeldJobs.Start,
         _ times: FinishedRun.Times,
         at now: MonotonicClock.Instant,
+        isSettled: Bool,
         _ judge: (HeldJobs.CancelReason?) -> FinishedRun.Ending?
     ) -> (counts: Bool, next: HeldJobs.Start?) {
         let (counts, next, actions) = state.withLock { state in
             let task = state.tasks[start.slot]
-            let (counts, next, actions) = state.consumer.ended(start, times, at: now, judge)
+            let (counts, next, actions) = state.consumer.ended(start, times, at: now, isSettled: isSettled, judge)
             if let next {
                 // Usually the next job has the same slot.
                 if next.slot != start.slot { state.tasks[start.slot] = nil }

@@ -1,0 +1,174 @@
+public import Breakwater
+import Foundation
+public import Libpq
+public import Logging
+
+/// Runs jobs by calling a function of the database with the jobs, and settles each success in the same transaction: what
+/// the function does in the database happens exactly once.
+///
+/// The function is called as `function(payload jsonb, job jsonb)` or as `function(payload jsonb)`, with the rights of a
+/// role of its own. Each call is a transaction on one of the plugin's own connections:
+///
+/// 1. The function runs.
+/// 2. `breakwater.settle` deletes the job under the lease of its claim, which fails if the job was given to another run.
+/// 3. COMMIT makes both visible at once. If the job was not held any more, it is ROLLBACK.
+///
+/// Why this is exactly once: the transaction can only commit if it deletes the job, only one transaction can delete it,
+/// and a job is never deleted as a success without its transaction. If the answer to COMMIT is lost, the worker releases
+/// the job as if it had not run. If the transaction has committed, there is no such job, and this changes nothing.
+///
+/// An error that the function raises rolls everything back. Its SQLSTATE decides the outcome, which the worker settles
+/// as usual. The transaction has done nothing else by then, so it needs no savepoint.
+public struct SQLPlugin: SettlingPlugin {
+    /// How many connections a plugin may have.
+    public static let connectionsRange = 1...100
+    /// The longest `timeout` that the kind of a plugin should have, because a transaction that runs keeps vacuum from
+    /// removing what was deleted after its start, in all tables.
+    public static let longestTimeout = Duration.seconds(3600)
+
+    /// The function, as `schema.name`.
+    public var function: String { pool.function }
+    /// The role with whose rights the function runs.
+    public var role: String { pool.role }
+    /// The most calls at once.
+    public var capacity: Int? { pool.limit }
+
+    let pool: SessionPool
+    private let rules: SQLStateRules
+
+    /// - Parameters:
+    ///   - function: The function as `schema.name`, written as in SQL.
+    ///   - role: The role with whose rights the function runs. The worker's login must be a member of it.
+    ///   - database: How the plugin connects to the worker's database. Defaults to the worker's own way.
+    ///   - connections: The most connections, and so the most calls at once, 1 to 100. Defaults to 4.
+    ///   - discardOn: SQLSTATEs, or their first two characters, of errors after which the job is discarded. `22` and
+    ///     `23` are, unless `retryOn` has them. Defaults to none.
+    ///   - retryOn: SQLSTATEs, or their first two characters, of errors after which the job is retried. Defaults to
+    ///     none.
+    /// - Throws: ``SQLPluginError``.
+    public init(
+        function: String,
+        role: String,
+        database: ConnectionOptions? = nil,
+        connections: Int = 4,
+        discardOn: [String] = [],
+        retryOn: [String] = []
+    ) throws {
+        guard Self.isQualifiedName(function) else {
+            throw SQLPluginError(.invalidFunction, "'\(function)' names no function; give schema.name, such as app.pay")
+        }
+        guard (1...63).contains(role.utf8.count), !role.utf8.contains(0) else {
+            throw SQLPluginError(.invalidRole, "'\(role)' is no name of a role; give one of 1 to 63 bytes")
+        }
+        guard Self.connectionsRange.contains(connections) else {
+            let range = "\(Self.connectionsRange.lowerBound) to \(Self.connectionsRange.upperBound)"
+            throw SQLPluginError(.invalidConnections, "\(connections) connections are not allowed; give \(range)")
+        }
+        rules = try SQLStateRules(discardOn: discardOn, retryOn: retryOn)
+        pool = SessionPool(function: function, role: role, database: database, limit: connections)
+    }
+
+    /// Whether a text has the form `schema.name`, with plain or quoted names.
+    package static func isQualifiedName(_ text: String) -> Bool {
+        let names = #/(?:[\p{L}_][\p{L}\p{N}_$]*|"(?:[^"\u{0}]|"")+")\.(?:[\p{L}_][\p{L}\p{N}_$]*|"(?:[^"\u{0}]|"")+")/#
+        return text.utf8.count <= 260 && text.wholeMatch(of: names) != nil
+    }
+
+    package func prepare(
+        kind: String,
+        worker: Connection,
+        database: ConnectionOptions,
+        logger: Logger
+    ) async throws {
+        do {
+            try await pool.prepare(worker: worker, database: database, logger: logger)
+        } catch let error as PostgresError where error.sqlState == SQLSession.refusal {
+            let hint = error.hint.map { "\n\($0)" } ?? ""
+            throw BreakwaterError(.invalidConfiguration, "handlers.\(kind).sql: \(error.message)\(hint)")
+        } catch let error as BreakwaterError {
+            throw BreakwaterError(error.code, "handlers.\(kind).sql: \(error.message)")
+        }
+    }
+
+    /// Does nothing, because the connections are made when they are needed.
+    public func start(logger: Logger) async {}
+
+    /// Closes the connections.
+    public func stop() async { await pool.close() }
+
+    /// Runs one job.
+    public func run(_ job: Job, context: JobContext) async throws -> JobOutcome {
+        guard let settlement = context.settlement else {
+            return .failed(JobFailure("sql.noWorker", "only a worker can run this, because the run settles the job"))
+        }
+        let session: SQLSession
+        do {
+            session = try await pool.take()
+        } catch is CancellationError {
+            return .released
+        } catch let error as PostgresError where error.code == .cancelled {
+            return .released
+        } catch {
+            // Neither the job nor the function is at fault.
+            return .unable(JobFailure("sql.noConnection", Self.message(of: error)))
+        }
+        let end = await session.call(try JobDescription(job, context).json, job, context, settlement)
+        await pool.give(back: session, after: end)
+        return outcome(of: end, context)
+    }
+
+    private static func message(of error: any Error) -> String {
+        guard let error = error as? PostgresError else { return "\(error)" }
+        return [error.message, error.hint].compactMap(\.self).joined(separator: "; ")
+    }
+
+    private func outcome(of end: SQLSession.CallEnd, _ context: JobContext) -> JobOutcome {
+        switch end {
+        case .committed(let result): .succeeded(result: result)
+        // The worker has lost the job, or may have; the lease decides. Releasing costs the job no attempt.
+        case .notHeld, .unknown, .interrupted: .released
+        case .replaced:
+            .failed(JobFailure("sql.replaced", "the function has replaced pg_temp.breakwater_call, which calls it"))
+        case .failed(let error): rules.outcome(of: error)
+        }
+    }
+}
+
+/// The job as its function gets it.
+private struct JobDescription: Encodable {
+    var id: Int64
+    var kind: String
+    var queue: String
+    var priority: Int
+    var attempt: Int
+    var max_attempts: Int
+    var enqueued_at: Date
+    var deadline: String
+    var idempotency_key: String
+    var is_probe: Bool
+    var traceparent: String?
+    var tracestate: String?
+
+    init(_ job: Job, _ context: JobContext) {
+        id = job.id
+        kind = job.kind
+        queue = job.queue
+        priority = job.priority
+        attempt = job.attempt
+        max_attempts = job.maxAttempts
+        enqueued_at = job.enqueuedAt
+        deadline = context.deadlineText
+        idempotency_key = job.idempotencyKey
+        is_probe = job.isProbe
+        traceparent = context.job.traceparent
+        tracestate = context.job.tracestate
+    }
+
+    var json: String {
+        get throws {
+            let encoder = JSONEncoder()
+            encoder.dateEncodingStrategy = .iso8601
+            return String(decoding: try encoder.encode(self), as: UTF8.self)
+        }
+    }
+}
