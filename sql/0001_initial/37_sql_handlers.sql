@@ -72,14 +72,15 @@ begin
             hint = format('GRANT %I TO %I;', p_role, session_user);
     end;
     v_call := v_found.name || case when v_found.pronargs = 2 then '(p_payload, p_job)' else '(p_payload)' end;
+    -- The function may have set a time limit, which would end the session before the settle.
     execute format(
         'create function pg_temp.breakwater_call(p_payload jsonb, p_job jsonb) returns jsonb
          language plpgsql security definer as %L',
         format(
-            case when v_found.is_void then 'begin perform %s; set constraints all immediate; return null; end'
-                 else 'declare v_result jsonb; begin v_result := pg_catalog.to_jsonb(%s); set constraints all immediate; '
-                      || 'return v_result; end' end,
-            v_call));
+            'declare v_result jsonb; begin %s; set constraints all immediate; '
+            'set local idle_in_transaction_session_timeout = ''10s''; return v_result; end',
+            case when v_found.is_void then 'perform ' || v_call
+                 else format('v_result := pg_catalog.to_jsonb(%s)', v_call) end));
     perform set_config('role', v_before, true);
     select p.oid, p.xmin::text into wrapper, version
       from pg_proc p

@@ -20,7 +20,7 @@ struct SQLHandlerTests {
             try await sql.database.withWorker([handler]) { try await sql.waitUntilDone() }
             let kept = try await sql.database.query(
                 """
-                select result ->> 'role', (result -> 'payload')::text, (result -> 'job' - 'deadline' - 'enqueued_at')::text,
+                select result ->> 'role', (result -> 'payload')::text, ((result -> 'job') - 'deadline' - 'enqueued_at')::text,
                        result -> 'job' ? 'deadline'
                   from breakwater.result
                 """
@@ -144,7 +144,7 @@ struct SQLHandlerTests {
                 """
                 begin
                     perform app.pay(payload, job);
-                    raise exception using errcode = payload ->> 'state', message = 'no', detail = payload ->> 'detail';
+                    raise exception using errcode = payload ->> 'state', message = 'no', detail = coalesce(payload ->> 'detail', '');
                 end
                 """
             )

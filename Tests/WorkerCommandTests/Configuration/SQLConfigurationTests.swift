@@ -1,4 +1,4 @@
-import BreakwaterSQL
+import Breakwater
 import Testing
 
 @testable import WorkerCommand
