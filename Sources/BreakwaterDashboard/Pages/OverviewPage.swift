@@ -232,9 +232,11 @@ enum OverviewPage {
     }
 
     @HTMLBuilder private static func busiest(_ facts: Facts) -> HTML {
-        let lines = facts.backlog.filter { $0.ready + $0.running + $0.scheduled + $0.retrying + $0.parked + $0.dependent > 0 }
-            .sorted { ($0.ready + $0.parked, $0.running) > ($1.ready + $1.parked, $1.running) }
-            .prefix(8)
+        let lines = facts.backlog.filter {
+            $0.ready + $0.running + $0.scheduled + $0.retrying + $0.parked + $0.dependent > 0
+        }
+        .sorted { ($0.ready + $0.parked, $0.running) > ($1.ready + $1.parked, $1.running) }
+        .prefix(8)
         if !lines.isEmpty {
             el(.section, .class("panel")) {
                 el(.h2) { el(.a, .href(Link("/queues")), text: "Fullest queues") }

@@ -41,7 +41,9 @@ enum QueuesPage {
                     el(.tr) {
                         el(.th, .named("scope", "col"), text: "Kind")
                         el(.th, .named("scope", "col"), text: "Queue")
-                        for name in ["Ready", "Oldest", "Running", "Scheduled", "Retrying", "Behind a key", "Waits for jobs"] {
+                        for name in [
+                            "Ready", "Oldest", "Running", "Scheduled", "Retrying", "Behind a key", "Waits for jobs",
+                        ] {
                             el(.th, .named("scope", "col"), .class("number"), text: name)
                         }
                     }
