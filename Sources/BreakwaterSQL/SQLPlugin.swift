@@ -3,19 +3,19 @@ import Foundation
 public import Libpq
 public import Logging
 
-/// Runs jobs by calling a function of the database with the jobs, and settles each success in the same transaction: what
-/// the function does in the database happens exactly once.
+/// Runs jobs by calling a function of the database with the jobs, and settles each success in the same transaction:
+/// what the function does in the database happens exactly once.
 ///
 /// The function is called as `function(payload jsonb, job jsonb)` or as `function(payload jsonb)`, with the rights of a
 /// role of its own. Each call is a transaction on one of the plugin's own connections:
 ///
 /// 1. The function runs.
-/// 2. `breakwater.settle` deletes the job under the lease of its claim, which fails if the job was given to another run.
+/// 2. `breakwater.settle` deletes the job under the lease of its claim, unless the job was given to another run.
 /// 3. COMMIT makes both visible at once. If the job was not held any more, it is ROLLBACK.
 ///
 /// Why this is exactly once: the transaction can only commit if it deletes the job, only one transaction can delete it,
-/// and a job is never deleted as a success without its transaction. If the answer to COMMIT is lost, the worker releases
-/// the job as if it had not run. If the transaction has committed, there is no such job, and this changes nothing.
+/// and a job is never deleted as a success without its transaction. If the answer to COMMIT is lost, the worker
+/// releases the job as if it had not run. If the transaction has committed, there is no such job, and this changes nothing.
 ///
 /// An error that the function raises rolls everything back. Its SQLSTATE decides the outcome, which the worker settles
 /// as usual. The transaction has done nothing else by then, so it needs no savepoint.

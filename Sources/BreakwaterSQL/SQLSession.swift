@@ -88,7 +88,7 @@ struct SQLSession: Sendable {
             guard !connection.isPooled else {
                 throw BreakwaterError(
                     .unsuitableDatabase,
-                    "a pooler is in front of the database; give sql.database without it, because each call needs a session"
+                    "a pooler is in front of the database; give sql.database without it, because calls need sessions"
                 )
             }
             try await connection.useOwnSettings()

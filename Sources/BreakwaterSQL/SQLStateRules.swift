@@ -85,8 +85,8 @@ struct SQLStateRules: Sendable {
                 JobFailure(
                     "sql.BRKWT",
                     """
-                    the function raised BRKWT, and \(problem); give a DETAIL such as {"outcome": "snooze", "seconds": 60}; \
-                    the outcomes are snooze, throttle, unavailable and discard. Its message: \(error.message)
+                    the function raised BRKWT, and \(problem); \
+                    give a DETAIL such as {"outcome": "snooze", "seconds": 60}; the outcomes are snooze, throttle, unavailable and discard. Its message: \(error.message)
                     """
                 )
             )

@@ -1,16 +1,17 @@
 -- The functions of users that run jobs (`sql:` in the configuration of a handler).
 
--- Checks the function and the role of such a handler, and makes `pg_temp.breakwater_call`, which calls the function with
--- the rights of the role. A worker calls this once in each of its sessions that run such jobs.
+-- Checks the function and the role of such a handler, and makes `pg_temp.breakwater_call`, which calls the function
+-- with the rights of the role. A worker calls this once in each of its sessions that run such jobs.
 --
 -- `pg_temp.breakwater_call` is a SECURITY DEFINER function of the role. Postgres forbids SET ROLE, RESET ROLE and SET
--- SESSION AUTHORIZATION while one runs, so the user's function cannot get the rights of the worker. After SET ROLE alone,
--- it could. It checks deferred constraints too: at COMMIT, their triggers would run with the rights of the worker.
+-- SESSION AUTHORIZATION while one runs, so the user's function cannot get the rights of the worker. After SET ROLE
+-- alone, it could. It checks deferred constraints too: at COMMIT, their triggers would run with the rights of the worker.
 --
 -- Returns the number of that function and the version of its row. The role owns it and could replace it, which the
 -- worker notices by the version.
 --
--- This is not SECURITY DEFINER, because the caller must be a member of the role. Raises BW006 with a message for people.
+-- This is not SECURITY DEFINER, because the caller must be a member of the role. Raises BW006 with a message for
+-- people.
 create function breakwater.prepare_sql_handler(p_function text, p_role text, out wrapper oid, out version text)
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -61,7 +62,8 @@ begin
     end if;
     if not has_database_privilege(p_role, current_database(), 'temporary') then
         raise exception using errcode = 'BW006',
-            message = format('the role %I may not make temporary objects, which the call of its function needs', p_role),
+            message = format('the role %I may not make temporary objects, which the call of its function needs',
+                             p_role),
             hint = format('GRANT TEMPORARY ON DATABASE %I TO %I;', current_database(), p_role);
     end if;
     begin

@@ -56,6 +56,16 @@ struct SQLHandlerDatabase: Sendable {
         try await waitUntil("all jobs have ended") { try await database.count("job") == 0 }
     }
 
+    /// How many calls wait for an advisory lock of this database.
+    func waitingCalls() async throws -> Int {
+        try await database.number(
+            """
+            select count(*) from pg_locks l join pg_database d on d.oid = l.database
+             where d.datname = current_database() and l.locktype = 'advisory' and not l.granted
+            """
+        )
+    }
+
     /// The dead letters: their reason, and the name and message of the last error.
     func letters() async throws -> [String] {
         try await database.texts(

@@ -118,7 +118,7 @@ struct SQLHandlerTests {
             try await sql.enqueue()
             try await sql.database.withWorker([sql.handler("slow")]) {
                 try await waitUntil("it waits") {
-                    try await sql.database.number("select count(*) from pg_locks where not granted") == 1
+                    try await sql.waitingCalls() == 1
                 }
                 // This is what a rescue does.
                 let taken = try await sql.database.query(
@@ -282,7 +282,7 @@ struct SQLHandlerTests {
             let handler = try sql.handler("wait", connections: 3) { $0.concurrency = 10 }
             try await sql.database.withWorker([handler]) {
                 try await waitUntil("three calls wait") {
-                    try await sql.database.number("select count(*) from pg_locks where not granted") == 3
+                    try await sql.waitingCalls() == 3
                 }
                 #expect(
                     try await sql.database.number(
