@@ -9,8 +9,8 @@ create table breakwater.dependant (
     on_dead      text not null constraint on_dead_is_known check (on_dead in ('hold', 'cancel', 'run')),
     -- It runs no earlier than this, however soon it is released.
     run_at       timestamptz,
-    -- Whether it is the callback of a batch: jobs can be added to its dependencies while it waits, and it is told how
-    -- they ended.
+    -- Whether it is the callback of a batch. Jobs can be added to its dependencies while it waits. Its payload gets
+    -- how they ended.
     is_batch     boolean not null default false,
     -- Whether it waits even without a dependency, until close_batch is called.
     is_open      boolean not null default false,
@@ -43,13 +43,13 @@ create index dependency_waiting on breakwater.dependency (dependant, job) where 
 create index dependency_failed on breakwater.dependency (dependant, state, job) where state in ('dead', 'gone');
 create index dependency_new on breakwater.dependency (job) where is_new;
 
--- Jobs that have ended and have so many dependants that maintenance notes their end, in portions.
+-- Jobs whose end maintenance notes in portions, because too many jobs wait for them.
 create table breakwater.ended_dependency (
     job   bigint primary key,
     state text not null
 );
 
--- Dependants one of whose dependencies has ended, for maintenance to check. Rows are only added and deleted.
+-- Dependants that maintenance checks, because one of their dependencies has ended. Rows are only added and deleted.
 create table breakwater.dependant_to_check (
     dependant bigint not null
 ) with (autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_cost_delay = 0);

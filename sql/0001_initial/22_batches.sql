@@ -96,7 +96,7 @@ begin
     end if;
     select a into v_unknown from unnest(p_after) a
      where a < 1
-        or a > coalesce(pg_sequence_last_value(pg_get_serial_sequence('breakwater.job', 'id')::regclass), 0)
+        or a > breakwater.last_number('job_id_seq')
            and not exists (select from breakwater.job j where j.id = a)
            and not exists (select from breakwater.dead_letter d where d.id = a)
      limit 1;

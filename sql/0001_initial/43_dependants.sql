@@ -17,26 +17,32 @@ end
 $$;
 
 -- Notes that jobs have ended, as `succeeded`, `dead` or `gone`, and releases dependants that have nothing left to wait
--- for. The ends of jobs with very many dependants are left to maintenance, because this may be called in a settle.
+-- for. This may be called in a settle, so very many ends and dependants are left to maintenance.
 create function breakwater.end_dependencies(p_jobs bigint[], p_state text) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
-    c_most constant integer := 1000;
+    -- The most rows to note ends in, and the most dependants to release.
+    c_most_ends       constant integer := 4000;
+    c_most_dependants constant integer := 200;
+    v_dependants bigint[];
     v_count integer := (
         select count(*) from (select from breakwater.dependency d
                                where d.job = any (p_jobs) and d.state in ('waiting', 'dead') and d.state <> p_state
-                               limit c_most + 1) d);
+                               limit c_most_ends + 1) d);
 begin
-    if v_count > c_most then
+    if v_count > c_most_ends then
         insert into breakwater.ended_dependency (job, state)
         select j, p_state from unnest(p_jobs) j
          where exists (select from breakwater.dependency d
                         where d.job = j and d.state in ('waiting', 'dead') and d.state <> p_state)
         on conflict (job) do update set state = excluded.state;
     elsif v_count > 0 then
-        perform breakwater.release_dependants(breakwater.note_ends(p_jobs, p_state, c_most), true);
+        v_dependants := breakwater.note_ends(p_jobs, p_state, c_most_ends);
+        perform breakwater.release_dependants(v_dependants[:c_most_dependants], true);
+        insert into breakwater.dependant_to_check (dependant)
+        select d from unnest(v_dependants[c_most_dependants + 1:]) d;
     end if;
 end
 $$;
@@ -171,17 +177,22 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_dependant breakwater.dependant;
+    v_summary   jsonb;
 begin
     select * into v_dependant from breakwater.dependant d where d.job = p_job;
     if v_dependant.is_batch then
+        v_summary := breakwater.summary_of_batch(p_job);
         begin
             update breakwater.job j
-               set payload = j.payload || jsonb_build_object('batch', breakwater.summary_of_batch(v_dependant))
+               set payload = j.payload || jsonb_build_object(
+                       'batch', v_summary || case when v_dependant.with_results
+                                                  then jsonb_build_object('results', breakwater.results_of_batch(p_job))
+                                                  else '{}' end)
              where j.id = p_job;
         exception when program_limit_exceeded or check_violation then
-            -- The results, or the payload, are too long.
+            -- The results are too long, or the payload has no room even for the summary.
             update breakwater.job j
-               set payload = j.payload || jsonb_build_object('batch', '{"results_too_long": true}')
+               set payload = j.payload || jsonb_build_object('batch', v_summary || '{"results_too_long": true}')
              where j.id = p_job and pg_column_size(j.payload) < 67000000;
         end;
     end if;
@@ -193,28 +204,24 @@ end
 $$;
 
 -- What the callback of a batch gets to know: the batch's id, how many jobs it had, how many succeeded and how many
--- died, and their results if that was asked for and their kinds keep them.
-create function breakwater.summary_of_batch(p_batch breakwater.dependant) returns jsonb
-language plpgsql stable set search_path = pg_catalog, pg_temp set jit = off
+-- died.
+create function breakwater.summary_of_batch(p_batch bigint) returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp set jit = off
 as $$
-declare
-    v_summary jsonb;
-begin
-    select jsonb_build_object('id', p_batch.job, 'jobs', count(*),
+    select jsonb_build_object('id', p_batch, 'jobs', count(*),
                               'succeeded', count(*) filter (where d.state = 'succeeded'),
                               'dead', count(*) filter (where d.state in ('dead', 'gone')))
-      into v_summary
-      from breakwater.dependency d where d.dependant = p_batch.job;
-    if p_batch.with_results then
-        v_summary := v_summary || (
-            select jsonb_build_object('results', coalesce(jsonb_agg(
-                       jsonb_build_object('job', d.job, 'result', r.result) order by d.job), '[]'))
-              from breakwater.dependency d
-              join breakwater.result r on r.id = d.job
-             where d.dependant = p_batch.job and d.state = 'succeeded');
-    end if;
-    return v_summary;
-end
+      from breakwater.dependency d where d.dependant = p_batch
+$$;
+
+-- The results of a batch's jobs, if their kinds keep results.
+create function breakwater.results_of_batch(p_batch bigint) returns jsonb
+language sql stable set search_path = pg_catalog, pg_temp set jit = off
+as $$
+    select coalesce(jsonb_agg(jsonb_build_object('job', d.job, 'result', r.result) order by d.job), '[]')
+      from breakwater.dependency d
+      join breakwater.result r on r.id = d.job
+     where d.dependant = p_batch and d.state = 'succeeded'
 $$;
 
 -- Forgets that a job waits for others: it has become a dead letter, or somebody made it run.
@@ -258,7 +265,8 @@ language plpgsql set search_path = pg_catalog, pg_temp
 as $$
 declare
     v_until      timestamptz := clock_timestamp() + interval '2 seconds';
-    v_ended      breakwater.ended_dependency;
+    v_state      text;
+    v_jobs       bigint[];
     v_dependants bigint[];
     v_released   integer;
     v_count      integer := 0;
@@ -266,21 +274,22 @@ begin
     if not exists (select from breakwater.dependant) then
         return 0;
     end if;
-    perform breakwater.check_new_dependencies(p_limit);
     if random() < 0.02 then
         perform breakwater.find_deleted_dependencies();
         perform breakwater.forget_dependants(p_limit);
     end if;
     loop
         v_released := 0;
-        for v_ended in select * from breakwater.ended_dependency e order by e.job limit 100 loop
-            v_dependants := breakwater.note_ends(array[v_ended.job], v_ended.state, p_limit);
+        select e.state into v_state from breakwater.ended_dependency e order by e.job limit 1;
+        if found then
+            v_jobs := array(select e.job from breakwater.ended_dependency e
+                             where e.state = v_state order by e.job limit p_limit);
+            v_dependants := breakwater.note_ends(v_jobs, v_state, p_limit);
             if v_dependants = '{}' then
-                delete from breakwater.ended_dependency e where e.job = v_ended.job;
+                delete from breakwater.ended_dependency e where e.job = any (v_jobs);
             end if;
-            v_released := v_released + breakwater.release_dependants(v_dependants, false);
-            exit when clock_timestamp() > v_until;
-        end loop;
+            v_released := breakwater.release_dependants(v_dependants, false);
+        end if;
         with checked as (
             delete from breakwater.dependant_to_check c
              where c.ctid = any (array(select o.ctid from breakwater.dependant_to_check o limit p_limit))
@@ -289,7 +298,7 @@ begin
         select coalesce(array_agg(distinct c.dependant), '{}') into v_dependants from checked c;
         v_released := v_released + breakwater.release_dependants(v_dependants, false);
         v_count := v_count + v_released;
-        exit when v_released = 0 or clock_timestamp() > v_until;
+        exit when v_released = 0 and v_state is null or clock_timestamp() > v_until;
     end loop;
     return v_count;
 end
@@ -298,7 +307,8 @@ $$;
 -- Finds out whether dependencies had ended before they were committed. A job is locked for this, because another
 -- transaction may just be ending it without seeing the dependency.
 --
--- A job that is neither live nor a dead letter has succeeded. Locks: the jobs, by SKIP LOCKED.
+-- A job that is neither live nor a dead letter has succeeded. Locks: the jobs, by SKIP LOCKED. Their settles wait for
+-- this, so it is a chore of its own, and short.
 create function breakwater.check_new_dependencies(p_limit integer) returns void
 language plpgsql set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off

@@ -6,8 +6,8 @@ language sql immutable set search_path = pg_catalog, pg_temp
 as $$
     select array['check_sequences', 'record_horizon', 'promote', 'run_schedules', 'rescue', 'follow_cancel_requests',
                  'dead_letter_poison', 'advance_circuits', 'charge_probes', 'return_test_shots', 'apply_fallbacks',
-                 'unpark', 'check_dependants', 'free_forgotten_keys', 'adapt_limits', 'return_stranded',
-                 'measure_incidents', 'aggregate_rates', 'prune_calls', 'prune_results', 'prune_circuits',
+                 'unpark', 'check_new_dependencies', 'check_dependants', 'free_forgotten_keys', 'adapt_limits',
+                 'return_stranded', 'measure_incidents', 'aggregate_rates', 'prune_calls', 'prune_results', 'prune_circuits',
                  'prune_workers', 'prune_progress', 'prune_history', 'keep_history', 'forget_sleepers']
 $$;
 
@@ -30,6 +30,7 @@ begin
         when 'return_test_shots' then perform breakwater.return_test_shots();
         when 'apply_fallbacks' then return breakwater.apply_fallbacks(1000);
         when 'unpark' then return breakwater.unpark(1000);
+        when 'check_new_dependencies' then perform breakwater.check_new_dependencies(1000);
         when 'check_dependants' then return breakwater.check_dependants(1000);
         when 'adapt_limits' then perform breakwater.adapt_limits();
         when 'free_forgotten_keys' then return breakwater.free_forgotten_keys(1000);

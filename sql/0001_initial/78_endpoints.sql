@@ -330,8 +330,8 @@ $$;
 -- Those that redrive_some would leave are left out, and do not count. Deliveries that succeeded are not repeated,
 -- because a job that is done is deleted.
 --
--- Whoever puts back many by portions gives `until`, the time of the first portion. Else jobs that die again meanwhile
--- would be put back again. When the result is 0, nothing is left to do.
+-- A client that puts back many in portions gives the time of the first portion as `until`. Otherwise jobs that die
+-- again meanwhile would be put back again. When the result is 0, nothing is left to do.
 create function breakwater.redeliver_endpoint(
     name text, since timestamptz, limit_to integer default 1000, reason text default null,
     actor text default session_user, until timestamptz default null

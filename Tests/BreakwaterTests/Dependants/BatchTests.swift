@@ -84,6 +84,33 @@ struct BatchTests {
         }
     }
 
+    @Test("give the callback their counts alone if the results are too long")
+    func resultsTooLong() async throws {
+        try await withTestDatabase { database in
+            let worker = try await worker(database, keepsResults: true)
+            let id = try await batch(database, "with_results => true")
+            let members = [
+                try await database.enqueue("'k', batch => \(id)"), try await database.enqueue("'k', batch => \(id)"),
+            ]
+            try await worker.settle(try await worker.claim())
+            // Together they are longer than a payload may be.
+            try await database.query(
+                """
+                insert into breakwater.result (id, kind, result, expires_at)
+                select m, 'k', to_jsonb(repeat('x', 35000000)), now() + interval '1 hour' from unnest($1::bigint[]) m
+                on conflict (id) do update set result = excluded.result
+                """,
+                [.int8Array(members)]
+            )
+            try await worker.maintain()
+            #expect(
+                try await database.text("select (payload -> 'batch')::text from breakwater.job where id = \(id)")
+                    == "{\"id\": \(id), \"dead\": 0, \"jobs\": 2, \"succeeded\": 2, \"results_too_long\": true}"
+            )
+            #expect(try await worker.claim().map(\.id) == [id])
+        }
+    }
+
     @Test("grow while one of their jobs runs, and not after they have ended")
     func growing() async throws {
         try await withTestDatabase { database in

@@ -266,6 +266,23 @@ struct DependantTests {
         }
     }
 
+    @Test("hold up no settle while maintenance releases them")
+    func maintenance() async throws {
+        try await withTestDatabase { database in
+            let worker = try await HandWorker(database)
+            let first = try await database.enqueue("'k'")
+            let last = try await database.enqueue("'k', after => array[\(first)]")
+            let jobs = try await worker.claim()
+            let leader = try await database.connect()
+            _ = try await leader.query("begin")
+            _ = try await leader.query("select breakwater.do_chore('check_dependants')")
+            #expect(try await worker.settle(jobs).stale == [])
+            _ = try await leader.query("commit")
+            try await worker.maintain()
+            #expect(try await worker.claim().map(\.id) == [last])
+        }
+    }
+
     @Test("are left alone by a settle whose job this worker does not hold any more")
     func stale() async throws {
         try await withTestDatabase { database in

@@ -129,7 +129,7 @@ function refuseLoss(key, value) {
 
 /** Whether the worker would refuse the message because of its depth. */
 function isTooDeep(line) {
-  // Few messages have so many brackets that it pays to look closer.
+  // A message with fewer brackets cannot be too deep. Nearly all have fewer.
   if (line.split(/[[{]/, MAX_DEPTH + 1).length <= MAX_DEPTH) return false;
   let level = [JSON.parse(line)];
   for (let depth = 0; depth < MAX_DEPTH; depth += 1) {

@@ -341,7 +341,7 @@ class _Process:
         if len(line) > self.max_line:
             kind = message["type"]
             raise Fail(f"{kind}.tooLong", f"the line of the {kind} has {len(line)} bytes of at most {self.max_line}")
-        # Few messages have so many brackets that it pays to look closer.
+        # A message with fewer brackets cannot be too deep. Nearly all have fewer.
         if line.count(b"[") + line.count(b"{") >= MAX_DEPTH and _is_too_deep(message):
             raise RecursionError(f"the {message['type']} is nested {MAX_DEPTH} deep or more")
         return line + b"\n"
