@@ -69,13 +69,12 @@ package struct AdminDatabase: Sendable {
         limit: Duration,
         isReadOnly: Bool
     ) async throws -> QueryResult {
-        let milliseconds = limit.components.seconds * 1000 + limit.components.attoseconds / 1_000_000_000_000_000
         let settings = Statement(
             """
             select set_config('statement_timeout', $1, true), set_config('lock_timeout', $1, true),
                    set_config('transaction_read_only', $2, true), set_config('jit', 'off', true)
             """,
-            [.text("\(milliseconds)"), .text(isReadOnly ? "on" : "off")]
+            [.text("\(limit.wholeMilliseconds)"), .text(isReadOnly ? "on" : "off")]
         )
         // The server's timeout is shorter. The client's timeout is for a server that does not answer.
         return try await answer(to: Statement(sql, parameters), after: settings, timeout: limit + .seconds(5))

@@ -15,13 +15,16 @@ public import Logging
 ///
 /// Why this is exactly once: the transaction can only commit if it deletes the job, only one transaction can delete it,
 /// and a job is never deleted as a success without its transaction. If the answer to COMMIT is lost, the worker
-/// releases the job as if it had not run. If the transaction has committed, there is no such job, and this changes nothing.
+/// releases the job as if it had not run. If the transaction has committed, there is no such job, and the release
+/// changes nothing.
 ///
 /// An error that the function raises rolls everything back. Its SQLSTATE decides the outcome, which the worker settles
 /// as usual. The transaction has done nothing else by then, so it needs no savepoint.
 public struct SQLPlugin: SettlingPlugin {
     /// How many connections a plugin may have.
     public static let connectionsRange = 1...100
+    /// How many bytes of a result may be kept.
+    public static let maxResultRange = 1...(1 << 30)
     /// The longest `timeout` that the kind of a plugin should have, because a transaction that runs keeps vacuum from
     /// removing what was deleted after its start, in all tables.
     public static let longestTimeout = Duration.seconds(3600)
@@ -31,10 +34,11 @@ public struct SQLPlugin: SettlingPlugin {
     /// The role with whose rights the function runs.
     public var role: String { pool.role }
     /// The most calls at once.
-    public var capacity: Int? { pool.limit }
+    public var capacity: Int? { pool.places.count }
 
     let pool: SessionPool
     private let rules: SQLStateRules
+    private let maxResultBytes: Int
 
     /// - Parameters:
     ///   - function: The function as `schema.name`, written as in SQL.
@@ -45,6 +49,8 @@ public struct SQLPlugin: SettlingPlugin {
     ///     `23` are, unless `retryOn` has them. Defaults to none.
     ///   - retryOn: SQLSTATEs, or their first two characters, of errors after which the job is retried. Defaults to
     ///     none.
+    ///   - maxResultBytes: How many bytes of what the function returns are kept as the result, 1 byte to 1 GiB. The
+    ///     beginning of a longer result is kept as a JSON string. Defaults to 1 MiB.
     /// - Throws: ``SQLPluginError``.
     public init(
         function: String,
@@ -52,7 +58,8 @@ public struct SQLPlugin: SettlingPlugin {
         database: ConnectionOptions? = nil,
         connections: Int = 4,
         discardOn: [String] = [],
-        retryOn: [String] = []
+        retryOn: [String] = [],
+        maxResultBytes: Int = 1 << 20
     ) throws {
         guard Self.isQualifiedName(function) else {
             throw SQLPluginError(.invalidFunction, "'\(function)' names no function; give schema.name, such as app.pay")
@@ -64,6 +71,10 @@ public struct SQLPlugin: SettlingPlugin {
             let range = "\(Self.connectionsRange.lowerBound) to \(Self.connectionsRange.upperBound)"
             throw SQLPluginError(.invalidConnections, "\(connections) connections are not allowed; give \(range)")
         }
+        guard Self.maxResultRange.contains(maxResultBytes) else {
+            throw SQLPluginError(.invalidLimit, "maxResultBytes is \(maxResultBytes): it must be 1 byte to 1 GiB")
+        }
+        self.maxResultBytes = maxResultBytes
         rules = try SQLStateRules(discardOn: discardOn, retryOn: retryOn)
         pool = SessionPool(function: function, role: role, database: database, limit: connections)
     }
@@ -73,6 +84,9 @@ public struct SQLPlugin: SettlingPlugin {
         let names = #/(?:[\p{L}_][\p{L}\p{N}_$]*|"(?:[^"\u{0}]|"")+")\.(?:[\p{L}_][\p{L}\p{N}_$]*|"(?:[^"\u{0}]|"")+")/#
         return text.utf8.count <= 260 && text.wholeMatch(of: names) != nil
     }
+
+    /// Whether a text is a SQLSTATE, or a class of them, for `discardOn` and `retryOn`.
+    package static func isState(_ text: String) -> Bool { SQLStateRules.isState(text) }
 
     package func prepare(
         kind: String,
@@ -101,6 +115,7 @@ public struct SQLPlugin: SettlingPlugin {
         guard let settlement = context.settlement else {
             return .failed(JobFailure("sql.noWorker", "only a worker can run this, because the run settles the job"))
         }
+        let description = try JobDescription(job, context).json
         let session: SQLSession
         do {
             session = try await pool.take()
@@ -112,9 +127,26 @@ public struct SQLPlugin: SettlingPlugin {
             // Neither the job nor the function is at fault.
             return .unable(JobFailure("sql.noConnection", Self.message(of: error)))
         }
-        let end = await session.call(try JobDescription(job, context).json, job, context, settlement)
-        await pool.give(back: session, after: end)
-        return outcome(of: end, context)
+        let returned = await session.call(description, job, context, maxResultBytes: maxResultBytes)
+        if case .success(let returned) = returned, returned.isCut {
+            context.logger.warning(
+                "The result was cut: the function returned more than is kept",
+                metadata: [
+                    "kept_bytes": .stringConvertible(maxResultBytes),
+                    "returned_bytes": .stringConvertible(returned.size),
+                ]
+            )
+        }
+        let isCancelled = Task.isCancelled
+        // A success counts even if the run is cancelled now. A session that is given back must have no transaction. So
+        // this work must not be cancelled with the run, and its task is unstructured. The task is awaited here, so it
+        // does not outlive the run, and each of its calls has a deadline.
+        let end = await Task {
+            let ended = await session.end(returned, isCancelled: isCancelled, settlement)
+            await pool.give(back: session)
+            return ended
+        }.value
+        return outcome(of: end)
     }
 
     private static func message(of error: any Error) -> String {
@@ -122,7 +154,7 @@ public struct SQLPlugin: SettlingPlugin {
         return [error.message, error.hint].compactMap(\.self).joined(separator: "; ")
     }
 
-    private func outcome(of end: SQLSession.CallEnd, _ context: JobContext) -> JobOutcome {
+    private func outcome(of end: SQLSession.CallEnd) -> JobOutcome {
         switch end {
         case .committed(let result): .succeeded(result: result)
         // The worker has lost the job, or may have; the lease decides. Releasing costs the job no attempt.

@@ -12,6 +12,8 @@ public struct SQLPluginError: Error, Sendable, CustomStringConvertible {
         case invalidDiscardOn
         /// An element of `retryOn` is no SQLSTATE and no class, or is in `discardOn` too.
         case invalidRetryOn
+        /// The limit of the result's size is out of range.
+        case invalidLimit
     }
 
     /// The kind of error.

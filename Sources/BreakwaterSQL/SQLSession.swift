@@ -123,36 +123,64 @@ struct SQLSession: Sendable {
 
     // MARK: Calling
 
-    /// Calls the function for a job, and commits or rolls back.
+    /// What a function has returned, as JSON.
+    struct Returned: Sendable {
+        /// The beginning of the JSON text; nil for NULL.
+        var bytes: [UInt8]?
+        /// How long the whole text is.
+        var size: Int
+
+        var isCut: Bool { size > bytes?.count ?? 0 }
+        /// The result to keep. If it was cut, it is a JSON string of what is left.
+        var result: String? {
+            isCut ? JobResult.json(from: bytes ?? [], isCut: true) : bytes.map { String(decoding: $0, as: UTF8.self) }
+        }
+    }
+
+    /// Calls the function for a job, in a transaction that stays open until ``end(_:isCancelled:_:)``.
     ///
     /// - Parameters:
     ///   - description: The job as JSON.
     ///   - job: The job with its payload.
     ///   - context: The deadline.
-    ///   - settlement: Settles the run.
+    ///   - maxResultBytes: How many bytes of the result are returned.
     func call(
         _ description: String,
         _ job: Job,
         _ context: JobContext,
+        maxResultBytes: Int
+    ) async -> Result<Returned, PostgresError> {
+        calls.count.add(1, ordering: .relaxed)
+        do throws(PostgresError) {
+            return .success(try await callFunction(description, job, context, maxResultBytes: maxResultBytes))
+        } catch {
+            return .failure(error)
+        }
+    }
+
+    /// Settles the run and commits, or rolls back. This must not run in a task that can be cancelled.
+    ///
+    /// - Parameters:
+    ///   - returned: What the call returned.
+    ///   - isCancelled: Whether the run is cancelled.
+    ///   - settlement: Settles the run.
+    func end(
+        _ returned: Result<Returned, PostgresError>,
+        isCancelled: Bool,
         _ settlement: RunSettlement
     ) async -> CallEnd {
-        calls.count.add(1, ordering: .relaxed)
-        let result: String?
-        do throws(PostgresError) {
-            result = try await callFunction(description, job, context)
-        } catch {
-            return await failed(error)
+        switch returned {
+        case .success(let returned): await finish(returned.result, settlement)
+        case .failure(let error): await failed(error, isCancelled: isCancelled)
         }
-        // A success counts even if the run is cancelled now, so the rest is not cancelled with it. The task is
-        // unstructured for that reason. It is awaited, and each of its calls has a deadline.
-        return await Task { await finish(result, settlement) }.value
     }
 
     private func callFunction(
         _ description: String,
         _ job: Job,
-        _ context: JobContext
-    ) async throws(PostgresError) -> String? {
+        _ context: JobContext,
+        maxResultBytes: Int
+    ) async throws(PostgresError) -> Returned {
         let remaining = context.remainingTime
         // The server ends a call a little before its deadline, so that this does not need a cancel request.
         let limit = max(.milliseconds(1), remaining - min(.milliseconds(250), remaining / 10))
@@ -160,11 +188,20 @@ struct SQLSession: Sendable {
             [
                 Statement("begin isolation level read committed, read write, not deferrable"),
                 Self.localSettings(timeout: limit),
-                Statement("select pg_temp.breakwater_call($1, $2)", [.jsonb(job.payload), .jsonb(description)]),
+                // The result is returned as bytes, because the function may have changed the encoding of the client.
+                Statement(
+                    """
+                    select pg_catalog.substr(r.json, 1, $3), pg_catalog.octet_length(r.json) from \
+                    (select pg_catalog.convert_to(c::pg_catalog.text, 'UTF8') as json \
+                    from pg_temp.breakwater_call($1, $2) c) r
+                    """,
+                    [.jsonb(job.payload), .jsonb(description), .int4(Int32(clamping: maxResultBytes))]
+                ),
             ],
             timeout: remaining + .seconds(1)
         )
-        return try results[2].row(0)[0].stringOrNil()
+        let row = try results[2].row(0)
+        return Returned(bytes: try row[0].bytesOrNil(), size: Int(try row[1].int32OrNil() ?? 0))
     }
 
     private static func localSettings(timeout: Duration) -> Statement {
@@ -173,7 +210,7 @@ struct SQLSession: Sendable {
             select pg_catalog.set_config('statement_timeout', $1, true), \
             pg_catalog.set_config('idle_in_transaction_session_timeout', $2, true)
             """,
-            [.text("\(timeout.milliseconds)"), .text("\(stepTimeout.milliseconds)")]
+            [.text("\(timeout.wholeMilliseconds)"), .text("\(stepTimeout.wholeMilliseconds)")]
         )
     }
 
@@ -188,6 +225,9 @@ struct SQLSession: Sendable {
                     Statement("close all"),
                     // What the function has set must neither affect the settle nor outlast the call.
                     Statement("reset all"),
+                    // Otherwise a type `pg_temp.text` of the function would hide that of Postgres, and the check of a
+                    // domain would run with the rights of the worker.
+                    Statement("select pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true)"),
                     connection.ownSettings(),
                     Self.localSettings(timeout: Self.stepTimeout),
                     Statement(
@@ -201,12 +241,12 @@ struct SQLSession: Sendable {
                 ],
                 timeout: Self.stepTimeout
             )
-            guard try results[4].row(0)[0].bool() else {
+            guard try results[5].row(0)[0].bool() else {
                 // The session is not used again.
                 await connection.close()
                 return .replaced
             }
-            answer = try settle.decode(results[5])
+            answer = try settle.decode(results[6])
         } catch {
             return await notCommitted(error)
         }
@@ -227,13 +267,15 @@ struct SQLSession: Sendable {
     }
 
     /// The end of a call that failed while the function ran.
-    private func failed(_ error: PostgresError) async -> CallEnd {
+    private func failed(_ error: PostgresError, isCancelled: Bool) async -> CallEnd {
         // Without an answer the session is closed, which rolls back too.
-        _ = await Task { await rollBack() }.value
-        let isShutdown = shutdown.isSeen.load(ordering: .relaxed) || ["57P01", "57P02"].contains(error.sqlState)
-        if error.code == .cancelled || (Task.isCancelled && error.code != .server) || isShutdown { return .interrupted }
+        let isLost = await !rollBack()
+        // A function can raise these SQLSTATEs itself. Only the server ends the session with them.
+        let isShutdown =
+            isLost && (shutdown.isSeen.load(ordering: .relaxed) || ["57P01", "57P02"].contains(error.sqlState))
+        if error.code == .cancelled || (isCancelled && error.code != .server) || isShutdown { return .interrupted }
         // The run was cancelled, and so was its statement. The reason is known to the worker.
-        if Task.isCancelled, error.sqlState == "57014" { return .interrupted }
+        if isCancelled, error.sqlState == "57014" { return .interrupted }
         return .failed(error)
     }
 
@@ -249,11 +291,5 @@ struct SQLSession: Sendable {
             await connection.close()
             return false
         }
-    }
-}
-
-extension Duration {
-    fileprivate var milliseconds: Int64 {
-        components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000
     }
 }

@@ -36,7 +36,7 @@ struct SQLStateRules: Sendable {
         self.verdicts = verdicts
     }
 
-    private static func isState(_ text: String) -> Bool {
+    static func isState(_ text: String) -> Bool {
         text.wholeMatch(of: /[0-9A-Z]{2}(?:[0-9A-Z]{3})?/) != nil && text != own
     }
 

@@ -44,12 +44,17 @@ extension Connection {
     /// - Parameter lockTimeout: How long a statement waits for a lock that another session holds. Defaults to the
     ///   timeout of the call.
     package nonisolated func ownSettings(lockTimeout: Duration = .zero) -> Statement {
-        let milliseconds =
-            lockTimeout.components.seconds * 1000 + lockTimeout.components.attoseconds / 1_000_000_000_000_000
         let settings =
             Self.settings.filter { serverVersion >= $0.since }.map { ($0.name, $0.value) }
-            + [("lock_timeout", "\(milliseconds)")]
+            + [("lock_timeout", "\(lockTimeout.wholeMilliseconds)")]
         let calls = settings.map { "pg_catalog.set_config('\($0.0)', '\($0.1)', false)" }
         return Statement("select \(calls.joined(separator: ", "))")
+    }
+}
+
+extension Duration {
+    /// The duration as the server's settings take it. Fractions of a millisecond are cut off.
+    package var wholeMilliseconds: Int64 {
+        components.seconds * 1000 + components.attoseconds / 1_000_000_000_000_000
     }
 }

@@ -23,6 +23,7 @@ extension PluginFactory {
         let connections = section.read("connections", .whole(SQLPlugin.connectionsRange), default: 4)
         let discardOn = section.readList("discard_on", of: .sqlState, default: [])
         let retryOn = section.readList("retry_on", of: .sqlState, default: [])
+        let maxResult = section.read("max_result", .bytes(SQLPlugin.maxResultRange), default: 1 << 20)
         guard section.isFine, let function, let role else { return nil }
         do {
             return try SQLPlugin(
@@ -31,7 +32,8 @@ extension PluginFactory {
                 database: database.map { ConnectionOptions($0) },
                 connections: connections,
                 discardOn: discardOn,
-                retryOn: retryOn
+                retryOn: retryOn,
+                maxResultBytes: maxResult
             )
         } catch let error as SQLPluginError {
             section.report(error.code.key, error.message)
@@ -49,6 +51,7 @@ extension SQLPluginError.Code {
         case .invalidConnections: "connections"
         case .invalidDiscardOn: "discard_on"
         case .invalidRetryOn: "retry_on"
+        case .invalidLimit: "max_result"
         }
     }
 }
@@ -67,7 +70,7 @@ extension ValueRule where Value == String {
     fileprivate static var sqlState: Self {
         Self(
             allowed: "a SQLSTATE, such as \"23505\", or the first two characters of several, such as \"23\"",
-            parse: { $0.wholeMatch(of: /[0-9A-Z]{2}(?:[0-9A-Z]{3})?/) == nil ? nil : $0 },
+            parse: { SQLPlugin.isState($0) ? $0 : nil },
             text: { $0 }
         )
     }

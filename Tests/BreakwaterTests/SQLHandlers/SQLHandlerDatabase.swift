@@ -17,6 +17,7 @@ struct SQLHandlerDatabase: Sendable {
         to options: ConnectionOptions? = nil,
         discardOn: [String] = [],
         retryOn: [String] = [],
+        maxResultBytes: Int = 1 << 20,
         _ change: (inout HandlerSettings) -> Void = { _ in }
     ) throws -> HandlerRegistration {
         let plugin = try SQLPlugin(
@@ -25,7 +26,8 @@ struct SQLHandlerDatabase: Sendable {
             database: options ?? ConnectionOptions(database.directURL),
             connections: connections,
             discardOn: discardOn,
-            retryOn: retryOn
+            retryOn: retryOn,
+            maxResultBytes: maxResultBytes
         )
         var settings = HandlerSettings()
         settings.concurrency = plugin.capacity
@@ -54,6 +56,14 @@ struct SQLHandlerDatabase: Sendable {
     /// Waits until no job is left.
     func waitUntilDone() async throws {
         try await waitUntil("all jobs have ended") { try await database.count("job") == 0 }
+    }
+
+    /// Takes the advisory lock 1, for which the functions of some tests wait. The lock is held until the connection is
+    /// closed.
+    func lock() async throws -> Connection {
+        let connection = try await database.connectDirectly()
+        _ = try await connection.query("select pg_advisory_lock(1)")
+        return connection
     }
 
     /// How many calls wait for an advisory lock of this database.

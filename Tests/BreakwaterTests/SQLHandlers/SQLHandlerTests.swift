@@ -65,6 +65,29 @@ struct SQLHandlerTests {
         }
     }
 
+    @Test("keeps the beginning of a result that is too long, as a string")
+    func longResult() async throws {
+        try await withSQLHandlers { sql in
+            try await sql.enqueue(#"{"a": "ä"}"#)
+            try await sql.enqueue(#"{"a": "ää"}"#)
+            let handler = try sql.handler("pay", maxResultBytes: 11) { $0.keepResults = .seconds(3600) }
+            try await sql.database.withWorker([handler]) { try await sql.waitUntilDone() }
+            let kept = try await sql.database.texts("select result::text from breakwater.result order by id")
+            #expect(kept == [#"{"a": "ä"}"#, #""{\"a\": \"ää""#])
+            #expect(try await sql.ledger() == (2, 2))
+        }
+    }
+
+    @Test("counts the attempt of a function that raises the SQLSTATE of a shutdown", arguments: ["57P01", "57P02"])
+    func falseShutdown(state: String) async throws {
+        try await withSQLHandlers { sql in
+            try await sql.function("f", "begin raise exception 'no' using errcode = '\(state)'; end")
+            try await sql.enqueue()
+            try await sql.database.withWorker([sql.handler("f")]) { try await sql.waitUntilDone() }
+            #expect(try await sql.letters()[0].hasPrefix("exhausted|sql.\(state)|no\n"))
+        }
+    }
+
     @Test("settles each job in the transaction of its effects")
     func atomic() async throws {
         try await withSQLHandlers { sql in
@@ -113,8 +136,7 @@ struct SQLHandlerTests {
                 end
                 """
             )
-            let lock = try await sql.database.connectDirectly()
-            _ = try await lock.query("select pg_advisory_lock(1)")
+            let lock = try await sql.lock()
             try await sql.enqueue()
             try await sql.database.withWorker([sql.handler("slow")]) {
                 try await waitUntil("it waits") {
@@ -209,20 +231,26 @@ struct SQLHandlerTests {
     @Test("ends a function that runs for too long, and its statement")
     func timeout() async throws {
         try await withSQLHandlers { sql in
-            try await sql.function("hang", "begin perform app.pay(payload, job), pg_sleep(3600); return null; end")
+            try await sql.function(
+                "hang",
+                "begin perform app.pay(payload, job), pg_advisory_xact_lock(1); return null; end"
+            )
+            let lock = try await sql.lock()
             try await sql.enqueue()
             let handler = try sql.handler("hang") { $0.timeout = .milliseconds(500) }
             try await sql.database.withWorker([handler]) { try await sql.waitUntilDone() }
             #expect(try await sql.letters()[0].hasPrefix("exhausted|timeout|"))
             #expect(try await sql.ledger().entries == 0)
             try await waitUntil("the statement ends") { try await hanging(sql) == 0 }
+            await lock.close()
         }
     }
 
     @Test("ends a function whose job a user cancels")
     func cancel() async throws {
         try await withSQLHandlers { sql in
-            try await sql.function("hang", "begin perform pg_sleep(3600); return null; end")
+            try await sql.function("hang", "begin perform pg_advisory_xact_lock(1); return null; end")
+            let lock = try await sql.lock()
             try await sql.enqueue()
             try await sql.database.withWorker([sql.handler("hang") { $0.timeout = .seconds(3000) }]) {
                 try await waitUntil("it runs") { try await hanging(sql) == 1 }
@@ -231,6 +259,7 @@ struct SQLHandlerTests {
                 try await waitUntil("the statement ends") { try await hanging(sql) == 0 }
             }
             #expect(try await sql.letters()[0].hasPrefix("cancelled|"))
+            await lock.close()
         }
     }
 
@@ -244,7 +273,8 @@ struct SQLHandlerTests {
                 begin
                     loop
                         begin
-                            perform pg_sleep(1);
+                            perform pg_advisory_xact_lock(1);
+                            return null;
                         exception when query_canceled then null;
                         end;
                     end loop;
@@ -252,12 +282,14 @@ struct SQLHandlerTests {
                 """
             )
             try await sql.enqueue()
+            let lock = try await sql.lock()
             let handler = try sql.handler("resist") { $0.timeout = .seconds(3000) }
             try await sql.database.withWorker([handler], configure: { $0.shutdownGrace = .zero }) {
                 try await waitUntil("it runs") { try await hanging(sql) == 1 }
             }
             #expect(try await sql.database.number("select count(*) from breakwater.job where attempt = 0") == 1)
             try await waitUntil("the session ends") { try await hanging(sql) == 0 }
+            await lock.close()
         }
     }
 
@@ -276,8 +308,7 @@ struct SQLHandlerTests {
     func connections() async throws {
         try await withSQLHandlers { sql in
             try await sql.function("wait", "begin perform pg_advisory_xact_lock_shared(1); return null; end")
-            let lock = try await sql.database.connectDirectly()
-            _ = try await lock.query("select pg_advisory_lock(1)")
+            let lock = try await sql.lock()
             try await sql.enqueue(count: 40)
             let handler = try sql.handler("wait", connections: 3) { $0.concurrency = 10 }
             try await sql.database.withWorker([handler]) {

@@ -101,6 +101,34 @@ struct SQLSafetyTests {
         }
     }
 
+    @Test("cannot hide a type that the worker's statements name")
+    func types() async throws {
+        try await withSQLHandlers { sql in
+            try await sql.function(
+                "hide",
+                """
+                begin
+                    if to_regtype('pg_temp.text') is null then
+                        execute 'create function pg_temp.evil(v pg_catalog.text) returns bool language plpgsql as
+                                 ''begin insert into app.ledger (job) values (-1); return true; end''';
+                        execute 'create domain pg_temp.text as pg_catalog.text check (pg_temp.evil(value))';
+                        execute 'create domain pg_temp.oid as pg_catalog.oid
+                                 check (pg_temp.evil(value::pg_catalog.text))';
+                    end if;
+                    return to_jsonb(to_regtype('pg_temp.text') is not null);
+                end
+                """
+            )
+            try await sql.enqueue(count: 3)
+            let handler = try sql.handler("hide", connections: 1) { $0.keepResults = .seconds(3600) }
+            try await sql.database.withWorker([handler]) { try await sql.waitUntilDone() }
+            let hidden = try await sql.database.texts("select result::text from breakwater.result")
+            #expect(hidden == ["true", "true", "true"])
+            // The checks of the domains would have run with the rights of the worker.
+            #expect(try await sql.ledger().entries == 0)
+        }
+    }
+
     @Test("cannot replace the function that calls it")
     func replacement() async throws {
         try await withSQLHandlers { sql in

@@ -18,7 +18,7 @@ struct SQLWorkerTests {
                 create function app.pay(payload jsonb, job jsonb) returns void language plpgsql as $f$
                 begin
                     insert into app.ledger values ((job ->> 'id')::bigint);
-                    perform pg_sleep(0.005);
+                    perform pg_advisory_xact_lock_shared((payload ->> 'round')::int);
                 end $f$;
                 """
             )
@@ -44,36 +44,57 @@ struct SQLWorkerTests {
         """
     }
 
+    /// How many calls wait for an advisory lock of this database.
+    private func waitingCalls(_ database: TestDatabase) async throws -> Int {
+        try await database.number(
+            """
+            select count(*) from pg_locks l join pg_database d on d.oid = l.database
+             where d.datname = current_database() and l.locktype = 'advisory' and not l.granted
+            """
+        )
+    }
+
     @Test("runs each job exactly once, although it is killed again and again")
     func killed() async throws {
         try await withRole { database, role in
-            let count = 1500
+            let (count, rounds) = (1500, 5)
             try await database.query(
-                "insert into breakwater.job (kind) select 'pay' from generate_series(1, $1)",
-                [.int4(Int32(count))]
+                """
+                insert into breakwater.job (kind, payload)
+                select 'pay', jsonb_build_object('round', (i - 1) * $2 / $1) from generate_series(1, $1) i order by i
+                """,
+                [.int4(Int32(count)), .int4(Int32(rounds))]
+            )
+            // The jobs of each round but the first wait, in their transactions, for the lock of the round.
+            let locks = try await database.connectDirectly()
+            _ = try await locks.query(
+                "select pg_advisory_lock(i) from generate_series(1, $1) i",
+                [.int4(Int32(rounds - 1))]
             )
             try await withFile(file(database, role)) { path in
-                var kills = 0
-                func ended() async throws -> Int { try await database.number("select count(*) from app.ledger") }
-                while try await database.number("select count(*) from breakwater.job") > 0 {
-                    let before = try await ended()
+                for round in 1...rounds {
                     let run = try WorkerBinary.Run(["run", "--config", path, "--database", database.url])
                     do {
-                        try await waitUntil("it has done a part") {
-                            let isDone = try await database.number("select count(*) from breakwater.job") == 0
-                            let now = try await ended()
-                            return isDone || (kills < 4 && now >= before + count / 6)
+                        if round < rounds {
+                            try await waitUntil("all its calls are of the next round") {
+                                try await waitingCalls(database) == 4
+                            }
+                            // The calls go on, and the kill meets some of them at any point.
+                            _ = try await locks.query("select pg_advisory_unlock($1)", [.int4(Int32(round))])
+                        } else {
+                            try await waitUntil("all jobs have ended") {
+                                try await database.number("select count(*) from breakwater.job") == 0
+                            }
                         }
                     } catch {
                         run.signal(SIGKILL)
                         throw error
                     }
-                    kills += 1
                     run.signal(SIGKILL)
                     _ = try await run.end()
                 }
-                #expect(kills == 5)
             }
+            await locks.close()
             #expect(try await database.number("select count(*) from app.ledger") == count)
             #expect(try await database.number("select count(distinct job) from app.ledger") == count)
             #expect(try await database.number("select count(*) from breakwater.dead_letter") == 0)

@@ -22,6 +22,7 @@ import Testing
             ("{ function: app.f }", "handlers.a.sql: there is no role"),
             ("{ function: f, role: r }", "handlers.a.sql.function: 'f' is not allowed"),
             ("{ function: app.f, role: r, connections: 0 }", "handlers.a.sql.connections: '0' is not allowed"),
+            ("{ function: app.f, role: r, max_result: 2GiB }", "handlers.a.sql.max_result: '2GiB' is not allowed"),
             ("{ function: app.f, role: r, discard_on: [abc] }", "handlers.a.sql.discard_on: [0] 'abc' is not allowed"),
             (
                 "{ function: app.f, role: r, discard_on: [\"23\"], retry_on: [\"23\"] }",
