@@ -25,24 +25,28 @@ struct ProgressLines {
 
     /// Takes what was read at once.
     mutating func append(_ bytes: [UInt8]) {
-        var ends: [Int] = []
-        for index in bytes.indices where bytes[index] == UInt8(ascii: "\n") { ends.append(index) }
-        guard let first = ends.first else { return keep(bytes[...]) }
-        keep(bytes[..<first])
-        let isLong = isLineTooLong
-        var lines: [ArraySlice<UInt8>] = isLong ? [] : [line[...]]
-        for (start, end) in zip(ends, ends.dropFirst()) { lines.append(bytes[(start + 1)..<end]) }
-        line = []
-        isLineTooLong = false
-        if let last = ends.last { keep(bytes[(last + 1)...]) }
-        if isLong { warn("a line of its progress is longer than \(Self.longestLine) bytes") }
+        let parts = bytes.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+        keep(parts[0])
+        guard parts.count > 1 else { return }
+        let lines: [ArraySlice<UInt8>] = endLine() + parts[1..<(parts.count - 1)]
+        keep(parts[parts.count - 1])
         read(lines)
     }
 
     /// Takes the last line, which has no line feed.
-    mutating func finish() {
-        if !isLineTooLong, !line.isEmpty { read([line[...]]) }
-        line = []
+    mutating func finish() { read(endLine()) }
+
+    /// Ends the line that was kept, and returns it unless it is too long.
+    private mutating func endLine() -> [ArraySlice<UInt8>] {
+        defer {
+            line = []
+            isLineTooLong = false
+        }
+        guard !isLineTooLong else {
+            warn("a line of its progress is longer than \(Self.longestLine) bytes")
+            return []
+        }
+        return [line[...]]
     }
 
     private mutating func keep(_ part: ArraySlice<UInt8>) {
@@ -102,13 +106,11 @@ struct ProgressLines {
 extension ArraySlice<UInt8> {
     /// Whether the text `"checkpoint"` is in the line.
     fileprivate var mayHaveCheckpoint: Bool {
-        let word = Array("\"checkpoint\"".utf8)
+        let word: StaticString = "\"checkpoint\""
+        let length = word.utf8CodeUnitCount
         return withUnsafeBytes { bytes in
-            guard bytes.count >= word.count else { return false }
-            for start in 0...(bytes.count - word.count) where bytes[start] == word[0] {
-                if bytes[start..<start + word.count].elementsEqual(word) { return true }
-            }
-            return false
+            guard bytes.count >= length else { return false }
+            return (0...(bytes.count - length)).contains { bytes.isWord(word, $0..<($0 + length)) }
         }
     }
 }

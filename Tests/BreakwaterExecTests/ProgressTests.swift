@@ -79,6 +79,18 @@ struct ProgressTests {
         #expect(log.messages.count { $0.hasPrefix("What the program reported is ignored") && $0.contains(fault) } == 1)
     }
 
+    @Test("is told of a line that is too long, also if it is the last one and has no line feed")
+    func tooLong() async throws {
+        let (log, reports) = (RecordedLog(), RunReports())
+        let script = #"""
+            echo '{"note": "on"}' >&3
+            head -c 100000 /dev/zero | tr '\0' x >&3
+            """#
+        #expect(try await run(script, reports: reports, log: log) == .succeeded())
+        #expect(reports.latest == .init(note: "on"))
+        #expect(log.messages.contains { $0.contains("is longer than 73728 bytes") }, "\(log.messages)")
+    }
+
     @Test("keeps its last checkpoint if the next one is too large")
     func tooLarge() async throws {
         let (log, reports) = (RecordedLog(), RunReports())

@@ -88,14 +88,15 @@ import Testing
     @Test("a process that is being replaced is told to cancel a run, and goes on with the others")
     func replaced() async throws {
         try await withTemporaryDirectory { directory in
-            let (file, gate) = (directory + "/runs", directory + "/gate")
+            let (file, gate) = (directory + "/runs", try Gate(in: directory))
             let script = """
                 import asyncio, os
                 from breakwater_stdio import serve_async
                 async def handle(job):
                     if job.payload == 1: return "quick"
                     open(f"\(file){job.payload}", "w").close()
-                    while job.payload == 2 or not os.path.exists("\(gate)"): await asyncio.sleep(0.01)
+                    if job.payload == 2: await asyncio.Event().wait()
+                    (await asyncio.get_running_loop().run_in_executor(None, open, "\(gate.path)")).close()
                     return os.getpid()
                 serve_async(handle)
                 """
@@ -115,7 +116,7 @@ import Testing
                 try await waitUntil("the next process is here") { plugin.processes.count == 2 }
                 job.cancel()
                 #expect(try await job.value == .released)
-                #expect(FileManager.default.createFile(atPath: gate, contents: nil))
+                try await gate.letPass()
                 #expect(try await other == .succeeded(result: "\(process)"))
             }
         }
@@ -124,10 +125,10 @@ import Testing
     @Test("a job that waits for a process ends at once")
     func waiting() async throws {
         try await withTemporaryDirectory { directory in
-            let (runs, gate) = (directory + "/runs", directory + "/gate")
+            let (runs, gate) = (directory + "/runs", try Gate(in: directory))
             let handler = """
                 open("\(runs)", "w").close()
-                while not os.path.exists("\(gate)"): time.sleep(0.01)
+                open("\(gate.path)").close()
                 """
             try await withPython(handler) { plugin in
                 async let first = run(plugin)
@@ -137,7 +138,7 @@ import Testing
                 let second = Task { try await run(plugin) }
                 second.cancel()
                 await #expect(throws: CancellationError.self) { try await second.value }
-                #expect(FileManager.default.createFile(atPath: gate, contents: nil))
+                try await gate.letPass()
                 let outcome = try await first
                 #expect(outcome == .succeeded())
             }

@@ -133,11 +133,11 @@ import Testing
     @Test("progress and checkpoints reach the run's context")
     func reports() async throws {
         try await withTemporaryDirectory { directory in
-            let gate = directory + "/gate"
+            let gate = try Gate(in: directory)
             let handler = """
                 job.progress(0.25, "a quarter")
                 job.checkpoint({"page": 3})
-                while not os.path.exists("\(gate)"): time.sleep(0.01)
+                open("\(gate.path)").close()
                 job.progress(1)
                 """
             try await withPython(handler) { plugin in
@@ -146,7 +146,7 @@ import Testing
                 try await waitUntil("the first reports are here while the handler runs") {
                     reports.latest == .init(fraction: 0.25, note: "a quarter", checkpoint: #"{"page":3}"#)
                 }
-                #expect(FileManager.default.createFile(atPath: gate, contents: nil))
+                try await gate.letPass()
                 #expect(try await outcome == .succeeded())
                 // The library writes this at once, and other progress at most ten times a second.
                 #expect(reports.latest == .init(fraction: 1, note: "a quarter", checkpoint: #"{"page":3}"#))

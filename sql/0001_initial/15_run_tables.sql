@@ -1,10 +1,10 @@
 -- What people want of a running job, and what a running job reports about itself.
 
--- Running jobs that a user has cancelled, until their runs have ended. A request belongs to the claim that held the job.
--- The end of that claim's hold makes the job a dead letter, unless the run succeeded.
+-- Running jobs that a user has cancelled, until their runs have ended. A request belongs to the claim that held the
+-- job. The end of that claim's hold makes the job a dead letter, unless the run succeeded.
 --
--- The job is locked when a row is written, and when the hold ends. So a request is either seen by the end of the hold, or
--- finds the job waiting or gone.
+-- The job is locked when a row is written, and when the hold ends. So a request is either seen by the end of the hold,
+-- or finds the job waiting or gone.
 create table breakwater.cancel_request (
     job          bigint primary key,
     lease        bigint not null,
@@ -30,8 +30,8 @@ create table breakwater.progress (
     fraction   double precision constraint fraction_is_0_to_1 check (fraction between 0 and 1),
     -- What that run does, for people.
     note       text constraint note_is_at_most_200_characters check (length(note) <= 200),
-    -- A state from which the next run can go on. It is kept as it was given, because jsonb would write out the digits of
-    -- a number such as 1e10000.
+    -- A state from which the next run can go on. It is kept as it was given, because jsonb would write out the digits
+    -- of a number such as 1e10000.
     checkpoint json
                constraint checkpoint_is_at_most_64_kilobytes check (octet_length(checkpoint::text) <= 65536),
     updated_at timestamptz not null default now()

@@ -132,8 +132,9 @@ $$;
 -- `cancelled` and `cancelled_leases` are the jobs that it is asked to cancel (see cancel_requests).
 -- `registered` is false if rows of its registration are missing. In that case the worker must renew it.
 create function breakwater.beat(
-    p_worker bigint, p_state text, p_running integer, p_unresponsive integer, out alive boolean, out stopped text[], out generations bigint[],
-    out hosts boolean, out is_sole boolean, out registered boolean, out cancelled bigint[], out cancelled_leases bigint[]
+    p_worker bigint, p_state text, p_running integer, p_unresponsive integer, out alive boolean, out stopped text[],
+    out generations bigint[], out hosts boolean, out is_sole boolean, out registered boolean, out cancelled bigint[],
+    out cancelled_leases bigint[]
 )
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$

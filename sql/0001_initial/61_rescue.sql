@@ -141,8 +141,8 @@ as $$
 $$;
 
 -- Releases those of some jobs that a claim holds, and notifies the sleeping workers that could run them. Returns the
--- jobs. Those that a user has cancelled become dead letters instead. If the worker of a group of p_group suspects was lost, no suspect is accused: each half of the group runs
--- again.
+-- jobs. Those that a user has cancelled become dead letters instead. If the worker of a group of p_group suspects was
+-- lost, no suspect is accused: each half of the group runs again.
 create function breakwater.release_jobs(
     p_claim breakwater.claim, p_jobs bigint[], p_crash interval, p_group integer
 ) returns bigint[]
@@ -150,11 +150,11 @@ language plpgsql set search_path = pg_catalog, pg_temp
 set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
-    v_job     record;
-    v_crashes integer;
-    v_jobs    bigint[] := '{}';
+    v_job       record;
+    v_crashes   integer;
+    v_jobs      bigint[] := '{}';
     v_cancelled bigint[] := '{}';
-    v_kinds   text[] := '{}';
+    v_kinds     text[] := '{}';
 begin
     for v_job in
         select j.id, j.kind, j.attempt, j.crashes, j.errors from breakwater.job j

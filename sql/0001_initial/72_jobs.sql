@@ -2,8 +2,8 @@
 
 -- Cancels a job. A waiting job becomes a dead letter at once. The worker of a running job is asked to cancel the run,
 -- within about a second, and the end of the run makes the job a dead letter, unless the run succeeds first (see
--- breakwater.cancel_request). Returns true if the job is or will be cancelled, and false if it does not exist or another
--- session has locked it for five seconds.
+-- breakwater.cancel_request). Returns true if the job is or will be cancelled, and false if it does not exist or
+-- another session has locked it for five seconds.
 create function breakwater.cancel(id bigint, reason text default null, actor text default session_user) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp set lock_timeout = '5s'
 as $$
@@ -29,7 +29,8 @@ begin
         end if;
     end if;
     perform breakwater.record_action(actor, 'job.cancel', 'job ' || id, cancel.reason,
-                                     jsonb_strip_nulls(jsonb_build_object('id', id, 'kind', v_kind, 'worker', v_worker)));
+                                     jsonb_strip_nulls(jsonb_build_object(
+                                         'id', id, 'kind', v_kind, 'worker', v_worker)));
     return true;
 end
 $$;

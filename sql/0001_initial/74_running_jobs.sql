@@ -1,7 +1,7 @@
 -- Running jobs: requests to cancel them, and what they report about themselves.
 
--- Asks the worker that holds a job to cancel it, and returns that worker; null if no claim holds the job. Its caller has
--- locked the job. A second request for the same claim changes nothing.
+-- Asks the worker that holds a job to cancel it, and returns that worker; null if no claim holds the job. Its caller
+-- has locked the job. A second request for the same claim changes nothing.
 create function breakwater.request_cancel(p_id bigint, p_reason text, p_actor text) returns bigint
 language plpgsql set search_path = pg_catalog, pg_temp
 as $$
@@ -116,7 +116,8 @@ create function breakwater.checkpoints(p_kind text, p_ids bigint[]) returns text
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp
 as $$
 begin
-    if not exists (select from breakwater.progress p where p.kind = p_kind collate "C" and p.checkpoint is not null) then
+    if not exists (select from breakwater.progress p
+                    where p.kind = p_kind collate "C" and p.checkpoint is not null) then
         return null;
     end if;
     return array(

@@ -72,14 +72,10 @@ final class ProgressBoard: Sendable {
         }
     }
 
-    /// Notes that reports are stored.
+    /// Notes that reports are stored. They are those that ``unstored(of:)`` returned last.
     func stored(_ reports: [RunReport]) {
         entries.withLock { entries in
-            for report in reports {
-                if let stored = entries[report.run]?.stored {
-                    entries[report.run]?.stored = max(stored, report.version)
-                }
-            }
+            for report in reports { entries[report.run]?.stored = report.version }
         }
     }
 }
