@@ -49,6 +49,8 @@ package struct DeadLetterCount: Equatable, Sendable {
 /// A time by the database's clock, as the database's text, so that no precision is lost when it is sent back.
 package struct DatabaseTime: Equatable, Sendable {
     package var text: String
+
+    package init(text: String) { self.text = text }
 }
 
 /// Some dead letters that are changed in portions, each in its own transaction.

@@ -52,12 +52,12 @@ package struct EndedJob: Equatable, Sendable {
     package var payload: String?
 }
 
-/// The end after which a list goes on with earlier ends. The time is the database's text, so that it stays exact.
+/// The end after which a list goes on with earlier ends.
 package struct EndPlace: Equatable, Sendable {
-    package var time: String
+    package var time: DatabaseTime
     package var id: Int64
 
-    package init(time: String, id: Int64) {
+    package init(time: DatabaseTime, id: Int64) {
         self.time = time
         self.id = id
     }
@@ -131,8 +131,7 @@ extension AdminDatabase {
                              case when coalesce(h.outcome, 'dead_letter') = 'dead_letter' then e.last ->> 'name' end,
                              case when coalesce(h.outcome, 'dead_letter') = 'dead_letter'
                                   then left(e.last ->> 'message', 500) end) as why,
-                   case when pg_column_size(p.payload) <= 8000 then left(p.payload::text, 300)
-                        else pg_size_pretty(pg_column_size(p.payload)::bigint) end as payload
+                   \(Self.shortPayload("p.payload")) as payload
               from breakwater.find_ended(
                        $1::text::timestamptz, $2, $3, $4, $5, $6::text::jsonpath, $7, $8, $9, $10, $11) f
               left join lateral unnest(f.ids, f.ends, f.in_history) with ordinality u(id, at, in_history, place) on true
@@ -144,7 +143,7 @@ extension AdminDatabase {
              order by u.place
             """,
             [
-                .text(before?.time), .int8(before?.id), .text(filter.kind), .text(filter.queue),
+                .text(before?.time.text), .int8(before?.id), .text(filter.kind), .text(filter.queue),
                 .text(filter.state?.outcome), .text(filter.path), .text(filter.key), .timestamptz(filter.since),
                 .timestamptz(filter.until), .int4(Int32(clamping: page + 1)), .interval(patience),
             ],
@@ -157,7 +156,10 @@ extension AdminDatabase {
         found.jobs = try shown.prefix(page).map(Self.endedJob)
         if shown.count > page {
             let last = shown[page - 1]
-            found.next = EndPlace(time: try last["place"].string(), id: try last["id"].int64())
+            found.next = EndPlace(
+                time: DatabaseTime(text: try last["place"].string()),
+                id: try last["id"].int64()
+            )
         } else {
             found.searchedTo = try first["searched_to"].dateOrNil()
         }

@@ -94,13 +94,20 @@ extension AdminDatabase {
             """
             select s.id, s.queue, s.kind, s.priority, s.attempt, s.max_attempts, s.state, s.why, s.enqueued_at, s.run_at,
                    s.unique_key, '[]' as errors, s.fraction, s.note,
-                   case when pg_column_size(s.payload) <= 8000 then left(s.payload::text, 300)
-                        else pg_size_pretty(pg_column_size(s.payload)::bigint) end as payload
+                   \(Self.shortPayload("s.payload")) as payload
               from unnest($1::bigint[]) i(id)
              cross join lateral (select * from breakwater.job_status o where o.id = i.id) s
              order by s.id desc
             """,
             [.int8Array(ids)]
         ).map(Self.jobStatus)
+    }
+
+    /// An SQL expression for a payload in a list: the beginning of its text, or only the size of a large one.
+    static func shortPayload(_ column: String) -> String {
+        """
+        case when pg_column_size(\(column)) <= 8000 then left(\(column)::text, 300)
+             else pg_size_pretty(pg_column_size(\(column))::bigint) end
+        """
     }
 }

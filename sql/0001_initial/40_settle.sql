@@ -144,23 +144,17 @@ begin
              using unnest(p_done, p_done_leases) g(id, lease)
               join breakwater.claim c on c.lease = g.lease and c.worker = p_worker
              where j.id = g.id and j.lease < g.lease
-            returning j.id, j.kind, j.attempt, j.queue, j.priority, j.unique_key, j.enqueued_at, j.ready_at, c.claimed_at,
-                      case when v_history then j.traceparent end as traceparent,
-                      case when v_history then j.errors end as errors,
-                      case when v_history then j.payload end as payload
+            returning j.id, j.kind, j.attempt, c.claimed_at, case when v_history then j end as job
         ), written as (
-            insert into breakwater.finished_job (
-                id, kind, queue, priority, outcome, attempt, key, unique_key, enqueued_at, ready_at, claimed_at,
-                finished_at, worker, worker_name, traceparent, errors, result, payload)
-            select g.id, g.kind, g.queue, g.priority, 'succeeded', g.attempt + 1,
-                   nullif(breakwater.key_of(g.payload, h.history_key), ''), g.unique_key, g.enqueued_at, g.ready_at,
-                   g.claimed_at, now(), p_worker, w.name, g.traceparent, g.errors,
-                   case when h.keep_results > interval '0' then d.result end,
-                   case when h.history_payload then g.payload end
+            insert into breakwater.finished_job
+            select f.*
               from gone g
-              join breakwater.handler h on h.kind = g.kind and h.writes_history
+              join breakwater.handler h on h.kind = g.kind
               join unnest(p_done, p_results) d(id, result) on d.id = g.id
-              left join breakwater.worker w on w.id = p_worker
+             cross join lateral breakwater.finished_row(
+                        g.job, 'succeeded', g.attempt + 1,
+                        p_result => case when h.keep_results > interval '0' then d.result end,
+                        p_claimed_at => g.claimed_at, p_worker => p_worker) f
              where v_history
         ), kept as (
             insert into breakwater.result (id, kind, result, expires_at)

@@ -47,6 +47,7 @@ declare
     v_number bigint := p_id;
     v_halts  boolean := false;
     v_job    breakwater.job;
+    v_run    integer := (p_lease is not null)::integer;
 begin
     -- Others may wait for it (see 34_held_back.sql).
     select j.* into v_job from breakwater.job j
@@ -70,23 +71,19 @@ begin
     end if;
     with gone as (
         delete from breakwater.job j where j.id = p_id
-        returning j.*, j.attempt + (p_lease is not null)::integer as attempts
+        returning j.*
     ), written as (
-        insert into breakwater.finished_job (
-            id, kind, queue, priority, outcome, reason, attempt, key, unique_key, enqueued_at, ready_at, claimed_at,
-            finished_at, worker, worker_name, traceparent, errors, payload)
-        select v_number, g.kind, g.queue, g.priority, 'dead_letter', p_reason, g.attempts,
-               nullif(breakwater.key_of(g.payload, h.history_key), ''), g.unique_key, g.enqueued_at, g.ready_at,
-               c.claimed_at, now(), p_worker, w.name, g.traceparent, coalesce(p_errors, g.errors),
-               case when h.history_payload then g.payload end
+        insert into breakwater.finished_job
+        select f.*
           from gone g
-          join breakwater.handler h on h.kind = g.kind and h.writes_history
           left join breakwater.claim c on c.lease = p_lease
-          left join breakwater.worker w on w.id = p_worker
+         cross join lateral breakwater.finished_row(
+                    g::breakwater.job, 'dead_letter', g.attempt + v_run, p_reason, p_claimed_at => c.claimed_at,
+                    p_worker => p_worker, p_errors => p_errors, p_id => v_number) f
     ), told as (
         insert into breakwater.outcome (
             outcome, queue, kind, job, attempt, max_attempts, worker, took, reason, name, message)
-        select 'dead_letter', g.queue, g.kind, v_number, g.attempts, coalesce(g.max_attempts, h.max_attempts), p_worker,
+        select 'dead_letter', g.queue, g.kind, v_number, g.attempt + v_run, coalesce(g.max_attempts, h.max_attempts), p_worker,
                case when p_lease is not null then clock_timestamp() - c.claimed_at end, p_reason,
                e.last ->> 'name', left(e.last ->> 'message', 500)
           from gone g
@@ -98,7 +95,7 @@ begin
     insert into breakwater.dead_letter (
         id, queue, kind, priority, payload, reason, attempt, max_attempts, unique_key, traceparent, tracestate, errors,
         enqueued_at)
-    select v_number, g.queue, g.kind, g.priority, g.payload, p_reason, g.attempts, g.max_attempts, g.unique_key,
+    select v_number, g.queue, g.kind, g.priority, g.payload, p_reason, g.attempt + v_run, g.max_attempts, g.unique_key,
            g.traceparent, g.tracestate, coalesce(p_errors, g.errors, '[]'), g.enqueued_at
       from gone g;
     if v_halts then

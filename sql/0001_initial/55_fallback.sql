@@ -56,14 +56,12 @@ begin
                 with gone as (
                     delete from breakwater.job j where j.id = any (v_ids) returning j.*
                 ), written as (
-                    insert into breakwater.finished_job (
-                        id, kind, queue, priority, outcome, reason, attempt, key, unique_key, enqueued_at, ready_at,
-                        finished_at, traceparent, errors, result, payload)
-                    select g.id, g.kind, g.queue, g.priority, 'succeeded', 'fallback', g.attempt,
-                           nullif(breakwater.key_of(g.payload, h.history_key), ''), g.unique_key, g.enqueued_at,
-                           g.ready_at, now(), g.traceparent, g.errors, v_policy.fallback_result::jsonb,
-                           case when h.history_payload then g.payload end
-                      from gone g join breakwater.handler h on h.kind = g.kind and h.writes_history
+                    insert into breakwater.finished_job
+                    select f.*
+                      from gone g
+                     cross join lateral breakwater.finished_row(
+                                g::breakwater.job, 'succeeded', g.attempt, 'fallback',
+                                p_result => v_policy.fallback_result::jsonb) f
                 ), told as (
                     insert into breakwater.outcome (outcome, queue, kind, job, attempt, name)
                     select 'succeeded', g.queue, g.kind, g.id, g.attempt, 'fallback' from gone g

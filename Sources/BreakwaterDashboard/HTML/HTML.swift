@@ -61,8 +61,8 @@ extension Unicode.Scalar {
 /// The elements that pages are made of.
 enum Tag: String {
     case a, abbr, article, aside, body, br, button, caption, code, dd, details, div, dl, dt, fieldset, footer, form, h1
-    case h2, h3, head, header, html, input, label, legend, li, link, main, meta, nav, ol, option, p, pre, progress,
-        script, section
+    case h2, h3, head, header, html, input, label, legend, li, link, main, meta, nav, ol, option, p, pre, script,
+        section
     case select, small, span, strong, summary, table, tbody, td, textarea, th, thead, time, title, tr, ul
     // These are for SVG pictures.
     case svg, circle, defs, g, line, path, pattern, polygon, polyline, rect, text

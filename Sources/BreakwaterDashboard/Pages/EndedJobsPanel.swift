@@ -25,7 +25,7 @@ enum EndedJobsPanel {
         }
         if let next = found.next {
             el(.nav, .class("pages"), .label("More ended jobs")) {
-                el(.a, .href(link.with("ended", next.time).with("ended_id", "\(next.id)")), text: "Earlier →")
+                el(.a, .href(link.with("ended", next.time.text).with("ended_id", "\(next.id)")), text: "Earlier →")
             }
         }
     }

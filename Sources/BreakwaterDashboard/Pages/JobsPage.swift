@@ -48,7 +48,7 @@ enum JobsPage {
         guard let id = query.int64("ended_id"), let time = query["ended"], time.utf8.count <= 40,
             time.allSatisfy({ $0.isASCII && ($0.isNumber || " :.+-".contains($0)) })
         else { return nil }
-        return EndPlace(time: time, id: id)
+        return EndPlace(time: DatabaseTime(text: time), id: id)
     }
 
     @HTMLBuilder private static func live(_ found: FoundJobs, _ filter: JobFilter, isFirst: Bool) -> HTML {

@@ -75,8 +75,29 @@ exception when lock_not_available then
 end
 $$;
 
--- Deletes succeeded jobs as delete_done does, and writes those to the history whose kind has one. Returns false and
--- changes nothing in the same cases.
+-- The row of the history for one job that has ended; no row if its kind has no history. p_attempt is the number of
+-- counted runs, and p_claimed_at and p_worker are those of its last run, null if it ended while it waited. p_errors and
+-- p_id replace those of the job.
+--
+-- It has no settings of its own, so that the planner inlines it.
+create function breakwater.finished_row(
+    p_job breakwater.job, p_outcome text, p_attempt integer, p_reason text default null, p_result jsonb default null,
+    p_claimed_at timestamptz default null, p_worker bigint default null, p_errors jsonb default null,
+    p_id bigint default null
+) returns setof breakwater.finished_job
+language sql stable
+as $$
+    select coalesce(p_id, (p_job).id), (p_job).kind, (p_job).queue, (p_job).priority, p_outcome, p_reason, p_attempt,
+           nullif(breakwater.key_of((p_job).payload, h.history_key), ''), (p_job).unique_key, (p_job).enqueued_at,
+           (p_job).ready_at, p_claimed_at, now(), p_worker,
+           (select w.name from breakwater.worker w where w.id = p_worker), (p_job).traceparent,
+           coalesce(p_errors, (p_job).errors), p_result, case when h.history_payload then (p_job).payload end
+      from breakwater.handler h
+     where h.kind = (p_job).kind and h.writes_history
+$$;
+
+-- Deletes succeeded jobs as delete_done does, and writes those to the history whose kind has one, in one statement.
+-- Returns false and changes nothing in the same cases.
 --
 -- The settings allow only plans that find rows by location, and join the rows with the arrays by hashing.
 create function breakwater.finish_done(p_worker bigint, p_ids bigint[], p_leases bigint[], p_tuples tid[])
@@ -89,7 +110,6 @@ set enable_hashjoin = on
 as $$
 declare
     v_lease   bigint := (select min(l) from unnest(p_leases) l);
-    v_name    text := (select w.name from breakwater.worker w where w.id = p_worker);
     v_leases  bigint[];
     v_times   timestamptz[];
     v_deleted integer;
@@ -104,20 +124,15 @@ begin
         delete from breakwater.job j
          where j.ctid = any (p_tuples) and j.lease < v_lease
            and case when j.id in (select g.id from unnest(p_ids) g(id)) then true end
-        returning j.id, j.kind, j.queue, j.priority, j.attempt, j.unique_key, j.enqueued_at, j.ready_at, j.traceparent,
-                  j.errors, j.payload
+        returning j.id, j as job
     ), written as (
-        insert into breakwater.finished_job (
-            id, kind, queue, priority, outcome, attempt, key, unique_key, enqueued_at, ready_at, claimed_at,
-            finished_at, worker, worker_name, traceparent, errors, payload)
-        select g.id, g.kind, g.queue, g.priority, 'succeeded', g.attempt + 1,
-               nullif(breakwater.key_of(g.payload, h.history_key), ''), g.unique_key, g.enqueued_at, g.ready_at,
-               t.claimed_at, now(), p_worker, v_name, g.traceparent, g.errors,
-               case when h.history_payload then g.payload end
+        insert into breakwater.finished_job
+        select f.*
           from gone g
-          join breakwater.handler h on h.kind = g.kind and h.writes_history
           join unnest(p_ids, p_leases) d(id, lease) on d.id = g.id
           join unnest(v_leases, v_times) t(lease, claimed_at) on t.lease = d.lease
+         cross join lateral breakwater.finished_row(
+                    g.job, 'succeeded', (g.job).attempt + 1, p_claimed_at => t.claimed_at, p_worker => p_worker) f
     )
     select count(*) into v_deleted from gone;
     if v_deleted < cardinality(p_ids) then
