@@ -40,8 +40,8 @@ private let evilSchema = """
                    p.proretset
               from pg_proc p
              where p.pronamespace = 'pg_catalog'::regnamespace and p.prokind = 'f'
-               and exists (select from pg_proc b where b.pronamespace = 'breakwater'::regnamespace
-                              and b.prosrc ~ ('\\m' || p.proname || '\\M'))
+               and p.proname in (select regexp_split_to_table(b.prosrc, '\\W+') from pg_proc b
+                                  where b.pronamespace = 'breakwater'::regnamespace)
         loop
             begin
                 execute format(
