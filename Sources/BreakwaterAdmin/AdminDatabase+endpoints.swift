@@ -12,6 +12,10 @@ package struct EndpointStatus: Equatable, Sendable {
     package var headers: [String]
     /// Its own rule; zero for never, nil for that of the handler.
     package var disableAfter: Duration?
+    /// How many of its deliveries may run at once, and how many may start a second; nil for any number.
+    package var concurrency: Int?
+    package var rate: Double?
+    package var burst: Int?
     /// When, by whom and why it was disabled; nil while it is enabled.
     package var disabledAt: Date?
     package var disabledBy: String?
@@ -35,12 +39,18 @@ package struct EndpointStatus: Equatable, Sendable {
 }
 
 /// A change of an endpoint. What is nil stays as it is.
-package struct EndpointChange: Equatable, Sendable {
+package struct EndpointChange: Sendable {
     package var url: String?
     package var secrets: [String]?
     /// The headers as a JSON object.
     package var headers: String?
     package var disableAfter: Duration?
+    /// How many deliveries may run at once; 0 for any number.
+    package var concurrency: Int?
+    /// How many deliveries may start in how many seconds; a count of 0 for any number.
+    package var rate: (count: Double, seconds: Double)?
+    /// How many may start at once after a pause.
+    package var burst: Int?
 
     package init(
         url: String? = nil,
@@ -91,10 +101,16 @@ extension AdminDatabase {
         -> Bool
     {
         try await one(
-            "select breakwater.set_endpoint($1, $2, $3, $4, $5, $6, coalesce($7, session_user))",
+            """
+            select breakwater.set_endpoint(
+                $1, $2, $3, $4, $5, $6, $7, make_interval(secs => $8), $9, $10, coalesce($11, session_user))
+            """,
             [
                 .text(name), .text(change.url), change.secrets.map { .textArray($0) } ?? .null,
-                .jsonb(change.headers), .interval(change.disableAfter), .text(reason), .text(actor),
+                .jsonb(change.headers), .interval(change.disableAfter),
+                .int4(change.concurrency.map { Int32(clamping: $0) }), .float8(change.rate?.count),
+                .float8(change.rate?.seconds ?? 1), .int4(change.burst.map { Int32(clamping: $0) }), .text(reason),
+                .text(actor),
             ]
         )[0].bool()
     }
@@ -173,8 +189,8 @@ extension AdminDatabase {
     }
 
     private static let endpointColumns = """
-        e.name, e.url, e.secrets, e.headers, extract(epoch from e.disable_after)::bigint as disable_after, e.disabled_at,
-        e.disabled_by, e.disabled_reason, e.failing_since, e.failed_at, e.last_failure, e.circuits, e.held, e.created_at,
+        e.name, e.url, e.secrets, e.headers, extract(epoch from e.disable_after)::bigint as disable_after, e.concurrency, e.rate,
+        e.burst, e.disabled_at, e.disabled_by, e.disabled_reason, e.failing_since, e.failed_at, e.last_failure, e.circuits, e.held, e.created_at,
         e.updated_at
         """
 }
@@ -187,6 +203,9 @@ extension EndpointStatus {
             secrets: try row["secrets"].int(),
             headers: try row["headers"].stringArray(),
             disableAfter: try row["disable_after"].int64OrNil().map { .seconds($0) },
+            concurrency: try row["concurrency"].intOrNil(),
+            rate: try row["rate"].doubleOrNil(),
+            burst: try row["burst"].intOrNil(),
             disabledAt: try row["disabled_at"].dateOrNil(),
             disabledBy: try row["disabled_by"].stringOrNil(),
             disabledReason: try row["disabled_reason"].stringOrNil(),

@@ -17,6 +17,8 @@ package struct LimitStatus: Equatable, Sendable {
     package var onDead: String?
     /// What it allows, in words.
     package var allows: String
+    /// How many values of the key have a limit of their own.
+    package var keyLimits: Int
     /// How many jobs run under it, by their weights, and of how many keys.
     package var running: Int
     package var keysRunning: Int
@@ -29,6 +31,19 @@ package struct LimitStatus: Equatable, Sendable {
     /// `configuration` or `operator`.
     package var source: String
     package var overridesConfiguration: Bool
+    package var actor: String?
+    package var reason: String?
+    package var updatedAt: Date
+}
+
+/// The limit of one value of a limit's key: a row of `breakwater.key_limit`.
+package struct KeyLimit: Equatable, Sendable {
+    /// The value; empty for jobs without the key.
+    package var value: String
+    package var concurrency: Int?
+    /// Starts a second.
+    package var rate: Double?
+    package var burst: Int?
     package var actor: String?
     package var reason: String?
     package var updatedAt: Date
@@ -55,7 +70,7 @@ extension AdminDatabase {
     package func limits(named name: String? = nil) async throws -> [LimitStatus] {
         try await read(
             """
-            select name, type, kinds, key, weight, concurrency, rate, burst, on_dead, allows, running, keys_running,
+            select name, type, kinds, key, weight, concurrency, rate, burst, on_dead, allows, key_limits, running, keys_running,
                    held_back, halted_keys, paused_until, source, overrides_configuration, actor, reason, updated_at
               from breakwater.limit_status
              where $1::text is null or name = $1
@@ -74,6 +89,7 @@ extension AdminDatabase {
                 burst: try row["burst"].intOrNil(),
                 onDead: try row["on_dead"].stringOrNil(),
                 allows: try row["allows"].string(),
+                keyLimits: try row["key_limits"].int(),
                 running: try row["running"].int(),
                 keysRunning: try row["keys_running"].int(),
                 heldBack: try row["held_back"].int(),
@@ -104,6 +120,56 @@ extension AdminDatabase {
                 .text(reason), .text(actor),
             ]
         )
+    }
+
+    /// `breakwater.key_limit`: the values of a limit's key that have a limit of their own.
+    package func keyLimits(of name: String, limit: Int) async throws -> [KeyLimit] {
+        try await read(
+            """
+            select key, concurrency, rate, burst, actor, reason, updated_at
+              from breakwater.key_limit where name = $1 order by key limit $2
+            """,
+            [.text(name), .int8(Int64(limit))]
+        ).map { row in
+            KeyLimit(
+                value: try row["key"].string(),
+                concurrency: try row["concurrency"].intOrNil(),
+                rate: try row["rate"].doubleOrNil(),
+                burst: try row["burst"].intOrNil(),
+                actor: try row["actor"].stringOrNil(),
+                reason: try row["reason"].stringOrNil(),
+                updatedAt: try row["updated_at"].date()
+            )
+        }
+    }
+
+    /// `breakwater.set_key_limit`: only the concurrency, the rate and the burst of the settings are used.
+    package func setKeyLimit(
+        _ name: String,
+        _ value: String,
+        _ settings: LimitSettings,
+        reason: String?,
+        actor: String?
+    ) async throws {
+        _ = try await one(
+            """
+            select breakwater.set_key_limit($1, $2, $3, $4, make_interval(secs => $5), $6, $7,
+                                            coalesce($8, session_user))
+            """,
+            [
+                .text(name), .text(value), .int4(settings.concurrency.map { Int32(clamping: $0) }),
+                .float8(settings.rate?.count), .float8(settings.rate?.seconds ?? 1),
+                .int4(settings.burst.map { Int32(clamping: $0) }), .text(reason), .text(actor),
+            ]
+        )
+    }
+
+    /// `breakwater.remove_key_limit`. Returns false if there is none.
+    package func removeKeyLimit(_ name: String, _ value: String, reason: String?, actor: String?) async throws -> Bool {
+        try await one(
+            "select breakwater.remove_key_limit($1, $2, $3, coalesce($4, session_user))",
+            [.text(name), .text(value), .text(reason), .text(actor)]
+        )[0].bool()
     }
 
     /// `breakwater.remove_limit`.

@@ -12,6 +12,10 @@ create table breakwater.endpoint (
     -- The endpoint is disabled when all of its deliveries have failed for this long. null: the rule of the handler
     -- applies; 0: it is never disabled by this rule.
     disable_after   interval,
+    -- How many of its deliveries may run at once, and how many may start a second; null: any number.
+    concurrency     integer,
+    rate            double precision,
+    burst           integer,
     -- When, by whom and why it was disabled; null: it is enabled.
     disabled_at     timestamptz,
     disabled_by     text,

@@ -26,6 +26,8 @@ create table breakwater.flow_rule (
     on_dead     text check (on_dead in ('continue', 'halt')),
     -- The kinds that the rule applies to, beside the kind of its name and the kinds whose configuration names it.
     kinds       text[] collate "C" not null default '{}',
+    -- Whether some keys of a limit have rows in breakwater.key_limit.
+    has_key_limits boolean not null default false,
     -- What the configuration says (null: nothing), and who set the values above: the configuration, or an operator,
     -- whose values hold until they are removed.
     configured  jsonb,
@@ -39,6 +41,22 @@ create table breakwater.flow_rule (
     constraint an_adaptive_limit_has_bounds check (type <> 'adapt' or (least <= concurrency) is true),
     constraint a_rate_has_a_burst check (num_nulls(rate, burst) in (0, 2)),
     constraint name_has_no_control_characters check (not breakwater.has_control_characters(name))
+);
+
+-- The limits of keys that differ from those of the other keys of a limit. Such a row stands in place of both of the
+-- limit's own values.
+create table breakwater.key_limit (
+    name        text collate "C" not null,
+    key         text collate "C" not null,
+    concurrency integer constraint concurrency_is_1_to_1000000 check (concurrency between 1 and 1000000),
+    rate        double precision constraint rate_is_positive check (rate > 0 and rate <= 1000000),
+    burst       integer constraint burst_is_1_to_1000000 check (burst between 1 and 1000000),
+    actor       text,
+    reason      text,
+    updated_at  timestamptz not null default now(),
+    primary key (name, key),
+    constraint a_limit_limits_something check (num_nonnulls(concurrency, rate) > 0),
+    constraint a_rate_has_a_burst check (num_nulls(rate, burst) in (0, 2))
 );
 
 -- The log of each rule's claims. Only the newest row counts: it lists the claims of the rule that may still hold jobs,

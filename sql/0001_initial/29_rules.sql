@@ -38,6 +38,32 @@ create function breakwater.most_weight(p_rule breakwater.flow_rule) returns inte
 language sql immutable parallel safe
 return least(coalesce((p_rule).concurrency, 1000000), coalesce((p_rule).burst, 1000000));
 
+-- A rule as it is for one key: with the values of breakwater.key_limit, if the key has some.
+create function breakwater.rule_of_key(p_rule breakwater.flow_rule, p_key text) returns breakwater.flow_rule
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_rule breakwater.flow_rule := p_rule;
+    v_own  breakwater.key_limit;
+begin
+    if (p_rule).has_key_limits then
+        select * into v_own from breakwater.key_limit k
+         where k.name = (p_rule).name and k.key = p_key collate "C";
+        if found then
+            v_rule.concurrency := v_own.concurrency;
+            v_rule.rate := v_own.rate;
+            v_rule.burst := v_own.burst;
+        end if;
+    end if;
+    return v_rule;
+end
+$$;
+
+-- The largest weight that a rule counts for a key.
+create function breakwater.most_weight_of_key(p_rule breakwater.flow_rule, p_key text) returns integer
+language sql stable set search_path = pg_catalog, pg_temp
+return breakwater.most_weight(breakwater.rule_of_key(p_rule, p_key));
+
 -- Locks rules, and returns them in the order of the ids; null if another claim has locked one of them.
 -- Locks: the rules, by SKIP LOCKED.
 create function breakwater.lock_rules(p_rules bigint[]) returns breakwater.rule_state[]
@@ -88,9 +114,11 @@ declare
     v_most   integer := breakwater.most_weight((p_state).rule);
 begin
     return query
-    select u.job, u.lease, u.worker,
-           coalesce(u.key, case when v_path is null then '' else breakwater.key_of(j.payload, v_path) end),
-           case when v_weight is null then 1 else breakwater.weight_of(j.payload, v_weight, v_most) end
+    select u.job, u.lease, u.worker, o.key,
+           case when v_weight is null then 1
+                when ((p_state).rule).has_key_limits
+                then breakwater.weight_of(j.payload, v_weight, breakwater.most_weight_of_key((p_state).rule, o.key))
+                else breakwater.weight_of(j.payload, v_weight, v_most) end
       from (select l.job, c.lease, c.worker, l.key::text as key, c.lane
               from unnest((p_state).leases) o(lease)
               join breakwater.claim c on c.lease = o.lease
@@ -99,6 +127,8 @@ begin
              where l.job is not null and (p_keys is null or l.key is null or l.key in (select k from unnest(p_keys) k))
             offset 0) u
       join breakwater.job j on j.id = u.job and j.lease < u.lease
+     cross join lateral (
+           select coalesce(u.key, case when v_path is null then '' else breakwater.key_of(j.payload, v_path) end) as key) o
      where (p_keys is null or u.key is not null or breakwater.key_of(j.payload, v_path) in (select k from unnest(p_keys) k))
        -- A claim from outside the lanes may hold jobs of several kinds.
        and (u.lane is not null
@@ -226,7 +256,6 @@ declare
     v_taken_weights integer[];
     v_held_keys text[];
     v_held    bigint[];
-    v_taken   bigint[];
     v_blocked bigint[];
     v_blocked_keys text[];
     -- The jobs that a rule stops, with the place of the rule in p_states.
@@ -249,13 +278,13 @@ begin
             v_ordered := chosen;
         end if;
         -- What is held for each key, and what this claim takes already.
-        select array_agg(t.key), array_agg(t.weight), array_agg(t.taken) into v_held_keys, v_held, v_taken
-          from (select h.key, sum(h.weight) as weight, sum(h.taken) as taken
-                  from (select u.key, u.weight, 0 as taken
+        select array_agg(t.key), array_agg(t.weight) into v_held_keys, v_held
+          from (select h.key, sum(h.weight) as weight
+                  from (select u.key, u.weight
                           from breakwater.held_under(v_state, case when v_rule.key_path is not null then v_keys end) u
-                         where v_rule.type = 'order' or v_rule.concurrency is not null
+                         where v_rule.type = 'order' or v_rule.concurrency is not null or v_rule.has_key_limits
                         union all
-                        select t.key, t.weight, t.weight from unnest(v_taken_keys, v_taken_weights) t(key, weight)) h
+                        select t.key, t.weight from unnest(v_taken_keys, v_taken_weights) t(key, weight)) h
                  group by h.key) t;
         select coalesce(array_agg(t.id order by t.place) filter (where t.may_start), '{}'),
                coalesce(array_agg(t.id order by t.place) filter (where not t.may_start), '{}'),
@@ -272,13 +301,17 @@ begin
                            and not exists (select from breakwater.halted_key b
                                             where b.kind = p_kind collate "C" and b.key = c.key collate "C")
                        else
-                           coalesce(h.weight, 0) + sum(c.weight) over (partition by c.key order by c.place)
-                           <= least(v_rule.concurrency,
-                                    case when v_rule.rate is not null
-                                         then coalesce(h.taken, 0) + breakwater.key_starts(v_rule, v_state, c.key) end)
+                           -- The jobs that run count for the concurrency alone.
+                           coalesce(coalesce(h.weight, 0) + sum(c.weight) over (partition by c.key order by c.place)
+                                    <= case when o.key is null then v_rule.concurrency else o.concurrency end, true)
+                           and (case when o.key is null then v_rule.rate else o.rate end is null
+                                or sum(c.weight) over (partition by c.key order by c.place)
+                                   <= breakwater.key_starts(v_rule, v_state, c.key))
                        end as may_start
                   from unnest(chosen, v_keys, v_weights) with ordinality c(id, key, weight, place)
-                  left join unnest(v_held_keys, v_held, v_taken) h(key, weight, taken) on h.key = c.key) t;
+                  left join unnest(v_held_keys, v_held) h(key, weight) on h.key = c.key
+                  left join breakwater.key_limit o
+                    on v_rule.has_key_limits and o.name = v_rule.name and o.key = c.key collate "C") t;
         if v_rule.key_path is null then
             surplus := surplus || v_blocked;
         else
@@ -337,6 +370,11 @@ begin
       into keys, weights
       from unnest(p_ids) i(id)
       left join breakwater.job j on j.id = i.id;
+    if (p_rule).has_key_limits and v_weight is not null then
+        weights := array(
+            select least(w.weight, breakwater.most_weight_of_key(p_rule, w.key))
+              from unnest(keys, weights) with ordinality w(key, weight, place) order by w.place);
+    end if;
 end
 $$;
 
@@ -350,7 +388,8 @@ as $$
                                where k.rule = (p_rule).id and k.key = p_key collate "C"
                                order by k.number desc limit 1) end as due_at) c
      cross join lateral breakwater.starts_allowed(
-           p_rule, c.due_at, breakwater.paused_until((p_rule).id, p_key), clock_timestamp()) a
+           case when (p_rule).has_key_limits then breakwater.rule_of_key(p_rule, p_key) else p_rule end,
+           c.due_at, breakwater.paused_until((p_rule).id, p_key), clock_timestamp()) a
 $$;
 
 -- Records the jobs of a claim in the logs of the rules. `delays` are the seconds after which each job may start; null:
@@ -381,7 +420,7 @@ begin
             rules := rules || v_rule.id;
             keys := keys || v_keys;
         end if;
-        if v_rule.rate is not null then
+        if v_rule.rate is not null or v_rule.has_key_limits then
             if v_rule.key_path is null then
                 select t.delays, t.due_at into v_delays, v_due
                   from breakwater.start_times(v_rule, v_due, v_weights) t;
@@ -430,6 +469,7 @@ language plpgsql set search_path = pg_catalog, pg_temp set enable_sort = on
 as $$
 declare
     v_key    record;
+    v_rule   breakwater.flow_rule;
     v_times  record;
     v_delays double precision[] := array_fill(0::double precision, array[cardinality(p_keys)]);
     v_number bigint;
@@ -439,10 +479,12 @@ begin
           from unnest(p_keys, p_weights) with ordinality k(key, weight, place)
          group by k.key
     loop
+        v_rule := breakwater.rule_of_key(p_rule, v_key.key);
+        continue when v_rule.rate is null;
         select c.due_at, c.number into v_times from breakwater.key_clock c
          where c.rule = (p_rule).id and c.key = v_key.key collate "C" order by c.number desc limit 1;
         v_number := v_times.number;
-        select t.delays, t.due_at into v_times from breakwater.start_times(p_rule, v_times.due_at, v_key.weights) t;
+        select t.delays, t.due_at into v_times from breakwater.start_times(v_rule, v_times.due_at, v_key.weights) t;
         for i in 1 .. cardinality(v_key.places) loop
             v_delays[v_key.places[i]] := v_times.delays[i];
         end loop;
@@ -451,7 +493,7 @@ begin
         delete from breakwater.key_clock c
          where c.rule = (p_rule).id and c.key = v_key.key collate "C" and c.number = v_number;
         insert into breakwater.freed_key (kind, rule, keys, due_at)
-        select h.kind, (p_rule).id, array[v_key.key], breakwater.next_start(p_rule, v_times.due_at)
+        select h.kind, (p_rule).id, array[v_key.key], breakwater.next_start(v_rule, v_times.due_at)
           from breakwater.handler h where (p_rule).id = any (h.rules);
     end loop;
     return v_delays;

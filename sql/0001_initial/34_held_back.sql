@@ -35,17 +35,18 @@ begin
        and (j.rule, j.rule_key, j.order_key)
            is distinct from ((p_rule).id, b.key, coalesce(b.order_key, j.order_key));
     -- A rate lets the key's next job start later, without another job ending.
-    if (p_rule).rate is not null then
+    if (p_rule).rate is not null or (p_rule).has_key_limits then
         insert into breakwater.freed_key (kind, rule, keys, due_at)
         select h.kind, (p_rule).id, array[k.key], v_now + make_interval(secs => greatest(a.wait, 0.01))
           from (select distinct key from unnest(p_keys) key) k
          cross join lateral (select c.due_at from breakwater.key_clock c
                               where c.rule = (p_rule).id and c.key = k.key collate "C"
                               order by c.number desc limit 1) c
+         cross join lateral breakwater.rule_of_key(p_rule, k.key) o
          cross join lateral breakwater.starts_allowed(
-               p_rule, c.due_at, breakwater.paused_until((p_rule).id, k.key), v_now) a
+               o, c.due_at, breakwater.paused_until((p_rule).id, k.key), v_now) a
           join breakwater.handler h on (p_rule).id = any (h.rules)
-         where a.wait > 0;
+         where o.rate is not null and a.wait > 0;
     end if;
 end
 $$;
@@ -269,7 +270,9 @@ begin
                        and j.rule_key = k.key collate "C"
                        and j.id not in (select h from unnest(v_held) h)
                      order by j.priority, j.id
-                     limit least(v_rule.concurrency, v_rule.burst, p_limit + 1))) w
+                     limit case when v_rule.has_key_limits
+                                then least(breakwater.most_weight_of_key(v_rule, k.key), p_limit + 1)
+                                else least(v_rule.concurrency, v_rule.burst, p_limit + 1) end)) w
              where w.rule is not null and w.run_at = 'infinity' and w.queue = any (p_queues)
                and w.id not in (select h from unnest(v_held) h));
         -- Workers of other queues look at the keys a moment later.
@@ -338,7 +341,7 @@ begin
     select r.id, case when r.key_path is null then '' else breakwater.key_of((p_job).payload, r.key_path) end,
            clock_timestamp() + make_interval(secs => least(p_seconds, 3600))
       from breakwater.handler h join breakwater.flow_rule r on r.id = any (h.rules)
-     where h.kind = (p_job).kind and r.rate is not null and p_seconds > 0;
+     where h.kind = (p_job).kind and (r.rate is not null or r.has_key_limits) and p_seconds > 0;
 end
 $$;
 

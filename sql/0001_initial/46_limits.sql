@@ -101,13 +101,13 @@ begin
             using errcode = '22023', hint = 'Such as concurrency => 5, or rate => 10, per => ''1 second''.';
     elsif p_concurrency not between 1 and 1000000 then
         raise exception '% has concurrency %, which is not 1 to 1000000', p_where, p_concurrency
-            using errcode = '22023', hint = 'To stop a kind, pause it: breakwater.pause_kind(kind, reason).';
+            using errcode = '22023', hint = 'To stop jobs, pause their kind (breakwater.pause_kind) or disable their endpoint.';
     elsif p_rate is not null and (p_per is null or p_per <= interval '0') then
         raise exception '% has a rate per %, which is no positive time', p_where, coalesce(p_per::text, 'NULL')
             using errcode = '22023', hint = 'Such as per => ''1 minute''.';
     elsif p_rate <= 0 or p_rate = 'NaN' then
         raise exception '% has rate %, which is not above 0', p_where, p_rate
-            using errcode = '22023', hint = 'To stop a kind, pause it: breakwater.pause_kind(kind, reason).';
+            using errcode = '22023', hint = 'To stop jobs, pause their kind (breakwater.pause_kind) or disable their endpoint.';
     elsif v_rate > 1000000 or v_rate < 1 / 31622400.0 then
         raise exception '% has a rate of % a second, which is not between one a year and 1000000 a second', p_where, v_rate
             using errcode = '22023';
@@ -187,6 +187,67 @@ begin
     perform breakwater.record_action(
         set_limit.actor, 'limit.set', set_limit.name, set_limit.reason,
         jsonb_strip_nulls(jsonb_build_object('old', breakwater.rule_settings(v_old), 'new', breakwater.rule_settings(v_new))));
+end
+$$;
+
+-- Sets a limit for one value of the key of a limit, which then has these values in place of the limit's: a customer who
+-- may have more than the others, or fewer. It stays when the limit is changed, and goes when the limit is removed.
+-- Locks the lanes of the limit's kinds until the transaction ends.
+create function breakwater.set_key_limit(
+    name text, value text, concurrency integer default null, rate double precision default null,
+    per interval default '1 second', burst integer default null, reason text default null,
+    actor text default session_user
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+declare
+    v_where text := format('the limit %L of %L', left(set_key_limit.name, 200), left(set_key_limit.value, 200));
+    v_new   breakwater.key_limit;
+begin
+    perform breakwater.lock_changes_of_rules();
+    if set_key_limit.value is null then
+        raise exception 'the limit of a key needs the key''s value' using errcode = '22023',
+            hint = 'The empty text stands for jobs without the key.';
+    end if;
+    v_new.burst := breakwater.check_limit(
+        v_where, set_key_limit.concurrency, set_key_limit.rate, set_key_limit.per, set_key_limit.burst);
+    if not exists (select from breakwater.flow_rule r
+                    where r.type = 'limit' and r.name = set_key_limit.name collate "C" and r.key_path is not null) then
+        raise exception 'there is no limit % with a key', coalesce(quote_literal(left(set_key_limit.name, 200)), 'NULL')
+            using errcode = 'P0002', hint = 'SELECT name, key FROM breakwater.limit_status lists the limits.';
+    end if;
+    v_new.name := set_key_limit.name;
+    v_new.key := breakwater.key_of(jsonb_build_object('k', set_key_limit.value), '{k}');
+    v_new.concurrency := set_key_limit.concurrency;
+    v_new.rate := set_key_limit.rate / extract(epoch from set_key_limit.per)::double precision;
+    v_new.actor := set_key_limit.actor;
+    v_new.reason := set_key_limit.reason;
+    perform breakwater.write_key_limit(v_new);
+    perform breakwater.record_action(
+        set_key_limit.actor, 'limit.set_key', set_key_limit.name, set_key_limit.reason,
+        jsonb_strip_nulls(jsonb_build_object('key', left(set_key_limit.value, 200), 'concurrency', v_new.concurrency,
+                                             'rate_per_second', v_new.rate, 'burst', v_new.burst)));
+end
+$$;
+
+-- Removes the limit of one value of a key: the limit's own values hold for it again. Returns false if there is none.
+create function breakwater.remove_key_limit(
+    name text, value text, reason text default null, actor text default session_user
+) returns boolean
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    perform breakwater.lock_changes_of_rules();
+    if not breakwater.delete_key_limit(
+            remove_key_limit.name, breakwater.key_of(jsonb_build_object('k', remove_key_limit.value), '{k}')) then
+        return false;
+    end if;
+    perform breakwater.record_action(
+        remove_key_limit.actor, 'limit.remove_key', remove_key_limit.name, remove_key_limit.reason,
+        jsonb_build_object('key', left(remove_key_limit.value, 200)));
+    return true;
 end
 $$;
 
@@ -271,7 +332,7 @@ begin
     v_kinds := breakwater.kinds_of_rule(p_rule) || breakwater.kinds_of_rule(v_old);
     perform breakwater.lock_lanes(v_kinds);
     if v_old.id is not null and v_old.key_path is distinct from (p_rule).key_path then
-        perform breakwater.delete_rows_of_rule(v_old.id);
+        perform breakwater.delete_rows_of_rule(v_old);
     end if;
     insert into breakwater.flow_rule as r (
         type, name, key_path, concurrency, rate, least, burst, weight_path, on_dead, kinds, configured, source, actor, reason)
@@ -289,14 +350,68 @@ begin
 end
 $$;
 
--- Deletes a rule's row and its log.
-create function breakwater.delete_rows_of_rule(p_rule bigint) returns void
+-- Writes the limit of a key. The caller has locked the changes of rules.
+create function breakwater.write_key_limit(p_limit breakwater.key_limit) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform breakwater.lock_lanes_of_limit((p_limit).name);
+    delete from breakwater.key_limit k where k.name = (p_limit).name and k.key = (p_limit).key;
+    insert into breakwater.key_limit (name, key, concurrency, rate, burst, actor, reason)
+    values ((p_limit).name, (p_limit).key, (p_limit).concurrency, (p_limit).rate, (p_limit).burst, (p_limit).actor,
+            (p_limit).reason);
+    perform breakwater.key_limit_changed((p_limit).name, (p_limit).key);
+end
+$$;
+
+-- Deletes the limit of a key. Returns false if there is none. The caller has locked the changes of rules.
+create function breakwater.delete_key_limit(p_name text, p_key text) returns boolean
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform breakwater.lock_lanes_of_limit(p_name);
+    delete from breakwater.key_limit k where k.name = p_name collate "C" and k.key = p_key collate "C";
+    if not found then
+        return false;
+    end if;
+    perform breakwater.key_limit_changed(p_name, p_key);
+    return true;
+end
+$$;
+
+create function breakwater.lock_lanes_of_limit(p_name text) returns void
 language sql set search_path = pg_catalog, pg_temp
 as $$
-    delete from breakwater.flow_rule r where r.id = p_rule;
-    delete from breakwater.rule_claim c where c.rule = p_rule;
-    delete from breakwater.share_turn t where t.rule = p_rule;
-    delete from breakwater.freed_key f where f.rule = p_rule;
+    select breakwater.lock_lanes(breakwater.kinds_of_rule(r))
+      from breakwater.flow_rule r where r.type = 'limit' and r.name = p_name collate "C"
+$$;
+
+-- Notes whether a limit has limits of keys, and frees a key whose limit has changed: its jobs may be able to run.
+create function breakwater.key_limit_changed(p_name text, p_key text) returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_rule breakwater.flow_rule;
+begin
+    update breakwater.flow_rule r
+       set has_key_limits = exists (select from breakwater.key_limit k where k.name = r.name)
+     where r.type = 'limit' and r.name = p_name collate "C"
+    returning r.* into v_rule;
+    insert into breakwater.freed_key (kind, rule, keys)
+    select h.kind, v_rule.id, array[p_key] from breakwater.handler h where v_rule.id = any (h.rules);
+    perform breakwater.wake(breakwater.kinds_of_rule(v_rule));
+end
+$$;
+
+-- Deletes a rule's row and its log.
+create function breakwater.delete_rows_of_rule(p_rule breakwater.flow_rule) returns void
+language sql set search_path = pg_catalog, pg_temp
+as $$
+    delete from breakwater.flow_rule r where r.id = (p_rule).id;
+    delete from breakwater.key_limit k where (p_rule).type = 'limit' and k.name = (p_rule).name;
+    delete from breakwater.rule_claim c where c.rule = (p_rule).id;
+    delete from breakwater.share_turn t where t.rule = (p_rule).id;
+    delete from breakwater.freed_key f where f.rule = (p_rule).id;
 $$;
 
 -- Deletes a rule.
@@ -307,7 +422,7 @@ declare
     v_kinds text[] := breakwater.kinds_of_rule(p_rule);
 begin
     perform breakwater.lock_lanes(v_kinds);
-    perform breakwater.delete_rows_of_rule((p_rule).id);
+    perform breakwater.delete_rows_of_rule(p_rule);
     perform breakwater.refresh_rules(v_kinds);
     perform breakwater.wake(v_kinds);
 end

@@ -205,16 +205,22 @@ $$;
 -- Headers may hold a customer's secrets, which the caller need not know. So they are not kept when the URL leads to
 -- another scheme, host or port: the caller has to give headers then.
 --
--- Locks the endpoint's row.
+-- `concurrency` is how many of its deliveries may run at once in the whole fleet, `rate` how many may start in the time
+-- `per`, and `burst` how many may start at once after a pause. 0 takes the limit away.
+--
+-- Locks the endpoint's row; if it has or gets a limit, then also the changes of rules and the lanes of endpoints' kinds.
 create function breakwater.set_endpoint(
     name text, url text default null, secrets text[] default null, headers jsonb default null,
-    disable_after interval default null, reason text default null, actor text default session_user
+    disable_after interval default null, concurrency integer default null, rate double precision default null,
+    per interval default '1 second', burst integer default null, reason text default null,
+    actor text default session_user
 ) returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
 declare
     v_old    breakwater.endpoint;
+    v_limit  breakwater.key_limit;
     v_is_new boolean;
 begin
     select * into v_old from breakwater.endpoint e where e.name = set_endpoint.name collate "C" for update;
@@ -239,13 +245,18 @@ begin
                   hint = 'Give the headers for the new url too, or ''{}'' for none (worker endpoints set: --header or '
                          || '--no-headers).';
     end if;
-    insert into breakwater.endpoint as e (name, url, secrets, headers, disable_after)
+    v_limit := breakwater.endpoint_limit(v_old, set_endpoint.name, set_endpoint.concurrency, set_endpoint.rate, per, burst);
+    insert into breakwater.endpoint as e (name, url, secrets, headers, disable_after, concurrency, rate, burst)
     values (set_endpoint.name, coalesce(set_endpoint.url, v_old.url),
             coalesce(set_endpoint.secrets, v_old.secrets, '{}'), coalesce(set_endpoint.headers, v_old.headers, '{}'),
-            coalesce(set_endpoint.disable_after, v_old.disable_after))
+            coalesce(set_endpoint.disable_after, v_old.disable_after), v_limit.concurrency, v_limit.rate, v_limit.burst)
     on conflict on constraint endpoint_pkey do update
        set url = excluded.url, secrets = excluded.secrets, headers = excluded.headers,
-           disable_after = excluded.disable_after, updated_at = now();
+           disable_after = excluded.disable_after, concurrency = excluded.concurrency, rate = excluded.rate,
+           burst = excluded.burst, updated_at = now();
+    if (v_limit.concurrency, v_limit.rate, v_limit.burst) is distinct from (v_old.concurrency, v_old.rate, v_old.burst) then
+        perform breakwater.apply_endpoint_limits();
+    end if;
     -- Neither URLs nor values are recorded, because they may contain secrets.
     perform breakwater.record_action(
         actor, 'endpoint.set', set_endpoint.name, reason,
@@ -253,8 +264,96 @@ begin
             'is_new', v_is_new, 'changes_url', set_endpoint.url is distinct from v_old.url and set_endpoint.url is not null,
             'secrets', cardinality(set_endpoint.secrets),
             'headers', (select jsonb_agg(h order by h) from jsonb_object_keys(set_endpoint.headers) h),
-            'disable_after', set_endpoint.disable_after)));
+            'disable_after', set_endpoint.disable_after,
+            'concurrency', set_endpoint.concurrency, 'rate', set_endpoint.rate,
+            'per', case when set_endpoint.rate is not null then per end, 'burst', set_endpoint.burst)));
     return v_is_new;
+end
+$$;
+
+-- The limit that an endpoint has after a change: what is null stays, and 0 takes it away.
+create function breakwater.endpoint_limit(
+    p_old breakwater.endpoint, p_name text, p_concurrency integer, p_rate double precision, p_per interval, p_burst integer
+) returns breakwater.key_limit
+language plpgsql immutable set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_limit breakwater.key_limit;
+    -- A rate that stays is one a second already.
+    v_per   interval := case when p_rate is null then interval '1 second' else p_per end;
+begin
+    v_limit.concurrency := nullif(coalesce(p_concurrency, (p_old).concurrency), 0);
+    v_limit.rate := nullif(coalesce(p_rate, (p_old).rate), 0);
+    v_limit.burst := case when v_limit.rate is not null or p_burst is not null
+                          then coalesce(p_burst, case when p_rate is null then (p_old).burst end) end;
+    if num_nonnulls(v_limit.concurrency, v_limit.rate, v_limit.burst) > 0 then
+        v_limit.burst := breakwater.check_limit(
+            format('the endpoint %L', p_name), v_limit.concurrency, v_limit.rate, v_per, v_limit.burst);
+        v_limit.rate := v_limit.rate / extract(epoch from v_per)::double precision;
+    end if;
+    return v_limit;
+end
+$$;
+
+-- Makes the limits of endpoints apply to the jobs of all kinds that are sent to endpoints: for each path by which kinds
+-- name their endpoint, a limit with that key, and the limits of its keys. There is none as long as no endpoint has one,
+-- because it costs the claims of these kinds a little.
+--
+-- Locks: the changes of rules, then the lanes of these kinds. The caller may hold rows of endpoints.
+create function breakwater.apply_endpoint_limits() returns void
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_path record;
+    v_old  breakwater.flow_rule;
+    v_new  breakwater.flow_rule;
+    v_key  breakwater.key_limit;
+    v_is_needed boolean;
+begin
+    perform breakwater.lock_changes_of_rules();
+    v_is_needed := exists (select from breakwater.endpoint e where num_nonnulls(e.concurrency, e.rate) > 0);
+    for v_path in
+        select r.name, k.path, k.kinds
+          from (select k.path, array_agg(k.kind order by k.kind) as kinds from breakwater.endpoint_kind k group by k.path) k
+          full join (select r.name, r.key_path from breakwater.flow_rule r
+                      where r.type = 'limit' and r.name like 'endpoints at %' and r.source = 'operator') r
+            on r.name = 'endpoints at $.' || left(array_to_string(k.path, '.'), 180)
+    loop
+        select * into v_old from breakwater.flow_rule r where r.type = 'limit' and r.name = v_path.name;
+        if v_path.path is null or not v_is_needed then
+            if v_old.id is not null then
+                perform breakwater.delete_rule(v_old);
+            end if;
+            continue;
+        end if;
+        if v_old.id is null or v_old.kinds is distinct from v_path.kinds or v_old.key_path is distinct from v_path.path then
+            v_new := null;
+            v_new.type := 'limit';
+            v_new.name := 'endpoints at $.' || left(array_to_string(v_path.path, '.'), 180);
+            v_new.key_path := v_path.path;
+            v_new.concurrency := 1000000;
+            v_new.kinds := v_path.kinds;
+            v_new.source := 'operator';
+            v_new.actor := 'endpoints';
+            v_new.reason := 'some endpoints have limits of their own';
+            perform breakwater.write_rule(v_new);
+            v_path.name := v_new.name;
+        end if;
+        for v_key in
+            select v_path.name, coalesce(breakwater.key_of(jsonb_build_object('k', e.name), '{k}'), k.key),
+                   e.concurrency, e.rate, e.burst, null, null, now()
+              from (select e.* from breakwater.endpoint e where num_nonnulls(e.concurrency, e.rate) > 0) e
+              full join (select k.* from breakwater.key_limit k where k.name = v_path.name) k
+                on k.key = breakwater.key_of(jsonb_build_object('k', e.name), '{k}')
+             where (e.concurrency, e.rate, e.burst) is distinct from (k.concurrency, k.rate, k.burst)
+        loop
+            if num_nonnulls(v_key.concurrency, v_key.rate) > 0 then
+                perform breakwater.write_key_limit(v_key);
+            else
+                perform breakwater.delete_key_limit(v_key.name, v_key.key);
+            end if;
+        end loop;
+    end loop;
 end
 $$;
 
@@ -314,10 +413,15 @@ returns boolean
 language plpgsql security definer set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
+declare
+    v_endpoint breakwater.endpoint;
 begin
-    delete from breakwater.endpoint e where e.name = remove_endpoint.name collate "C";
+    delete from breakwater.endpoint e where e.name = remove_endpoint.name collate "C" returning e.* into v_endpoint;
     if not found then
         return false;
+    end if;
+    if num_nonnulls(v_endpoint.concurrency, v_endpoint.rate) > 0 then
+        perform breakwater.apply_endpoint_limits();
     end if;
     perform breakwater.record_action(actor, 'endpoint.remove', remove_endpoint.name, remove_endpoint.reason);
     perform breakwater.release_endpoint(
@@ -372,7 +476,7 @@ $$;
 create view breakwater.endpoint_status as
 select e.name, split_part(e.url, '?', 1) as url, cardinality(e.secrets) as secrets,
        array(select h from jsonb_object_keys(e.headers) h order by h) as headers,
-       e.disable_after, e.disabled_at, e.disabled_by, e.disabled_reason, e.failing_since, e.failed_at, e.last_failure,
+       e.disable_after, e.concurrency, e.rate, e.burst, e.disabled_at, e.disabled_by, e.disabled_reason, e.failing_since, e.failed_at, e.last_failure,
        array(select c.kind || ': ' || c.state from breakwater.circuit c
                join breakwater.endpoint_kind k on k.kind = c.kind
               where c.key = e.name and c.state <> 'closed' order by c.kind) as circuits,

@@ -37,6 +37,9 @@ begin
            updated_at = now()
      where (k.path, k.disable_after, k.when_disabled)
            is distinct from (excluded.path, excluded.disable_after, excluded.when_disabled);
+    if found and exists (select from breakwater.endpoint e where num_nonnulls(e.concurrency, e.rate) > 0) then
+        perform breakwater.apply_endpoint_limits();
+    end if;
     for v_kind in
         select c.* from breakwater.endpoint_circuits() c
          where c.kind in (select n.kind collate "C" from jsonb_to_recordset(p_kinds) n(kind text))

@@ -91,6 +91,8 @@ begin
         end if;
         if v_rule.key_path is null then
             v_name := 'the kind';
+        else
+            v_rule := breakwater.rule_of_key(v_rule, (p_job).rule_key);
         end if;
         if v_rule.type = 'adapt' then
             v_rule.concurrency := breakwater.adapted_concurrency(v_rule);
@@ -186,6 +188,7 @@ select r.name, r.type, k.kinds,
        '$.' || array_to_string(r.key_path, '.') as key,
        r.concurrency, r.rate, r.burst, '$.' || array_to_string(r.weight_path, '.') as weight, r.on_dead,
        breakwater.rule_in_words(r) as allows,
+       case when r.has_key_limits then (select count(*) from breakwater.key_limit o where o.name = r.name) else 0 end as key_limits,
        u.running, u.keys as keys_running,
        breakwater.held_back_by(r, k.kinds) as held_back,
        case when r.type = 'order' then (select count(*) from breakwater.halted_key b where b.kind = r.name) end as halted_keys,

@@ -91,7 +91,7 @@ begin
             breakwater.pause_queue, breakwater.pause_kind, breakwater.resume_queue, breakwater.resume_kind,
             breakwater.open_circuit, breakwater.close_circuit, breakwater.disable_circuit,
             breakwater.observe_circuit, breakwater.reset_circuit, breakwater.probe_circuit,
-            breakwater.set_limit, breakwater.remove_limit, breakwater.set_share_weight,
+            breakwater.set_limit, breakwater.remove_limit, breakwater.set_key_limit, breakwater.remove_key_limit, breakwater.set_share_weight,
             breakwater.set_endpoint, breakwater.disable_endpoint, breakwater.enable_endpoint, breakwater.remove_endpoint,
             breakwater.redeliver_endpoint,
             -- These are for the dashboard.
@@ -107,7 +107,8 @@ begin
             breakwater.why_held_back, breakwater.rule_in_words, breakwater.kinds_of_rule, breakwater.applies_to,
             breakwater.state_of_rule, breakwater.held_under, breakwater.held_back_by, breakwater.paused_until,
             breakwater.starts_left, breakwater.adapted_concurrency, breakwater.adaptation_of, breakwater.first_adaptation,
-            breakwater.key_of, breakwater.weight_of, breakwater.most_weight,
+            breakwater.key_of, breakwater.weight_of, breakwater.most_weight, breakwater.most_weight_of_key,
+            breakwater.rule_of_key,
             breakwater.self_suspensions, breakwater.why_unseen, breakwater.why_dependent, breakwater.retries_left, breakwater.lock_waits,
             breakwater.slot_key, breakwater.next_slot, breakwater.next_slots, breakwater.next_cron_slot,
             breakwater.moment_of, breakwater.offset_change, breakwater.next_match, breakwater.matches_day

@@ -16,6 +16,8 @@ extension EndpointsCommand {
                   worker endpoints set acme --header 'X-Tenant: 7' --disable-after 5d
                   worker endpoints set acme --secret "$NEW" --secret "$OLD"
                   worker endpoints set acme --secret "$NEW"
+                  worker endpoints set acme --concurrency 2 --rate 100/min
+                  worker endpoints set acme --concurrency 0    # any number again
 
                 All secrets sign each request. To change one, set the new one and the old one; when the customer uses \
                 the new one, set that one alone. --new-secret makes one, prints it, and drops the others. Arguments can \
@@ -53,6 +55,15 @@ extension EndpointsCommand {
             )
         )
         var disableAfter: DurationArgument?
+
+        @Option(help: "How many of its deliveries may run at once in the whole fleet; 0 for any number.")
+        var concurrency: Int?
+
+        @Option(help: "How many of its deliveries may start in a time, such as 100/min; 0 for any number.")
+        var rate: String?
+
+        @Option(help: "How many may start at once after a pause. Else what a tenth of a second allows.")
+        var burst: Int?
 
         @OptionGroup var remark: Remark
         @OptionGroup var database: DatabaseOptions
@@ -114,13 +125,16 @@ extension EndpointsCommand {
         }
 
         func run() async throws {
-            let change = EndpointChange(
+            var change = EndpointChange(
                 url: url,
                 secrets: try secrets(),
                 headers: try headers(),
                 disableAfter: disableAfter?.duration
             )
-            let isNew = try await AdminDatabase.with(database.database) {
+            change.concurrency = concurrency
+            change.rate = rate == "0" ? (0, 1) : try rate.map { try LimitSettings.readRate($0) }
+            change.burst = burst
+            let isNew = try await AdminDatabase.with(database.database) { [change] in
                 try await $0.setEndpoint(endpoint.name, change, reason: remark.reason, actor: remark.who)
             }
             let made = newSecret ? change.secrets?.first : nil

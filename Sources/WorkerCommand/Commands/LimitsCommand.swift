@@ -15,6 +15,7 @@ struct LimitsCommand: AsyncParsableCommand {
                   worker limits show api.call
                   worker limits set api.call --concurrency 5 --rate 10/s --reason "their new contract"
                   worker limits set "per customer" --key $.customer --concurrency 1 --kind api.call --reason "one each"
+                  worker limits set "per customer" --value gold --concurrency 5 --reason "they pay for it"
                   worker limits remove api.call --reason "the contract ended"
                   worker limits weight api.call gold-customer 3
 
@@ -66,16 +67,33 @@ extension LimitsCommand {
         @OptionGroup var output: OutputOptions
 
         func run() async throws {
-            let limits = try await AdminDatabase.with(database.database) { try await $0.limits(named: name) }
+            let (limits, keys) = try await AdminDatabase.with(database.database) { admin in
+                (try await admin.limits(named: name), try await admin.keyLimits(of: name, limit: 1000))
+            }
             guard !limits.isEmpty else { throw CommandFailure.noLimit(name) }
             if output.json {
-                Terminal.write(.array(limits.map(\.json)))
+                Terminal.write(
+                    .array(
+                        limits.map { limit in
+                            guard limit.type == "limit" else { return limit.json }
+                            return .object(limit.json.members + [.init("values", .array(keys.map(\.json)))])
+                        }
+                    )
+                )
                 return
             }
             for (index, limit) in limits.enumerated() {
                 if index > 0 { Terminal.write("") }
                 Terminal.write(details: limit.details)
             }
+            guard !keys.isEmpty else { return }
+            Terminal.write("\nValues of its key with a limit of their own:")
+            Terminal.write(
+                Table(
+                    columns: [.long("VALUE"), .text("ALLOWS"), .text("SET BY"), .long("REASON")],
+                    rows: keys.map { [$0.value, $0.allows, $0.actor ?? "?", $0.reason ?? ""] }
+                )
+            )
         }
     }
 
@@ -89,8 +107,9 @@ extension LimitsCommand {
 
                   worker limits set api.call --concurrency 5 --reason "their new contract"
                   worker limits set crm --rate 600/min --burst 20 --kind crm.update --kind crm.delete --reason "their quota"
+                  worker limits set "per customer" --value gold --concurrency 5 --reason "they pay for it"
 
-                A limit applies to the kind of its name, to the kinds whose configuration names it, and to those of \
+                With --value, only that value of the limit's key gets these numbers, in place of the limit's own. A limit applies to the kind of its name, to the kinds whose configuration names it, and to those of \
                 --kind. What is left out is not limited; --kind keeps its value when it is left out.
                 """
         )
@@ -110,6 +129,9 @@ extension LimitsCommand {
         @Option(help: "A path of the payload, such as $.customer: each value has a limit of its own.")
         var key: String?
 
+        @Option(help: "A value of the key of a limit that exists already: it gets a limit of its own.")
+        var value: String?
+
         @Option(name: .customLong("kind"), help: "A kind that it applies to; may be given several times.")
         var kinds: [String] = []
 
@@ -120,18 +142,18 @@ extension LimitsCommand {
         @OptionGroup var database: DatabaseOptions
         @OptionGroup var output: OutputOptions
 
+        func validate() throws {
+            guard value == nil || key == nil && weight == nil && kinds.isEmpty else {
+                throw ValidationError("--value changes one value of a limit; leave out --key, --kind and --weight.")
+            }
+        }
+
         func run() async throws {
             var settings = LimitSettings()
             settings.concurrency = concurrency
-            if let rate {
-                do {
-                    let rate = try ValueRule.rate.read(rate)
-                    settings.rate = (rate.count, rate.period / .seconds(1))
-                } catch {
-                    throw CommandFailure(.usage, "--rate: \(error.message)")
-                }
-            }
+            settings.rate = try rate.map { try LimitSettings.readRate($0) }
             settings.burst = burst
+            if let value { return try await set(settings, of: value) }
             settings.key = key
             settings.kinds = kinds.isEmpty ? nil : kinds
             settings.weight = weight
@@ -165,11 +187,15 @@ extension LimitsCommand {
         @Argument(help: "Its name.")
         var name: String
 
+        @Option(help: "A value of its key: only the limit of that value is removed.")
+        var value: String?
+
         @OptionGroup var remark: Remark
         @OptionGroup var database: DatabaseOptions
         @OptionGroup var output: OutputOptions
 
         func run() async throws {
+            if let value { return try await remove(value) }
             let (wasThere, left) = try await AdminDatabase.with(database.database) { admin in
                 let removed = try await admin.removeLimit(name, reason: remark.reason, actor: remark.who)
                 return (removed, try await admin.limits(named: name).first { $0.type == "limit" })
@@ -213,6 +239,56 @@ extension LimitsCommand {
             }
             let text = weight.map { "has the weight \($0.shortText)" } ?? "has the weight 1 again"
             Terminal.write("The tenant '\(tenant)' of '\(kind)' \(text).".escapingControlCharacters)
+        }
+    }
+}
+
+extension LimitsCommand.Set {
+    /// Sets the limit of one value of the key.
+    private func set(_ settings: LimitSettings, of value: String) async throws {
+        let set = try await AdminDatabase.with(database.database) { [settings] admin in
+            try await admin.setKeyLimit(name, value, settings, reason: explanation.reason, actor: explanation.who)
+            return try await admin.keyLimits(of: name, limit: 1000).first { $0.value == value }
+        }
+        if output.json {
+            Terminal.write(set?.json ?? .null)
+        } else {
+            let allows = set.map { " allows \($0.allows)" } ?? " is set"
+            Terminal.write("The limit '\(name)' of '\(value)'\(allows).".escapingControlCharacters)
+        }
+    }
+}
+
+extension LimitsCommand.Remove {
+    /// Removes the limit of one value of the key.
+    private func remove(_ value: String) async throws {
+        let wasThere = try await AdminDatabase.with(database.database) {
+            try await $0.removeKeyLimit(name, value, reason: remark.reason, actor: remark.who)
+        }
+        guard wasThere else {
+            throw CommandFailure(
+                .refused,
+                "the limit '\(name)' has none of its own for '\(value)'.\nRun: worker limits show '\(name)'"
+            )
+        }
+        if output.json {
+            Terminal.write(.object(["name": .string(name), "value": .string(value), "removed": true]))
+        } else {
+            Terminal.write(
+                "The limit '\(name)' is for '\(value)' what it is for others again.".escapingControlCharacters
+            )
+        }
+    }
+}
+
+extension LimitSettings {
+    /// Reads a rate such as `600/min`.
+    static func readRate(_ text: String) throws -> (count: Double, seconds: Double) {
+        do {
+            let rate = try ValueRule.rate.read(text)
+            return (rate.count, rate.period / .seconds(1))
+        } catch {
+            throw CommandFailure(.usage, "--rate: \(error.message)")
         }
     }
 }

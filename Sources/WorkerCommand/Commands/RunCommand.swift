@@ -182,7 +182,7 @@ struct RunCommand: AsyncParsableCommand {
         for warning in configuration.warnings { logger.warning("\(warning)") }
         do {
             let exporter = try OTLPExporter(configuration, logger: logger)
-            InstrumentationSystem.bootstrap(OTLPTracer(exporter))
+            InstrumentationSystem.bootstrap(exporter.tracer)
             return exporter
         } catch {
             throw CommandFailure(.configuration, "traces cannot be sent: \(error)")

@@ -11,6 +11,9 @@ extension EndpointStatus {
             "secrets": .integer(Int64(secrets)),
             "headers": .array(headers.map { .string($0) }),
             "disable_after": .integer(orNull: disableAfter.map { Int($0.components.seconds) }),
+            "concurrency": .integer(orNull: concurrency),
+            "rate_per_second": .number(orNull: rate),
+            "burst": .integer(orNull: burst),
             "disabled_at": disabledAt.map { .time($0) } ?? .null,
             "disabled_by": .string(orNull: disabledBy),
             "disabled_reason": .string(orNull: disabledReason),
@@ -26,6 +29,15 @@ extension EndpointStatus {
 
     /// How many jobs wait, as far as they were counted.
     var heldText: String { held > Self.heldCap ? "over \(Self.heldCap)" : "\(held)" }
+
+    /// How many deliveries may run and start; nil if there is no limit.
+    private var limitText: String? {
+        let parts = [
+            concurrency.map { "\($0) at once" },
+            rate.map { "\(LimitStatus.rateText($0)), \(burst ?? 1) at once after a pause" },
+        ]
+        return concurrency == nil && rate == nil ? nil : parts.compactMap { $0 }.joined(separator: "; ")
+    }
 
     /// The endpoint for people, one fact a line.
     var details: [(name: String, value: String)] {
@@ -45,7 +57,8 @@ extension EndpointStatus {
             ("last failure", lastFailure ?? "-"),
             ("circuits", circuits.isEmpty ? "closed" : circuits.joined(separator: ", ")), ("held jobs", heldText),
             ("secrets", "\(secrets)"), ("headers", headers.isEmpty ? "-" : headers.joined(separator: ", ")),
-            ("disabled by rule", rule), ("created", createdAt.shortText), ("changed", updatedAt.shortText),
+            ("limit", limitText ?? "-"), ("disabled by rule", rule), ("created", createdAt.shortText),
+            ("changed", updatedAt.shortText),
         ]
     }
 

@@ -33,6 +33,7 @@ extension LimitStatus {
         lines.append(("allows", allows))
         if let burst { lines.append(("burst", "\(burst)")) }
         if let weight { lines.append(("weight", weight)) }
+        if keyLimits > 0 { lines.append(("limits of keys", "\(keyLimits)")) }
         if let onDead { lines.append(("when a job dies", onDead == "halt" ? "its key waits" : "the next job runs")) }
         lines.append(("running", key == nil ? "\(running)" : "\(running), of \(keysRunning) keys"))
         lines.append(("held back", heldBackText))
@@ -56,6 +57,7 @@ extension LimitStatus {
             "burst": .integer(orNull: burst),
             "on_dead": .string(orNull: onDead),
             "allows": .string(allows),
+            "key_limits": .integer(Int64(keyLimits)),
             "running": .integer(Int64(running)),
             "keys_running": .integer(Int64(keysRunning)),
             "held_back": .integer(Int64(heldBack)),
@@ -63,6 +65,36 @@ extension LimitStatus {
             "paused_until": .time(pausedUntil),
             "source": .string(source),
             "overrides_configuration": .bool(overridesConfiguration),
+            "actor": .string(orNull: actor),
+            "reason": .string(orNull: reason),
+            "updated_at": .time(updatedAt),
+        ])
+    }
+}
+
+extension LimitStatus {
+    /// A rate by the unit in which it is at least about 1: `10/s`, `2.5/min`, `1/h`.
+    static func rateText(_ rate: Double) -> String {
+        for (unit, seconds) in [("s", 1.0), ("min", 60), ("h", 3600)] where rate * seconds >= 0.995 {
+            return "\((rate * seconds * 100).rounded() / 100)/\(unit)".replacing(".0/", with: "/")
+        }
+        return "\((rate * 86_400 * 100).rounded() / 100)/d".replacing(".0/", with: "/")
+    }
+}
+
+extension KeyLimit {
+    /// What it allows, in words.
+    var allows: String {
+        [concurrency.map { "\($0) at once" }, rate.map { LimitStatus.rateText($0) }].compactMap { $0 }
+            .joined(separator: ", ")
+    }
+
+    var json: JSONValue {
+        .object([
+            "value": .string(value),
+            "concurrency": .integer(orNull: concurrency),
+            "rate_per_second": .number(orNull: rate),
+            "burst": .integer(orNull: burst),
             "actor": .string(orNull: actor),
             "reason": .string(orNull: reason),
             "updated_at": .time(updatedAt),

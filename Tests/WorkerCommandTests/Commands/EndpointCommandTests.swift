@@ -51,6 +51,27 @@ struct EndpointCommandTests {
             #expect(shown["disable_after"] as? Int == 432_000)
             #expect(shown["state"] as? String == "enabled")
 
+            let limited = try await database.worker(
+                "endpoints",
+                "set",
+                "acme",
+                "--concurrency",
+                "2",
+                "--rate",
+                "90/min"
+            )
+            #expect(limited.status == 0, "\(limited.errors)")
+            let details = try await database.worker("endpoints", "show", "acme").output
+            #expect(details.contains("2 at once; 1.5/s, 1 at once after a pause"), "\(details)")
+            let free = try await database.worker("endpoints", "set", "acme", "--concurrency", "0", "--rate", "0")
+            #expect(free.status == 0, "\(free.errors)")
+            #expect(try await database.worker("endpoints", "show", "acme").output.contains(/limit: +-/))
+            let wrong = try await database.worker("endpoints", "set", "acme", "--concurrency=-1")
+            #expect(
+                wrong.errors.contains("the endpoint 'acme' has concurrency -1, which is not 1 to 1000000"),
+                "\(wrong)"
+            )
+
             let disabled = try await database.worker("endpoints", "disable", "acme", "--reason", "unpaid")
             #expect(disabled.output == "The endpoint 'acme' is disabled.\n")
             let troubled = try await database.worker("endpoints", "list", "--troubled").output

@@ -48,6 +48,43 @@ struct LimitsCommandTests {
         }
     }
 
+    @Test("set and remove the limit of one value of a key")
+    func values() async throws {
+        try await withTestDatabase { database in
+            let worker = { (arguments: String...) in
+                try await WorkerBinary.run(["limits"] + arguments, environment: ["DATABASE_URL": database.url])
+            }
+            _ = try await worker("set", "crm", "--concurrency", "1", "--key", "$.tenant", "--reason", "one each")
+            let set = try await worker("set", "crm", "--value", "gold", "--concurrency", "5", "--reason", "they pay")
+            #expect(set.output == "The limit 'crm' of 'gold' allows 5 at once.\n", "\(set)")
+            _ = try await worker("set", "crm", "--value", "free", "--rate", "2/min", "--reason", "they do not")
+            let shown = try await worker("show", "crm").output
+            #expect(shown.contains("limits of keys") && shown.contains("they pay"), "\(shown)")
+            #expect(shown.contains("2/min") && shown.contains("they do not"), "\(shown)")
+            let json: [[String: Any]] = try await worker("show", "crm", "--json").json()
+            #expect((json[0]["values"] as? [[String: Any]])?.map { $0["value"] as? String } == ["free", "gold"])
+            let removed = try await worker("remove", "crm", "--value", "gold")
+            #expect(removed.output == "The limit 'crm' is for 'gold' what it is for others again.\n", "\(removed)")
+            let again = try await worker("remove", "crm", "--value", "gold")
+            #expect(again.status == 1 && again.errors.contains("has none of its own for 'gold'"), "\(again)")
+            let mixed = try await worker(
+                "set",
+                "crm",
+                "--value",
+                "gold",
+                "--key",
+                "$.a",
+                "--concurrency",
+                "5",
+                "--reason",
+                "r"
+            )
+            #expect(mixed.status == 64 && mixed.errors.contains("leave out --key, --kind and --weight"), "\(mixed)")
+            let none = try await worker("set", "other", "--value", "gold", "--concurrency", "5", "--reason", "r")
+            #expect(none.status != 0 && none.errors.contains("there is no limit 'other' with a key"), "\(none)")
+        }
+    }
+
     @Test("refuse what is wrong with one message and a fitting status")
     func refused() async throws {
         try await withTestDatabase { database in
