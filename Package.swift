@@ -233,7 +233,8 @@ let package = Package(
         .target(
             name: "WorkerBench",
             dependencies: [
-                "Breakwater", "BreakwaterAdmin", "BreakwaterExec", "BreakwaterStdio", "Libpq", "WorkerCommand",
+                "Breakwater", "BreakwaterAdmin", "BreakwaterExec", "BreakwaterHTTP", "BreakwaterStdio", "Libpq",
+                "WorkerCommand",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Histogram", package: "hdrhistogram-swift"),
                 .product(name: "Logging", package: "swift-log"),

@@ -1,16 +1,22 @@
 import Breakwater
 import BreakwaterExec
+import BreakwaterHTTP
 import BreakwaterStdio
 import Logging
 
-/// The program that runs a benchmark's jobs, instead of a handler in Swift that does nothing.
+/// The program or the receiver that runs a benchmark's jobs, instead of a handler in Swift that does nothing.
 struct BenchProgram: Equatable {
     enum Plugin: Equatable {
         /// One process for each job.
         case exec
         /// A pool of long-lived processes.
         case stdio(processes: Int, jobs: Int, ahead: Int)
+        /// A request for each job, to the URL that is the command's only word.
+        case http(isSigned: Bool)
     }
+
+    /// The key that signs requests. Any key takes the same time.
+    private static let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
     var plugin: Plugin
     var command: [String]
@@ -26,6 +32,13 @@ struct BenchProgram: Equatable {
             settings.jobs = jobs
             settings.ahead = ahead
             return CountingPlugin(plugin: try StdioPlugin(command: command, settings: settings), runs: runs)
+        case .http(let isSigned):
+            let plugin = try HTTPPlugin(
+                url: command[0],
+                secret: isSigned ? Self.secret : nil,
+                allow: ["127.0.0.0/8"]
+            )
+            return CountingPlugin(plugin: plugin, runs: runs)
         }
     }
 
@@ -40,6 +53,8 @@ struct BenchProgram: Equatable {
                 "--stdio", words, "--stdio-processes", "\(processes)", "--stdio-jobs", "\(jobs)",
                 "--stdio-ahead", "\(ahead)",
             ]
+        case .http(let isSigned):
+            return ["--http", words] + (isSigned ? ["--http-signed"] : [])
         }
     }
 }

@@ -93,9 +93,16 @@ struct BenchLoadOptions: ParsableArguments {
     @Option(help: "How many more jobs are sent ahead to a process with --stdio.")
     var stdioAhead = 0
 
+    @Option(help: ArgumentHelp("Send each job to this URL on this machine.", valueName: "url"))
+    var http: String?
+
+    @Flag(help: "Sign the requests of --http.")
+    var httpSigned = false
+
     private var program: BenchProgram? {
         func words(_ text: String) -> [String] { text.split(separator: " ").map(String.init) }
         if let exec { return BenchProgram(plugin: .exec, command: words(exec)) }
+        if let http { return BenchProgram(plugin: .http(isSigned: httpSigned), command: [http]) }
         return stdio.map { command in
             BenchProgram(
                 plugin: .stdio(processes: stdioProcesses, jobs: stdioJobs, ahead: stdioAhead),
@@ -121,7 +128,9 @@ struct BenchLoadOptions: ParsableArguments {
     }
 
     func validate() throws {
-        guard exec == nil || stdio == nil else { throw ValidationError("Give --exec or --stdio, not both.") }
+        guard [exec, stdio, http].compactMap({ $0 }).count <= 1 else {
+            throw ValidationError("Give one of --exec, --stdio and --http.")
+        }
         guard (1...1000).contains(kinds), (1...100).contains(queues), (0...1000).contains(idleKinds) else {
             throw ValidationError("Give 1 to 1000 --kinds, 1 to 100 --queues, and 0 to 1000 --idle-kinds.")
         }
@@ -147,6 +156,7 @@ struct BenchDrainCommand: AsyncParsableCommand {
                   worker bench drain --jobs 50000 --handler-time 1ms --concurrency 256
                   worker bench drain --jobs 500000 --feed 5000    # added while others run
                   worker bench drain --jobs 5000 --exec /bin/true
+                  worker bench drain --http http://127.0.0.1:8080/ --concurrency 100
                   worker bench drain --stdio "python3 handler.py" --stdio-processes 4 --stdio-ahead 32
                 """
         )
