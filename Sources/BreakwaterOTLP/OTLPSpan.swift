@@ -1,8 +1,8 @@
 import Synchronization
-public import Tracing
+package import Tracing
 
 /// A span, which is recorded until it ends.
-public final class OTLPSpan: Span {
+package final class OTLPSpan: Span {
     struct Record {
         var name: String
         var attributes: SpanAttributes = [:]
@@ -18,7 +18,7 @@ public final class OTLPSpan: Span {
     static let mostEvents = 128
 
     /// The context inside the span.
-    public let context: InstrumentationContext
+    package let context: InstrumentationContext
     let kind: SpanKind
     let identity: SpanIdentity
     let parent: String?
@@ -48,39 +48,39 @@ public final class OTLPSpan: Span {
     var record: Record { state.withLock(\.self) }
 
     /// Whether the span still records.
-    public var isRecording: Bool { queue != nil && state.withLock { $0.end == nil } }
+    package var isRecording: Bool { queue != nil && state.withLock { $0.end == nil } }
 
     /// The span's name.
-    public var operationName: String {
+    package var operationName: String {
         get { state.withLock(\.name) }
         set { change { $0.name = newValue } }
     }
 
     /// The span's attributes.
-    public var attributes: SpanAttributes {
+    package var attributes: SpanAttributes {
         get { state.withLock(\.attributes) }
         set { change { $0.attributes = newValue } }
     }
 
     /// Sets the status.
-    public func setStatus(_ status: SpanStatus) { change { $0.status = status } }
+    package func setStatus(_ status: SpanStatus) { change { $0.status = status } }
 
     /// Adds an event. If there are too many, only the first are kept.
-    public func addEvent(_ event: SpanEvent) {
+    package func addEvent(_ event: SpanEvent) {
         change { record in
             if record.events.count < Self.mostEvents { record.events.append(event) } else { record.droppedEvents += 1 }
         }
     }
 
     /// Links the span to another one. If there are too many links, only the first are kept.
-    public func addLink(_ link: SpanLink) {
+    package func addLink(_ link: SpanLink) {
         change { record in
             if record.links.count < Self.mostEvents { record.links.append(link) } else { record.droppedLinks += 1 }
         }
     }
 
     /// Adds the error as an event with only its type, because its message may contain secrets.
-    public func recordError<Instant: TracerInstant>(
+    package func recordError<Instant: TracerInstant>(
         _ error: any Error,
         attributes: SpanAttributes,
         at instant: @autoclosure () -> Instant
@@ -91,7 +91,7 @@ public final class OTLPSpan: Span {
     }
 
     /// Ends the span. The first call queues it to be sent, if it is sampled.
-    public func end<Instant: TracerInstant>(at instant: @autoclosure () -> Instant) {
+    package func end<Instant: TracerInstant>(at instant: @autoclosure () -> Instant) {
         guard let queue else { return }
         let now = instant().nanosecondsSinceEpoch
         let isFirst = state.withLock { record in

@@ -4,21 +4,21 @@ public import Tracing
 ///
 /// ```swift
 /// let exporter = try OTLPExporter(configuration, logger: logger)
-/// InstrumentationSystem.bootstrap(OTLPTracer(exporter))
+/// InstrumentationSystem.bootstrap(exporter.tracer)
 /// // … and run the exporter as a service.
 /// ```
-public struct OTLPTracer: Tracer {
+package struct OTLPTracer: Tracer {
     private let queue: SpanQueue
     private let sampler: Sampler
 
     /// - Parameter exporter: The exporter of the spans.
-    public init(_ exporter: OTLPExporter) {
+    package init(_ exporter: OTLPExporter) {
         queue = exporter.queue
         sampler = exporter.configuration.sampler
     }
 
     /// Starts a span, as a child of the context's span or as the root of a new trace.
-    public func startSpan<Instant: TracerInstant>(
+    package func startSpan<Instant: TracerInstant>(
         _ operationName: String,
         context: @autoclosure () -> InstrumentationContext,
         ofKind kind: SpanKind,
@@ -43,10 +43,10 @@ public struct OTLPTracer: Tracer {
     }
 
     /// Requests that waiting spans are sent now, without waiting for this.
-    public func forceFlush() { queue.requestSending() }
+    package func forceFlush() { queue.requestSending() }
 
     /// Reads the W3C trace context.
-    public func extract<Carrier, Extract>(
+    package func extract<Carrier, Extract>(
         _ carrier: Carrier,
         into context: inout InstrumentationContext,
         using extractor: Extract
@@ -59,7 +59,7 @@ public struct OTLPTracer: Tracer {
     }
 
     /// Writes the W3C trace context.
-    public func inject<Carrier, Inject>(
+    package func inject<Carrier, Inject>(
         _ context: InstrumentationContext,
         into carrier: inout Carrier,
         using injector: Inject
@@ -68,4 +68,9 @@ public struct OTLPTracer: Tracer {
         injector.inject(identity.traceparent, forKey: "traceparent", into: &carrier)
         if let state = identity.state { injector.inject(state, forKey: "tracestate", into: &carrier) }
     }
+}
+
+extension OTLPExporter {
+    /// A tracer whose spans this exporter sends.
+    public var tracer: any Tracer { OTLPTracer(self) }
 }

@@ -8,13 +8,13 @@ import Breakwater
 ///     #expect(!page(showing: text.value).contains("<script>"))
 /// }
 /// ```
-public enum HostileCorpus {
+package enum HostileCorpus {
     /// A value with a name that tests can print instead of it.
-    public struct Sample<Value: Sendable>: Sendable, CustomStringConvertible {
+    package struct Sample<Value: Sendable>: Sendable, CustomStringConvertible {
         /// What is special about the value.
-        public var name: String
+        package var name: String
         /// The value.
-        public var value: Value
+        package var value: Value
 
         init(_ name: String, _ value: Value) {
             self.name = name
@@ -22,11 +22,11 @@ public enum HostileCorpus {
         }
 
         /// The name.
-        public var description: String { name }
+        package var description: String { name }
     }
 
     /// Texts of up to 10 kB, all of them valid Unicode.
-    public static let texts: [Sample<String>] = [
+    package static let texts: [Sample<String>] = [
         Sample("empty", ""),
         Sample("blank", " \t "),
         Sample("NUL", "a\0b"),
@@ -77,10 +77,10 @@ public enum HostileCorpus {
     ]
 
     /// Texts that are valid names of kinds and queues: 1 to 200 bytes without control characters.
-    public static let names = texts.filter { $0.value.isName }
+    package static let names = texts.filter { $0.value.isName }
 
     /// JSON values that Postgres can store as `jsonb`, up to 10 MB.
-    public static let payloads: [Sample<String>] =
+    package static let payloads: [Sample<String>] =
         texts.filter { !$0.value.utf8.contains(0) }.map { Sample("a text: \($0.name)", quoted($0.value)) } + [
             Sample("an empty object", "{}"),
             Sample("null", "null"),
@@ -99,7 +99,7 @@ public enum HostileCorpus {
         ]
 
     /// Texts that are no JSON, or JSON that `jsonb` refuses.
-    public static let refusedPayloads: [Sample<String>] = [
+    package static let refusedPayloads: [Sample<String>] = [
         Sample("nothing", ""),
         Sample("half an object", #"{"a":"#),
         Sample("two values", "{} {}"),
@@ -116,7 +116,7 @@ public enum HostileCorpus {
     ]
 
     /// Answers of programs and servers: any bytes, up to 10 MB.
-    public static let outputs: [Sample<[UInt8]>] =
+    package static let outputs: [Sample<[UInt8]>] =
         (texts + payloads.filter { $0.value.utf8.count < 1 << 20 } + refusedPayloads)
         .map { Sample($0.name, Array($0.value.utf8)) } + [
             Sample("broken UTF-8", [0x61, 0xFF, 0xFE, 0xC3, 0x28, 0x62]),
@@ -131,7 +131,7 @@ public enum HostileCorpus {
         ]
 
     /// Ids near the limits of 32 and 64 bits.
-    public static let ids: [Int64] = [
+    package static let ids: [Int64] = [
         Int64(Int32.max) - 1, Int64(Int32.max), Int64(Int32.max) + 1, Int64(UInt32.max), Int64(UInt32.max) + 1,
         1 << 53, (1 << 53) + 1, .max - 1, .max,
     ]

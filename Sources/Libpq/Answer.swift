@@ -3,7 +3,7 @@ import Synchronization
 /// The answer to a call, which arrives in two parts: first the results of its statements, then how the call ended.
 ///
 /// One task at a time may wait for it. If that task is cancelled, the call is cancelled too.
-public final class Answer: Sendable {
+package final class Answer: Sendable {
     private struct State {
         var results: [QueryResult]?
         var end: Result<[QueryResult], PostgresError>?
@@ -20,7 +20,7 @@ public final class Answer: Sendable {
     /// they are not certain before ``end()``.
     ///
     /// - Throws: the error of the first statement that failed, with its index in ``PostgresError/statement``.
-    public nonisolated(nonsending) func results() async throws(PostgresError) -> [QueryResult] {
+    package nonisolated(nonsending) func results() async throws(PostgresError) -> [QueryResult] {
         while true {
             let (results, end) = state.withLock { ($0.results, $0.end) }
             if let end { return try end.get() }
@@ -34,7 +34,7 @@ public final class Answer: Sendable {
     /// - Returns: The results again.
     /// - Throws: the error of the first statement that failed, or of the commit.
     @discardableResult
-    public nonisolated(nonsending) func end() async throws(PostgresError) -> [QueryResult] {
+    package nonisolated(nonsending) func end() async throws(PostgresError) -> [QueryResult] {
         while true {
             if let end = state.withLock(\.end) { return try end.get() }
             await wait { $0.end != nil }

@@ -59,13 +59,13 @@ extension Cell {
     }
 
     /// A `tid[]` without NULLs: the locations of rows in their table.
-    public func tupleIDArray() throws(PostgresError) -> [TupleID] {
+    package func tupleIDArray() throws(PostgresError) -> [TupleID] {
         let values = try decode("tid[]", [TypeOID.tidArray]) { $0.array { $0.tupleID() } }
         return try required(withoutNulls("tid[]", values), "tid[]")
     }
 
     /// A `text[]` without NULLs, whose texts are copied out of the answer only when they are read.
-    public func textSlices() throws(PostgresError) -> [TextSlice] {
+    package func textSlices() throws(PostgresError) -> [TextSlice] {
         let start = try raw()?.baseAddress
         let values: [TextSlice?]? = try decode("text[]", [TypeOID.textArray]) { reader in
             reader.array { element -> TextSlice? in

@@ -98,7 +98,7 @@ public struct Cell: Sendable {
     }
 
     /// A `tid`.
-    public func tupleID() throws(PostgresError) -> TupleID {
+    package func tupleID() throws(PostgresError) -> TupleID {
         try required(decode("tid", [TypeOID.tid]) { $0.tupleID() }, "tid")
     }
 

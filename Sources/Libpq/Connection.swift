@@ -112,7 +112,7 @@ public actor Connection {
     ///   - timeout: How long to wait for the answer. Defaults to 30 seconds.
     ///   - resultsFirst: Whether the server is to send the results before it commits, which needs one more message.
     /// - Throws: An error if a statement is invalid, in which case none is sent. Other errors are part of the answer.
-    public func send(
+    package func send(
         _ statements: [Statement],
         timeout: Duration = .seconds(30),
         resultsFirst: Bool

@@ -5,7 +5,7 @@ extension Parameter {
     }
 
     /// A `tid[]`.
-    public static func tupleIDArray(_ values: [TupleID]) -> Parameter {
+    package static func tupleIDArray(_ values: [TupleID]) -> Parameter {
         array(TypeOID.tidArray, of: TypeOID.tid, values) {
             $1.integer($0.block)
             $1.integer($0.offset)

@@ -1,5 +1,5 @@
 /// A text inside an answer. It keeps the whole answer in memory.
-public struct TextSlice: Sendable {
+package struct TextSlice: Sendable {
     private let result: QueryResult
     private let row: Int32
     private let column: Int32
@@ -7,7 +7,7 @@ public struct TextSlice: Sendable {
     private let length: Int
 
     /// The length in bytes of UTF-8.
-    public var byteCount: Int { length }
+    package var byteCount: Int { length }
 
     init(cell: Cell, offset: Int, length: Int) {
         result = cell.result
@@ -18,7 +18,7 @@ public struct TextSlice: Sendable {
     }
 
     /// A copy of the text; nil if it is not valid UTF-8, which the server never sends.
-    public var text: String? {
+    package var text: String? {
         guard let bytes = try? result[Int(row)][Int(column)].raw(), offset + length <= bytes.count else { return nil }
         return String(validating: UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + length]), as: UTF8.self)
     }

@@ -1,12 +1,12 @@
 /// The location of a row in its table (`ctid`). It is valid until the row is next written.
-public struct TupleID: Sendable, Hashable {
+package struct TupleID: Sendable, Hashable {
     /// The block of the table.
-    public var block: UInt32
+    package var block: UInt32
     /// The position within the block, starting from 1; 0 for no row.
-    public var offset: UInt16
+    package var offset: UInt16
 
     /// Makes a location; by default one without a row.
-    public init(block: UInt32 = 0, offset: UInt16 = 0) {
+    package init(block: UInt32 = 0, offset: UInt16 = 0) {
         self.block = block
         self.offset = offset
     }

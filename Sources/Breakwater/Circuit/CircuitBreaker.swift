@@ -21,8 +21,7 @@ import Synchronization
 ///
 /// The rules are those of the fleet's circuits, which open and close by the same ``CircuitPolicy``. This circuit exists
 /// only in this process, so `key`, `fallback`, `suspendsWorkers`, `isEnabled` and `countOn` of the policy have no
-/// effect. There is no timer: an open circuit becomes half-open at the first call or access to ``state`` after its open
-/// time.
+/// effect. There is no timer: an open circuit becomes half-open at the first call after its open time.
 public final class CircuitBreaker: Sendable {
     struct Guarded {
         var circuit: Circuit
@@ -102,8 +101,16 @@ public final class CircuitBreaker: Sendable {
 
     // MARK: Observing
 
-    /// The state of the circuit now.
-    public var state: CircuitSnapshot { withCircuit { CircuitSnapshot(of: $0.circuit, at: $1) } }
+    /// The state in which a call would find the circuit now. Reading it changes nothing.
+    public var state: CircuitSnapshot {
+        guarded.withLock { guarded in
+            let now = now()
+            var circuit = guarded.circuit
+            var generator = SystemRandomNumberGenerator()
+            circuit.applyDueTransition(at: now, using: &generator)
+            return CircuitSnapshot(of: circuit, at: now)
+        }
+    }
 
     /// The transitions from now on, for logs and metrics. Each access makes a new stream.
     ///

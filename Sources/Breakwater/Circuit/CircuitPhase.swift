@@ -1,5 +1,5 @@
 /// The three states of a circuit.
-public enum CircuitPhase: String, Sendable, Equatable {
+public enum CircuitPhase: String, Sendable, Equatable, Decodable {
     /// Calls run and are counted. Goes to `open` when too many of them fail or are slow.
     case closed
     /// No calls run. Goes to `halfOpen` when the open time has elapsed.
@@ -9,7 +9,7 @@ public enum CircuitPhase: String, Sendable, Equatable {
 }
 
 /// How a user can override a circuit.
-public enum CircuitOverride: String, Sendable, Equatable, CaseIterable {
+public enum CircuitOverride: String, Sendable, Equatable, CaseIterable, Decodable {
     /// The circuit is held open: no calls run.
     case open
     /// The circuit is held closed: all calls run, however many fail.

@@ -20,11 +20,45 @@ public struct HandlerRegistration: Sendable {
     /// Registers a handler written in Swift.
     ///
     /// - Parameters:
-    ///   - kind: The kind of job it runs.
+    ///   - kind: The kind of job it runs, which has the handler's payload.
     ///   - handler: The handler.
     ///   - settings: Concurrency, timeout, retry, circuit. Defaults to the defaults of each.
-    public init(kind: String, handler: some JobHandler, settings: HandlerSettings = HandlerSettings()) {
-        self.init(kind: kind, plugin: SwiftPlugin(handler: handler), settings: settings)
+    public init<Handler: JobHandler>(
+        kind: JobKind<Handler.Payload>,
+        handler: Handler,
+        settings: HandlerSettings = HandlerSettings()
+    ) {
+        self.init(kind: kind.name, plugin: SwiftPlugin(handler: handler), settings: settings)
+    }
+
+    /// Registers a function as a handler.
+    ///
+    /// ```swift
+    /// HandlerRegistration(kind: .sendEmail) { payload, context in
+    ///     try await mailer.send(to: payload.to)
+    ///     return .succeeded()
+    /// }
+    /// ```
+    ///
+    /// - Parameters:
+    ///   - kind: The kind of job it runs.
+    ///   - settings: Concurrency, timeout, retry, circuit. Defaults to the defaults of each.
+    ///   - handle: Runs one job; see ``JobHandler/handle(_:context:)``.
+    public init<Payload: Decodable>(
+        kind: JobKind<Payload>,
+        settings: HandlerSettings = HandlerSettings(),
+        handle: @escaping @Sendable (_ payload: Payload, _ context: JobContext) async throws -> JobOutcome
+    ) {
+        self.init(kind: kind, handler: FunctionHandler(function: handle), settings: settings)
+    }
+}
+
+/// A function as a handler.
+private struct FunctionHandler<Payload: Decodable & Sendable>: JobHandler {
+    var function: @Sendable (Payload, JobContext) async throws -> JobOutcome
+
+    func handle(_ payload: Payload, context: JobContext) async throws -> JobOutcome {
+        try await function(payload, context)
     }
 }
 

@@ -2,7 +2,8 @@
 public enum JobOutcome: Sendable, Equatable {
     /// The work is done. Counts as a success for the circuit.
     ///
-    /// `result` is one JSON value as text. It is kept only if the handler's `keep_results` is set.
+    /// `result` is one JSON value as text. It is kept only if the handler's `keep_results` is set. For a Swift value, use
+    /// ``succeeded(_:)``.
     case succeeded(result: String? = nil)
     /// The run failed. The job is retried with backoff. Counts as a failure for the circuit.
     case failed(JobFailure)
@@ -35,6 +36,17 @@ public enum JobOutcome: Sendable, Equatable {
     /// The run did not happen or was ended for reasons outside the job: a shutdown, a circuit that opened, or a lost
     /// lease. Spends no attempt. The circuit ignores it.
     case released
+}
+
+extension JobOutcome {
+    /// The work is done, with a result that is encoded as JSON.
+    ///
+    /// - Parameter result: The result. It is kept only if the handler's `keep_results` is set.
+    /// - Returns: ``succeeded(result:)``.
+    /// - Throws: `EncodingError`. Thrown from a handler, it counts as a failure.
+    public static func succeeded(_ result: some Encodable) throws -> JobOutcome {
+        .succeeded(result: try encodedJSON(result))
+    }
 }
 
 /// The failure of one run. A handler may also throw it, which counts as ``JobOutcome/failed(_:)``.

@@ -108,7 +108,7 @@ public struct RetryPolicy: Sendable, Equatable {
     ///
     /// - Parameter outcome: The handler's outcome.
     /// - Returns: The same outcome, or the one that the rules change it to.
-    public func applyRules(to outcome: JobOutcome) -> JobOutcome {
+    package func applyRules(to outcome: JobOutcome) -> JobOutcome {
         switch outcome {
         case .failed(let failure), .unavailable(let failure, _):
             failure.matches(any: discardOn) || !(onlyOn.isEmpty || failure.matches(any: onlyOn))

@@ -1,7 +1,7 @@
 import Synchronization
 
 /// The places of a pool, each for one session. Tasks that wait for a place get one in their order.
-final class SessionPlaces: Sendable {
+package final class SessionPlaces: Sendable {
     private struct State {
         var taken = 0
         var lastWaiter = 0
@@ -9,15 +9,15 @@ final class SessionPlaces: Sendable {
         var waiters: [(id: Int, continuation: CheckedContinuation<Bool, Never>)] = []
     }
 
-    let count: Int
+    package let count: Int
     private let state = Mutex(State())
 
-    init(count: Int) { self.count = count }
+    package init(count: Int) { self.count = count }
 
     /// Takes a place, or waits for one.
     ///
     /// - Throws: `CancellationError`.
-    func take() async throws {
+    package func take() async throws {
         let id = state.withLock {
             $0.lastWaiter += 1
             return $0.lastWaiter
@@ -52,7 +52,7 @@ final class SessionPlaces: Sendable {
     }
 
     /// Gives a place to the next task that waits.
-    func leave() {
+    package func leave() {
         let next = state.withLock { state -> CheckedContinuation<Bool, Never>? in
             if !state.waiters.isEmpty { return state.waiters.removeFirst().continuation }
             state.taken -= 1
