@@ -22,8 +22,8 @@ public struct Job: Sendable, Identifiable {
         get {
             switch payloadSource {
             case .text(let text): text
-            // The session's encoding is UTF-8, so the server sends only valid UTF-8.
-            case .answer(let slice): slice.text ?? "{}"
+            // A worker makes it a text before the job runs, and fails the run if that is impossible.
+            case .answer(let slice): slice.text ?? ""
             }
         }
         set { payloadSource = .text(newValue) }
@@ -160,5 +160,13 @@ public struct Job: Sendable, Identifiable {
     func isLike(_ other: Job) -> Bool { lease == other.lease && (origin === other.origin || kind == other.kind) }
 
     /// Copies the payload out of the claim's answer, so that one long run does not keep the whole answer in memory.
-    mutating func detachPayload() { payload = payload }
+    ///
+    /// - Returns: False if it is not valid UTF-8. The server never sends such a text, because the session's encoding is
+    ///   UTF-8.
+    mutating func detachPayload() -> Bool {
+        guard case .answer(let slice) = payloadSource else { return true }
+        guard let text = slice.text else { return false }
+        payloadSource = .text(text)
+        return true
+    }
 }

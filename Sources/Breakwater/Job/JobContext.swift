@@ -18,9 +18,14 @@ public struct JobContext: Sendable {
 
     /// - Parameters:
     ///   - job: The job being run.
-    ///   - deadline: The time at which the handler is cancelled.
-    ///   - logger: The logger for the handler, to which the job's identity is added.
-    public init(job: Job, deadline: ContinuousClock.Instant, logger: Logger) {
+    ///   - deadline: The time at which the handler is cancelled. Defaults to in a minute.
+    ///   - logger: The logger for the handler, to which the job's identity is added. Defaults to one with the label
+    ///     `breakwater.handlers`.
+    public init(
+        job: Job,
+        deadline: ContinuousClock.Instant = .now + .seconds(60),
+        logger: Logger = Logger(label: "breakwater.handlers")
+    ) {
         self.init(job: job, end: MonotonicClock.Instant(deadline), logger: logger)
     }
 

@@ -50,7 +50,9 @@ extension Engine {
         _ settlement: RunSettlement?
     ) async -> JobOutcome {
         var job = start.job
-        job.detachPayload()
+        guard job.detachPayload() else {
+            return .failed(JobFailure("payload.unreadable", "the payload is not valid UTF-8"))
+        }
         let deadline = start.time + handler.timeout
         guard let tracer else { return await perform(job, until: deadline, handler, settlement) }
         return await tracer.run(job) { job in
