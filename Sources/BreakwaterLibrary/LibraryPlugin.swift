@@ -97,7 +97,7 @@ public struct LibraryPlugin: HandlerPlugin {
         guard abandoned > 0 else { return }
         Self.endAbruptly
         calls.logger?.warning(
-            "\(abandoned) calls of the library \(calls.functions.path) go on although they were cancelled; it is not closed"
+            "the library \(calls.functions.path) is not closed, because \(abandoned) of its calls go on although they were cancelled"
         )
     }
 

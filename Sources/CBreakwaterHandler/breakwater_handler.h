@@ -136,7 +136,7 @@ typedef struct breakwater_host {
     uint32_t abi;
 
     /// Whether the run is to end soon: its time is over, the worker stops, or the job is cancelled. Also 1 if the run
-    /// has ended. It costs some ten nanoseconds.
+    /// has ended. It takes less than a microsecond.
     int32_t (*is_cancelled)(uint64_t run);
 
     /// Waits until the run is cancelled, at most for this long. Returns what `is_cancelled` would.

@@ -47,7 +47,7 @@ import Testing
             let stuck = Task { try await run("ignore", in: plugin) }
             try await waitUntil("the library runs it") { try probe.count("probe_running") == 1 }
             await plugin.stop()
-            #expect(probe.log.warnings.contains { $0.contains("1 calls of the library \(probe.path) go on") })
+            #expect(probe.log.warnings.contains { $0.contains("\(probe.path) is not closed, because 1 of its calls") })
             #expect(try probe.count("probe_closes") == 0)
             try await expect("succeed", in: plugin, endsAs: .released)
             try probe.release()

@@ -68,7 +68,7 @@ struct LibraryWorkerTests {
             }
             // The library aborts if its destructors run while a call is in it.
             #expect(ending.status == 0)
-            #expect(ending.messages.contains { $0.contains("1 calls of the library \(library) go on") })
+            #expect(ending.messages.contains { $0.contains("\(library) is not closed, because 1 of") })
             #expect(try await database.number("select attempt from breakwater.job") == 0)
             #expect(try await database.number("select crashes from breakwater.job") == 0)
             #expect(try await database.number("select count(*) from breakwater.running_job") == 0)
