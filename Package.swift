@@ -11,6 +11,7 @@ let package = Package(
         .library(name: "BreakwaterEndpoints", targets: ["BreakwaterEndpoints"]),
         .library(name: "BreakwaterExec", targets: ["BreakwaterExec"]),
         .library(name: "BreakwaterHTTP", targets: ["BreakwaterHTTP"]),
+        .library(name: "BreakwaterLibrary", targets: ["BreakwaterLibrary"]),
         .library(name: "BreakwaterMetrics", targets: ["BreakwaterMetrics"]),
         .library(name: "BreakwaterOTLP", targets: ["BreakwaterOTLP"]),
         .library(name: "BreakwaterSQL", targets: ["BreakwaterSQL"]),
@@ -108,6 +109,23 @@ let package = Package(
         .target(
             name: "BreakwaterSQL",
             dependencies: ["Breakwater", "Libpq", .product(name: "Logging", package: "swift-log")]
+        ),
+        // The header that handlers in shared libraries include, and the plugin that loads them.
+        .systemLibrary(name: "CBreakwaterHandler"),
+        .target(
+            name: "BreakwaterLibrary",
+            dependencies: [
+                "Breakwater", "CBreakwaterHandler", "Libpq", .product(name: "Logging", package: "swift-log"),
+            ]
+        ),
+        .testTarget(
+            name: "BreakwaterLibraryTests",
+            dependencies: [
+                "BreakwaterLibrary", "BreakwaterTesting", "CBreakwaterHandler", "TestPrograms",
+                .product(name: "Logging", package: "swift-log"),
+            ],
+            // Libraries that the tests build.
+            exclude: ["Fixtures"]
         ),
         .systemLibrary(name: "CLibcurl", pkgConfig: "libcurl", providers: [.apt(["libcurl4-openssl-dev"])]),
         .systemLibrary(name: "CLibcrypto", pkgConfig: "libcrypto", providers: [.apt(["libssl-dev"])]),
@@ -219,8 +237,8 @@ let package = Package(
             name: "WorkerCommand",
             dependencies: [
                 "Breakwater", "BreakwaterAdmin", "BreakwaterDashboard", "BreakwaterEndpoints", "BreakwaterExec",
-                "BreakwaterHTTP", "BreakwaterMetrics", "BreakwaterNotify", "BreakwaterOTLP", "BreakwaterSQL",
-                "BreakwaterStdio", "CProcess", "Libpq",
+                "BreakwaterHTTP", "BreakwaterLibrary", "BreakwaterMetrics", "BreakwaterNotify", "BreakwaterOTLP",
+                "BreakwaterSQL", "BreakwaterStdio", "CProcess", "Libpq",
                 .product(name: "ArgumentParser", package: "swift-argument-parser"),
                 .product(name: "Logging", package: "swift-log"),
                 .product(name: "Metrics", package: "swift-metrics"),

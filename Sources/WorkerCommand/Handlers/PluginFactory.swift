@@ -10,5 +10,5 @@ struct PluginFactory: Sendable {
     var make: @Sendable (_ section: ConfigurationSection, _ kind: String) throws -> (any HandlerPlugin)?
 
     /// The plugins that a file can name. It can also name `swift`, for a handler that the executable registers.
-    static let all: [PluginFactory] = [.http, .exec, .stdio, .sql]
+    static let all: [PluginFactory] = [.http, .exec, .stdio, .sql, .library]
 }

@@ -1,5 +1,6 @@
 import Breakwater
 import Foundation
+import TestPrograms
 import Testing
 import Yams
 
@@ -36,8 +37,9 @@ struct ConfigurationPageTests {
 
     /// Loads a configuration with a handler of each plugin and no optional key but a limit, whose keys are known only if
     /// there is one.
-    private func loaded() throws -> LoadedConfiguration {
-        try load(
+    private func loaded() async throws -> LoadedConfiguration {
+        let library = try await LibraryBuild.build("probe.c")
+        return try load(
             """
             dashboard: { proxy: { header: X-User, secret: 0123456789abcdef } }
             schedules: { s: { every: 1s, kind: exec-kind } }
@@ -46,6 +48,7 @@ struct ConfigurationPageTests {
               http-kind: { http: { url: "http://h/" } }
               stdio-kind: { stdio: { command: [cat] } }
               sql-kind: { sql: { function: app.f, role: r } }
+              library-kind: { library: { path: "\(library)" } }
               swift-kind: { swift: {} }
             """,
             registered: [HandlerRegistration(kind: "swift-kind", handler: Idle())]
@@ -53,9 +56,9 @@ struct ConfigurationPageTests {
     }
 
     @Test("lists every key that the loader knows, and no other")
-    func keys() throws {
-        let kinds = /^handlers\.(exec|http|sql|stdio|swift)-kind/
-        let known = try loaded().knownKeys
+    func keys() async throws {
+        let kinds = /^handlers\.(exec|http|library|sql|stdio|swift)-kind/
+        let known = try await loaded().knownKeys
             .map { $0.replacing(kinds, with: "handlers.*").replacing(/^schedules\.s/, with: "schedules.*") }
             .filter { !["handlers.*", "schedules.*"].contains($0) }
         let described = try rows().map(\.key)
@@ -65,10 +68,11 @@ struct ConfigurationPageTests {
     }
 
     @Test("gives the loader's defaults")
-    func defaults() throws {
-        let effective = try #require(try Yams.compose(yaml: try loaded().effectiveText))
+    func defaults() async throws {
+        let effective = try #require(try Yams.compose(yaml: try await loaded().effectiveText))
         for row in try rows() where row.fallback.hasPrefix("`") {
-            let plugin = row.key.firstMatch(of: /\.(exec|http|sql|stdio)\./).map { "\($0.1)-kind" } ?? "exec-kind"
+            let plugin =
+                row.key.firstMatch(of: /\.(exec|http|library|sql|stdio)\./).map { "\($0.1)-kind" } ?? "exec-kind"
             var node: Node? = effective
             for name in row.key.split(separator: ".") {
                 node = node?[name == "*" ? (row.key.hasPrefix("schedules.") ? "s" : plugin) : String(name)]

@@ -360,13 +360,16 @@ struct ConfigurationRefusalTests {
                 "{ stdio: { command: [no-such-program], inherit: [], environment: { PATH: /usr/bin } } }",
                 "stdio.command: the program 'no-such-program' was not found in PATH, which is /usr/bin"
             ),
-            ("{ timeout: 1s }", ": nothing says what runs the jobs; give one of http, exec, stdio, sql"),
+            ("{ timeout: 1s }", ": nothing says what runs the jobs; give one of http, exec, stdio, sql, library"),
             (
                 "{ swift: {} }",
-                "swift: this executable has no Swift handler of the kind 'a'; give one of http, exec, stdio, sql"
+                "swift: this executable has no Swift handler of the kind 'a'; give one of http, exec, stdio, sql, library"
             ),
             ("5", ": '5' is not a mapping of keys"),
-            ("{ exe: { command: [cat] } }", ": nothing says what runs the jobs; give one of http, exec, stdio, sql"),
+            (
+                "{ exe: { command: [cat] } }",
+                ": nothing says what runs the jobs; give one of http, exec, stdio, sql, library"
+            ),
         ]
     )
     func plugin(value: String, message: String) {
