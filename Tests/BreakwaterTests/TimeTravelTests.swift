@@ -1,4 +1,5 @@
 import BreakwaterTesting
+import Foundation
 import Testing
 
 @testable import Breakwater
