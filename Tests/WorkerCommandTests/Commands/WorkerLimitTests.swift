@@ -249,10 +249,10 @@ private func prlimit(_ limits: [String], _ run: WorkerBinary.Run, become: [Strin
 
 /// Whether every user may run a file.
 private func isReachableByOthers(_ file: URL) -> Bool {
-    var path = file.standardizedFileURL
+    var path = file.resolvingSymlinksInPath()
     while path.path() != "/" {
-        var status = stat()
-        guard stat(path.path(), &status) == 0, status.st_mode & S_IXOTH != 0 else { return false }
+        let attributes = try? FileManager.default.attributesOfItem(atPath: path.path())
+        guard let mode = attributes?[.posixPermissions] as? Int, mode & Int(S_IXOTH) != 0 else { return false }
         path.deleteLastPathComponent()
     }
     return true

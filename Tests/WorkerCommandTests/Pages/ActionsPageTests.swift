@@ -16,7 +16,7 @@ struct ActionsPageTests {
     }
 
     private let catalogue = URL(filePath: #filePath).deletingLastPathComponent()
-        .appending(path: "../../Sources/Breakwater/Breakwater.docc")
+        .appending(path: "../../../Sources/Breakwater/Breakwater.docc")
 
     private func cells(_ page: String, after heading: String) throws -> [[String]] {
         let text = try String(contentsOf: catalogue.appending(path: page), encoding: .utf8)
