@@ -129,6 +129,9 @@ struct SQLPageTests {
             try await database.query(
                 "select breakwater.set_schedule('nightly-report', cron => '0 3 * * *', kind => 'report.build')"
             )
+            try await database.query(
+                "select breakwater.set_limit('per customer', concurrency => 1, key => '$.customer', kinds => '{k}')"
+            )
             for statement in statements {
                 try await database.query("begin")
                 do {
