@@ -2,15 +2,16 @@ import Foundation
 import TestPrograms
 import Testing
 
+private let swiftCompiler = (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":")
+    .map { "\($0)/swiftc" }.first { FileManager.default.isExecutableFile(atPath: $0) }
+
 /// Compiles wrong programs, and reads what the compiler says to their authors.
-@Suite("The compiler", .enabled(if: DiagnosticsTests.compiler != nil, "there is no swiftc in PATH"))
+@Suite("The compiler", .enabled(if: swiftCompiler != nil, "there is no swiftc in PATH"))
 struct DiagnosticsTests {
-    static let compiler = (ProcessInfo.processInfo.environment["PATH"] ?? "").split(separator: ":")
-        .map { "\($0)/swiftc" }.first { FileManager.default.isExecutableFile(atPath: $0) }
 
     /// What the compiler says to a program, without the lines that quote the program.
     private func diagnostics(of program: String) async throws -> [String] {
-        let compiler = try #require(Self.compiler)
+        let compiler = try #require(swiftCompiler)
         let folder = FileManager.default.temporaryDirectory.appending(path: "diagnostics-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: folder) }
