@@ -2,6 +2,7 @@ import Breakwater
 import BreakwaterHTTP
 import BreakwaterTesting
 import Foundation
+import TestPrograms
 import Testing
 
 @Suite("The http plugin conforms") struct ConformanceTests {
@@ -42,7 +43,7 @@ import Testing
     private static func suite(_ server: TestServer) -> PluginConformance {
         func job(_ kind: String) -> Job { Job(kind: kind) }
         let url = server.url
-        return PluginConformance(scenarios: [
+        var suite = PluginConformance(scenarios: [
             .succeeds(job("list"), result: #"{"a": [1, true, null]}"#),
             .succeeds(job("nothing")),
             .fails(job("fail"), name: "http.500"),
@@ -59,6 +60,8 @@ import Testing
             .describesJob(job("describe"), withCheckpoint: false),
             .echoes(job("echo")),
         ]) { try HTTPPlugin(url: url, maxResponseBytes: 1 << 19) }
+        suite.patience = .seconds(240)
+        return suite
     }
 
     @Test("to what every plugin promises")
@@ -67,10 +70,10 @@ import Testing
     }
 
     @Test("and leaves no descriptor and no process behind")
-    func leavesNothing() async {
-        await #expect(processExitsWith: .success) {
-            try await withServer(ConformanceTests.reply) { server in
-                var suite = ConformanceTests.suite(server)
+    func leavesNothing() async throws {
+        try await runAlone("BreakwaterHTTPTests.ConformanceTests/leavesNothing") {
+            try await withServer(Self.reply) { server in
+                var suite = Self.suite(server)
                 suite.isAlone = true
                 try await suite.check()
             }

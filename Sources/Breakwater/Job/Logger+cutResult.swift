@@ -7,7 +7,7 @@ extension Logger {
     ///   - kept: How many bytes are kept.
     ///   - size: How many bytes the handler gave; nil if that is unknown.
     package func resultWasCut(kept: Int, of size: Int? = nil) {
-        var metadata: Metadata = ["kept_bytes": .stringConvertible(kept)]
+        var metadata: Logger.Metadata = ["kept_bytes": .stringConvertible(kept)]
         if let size { metadata["result_bytes"] = .stringConvertible(size) }
         warning("The result was cut: the handler gave more than is kept", metadata: metadata)
     }

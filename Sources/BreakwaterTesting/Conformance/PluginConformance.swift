@@ -30,13 +30,14 @@ public struct PluginConformance: Sendable {
     /// What the plugin can do, each with a job that provokes it.
     public var scenarios: [Scenario]
     /// How long a run, a start or a stop may take, and a cancelled run to end. Make it longer than what the plugin waits
-    /// by design, such as a `killAfter`. Defaults to 60 seconds.
+    /// by design, such as a `killAfter`. It counts for more where tests leave the process's tasks hardly a thread. Defaults
+    /// to 60 seconds.
     public var patience = Duration.seconds(60)
     /// How many jobs run at once where several do, at least 2. Defaults to 16.
     public var runsAtOnce = 16
     /// Whether nothing else in this process opens files or starts processes meanwhile. The suite then also counts
-    /// descriptors and child processes. Tests run in parallel, so set this only in an exit test
-    /// (`#expect(processExitsWith:)`), or in a program of its own. Defaults to false.
+    /// descriptors and child processes. Tests run in parallel, so set this only where the test has a process of its own.
+    /// Defaults to false.
     public var isAlone = false
 
     let makePlugin: @Sendable () async throws -> any HandlerPlugin

@@ -4,6 +4,7 @@ import Foundation
 import Glibc
 import Logging
 import Synchronization
+import TestPrograms
 import Testing
 
 @Suite("The conformance suite") struct PluginConformanceTests {
@@ -432,14 +433,14 @@ import Testing
     }
 
     @Test("names descriptors and processes that are left behind, if it is alone")
-    func leftBehind() async {
-        await #expect(processExitsWith: .success) {
+    func leftBehind() async throws {
+        try await runAlone("BreakwaterTests.PluginConformanceTests/leftBehind") {
             try await PluginConformance(scenarios: ScriptedPlugin.scenarios) { ScriptedPlugin() }.check()
-            try await PluginConformanceTests.isLeftBehind("1 more descriptors, such as /dev/null") { _, _ in
+            try await Self.isLeftBehind("1 more descriptors, such as /dev/null") { _, _ in
                 _ = open("/dev/null", O_RDONLY | O_CLOEXEC)
                 return .succeeded()
             }
-            try await PluginConformanceTests.isLeftBehind("1 more child processes") { _, _ in
+            try await Self.isLeftBehind("1 more child processes") { _, _ in
                 var process: pid_t = 0
                 var arguments: [UnsafeMutablePointer<CChar>?] = [strdup("sleep"), strdup("30"), nil]
                 posix_spawnp(&process, "sleep", nil, nil, &arguments, environ)

@@ -1,6 +1,7 @@
 import BreakwaterSQL
 import BreakwaterTesting
 import Libpq
+import TestPrograms
 import Testing
 
 @testable import Breakwater
@@ -69,6 +70,7 @@ struct SQLConformanceTests {
             await connection.close()
             return plugin
         }
+        suite.patience = .seconds(240)
         suite.prepare = { job, context in
             // The run settles a job that this worker holds.
             try await sql.database.query(
@@ -103,9 +105,9 @@ struct SQLConformanceTests {
     }
 
     @Test("and leaves no connection behind")
-    func leavesNothing() async {
-        await #expect(processExitsWith: .success) {
-            try await SQLConformanceTests.withSuite { suite in
+    func leavesNothing() async throws {
+        try await runAlone("BreakwaterTests.SQLConformanceTests/leavesNothing") {
+            try await Self.withSuite { suite in
                 var suite = suite
                 suite.isAlone = true
                 try await suite.check()
