@@ -10,21 +10,15 @@ extension ExecPlugin {
     static let throttledStatus: Int32 = 79
     /// The exit status for a job that is to run again later, although nothing failed.
     static let snoozedStatus: Int32 = 80
-    /// The longest `retry_after`. A longer one is reduced to this.
-    static let longestRetryAfter = Duration.seconds(86_400)
+    /// The longest `retry_after`: ten years, as in other plugins. A longer one is reduced to this.
+    static let longestRetryAfter = SettingLimits.longest
 
     /// The outcome of a job whose program has ended.
     func outcome(of ending: ProgramRun.Ending, logger: Logger) -> JobOutcome {
         switch ending.status {
         case .exited(EX_OK):
             if ending.output.isCut {
-                logger.warning(
-                    "The result was cut: the program wrote more than is kept",
-                    metadata: [
-                        "kept_bytes": .stringConvertible(maxOutputBytes),
-                        "written_bytes": .stringConvertible(ending.output.written),
-                    ]
-                )
+                logger.resultWasCut(kept: maxOutputBytes, of: ending.output.written)
             }
             return .succeeded(result: JobResult.json(from: ending.output.kept, isCut: ending.output.isCut))
         case .exited(let status):

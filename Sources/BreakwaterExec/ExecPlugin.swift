@@ -16,7 +16,7 @@ import BreakwaterProcess
 /// | none: there is no such program or working directory, or no descriptor, process or memory for it | unable |
 ///
 /// With 69, 79 and 80 the program may say when the job runs again: `{"retry_after": 30}` on standard output, in
-/// seconds, up to a day. Other members of the JSON object are ignored.
+/// seconds, up to ten years. Other members of the JSON object are ignored.
 ///
 /// A result that is a JSON value is kept as it is. Other text becomes a JSON string, and no output is no result. Each
 /// line of standard error is logged, and the last lines are the message of a failure.

@@ -51,18 +51,10 @@ struct HTTPHeaders: Sendable {
         signature: [(String, String)],
         contentType: String?
     ) -> [String] {
-        var fields: [(String, String)] = [
-            ("Breakwater-Job-Id", String(job.id)),
-            ("Breakwater-Kind", job.kind),
-            ("Breakwater-Queue", job.queue),
-            ("Breakwater-Attempt", String(job.attempt)),
-            ("Breakwater-Max-Attempts", String(job.maxAttempts)),
-            ("Breakwater-Deadline", context.deadlineText),
-            ("Idempotency-Key", job.idempotencyKey),
-        ]
-        if let traceparent = job.traceparent { fields.append(("traceparent", traceparent)) }
-        if let tracestate = job.tracestate { fields.append(("tracestate", tracestate)) }
-        fields = fields.map { ($0, $1.percentEncodedForHeader) } + signature
+        var fields = context.fields(of: job).compactMap { field, text in
+            field.header.map { ($0, text.percentEncodedForHeader) }
+        }
+        fields += signature
         let names = Set(configured.keys.map { $0.lowercased() })
         if let contentType, !names.contains("content-type") { fields.append(("Content-Type", contentType)) }
         if !names.contains("user-agent") { fields.append(("User-Agent", "breakwater")) }
@@ -71,6 +63,25 @@ struct HTTPHeaders: Sendable {
         // removes the header. This is done with "Expect", so that curl does not wait for a 100 before it sends the
         // body.
         return fields.map { $1.isEmpty ? "\($0);" : "\($0): \($1)" } + ["Expect:"]
+    }
+}
+
+extension JobField {
+    /// The name of the header; nil if there is none.
+    fileprivate var header: String? {
+        switch self {
+        case .id: "Breakwater-Job-Id"
+        case .kind: "Breakwater-Kind"
+        case .queue: "Breakwater-Queue"
+        case .attempt: "Breakwater-Attempt"
+        case .maxAttempts: "Breakwater-Max-Attempts"
+        case .deadline: "Breakwater-Deadline"
+        case .idempotencyKey: "Idempotency-Key"
+        case .traceparent: "traceparent"
+        case .tracestate: "tracestate"
+        // It may have 64 KiB, which servers refuse.
+        case .checkpoint: nil
+        }
     }
 }
 

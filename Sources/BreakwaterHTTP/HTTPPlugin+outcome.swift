@@ -10,12 +10,7 @@ extension HTTPPlugin {
         guard format.isSuccess(response.status) else {
             return outcome(of: response, message: message(for: response, from: destination))
         }
-        if response.isBodyCut {
-            logger.warning(
-                "The result was cut: the server answered more than is kept",
-                metadata: ["kept_bytes": .stringConvertible(maxResponseBytes)]
-            )
-        }
+        if response.isBodyCut { logger.resultWasCut(kept: maxResponseBytes) }
         return .succeeded(result: result(of: response, from: destination))
     }
 

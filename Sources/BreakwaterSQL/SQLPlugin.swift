@@ -111,31 +111,26 @@ public struct SQLPlugin: SettlingPlugin {
     public func stop() async { await pool.close() }
 
     /// Runs one job.
+    ///
+    /// - Throws: `CancellationError` when the job was cancelled; everything is rolled back by then.
     public func run(_ job: Job, context: JobContext) async throws -> JobOutcome {
         guard let settlement = context.settlement else {
             return .failed(JobFailure("sql.noWorker", "only a worker can run this, because the run settles the job"))
         }
-        let description = try JobDescription(job, context).json
+        try Task.checkCancellation()
         let session: SQLSession
         do {
             session = try await pool.take()
-        } catch is CancellationError {
-            return .released
-        } catch let error as PostgresError where error.code == .cancelled {
-            return .released
+        } catch  where error is CancellationError || (error as? PostgresError)?.code == .cancelled {
+            throw CancellationError()
         } catch {
             // Neither the job nor the function is at fault.
             return .unable(JobFailure("sql.noConnection", Self.message(of: error)))
         }
+        let description = context.json(of: job)
         let returned = await session.call(description, job, context, maxResultBytes: maxResultBytes)
         if case .success(let returned) = returned, returned.isCut {
-            context.logger.warning(
-                "The result was cut: the function returned more than is kept",
-                metadata: [
-                    "kept_bytes": .stringConvertible(maxResultBytes),
-                    "returned_bytes": .stringConvertible(returned.size),
-                ]
-            )
+            context.logger.resultWasCut(kept: maxResultBytes, of: returned.size)
         }
         let isCancelled = Task.isCancelled
         // A success counts even if the run is cancelled now. A session that is given back must have no transaction. So
@@ -146,6 +141,7 @@ public struct SQLPlugin: SettlingPlugin {
             await pool.give(back: session)
             return ended
         }.value
+        if case .interrupted = end, isCancelled { throw CancellationError() }
         return outcome(of: end)
     }
 
@@ -166,41 +162,17 @@ public struct SQLPlugin: SettlingPlugin {
     }
 }
 
-/// The job as its function gets it.
-private struct JobDescription: Encodable {
-    var id: Int64
-    var kind: String
-    var queue: String
-    var priority: Int
-    var attempt: Int
-    var max_attempts: Int
-    var enqueued_at: Date
-    var deadline: String
-    var idempotency_key: String
-    var is_probe: Bool
-    var traceparent: String?
-    var tracestate: String?
-
-    init(_ job: Job, _ context: JobContext) {
-        id = job.id
-        kind = job.kind
-        queue = job.queue
-        priority = job.priority
-        attempt = job.attempt
-        max_attempts = job.maxAttempts
-        enqueued_at = job.enqueuedAt
-        deadline = context.deadlineText
-        idempotency_key = job.idempotencyKey
-        is_probe = job.isProbe
-        traceparent = context.job.traceparent
-        tracestate = context.job.tracestate
-    }
-
-    var json: String {
-        get throws {
-            let encoder = JSONEncoder()
-            encoder.dateEncodingStrategy = .iso8601
-            return String(decoding: try encoder.encode(self), as: UTF8.self)
+extension JobContext {
+    /// The job as its function gets it, in JSON: the fields that all plugins pass, and some of the job's row.
+    fileprivate func json(of job: Job) -> String {
+        var members = fields(of: job).map { field, text in
+            let isJSON = [.id, .attempt, .maxAttempts, .checkpoint].contains(field)
+            return "\"\(field.rawValue)\":\(isJSON ? text : JobResult.quoted(text))"
         }
+        members += [
+            "\"priority\":\(job.priority)", "\"enqueued_at\":\"\(job.enqueuedAt.formatted(.iso8601))\"",
+            "\"is_probe\":\(job.isProbe)",
+        ]
+        return "{\(members.joined(separator: ","))}"
     }
 }

@@ -93,14 +93,16 @@ struct SQLStateRules: Sendable {
         }
         guard let detail = error.detail, let request = try? JSONDecoder().decode(Request.self, from: Data(detail.utf8))
         else { return refused(error.detail == nil ? "it has no DETAIL" : "its DETAIL cannot be read") }
-        if let seconds = request.seconds, !(0...315_360_000).contains(seconds) {
-            return refused("its seconds are not between 0 and ten years")
+        if let seconds = request.seconds, seconds < 0 { return refused("its seconds are negative") }
+        if let name = request.name, !name.isName {
+            return refused("its name has not 1 to 200 bytes, or has control characters")
         }
         let failure = JobFailure(request.name ?? "sql.\(request.outcome)", error.message)
-        let delay = request.seconds.map { Duration.seconds($0) }
+        let delay = request.seconds.map { Duration.seconds(min($0, SettingLimits.longest.inSeconds)) }
         switch request.outcome {
         case "snooze":
-            guard let delay else { return refused("its DETAIL has no seconds to snooze") }
+            // Without a time, the job would run again at once and forever, because a snooze spends no attempt.
+            guard let delay, delay > .zero else { return refused("its DETAIL has no seconds above 0 to snooze") }
             return .snoozed(delay)
         case "throttle": return .throttled(failure, retryAfter: delay ?? .zero)
         case "unavailable": return .unavailable(failure, retryAfter: delay)

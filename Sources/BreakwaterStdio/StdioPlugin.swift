@@ -1,8 +1,6 @@
 public import Breakwater
 import BreakwaterProcess
-import Glibc
 public import Logging
-import Synchronization
 
 /// Runs jobs in a pool of long-lived processes of one command, which read and write lines of JSON.
 ///
@@ -25,7 +23,6 @@ import Synchronization
 /// starts them; call ``stop()`` at the end.
 public struct StdioPlugin: HandlerPlugin {
     private let host: ProcessHost
-    private let deadlines = DeadlineTexts()
 
     /// A plugin with a pool of processes of this command.
     ///
@@ -75,7 +72,7 @@ public struct StdioPlugin: HandlerPlugin {
     public func run(_ job: Job, context: JobContext) async throws -> JobOutcome {
         try Task.checkCancellation()
         let run = host.nextRun()
-        let line = WorkerMessage.run(run, job, deadline: deadlines.text(after: context.remainingTime))
+        let line = WorkerMessage.run(run, job, deadline: context.deadlineText)
         let ending = await withTaskCancellationHandler {
             await withCheckedContinuation { continuation in
                 host.submit(run, line, ProcessHost.Caller(context: context, continuation: continuation))
@@ -93,41 +90,4 @@ public struct StdioPlugin: HandlerPlugin {
 
     /// The process ids of the processes that run now.
     package var processes: [Int32] { host.processes }
-}
-
-/// Makes the texts of deadlines. Formatting a date takes longer than the rest of a job's message, so the text of each
-/// second is made once.
-private final class DeadlineTexts: Sendable {
-    private let last = Mutex<(second: Int, text: String)>((0, ""))
-
-    /// The time after a duration from now, in the format of RFC 3339 in UTC with milliseconds.
-    func text(after remaining: Duration) -> String {
-        var now = timespec()
-        clock_gettime(CLOCK_REALTIME, &now)
-        let (seconds, attoseconds) = remaining.components
-        var second = now.tv_sec + Int(seconds)
-        var millisecond = now.tv_nsec / 1_000_000 + Int(attoseconds / 1_000_000_000_000_000)
-        if millisecond >= 1000 {
-            second += 1
-            millisecond -= 1000
-        }
-        let prefix = last.withLock { last in
-            if last.second != second { last = (second, Self.text(of: second)) }
-            return last.text
-        }
-        let digits = String(millisecond)
-        return prefix + (millisecond < 10 ? ".00" : millisecond < 100 ? ".0" : ".") + digits + "Z"
-    }
-
-    private static func text(of second: Int) -> String {
-        var second = second
-        var parts = tm()
-        gmtime_r(&second, &parts)
-        func padded(_ number: Int32, _ width: Int) -> String {
-            let digits = String(number)
-            return String(repeating: "0", count: max(0, width - digits.count)) + digits
-        }
-        let date = "\(padded(parts.tm_year + 1900, 4))-\(padded(parts.tm_mon + 1, 2))-\(padded(parts.tm_mday, 2))"
-        return "\(date)T\(padded(parts.tm_hour, 2)):\(padded(parts.tm_min, 2)):\(padded(parts.tm_sec, 2))"
-    }
 }

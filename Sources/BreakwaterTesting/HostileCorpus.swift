@@ -79,6 +79,9 @@ package enum HostileCorpus {
     /// Texts that are valid names of kinds and queues: 1 to 200 bytes without control characters.
     package static let names = texts.filter { $0.value.isName }
 
+    /// The name of a payload of which `jsonb` keeps only a part.
+    static let repeatedKey = "one key often"
+
     /// JSON values that Postgres can store as `jsonb`, up to 10 MB.
     package static let payloads: [Sample<String>] =
         texts.filter { !$0.value.utf8.contains(0) }.map { Sample("a text: \($0.name)", quoted($0.value)) } + [
@@ -89,7 +92,7 @@ package enum HostileCorpus {
             Sample("a long number", String(repeating: "9", count: 10_000)),
             Sample("the smallest number", "1e-15000"),
             Sample("beyond 64 bits", "[9223372036854775807,9223372036854775808,-9223372036854775809]"),
-            Sample("one key often", #"{"a":1,"a":2,"":3}"#),
+            Sample(repeatedKey, #"{"a":1,"a":2,"":3}"#),
             Sample("hostile keys", #"{"__proto__":{},"constructor":1,"'; --":2,"<b>":3,"\u001b[2J":4,"\u202e":5}"#),
             Sample("white space", " \n\t[ ] \r\n"),
             Sample("500 deep", nested(500)),

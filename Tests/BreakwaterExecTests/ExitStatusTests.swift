@@ -33,7 +33,7 @@ import Testing
             (69, #"{"retry_after": 30}"#, JobOutcome.unavailable(failure(69), retryAfter: .seconds(30))),
             (69, #"{"retry_after": 0}"#, .unavailable(failure(69))),
             (79, #"{"retry_after": 7.5, "limit": "10/s"}"#, .throttled(failure(79), retryAfter: .seconds(7.5))),
-            (79, #"{"retry_after": 1e300}"#, .throttled(failure(79), retryAfter: .seconds(86_400))),
+            (79, #"{"retry_after": 1e300}"#, .throttled(failure(79), retryAfter: .seconds(86_400 * 3650))),
             (79, #"{"retry_after": -1}"#, .throttled(failure(79))),
             (79, #"{"retry_after": "30"}"#, .throttled(failure(79))),
             (79, "[30]", .throttled(failure(79))),

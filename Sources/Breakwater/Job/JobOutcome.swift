@@ -52,7 +52,7 @@ extension JobOutcome {
 /// The failure of one run. A handler may also throw it, which counts as ``JobOutcome/failed(_:)``.
 public struct JobFailure: Error, Sendable, Equatable, CustomStringConvertible {
     /// A short, stable name that retry rules and people can match, such as `http.503`, `exit.75`, `timeout`,
-    /// `DecodingError`.
+    /// `DecodingError`: 1 to 200 bytes without control characters. Of a longer name, the beginning is kept.
     public var name: String
     /// A description for people. It is kept with the job, cut to 8 KiB.
     public var message: String

@@ -79,7 +79,9 @@ extension ProcessPool {
         }
         places[place]?.runs.remove(at: index)
         places[place]?.answered += 1
-        finish(run, .outcome(outcome))
+        // The end of a cancelled run counts only if its work is done.
+        let isCancelled = found.isCancelled && outcome.outcomeClass != .succeeded
+        finish(run, isCancelled ? .cancelled : .outcome(outcome))
         if found.isCancelled { places[place]?.cancelled -= 1 }
         armCancelled(place, at: now)
         letEnd(place, at: now)

@@ -54,7 +54,10 @@ struct SQLStateRuleTests {
             (#"{"outcome": "discard"}"#, "discarded sql.discard"),
             (#"{"outcome": "snooze"}"#, "failed sql.BRKWT"),
             (#"{"outcome": "snooze", "seconds": -1}"#, "failed sql.BRKWT"),
-            (#"{"outcome": "snooze", "seconds": 1e300}"#, "failed sql.BRKWT"),
+            (#"{"outcome": "snooze", "seconds": 0}"#, "failed sql.BRKWT"),
+            (#"{"outcome": "snooze", "seconds": 1e300}"#, "snoozed 315360000.0 seconds"),
+            (#"{"outcome": "discard", "name": ""}"#, "failed sql.BRKWT"),
+            (#"{"outcome": "discard", "name": "a\nb"}"#, "failed sql.BRKWT"),
             (#"{"outcome": "succeed"}"#, "failed sql.BRKWT"), ("60 seconds", "failed sql.BRKWT"),
         ]
     )

@@ -213,7 +213,7 @@ struct BadInputTests {
             let results = try await database.query("select result #>> '{}' from breakwater.result order by id")
             #expect(try results.map { try $0[0].string() }.first == "\u{FFFD}abc")
             #expect(try results.map { try $0[0].string().utf8.count }.last == 1024)
-            #expect(ending.messages.contains("The result was cut: the program wrote more than is kept"))
+            #expect(ending.messages.contains("The result was cut: the handler gave more than is kept"))
             let error = try await database.query(
                 "select reason, octet_length(errors -> 0 ->> 'message') from breakwater.dead_letter"
             )[0]

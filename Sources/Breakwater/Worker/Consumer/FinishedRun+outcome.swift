@@ -69,7 +69,7 @@ extension CircuitPolicy {
 
 extension JobFailure {
     /// At most this many characters of a message are kept.
-    static let longestMessage = 8192
+    package static let longestMessage = 8192
 
     /// This failure without what Postgres cannot store (U+0000), and within bounds.
     var storable: JobFailure {

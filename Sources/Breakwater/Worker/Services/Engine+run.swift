@@ -76,13 +76,8 @@ extension Engine {
         context.settlement = settlement
         do {
             return try await handler.plugin.run(job, context: context)
-        } catch let failure as JobFailure {
-            return .failed(failure)
-        } catch let refusal as CircuitOpenError {
-            return refusal.outcome
         } catch {
-            if let failure = JobFailure(limitIn: error) { return .unable(failure) }
-            return .failed(JobFailure("\(type(of: error))", "\(error)"))
+            return JobOutcome(of: error)
         }
     }
 
