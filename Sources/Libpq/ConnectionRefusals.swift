@@ -20,6 +20,9 @@ struct ConnectionRefusals {
         )
     }
 
+    /// Whether a server gave its reason for a refusal, with a SQLSTATE.
+    var areAnswers: Bool { lines.contains { $0.contains(#/(FATAL|ERROR|PANIC): +[0-9A-Z]{5}: /#) } }
+
     /// Whether every server was absent: no process listens there, or the server is starting up, shutting down or
     /// read-only.
     var areAbsences: Bool {

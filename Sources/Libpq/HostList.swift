@@ -64,15 +64,25 @@ struct HostList: Equatable {
     /// Removes the server for which libpq reports these names. Returns false when it is not in the list or is the only
     /// one.
     mutating func remove(host: String, address: String, port: String) -> Bool {
-        guard servers.count > 1 else { return false }
-        let index = servers.firstIndex { server in
+        guard servers.count > 1, let index = index(host, address, port) else { return false }
+        servers.remove(at: index)
+        return true
+    }
+
+    /// Removes the server for which libpq reports these names, and those before it. Returns false when it is not in the
+    /// list or is the last one.
+    mutating func removeAll(through host: String, address: String, port: String) -> Bool {
+        guard let index = index(host, address, port), index < servers.count - 1 else { return false }
+        servers.removeSubrange(...index)
+        return true
+    }
+
+    private func index(_ host: String, _ address: String, _ port: String) -> Int? {
+        servers.firstIndex { server in
             (server.host == host || server.address == host)
                 && (server.address.isEmpty || server.address == address)
                 && (server.port.isEmpty || server.port == port)
         }
-        guard let index else { return false }
-        servers.remove(at: index)
-        return true
     }
 
     /// Returns `keywords` with these servers.

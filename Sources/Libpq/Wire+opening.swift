@@ -176,9 +176,20 @@ extension Wire {
         startAttempt(opening)
     }
 
+    /// Fails, unless the server ended the connection without a word and others come after it in the list. libpq itself
+    /// would stop there, and a proxy whose server is down accepts connections and closes them.
     private func failOpening(because: String? = nil) {
-        guard case .opening(let opening) = phase, let connection else { return }
+        guard case .opening(var opening) = phase, let connection else { return }
         let refusals = ConnectionRefusals(String(cString: PQerrorMessage(connection)))
+        if because == nil, !refusals.areAnswers, !opening.server.isEmpty, opening.deadline > .now {
+            let (host, address) = (Self.text(PQhost(connection)), Self.text(PQhostaddr(connection)))
+            if opening.servers.removeAll(through: host, address: address, port: Self.text(PQport(connection))) {
+                opening.findings.append(refusals.message)
+                PQfinish(connection)
+                self.connection = nil
+                return startAttempt(opening)
+            }
+        }
         let message = ([because] + opening.findings + [refusals.message]).compactMap(\.self).filter { !$0.isEmpty }
         var error = PostgresError(.connectionFailed, message.joined(separator: "; "))
         error.isServerAbsent = because == nil && opening.findings.isEmpty && refusals.areAbsences

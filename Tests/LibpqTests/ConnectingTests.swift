@@ -127,6 +127,28 @@ struct ConnectingTests {
         }
     }
 
+    @Test(arguments: [0, 1, 4096]) func `the next host is tried when the first closes the connection`(bytes: Int) async throws {
+        let (one, two) = (try SilentServer(closesAfter: bytes), try SilentServer(closesAfter: bytes))
+        let hosts = "127.0.0.1:\(one.port),127.0.0.1:1,127.0.0.1:\(two.port),\(try here())"
+        try await withConnection(ConnectionOptions(try url(hosts: hosts))) { connection async throws in
+            #expect(try await connection.query("select 1")[0][0].int() == 1)
+        }
+        // If all do, the message names each once.
+        let error = try await connecting(
+            ConnectionOptions(try url(hosts: "127.0.0.1:\(one.port),127.0.0.1:\(two.port)"))
+        )
+        #expect(error.code == .connectionFailed)
+        #expect(error.message.components(separatedBy: "port \(one.port)").count == 2, "\(error.message)")
+        #expect(error.message.components(separatedBy: "port \(two.port)").count == 2, "\(error.message)")
+    }
+
+    @Test func `a server that refuses the login ends the search, as with libpq`() async throws {
+        let error = try await connecting(
+            ConnectionOptions(try url(hosts: "\(try here()),127.0.0.1:1"), keywords: ["dbname": "there_is_none"])
+        )
+        #expect(error.message.contains("there_is_none") && !error.message.contains("port 1 "), "\(error.message)")
+    }
+
     @Test func `the next address of the same name is tried when the first never answers`() async throws {
         let parts = try #require(URLComponents(string: TestServer.conninfo ?? ""))
         let server = try SilentServer(host: 2, port: parts.port ?? 5_432)
