@@ -119,8 +119,8 @@ public struct LibraryPlugin: HandlerPlugin {
         switch ending {
         case .returned:
             let outcome = run.end()
-            // The end of a cancelled run counts only if its work is done.
-            if run.isCancelled, outcome.outcomeClass != .succeeded { throw CancellationError() }
+            // The end of a cancelled run counts only if its work is done. A stop may end runs that nobody has cancelled.
+            if Task.isCancelled, outcome.outcomeClass != .succeeded { throw CancellationError() }
             return outcome
         case .cancelled: throw CancellationError()
         case .released: return .released
