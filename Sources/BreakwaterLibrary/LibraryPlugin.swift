@@ -103,7 +103,7 @@ public struct LibraryPlugin: HandlerPlugin {
 
     /// Runs one job.
     ///
-    /// - Throws: `CancellationError` if the run is cancelled before the library is called.
+    /// - Throws: `CancellationError` if the run was cancelled and has not succeeded.
     public func run(_ job: Job, context: JobContext) async throws -> JobOutcome {
         try Task.checkCancellation()
         let run = LibraryRun(.job(context), maxResultBytes: maxResultBytes)
@@ -117,7 +117,11 @@ public struct LibraryPlugin: HandlerPlugin {
             calls.cancel(run)
         }
         switch ending {
-        case .returned: return run.end()
+        case .returned:
+            let outcome = run.end()
+            // The end of a cancelled run counts only if its work is done. A stop may end runs that nobody has cancelled.
+            if Task.isCancelled, outcome.outcomeClass != .succeeded { throw CancellationError() }
+            return outcome
         case .cancelled: throw CancellationError()
         case .released: return .released
         case .unable(let failure): return .unable(failure)

@@ -129,12 +129,7 @@ final class LibraryRun: Sendable {
     func end() -> JobOutcome {
         let (outcome, cutResult) = state.withLock { ($0.outcome, $0.cutResult) }
         if let cutResult, case .succeeded = outcome {
-            logger.warning(
-                "The result was cut: the library returned more than is kept",
-                metadata: [
-                    "kept_bytes": .stringConvertible(maxResultBytes), "returned_bytes": .stringConvertible(cutResult),
-                ]
-            )
+            logger.resultWasCut(kept: maxResultBytes, of: cutResult)
         }
         if let outcome { return outcome }
         if isCancelled { return .released }

@@ -73,7 +73,7 @@ import Testing
             #expect(outcome == .succeeded(result: "\"\(String(repeating: "x", count: 100))\""))
             let line = try #require(log.lines.first { $0.contains("cut") })
             #expect(line.contains("kept_bytes=100"))
-            #expect(line.contains("returned_bytes=4999"))
+            #expect(line.contains("result_bytes=4999"))
         }
     }
 }

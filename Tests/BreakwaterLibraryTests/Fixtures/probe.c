@@ -268,7 +268,8 @@ static void probe_run(void *state, const breakwater_job *job, const breakwater_h
     for (int most = probe_most_running; running > most;) {
         if (atomic_compare_exchange_weak(&probe_most_running, &most, running)) break;
     }
-    if (says(job, "describe") || job->payload.bytes[0] == '{') describe(state, job, host);
+    if (strcmp(job->kind.bytes, "echo") == 0) breakwater_succeed(host, job->run, job->payload.bytes);
+    else if (says(job, "describe") || job->payload.bytes[0] == '{') describe(state, job, host);
     else if (says(job, "report")) report(job, host);
     else if (says(job, "save")) save(job, host);
     else if (says(job, "log")) log_lines(job, host);

@@ -174,7 +174,7 @@ import Testing
             plugin: numbered { number, _ in
                 guard number == 1 else { return try await waitForever() }
                 // Unstructured, so that it is not cancelled with the run. It is awaited.
-                await Task { try? await Task.sleep(for: .seconds(10)) }.value
+                await Task { try? await Task.sleep(for: .seconds(200)) }.value
                 return .succeeded()
             }
         ),
@@ -358,7 +358,7 @@ import Testing
 
     @Test("names a start, a stop or a second stop that never returns")
     func hanging() async {
-        let hang: @Sendable () async -> Void = { try? await Task.sleep(for: .seconds(10)) }
+        let hang: @Sendable () async -> Void = { try? await Task.sleep(for: .seconds(200)) }
         #expect(
             await violations { ScriptedPlugin(onStart: hang) } == ["start had not returned after 2.0 seconds"]
         )
@@ -401,7 +401,7 @@ import Testing
         let violations = await violations {
             ScriptedPlugin(runs: [
                 "k": { _, _ in
-                    Task { try await Task.sleep(for: .seconds(30)) }
+                    Task { try await Task.sleep(for: .seconds(200)) }
                     return .succeeded()
                 }
             ])
