@@ -9,8 +9,8 @@ private let swiftCompiler = (ProcessInfo.processInfo.environment["PATH"] ?? "").
 @Suite("The compiler", .enabled(if: swiftCompiler != nil, "there is no swiftc in PATH"))
 struct DiagnosticsTests {
 
-    /// What the compiler says to a program, without the lines that quote the program.
-    private func diagnostics(of program: String) async throws -> [String] {
+    /// What the compiler says to a program.
+    private func diagnostics(of program: String) async throws -> String {
         let compiler = try #require(swiftCompiler)
         let folder = FileManager.default.temporaryDirectory.appending(path: "diagnostics-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
@@ -31,12 +31,8 @@ struct DiagnosticsTests {
             errors: .file(output + ".errors")
         )
         _ = await child.end()
-        let text =
-            try String(contentsOfFile: output, encoding: .utf8)
+        return try String(contentsOfFile: output, encoding: .utf8)
             + String(contentsOfFile: output + ".errors", encoding: .utf8)
-        return text.split(separator: "\n").filter { $0.contains(": error: ") || $0.contains(": note: ") }.map(
-            String.init
-        )
     }
 
     @Test("accepts a kind that a producer and a handler share")
@@ -66,7 +62,7 @@ struct DiagnosticsTests {
                 }
                 """
         )
-        #expect(said == [])
+        #expect(said == "")
     }
 
     @Test(
@@ -74,7 +70,7 @@ struct DiagnosticsTests {
         arguments: [
             (
                 "struct H: JobHandler { func handle(_ payload: Payload, context: JobContext) async throws -> JobOutcome { .succeeded() } }",
-                "cannot find type 'Payload' in scope"
+                "protocol requires nested type 'Payload'"
             ),
             (
                 """
@@ -110,7 +106,7 @@ struct DiagnosticsTests {
                 }
                 let registration = HandlerRegistration(kind: JobKind<String>("k"), handler: H())
                 """,
-                "cannot convert value of type 'JobKind<String>' to expected argument type 'JobKind<H.Payload>'"
+                "cannot convert value of type 'JobKind<String>' to expected argument type 'JobKind<Int>'"
             ),
             (
                 "func f(_ client: BreakwaterClient) async throws { try await client.enqueue(JobKind<Int>(\"k\"), \"text\") }",
@@ -120,6 +116,6 @@ struct DiagnosticsTests {
     )
     func wrong(program: String, message: String) async throws {
         let said = try await diagnostics(of: program)
-        #expect(said.contains { $0.contains(message) }, "\(said.joined(separator: "\n"))")
+        #expect(said.contains(message), "\(said)")
     }
 }

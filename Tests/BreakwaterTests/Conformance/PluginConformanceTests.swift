@@ -46,7 +46,7 @@ import Testing
 
     private static let job = Job(kind: "k")
     /// No test waits longer than this for what never happens.
-    private static let short = Duration.seconds(2)
+    private static let short = Duration.seconds(8)
     private static let longName = String(repeating: "n", count: 201)
 
     static let wrongOutcomes: [Wrong] = [
@@ -92,7 +92,7 @@ import Testing
             .succeeds(job),
             "the run threw CancellationError, although it was not cancelled"
         ) { _, _ in throw CancellationError() },
-        Wrong("a run without an end", .succeeds(job), "the run had not ended after 2.0 seconds", patience: short) {
+        Wrong("a run without an end", .succeeds(job), "the run had not ended after 8.0 seconds", patience: short) {
             _,
             _ in
             try await Task.sleep(for: .seconds(600))
@@ -169,7 +169,7 @@ import Testing
         Wrong(
             "a run that goes on",
             .waits(job),
-            "cancelled: the run had not ended 2.0 seconds after its cancellation",
+            "cancelled: the run had not ended 8.0 seconds after its cancellation",
             patience: short,
             plugin: numbered { number, _ in
                 guard number == 1 else { return try await waitForever() }
@@ -360,14 +360,14 @@ import Testing
     func hanging() async {
         let hang: @Sendable () async -> Void = { try? await Task.sleep(for: .seconds(200)) }
         #expect(
-            await violations { ScriptedPlugin(onStart: hang) } == ["start had not returned after 2.0 seconds"]
+            await violations { ScriptedPlugin(onStart: hang) } == ["start had not returned after 8.0 seconds"]
         )
-        #expect(await violations { ScriptedPlugin(onStop: hang) } == ["stop had not returned after 2.0 seconds"])
+        #expect(await violations { ScriptedPlugin(onStop: hang) } == ["stop had not returned after 8.0 seconds"])
         let second = await violations {
             let counter = Counter()
             return ScriptedPlugin(onStop: { if counter.next() > 1 { await hang() } })
         }
-        #expect(second == ["a second stop had not returned after 2.0 seconds"])
+        #expect(second == ["a second stop had not returned after 8.0 seconds"])
     }
 
     @Test("names a run after the stop that costs its job an attempt, or never ends")
@@ -389,7 +389,7 @@ import Testing
         )
         #expect(
             await afterStop { try await Self.waitForever() } == [
-                "succeeds {}, after the stop: the run had not ended after 2.0 seconds"
+                "succeeds {}, after the stop: the run had not ended after 8.0 seconds"
             ]
         )
     }

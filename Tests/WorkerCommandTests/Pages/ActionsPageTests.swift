@@ -49,6 +49,7 @@ struct ActionsPageTests {
         "observe_circuit": "('k', 'why')", "reset_circuit": "('k', 'why')", "probe_circuit": "('p', 'why')",
         "pause_queue": "('q', 'why')", "resume_queue": "('q')", "pause_kind": "('k', 'why')", "resume_kind": "('k')",
         "set_limit": "('k', 5)", "remove_limit": "('k')", "set_share_weight": "('k', 't', 2)",
+        "set_key_limit": "('keyed', 'v', 5)", "remove_key_limit": "('keyed', 'v')",
         "edit_job": "(1, max_attempts => 7)",
         "cancel_jobs": "(payload => '{\"n\": 4}', limit_to => 1)",
         "run_jobs_now": "(payload => '{\"n\": 5}', limit_to => 1)",
@@ -96,6 +97,7 @@ struct ActionsPageTests {
                 select 'b', jsonb_build_object('n', n), now() + interval '1 hour' from unnest(array[4, 4, 5, 5]) n
                 """
             )
+            try await database.query("select breakwater.set_limit('keyed', 5, key => '$.n')")
             try await database.bury(101...105, kind: "k")
             // The payload of the last one names the endpoint 2.
             try await database.query("update breakwater.dead_letter set payload = '{\"n\": 2}' where id = 105")
