@@ -76,7 +76,9 @@ struct PackageTests {
                 }
             }
             let run = try String(contentsOfFile: "\(folder)/worker-run.1", encoding: .utf8)
-            let options = try await WorkerBinary.run(["run", "--help"]).output.matches(of: /(?m)^  (?:-[a-z], )?(--[a-z-]+)/)
+            let options = try await WorkerBinary.run(["run", "--help"]).output.matches(
+                of: /(?m)^  (?:-[a-z], )?(--[a-z-]+)/
+            )
             #expect(options.count > 10)
             for option in options.map(\.1) where !["--version", "--help"].contains(option) {
                 #expect(run.contains("\\fB\(option.replacing("-", with: #"\-"#))\\fR"), "\(option)")
@@ -109,7 +111,8 @@ struct PackageTests {
     }
 
     /// Runs a program that `PATH` names.
-    private func program(_ name: String, _ arguments: [String], input: String? = nil) async throws -> WorkerBinary.Ending
+    private func program(_ name: String, _ arguments: [String], input: String? = nil) async throws
+        -> WorkerBinary.Ending
     {
         try await WorkerBinary.Run([name] + arguments, program: URL(filePath: "/usr/bin/env"), input: input).end()
     }
