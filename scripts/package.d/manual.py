@@ -11,14 +11,15 @@ import sys
 from pathlib import Path
 
 HEADING = re.compile(r"^([A-Z][A-Z ]+):$")
+# What the formatter takes for commands or for other signs.
+ESCAPES = str.maketrans({"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti"})
 # In the commands' help, these are the same everywhere. They are on the page of the whole program.
 COMMON_OPTIONS = {"version", "help"}
 
 
 def escaped(text: str) -> str:
     """Text that the formatter prints as it is."""
-    text = text.replace("\\", "\\e").replace("-", "\\-").replace("'", "\\(aq").replace("`", "\\(ga").replace("^", "\\(ha")
-    text = text.replace("~", "\\(ti")
+    text = text.translate(ESCAPES)
     return "\\&" + text if text.startswith(".") else text
 
 
