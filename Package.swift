@@ -51,6 +51,9 @@ let package = Package(
             path: "Sources/EmbedSchema"
         ),
 
+        // The commit, written into a Swift source of the executable.
+        .plugin(name: "EmbedCommit", capability: .buildTool(), path: "Sources/EmbedCommit"),
+
         // The core: claiming, circuits, retries, settling.
         .target(
             name: "Breakwater",
@@ -264,7 +267,7 @@ let package = Package(
                 "WorkerBench", "WorkerCommand", .product(name: "ArgumentParser", package: "swift-argument-parser"),
             ]
         ),
-        .executableTarget(name: "worker", dependencies: ["WorkerBench", "WorkerCommand"]),
+        .executableTarget(name: "worker", dependencies: ["WorkerBench", "WorkerCommand"], plugins: ["EmbedCommit"]),
         .executableTarget(
             name: "ExampleWorker",
             dependencies: [
@@ -340,7 +343,7 @@ for target in package.targets where ![.system, .plugin].contains(target.type) {
 // For `scripts/test --only`: one test target, and what it needs.
 if let only = Context.environment["BREAKWATER_ONLY"], !only.isEmpty {
     let targets = Dictionary(uniqueKeysWithValues: package.targets.map { ($0.name, $0) })
-    var needed: Set<String> = ["EmbedSchema", "embed-schema"]
+    var needed: Set<String> = ["EmbedCommit", "EmbedSchema", "embed-schema"]
     // Some tests of the command line start these.
     var open = [only] + (only == "WorkerCommandTests" ? ["worker", "ExampleWorker", "ChaosAgent"] : [])
     while let name = open.popLast() {

@@ -17,8 +17,11 @@ public import ServiceLifecycle
 /// The executable then has every command that `worker` has, except `bench`: `run`, `migrate`, `enqueue`, `status`, ….
 /// A configuration file can add handlers, and settings for those registered here under `swift: {}`.
 public enum WorkerCommand {
-    /// The version that `--version` prints.
+    /// The version of Breakwater. `--version` prints it, in the program `worker` with the commit.
     public static var version: String { breakwaterVersion }
+
+    /// What `--version` prints: the version, and the commit if the executable knows it.
+    static var versionText: String { version + (commit.map { " (commit \($0))" } ?? "") }
 
     /// The handlers that the executable registered.
     @TaskLocal static var handlers: [HandlerRegistration] = []
@@ -26,6 +29,8 @@ public enum WorkerCommand {
     @TaskLocal static var services: [any Service] = []
     /// The subcommands that the executable adds to those of this library.
     @TaskLocal static var addedSubcommands: [any ParsableCommand.Type] = []
+    /// The commit from which the executable was built, if it knows it.
+    @TaskLocal static var commit: String?
 
     /// Runs the command that the process's arguments name, and ends the process with its exit status.
     ///
@@ -44,10 +49,12 @@ public enum WorkerCommand {
     /// - Parameters:
     ///   - handlers: The handlers written in Swift. Defaults to none.
     ///   - services: What `run` runs beside the worker. Defaults to none.
+    ///   - commit: The commit from which the executable was built, for `--version`. Defaults to none.
     ///   - addedSubcommands: The executable's own subcommands. The help lists them last.
     package static func main(
         handlers: [HandlerRegistration] = [],
         services: [any Service] = [],
+        commit: String? = nil,
         addedSubcommands: [any ParsableCommand.Type]
     ) async -> Never {
         // If the reader of the output is gone, the write fails instead of a signal ending the process.
@@ -63,7 +70,9 @@ public enum WorkerCommand {
         ProcessTitle.maskPasswords()
         let status = await $handlers.withValue(handlers) {
             await $services.withValue(services) {
-                await $addedSubcommands.withValue(addedSubcommands) { await run(arguments) }
+                await $addedSubcommands.withValue(addedSubcommands) {
+                    await $commit.withValue(commit) { await run(arguments) }
+                }
             }
         }
         let delivery = deliverOutput()

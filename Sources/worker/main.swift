@@ -3,4 +3,4 @@
 import WorkerBench
 import WorkerCommand
 
-await WorkerCommand.main(addedSubcommands: [BenchCommand.self])
+await WorkerCommand.main(commit: embeddedCommit, addedSubcommands: [BenchCommand.self])

@@ -22,7 +22,7 @@ struct RootCommand: AsyncParsableCommand {
 
                 \(CommandFailure.help)
                 """,
-            version: WorkerCommand.version,
+            version: WorkerCommand.versionText,
             subcommands: ownSubcommands + WorkerCommand.addedSubcommands
         )
     }

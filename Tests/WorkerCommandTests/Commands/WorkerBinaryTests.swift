@@ -34,9 +34,14 @@ struct WorkerBinaryTests {
         #expect(ending.output.contains("  " + (["worker"] + command.prefix(1)).joined(separator: " ")), "no example")
     }
 
-    @Test("tells its version")
+    @Test("tells its version, and the commit from which it was built in a clone")
     func version() async throws {
-        #expect(try await WorkerBinary.run(["--version"]).output == WorkerCommand.version + "\n")
+        let output = try await WorkerBinary.run(["--version"]).output
+        #expect(output.hasPrefix(WorkerCommand.version))
+        let head = DocumentationPage.repository.appending(path: ".git/HEAD")
+        guard FileManager.default.fileExists(atPath: head.path()) else { return }
+        let rest = output.dropFirst(WorkerCommand.version.count)
+        #expect(rest.wholeMatch(of: /\ \(commit [0-9a-f]{12}\)\n/) != nil, "\(output)")
     }
 
     @Test(

@@ -1,0 +1,1 @@
+../../Sources/EmbedCommit/Repository.swift
