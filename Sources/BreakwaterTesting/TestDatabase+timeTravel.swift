@@ -17,7 +17,9 @@ extension TestDatabase {
     /// - Parameter duration: How much time passes; more than zero.
     /// - Throws: `PostgresError`; ``BreakwaterTestingError`` if the duration is not positive.
     public func travel(by duration: Duration) async throws {
-        guard duration > .zero else { throw BreakwaterTestingError("time travel goes forward only, not by \(duration)") }
+        guard duration > .zero else {
+            throw BreakwaterTestingError("time travel goes forward only, not by \(duration)")
+        }
         let columns = [
             ("job", ["run_at", "enqueued_at", "ready_at"]), ("dependant", ["run_at"]), ("schedule", ["next_at"]),
             ("circuit", ["since", "retry_at", "override_until", "ramp_until"]), ("probe", ["expires_at"]),

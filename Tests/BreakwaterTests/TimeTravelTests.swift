@@ -17,7 +17,8 @@ struct TimeTravelTests {
             settings.retry.base = .seconds(3600)
             settings.retry.jitter = .none
             let handler = HandlerRegistration(kind: JobKind<Anything>("k"), settings: settings) {
-                _, context in
+                _,
+                context in
                 runs.add("\(context.job.id) \(context.job.attempt)")
                 return context.job.attempt == 1 && context.job.id == 1 ? .failed(JobFailure("no", "no")) : .succeeded()
             }

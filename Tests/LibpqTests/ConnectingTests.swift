@@ -127,7 +127,9 @@ struct ConnectingTests {
         }
     }
 
-    @Test(arguments: [0, 1, 4096]) func `the next host is tried when the first closes the connection`(bytes: Int) async throws {
+    @Test(arguments: [0, 1, 4096]) func `the next host is tried when the first closes the connection`(bytes: Int)
+        async throws
+    {
         let (one, two) = (try SilentServer(closesAfter: bytes), try SilentServer(closesAfter: bytes))
         let hosts = "127.0.0.1:\(one.port),127.0.0.1:1,127.0.0.1:\(two.port),\(try here())"
         try await withConnection(ConnectionOptions(try url(hosts: hosts))) { connection async throws in
