@@ -1,3 +1,4 @@
+import ArgumentParser
 import Breakwater
 import Foundation
 import Testing
