@@ -93,6 +93,7 @@ public final class BreakwaterClient: JobDatabase, Service {
     /// - Returns: What `body` returns, after the commit.
     /// - Throws: What `body` throws; `PostgresError`. A lost connection at the commit leaves open whether it was
     ///   committed.
+    @discardableResult
     public func withTransaction<Value: Sendable>(
         _ body: (_ transaction: Connection) async throws -> Value
     ) async throws -> Value {
