@@ -274,6 +274,12 @@ let package = Package(
                 "Breakwater", "WorkerCommand", .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
             ]
         ),
+        .executableTarget(
+            name: "ExampleServer",
+            dependencies: ["Breakwater", .product(name: "Hummingbird", package: "hummingbird")],
+            path: "Examples/hummingbird",
+            exclude: ["README.md"]
+        ),
         // The worker and the client of scripts/chaos.
         .executableTarget(
             name: "ChaosAgent",
@@ -345,7 +351,7 @@ if let only = Context.environment["BREAKWATER_ONLY"], !only.isEmpty {
     let targets = Dictionary(uniqueKeysWithValues: package.targets.map { ($0.name, $0) })
     var needed: Set<String> = ["EmbedCommit", "EmbedSchema", "embed-schema"]
     // Some tests of the command line start these.
-    var open = [only] + (only == "WorkerCommandTests" ? ["worker", "ExampleWorker", "ChaosAgent"] : [])
+    var open = [only] + (only == "WorkerCommandTests" ? ["worker", "ExampleWorker", "ExampleServer", "ChaosAgent"] : [])
     while let name = open.popLast() {
         guard let target = targets[name], needed.insert(name).inserted else { continue }
         for case .byNameItem(let dependency, _) in target.dependencies { open.append(dependency) }

@@ -162,6 +162,45 @@ struct ExamplesTests {
         }
     }
 
+    @Test("serve purchases with Hummingbird, enqueue their receipts with them, and send those")
+    func server() async throws {
+        try await withTestDatabase { database in
+            try await database.connection.script(try Self.text("shop.sql"))
+            let server = try WorkerBinary.Run(
+                [],
+                program: WorkerBinary.server,
+                environment: ["DATABASE_URL": database.url, "PORT": "0"]
+            )
+            let listening = /listening on 127\.0\.0\.1:([0-9]+)/
+            try await waitUntil("the server listens") { (server.output + server.errors).contains(listening) }
+            let port = try #require((server.output + server.errors).firstMatch(of: listening)?.1)
+            // The answer's text, whatever its status.
+            let request = """
+                import sys, urllib.error, urllib.request
+                try:
+                    body = sys.argv[2].encode() if len(sys.argv) > 2 else None
+                    print(urllib.request.urlopen(sys.argv[1], body).read().decode())
+                except urllib.error.HTTPError as error:
+                    print(error.code)
+                """
+            let ask = { (arguments: String...) in
+                try await Self.run(["python3", "-c", request] + arguments, environment: [:]).output
+            }
+            let purchases = "http://127.0.0.1:\(port)/purchases"
+            let purchase = #"{"id": 7, "total": 12.5}"#
+            let accepted = try await ask(purchases, purchase)
+            #expect(accepted.contains(/"job":[0-9]+/), "\(accepted)")
+            try await waitUntil("the receipt is sent") { (server.output + server.errors).contains("receipt sent") }
+            try await waitUntil("the job is gone") { try await database.number("select count(*) from breakwater.job") == 0 }
+            // The same purchase again is refused, and enqueues nothing.
+            #expect(try await ask(purchases, purchase) == "500\n")
+            #expect(try await database.number("select count(*) from breakwater.job") == 0)
+            #expect(try await ask("http://127.0.0.1:\(port)/jobs/1").contains("ended"))
+            server.signal(SIGTERM)
+            #expect(try await server.end().status == 0)
+        }
+    }
+
     @Test("are all listed, and each has a README")
     func readmes() throws {
         let names = try FileManager.default.contentsOfDirectory(

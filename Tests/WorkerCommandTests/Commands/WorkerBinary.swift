@@ -16,6 +16,9 @@ struct WorkerBinary {
     /// The example of an executable with a handler written in Swift.
     static let example = built("ExampleWorker")
 
+    /// The example of a web server with a worker beside it.
+    static let server = built("ExampleServer")
+
     /// The worker of `scripts/chaos`, whose handlers do what their payloads say.
     static let chaos = built("ChaosAgent")
 
