@@ -351,7 +351,8 @@ if let only = Context.environment["BREAKWATER_ONLY"], !only.isEmpty {
     let targets = Dictionary(uniqueKeysWithValues: package.targets.map { ($0.name, $0) })
     var needed: Set<String> = ["EmbedCommit", "EmbedSchema", "embed-schema"]
     // Some tests of the command line start these.
-    var open = [only] + (only == "WorkerCommandTests" ? ["worker", "ExampleWorker", "ExampleServer", "ChaosAgent"] : [])
+    var open =
+        [only] + (only == "WorkerCommandTests" ? ["worker", "ExampleWorker", "ExampleServer", "ChaosAgent"] : [])
     while let name = open.popLast() {
         guard let target = targets[name], needed.insert(name).inserted else { continue }
         for case .byNameItem(let dependency, _) in target.dependencies { open.append(dependency) }

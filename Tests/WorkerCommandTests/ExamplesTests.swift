@@ -191,7 +191,9 @@ struct ExamplesTests {
             let accepted = try await ask(purchases, purchase)
             #expect(accepted.contains(/"job":[0-9]+/), "\(accepted)")
             try await waitUntil("the receipt is sent") { (server.output + server.errors).contains("receipt sent") }
-            try await waitUntil("the job is gone") { try await database.number("select count(*) from breakwater.job") == 0 }
+            try await waitUntil("the job is gone") {
+                try await database.number("select count(*) from breakwater.job") == 0
+            }
             // The same purchase again is refused, and enqueues nothing.
             #expect(try await ask(purchases, purchase) == "500\n")
             #expect(try await database.number("select count(*) from breakwater.job") == 0)
