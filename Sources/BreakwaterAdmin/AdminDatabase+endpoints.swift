@@ -16,6 +16,8 @@ package struct EndpointStatus: Equatable, Sendable {
     package var concurrency: Int?
     package var rate: Double?
     package var burst: Int?
+    /// The same in words; empty for any number.
+    package var allows: String
     /// When, by whom and why it was disabled; nil while it is enabled.
     package var disabledAt: Date?
     package var disabledBy: String?
@@ -190,7 +192,7 @@ extension AdminDatabase {
 
     private static let endpointColumns = """
         e.name, e.url, e.secrets, e.headers, extract(epoch from e.disable_after)::bigint as disable_after, e.concurrency, e.rate,
-        e.burst, e.disabled_at, e.disabled_by, e.disabled_reason, e.failing_since, e.failed_at, e.last_failure, e.circuits, e.held, e.created_at,
+        e.burst, breakwater.limit_in_words(e.concurrency, e.rate) as allows, e.disabled_at, e.disabled_by, e.disabled_reason, e.failing_since, e.failed_at, e.last_failure, e.circuits, e.held, e.created_at,
         e.updated_at
         """
 }
@@ -206,6 +208,7 @@ extension EndpointStatus {
             concurrency: try row["concurrency"].intOrNil(),
             rate: try row["rate"].doubleOrNil(),
             burst: try row["burst"].intOrNil(),
+            allows: try row["allows"].string(),
             disabledAt: try row["disabled_at"].dateOrNil(),
             disabledBy: try row["disabled_by"].stringOrNil(),
             disabledReason: try row["disabled_reason"].stringOrNil(),

@@ -44,6 +44,8 @@ package struct KeyLimit: Equatable, Sendable {
     /// Starts a second.
     package var rate: Double?
     package var burst: Int?
+    /// What it allows, in words.
+    package var allows: String
     package var actor: String?
     package var reason: String?
     package var updatedAt: Date
@@ -126,7 +128,8 @@ extension AdminDatabase {
     package func keyLimits(of name: String, limit: Int) async throws -> [KeyLimit] {
         try await read(
             """
-            select key, concurrency, rate, burst, actor, reason, updated_at
+            select key, concurrency, rate, burst, breakwater.limit_in_words(concurrency, rate) as allows, actor,
+                   reason, updated_at
               from breakwater.key_limit where name = $1 order by key limit $2
             """,
             [.text(name), .int8(Int64(limit))]
@@ -136,6 +139,7 @@ extension AdminDatabase {
                 concurrency: try row["concurrency"].intOrNil(),
                 rate: try row["rate"].doubleOrNil(),
                 burst: try row["burst"].intOrNil(),
+                allows: try row["allows"].string(),
                 actor: try row["actor"].stringOrNil(),
                 reason: try row["reason"].stringOrNil(),
                 updatedAt: try row["updated_at"].date()

@@ -13,7 +13,7 @@ final class LibraryThread: Sendable {
     ///
     /// - Parameters:
     ///   - stackBytes: The size of its stack.
-    ///   - perform: What it calls with each thing to do, until it is told to end.
+    ///   - perform: Does one piece of work. The thread calls it for each piece, in order.
     /// - Returns: False when the system cannot create a thread.
     func start(stackBytes: Int, _ perform: @escaping @Sendable (CallQueue.Work) -> Void) -> Bool {
         let started = DetachedThread.startJoinable("library", stackBytes: stackBytes) {
@@ -33,7 +33,7 @@ final class LibraryThread: Sendable {
         signal.signal()
     }
 
-    /// Blocks until the thread has ended, once it was told to.
+    /// Blocks until the thread has ended. It ends after ``CallQueue/Work/end``.
     func join() {
         let started = thread.withLock { thread in
             defer { thread = nil }

@@ -79,7 +79,7 @@ package enum HostileCorpus {
     /// Texts that are valid names of kinds and queues: 1 to 200 bytes without control characters.
     package static let names = texts.filter { $0.value.isName }
 
-    /// The name of a payload of which `jsonb` keeps only a part.
+    /// The name of a payload with one key several times. `jsonb` keeps only the last.
     static let repeatedKey = "one key often"
 
     /// JSON values that Postgres can store as `jsonb`, up to 10 MB.

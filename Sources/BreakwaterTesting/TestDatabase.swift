@@ -258,3 +258,14 @@ public func waitUntil(
         try await Task.sleep(for: .milliseconds(20))
     }
 }
+
+/// Waits until the task is cancelled, as a handler does that works until then.
+///
+/// - Throws: `CancellationError`, always.
+public func untilCancelled() async throws -> Never {
+    // The stream has no element. Its iteration ends with the task's cancellation.
+    let (stream, continuation) = AsyncStream.makeStream(of: Never.self)
+    for await _ in stream {}
+    continuation.finish()
+    throw CancellationError()
+}

@@ -32,6 +32,7 @@ import Testing
         try await withProbe(threads: 1) { plugin, probe in
             async let first = run("count", in: plugin)
             try await waitUntil("the thread is busy") { try probe.count("probe_running") == 1 }
+            // Unstructured, because the test cancels it alone. It is awaited below.
             let second = Task { try await run("succeed", in: plugin) }
             second.cancel()
             await #expect(throws: CancellationError.self) { try await second.value }
@@ -43,14 +44,14 @@ import Testing
     @Test("that goes on keeps its thread; a stop leaves the library open, and says so")
     func ignored() async throws {
         try await withTemporaryProbe { plugin, probe in
-            let stuck = Task { try await run("ignore", in: plugin) }
+            async let stuck = run("ignore", in: plugin)
             try await waitUntil("the library runs it") { try probe.count("probe_running") == 1 }
             await plugin.stop()
             #expect(probe.log.warnings.contains { $0.contains("\(probe.path) is not closed, because 1 of its calls") })
             #expect(try probe.count("probe_closes") == 0)
             try await expect("succeed", in: plugin, endsAs: .released)
             try probe.release()
-            #expect(try await stuck.value == .succeeded(result: "\"late\""))
+            #expect(try await stuck == .succeeded(result: "\"late\""))
             try await waitUntil("its thread has ended") { plugin.threadCount == 0 }
             #expect(try probe.count("probe_closes") == 0)
         }

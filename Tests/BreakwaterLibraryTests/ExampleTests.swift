@@ -68,6 +68,7 @@ import Testing
                 // A prime number, whose divisors take a while.
                 let reports = RunReports()
                 let job = Job(kind: "test", payload: "999999999999999989")
+                // Unstructured, because the test cancels it alone. It is awaited below.
                 let slow = Task { try await run(job, in: plugin, reports: reports) }
                 try await waitUntil("it has reported") { reports.latest.checkpoint != nil }
                 slow.cancel()

@@ -57,12 +57,13 @@ import Testing
     @Test("wait at a stop for calls that end when they are cancelled")
     func stop() async throws {
         try await withProbe { plugin, probe in
-            let runs = (0..<4).map { _ in Task { try await run("wait", in: plugin) } }
-            let waiting = Task { try await run("succeed", in: plugin) }
-            try await waitUntil("all threads are busy") { try probe.count("probe_running") == 4 }
-            await plugin.stop()
-            for run in runs { #expect(try await run.value == .released) }
-            #expect(try await waiting.value == .released)
+            try await withThrowingTaskGroup(of: JobOutcome.self) { group in
+                for _ in 0..<4 { group.addTask { try await run("wait", in: plugin) } }
+                try await waitUntil("all threads are busy") { try probe.count("probe_running") == 4 }
+                group.addTask { try await run("succeed", in: plugin) }
+                await plugin.stop()
+                for try await outcome in group { #expect(outcome == .released) }
+            }
             #expect(try probe.opensAndCloses == [1, 1])
         }
     }

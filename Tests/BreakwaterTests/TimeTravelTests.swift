@@ -6,7 +6,7 @@ import Testing
 
 @Suite("Time travel", .enabled(if: TestDatabase.isAvailable, "\(needsServer)"))
 struct TimeTravelTests {
-    /// A payload of which nothing is read.
+    /// A payload without members.
     private struct Anything: Decodable {}
 
     @Test("lets retries, scheduled jobs and slots come at once, and no others")

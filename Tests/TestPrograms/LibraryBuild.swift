@@ -22,6 +22,7 @@ public enum LibraryBuild {
         try FileManager.default.copyItem(atPath: try await probe.value, toPath: path)
     }
 
+    /// Unstructured, because all tests of the process share the build. Each awaits it.
     private static let probe = Task { try await build("probe.c") }
 
     /// Builds a library of Tests/BreakwaterLibraryTests/Fixtures.

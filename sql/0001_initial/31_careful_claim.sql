@@ -323,3 +323,47 @@ begin
          limit p_limit);
 end
 $$;
+
+-- For claims from outside the lanes (probes, suspects, test shots): of some jobs of a kind, those that its rules let
+-- start, and records them as started under a lease. Jobs that a rule stops are left where they are.
+-- Locks: the table of rules against changes, by NOWAIT, and the rules, by SKIP LOCKED.
+create function breakwater.start_by_rules(p_kind text, p_ids bigint[], p_lease bigint, p_worker bigint) returns bigint[]
+language plpgsql set search_path = pg_catalog, pg_temp
+as $$
+declare
+    v_rules  bigint[];
+    v_states breakwater.rule_state[];
+    v_most   integer;
+    v_ids    bigint[];
+begin
+    if p_ids = '{}'
+       or not exists (select from breakwater.handler h where h.kind = p_kind collate "C")
+          and not exists (select from breakwater.flow_rule)
+    then
+        return p_ids;
+    end if;
+    -- These claims lock no lane. So changes of rules wait for them by this lock, and while rules change, nothing
+    -- starts.
+    begin
+        lock table breakwater.flow_rule in row exclusive mode nowait;
+    exception when lock_not_available then
+        return '{}';
+    end;
+    select h.rules into v_rules from breakwater.handler h where h.kind = p_kind collate "C";
+    if not found then
+        return '{}';
+    elsif v_rules is null then
+        return p_ids;
+    end if;
+    v_states := breakwater.lock_rules(v_rules);
+    if v_states is null then
+        return '{}';
+    end if;
+    v_most := (select s.permits from breakwater.free_starts(v_states, p_worker, cardinality(p_ids), 1000000, p_kind) s);
+    v_ids := (select c.chosen from breakwater.choose(v_states, p_kind, p_ids, '{}', greatest(v_most, 0), false) c);
+    if v_ids <> '{}' then
+        perform breakwater.record_starts(v_states, p_kind, p_lease, v_ids);
+    end if;
+    return v_ids;
+end
+$$;

@@ -157,3 +157,33 @@ begin
     return v_ids;
 end
 $$;
+
+-- Sets the weight of a tenant in the fair shares of a kind: with weight 2 it gets twice the slots of one with weight 1,
+-- which is that of tenants without a weight. null removes it.
+create function breakwater.set_share_weight(
+    kind text, tenant text, weight double precision, reason text default null, actor text default session_user
+) returns void
+language plpgsql security definer set search_path = pg_catalog, pg_temp
+as $$
+#variable_conflict use_column
+begin
+    if coalesce(octet_length(set_share_weight.kind), 0) not between 1 and 200 or set_share_weight.tenant is null then
+        raise exception 'a weight needs a kind and a tenant' using errcode = '22023';
+    elsif set_share_weight.weight <= 0 or set_share_weight.weight > 1000000 or set_share_weight.weight = 'NaN' then
+        raise exception 'the weight % of the tenant % is not above 0 and at most 1000000', set_share_weight.weight,
+            quote_literal(left(tenant, 100))
+            using errcode = '22023';
+    end if;
+    delete from breakwater.share_weight w
+     where w.kind = set_share_weight.kind collate "C"
+       and w.key = breakwater.key_of(jsonb_build_object('k', set_share_weight.tenant), '{k}') collate "C";
+    if set_share_weight.weight is not null then
+        insert into breakwater.share_weight (kind, key, weight, actor)
+        values (set_share_weight.kind, breakwater.key_of(jsonb_build_object('k', set_share_weight.tenant), '{k}'),
+                set_share_weight.weight, set_share_weight.actor);
+    end if;
+    perform breakwater.record_action(
+        set_share_weight.actor, 'share.weight', set_share_weight.kind, set_share_weight.reason,
+        jsonb_build_object('tenant', left(set_share_weight.tenant, 200), 'weight', set_share_weight.weight));
+end
+$$;

@@ -190,67 +190,6 @@ begin
 end
 $$;
 
--- Sets a limit for one value of the key of a limit, which then has these values in place of the limit's: a customer who
--- may have more than the others, or fewer. It stays when the limit is changed, and goes when the limit is removed.
--- Locks the lanes of the limit's kinds until the transaction ends.
-create function breakwater.set_key_limit(
-    name text, value text, concurrency integer default null, rate double precision default null,
-    per interval default '1 second', burst integer default null, reason text default null,
-    actor text default session_user
-) returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_column
-declare
-    v_where text := format('the limit %L of %L', left(set_key_limit.name, 200), left(set_key_limit.value, 200));
-    v_new   breakwater.key_limit;
-begin
-    perform breakwater.lock_changes_of_rules();
-    if set_key_limit.value is null then
-        raise exception 'the limit of a key needs the key''s value' using errcode = '22023',
-            hint = 'The empty text stands for jobs without the key.';
-    end if;
-    v_new.burst := breakwater.check_limit(
-        v_where, set_key_limit.concurrency, set_key_limit.rate, set_key_limit.per, set_key_limit.burst);
-    if not exists (select from breakwater.flow_rule r
-                    where r.type = 'limit' and r.name = set_key_limit.name collate "C" and r.key_path is not null) then
-        raise exception 'there is no limit % with a key', coalesce(quote_literal(left(set_key_limit.name, 200)), 'NULL')
-            using errcode = 'P0002', hint = 'SELECT name, key FROM breakwater.limit_status lists the limits.';
-    end if;
-    v_new.name := set_key_limit.name;
-    v_new.key := breakwater.key_of(jsonb_build_object('k', set_key_limit.value), '{k}');
-    v_new.concurrency := set_key_limit.concurrency;
-    v_new.rate := set_key_limit.rate / extract(epoch from set_key_limit.per)::double precision;
-    v_new.actor := set_key_limit.actor;
-    v_new.reason := set_key_limit.reason;
-    perform breakwater.write_key_limit(v_new);
-    perform breakwater.record_action(
-        set_key_limit.actor, 'limit.set_key', set_key_limit.name, set_key_limit.reason,
-        jsonb_strip_nulls(jsonb_build_object('key', left(set_key_limit.value, 200), 'concurrency', v_new.concurrency,
-                                             'rate_per_second', v_new.rate, 'burst', v_new.burst)));
-end
-$$;
-
--- Removes the limit of one value of a key: the limit's own values hold for it again. Returns false if there is none.
-create function breakwater.remove_key_limit(
-    name text, value text, reason text default null, actor text default session_user
-) returns boolean
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_column
-begin
-    perform breakwater.lock_changes_of_rules();
-    if not breakwater.delete_key_limit(
-            remove_key_limit.name, breakwater.key_of(jsonb_build_object('k', remove_key_limit.value), '{k}')) then
-        return false;
-    end if;
-    perform breakwater.record_action(
-        remove_key_limit.actor, 'limit.remove_key', remove_key_limit.name, remove_key_limit.reason,
-        jsonb_build_object('key', left(remove_key_limit.value, 200)));
-    return true;
-end
-$$;
-
 -- Removes a limit that was set. If the configuration has a limit of that name, that one holds again. Jobs that it held
 -- back go back to their lanes within seconds. Returns false if there is none.
 create function breakwater.remove_limit(name text, reason text default null, actor text default session_user) returns boolean
@@ -276,36 +215,6 @@ begin
         remove_limit.actor, 'limit.remove', remove_limit.name, remove_limit.reason,
         jsonb_strip_nulls(jsonb_build_object('old', breakwater.rule_settings(v_old), 'new', breakwater.rule_settings(v_new))));
     return true;
-end
-$$;
-
--- Sets the weight of a tenant in the fair shares of a kind: with weight 2 it gets twice the slots of one with weight 1,
--- which is that of tenants without a weight. null removes it.
-create function breakwater.set_share_weight(
-    kind text, tenant text, weight double precision, reason text default null, actor text default session_user
-) returns void
-language plpgsql security definer set search_path = pg_catalog, pg_temp
-as $$
-#variable_conflict use_column
-begin
-    if coalesce(octet_length(set_share_weight.kind), 0) not between 1 and 200 or set_share_weight.tenant is null then
-        raise exception 'a weight needs a kind and a tenant' using errcode = '22023';
-    elsif set_share_weight.weight <= 0 or set_share_weight.weight > 1000000 or set_share_weight.weight = 'NaN' then
-        raise exception 'the weight % of the tenant % is not above 0 and at most 1000000', set_share_weight.weight,
-            quote_literal(left(tenant, 100))
-            using errcode = '22023';
-    end if;
-    delete from breakwater.share_weight w
-     where w.kind = set_share_weight.kind collate "C"
-       and w.key = breakwater.key_of(jsonb_build_object('k', set_share_weight.tenant), '{k}') collate "C";
-    if set_share_weight.weight is not null then
-        insert into breakwater.share_weight (kind, key, weight, actor)
-        values (set_share_weight.kind, breakwater.key_of(jsonb_build_object('k', set_share_weight.tenant), '{k}'),
-                set_share_weight.weight, set_share_weight.actor);
-    end if;
-    perform breakwater.record_action(
-        set_share_weight.actor, 'share.weight', set_share_weight.kind, set_share_weight.reason,
-        jsonb_build_object('tenant', left(set_share_weight.tenant, 200), 'weight', set_share_weight.weight));
 end
 $$;
 
@@ -347,59 +256,6 @@ begin
     -- Jobs that the old settings held back may be able to run.
     perform breakwater.free_first_keys((p_rule).type, (p_rule).name);
     perform breakwater.wake(v_kinds);
-end
-$$;
-
--- Writes the limit of a key. The caller has locked the changes of rules.
-create function breakwater.write_key_limit(p_limit breakwater.key_limit) returns void
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform breakwater.lock_lanes_of_limit((p_limit).name);
-    delete from breakwater.key_limit k where k.name = (p_limit).name and k.key = (p_limit).key;
-    insert into breakwater.key_limit (name, key, concurrency, rate, burst, actor, reason)
-    values ((p_limit).name, (p_limit).key, (p_limit).concurrency, (p_limit).rate, (p_limit).burst, (p_limit).actor,
-            (p_limit).reason);
-    perform breakwater.key_limit_changed((p_limit).name, (p_limit).key);
-end
-$$;
-
--- Deletes the limit of a key. Returns false if there is none. The caller has locked the changes of rules.
-create function breakwater.delete_key_limit(p_name text, p_key text) returns boolean
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-begin
-    perform breakwater.lock_lanes_of_limit(p_name);
-    delete from breakwater.key_limit k where k.name = p_name collate "C" and k.key = p_key collate "C";
-    if not found then
-        return false;
-    end if;
-    perform breakwater.key_limit_changed(p_name, p_key);
-    return true;
-end
-$$;
-
-create function breakwater.lock_lanes_of_limit(p_name text) returns void
-language sql set search_path = pg_catalog, pg_temp
-as $$
-    select breakwater.lock_lanes(breakwater.kinds_of_rule(r))
-      from breakwater.flow_rule r where r.type = 'limit' and r.name = p_name collate "C"
-$$;
-
--- Notes whether a limit has limits of keys, and frees a key whose limit has changed: its jobs may be able to run.
-create function breakwater.key_limit_changed(p_name text, p_key text) returns void
-language plpgsql set search_path = pg_catalog, pg_temp
-as $$
-declare
-    v_rule breakwater.flow_rule;
-begin
-    update breakwater.flow_rule r
-       set has_key_limits = exists (select from breakwater.key_limit k where k.name = r.name)
-     where r.type = 'limit' and r.name = p_name collate "C"
-    returning r.* into v_rule;
-    insert into breakwater.freed_key (kind, rule, keys)
-    select h.kind, v_rule.id, array[p_key] from breakwater.handler h where v_rule.id = any (h.rules);
-    perform breakwater.wake(breakwater.kinds_of_rule(v_rule));
 end
 $$;
 

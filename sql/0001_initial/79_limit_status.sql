@@ -16,7 +16,18 @@ begin
 end
 $$;
 
--- A rule's limits in words, such as `5 at once, 10/s`.
+-- A limit in words, such as `5 at once, 10/s`.
+create function breakwater.limit_in_words(p_concurrency integer, p_rate double precision) returns text
+language sql immutable parallel safe set search_path = pg_catalog, pg_temp
+as $$
+    select concat_ws(', ', p_concurrency || ' at once',
+                     case when p_rate >= 0.995 then round(p_rate::numeric, 2)::float8 || '/s'
+                          when p_rate >= 0.995 / 60 then round((p_rate * 60)::numeric, 2)::float8 || '/min'
+                          when p_rate >= 0.995 / 3600 then round((p_rate * 3600)::numeric, 2)::float8 || '/h'
+                          when p_rate is not null then round((p_rate * 86400)::numeric, 2)::float8 || '/d' end)
+$$;
+
+-- What a rule allows, in words.
 create function breakwater.rule_in_words(p_rule breakwater.flow_rule) returns text
 language sql stable set search_path = pg_catalog, pg_temp
 as $$
@@ -25,11 +36,7 @@ as $$
            when 'share' then 'fair shares'
            when 'adapt' then format('%s at once now (%s to %s, as the dependency takes)', breakwater.adapted_concurrency(p_rule),
                                     (p_rule).least, (p_rule).concurrency)
-           else concat_ws(', ', (p_rule).concurrency || ' at once',
-                          case when (p_rule).rate >= 0.995 then round((p_rule).rate::numeric, 2)::float8 || '/s'
-                               when (p_rule).rate >= 0.995 / 60 then round(((p_rule).rate * 60)::numeric, 2)::float8 || '/min'
-                               when (p_rule).rate >= 0.995 / 3600 then round(((p_rule).rate * 3600)::numeric, 2)::float8 || '/h'
-                               when (p_rule).rate is not null then round(((p_rule).rate * 86400)::numeric, 2)::float8 || '/d' end)
+           else breakwater.limit_in_words((p_rule).concurrency, (p_rule).rate)
            end
 $$;
 

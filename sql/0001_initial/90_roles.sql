@@ -104,7 +104,7 @@ begin
             -- The views call these, with the rights of the user who reads the view.
             breakwater.is_circuit_of, breakwater.is_handler_of, breakwater.is_pause_of, breakwater.has_run,
             breakwater.circuit_name, breakwater.policy_of, breakwater.window_of, breakwater.clock,
-            breakwater.why_held_back, breakwater.rule_in_words, breakwater.kinds_of_rule, breakwater.applies_to,
+            breakwater.why_held_back, breakwater.rule_in_words, breakwater.limit_in_words, breakwater.kinds_of_rule, breakwater.applies_to,
             breakwater.state_of_rule, breakwater.held_under, breakwater.held_back_by, breakwater.paused_until,
             breakwater.starts_left, breakwater.adapted_concurrency, breakwater.adaptation_of, breakwater.first_adaptation,
             breakwater.key_of, breakwater.weight_of, breakwater.most_weight, breakwater.most_weight_of_key,

@@ -1,5 +1,3 @@
-import Tracing
-
 extension JobDatabase {
     /// Makes a batch: its callback is a job that runs when all members of the batch have ended.
     ///
@@ -32,8 +30,8 @@ extension JobDatabase {
         batch: Int64? = nil
     ) async throws -> Int64 {
         let payload = try encodedJSON(payload)
-        return try await withProducerSpan(callback.name, queue, bytes: payload.utf8.count) { trace in
-            let statement = TextStatement(
+        return try await idsOfEnqueued(callback.name, queue, bytes: payload.utf8.count) { trace in
+            TextStatement(
                 """
                 select breakwater.batch($1::text, $2::text::jsonb, queue => $3::text, priority => $4::text::int, \
                 max_attempts => $5::text::int, on_dead => $6::text, with_results => $7::text::bool, \
@@ -45,8 +43,7 @@ extension JobDatabase {
                     "\(withResults)", "\(isOpen)", batch.map(String.init), trace.traceparent, trace.tracestate,
                 ]
             )
-            return try await ids(of: statement).only(statement)
-        }
+        }.only()
     }
 
     /// Adds jobs to an open batch.
@@ -58,11 +55,13 @@ extension JobDatabase {
     /// - Throws: What the database throws; SQLSTATE 22023 if there is no such batch, or it is closed.
     @discardableResult
     public func add(_ jobs: [Int64], toBatch batch: Int64) async throws -> Int {
-        let statement = TextStatement(
-            "select breakwater.add_to_batch($1::text::bigint, $2::text::bigint[])::text",
-            ["\(batch)", TextStatement.array(jobs)]
+        let added = try await ids(
+            of: TextStatement(
+                "select breakwater.add_to_batch($1::text::bigint, $2::text::bigint[])::text",
+                ["\(batch)", TextStatement.array(jobs)]
+            )
         )
-        return Int(try await ids(of: statement).only(statement))
+        return Int(try added.only())
     }
 
     /// Closes a batch, so that its callback runs when its members have ended.
@@ -73,17 +72,5 @@ extension JobDatabase {
     @discardableResult
     public func closeBatch(_ batch: Int64) async throws -> Bool {
         try await isTrue("breakwater.close_batch($1::text::bigint)", ["\(batch)"])
-    }
-}
-
-extension JobDatabase {
-    /// Calls a function that returns a boolean. NULL counts as false.
-    func isTrue(_ call: String, _ bindings: [String?]) async throws -> Bool {
-        try await texts(of: TextStatement("select (\(call))::text", bindings)).first == "true"
-    }
-
-    /// Calls a function that returns nothing.
-    func call(_ call: String, _ bindings: [String?]) async throws {
-        _ = try await texts(of: TextStatement("select (\(call))::text", bindings))
     }
 }

@@ -162,11 +162,13 @@ extension JobDatabase {
         limit: Int = 1000,
         reason: String? = nil
     ) async throws -> Int {
-        let statement = TextStatement(
-            "select breakwater.redrive($1::text, $2::text, $3::text::int, $4::text)::text",
-            [kind, diedOf, "\(limit)", reason]
+        let redriven = try await ids(
+            of: TextStatement(
+                "select breakwater.redrive($1::text, $2::text, $3::text::int, $4::text)::text",
+                [kind, diedOf, "\(limit)", reason]
+            )
         )
-        return Int(try await ids(of: statement).only(statement))
+        return Int(try redriven.only())
     }
 
     /// Deletes a dead letter.
@@ -179,25 +181,5 @@ extension JobDatabase {
     @discardableResult
     public func purge(_ id: Int64, reason: String? = nil) async throws -> Bool {
         try await isTrue("breakwater.purge($1::text::bigint, $2::text)", ["\(id)", reason])
-    }
-}
-
-extension JobDatabase {
-    /// Reads rows as JSON objects. Times are selected as seconds since 1970.
-    func rows<Value: Decodable>(_ columns: String, from source: String, _ bindings: [String?]) async throws -> [Value] {
-        let statement = TextStatement(
-            "select row_to_json(r)::text from (select \(columns) from \(source)) r",
-            bindings
-        )
-        let decoder = JSONDecoder()
-        decoder.keyDecodingStrategy = .convertFromSnakeCase
-        decoder.dateDecodingStrategy = .secondsSince1970
-        return try await texts(of: statement).map { text in
-            do {
-                return try decoder.decode(Value.self, from: Data((text ?? "null").utf8))
-            } catch {
-                throw BreakwaterError.unreadable(text, statement)
-            }
-        }
     }
 }

@@ -68,11 +68,9 @@ extension JobDatabase {
     /// - Throws: What the database throws; SQLSTATE P0002 if there is no such schedule.
     @discardableResult
     public func runSchedule(_ name: String, reason: String? = nil) async throws -> Int64 {
-        let statement = TextStatement(
-            "select job::text from breakwater.run_schedule($1::text, $2::text)",
-            [name, reason]
-        )
-        return try await ids(of: statement).only(statement)
+        try await ids(
+            of: TextStatement("select job::text from breakwater.run_schedule($1::text, $2::text)", [name, reason])
+        ).only()
     }
 
     /// Removes a schedule. Jobs that it has enqueued are not affected.

@@ -1,5 +1,4 @@
 public import Foundation
-import Libpq
 public import Tracing
 
 /// A session or a pool of sessions through which jobs are enqueued.
@@ -78,8 +77,8 @@ extension JobDatabase {
         batch: Int64? = nil,
         tracer: any Tracer = InstrumentationSystem.tracer
     ) async throws -> Int64 {
-        try await withProducerSpan(kind, queue, bytes: payload.utf8.count, tracer) { trace in
-            let statement = TextStatement(
+        try await idsOfEnqueued(kind, queue, bytes: payload.utf8.count, tracer) { trace in
+            TextStatement(
                 """
                 select breakwater.enqueue($1::text, $2::text::jsonb, queue => $3::text, priority => $4::text::int, \
                 run_at => to_timestamp($5::text::float8), max_attempts => $6::text::int, unique_key => $7::text, \
@@ -92,8 +91,7 @@ extension JobDatabase {
                     trace.traceparent, trace.tracestate,
                 ]
             )
-            return try await ids(of: statement).only(statement)
-        }
+        }.only()
     }
 
     /// Enqueues one job, and passes the current trace on to its run.
@@ -165,85 +163,20 @@ extension JobDatabase {
         batch: Int64? = nil
     ) async throws -> [Int64] {
         let array = TextStatement.array(try payloads.map(encodedJSON))
-        return try await withProducerSpan(kind.name, queue, bytes: array.utf8.count) { trace in
-            try await ids(
-                of: TextStatement(
-                    """
-                    select id::text from breakwater.enqueue_many($1::text, $2::text::jsonb[], queue => $3::text, \
-                    priority => $4::text::int, run_at => to_timestamp($5::text::float8), \
-                    max_attempts => $6::text::int, after => $7::text::bigint[], on_dead => $8::text, \
-                    batch => $9::text::bigint, traceparent => $10::text, tracestate => $11::text) as id
-                    """,
-                    [
-                        kind.name, array, queue, "\(priority)", TextStatement.seconds(runAt),
-                        maxAttempts.map(String.init), TextStatement.array(after), onDead.rawValue,
-                        batch.map(String.init), trace.traceparent, trace.tracestate,
-                    ]
-                )
+        return try await idsOfEnqueued(kind.name, queue, bytes: array.utf8.count) { trace in
+            TextStatement(
+                """
+                select id::text from breakwater.enqueue_many($1::text, $2::text::jsonb[], queue => $3::text, \
+                priority => $4::text::int, run_at => to_timestamp($5::text::float8), \
+                max_attempts => $6::text::int, after => $7::text::bigint[], on_dead => $8::text, \
+                batch => $9::text::bigint, traceparent => $10::text, tracestate => $11::text) as id
+                """,
+                [
+                    kind.name, array, queue, "\(priority)", TextStatement.seconds(runAt), maxAttempts.map(String.init),
+                    TextStatement.array(after), onDead.rawValue, batch.map(String.init), trace.traceparent,
+                    trace.tracestate,
+                ]
             )
         }
-    }
-}
-
-// MARK: What the calls share
-
-/// A value as JSON text.
-func encodedJSON(_ value: some Encodable) throws -> String {
-    String(decoding: try JSONEncoder().encode(value), as: UTF8.self)
-}
-
-extension JobDatabase {
-    /// Runs a statement that returns ids.
-    func ids(of statement: TextStatement) async throws -> [Int64] {
-        try await texts(of: statement).map { text in
-            guard let id = text.flatMap({ Int64($0) }) else { throw BreakwaterError.unreadable(text, statement) }
-            return id
-        }
-    }
-
-    /// Calls `body` within a producer span, with the trace that its jobs are to carry.
-    func withProducerSpan<Value>(
-        _ kind: String,
-        _ queue: String,
-        bytes: Int,
-        _ tracer: any Tracer = InstrumentationSystem.tracer,
-        _ body: (TraceCarrier) async throws -> Value
-    ) async throws -> Value {
-        let span = tracer.startAnySpan("enqueue \(kind)", ofKind: .producer)
-        defer { span.end() }
-        var carrier = TraceCarrier()
-        tracer.inject(span.context, into: &carrier, using: TraceCarrier.Access())
-        span.updateAttributes { attributes in
-            attributes[.system] = "breakwater"
-            attributes[.destination] = .string(queue)
-            attributes[.operation] = "enqueue"
-            attributes[.operationType] = "send"
-            attributes[.kind] = .string(kind)
-            attributes[.bodySize] = .int64(Int64(bytes))
-        }
-        do {
-            let value = try await body(carrier)
-            if let id = value as? Int64 { span.updateAttributes { $0[.message] = .string("\(id)") } }
-            return value
-        } catch {
-            let name = (error as? PostgresError).map { $0.sqlState ?? "\($0.code)" } ?? "\(type(of: error))"
-            span.setStatus(SpanStatus(code: .error, message: name))
-            span.updateAttributes { $0[.error] = .string(name) }
-            throw error
-        }
-    }
-}
-
-extension [Int64] {
-    /// The only id of an answer.
-    func only(_ statement: TextStatement) throws -> Int64 {
-        guard let id = first, count == 1 else { throw BreakwaterError.unreadable("\(count) rows", statement) }
-        return id
-    }
-}
-
-extension BreakwaterError {
-    static func unreadable(_ text: String?, _ statement: TextStatement) -> BreakwaterError {
-        BreakwaterError(.unexpectedAnswer, "the database answered \(text ?? "NULL") to: \(statement.sql)")
     }
 }

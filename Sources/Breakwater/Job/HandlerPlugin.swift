@@ -36,8 +36,8 @@ public protocol HandlerPlugin: Sendable {
     /// - Parameter logger: The logger for what concerns no single job.
     func start(logger: Logger) async
 
-    /// Ends what outlives a run. A worker calls this once for each kind, after its last run. A run that comes later all the same returns
-    /// ``JobOutcome/released``, unless it can do its work. Defaults to nothing.
+    /// Ends what outlives a run. A worker calls this once for each kind, after its last run. A run that comes later
+    /// returns ``JobOutcome/released``, unless it can do its work. Defaults to nothing.
     func stop() async
 }
 

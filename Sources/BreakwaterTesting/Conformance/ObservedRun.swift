@@ -118,7 +118,7 @@ final class RunTokens: Sendable {
     var held: Int { references.withLock { references in references.count { $0.token != nil } } }
 }
 
-/// A log handler that holds a token, and with it whoever keeps the run's logger.
+/// A log handler that holds a token. So the token lives as long as anything keeps the run's logger.
 private struct TokenLogHandler: LogHandler {
     let token: RunToken
     var base: any LogHandler

@@ -11,7 +11,7 @@ extension PluginConformance {
             case answers
             case waits
             case reports(RunReports.Values)
-            /// It succeeds with a result of which no more bytes than these are kept.
+            /// It succeeds with a result. At most this many bytes of it are kept.
             case givesTooMuch(Int)
             case logs(String)
             case echoes

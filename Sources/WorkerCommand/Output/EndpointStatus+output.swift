@@ -30,13 +30,9 @@ extension EndpointStatus {
     /// How many jobs wait, as far as they were counted.
     var heldText: String { held > Self.heldCap ? "over \(Self.heldCap)" : "\(held)" }
 
-    /// How many deliveries may run and start; nil if there is no limit.
-    private var limitText: String? {
-        let parts = [
-            concurrency.map { "\($0) at once" },
-            rate.map { "\(LimitStatus.rateText($0)), \(burst ?? 1) at once after a pause" },
-        ]
-        return concurrency == nil && rate == nil ? nil : parts.compactMap { $0 }.joined(separator: "; ")
+    /// How many deliveries may run and start.
+    private var limitText: String {
+        allows.isEmpty ? "-" : allows + (burst.map { ", burst \($0)" } ?? "")
     }
 
     /// The endpoint for people, one fact a line.
@@ -57,7 +53,7 @@ extension EndpointStatus {
             ("last failure", lastFailure ?? "-"),
             ("circuits", circuits.isEmpty ? "closed" : circuits.joined(separator: ", ")), ("held jobs", heldText),
             ("secrets", "\(secrets)"), ("headers", headers.isEmpty ? "-" : headers.joined(separator: ", ")),
-            ("limit", limitText ?? "-"), ("disabled by rule", rule), ("created", createdAt.shortText),
+            ("limit", limitText), ("disabled by rule", rule), ("created", createdAt.shortText),
             ("changed", updatedAt.shortText),
         ]
     }

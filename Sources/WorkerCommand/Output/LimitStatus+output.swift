@@ -72,23 +72,7 @@ extension LimitStatus {
     }
 }
 
-extension LimitStatus {
-    /// A rate by the unit in which it is at least about 1: `10/s`, `2.5/min`, `1/h`.
-    static func rateText(_ rate: Double) -> String {
-        for (unit, seconds) in [("s", 1.0), ("min", 60), ("h", 3600)] where rate * seconds >= 0.995 {
-            return "\((rate * seconds * 100).rounded() / 100)/\(unit)".replacing(".0/", with: "/")
-        }
-        return "\((rate * 86_400 * 100).rounded() / 100)/d".replacing(".0/", with: "/")
-    }
-}
-
 extension KeyLimit {
-    /// What it allows, in words.
-    var allows: String {
-        [concurrency.map { "\($0) at once" }, rate.map { LimitStatus.rateText($0) }].compactMap { $0 }
-            .joined(separator: ", ")
-    }
-
     var json: JSONValue {
         .object([
             "value": .string(value),

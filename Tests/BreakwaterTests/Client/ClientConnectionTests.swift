@@ -69,11 +69,12 @@ struct ClientConnectionTests {
     func cancelledTransaction() async throws {
         try await withClient(connections: 1) { client, database in
             let began = AsyncEvent()
+            // Unstructured, because the test cancels it alone. It is awaited below.
             let task = Task {
                 try await client.withTransaction { transaction in
                     try await transaction.enqueue(kind: "k")
                     began.raise()
-                    try await Task.sleep(for: .seconds(600))
+                    try await untilCancelled()
                 }
             }
             await began.wait()

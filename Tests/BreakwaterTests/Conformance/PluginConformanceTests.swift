@@ -8,276 +8,11 @@ import TestPrograms
 import Testing
 
 @Suite("The conformance suite") struct PluginConformanceTests {
-    /// A plugin that breaks a rule.
-    struct Wrong: Sendable, CustomTestStringConvertible {
-        /// What is wrong with it.
-        var testDescription: String
-        var scenario: PluginConformance.Scenario
-        /// What the only line says, after the scenario.
-        var line: String
-        var patience = Duration.seconds(60)
-        var plugin: @Sendable () -> ScriptedPlugin
-
-        /// A plugin that runs the scenario's kind wrongly.
-        init(
-            _ what: String,
-            _ scenario: PluginConformance.Scenario,
-            _ line: String,
-            patience: Duration = .seconds(60),
-            _ run: @escaping ScriptedPlugin.Run
-        ) {
-            self.init(what, scenario, line, patience: patience) { ScriptedPlugin(runs: ["k": run]) }
-        }
-
-        init(
-            _ what: String,
-            _ scenario: PluginConformance.Scenario,
-            _ line: String,
-            patience: Duration = .seconds(60),
-            plugin: @escaping @Sendable () -> ScriptedPlugin
-        ) {
-            testDescription = what
-            self.scenario = scenario
-            self.line = line
-            self.patience = patience
-            self.plugin = plugin
-        }
-    }
-
-    private static let job = Job(kind: "k")
-    /// No test waits longer than this for what never happens.
-    private static let short = Duration.seconds(8)
-    private static let longName = String(repeating: "n", count: 201)
-
-    static let wrongOutcomes: [Wrong] = [
-        Wrong("another class", .succeeds(job), "it ended as failed (a: b), not as succeeded") { _, _ in
-            .failed(JobFailure("a", "b"))
-        },
-        Wrong("another result", .succeeds(job, result: "[1]"), "the result is [2], not [1]") { _, _ in
-            .succeeded(result: "[2]")
-        },
-        Wrong("another name", .fails(job, name: "a"), "the failure is named 'b', not 'a'") { _, _ in
-            .failed(JobFailure("b", "b"))
-        },
-        Wrong("another delay", .snoozes(job, for: .seconds(1)), "the delay is 2.0 seconds, not 1.0 seconds") { _, _ in
-            .snoozed(.seconds(2))
-        },
-        Wrong("a result that is no JSON", .answers(job), "the result is not one JSON value that Postgres can store: {")
-        { _, _ in .succeeded(result: "{") },
-        Wrong(
-            "a result with a NUL",
-            .answers(job),
-            "the result is not one JSON value that Postgres can store: \"\\u0000\""
-        ) { _, _ in .succeeded(result: "\"\\u0000\"") },
-        Wrong(
-            "a name with a line feed",
-            .fails(job),
-            "the failure's name 'a b' has not 1 to 200 bytes, or has control characters"
-        ) { _, _ in .failed(JobFailure("a\nb", "c")) },
-        Wrong("no message", .fails(job), "the failure 'a' has no message") { _, _ in .failed(JobFailure("a", "")) },
-        Wrong(
-            "a message that is too long",
-            .fails(job),
-            "the message of the failure 'a' has 8193 characters, and 8192 are kept"
-        ) { _, _ in .failed(JobFailure("a", String(repeating: "x", count: 8193))) },
-        Wrong("a negative delay", .answers(job), "the delay is negative: -1.0 seconds") { _, _ in
-            .snoozed(.seconds(-1))
-        },
-        Wrong("a delay without end", .answers(job), "the delay is longer than ten years") { _, _ in
-            .unavailable(JobFailure("a", "b"), retryAfter: .seconds(1 << 40))
-        },
-        Wrong("a snooze for no time", .answers(job), "it is snoozed for no time") { _, _ in .snoozed(.zero) },
-        Wrong(
-            "a cancellation without one",
-            .succeeds(job),
-            "the run threw CancellationError, although it was not cancelled"
-        ) { _, _ in throw CancellationError() },
-        Wrong("a run without an end", .succeeds(job), "the run had not ended after 8.0 seconds", patience: short) {
-            _,
-            _ in
-            try await Task.sleep(for: .seconds(600))
-            return .succeeded()
-        },
-        Wrong("a long result", .givesTooMuch(job, keeping: 3), "4 bytes of the result are kept, not 1 to 3") { _, _ in
-            .succeeded(result: "\"xxxx\"")
-        },
-        Wrong(
-            "a result that was not cut",
-            .givesTooMuch(job, keeping: 3),
-            "the result is [1], not a text of which the beginning is kept"
-        ) { _, _ in .succeeded(result: "[1]") },
-        Wrong(
-            "a line without the job",
-            .logs(job, "a line"),
-            "no line with 'a line' and the job's id was logged",
-            patience: short
-        ) { _, context in
-            var logger = context.logger
-            logger[metadataKey: "job"] = nil
-            logger.info("a line")
-            return .succeeded()
-        },
-        Wrong("a report that is missing", .reports(job, fraction: 0.5), "the fraction is none, not 0.5") { _, _ in
-            .succeeded()
-        },
-        Wrong("a note that is wrong", .reports(job, note: "a"), "the note is b, not a") { _, context in
-            context.report(note: "b")
-            return .succeeded()
-        },
-        Wrong("a checkpoint that is wrong", .reports(job, checkpoint: "[1]"), "the checkpoint is [2], not [1]") {
-            _,
-            context in
-            try context.saveCheckpoint([2])
-            return .succeeded()
-        },
-        Wrong("a field that is missing", .describesJob(job), "the field tracestate is none, not vendor=value") {
-            .succeeded(result: ScriptedPlugin.description(of: $0, $1, without: "tracestate"))
-        },
-        Wrong("a checkpoint that is missing", .describesJob(job), #"the field checkpoint is none, not {"page": 3}"#) {
-            .succeeded(result: ScriptedPlugin.description(of: $0, $1, without: "checkpoint"))
-        },
-        Wrong("no deadline", .describesJob(job), "the field deadline is '', not the run's deadline") {
-            .succeeded(result: ScriptedPlugin.description(of: $0, $1, without: "deadline"))
-        },
-    ]
-
-    /// A plugin whose runs know their number in the order in which they begin: the one that is cancelled alone, the one
-    /// that is cancelled before it begins, the one at its deadline, the one beside another, and the one that is cancelled
-    /// beside it.
-    private static func numbered(
-        _ run: @escaping @Sendable (_ number: Int, JobContext) async throws -> JobOutcome
-    ) -> @Sendable () -> ScriptedPlugin {
-        {
-            let counter = Counter()
-            return ScriptedPlugin(runs: ["k": { _, context in try await run(counter.next(), context) }])
-        }
-    }
-
-    final class Counter: Sendable {
-        private let last = Atomic(0)
-        let isOver = Atomic(false)
-
-        func next() -> Int { last.wrappingAdd(1, ordering: .relaxed).newValue }
-    }
-
-    private static func waitForever() async throws -> JobOutcome {
-        try await Task.sleep(for: .seconds(600))
-        return .succeeded()
-    }
-
-    static let wrongCancellations: [Wrong] = [
-        Wrong(
-            "a run that goes on",
-            .waits(job),
-            "cancelled: the run had not ended 8.0 seconds after its cancellation",
-            patience: short,
-            plugin: numbered { number, _ in
-                guard number == 1 else { return try await waitForever() }
-                // Unstructured, so that it is not cancelled with the run. It is awaited.
-                await Task { try? await Task.sleep(for: .seconds(200)) }.value
-                return .succeeded()
-            }
-        ),
-        Wrong(
-            "a failure",
-            .waits(job),
-            "cancelled: the run ended as failed (a: b); a cancelled run throws CancellationError",
-            plugin: numbered { number, _ in
-                do {
-                    return try await waitForever()
-                } catch  where number == 1 {
-                    return .failed(JobFailure("a", "b"))
-                }
-            }
-        ),
-        Wrong(
-            "another error",
-            .waits(job),
-            "cancelled: the run threw Trouble(), not CancellationError",
-            plugin: numbered { number, _ in
-                do {
-                    return try await waitForever()
-                } catch  where number == 1 {
-                    throw ScriptedPlugin.Trouble()
-                }
-            }
-        ),
-        Wrong(
-            "an end of its own",
-            .waits(job),
-            "the run ended before it was cancelled: succeeded",
-            plugin: numbered { number, _ in number == 1 ? .succeeded() : try await waitForever() }
-        ),
-        Wrong(
-            "a work that begins",
-            .waits(job),
-            "cancelled before it began: the run ended as failed (a: b)",
-            plugin: numbered { number, _ in
-                if number == 2 { return .failed(JobFailure("a", "b")) }
-                return try await waitForever()
-            }
-        ),
-        Wrong(
-            "a discarded job",
-            .waits(job),
-            "at its deadline: it ended as discarded (late: it is late)",
-            plugin: numbered { number, _ in
-                if number == 3 { return .discarded(JobFailure("late", "it is late")) }
-                return try await waitForever()
-            }
-        ),
-        Wrong("one for another", .waits(job), "beside another: the run ended when another was cancelled: it threw") {
-            let counter = Counter()
-            return ScriptedPlugin(runs: [
-                "k": { _, _ in
-                    let isShared = counter.next() > 3
-                    defer { if isShared { counter.isOver.store(true, ordering: .relaxed) } }
-                    while !counter.isOver.load(ordering: .relaxed) { try await Task.sleep(for: .milliseconds(5)) }
-                    throw ScriptedPlugin.Trouble()
-                }
-            ])
-        },
-    ]
-
-    static let wrongPayloads: [Wrong] = [
-        Wrong(
-            "a letter that is lost",
-            .echoes(job),
-            "with the payload 'a text: combining': the result is"
-        ) { job, _ in
-            .succeeded(result: job.payload.utf8.starts(with: "\"e\u{301}".utf8) ? "\"e\"" : job.payload)
-        },
-        Wrong(
-            "a text that fails",
-            .echoes(job),
-            "with the payload 'a text: 10 kB': it ended as failed (a: b)"
-        ) { job, _ in
-            job.payload.hasPrefix("\"0123456789") && job.payload.utf8.count == 10_002
-                ? .failed(JobFailure("a", "b")) : .succeeded(result: job.payload)
-        },
-        Wrong("the job of another", .echoes(job), "beside others: the run with the payload") {
-            let last = LastPayload()
-            return ScriptedPlugin(runs: ["k": { job, _ in try await last.result(for: job) }])
-        },
-    ]
-
-    /// Keeps a job where the next one replaces it.
-    actor LastPayload {
-        private var payload = ""
-
-        func result(for job: Job) async throws -> JobOutcome {
-            payload = job.payload
-            // Others that begin meanwhile replace the payload.
-            if payload.contains("one of several") { try await Task.sleep(for: .milliseconds(100)) }
-            return .succeeded(result: payload)
-        }
-    }
-
     @Test(
         "names what is wrong",
-        arguments: [wrongOutcomes, wrongCancellations, wrongPayloads].flatMap(\.self)
+        arguments: [WrongPlugin.outcomes, WrongPlugin.cancellations, WrongPlugin.payloads].flatMap(\.self)
     )
-    func wrong(_ wrong: Wrong) async {
+    func wrong(_ wrong: WrongPlugin) async {
         var suite = PluginConformance(scenarios: [wrong.scenario], makePlugin: wrong.plugin)
         suite.patience = wrong.patience
         let violations = await suite.violations()
@@ -287,7 +22,9 @@ import Testing
 
     @Test("names a rule that is broken once only once")
     func once() async {
-        let suite = PluginConformance(scenarios: [.fails(Self.job)] + ScriptedPlugin.scenarios) { ScriptedPlugin() }
+        let suite = PluginConformance(scenarios: [.fails(WrongPlugin.job)] + ScriptedPlugin.scenarios) {
+            ScriptedPlugin()
+        }
         #expect(await suite.violations() == ["fails {}: it ended as succeeded, not as failed"])
         await #expect {
             try await suite.check()
@@ -298,7 +35,7 @@ import Testing
 
     @Test("names a failure whose name changes")
     func changingName() async {
-        let suite = PluginConformance(scenarios: [.fails(Self.job)]) {
+        let suite = PluginConformance(scenarios: [.fails(WrongPlugin.job)]) {
             let counter = Counter()
             return ScriptedPlugin(runs: ["k": { _, _ in .failed(JobFailure("it.\(counter.next())", "no")) }])
         }
@@ -311,18 +48,24 @@ import Testing
 
     @Test("names reports that belong to another run")
     func reportsOfAnother() async {
-        let suite = PluginConformance(scenarios: [.reports(Self.job, note: "a"), .echoes(Job(kind: "echo"))]) {
+        let suite = PluginConformance(scenarios: [.reports(WrongPlugin.job, note: "a"), .echoes(Job(kind: "echo"))]) {
             let contexts = Contexts()
             return ScriptedPlugin(runs: [
                 "k": { _, context in
                     // If another run goes on, its context is used.
                     (contexts.other ?? context).report(note: "a")
+                    if contexts.other != nil { contexts.wasUsed.store(true, ordering: .relaxed) }
                     return .succeeded()
                 },
                 "echo": { job, context in
                     contexts.other = context
                     defer { contexts.other = nil }
-                    if job.payload.contains("one of several") { try await Task.sleep(for: .milliseconds(300)) }
+                    if job.payload.contains("one of several") {
+                        // The other run may have begun before this one.
+                        try? await waitUntil("another run used it", deadline: .seconds(2)) {
+                            contexts.wasUsed.load(ordering: .relaxed)
+                        }
+                    }
                     return .succeeded(result: job.payload)
                 },
             ])
@@ -333,6 +76,7 @@ import Testing
     }
 
     final class Contexts: Sendable {
+        let wasUsed = Atomic(false)
         private let state = Mutex<JobContext?>(nil)
         var other: JobContext? {
             get { state.withLock { $0 } }
@@ -343,8 +87,8 @@ import Testing
     // MARK: The start and the stop
 
     private func violations(_ plugin: @escaping @Sendable () throws -> ScriptedPlugin) async -> [String] {
-        var suite = PluginConformance(scenarios: [.succeeds(Self.job)], makePlugin: plugin)
-        suite.patience = Self.short
+        var suite = PluginConformance(scenarios: [.succeeds(WrongPlugin.job)], makePlugin: plugin)
+        suite.patience = WrongPlugin.short
         return await suite.violations()
     }
 
@@ -358,7 +102,7 @@ import Testing
 
     @Test("names a start, a stop or a second stop that never returns")
     func hanging() async {
-        let hang: @Sendable () async -> Void = { try? await Task.sleep(for: .seconds(200)) }
+        let hang: @Sendable () async -> Void = { _ = try? await untilCancelled() }
         #expect(
             await violations { ScriptedPlugin(onStart: hang) } == ["start had not returned after 8.0 seconds"]
         )
@@ -388,7 +132,7 @@ import Testing
             ]
         )
         #expect(
-            await afterStop { try await Self.waitForever() } == [
+            await afterStop { try await untilCancelled() } == [
                 "succeeds {}, after the stop: the run had not ended after 8.0 seconds"
             ]
         )
@@ -401,7 +145,8 @@ import Testing
         let violations = await violations {
             ScriptedPlugin(runs: [
                 "k": { _, _ in
-                    Task { try await Task.sleep(for: .seconds(200)) }
+                    // Unstructured and not awaited: this is what the suite must find.
+                    Task { try await untilCancelled() }
                     return .succeeded()
                 }
             ])
@@ -425,7 +170,7 @@ import Testing
     }
 
     private static func isLeftBehind(_ line: String, by run: @escaping ScriptedPlugin.Run) async throws {
-        var suite = PluginConformance(scenarios: [.succeeds(job)]) { ScriptedPlugin(runs: ["k": run]) }
+        var suite = PluginConformance(scenarios: [.succeeds(WrongPlugin.job)]) { ScriptedPlugin(runs: ["k": run]) }
         suite.isAlone = true
         suite.patience = .milliseconds(200)
         let violations = await suite.violations()

@@ -38,9 +38,7 @@ struct ScriptedPlugin: HandlerPlugin {
             context.report(fraction: 0.5, note: "half")
             try context.saveCheckpoint(["page": 3])
             return .succeeded()
-        case "wait":
-            try await Task.sleep(for: .seconds(600))
-            return .succeeded()
+        case "wait": try await untilCancelled()
         case "describe": return .succeeded(result: Self.description(of: job, context))
         default: return .succeeded()
         }

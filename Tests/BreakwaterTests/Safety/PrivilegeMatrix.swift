@@ -102,7 +102,7 @@ enum PrivilegeMatrix {
                     "policy_of", "window_of", "clock", "self_suspensions", "retries_left", "dead_letters_of_incident",
                     "failures_in_words", "probes_in_words", "evidence_of_round",
                     "set_limit", "remove_limit", "set_key_limit", "remove_key_limit", "set_share_weight",
-                    "why_held_back", "rule_in_words", "kinds_of_rule",
+                    "why_held_back", "rule_in_words", "limit_in_words", "kinds_of_rule",
                     "applies_to", "state_of_rule", "held_under", "held_back_by", "paused_until", "starts_left",
                     "key_of",
                     "adapted_concurrency", "adaptation_of", "first_adaptation",

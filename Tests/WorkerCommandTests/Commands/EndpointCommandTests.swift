@@ -62,7 +62,7 @@ struct EndpointCommandTests {
             )
             #expect(limited.status == 0, "\(limited.errors)")
             let details = try await database.worker("endpoints", "show", "acme").output
-            #expect(details.contains("2 at once; 1.5/s, 1 at once after a pause"), "\(details)")
+            #expect(details.contains("2 at once, 1.5/s, burst 1"), "\(details)")
             let free = try await database.worker("endpoints", "set", "acme", "--concurrency", "0", "--rate", "0")
             #expect(free.status == 0, "\(free.errors)")
             #expect(try await database.worker("endpoints", "show", "acme").output.contains(/limit: +-/))

@@ -125,30 +125,27 @@ struct LibraryWorkerTests {
             try await enqueue("crash", in: database)
             try await enqueue("nap", count: 20, in: database)
             try await withFile(file(library)) { path in
-                // This starts the worker again whenever it dies, as a supervisor would.
-                let supervisor = Task {
-                    while !Task.isCancelled {
-                        let run = try WorkerBinary.Run(
-                            ["run", "--config", path, "--database", database.url],
-                            environment: ["SWIFT_BACKTRACE": "enable=no"]
-                        )
-                        try await withTaskCancellationHandler {
-                            _ = try await run.end()
-                        } onCancel: {
-                            run.signal(SIGTERM)
+                try await withThrowingTaskGroup(of: Void.self) { group in
+                    // This starts the worker again whenever it dies, as a supervisor would.
+                    group.addTask {
+                        while !Task.isCancelled {
+                            let run = try WorkerBinary.Run(
+                                ["run", "--config", path, "--database", database.url],
+                                environment: ["SWIFT_BACKTRACE": "enable=no"]
+                            )
+                            try await withTaskCancellationHandler {
+                                _ = try await run.end()
+                            } onCancel: {
+                                run.signal(SIGTERM)
+                            }
                         }
                     }
-                }
-                do {
                     try await waitUntil("all end", deadline: .seconds(240)) {
                         try await database.number("select count(*) from breakwater.job") == 0
                     }
-                } catch {
-                    supervisor.cancel()
-                    throw error
+                    group.cancelAll()
+                    try await group.waitForAll()
                 }
-                supervisor.cancel()
-                _ = try await supervisor.value
             }
             #expect(try await database.number("select count(*) from breakwater.result") == 20)
             #expect(
