@@ -143,11 +143,13 @@ $$;
 -- Notifies the sleeping workers that could run one of these kinds. A NOTIFY takes a database-wide lock at commit, so
 -- none is sent while no such worker sleeps.
 create function breakwater.wake(p_kinds text[]) returns void
-language sql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
-    select pg_notify('breakwater', 'job:' || k.kind)
+begin
+    perform pg_notify('breakwater', 'job:' || k.kind)
       from (select distinct unnest(p_kinds) collate "C" as kind) k
-     where exists (select from breakwater.sleeper s where k.kind = any (s.kinds))
+     where exists (select from breakwater.sleeper s where k.kind = any (s.kinds));
+end
 $$;
 
 -- Notifies the sleeping workers of the kinds inserted, except where another worker polls such a hot kind in that queue.

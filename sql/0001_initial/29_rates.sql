@@ -23,34 +23,37 @@ create function breakwater.starts_allowed(
     p_rule breakwater.flow_rule, p_due_at timestamptz, p_until timestamptz, p_now timestamptz,
     out starts bigint, out wait double precision, out clock timestamptz
 )
-language sql immutable parallel safe
+language plpgsql immutable parallel safe
 as $$
-    with rate as (
-        select extract(epoch from breakwater.start_interval((p_rule).rate))::double precision as step,
-               extract(epoch from breakwater.start_horizon())::double precision as horizon
-    ), ahead as (
-        -- How many seconds the clock is ahead.
-        select r.*, case when p_due_at - p_now <= make_interval(secs => (p_rule).burst * r.step + r.horizon + 0.001)
-                         then greatest(extract(epoch from p_due_at - p_now)::double precision, 0) else 0 end as seconds
-          from rate r
-    )
-    select case when p_until > p_now + breakwater.start_horizon() then 0
-                -- The small addition is for rounding: at most a microsecond.
-                else greatest(0, floor(((p_rule).burst * a.step + a.horizon - coalesce(a.seconds, 0)) / a.step
-                                       + least(1e-6, 1e-6 / a.step)))::bigint end,
-           greatest(coalesce(a.seconds, 0) - ((p_rule).burst - 1) * a.step - a.horizon,
-                    extract(epoch from p_until - p_now)::double precision - a.horizon, 0),
-           p_now + make_interval(secs => coalesce(a.seconds, 0))
-      from ahead a
+declare
+    v_step    double precision := extract(epoch from breakwater.start_interval((p_rule).rate));
+    v_horizon double precision := extract(epoch from breakwater.start_horizon());
+    v_burst   integer := (p_rule).burst;
+    -- How many seconds the clock is ahead.
+    v_ahead   double precision := 0;
+begin
+    if p_due_at - p_now <= make_interval(secs => v_burst * v_step + v_horizon + 0.001) then
+        v_ahead := greatest(extract(epoch from p_due_at - p_now), 0);
+    end if;
+    starts := 0;
+    if (p_until > p_now + breakwater.start_horizon()) is not true then
+        -- The small addition is for rounding: at most a microsecond.
+        starts := greatest(0, floor((v_burst * v_step + v_horizon - v_ahead) / v_step + least(1e-6, 1e-6 / v_step)));
+    end if;
+    wait := greatest(v_ahead - (v_burst - 1) * v_step - v_horizon, extract(epoch from p_until - p_now) - v_horizon, 0);
+    clock := p_now + make_interval(secs => v_ahead);
+end
 $$;
 
 -- Until when a rule or a key of it is paused because the dependency asked for it; null: it is not.
 create function breakwater.paused_until(p_rule bigint, p_key text) returns timestamptz
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-    select p.until from breakwater.rate_pause p
-     where p.rule = p_rule and p.key = p_key collate "C" and p.until > clock_timestamp()
-     order by p.until desc limit 1
+begin
+    return (select p.until from breakwater.rate_pause p
+             where p.rule = p_rule and p.key = p_key collate "C" and p.until > clock_timestamp()
+             order by p.until desc limit 1);
+end
 $$;
 
 -- When some jobs may start under a rate, in seconds from now, in their order, and the rate's clock afterwards.
@@ -115,5 +118,9 @@ $$;
 
 -- When the next start is allowed, given a rate's clock.
 create function breakwater.next_start(p_rule breakwater.flow_rule, p_due_at timestamptz) returns timestamptz
-language sql immutable parallel safe
-return p_due_at - ((p_rule).burst - 1) * breakwater.start_interval((p_rule).rate) - breakwater.start_horizon();
+language plpgsql immutable parallel safe
+as $$
+begin
+    return p_due_at - ((p_rule).burst - 1) * breakwater.start_interval((p_rule).rate) - breakwater.start_horizon();
+end
+$$;

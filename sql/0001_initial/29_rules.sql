@@ -80,14 +80,16 @@ $$;
 
 -- All claims that may hold jobs of a rule. This is for rules that have no log yet, since it reads all claims.
 create function breakwater.claims_of_rule(p_rule bigint) returns bigint[]
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-    select array(
+begin
+    return array(
         select c.lease from breakwater.claim c
           left join breakwater.lane a on a.id = c.lane
          where c.jobs <> '{}'
            and (a.id is null or exists (select from breakwater.handler h where h.kind = a.kind and p_rule = any (h.rules)))
-         order by c.lease)
+         order by c.lease);
+end
 $$;
 
 -- The jobs that are held under a rule, with the rule's key. With p_keys, only jobs of these keys.
@@ -328,16 +330,18 @@ $$;
 
 -- How many starts the rate of a key allows by now.
 create function breakwater.key_starts(p_rule breakwater.flow_rule, p_state breakwater.rule_state, p_key text) returns bigint
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-    select a.starts
-      from (select case when (p_rule).key_path is null then (p_state).due_at
-                        else (select k.due_at from breakwater.key_clock k
-                               where k.rule = (p_rule).id and k.key = p_key collate "C"
-                               order by k.number desc limit 1) end as due_at) c
-     cross join lateral breakwater.starts_allowed(
-           case when (p_rule).has_key_limits then breakwater.rule_of_key(p_rule, p_key) else p_rule end,
-           c.due_at, breakwater.paused_until((p_rule).id, p_key), clock_timestamp()) a
+begin
+    return (select a.starts
+              from (select case when (p_rule).key_path is null then (p_state).due_at
+                                else (select k.due_at from breakwater.key_clock k
+                                       where k.rule = (p_rule).id and k.key = p_key collate "C"
+                                       order by k.number desc limit 1) end as due_at) c
+             cross join lateral breakwater.starts_allowed(
+                   case when (p_rule).has_key_limits then breakwater.rule_of_key(p_rule, p_key) else p_rule end,
+                   c.due_at, breakwater.paused_until((p_rule).id, p_key), clock_timestamp()) a);
+end
 $$;
 
 -- Records the jobs of a claim in the logs of the rules. `delays` are the seconds after which each job may start; null:

@@ -44,10 +44,13 @@ select c.id as job, c.lease, c.worker, c.lane, c.claimed_at
 
 -- Whether a claim of a kind may find jobs that a rule held back.
 create function breakwater.may_have_held_back(p_kind text, p_rules bigint[]) returns boolean
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-    select exists (select from breakwater.freed_key f where f.kind = p_kind collate "C" and f.due_at <= now() + interval '1 second')
-        or exists (select from breakwater.share_turn t where t.rule = any (p_rules))
+begin
+    return exists (select from breakwater.freed_key f
+                    where f.kind = p_kind collate "C" and f.due_at <= now() + interval '1 second')
+        or exists (select from breakwater.share_turn t where t.rule = any (p_rules));
+end
 $$;
 
 -- A worker's lanes that may have jobs for it, in its order of preference: those with jobs above their cursor or, if
@@ -384,11 +387,13 @@ $$;
 
 -- Deletes the claim that was a lane's newest until now and whose jobs have all ended, if there is a newer one.
 create function breakwater.delete_ended_claim(p_lease bigint, p_lane bigint) returns void
-language sql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
+begin
     delete from breakwater.claim c
      where c.lease = p_lease
-       and exists (select from breakwater.claim n where n.lane = p_lane and (n.last, n.lease) > (c.last, c.lease))
+       and exists (select from breakwater.claim n where n.lane = p_lane and (n.last, n.lease) > (c.last, c.lease));
+end
 $$;
 
 -- The row that tells a worker to claim a kind again after some seconds, because a rule holds back jobs.
@@ -406,24 +411,28 @@ $$;
 
 -- After how many seconds a claim of a kind may find more jobs that a rule held back; null: none is held back.
 create function breakwater.next_held_back(p_kind text, p_rules bigint[]) returns double precision
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-    select case when n.due_at is not null or exists (
-                    select from breakwater.job j where j.kind = p_kind collate "C" and j.rule = any (p_rules))
-                then case when n.due_at is null then 0.25
-                          else least(0.25, greatest(extract(epoch from n.due_at - clock_timestamp()), 0.01)) end end
-      from (select min(f.due_at) as due_at from breakwater.freed_key f
-             where f.kind = p_kind collate "C" and f.due_at > '-infinity') n
+begin
+    return (select case when n.due_at is not null or exists (
+                            select from breakwater.job j where j.kind = p_kind collate "C" and j.rule = any (p_rules))
+                        then case when n.due_at is null then 0.25
+                                  else least(0.25, greatest(extract(epoch from n.due_at - clock_timestamp()), 0.01)) end end
+              from (select min(f.due_at) as due_at from breakwater.freed_key f
+                     where f.kind = p_kind collate "C" and f.due_at > '-infinity') n);
+end
 $$;
 
 -- The queues from which a worker claims a kind, without the paused ones.
 create function breakwater.queues_to_claim(p_queues text[], p_kinds text[], p_kind text) returns text[]
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-    select array(
+begin
+    return array(
         select distinct l.queue from unnest(p_queues, p_kinds) l(queue, kind)
          where l.kind = p_kind
-           and not exists (select from breakwater.pause p where breakwater.is_pause_of(p.scope, p.name, l.queue, null)))
+           and not exists (select from breakwater.pause p where breakwater.is_pause_of(p.scope, p.name, l.queue, null)));
+end
 $$;
 
 -- Takes the next jobs of one lane, above its cursor, and writes the claim. Its caller holds the lane, and has checked

@@ -54,12 +54,14 @@ $$;
 -- Tells claims that keys of a kind may let a job start.
 create function breakwater.free_keys(p_kind text, p_rule bigint, p_keys text[], p_due_at timestamptz default '-infinity')
 returns void
-language sql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
+begin
     insert into breakwater.freed_key (kind, rule, keys, due_at)
     select h.kind, p_rule, p_keys, p_due_at
       from breakwater.handler h
-     where p_keys <> '{}' and (h.kind = p_kind collate "C" or (p_kind is null and p_rule = any (h.rules)))
+     where p_keys <> '{}' and (h.kind = p_kind collate "C" or (p_kind is null and p_rule = any (h.rules)));
+end
 $$;
 
 -- Does this for the keys that some jobs have under some rules.
@@ -298,14 +300,16 @@ $$;
 
 -- Frees the keys for which jobs are held back, so that the next claim looks at them again.
 create function breakwater.free_held_back(p_ids bigint[]) returns void
-language sql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
+begin
     insert into breakwater.freed_key (kind, rule, keys)
     select j.kind, j.rule, array_agg(distinct j.rule_key)
       -- With offset 0 the jobs are looked up by their ids.
       from (select o.kind, o.rule, o.rule_key from breakwater.job o where o.id = any (p_ids) offset 0) j
       join breakwater.flow_rule r on r.id = j.rule and r.type <> 'share'
-     group by j.kind, j.rule
+     group by j.kind, j.rule;
+end
 $$;
 
 -- Ends the halts of ordered keys whose dead letters were redriven or purged, and lets the keys' next jobs run. Returns

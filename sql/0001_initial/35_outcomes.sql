@@ -7,8 +7,12 @@
 
 -- Whether there is a subscriber now.
 create function breakwater.has_subscribers() returns boolean
-language sql stable set search_path = pg_catalog, pg_temp
-as $$ select exists (select from breakwater.tail_subscriber w where w.expires_at > now()) $$;
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return exists (select from breakwater.tail_subscriber w where w.expires_at > now());
+end
+$$;
 
 -- Reports runs that are about to be settled as successes. Of each queue and kind, 100 are reported one by one and the
 -- others only as a number, so that a fast queue does not produce more lines than subscribers can read.

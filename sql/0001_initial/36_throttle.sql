@@ -6,28 +6,39 @@
 -- together do not run again together. `p_errors` is the job's history, which ends with the error of this run.
 create function breakwater.repeat_delay(p_errors jsonb, p_class text, p_longest double precision)
 returns double precision
-language sql volatile set search_path = pg_catalog, pg_temp
+language plpgsql volatile set search_path = pg_catalog, pg_temp
 as $$
-    with error as (
-        select e.number, e.value ->> 'class' as class
-          from jsonb_array_elements(case when jsonb_typeof(p_errors) = 'array' then p_errors else '[]' end)
-               with ordinality e(value, number)
-    ), repeats as (
-        select count(*) as count
-          from error e
-         where e.number > coalesce((select max(o.number) from error o where o.class is distinct from p_class), 0)
-    )
-    select least(p_longest, 2.0 ^ (greatest(r.count, 1) - 1)) * (1 + random() / 2) from repeats r
+begin
+    return (
+        with error as (
+            select e.number, e.value ->> 'class' as class
+              from jsonb_array_elements(case when jsonb_typeof(p_errors) = 'array' then p_errors else '[]' end)
+                   with ordinality e(value, number)
+        ), repeats as (
+            select count(*) as count
+              from error e
+             where e.number > coalesce((select max(o.number) from error o where o.class is distinct from p_class), 0)
+        )
+        select least(p_longest, 2.0 ^ (greatest(r.count, 1) - 1)) * (1 + random() / 2) from repeats r);
+end
 $$;
 
 -- The delay in seconds of a throttled job (for example, after an HTTP server's 429), if the dependency gave no time or
 -- a time in the past.
 create function breakwater.throttle_delay(p_errors jsonb) returns double precision
-language sql volatile set search_path = pg_catalog, pg_temp
-as $$ select breakwater.repeat_delay(p_errors, 'throttled', 3600) $$;
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return breakwater.repeat_delay(p_errors, 'throttled', 3600);
+end
+$$;
 
 -- The delay in seconds of a job that its worker was unable to run. Another worker may be able to run it, so the job
 -- waits at most a minute and a half.
 create function breakwater.unable_delay(p_errors jsonb) returns double precision
-language sql volatile set search_path = pg_catalog, pg_temp
-as $$ select breakwater.repeat_delay(p_errors, 'unable', 60) $$;
+language plpgsql volatile set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return breakwater.repeat_delay(p_errors, 'unable', 60);
+end
+$$;

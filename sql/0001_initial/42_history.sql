@@ -25,15 +25,17 @@ $$;
 create function breakwater.add_error(
     p_errors jsonb, p_attempt integer, p_class text, p_name text, p_message text, p_worker bigint
 ) returns jsonb
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-    select case when jsonb_array_length(e.old) >= 25 then e.old - 0 else e.old end
-           || (jsonb_build_object('attempt', p_attempt, 'class', p_class, 'name', left(p_name, 200),
-                                  'message', left(p_message, 8192), 'at', breakwater.clock(), 'worker', p_worker)
-               -- The number means nothing to people once the worker has left.
-               || coalesce((select jsonb_build_object('worker_name', w.name) from breakwater.worker w where w.id = p_worker),
-                           '{}'))
-      from (select case when jsonb_typeof(p_errors) = 'array' then p_errors else '[]' end as old) e
+begin
+    return (select case when jsonb_array_length(e.old) >= 25 then e.old - 0 else e.old end
+                   || (jsonb_build_object('attempt', p_attempt, 'class', p_class, 'name', left(p_name, 200),
+                                          'message', left(p_message, 8192), 'at', breakwater.clock(), 'worker', p_worker)
+                       -- The number means nothing to people once the worker has left.
+                       || coalesce((select jsonb_build_object('worker_name', w.name)
+                                      from breakwater.worker w where w.id = p_worker), '{}'))
+              from (select case when jsonb_typeof(p_errors) = 'array' then p_errors else '[]' end as old) e);
+end
 $$;
 
 -- Moves a job to the dead letters, in one statement. With a worker and a lease, the run under that claim was its last

@@ -102,17 +102,23 @@ $$;
 
 -- The newest step of a rule; null: none was yet.
 create function breakwater.adaptation_of(p_rule bigint) returns breakwater.adaptive_step
-language sql stable set search_path = pg_catalog, pg_temp
-as $$ select s from breakwater.adaptive_step s where s.rule = p_rule order by s.number desc limit 1 $$;
+language plpgsql stable set search_path = pg_catalog, pg_temp
+as $$
+begin
+    return (select s from breakwater.adaptive_step s where s.rule = p_rule order by s.number desc limit 1);
+end
+$$;
 
 -- How many jobs an adaptive rule lets run at once now.
 create function breakwater.adapted_concurrency(p_rule breakwater.flow_rule) returns integer
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
+begin
     -- The bounds may have changed since the last step.
-    select floor(least((p_rule).concurrency, greatest((p_rule).least, coalesce(
+    return floor(least((p_rule).concurrency, greatest((p_rule).least, coalesce(
         ((breakwater.adaptation_of((p_rule).id)).state).allowed,
-        (breakwater.first_adaptation((p_rule).least, (p_rule).concurrency)).allowed))))::integer
+        (breakwater.first_adaptation((p_rule).least, (p_rule).concurrency)).allowed))));
+end
 $$;
 
 -- Takes the next step of each adaptive limit for which enough calls have ended. After its circuit has closed, a limit
@@ -166,8 +172,10 @@ $$;
 
 -- Adds a rule's new step and deletes the one before.
 create function breakwater.record_adaptation(p_rule bigint, p_state breakwater.adaptation, p_last bigint) returns void
-language sql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
+begin
     insert into breakwater.adaptive_step (rule, number, state) values (p_rule, nextval('breakwater.rule_claim_number'), p_state);
     delete from breakwater.adaptive_step s where s.rule = p_rule and s.number <= p_last;
+end
 $$;

@@ -27,8 +27,10 @@ create type breakwater.circuit_calls as (
 -- which the circuits' rows are locked.
 create function breakwater.by_circuit(p_counts breakwater.counts[], p_failures breakwater.failed_call[])
 returns setof breakwater.circuit_calls
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
+begin
+    return query
     with call as (
         select c.kind, c.key, c.generation, c.succeeded, c.slow, c.retries, null::breakwater.failed_call as failure
           from unnest(p_counts) c
@@ -58,7 +60,8 @@ as $$
      group by k.kind, k.circuit_kind, k.circuit_key, 4, 5, k.present, k.state, 8, k.was_down_at, k.window_calls
      -- For one circuit, groups without a success come first, because a success that was settled together with failures
      -- ends a streak.
-     order by k.circuit_kind collate "C", k.circuit_key collate "C", sum(k.succeeded) > 0, k.kind, 4
+     order by k.circuit_kind collate "C", k.circuit_key collate "C", sum(k.succeeded) > 0, k.kind, 4;
+end
 $$;
 
 -- Tallies calls, and evaluates the circuits whose state they may change. Closed circuits without failed or slow calls
@@ -129,8 +132,9 @@ $$;
 
 -- Creates a key's circuit with its first failure, so that healthy keys cost nothing; at most 1,000 keys for each kind.
 create function breakwater.create_key_circuits(p_failures breakwater.failed_call[]) returns void
-language sql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
+begin
     insert into breakwater.circuit (kind, key, key_path)
     select n.kind, n.key, n.key_path
       from (select f.kind, f.key, h.key_path, row_number() over (partition by f.kind order by f.key) as number
@@ -141,7 +145,8 @@ as $$
      where n.number <= 1000 - (select count(*) from (select from breakwater.circuit c
                                                       where c.kind = n.kind and c.key <> '' limit 1000) k)
      order by n.kind, n.key
-    on conflict do nothing
+    on conflict do nothing;
+end
 $$;
 
 -- Returns the failures, with the repeats marked. `p_success` is when a call of their circuit last succeeded.

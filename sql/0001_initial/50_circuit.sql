@@ -28,25 +28,30 @@ $$;
 -- The generation of a key's circuit. If the key has no circuit yet, it is minus the generation of its kind's own
 -- circuit, for which the key's calls count if there are too many keys.
 create function breakwater.generation_of(p_kind text, p_key text) returns bigint
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-    select coalesce((select c.generation from breakwater.circuit c
-                      where c.kind = p_kind collate "C" and c.key = p_key collate "C"),
-                    (select - c.generation from breakwater.circuit c where c.kind = p_kind collate "C" and c.key = ''),
-                    0)
+begin
+    return coalesce(
+        (select c.generation from breakwater.circuit c
+          where c.kind = p_kind collate "C" and c.key = p_key collate "C"),
+        (select - c.generation from breakwater.circuit c where c.kind = p_kind collate "C" and c.key = ''),
+        0);
+end
 $$;
 
 -- The policy of a circuit: its kind's, or, for a shared circuit, that of the first kind, by name, that shares it. A
 -- kind whose circuit is not enabled, or that no worker handles any more, is used only if there is no other.
 create function breakwater.policy_of(p_kind text, p_key text) returns breakwater.handler
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-    select h from breakwater.handler h
-     where breakwater.is_handler_of(h.kind, h.shared_key, p_kind, p_key)
-     order by not h.circuit_enabled,
-              p_kind = '*' and not exists (select from breakwater.worker w where h.kind = any (w.kinds)),
-              h.kind
-     limit 1
+begin
+    return (select h from breakwater.handler h
+             where breakwater.is_handler_of(h.kind, h.shared_key, p_kind, p_key)
+             order by not h.circuit_enabled,
+                      p_kind = '*' and not exists (select from breakwater.worker w where h.kind = any (w.kinds)),
+                      h.kind
+             limit 1);
+end
 $$;
 
 -- The calls in a circuit's window, without repeats: those of all workers but the suspended ones, or of one worker
@@ -114,18 +119,20 @@ $$;
 create function breakwater.verdict(
     p_policy breakwater.handler, p_streak_limit integer, p_calls bigint, p_failed bigint, p_slow bigint, p_streak bigint
 ) returns text
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-    select case
-        when p_calls >= p_policy.minimum_calls and p_failed / nullif(p_calls, 0)::float8 >= p_policy.failure_rate
-            then format('%s of %s calls failed in %s', p_failed, p_calls, w.described)
-        when p_calls >= p_policy.minimum_calls and p_slow / nullif(p_calls, 0)::float8 >= p_policy.slow_rate
-            then format('%s of %s calls were slow in %s', p_slow, p_calls, w.described)
-        when p_streak >= p_streak_limit
-            then format('%s failures in a row', p_streak)
-        end
-      from (select coalesce(extract(epoch from p_policy.circuit_window)::numeric::float8 || ' s',
-                            'the last ' || p_policy.window_calls) as described) w
+begin
+    return (select case
+                when p_calls >= p_policy.minimum_calls and p_failed / nullif(p_calls, 0)::float8 >= p_policy.failure_rate
+                    then format('%s of %s calls failed in %s', p_failed, p_calls, w.described)
+                when p_calls >= p_policy.minimum_calls and p_slow / nullif(p_calls, 0)::float8 >= p_policy.slow_rate
+                    then format('%s of %s calls were slow in %s', p_slow, p_calls, w.described)
+                when p_streak >= p_streak_limit
+                    then format('%s failures in a row', p_streak)
+                end
+              from (select coalesce(extract(epoch from p_policy.circuit_window)::numeric::float8 || ' s',
+                                    'the last ' || p_policy.window_calls) as described) w);
+end
 $$;
 
 -- How many failures in a row open a circuit. Usually this is the policy's number. Soon after an outage, until the
@@ -134,15 +141,18 @@ $$;
 -- the window after a false alarm, twice as many are needed, and twice as many again for each further false alarm, up to
 -- eight times, because some jobs are probably bad, and the rest of them may run in a row.
 create function breakwater.streak_limit(p_circuit breakwater.circuit, p_policy breakwater.handler) returns integer
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-    select case when p_circuit.false_alarms is not null
-                     and breakwater.clock() - p_circuit.since < coalesce(p_policy.circuit_window, interval '1 minute')
-                then greatest(p_policy.consecutive_failures,
-                              least(p_policy.consecutive_failures * 2.0 ^ least(p_circuit.false_alarms + 1, 3), 10000))::integer
-                when p_circuit.false_alarms is null and breakwater.clock() - p_circuit.since < p_circuit.was_open_for
-                then (p_policy.consecutive_failures + 1) / 2
-                else p_policy.consecutive_failures end
+begin
+    if p_circuit.false_alarms is not null
+       and breakwater.clock() - p_circuit.since < coalesce(p_policy.circuit_window, interval '1 minute') then
+        return greatest(p_policy.consecutive_failures,
+                        least(p_policy.consecutive_failures * 2.0 ^ least(p_circuit.false_alarms + 1, 3), 10000));
+    elsif p_circuit.false_alarms is null and breakwater.clock() - p_circuit.since < p_circuit.was_open_for then
+        return (p_policy.consecutive_failures + 1) / 2;
+    end if;
+    return p_policy.consecutive_failures;
+end
 $$;
 
 -- Opens a closed circuit if its window gives a reason, or if one of these failures opens it at once. If only one worker

@@ -126,24 +126,28 @@ $$;
 -- Whether a worker holds jobs of a kind; or, for the kind '*', jobs of the kinds that share a circuit. The room that a
 -- worker has for a kind does not show this, because the worker keeps some room for its other kinds.
 create function breakwater.holds_jobs(p_worker bigint, p_kind text, p_key text) returns boolean
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-    select exists (
+begin
+    return exists (
         select from breakwater.held d
           join breakwater.job j on j.id = d.job
           left join breakwater.handler h on h.kind = j.kind
          where d.worker = p_worker
-           and breakwater.is_handler_of(j.kind, h.shared_key, p_kind, p_key))
+           and breakwater.is_handler_of(j.kind, h.shared_key, p_kind, p_key));
+end
 $$;
 
 -- How many jobs of a kind a worker that suspended itself may take: none until its suspension has ended, then one at a
 -- time. null if it did not suspend itself.
 create function breakwater.admit_self(p_kind text, p_worker bigint) returns integer
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-    select case when s.until > breakwater.clock() or breakwater.holds_jobs(p_worker, p_kind, '') then 0 else 1 end
-      from breakwater.suspension s
-     where s.kind = p_kind collate "C" and s.key = '' and s.worker = p_worker and s.is_local
+begin
+    return (select case when s.until > breakwater.clock() or breakwater.holds_jobs(p_worker, p_kind, '') then 0 else 1 end
+              from breakwater.suspension s
+             where s.kind = p_kind collate "C" and s.key = '' and s.worker = p_worker and s.is_local);
+end
 $$;
 
 -- Ends a worker's expired suspensions of itself, for the kinds that it has just run a job of.
@@ -158,9 +162,11 @@ $$;
 -- them: the kinds whose circuit is not closed, and (with the highest number) those that are paused or that this worker
 -- is suspended for. For a worker that an operator drained, these are all of its kinds.
 create function breakwater.stopped_kinds(p_worker bigint, out kinds text[], out generations bigint[])
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
+begin
     select coalesce(array_agg(s.kind), '{}'), coalesce(array_agg(s.generation), '{}')
+      into kinds, generations
       from (select h.kind, c.generation
               from breakwater.circuit c
               join breakwater.handler h on breakwater.is_circuit_of(c.kind, c.key, h.kind, h.shared_key, '')
@@ -172,5 +178,6 @@ as $$
             select p.name, 9223372036854775807 from breakwater.pause p where p.scope = 'kind'
             union all
             select unnest(w.kinds), 9223372036854775807 from breakwater.worker w
-             where w.id = p_worker and w.drain_reason is not null) s
+             where w.id = p_worker and w.drain_reason is not null) s;
+end
 $$;

@@ -188,25 +188,29 @@ $$;
 -- Whether a job could run if its kind's circuit were closed: its key has no circuit that stops it, and it is not too
 -- old.
 create function breakwater.is_let_through(p_kind text, p_payload jsonb, p_enqueued_at timestamptz) returns boolean
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-    select not exists (
+begin
+    return not exists (
         select from breakwater.handler h
          where h.kind = p_kind collate "C"
            and (p_enqueued_at < breakwater.clock() - h.max_age
                 or exists (select from breakwater.circuit c
                             where c.kind = h.kind and c.key <> '' and c.key = breakwater.key_of(p_payload, h.key_path)
-                              and c.state <> 'closed')))
+                              and c.state <> 'closed')));
+end
 $$;
 
 -- How many probes a round has had so far.
 create function breakwater.probes_of_round(p_kind text, p_key text, p_generation bigint) returns integer
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-    select (select count(*) from breakwater.probe_result r
-             where r.kind = p_kind collate "C" and r.key = p_key collate "C" and r.generation = p_generation)::integer
+begin
+    return (select count(*) from breakwater.probe_result r
+             where r.kind = p_kind collate "C" and r.key = p_key collate "C" and r.generation = p_generation)
          + (select count(*) from breakwater.probe p
-             where p.kind = p_kind collate "C" and p.key = p_key collate "C" and p.generation = p_generation)::integer
+             where p.kind = p_kind collate "C" and p.key = p_key collate "C" and p.generation = p_generation);
+end
 $$;
 
 -- How many failed runs a job's history has.
@@ -216,10 +220,13 @@ as $$ select case when jsonb_typeof(p_errors) = 'array' then jsonb_array_length(
 
 -- The jobs that were probes in this round or in the one before.
 create function breakwater.latest_probes(p_kind text, p_key text, p_generation bigint) returns bigint[]
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-    select array(select r.job from breakwater.probe_result r
-                  where r.kind = p_kind collate "C" and r.key = p_key collate "C" and r.generation >= p_generation - 2)
+begin
+    return array(
+        select r.job from breakwater.probe_result r
+         where r.kind = p_kind collate "C" and r.key = p_key collate "C" and r.generation >= p_generation - 2);
+end
 $$;
 
 -- Claims probes for half-open circuits of keys, from the jobs that are parked for them.
@@ -340,8 +347,9 @@ $$;
 create function breakwater.lease_probes(
     p_kind text, p_key text, p_generation bigint, p_job_kind text, p_jobs bigint[], p_lease bigint
 ) returns void
-language sql set search_path = pg_catalog, pg_temp
+language plpgsql set search_path = pg_catalog, pg_temp
 as $$
+begin
     insert into breakwater.probe (job, lease, kind, key, generation, expires_at)
     select j, p_lease, p_kind, p_key, p_generation,
            breakwater.clock() + interval '1 minute'
@@ -349,18 +357,21 @@ as $$
       from unnest(p_jobs) j
     on conflict (job) do update
        set lease = excluded.lease, kind = excluded.kind, key = excluded.key, generation = excluded.generation,
-           expires_at = excluded.expires_at
+           expires_at = excluded.expires_at;
+end
 $$;
 
 -- Returns those of the given probes whose round has not closed the circuit, so a failure may not be the job's fault.
 create function breakwater.pending_probes(p_jobs bigint[]) returns bigint[]
-language sql stable set search_path = pg_catalog, pg_temp
+language plpgsql stable set search_path = pg_catalog, pg_temp
 as $$
-    select coalesce(array_agg(p.job), '{}') from breakwater.probe p
-     where p.job = any (p_jobs)
-       and not exists (select from breakwater.circuit_transition t
-                        where t.kind = p.kind and t.key = p.key and t.generation = p.generation + 1
-                          and t.to_state = 'closed')
+begin
+    return (select coalesce(array_agg(p.job), '{}') from breakwater.probe p
+             where p.job = any (p_jobs)
+               and not exists (select from breakwater.circuit_transition t
+                                where t.kind = p.kind and t.key = p.key and t.generation = p.generation + 1
+                                  and t.to_state = 'closed'));
+end
 $$;
 
 -- Charges the probes that failed in rounds that closed their circuits: the dependency was healthy, so the failures were

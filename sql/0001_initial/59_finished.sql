@@ -146,8 +146,11 @@ $$;
 
 -- The times of some claims.
 create function breakwater.claim_times(p_leases bigint[], out leases bigint[], out times timestamptz[])
-language sql stable set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
+language plpgsql stable set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
 as $$
+begin
     select array_agg(c.lease), array_agg(c.claimed_at)
-      from (select distinct l from unnest(p_leases) l) g(lease) join breakwater.claim c on c.lease = g.lease
+      into leases, times
+      from (select distinct l from unnest(p_leases) l) g(lease) join breakwater.claim c on c.lease = g.lease;
+end
 $$;
