@@ -5,7 +5,10 @@ extension Consumer {
     mutating func sendRequests(at now: Instant, _ actions: inout [Action]) {
         guard isConnected, phase != .stopped else { return }
         if inFlight.isEmpty {
-            if let request = exclusiveRequest(at: now) ?? exchange(at: now) ?? idleRequest(at: now) {
+            if let request = exclusiveRequest(at: now) {
+                actions.append(nextRequest(request, at: now))
+            } else if !isGathering(at: now), let request = exchange(at: now) ?? idleRequest(at: now) {
+                if case .exchange(_, let settle) = request { lastExchange = (now, settle?.runs.count ?? 0) }
                 actions.append(nextRequest(request, at: now))
                 // Runs of a kind that rules hold back are settled first, because they make room for the claim.
                 if case .exchange(nil, _?) = request, !heldBack.isEmpty,
@@ -17,6 +20,18 @@ extension Consumer {
         } else if mayOverlap(at: now), let request = exchange(at: now, isOverlapping: true) {
             actions.append(nextRequest(request, at: now))
         }
+    }
+
+    /// Whether ended runs are collected for a while before the next exchange, although no request is in flight.
+    ///
+    /// An exchange costs the server as much as a hundred runs in it. So if many runs end, and there are jobs for the slots
+    /// that they leave, a later and larger exchange is cheaper and makes nobody wait.
+    func isGathering(at now: Instant) -> Bool {
+        guard lastExchange.runs >= Self.gatheringRuns, now < lastExchange.sent + Self.gatheringTime,
+            phase == .working, !isExhausted, held.waitingCount > 0, held.finishedCount < Self.manyJobs
+        else { return false }
+        // A failure, or a run of a kind that rules hold back, may decide what starts next.
+        return heldBack.isEmpty && !held.hasFailures && isolation == nil && unconfirmed.isEmpty
     }
 
     /// The request that must be sent alone and before all others, if there is one.

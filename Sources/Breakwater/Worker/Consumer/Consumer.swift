@@ -134,6 +134,9 @@ struct Consumer {
 
     /// In a backlog, a second request is sent if the claim of the previous one returned at least this many jobs.
     static let manyJobs = 500
+    /// After an exchange with at least this many runs, more runs are collected for the next one, for this long at most.
+    static let gatheringRuns = 8
+    static let gatheringTime = Duration.milliseconds(10)
     /// After this many claims in a row that found jobs, a worker no longer asks for notifications.
     static let busyClaims = 16
     /// The pause after a search for late jobs, as a multiple of the search's own duration.
@@ -162,6 +165,8 @@ struct Consumer {
     var isConnected = false
     var inFlight: [InFlight] = []
     private var lastRequest: Request.ID = 0
+    /// When the last exchange was sent, and how many runs it settled.
+    var lastExchange: (sent: Instant, runs: Int)
 
     /// Claims whose commit may not be durable yet, with the time they were sent.
     var unconfirmed: [(id: Request.ID, sent: Instant)] = []
@@ -205,6 +210,7 @@ struct Consumer {
         quarantine = Quarantine(waitLimit: settings.lease, at: registeredAt)
         (nextPoll, nextWideClaim, nextLateSearch) = (registeredAt, registeredAt, registeredAt)
         nextReconciliation = registeredAt
+        lastExchange = (registeredAt, 0)
     }
 
     /// Handles an event.
@@ -267,8 +273,8 @@ struct Consumer {
         // A task that was or will be cancelled must not run another job, which would be cancelled too.
         let next = run.cancelReason == nil && mayStart(at: now) ? held.nextStart(at: now) : nil
         // While a request is in flight, ended runs are collected for the next one.
-        let isGathering = !inFlight.isEmpty && phase == .working && run.cancelReason == nil
-        return (true, next, isGathering ? [] : handle(.tick, at: now))
+        let isCollected = (!inFlight.isEmpty || isGathering(at: now)) && phase == .working && run.cancelReason == nil
+        return (true, next, isCollected ? [] : handle(.tick, at: now))
     }
 
     /// Whether a run that was started may still begin, because its task may have waited for a thread.
@@ -296,7 +302,9 @@ struct Consumer {
         // Without a request to send, only an event can create more work.
         var next = now + settings.pollInterval
         if let end = timeToStop(at: now) { next = min(next, end) }
-        if isConnected, inFlight.isEmpty {
+        if isConnected, inFlight.isEmpty, isGathering(at: now) {
+            next = min(next, lastExchange.sent + Self.gatheringTime, nextReconciliation)
+        } else if isConnected, inFlight.isEmpty {
             next = min(next, nextPoll)
             if owesLateSearch || (!isExhausted && phase == .working) { next = min(next, max(nextLateSearch, now)) }
             if settings.listens, wakeUps == .none { next = min(next, max(nextWideClaim, now)) }

@@ -24,7 +24,7 @@ struct HeldJobs {
     private(set) var runningCount = 0
     /// The serial numbers of runs that have not ended although their slots were given to other jobs.
     private(set) var lostRuns: Set<Int> = []
-    private var waitingCount = 0
+    private(set) var waitingCount = 0
     /// The indexes of the kinds that may have waiting jobs, the next to start first. Usually these are few of possibly
     /// hundreds of kinds.
     private var startOrder: [Int] = []
@@ -61,6 +61,9 @@ struct HeldJobs {
 
     var hasFinished: Bool { !finished.isEmpty || !closedClaims.isEmpty }
     var finishedCount: Int { finished.count }
+
+    /// Whether some kind has failures that are not recorded yet.
+    var hasFailures: Bool { kinds.contains(where: \.hasFailures) }
 
     /// Whether runs of one of these kinds have ended and are not settled.
     func hasFinished(ofAnyOf kinds: [String: Instant]) -> Bool { finished.contains { kinds[$0.kind] != nil } }
@@ -313,7 +316,7 @@ struct HeldJobs {
     /// - Returns: Whether a kind may start jobs that could not before.
     @discardableResult
     mutating func recorded(_ runs: [FinishedRun]) -> Bool {
-        guard kinds.contains(where: \.hasFailures) else { return false }
+        guard hasFailures else { return false }
         var isFreed = false
         for run in runs where !run.isSuccess {
             guard let place = places[run.kind] else { continue }
