@@ -3,6 +3,10 @@ import Breakwater
 /// The headers of a handler's requests: the configured ones and those of the job.
 struct HTTPHeaders: Sendable {
     let configured: [String: String]
+    /// The lines that are the same for every request, in curl's format.
+    private let fixedLines: [String]
+    /// Whether the configured headers say what type the body has.
+    private let hasContentType: Bool
 
     /// The names that the request itself, the job or the signature sets, in lower case.
     private static let reserved: Set<String> = [
@@ -36,6 +40,17 @@ struct HTTPHeaders: Sendable {
             }
         }
         self.configured = configured
+        hasContentType = seen.contains("content-type")
+        var lines = configured.sorted { $0.key < $1.key }.map { Self.line($0.key, $0.value) }
+        if !seen.contains("user-agent") { lines.append("User-Agent: breakwater") }
+        // A line with nothing after the colon removes the header, so that curl does not wait for a 100 before it sends
+        // the body.
+        fixedLines = lines + ["Expect:"]
+    }
+
+    /// A line in curl's format. A semicolon after the name makes curl send an empty value.
+    private static func line(_ name: String, _ value: String) -> String {
+        value.isEmpty ? "\(name);" : "\(name): \(value)"
     }
 
     /// The headers of one request in curl's format.
@@ -51,18 +66,14 @@ struct HTTPHeaders: Sendable {
         signature: [(String, String)],
         contentType: String?
     ) -> [String] {
-        var fields = context.fields(of: job).compactMap { field, text in
-            field.header.map { ($0, text.percentEncodedForHeader) }
+        var lines = fixedLines
+        for (field, text) in context.fields(of: job) {
+            guard let name = field.header else { continue }
+            lines.append(Self.line(name, text.percentEncodedForHeader))
         }
-        fields += signature
-        let names = Set(configured.keys.map { $0.lowercased() })
-        if let contentType, !names.contains("content-type") { fields.append(("Content-Type", contentType)) }
-        if !names.contains("user-agent") { fields.append(("User-Agent", "breakwater")) }
-        fields += configured.sorted { $0.key < $1.key }.map { ($0.key, $0.value) }
-        // A line with a semicolon after the name makes curl send an empty value. A line with nothing after the colon
-        // removes the header. This is done with "Expect", so that curl does not wait for a 100 before it sends the
-        // body.
-        return fields.map { $1.isEmpty ? "\($0);" : "\($0): \($1)" } + ["Expect:"]
+        for (name, value) in signature { lines.append(Self.line(name, value)) }
+        if let contentType, !hasContentType { lines.append(Self.line("Content-Type", contentType)) }
+        return lines
     }
 }
 
@@ -86,6 +97,9 @@ extension JobField {
 }
 
 extension UInt8 {
+    /// Whether a field of a job has this byte in a header as it is.
+    fileprivate var isPlainInHeader: Bool { (0x20..<0x7F).contains(self) && self != UInt8(ascii: "%") }
+
     /// Whether RFC 9110 allows this byte in a header's name.
     fileprivate var isTokenCharacter: Bool {
         switch self {
@@ -100,8 +114,9 @@ extension UInt8 {
 extension String {
     /// The text with control characters, `%` and non-ASCII bytes written as `%XX`.
     fileprivate var percentEncodedForHeader: String {
-        utf8.reduce(into: "") { text, byte in
-            if (0x20..<0x7F).contains(byte), byte != UInt8(ascii: "%") {
+        if utf8.allSatisfy(\.isPlainInHeader) { return self }
+        return utf8.reduce(into: "") { text, byte in
+            if byte.isPlainInHeader {
                 text.unicodeScalars.append(Unicode.Scalar(byte))
             } else {
                 text += "%" + (byte < 0x10 ? "0" : "") + String(byte, radix: 16, uppercase: true)

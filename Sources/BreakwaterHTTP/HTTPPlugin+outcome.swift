@@ -1,16 +1,19 @@
 import Breakwater
-import Logging
 
 extension HTTPPlugin {
     /// The most bytes of an answer's body that a failure shows.
     static let excerptBytes = 1024
 
     /// The outcome of a job whose request got a complete answer.
-    func outcome(of response: HTTPResponse, from destination: HTTPDestination, logger: Logger) -> JobOutcome {
+    func outcome(
+        of response: HTTPResponse,
+        from destination: HTTPDestination,
+        _ context: JobContext
+    ) -> JobOutcome {
         guard format.isSuccess(response.status) else {
             return outcome(of: response, message: message(for: response, from: destination))
         }
-        if response.isBodyCut { logger.resultWasCut(kept: maxResponseBytes) }
+        if response.isBodyCut { context.logger.resultWasCut(kept: maxResponseBytes) }
         return .succeeded(result: result(of: response, from: destination))
     }
 

@@ -197,7 +197,7 @@ public struct HTTPPlugin: HandlerPlugin, CustomStringConvertible, CustomReflecta
         self.secrets = secrets
         self.allow = allow
         self.caFile = caFile
-        // The client's thread and descriptors are created now, because they may be scarce once jobs run.
+        // The client's threads and descriptors are created now, because they may be scarce once jobs run.
         _ = HTTPClient.shared
     }
 
@@ -256,7 +256,7 @@ public struct HTTPPlugin: HandlerPlugin, CustomStringConvertible, CustomReflecta
         } catch {
             return .discarded(JobFailure("http.body", error.message))
         }
-        let signature = destination.signature(id: job.idempotencyKey, time: Date(), body: body)
+        let signature = destination.signature(id: job.idempotencyKey, body: body)
         let request = HTTPRequest(
             method: format.method,
             url: destination.endpoint.url,
@@ -274,7 +274,7 @@ public struct HTTPPlugin: HandlerPlugin, CustomStringConvertible, CustomReflecta
             resolve: resolve
         )
         switch await HTTPClient.shared.send(request) {
-        case .response(let response): return outcome(of: response, from: destination, logger: context.logger)
+        case .response(let response): return outcome(of: response, from: destination, context)
         case .failure(let failure): return outcome(of: failure, from: destination)
         case .cancelled: throw CancellationError()
         }

@@ -1,6 +1,8 @@
 // What libcurl's multi interface delivers in a bare loop: POST requests to one URL, some at a time.
 //
-//     multi URL BODY REQUESTS CONCURRENCY
+//     multi URL BODY REQUESTS CONCURRENCY [HEADER...]
+//
+// A request has the headers that are given, and a timeout if any is.
 //
 // Prints the requests a second. Every answer must have the status 200.
 
@@ -22,8 +24,8 @@ static double now(void) {
 }
 
 int main(int count, char **arguments) {
-    if (count != 5) {
-        fprintf(stderr, "usage: multi URL BODY REQUESTS CONCURRENCY\n");
+    if (count < 5) {
+        fprintf(stderr, "usage: multi URL BODY REQUESTS CONCURRENCY [HEADER...]\n");
         return 64;
     }
     long requests = atol(arguments[3]), concurrency = atol(arguments[4]), begun = 0, ended = 0;
@@ -31,6 +33,7 @@ int main(int count, char **arguments) {
     CURLM *multi = curl_multi_init();
     curl_multi_setopt(multi, CURLMOPT_MAXCONNECTS, concurrency);
     struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
+    for (int i = 5; i < count; i++) headers = curl_slist_append(headers, arguments[i]);
     double start = now();
     for (; begun < concurrency && begun < requests; begun++) {
         CURL *easy = curl_easy_init();
@@ -39,6 +42,7 @@ int main(int count, char **arguments) {
         curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
         curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, discard);
         curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+        if (count > 5) curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, 60000L);
         curl_multi_add_handle(multi, easy);
     }
     while (ended < requests) {

@@ -2,15 +2,18 @@ import Breakwater
 import CLibcurl
 import Glibc
 
-/// One request while the client's thread processes it. Only that thread uses this object, also in curl's callbacks.
+/// One request while a thread of the client processes it. Only that thread uses this object, also in curl's callbacks.
 final class HTTPTransfer {
     /// The most bytes of headers. A request whose answer has more is ended.
     static let maximumHeaderBytes = 64 << 10
     /// The timeout for connecting in milliseconds, if the request's own timeout is longer.
     static let connectTimeoutMilliseconds = 10_000
 
+    /// Identifies the request to the task that waits for it.
+    let id: Int
     let easy: UnsafeMutableRawPointer
     private let request: HTTPRequest
+    private let sockets: SocketSet
     private var lists: [UnsafeMutablePointer<curl_slist>] = []
     private let errorText = UnsafeMutablePointer<CChar>.allocate(capacity: Int(CURL_ERROR_SIZE))
 
@@ -28,19 +31,22 @@ final class HTTPTransfer {
     private var wasSent = false
     private var triedToSendAgain = false
 
-    /// Returns nil when no memory is left.
-    init?(_ request: HTTPRequest) {
-        guard let easy = curl_easy_init() else { return nil }
+    /// - Parameters:
+    ///   - easy: A handle of curl that no other transfer uses, with no options set.
+    ///   - sockets: Where the sockets that it opens are watched.
+    init(_ id: Int, _ request: HTTPRequest, on easy: UnsafeMutableRawPointer, _ sockets: SocketSet) {
+        self.id = id
         self.easy = easy
         self.request = request
+        self.sockets = sockets
         errorText[0] = 0
         setRequest()
         setLimits()
         setCallbacks()
     }
 
+    /// The handle must have been reset by then, because its options have pointers to this object.
     deinit {
-        curl_easy_cleanup(easy)
         for list in lists { curl_slist_free_all(list) }
         errorText.deallocate()
     }
@@ -78,6 +84,8 @@ final class HTTPTransfer {
         breakwater_set_long(easy, CURLOPT_FOLLOWLOCATION, 0)
         // An empty string also overrides the proxies of the environment. Leaving the option unset would not.
         breakwater_set_string(easy, CURLOPT_PROXY, "")
+        // Curl allocates this buffer for each request. Answers are short, and a small block is allocated faster.
+        breakwater_set_long(easy, CURLOPT_BUFFERSIZE, 1024)
         breakwater_set_long(easy, CURLOPT_TCP_KEEPALIVE, 1)
         breakwater_set_pointer(easy, CURLOPT_ERRORBUFFER, errorText)
     }
@@ -98,6 +106,10 @@ final class HTTPTransfer {
             guard let address else { return CURL_SOCKET_BAD }
             return HTTPTransfer.from(context).openSocket(to: address)
         }
+        // Curl closes a kept connection later than this transfer ends, so the context is the thread's own set.
+        breakwater_set_pointer(easy, CURLOPT_CLOSESOCKETDATA, Unmanaged.passUnretained(sockets).toOpaque())
+        breakwater_set_close_callback(easy) { context, socket in SocketSet.from(context).closeSocket(socket) }
+        breakwater_set_pointer(easy, CURLOPT_PRIVATE, context)
         breakwater_set_pointer(easy, CURLOPT_PREREQDATA, context)
         breakwater_set_prerequest_callback(easy) { context, remoteAddress, _, _, _ in
             HTTPTransfer.from(context).maySend(to: remoteAddress.map { String(cString: $0) })
@@ -105,13 +117,20 @@ final class HTTPTransfer {
         }
     }
 
+    /// The transfer of a handle.
+    static func of(_ easy: UnsafeMutableRawPointer) -> HTTPTransfer {
+        var context: UnsafeMutableRawPointer?
+        breakwater_get_pointer(easy, CURLINFO_PRIVATE, &context)
+        return from(context)
+    }
+
     private static func from(_ context: UnsafeMutableRawPointer?) -> HTTPTransfer {
-        // `setCallbacks` gave curl this object, which outlives the handle.
+        // `setCallbacks` gave curl this object, which the loop keeps until it has reset the handle.
         Unmanaged.fromOpaque(context!).takeUnretainedValue()
     }
 
     private func list(_ lines: [String]) -> UnsafeMutablePointer<curl_slist>? {
-        let list = lines.reduce(nil) { curl_slist_append($0, $1) ?? $0 }
+        let list = lines.reduce(nil) { list, line in line.withCString { curl_slist_append(list, $0) } ?? list }
         if let list { lists.append(list) }
         return list
     }
@@ -169,7 +188,12 @@ final class HTTPTransfer {
         }
         triedAnAddress = true
         let (descriptor, error) = DescriptorReserve.open { socket(family, type | Int32(SOCK_CLOEXEC.rawValue), number) }
-        if descriptor < 0 { socketError = error } else { openedSockets += 1 }
+        if descriptor < 0 {
+            socketError = error
+        } else {
+            openedSockets += 1
+            sockets.opened(descriptor)
+        }
         return descriptor
     }
 

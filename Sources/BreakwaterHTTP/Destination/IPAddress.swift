@@ -1,3 +1,4 @@
+import CLibcurl
 import Glibc
 
 /// An IPv4 or IPv6 address. An IPv4-mapped IPv6 address (`::ffff:10.0.0.1`) is treated as the IPv4 address.
@@ -23,12 +24,12 @@ struct IPAddress: Sendable, Hashable, CustomStringConvertible {
     /// An address in its usual notation; nil for a name.
     init?(_ text: String) {
         // A zone, as in fe80::1%eth0, names an interface and is not part of the address.
-        let address = text.split(separator: "%", maxSplits: 1, omittingEmptySubsequences: false)[0]
+        let address = text.utf8.firstIndex(of: UInt8(ascii: "%")).map { String(text[..<$0]) } ?? text
         var v4 = in_addr()
         var v6 = in6_addr()
-        if inet_pton(AF_INET, String(address), &v4) == 1 {
+        if inet_pton(AF_INET, address, &v4) == 1 {
             self = .v4(UInt32(bigEndian: v4.s_addr))
-        } else if inet_pton(AF_INET6, String(address), &v6) == 1 {
+        } else if inet_pton(AF_INET6, address, &v6) == 1 {
             self.init(v6)
         } else {
             return nil

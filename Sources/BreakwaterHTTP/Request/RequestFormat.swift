@@ -54,6 +54,7 @@ public struct RequestFormat: Sendable, Equatable {
     private enum Encoding { case json, form, text }
 
     private var encoding: Encoding {
+        if contentType == "application/json" { return .json }
         let type = contentType.prefix { $0 != ";" }.lowercased().filter { $0 != " " }
         if type == "application/json" || type.hasSuffix("+json") { return .json }
         return type == "application/x-www-form-urlencoded" ? .form : .text
