@@ -284,9 +284,15 @@ begin
                        bool_or(num_nonnulls((s.rule).key_path, (s.rule).weight_path) > 0)
                   into v_is_shared, v_has_keys
                   from unnest(v_states) s;
+                continue when v_kind = any (v_shared);
+                -- If nobody waits for a share and a whole portion may start, nothing needs to be held back.
+                if v_is_shared and v_permits >= breakwater.share_portion()
+                   and not exists (select from breakwater.share_turn t where t.rule = any (v_newest.rules))
+                then
+                    v_is_shared := false;
+                end if;
                 if v_is_shared then
                     -- All lanes of a shared kind are one.
-                    continue when v_kind = any (v_shared);
                     v_shared := v_shared || v_kind;
                     perform breakwater.hold_back_lanes(
                         p_worker, v_states, v_kind, p_queues, p_kinds, p_priorities, p_slots, p_late, v_bytes);

@@ -3,7 +3,16 @@
 -- Claims take the jobs of such a kind out of their lanes in portions and hold them back under their tenants (see
 -- 34_held_back.sql). So a claim sees the tenants behind a long backlog of one of them. It then gives each free slot to
 -- the tenant that holds the fewest slots for its weight (max-min fairness), and, within a tenant, to its first job by
--- priority and age.
+-- priority and age. A claim that may start a whole portion, while no tenant waits, starts it without holding it back.
+
+-- How many jobs a claim takes out of a lane to hold them back.
+create function breakwater.share_portion() returns integer
+language plpgsql immutable parallel safe
+as $$
+begin
+    return 500;
+end
+$$;
 
 -- Holds back jobs of a lane under their tenants, and gives each tenant a turn.
 create function breakwater.hold_back_for_shares(p_states breakwater.rule_state[], p_kind text, p_ids bigint[]) returns void
@@ -57,14 +66,15 @@ begin
         v_late := null;
         if p_late and v_lane.has_gap then
             v_late := breakwater.find_late(
-                v_lane.id, v_lane.queue, v_lane.kind, v_lane.priority, v_lane.floor, v_lane.cursor, 500);
+                v_lane.id, v_lane.queue, v_lane.kind, v_lane.priority, v_lane.floor, v_lane.cursor,
+                breakwater.share_portion());
         end if;
         perform from breakwater.lane a where a.id = v_lane.id for update skip locked;
         continue when not found;
         v_newest := breakwater.newest_claim(v_lane.row);
         perform breakwater.claim_with_care(
             p_worker, v_lane.id, v_lane.queue, v_lane.kind, v_lane.priority, nextval('breakwater.lease'), v_newest.last,
-            v_newest.floor, v_late, 500, p_bytes, v_lane.key_path, v_lane.is_filtered, v_lane.circuit_kind,
+            v_newest.floor, v_late, breakwater.share_portion(), p_bytes, v_lane.key_path, v_lane.is_filtered, v_lane.circuit_kind,
             v_lane.circuit_key, v_lane.generation, false, p_states, true);
         if v_newest.jobs = '{}' then
             perform breakwater.delete_ended_claim(v_newest.lease, v_lane.id);

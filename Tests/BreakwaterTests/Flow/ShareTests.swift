@@ -38,6 +38,24 @@ struct ShareTests {
         }
     }
 
+    @Test("start a whole portion without holding it back, unless a tenant waits")
+    func wholePortion() async throws {
+        try await withTestDatabase { database in
+            let worker = try await worker(database)
+            try await insert(600, of: "a", into: database)
+            try await insert(100, of: "b", into: database)
+            #expect(tenants(try await worker.claim(700)) == ["a": 600, "b": 100])
+            #expect(try await database.number("select count(*) from breakwater.share_turn") == 0)
+            #expect(try await database.number("select count(*) from breakwater.job where run_at is not null") == 0)
+
+            try await insert(900, of: "c", into: database)
+            try await insert(100, of: "d", into: database)
+            // These slots are fewer than a portion, so the portion is held back, and the next claim finds it.
+            #expect(tenants(try await worker.claim(10)) == ["c": 10])
+            #expect(tenants(try await worker.claim(550)) == ["c": 450, "d": 100])
+        }
+    }
+
     @Test("count the slots that a tenant holds, so that slow jobs do not take more")
     func slots() async throws {
         try await withTestDatabase { database in
