@@ -54,10 +54,10 @@ extension AdminDatabase {
         }
     }
 
-    /// `breakwater.calls_lately`: how the calls of the last `seconds` seconds ended.
-    package func callsLately(seconds: Int) async throws -> (succeeded: Int, failed: Int) {
+    /// `breakwater.recent_call_counts`: how the calls of the last `seconds` seconds ended.
+    package func recentCallCounts(seconds: Int) async throws -> (succeeded: Int, failed: Int) {
         let rows = try await read(
-            "select succeeded, failed from breakwater.calls_lately($1)",
+            "select succeeded, failed from breakwater.recent_call_counts($1)",
             [.int4(Int32(clamping: seconds))]
         )
         return try rows.first.map { (try $0["succeeded"].int(), try $0["failed"].int()) } ?? (0, 0)

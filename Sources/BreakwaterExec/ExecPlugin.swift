@@ -36,7 +36,7 @@ import BreakwaterProcess
 /// ```swift
 /// let digest = try ExecPlugin(command: ["sha256sum"])
 /// ```
-public struct ExecPlugin: HandlerPlugin {
+public struct ExecPlugin: SuspendingPlugin {
     let program: Program
     let maxOutputBytes: Int
     let killAfter: Duration

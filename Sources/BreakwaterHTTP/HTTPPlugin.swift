@@ -42,7 +42,7 @@ import Foundation
 /// ```swift
 /// let deliver = try HTTPPlugin(url: "https://hooks.example/orders", secret: key)
 /// ```
-public struct HTTPPlugin: HandlerPlugin, CustomStringConvertible, CustomReflectable {
+public struct HTTPPlugin: SuspendingPlugin, CustomStringConvertible, CustomReflectable {
     /// Where the URL of a job's request comes from.
     enum Target: Sendable {
         case fixed(HTTPDestination)

@@ -21,7 +21,7 @@ public import Logging
 ///
 /// A worker starts the processes when it starts, and ends them after its last run. Without a worker, the first run
 /// starts them; call ``stop()`` at the end.
-public struct StdioPlugin: HandlerPlugin {
+public struct StdioPlugin: SuspendingPlugin {
     private let host: ProcessHost
 
     /// A plugin with a pool of processes of this command.

@@ -59,8 +59,8 @@ struct BenchProgram: Equatable {
     }
 }
 
-/// A plugin that counts its runs.
-private struct CountingPlugin: HandlerPlugin {
+/// A plugin that counts the runs of another one, which suspends while it waits.
+private struct CountingPlugin: SuspendingPlugin {
     var plugin: any HandlerPlugin
     var runs: RunCount
 

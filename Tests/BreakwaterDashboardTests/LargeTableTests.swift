@@ -163,7 +163,7 @@ struct LargeTableTests {
                   from (values ('k', ''), ('k', 'a key'), ('*', 's')) c(k, key), unnest(array[2, 40, 90]) s
                 """
             )
-            let calls = try await admin(database).callsLately(seconds: 60)
+            let calls = try await admin(database).recentCallCounts(seconds: 60)
             #expect(calls.succeeded == 20 && calls.failed == 42)
         }
     }

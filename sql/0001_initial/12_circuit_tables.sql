@@ -179,10 +179,10 @@ create table breakwater.incident_measure (
 -- The messages about an incident that were sent to the configured `notify:`. No row: none was sent.
 create table breakwater.incident_notice (
     incident    bigint primary key,
-    -- began or ended: the last message that was delivered or given up; null: none. `told_of` is the number of openings
-    -- that the last message that was tried knew about.
-    told        text check (told in ('began', 'ended')),
-    told_of     integer not null default 0,
+    -- began or ended: the last message that was delivered or given up; null: none.
+    last_sent   text check (last_sent in ('began', 'ended')),
+    -- How many openings of the circuit the last message that was tried included.
+    openings_sent integer not null default 0,
     -- The number of these messages. It is part of a message's id, so that a receiver recognises a repeated message.
     messages    integer not null default 0,
     -- For the message that is being delivered: when it was first attempted, how many attempts it had, and when the next

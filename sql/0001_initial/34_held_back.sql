@@ -205,6 +205,10 @@ begin
                       from unnest(v_taken) with ordinality i(id, place)
                       join breakwater.job j on j.id = i.id) t) t;
     perform breakwater.free_held_back(v_too_long);
+    foreach v_share in array p_states loop
+        continue when (v_share.rule).type <> 'share';
+        perform breakwater.end_turns(v_share, p_kind, v_ids);
+    end loop;
     v_starts := breakwater.record_starts(p_states, p_kind, v_lease, v_ids);
     insert into breakwater.claim (lease, worker, last, floor, jobs, rules, keys)
     values (v_lease, p_worker, 0, 0, v_ids, v_starts.rules, v_starts.keys);

@@ -168,6 +168,25 @@ begin
 end
 $$;
 
+-- Takes the tenants of some jobs, which a claim is about to take, out of the line if they have no other job that waits.
+create function breakwater.end_turns(p_share breakwater.rule_state, p_kind text, p_ids bigint[]) returns void
+language plpgsql set search_path = pg_catalog, pg_temp set jit = off set enable_seqscan = off
+as $$
+declare
+    v_kind text collate "C" := p_kind;
+    v_rule bigint := ((p_share).rule).id;
+    v_keys text[] := (breakwater.keys_of_jobs((p_share).rule, p_ids)).keys;
+    v_held bigint[] := array(select h.job from breakwater.held_under(p_share, v_keys) h) || p_ids;
+begin
+    delete from breakwater.share_turn t
+     where t.rule = v_rule and t.key = any (v_keys)
+       and (select j.id from breakwater.job j
+             where j.kind = v_kind and j.rule = v_rule and j.rule_key = t.key
+               and j.id not in (select h from unnest(v_held) h)
+             limit 1) is null;
+end
+$$;
+
 -- Sets the weight of a tenant in the fair shares of a kind: with weight 2 it gets twice the slots of one with weight 1,
 -- which is that of tenants without a weight. null removes it.
 create function breakwater.set_share_weight(

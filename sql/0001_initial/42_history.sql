@@ -82,7 +82,7 @@ begin
          cross join lateral breakwater.finished_row(
                     g::breakwater.job, 'dead_letter', g.attempt + v_run, p_reason, p_claimed_at => c.claimed_at,
                     p_worker => p_worker, p_errors => p_errors, p_id => v_number) f
-    ), told as (
+    ), reported as (
         insert into breakwater.outcome (
             outcome, queue, kind, job, attempt, max_attempts, worker, took, reason, name, message)
         select 'dead_letter', g.queue, g.kind, v_number, g.attempt + v_run, coalesce(g.max_attempts, h.max_attempts), p_worker,

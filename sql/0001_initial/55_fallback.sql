@@ -62,7 +62,7 @@ begin
                      cross join lateral breakwater.finished_row(
                                 g::breakwater.job, 'succeeded', g.attempt, 'fallback',
                                 p_result => v_policy.fallback_result::jsonb) f
-                ), told as (
+                ), reported as (
                     insert into breakwater.outcome (outcome, queue, kind, job, attempt, name)
                     select 'succeeded', g.queue, g.kind, g.id, g.attempt, 'fallback' from gone g
                      where breakwater.has_subscribers()

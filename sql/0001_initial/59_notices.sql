@@ -60,13 +60,13 @@ begin
       join breakwater.circuit_incident i on i.id = n.incident
      where i.ended_at > v_now - interval '2 hours'
        and n.next_try <= v_now
-       and case when n.told is null then true
-                when n.told = 'began' then
+       and case when n.last_sent is null then true
+                when n.last_sent = 'began' then
                     i.ended_at <= v_now - least(
                         interval '10 minutes',
                         i.openings * least(interval '10 minutes', coalesce(
                             (breakwater.policy_of(i.kind, i.key)).circuit_window, interval '1 minute')))
-                else (n.tries > 0 or i.openings > n.told_of) and i.ended_at = 'infinity'
+                else (n.tries > 0 or i.openings > n.openings_sent) and i.ended_at = 'infinity'
                      and i.opened_at <= v_now - interval '1 minute' end
      order by n.next_try, n.incident
      limit 1
@@ -76,10 +76,10 @@ begin
     end if;
     update breakwater.incident_notice n
        set tries = n.tries + 1, first_tried = coalesce(n.first_tried, v_now), next_try = v_now + interval '1 minute',
-           told_of = (select i.openings from breakwater.circuit_incident i where i.id = n.incident)
+           openings_sent = (select i.openings from breakwater.circuit_incident i where i.id = n.incident)
      where n.incident = v_notice.incident;
     incident := v_notice.incident;
-    type := case when v_notice.told = 'began' then 'ended' else 'began' end;
+    type := case when v_notice.last_sent = 'began' then 'ended' else 'began' end;
     id := format('incident_%s_%s_%s', incident, v_notice.messages + 1, type);
     tries := v_notice.tries + 1;
     message := breakwater.notice_message(incident, type);
@@ -99,14 +99,14 @@ declare
 begin
     select * into v_notice from breakwater.incident_notice n
      where n.incident = p_incident and n.tries > 0
-       and p_type = case when n.told = 'began' then 'ended' else 'began' end
+       and p_type = case when n.last_sent = 'began' then 'ended' else 'began' end
        and (n.tries = p_tries or p_is_delivered)
        for update;
     if not found then
         return false;
     elsif p_is_delivered or v_notice.first_tried <= v_now - interval '1 hour' then
         update breakwater.incident_notice n
-           set told = p_type, messages = n.messages + 1, first_tried = null, tries = 0, next_try = v_now
+           set last_sent = p_type, messages = n.messages + 1, first_tried = null, tries = 0, next_try = v_now
          where n.incident = p_incident;
         return not p_is_delivered;
     end if;

@@ -99,7 +99,7 @@ as $$
 $$;
 
 -- How the calls of the last p_seconds seconds ended, including the current second.
-create function breakwater.calls_lately(p_seconds integer, out succeeded bigint, out failed bigint)
+create function breakwater.recent_call_counts(p_seconds integer, out succeeded bigint, out failed bigint)
 language sql stable set search_path = pg_catalog, pg_temp set jit = off
 as $$
     select coalesce(sum(t.succeeded), 0)::bigint, coalesce(sum(t.failed), 0)::bigint

@@ -99,7 +99,7 @@ begin
             breakwater.waiting_for_jobs,
             breakwater.kinds_with_retries, breakwater.waiting_behind, breakwater.window_parts,
             breakwater.find_jobs, breakwater.find_ended, breakwater.has_key, breakwater.matches_path, breakwater.dead_letter_groups, breakwater.count_dead_letters,
-            breakwater.latest_failures, breakwater.calls_lately, breakwater.failures_in_words, breakwater.probes_in_words,
+            breakwater.latest_failures, breakwater.recent_call_counts, breakwater.failures_in_words, breakwater.probes_in_words,
             breakwater.evidence_of_round, breakwater.dead_letters_of_incident,
             -- The views call these, with the rights of the user who reads the view.
             breakwater.is_circuit_of, breakwater.is_handler_of, breakwater.is_pause_of, breakwater.has_run,

@@ -33,7 +33,7 @@ enum OverviewPage {
                 circuits: [],
                 counts: try await admin.circuitCounts(),
                 rates: [],
-                calls: try await admin.callsLately(seconds: 60),
+                calls: try await admin.recentCallCounts(seconds: 60),
                 backlog: [],
                 workers: try await admin.workers(),
                 pauses: try await admin.pauses(),

@@ -55,7 +55,7 @@ struct StatusWatch {
     private func draw(_ first: Snapshot, on screen: Screen) async {
         let isStyled = (ProcessInfo.processInfo.environment["NO_COLOR"] ?? "").isEmpty
         var snapshot = first
-        var trouble: String?
+        var problem: String?
         while Foreground.stopSignal == nil {
             let picture = FleetPicture(
                 status: snapshot.status,
@@ -63,7 +63,7 @@ struct StatusWatch {
                 place: snapshot.place,
                 at: snapshot.at,
                 interval: pause(after: snapshot),
-                trouble: trouble
+                problem: problem
             )
             screen.draw(picture.lines(screen.size, isStyled: isStyled))
             guard await waitForNext(pause(after: snapshot), picture: picture, screen: screen, isStyled: isStyled) else {
@@ -71,12 +71,12 @@ struct StatusWatch {
             }
             do {
                 guard let next = try await self.query() else { return }
-                (snapshot, trouble) = (next, nil)
+                (snapshot, problem) = (next, nil)
             } catch {
                 // People watch the status during an outage of the database, so the last picture stays until the
                 // database is back.
                 let message = (error as? CommandFailure)?.message ?? "\(error)"
-                trouble = String(message.prefix { $0 != "\n" }).escapingControlCharacters
+                problem = String(message.prefix { $0 != "\n" }).escapingControlCharacters
             }
         }
     }

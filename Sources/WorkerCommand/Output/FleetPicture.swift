@@ -14,7 +14,7 @@ struct FleetPicture {
     /// How long until the next picture.
     var interval: Duration
     /// The reason why the picture is outdated; nil if it is current.
-    var trouble: String?
+    var problem: String?
 
     /// One part of the picture: a title, and lines below it. The first `headings` lines are headings.
     private struct Part {
@@ -31,7 +31,7 @@ struct FleetPicture {
     func lines(_ size: Screen.Size, isStyled: Bool) -> [String] {
         let top = [
             bold("worker status", isStyled) + "  \(place)  \(at.shortText)  every \(interval.shortText)  q ends",
-            trouble.map { red("! \($0)", isStyled) } ?? summary,
+            problem.map { red("! \($0)", isStyled) } ?? summary,
         ]
         let blocks = fitting(parts(width: size.width), in: max(0, size.height - top.count), isStyled: isStyled)
         return (top + blocks.joined()).prefix(size.height).map { $0.truncated(toColumns: size.width) }

@@ -53,7 +53,7 @@ struct FleetPictureTests {
             place: "host=db",
             at: Date(timeIntervalSince1970: 0),
             interval: .seconds(2),
-            trouble: nil
+            problem: nil
         )
     }
 

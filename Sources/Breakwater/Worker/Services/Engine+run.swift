@@ -4,12 +4,15 @@ extension Engine {
     /// How long a task that runs one job after another uses its thread before it yields, so that thousands of short
     /// runs delay neither the loops nor each other.
     private static let turn = Duration.microseconds(200)
+    /// The same for runs that suspend while they wait, whose durations say nothing about the use of the thread.
+    private static let runsInTurn = 32
 
     /// Runs one job that the consumer has started, and reports its end to the consumer. The same task then runs the
     /// next job for its slot, until there is none.
     func run(_ first: HeldJobs.Start) async {
         var next: HeldJobs.Start? = first
         var turn = clock.now
+        var runs = 0
         // Any amount of time may pass before a task gets its thread, and the lease may end meanwhile.
         var hasWaited = true
         while let start = next {
@@ -20,7 +23,8 @@ extension Engine {
             let outcome = mayBegin ? await outcome(of: start, handler, settlement) : .released
             let now = clock.now
             next = end(start, outcome, at: now, handler, isSettled: settlement?.isCommitted ?? false)
-            hasWaited = next != nil && now - turn > Self.turn
+            runs += 1
+            hasWaited = next != nil && (handler.suspends ? runs % Self.runsInTurn == 0 : now - turn > Self.turn)
             if hasWaited {
                 await Task.yield()
                 turn = clock.now

@@ -32,6 +32,8 @@ final class Engine: Sendable {
         private let keepsResults: Bool
         /// Whether the plugin settles its successful runs itself.
         let settlesRuns: Bool
+        /// Whether its runs suspend while they wait.
+        let suspends: Bool
 
         init(_ registration: HandlerRegistration) {
             plugin = registration.plugin
@@ -41,6 +43,7 @@ final class Engine: Sendable {
             isAdaptive = settings.adapt != nil
             keepsResults = settings.keepResults > .zero
             settlesRuns = plugin is any SettlingPlugin
+            suspends = plugin is any SuspendingPlugin
         }
 
         /// Whether a success is recorded with more than the fact that the run succeeded.
