@@ -242,6 +242,8 @@ declare
     v_held  bigint[];
     v_ids   bigint[] := '{}';
     v_far   text[];
+    -- Whether the kind has jobs in queues of other workers.
+    v_has_far boolean := exists (select from breakwater.lane a where a.kind = v_kind and a.queue <> all (p_queues));
 begin
     with taken as (
         delete from breakwater.freed_key f
@@ -282,6 +284,7 @@ begin
              where w.rule is not null and w.run_at = 'infinity' and w.queue = any (p_queues)
                and w.id not in (select h from unnest(v_held) h));
         -- Workers of other queues look at the keys a moment later.
+        continue when not v_has_far;
         v_far := array(
             select k.key
               from (select distinct f.key from unnest(v_rules, v_keys) f(rule, key) where f.rule = v_rule.id) k
