@@ -1,3 +1,4 @@
+import CProcess
 import Glibc
 import Synchronization
 
@@ -96,6 +97,9 @@ package final class ProcessGroupWatchdog: Sendable {
         // ends.
         posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, "/dev/null", O_WRONLY, 0)
         posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0)
+        // Otherwise it would hold for the life of this process what is open now: files, sockets, and programs that are
+        // being written, which nobody could run then.
+        _ = breakwater_close_from(&actions, STDERR_FILENO + 1)
 
         var attributes = posix_spawnattr_t()
         posix_spawnattr_init(&attributes)

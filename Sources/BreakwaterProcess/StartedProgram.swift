@@ -58,6 +58,9 @@ package struct StartFailure: Error, Sendable {
                 "exec.notFound",
                 "the program \(executable) could not be run: is it, or its interpreter, gone from this worker?"
             )
+        } else if number == ETXTBSY {
+            // A deployment writes it, or a process that was started at this moment has not let go of it yet.
+            failure = JobFailure("exec.busy", "the program \(executable) could not be run: a process is writing it")
         } else {
             failure = JobFailure("exec.spawn", "the program \(executable) could not be run: \(reason)")
             isOfWorker = false

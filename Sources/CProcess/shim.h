@@ -51,6 +51,12 @@ static inline int breakwater_make_pipe(int ends[2]) {
     return 0;
 }
 
+/// Lets a process that is to be started have none of the descriptors from this one on. Glibc declares the function only for
+/// GNU sources.
+static inline int breakwater_close_from(posix_spawn_file_actions_t *actions, int first) {
+    return posix_spawn_file_actions_addclosefrom_np(actions, first);
+}
+
 /// Starts a program in a session of its own, with these descriptors as its descriptors from 0 on, no others, and the
 /// default handling of signals. 0, or an error number.
 static inline int breakwater_start_program(

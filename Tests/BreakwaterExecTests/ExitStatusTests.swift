@@ -112,7 +112,8 @@ import Testing
             try "#!/bin/sh\n".write(toFile: file, atomically: true, encoding: .utf8)
             try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: file)
             let plugin = try ExecPlugin(command: [file])
-            #expect(try await run(plugin, Job(kind: "test")) == .succeeded())
+            let outcome = try await runOnceClosed(plugin)
+            #expect(outcome == .succeeded())
             try FileManager.default.removeItem(atPath: file)
             guard case .unable(let failure) = try await run(plugin, Job(kind: "test")) else {
                 Issue.record("not unable")
@@ -123,12 +124,40 @@ import Testing
         }
     }
 
+    @Test("a program that is being written cannot be run now, and costs the job nothing")
+    func busy() async throws {
+        try await withTemporaryDirectory { directory in
+            let file = directory + "/tool"
+            try "#!/bin/sh\n".write(toFile: file, atomically: true, encoding: .utf8)
+            try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: file)
+            let plugin = try ExecPlugin(command: [file])
+            let writer = try #require(FileHandle(forWritingAtPath: file))
+            let outcome = try await run(plugin, Job(kind: "test"))
+            #expect(outcome.outcomeClass == .unable)
+            #expect(outcome.failure?.name == "exec.busy")
+            try writer.close()
+            let later = try await runOnceClosed(plugin)
+            #expect(later == .succeeded())
+        }
+    }
+
+    /// Runs a program that this process has just written. A program that another test starts at this moment may hold the
+    /// file open until it runs.
+    private func runOnceClosed(_ plugin: ExecPlugin) async throws -> JobOutcome {
+        var outcome = try await run(plugin, Job(kind: "test"))
+        for _ in 0..<500 where outcome.failure?.name == "exec.busy" {
+            try await Task.sleep(for: .milliseconds(10))
+            outcome = try await run(plugin, Job(kind: "test"))
+        }
+        return outcome
+    }
+
     @Test func aFileThatNothingCanInterpretFails() async throws {
         try await withTemporaryDirectory { directory in
             let file = directory + "/tool"
             try "neither a binary nor a script".write(toFile: file, atomically: true, encoding: .utf8)
             try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: file)
-            let outcome = try await run(try ExecPlugin(command: [file]), Job(kind: "test"))
+            let outcome = try await runOnceClosed(try ExecPlugin(command: [file]))
             #expect(outcome.failure?.name == "exec.spawn")
         }
     }
