@@ -130,7 +130,9 @@ struct IncidentCommandTests {
                     "insert into breakwater.job (kind) select 'broken' from generate_series(1, 20)"
                 )
                 try await waitUntil("the message is delivered") {
-                    try await database.number("select count(*) from breakwater.incident_notice where last_sent = 'began'")
+                    try await database.number(
+                        "select count(*) from breakwater.incident_notice where last_sent = 'began'"
+                    )
                         == 1
                 }
             }
