@@ -34,7 +34,7 @@ struct HTTPDestination: Sendable {
 
     /// The headers that sign a message: none without a key.
     func signature(id: String, body: [UInt8]) -> [(String, String)] {
-        keys.isEmpty ? [] : WebhookKey.headers(of: keys, id: id, time: Date(), body: body)
+        WebhookKey.headers(of: keys, id: id, time: Date(), body: body)
     }
 
     /// The text with the secrets removed, because some servers echo the request in their errors.

@@ -2,8 +2,9 @@ import Breakwater
 
 /// The headers of a handler's requests: the configured ones and those of the job.
 struct HTTPHeaders: Sendable {
-    let configured: [String: String]
-    /// The lines that are the same for every request, in curl's format.
+    /// The lines of the configured headers in curl's format, by name.
+    let configuredLines: [String]
+    /// The lines that are the same for every request.
     private let fixedLines: [String]
     /// Whether the configured headers say what type the body has.
     private let hasContentType: Bool
@@ -39,13 +40,12 @@ struct HTTPHeaders: Sendable {
                 )
             }
         }
-        self.configured = configured
         hasContentType = seen.contains("content-type")
-        var lines = configured.sorted { $0.key < $1.key }.map { Self.line($0.key, $0.value) }
-        if !seen.contains("user-agent") { lines.append("User-Agent: breakwater") }
+        configuredLines = configured.sorted { $0.key < $1.key }.map { Self.line($0.key, $0.value) }
+        let agent = seen.contains("user-agent") ? [] : ["User-Agent: breakwater"]
         // A line with nothing after the colon removes the header, so that curl does not wait for a 100 before it sends
         // the body.
-        fixedLines = lines + ["Expect:"]
+        fixedLines = configuredLines + agent + ["Expect:"]
     }
 
     /// A line in curl's format. A semicolon after the name makes curl send an empty value.

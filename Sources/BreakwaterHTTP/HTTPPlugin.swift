@@ -60,6 +60,7 @@ public struct HTTPPlugin: SuspendingPlugin, CustomStringConvertible, CustomRefle
     let allow: [String]
     let destinations = DestinationCache()
     private let caFile: String?
+    private let client: HTTPClient
     /// Fixed DNS answers for tests, each as `host:port:address`.
     var resolve: [String] = []
 
@@ -198,7 +199,7 @@ public struct HTTPPlugin: SuspendingPlugin, CustomStringConvertible, CustomRefle
         self.allow = allow
         self.caFile = caFile
         // The client's threads and descriptors are created now, because they may be scarce once jobs run.
-        _ = HTTPClient.shared
+        client = try HTTPClient.shared()
     }
 
     /// The parsed URL; nil if it is not fixed.
@@ -273,7 +274,7 @@ public struct HTTPPlugin: SuspendingPlugin, CustomStringConvertible, CustomRefle
             caFile: caFile,
             resolve: resolve
         )
-        switch await HTTPClient.shared.send(request) {
+        switch await client.send(request) {
         case .response(let response): return outcome(of: response, from: destination, context)
         case .failure(let failure): return outcome(of: failure, from: destination)
         case .cancelled: throw CancellationError()

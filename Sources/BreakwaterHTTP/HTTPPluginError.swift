@@ -26,6 +26,8 @@ public struct HTTPPluginError: Error, Sendable, Equatable, CustomStringConvertib
         case invalidBody
         /// A path into the payload is empty.
         case invalidPath
+        /// The process has no descriptor, thread or memory left for requests.
+        case noResources
     }
 
     /// The kind of problem.

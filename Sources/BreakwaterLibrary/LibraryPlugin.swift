@@ -19,7 +19,7 @@ import Synchronization
 ///
 /// A worker opens the library when it starts, and closes it after its last run. Without a worker, the first run opens
 /// it; call ``stop()`` at the end.
-public struct LibraryPlugin: HandlerPlugin {
+public struct LibraryPlugin: SuspendingPlugin {
     /// How many calls may run at once.
     public static let threadsRange = 1...256
     /// How large the stack of a thread may be, in bytes: 256 KiB to 1 GiB.

@@ -20,7 +20,7 @@ public import Logging
 ///
 /// An error that the function raises rolls everything back. Its SQLSTATE decides the outcome, which the worker settles
 /// as usual. The transaction has done nothing else by then, so it needs no savepoint.
-public struct SQLPlugin: SettlingPlugin {
+public struct SQLPlugin: SettlingPlugin, SuspendingPlugin {
     /// How many connections a plugin may have.
     public static let connectionsRange = 1...100
     /// How many bytes of a result may be kept.

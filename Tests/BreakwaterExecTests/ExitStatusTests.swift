@@ -106,14 +106,16 @@ import Testing
         #expect(message == "sh exited with status 1: a\u{FFFD}bc")
     }
 
+    // A program that another test starts at this moment may hold a file open that a test has just written, so these tests
+    // wait until it can be run.
+
     @Test func aProgramThatVanishedCannotBeRunHere() async throws {
         try await withTemporaryDirectory { directory in
             let file = directory + "/tool"
             try "#!/bin/sh\n".write(toFile: file, atomically: true, encoding: .utf8)
             try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: file)
             let plugin = try ExecPlugin(command: [file])
-            let outcome = try await runOnceClosed(plugin)
-            #expect(outcome == .succeeded())
+            try await waitUntil("it runs") { try await run(plugin, Job(kind: "test")) == .succeeded() }
             try FileManager.default.removeItem(atPath: file)
             guard case .unable(let failure) = try await run(plugin, Job(kind: "test")) else {
                 Issue.record("not unable")
@@ -136,20 +138,8 @@ import Testing
             #expect(outcome.outcomeClass == .unable)
             #expect(outcome.failure?.name == "exec.busy")
             try writer.close()
-            let later = try await runOnceClosed(plugin)
-            #expect(later == .succeeded())
+            try await waitUntil("it runs") { try await run(plugin, Job(kind: "test")) == .succeeded() }
         }
-    }
-
-    /// Runs a program that this process has just written. A program that another test starts at this moment may hold the
-    /// file open until it runs.
-    private func runOnceClosed(_ plugin: ExecPlugin) async throws -> JobOutcome {
-        var outcome = try await run(plugin, Job(kind: "test"))
-        for _ in 0..<500 where outcome.failure?.name == "exec.busy" {
-            try await Task.sleep(for: .milliseconds(10))
-            outcome = try await run(plugin, Job(kind: "test"))
-        }
-        return outcome
     }
 
     @Test func aFileThatNothingCanInterpretFails() async throws {
@@ -157,8 +147,10 @@ import Testing
             let file = directory + "/tool"
             try "neither a binary nor a script".write(toFile: file, atomically: true, encoding: .utf8)
             try FileManager.default.setAttributes([.posixPermissions: 0o755], ofItemAtPath: file)
-            let outcome = try await runOnceClosed(try ExecPlugin(command: [file]))
-            #expect(outcome.failure?.name == "exec.spawn")
+            let plugin = try ExecPlugin(command: [file])
+            try await waitUntil("it is tried") {
+                try await run(plugin, Job(kind: "test")).failure?.name == "exec.spawn"
+            }
         }
     }
 }

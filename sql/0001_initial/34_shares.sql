@@ -74,8 +74,8 @@ begin
         v_newest := breakwater.newest_claim(v_lane.row);
         perform breakwater.claim_with_care(
             p_worker, v_lane.id, v_lane.queue, v_lane.kind, v_lane.priority, nextval('breakwater.lease'), v_newest.last,
-            v_newest.floor, v_late, breakwater.share_portion(), p_bytes, v_lane.key_path, v_lane.is_filtered, v_lane.circuit_kind,
-            v_lane.circuit_key, v_lane.generation, false, p_states, true);
+            v_newest.floor, v_late, breakwater.share_portion(), p_bytes, v_lane.key_path, v_lane.is_filtered,
+            v_lane.circuit_kind, v_lane.circuit_key, v_lane.generation, false, p_states, true);
         if v_newest.jobs = '{}' then
             perform breakwater.delete_ended_claim(v_newest.lease, v_lane.id);
         end if;

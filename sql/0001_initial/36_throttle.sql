@@ -22,23 +22,3 @@ begin
         select least(p_longest, 2.0 ^ (greatest(r.count, 1) - 1)) * (1 + random() / 2) from repeats r);
 end
 $$;
-
--- The delay in seconds of a throttled job (for example, after an HTTP server's 429), if the dependency gave no time or
--- a time in the past.
-create function breakwater.throttle_delay(p_errors jsonb) returns double precision
-language plpgsql volatile set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return breakwater.repeat_delay(p_errors, 'throttled', 3600);
-end
-$$;
-
--- The delay in seconds of a job that its worker was unable to run. Another worker may be able to run it, so the job
--- waits at most a minute and a half.
-create function breakwater.unable_delay(p_errors jsonb) returns double precision
-language plpgsql volatile set search_path = pg_catalog, pg_temp
-as $$
-begin
-    return breakwater.repeat_delay(p_errors, 'unable', 60);
-end
-$$;

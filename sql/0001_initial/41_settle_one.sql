@@ -46,9 +46,11 @@ begin
         return;
     end if;
     if p_class = 'throttled' and coalesce(p_delay, 0) <= 0 then
-        p_delay := breakwater.throttle_delay(v_errors);
+        -- The dependency gave no time, or one in the past.
+        p_delay := breakwater.repeat_delay(v_errors, 'throttled', 3600);
     elsif p_class = 'unable' then
-        p_delay := breakwater.unable_delay(v_errors);
+        -- Another worker may be able to run it, so it waits at most a minute and a half.
+        p_delay := breakwater.repeat_delay(v_errors, 'unable', 60);
         perform breakwater.suspend_self(p_worker, v_job.kind, p_message);
     end if;
 

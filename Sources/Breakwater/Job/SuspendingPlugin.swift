@@ -1,3 +1,3 @@
-/// A plugin whose runs suspend while they wait: none of them occupies its thread for longer than it takes to hand the job
-/// over. The worker then starts the next job in the same task without giving up the thread first.
+/// A plugin whose runs suspend while they wait, and so never hold their thread. The worker starts the next job in the same
+/// task, and need not yield first.
 package protocol SuspendingPlugin: HandlerPlugin {}

@@ -10,11 +10,12 @@ package struct ConfiguredEndpoint: Sendable {
     private let endpoint: HTTPEndpoint
     private let policy: DestinationPolicy
     private let caFile: String?
+    private let client: HTTPClient
 
     /// - Parameters:
     ///   - url: An http or https URL without a user and a password.
     ///   - caFile: A PEM file of the certificate authorities that are trusted in place of the system's.
-    /// - Throws: ``HTTPPluginError`` when the text is not such a URL.
+    /// - Throws: ``HTTPPluginError`` when the text is not such a URL, or nothing is left to send requests with.
     package init(_ url: String, caFile: String? = nil) throws {
         endpoint = try HTTPEndpoint(url)
         policy = try DestinationPolicy(
@@ -22,14 +23,14 @@ package struct ConfiguredEndpoint: Sendable {
             allow: IPAddress(endpoint.host) == nil ? [endpoint.host] : []
         )
         self.caFile = caFile
+        client = try HTTPClient.shared()
     }
 
     /// The lines of configured headers for ``post(_:headers:timeout:maxResponseBytes:)``.
     ///
     /// - Throws: ``HTTPPluginError`` for a name or a value that cannot be sent.
     package static func headerLines(_ headers: [String: String]) throws -> [String] {
-        // A line with a semicolon after the name makes curl send an empty value.
-        try HTTPHeaders(headers).configured.sorted { $0.key < $1.key }.map { $1.isEmpty ? "\($0);" : "\($0): \($1)" }
+        try HTTPHeaders(headers).configuredLines
     }
 
     /// Sends a GET request.
@@ -57,7 +58,7 @@ package struct ConfiguredEndpoint: Sendable {
         _ timeout: Duration,
         _ maxResponseBytes: Int
     ) async -> HTTPAnswer {
-        await HTTPClient.shared.send(
+        await client.send(
             HTTPRequest(
                 method: method,
                 url: endpoint.url,

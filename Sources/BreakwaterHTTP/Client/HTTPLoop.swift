@@ -26,9 +26,13 @@ final class HTTPLoop {
 
     /// Returns nil when no memory or no descriptor is left.
     ///
-    /// - Parameter share: With how many others of its kind it shares the descriptors of the process.
-    init?(_ sockets: SocketSet, share: Int) {
-        guard curl_global_init(Int(CURL_GLOBAL_DEFAULT)) == CURLE_OK, let multi = curl_multi_init() else { return nil }
+    /// - Parameters:
+    ///   - wakeUp: The descriptor of an event that ends a wait.
+    ///   - share: With how many others of its kind it shares the descriptors of the process.
+    init?(wakeUp: CInt, share: Int) {
+        guard let sockets = SocketSet(wakeUp: wakeUp), curl_global_init(Int(CURL_GLOBAL_DEFAULT)) == CURLE_OK,
+            let multi = curl_multi_init()
+        else { return nil }
         self.multi = multi
         self.sockets = sockets
         // If few files may be open, idle connections must leave some descriptors for the rest of the process.
@@ -51,6 +55,7 @@ final class HTTPLoop {
     }
 
     private static func from(_ context: UnsafeMutableRawPointer?) -> HTTPLoop {
+        // `init` gave curl this object, which lives as long as the thread.
         Unmanaged.fromOpaque(context!).takeUnretainedValue()
     }
 
@@ -102,7 +107,7 @@ final class HTTPLoop {
     /// How long the thread may sleep, rounded up so that the deadline has passed afterwards.
     private func sleepMilliseconds() -> CInt {
         let time = deadline.map { max(.zero, min(Self.longestSleep, $0 - .now)) } ?? Self.longestSleep
-        return CInt((time / .milliseconds(1)).rounded(.up))
+        return CInt(time.inMilliseconds)
     }
 
     private func act(on socket: curl_socket_t, _ flags: CInt) {

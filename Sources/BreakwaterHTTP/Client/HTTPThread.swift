@@ -1,11 +1,14 @@
 import CLibcurl
-import Foundation
+import Dispatch
+import Glibc
+import Libpq
 import Synchronization
 
 /// A thread that sends requests.
 ///
 /// Tasks put requests and cancellations into a queue and wake the thread. Only the thread uses its ``HTTPLoop``, which
-/// resumes the tasks.
+/// resumes the tasks. The thread blocks signals: OpenSSL's writes raise SIGPIPE if the server has closed the connection,
+/// which curl with `CURLOPT_NOSIGNAL` does not prevent.
 final class HTTPThread: Sendable {
     private enum Command {
         case start(Int, HTTPRequest, CheckedContinuation<HTTPAnswer, Never>)
@@ -19,23 +22,31 @@ final class HTTPThread: Sendable {
     }
 
     private let queue = Mutex(Queue())
-    private let sockets: SocketSet
+    /// The descriptor that ends the thread's wait.
+    private let wakeUp: CInt
     private let requests = Atomic(0)
+    private let isRunning = Atomic(false)
 
-    /// Starts the thread.
+    /// Starts the thread. Returns nil when no descriptor, thread or memory is left.
     ///
     /// - Parameter share: With how many threads of this kind it shares what the process may have.
-    init(share: Int) {
-        // Both fail only when no memory or no descriptor is left.
-        guard let sockets = SocketSet(), let loop = HTTPLoop(sockets, share: share) else {
-            fatalError("libcurl could not be initialised")
+    init?(share: Int) {
+        wakeUp = eventfd(0, CInt(EFD_CLOEXEC | EFD_NONBLOCK))
+        if wakeUp < 0 { return nil }
+        // The loop is made on the thread, because no other may use it. Its descriptors are opened before this returns,
+        // because they may be scarce once jobs run.
+        let hasTried = DispatchSemaphore(value: 0)
+        let hasThread = DetachedThread.start("breakwater-http") {
+            let loop = HTTPLoop(wakeUp: self.wakeUp, share: share)
+            self.isRunning.store(loop != nil, ordering: .releasing)
+            hasTried.signal()
+            if let loop { self.run(loop) }
         }
-        self.sockets = sockets
-        // Only the thread uses the loop from now on.
-        nonisolated(unsafe) let started = loop
-        let thread = Thread { self.run(started) }
-        thread.name = "breakwater-http"
-        thread.start()
+        if hasThread { hasTried.wait() }
+        if !isRunning.load(ordering: .acquiring) {
+            close(wakeUp)
+            return nil
+        }
     }
 
     /// How many requests it sends or will send.
@@ -66,11 +77,11 @@ final class HTTPThread: Sendable {
         queue.commands.append(command)
         guard queue.isWaiting else { return }
         queue.isWaiting = false
-        sockets.wake()
+        var one: UInt64 = 1
+        _ = write(wakeUp, &one, MemoryLayout<UInt64>.size)
     }
 
     private func run(_ loop: HTTPLoop) {
-        blockBrokenPipes()
         while true {
             let commands = queue.withLock { queue in
                 defer { queue.commands = [] }
@@ -86,14 +97,5 @@ final class HTTPThread: Sendable {
             loop.advance(mayWait: commands.isEmpty)
             queue.withLock { $0.isWaiting = false }
         }
-    }
-
-    /// Blocks SIGPIPE on this thread. OpenSSL's writes raise SIGPIPE if the server has closed the connection, and curl
-    /// with `CURLOPT_NOSIGNAL` does not prevent this. The kernel sends the signal to the thread that wrote.
-    private func blockBrokenPipes() {
-        var signals = sigset_t()
-        sigemptyset(&signals)
-        sigaddset(&signals, SIGPIPE)
-        pthread_sigmask(SIG_BLOCK, &signals, nil)
     }
 }

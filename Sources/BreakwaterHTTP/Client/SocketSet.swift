@@ -1,14 +1,13 @@
 import CLibcurl
 import Glibc
 
-/// The sockets that curl waits for, and a descriptor by which other threads end the wait.
+/// The sockets that curl waits for, and the descriptor by which other threads end the wait.
 ///
 /// Curl loses interest in a connection when its request ends, and regains it with the next one. The set goes on watching
 /// a kept connection in between, because two system calls for each request would cost more than the rest of the wait.
-final class SocketSet: @unchecked Sendable {
-    // Only one thread uses the set, except for `wake`, which needs only the descriptor.
-
-    typealias Ready = breakwater_ready_socket
+final class SocketSet {
+    /// A socket that is ready, and for what, as flags of `curl_multi_socket_action`.
+    struct Ready { let socket, flags: CInt }
 
     private struct Socket {
         /// What curl waits for, as flags of epoll; 0 for nothing.
@@ -23,37 +22,25 @@ final class SocketSet: @unchecked Sendable {
     private static let batch = 64
 
     private let set: CInt
-    private let event: CInt
+    private let wakeUp: CInt
     /// By descriptor.
     private var sockets: [Socket] = []
 
     /// Returns nil when the process has no descriptor left.
-    init?() {
-        let set = epoll_create1(CInt(EPOLL_CLOEXEC))
-        let event = eventfd(0, CInt(EFD_CLOEXEC | EFD_NONBLOCK))
-        guard set >= 0, event >= 0, breakwater_watch_socket(set, EPOLL_CTL_ADD, event, EPOLLIN.rawValue) == 0 else {
-            if set >= 0 { close(set) }
-            if event >= 0 { close(event) }
-            return nil
-        }
-        self.set = set
-        self.event = event
+    ///
+    /// - Parameter wakeUp: The descriptor of an event that ends a wait.
+    init?(wakeUp: CInt) {
+        set = epoll_create1(CInt(EPOLL_CLOEXEC))
+        self.wakeUp = wakeUp
+        if set < 0 || breakwater_watch_socket(set, EPOLL_CTL_ADD, wakeUp, EPOLLIN.rawValue) != 0 { return nil }
     }
 
-    deinit {
-        close(set)
-        close(event)
-    }
+    deinit { if set >= 0 { close(set) } }
 
     /// The set that curl got as the context of a callback.
     static func from(_ context: UnsafeMutableRawPointer?) -> SocketSet {
+        // `HTTPTransfer` gave curl this object, which lives as long as the thread.
         Unmanaged.fromOpaque(context!).takeUnretainedValue()
-    }
-
-    /// Ends the current wait, or the next one.
-    func wake() {
-        var one: UInt64 = 1
-        _ = write(event, &one, MemoryLayout<UInt64>.size)
     }
 
     /// Notes a new connection's socket.
@@ -80,25 +67,25 @@ final class SocketSet: @unchecked Sendable {
         if wanted != 0 || !self[descriptor].isConnection { watch(descriptor) }
     }
 
-    /// Waits until a socket is ready for what curl wants, a thread calls ``wake()``, or the time is over.
+    /// Waits until a socket is ready for what curl wants, another thread sets the event, or the time is over.
     ///
     /// - Returns: The sockets that are ready.
     func wait(milliseconds: CInt) -> [Ready] {
-        let ready = [Ready](unsafeUninitializedCapacity: Self.batch) { buffer, count in
+        let ready = [breakwater_ready_socket](unsafeUninitializedCapacity: Self.batch) { buffer, count in
             let ready = breakwater_wait_for_sockets(set, buffer.baseAddress, CInt(Self.batch), milliseconds)
             count = Int(max(0, ready))
         }
-        return ready.filter { ready in
-            if ready.socket == event {
+        return ready.compactMap { ready in
+            if ready.socket == wakeUp {
                 var count: UInt64 = 0
-                _ = read(event, &count, MemoryLayout<UInt64>.size)
-                return false
+                _ = read(wakeUp, &count, MemoryLayout<UInt64>.size)
+                return nil
             }
-            if self[ready.socket].wanted != 0 { return true }
+            if self[ready.socket].wanted != 0 { return Ready(socket: ready.socket, flags: ready.flags) }
             // The server has closed a kept connection, or has sent something that nobody asked for. Curl finds out when
             // it is about to use it.
             watch(ready.socket)
-            return false
+            return nil
         }
     }
 

@@ -1,4 +1,4 @@
-import CLibcurl
+import CLibcurl  // for the fields of `sockaddr`
 import Glibc
 
 /// An IPv4 or IPv6 address. An IPv4-mapped IPv6 address (`::ffff:10.0.0.1`) is treated as the IPv4 address.

@@ -54,6 +54,7 @@ public struct RequestFormat: Sendable, Equatable {
     private enum Encoding { case json, form, text }
 
     private var encoding: Encoding {
+        // Most requests have this type, which is not taken apart for each of them.
         if contentType == "application/json" { return .json }
         let type = contentType.prefix { $0 != ";" }.lowercased().filter { $0 != " " }
         if type == "application/json" || type.hasSuffix("+json") { return .json }

@@ -105,6 +105,8 @@ extension HTTPPluginError.Code {
         case .invalidStatus: "success"
         case .invalidBody: "body"
         case .invalidPath: "endpoint"
+        // No key is at fault, so the message stands at the one that every request needs.
+        case .noResources: "url"
         }
     }
 }

@@ -43,39 +43,6 @@ struct ConsumerTests {
         #expect(bench.answer(.reconciled(jobs: 0)).settle?.runs.map(\.id).sorted() == [1, 2])
     }
 
-    /// A consumer whose last exchange settled nineteen runs. Twenty are running, and twenty jobs wait.
-    private func busy() -> (bench: ConsumerBench, running: [HeldJobs.Start]) {
-        var bench = ConsumerBench.connected(concurrency: 20)
-        // The first of these runs to end is settled alone.
-        let running = bench.end(bench.start(1...60)).starts
-        while let first = bench.consumer.inFlight.first {
-            bench.answer(bench.inFlightClaim == nil || first.claimed != nil ? .settled() : .claimed([]))
-        }
-        bench.consumer.isExhausted = false
-        return (bench, running)
-    }
-
-    @Test("after a large exchange it gathers the runs that end, as long as jobs wait for their slots")
-    func gathers() throws {
-        var (bench, running) = busy()
-        let early = bench.end(Array(running[..<5]))
-        #expect(early.settle == nil)
-        #expect(early.starts.count == 5)
-        #expect(bench.consumer.inFlight.isEmpty)
-        bench.now = bench.now + Consumer.gatheringTime
-        #expect(bench.handle(.tick).settle?.runs.count == 5)
-    }
-
-    @Test("a run that failed is settled at once, and so is one whose slot nothing is left for")
-    func doesNotGather() throws {
-        var (bench, running) = busy()
-        #expect(bench.end([running[0]], .failedCall).settle?.runs.count == 1)
-
-        (bench, running) = busy()
-        bench.consumer.isExhausted = true
-        #expect(bench.end([running[0]]).settle?.runs.count == 1)
-    }
-
     @Test("a settle that was refused leaves the jobs claimed beside it to the next commit")
     func confirmsLater() {
         var bench = ConsumerBench.connected()

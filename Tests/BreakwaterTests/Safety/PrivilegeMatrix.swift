@@ -156,7 +156,7 @@ enum PrivilegeMatrix {
                     "why_unreadable",
                     "may_claim",
                     "record_horizon", "record_move", "park_or_expire", "release_claims",
-                    "throttle_delay", "unable_delay", "repeat_delay", "suspend_self", "admit_self", "resume_self",
+                    "repeat_delay", "suspend_self", "admit_self", "resume_self",
                     "holds_jobs", "begin_round", "by_circuit", "charge_probes", "circuit_of_shot", "claim_sample",
                     "claim_test_shots", "create_key_circuits", "evidence_of_opening", "failures_in", "fields_of",
                     "find_any_probes", "find_parked_probes", "find_probe", "is_in_streak", "is_let_through",

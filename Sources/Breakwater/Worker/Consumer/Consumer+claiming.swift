@@ -24,8 +24,8 @@ extension Consumer {
 
     /// Whether ended runs are collected for a while before the next exchange, although no request is in flight.
     ///
-    /// An exchange costs the server as much as a hundred runs in it. So if many runs end, and there are jobs for the slots
-    /// that they leave, a later and larger exchange is cheaper and makes nobody wait.
+    /// An exchange costs the server as much as a hundred of its runs. So a later and larger exchange is cheaper. Nobody
+    /// waits for it while there are jobs for the slots of the runs that end.
     func isGathering(at now: Instant) -> Bool {
         guard lastExchange.runs >= Self.gatheringRuns, now < lastExchange.sent + Self.gatheringTime,
             phase == .working, !isExhausted, held.waitingCount > 0, held.finishedCount < Self.manyJobs
